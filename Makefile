@@ -1,0 +1,40 @@
+# `make help` lists what there is. Every target sets up what it needs.
+VENV ?= .venv
+PYTHON ?= python3
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+help:  ## this list
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[suite,test]'
+	@touch $(READY)
+
+setup: $(READY)  ## a virtual environment with everything the suite needs
+
+demo: $(READY)  ## full rank against Cuttlefish on embedded digits: minutes on a CPU, offline
+	$(PY) -m scripts.demo
+
+test: $(READY)  ## the fast tests and the linter
+	$(PY) -m ruff check .
+	$(PY) -m pytest
+
+test-slow: $(READY)  ## the tests that take longer
+	$(PY) -m pytest -m slow
+
+test-gpu: $(READY)  ## the tests that need a GPU
+	$(PY) -m pytest -m gpu tests/gpu
+
+bench: $(READY)  ## speed as ratios of one run, written to results/bench (run it with nothing beside it)
+	$(PY) -m scripts.bench
+
+reduced: $(READY)  ## the reduced runs on CIFAR-10 that are still missing (hours on a CPU; can be stopped and goes on)
+	$(PY) run.py -m experiment=reduced/resnet18_full_rank,reduced/resnet18_cuttlefish seed=0
+
+clean:  ## remove the environment and caches, not runs or results
+	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help setup demo test test-slow test-gpu bench reduced clean

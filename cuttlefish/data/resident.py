@@ -1,0 +1,156 @@
+"""A data set that lives on the training device as bytes: batches are cropped, mirrored and normalised there.
+
+Every crop of every image is a strided view of the padded set, so a batch is one gather of contiguous rows. The mirrored
+set is kept beside the plain one: mirroring is then part of the same gather (and needs no synchronisation on a GPU).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cuttlefish.data.randomness import below, random_integers
+
+TRAINING, SAMPLES, EXAMPLE = range(3)
+ORDER, AUGMENTATION = range(2)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """images: (B, C, H, W) float32 in channels_last memory; labels: (B,) int64; both this process's share, maybe empty.
+
+    global_size: the number of images in the shares of all processes together.
+    """
+
+    images: Tensor
+    labels: Tensor
+    global_size: int
+
+
+@dataclass(frozen=True)
+class _Crops:
+    """What to show, in order: image index, offsets of the crop in the padded image, whether mirrored; each (N,)."""
+
+    index: Tensor
+    dy: Tensor
+    dx: Tensor
+    mirrored: Tensor
+
+    def __getitem__(self, part: slice) -> _Crops:
+        return _Crops(self.index[part], self.dy[part], self.dx[part], self.mirrored[part])
+
+
+class ResidentImages:
+    """images (N, H, W, C) uint8 and labels (N,) int64, kept on `device`; mean and std: a number a channel, for [0, 1] pixels.
+
+    crop_padding: training crops are taken from the image with so many black pixels around it, as torchvision's
+    RandomCrop(padding=…) before ToTensor and Normalize; flip: training images are mirrored half of the time.
+    Memory: N (H + 2 padding) (W + 2 padding) C bytes, twice that with flip.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray | Tensor,
+        labels: np.ndarray | Tensor,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        crop_padding: int = 0,
+        flip: bool = False,
+        device: torch.device | str = "cpu",
+    ):
+        images = torch.as_tensor(images).to(device)
+        self.labels = torch.as_tensor(labels).to(device)
+        self.mean, self.std, self.crop_padding, self.flip = mean, std, crop_padding, flip
+        self.device = images.device
+        _, height, width, channels = images.shape
+        self.input_shape = (channels, height, width)
+        self._row_mean, self._row_std = (torch.tensor(values, device=device).repeat(width) for values in (mean, std))
+        self._crops = _all_crops(images, crop_padding, flip)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def images(self) -> Tensor:
+        """(N, H, W, C) uint8, a copy."""
+        return self._gather(self._plain(torch.arange(len(self), device=self.device)))
+
+    def subset(self, indices: Sequence[int] | np.ndarray | Tensor) -> ResidentImages:
+        """The same data set of these images only, in this order; image i of it gets the random numbers of index i."""
+        chosen = torch.as_tensor(indices, device=self.device)
+        return ResidentImages(
+            self.images[chosen],
+            self.labels[chosen],
+            mean=self.mean,
+            std=self.std,
+            crop_padding=self.crop_padding,
+            flip=self.flip,
+            device=self.device,
+        )
+
+    def batches(
+        self, batch_size: int, *, seed: int = 0, epoch: int = 0, train: bool, process: int = 0, processes: int = 1
+    ) -> Iterator[Batch]:
+        """One epoch in global batches of `batch_size`, of which process `process` gets its contiguous share.
+
+        train: shuffled and augmented, as a function of (seed, epoch, image index) only; otherwise in order, as they are.
+        The last batch may be smaller, and a share may be empty, so that all processes take the same number of steps.
+        """
+        crops = self._drawn(TRAINING, seed, epoch) if train else self._plain(torch.arange(len(self), device=self.device))
+        for start in range(0, len(self), batch_size):
+            size = min(batch_size, len(self) - start)
+            share = slice(start + size * process // processes, start + size * (process + 1) // processes)
+            yield Batch(*self._show(crops[share]), size)
+
+    def samples(self, batch_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """An endless stream of augmented (images, labels), independent of the training order and the same on all processes."""
+        for epoch in count():
+            crops = self._drawn(SAMPLES, seed, epoch)
+            yield from (self._show(crops[start : start + batch_size]) for start in range(0, len(self), batch_size))
+
+    def example(self, batch_size: int) -> tuple[Tensor, Tensor]:
+        """(images, labels), not augmented: always the same `batch_size` (or all) images, from anywhere in the set."""
+        return self._show(self._plain(self._shuffled(EXAMPLE)[:batch_size]))
+
+    def _drawn(self, stream: int, seed: int, epoch: int) -> _Crops:
+        index = self._shuffled(stream, seed, epoch)
+        integers = random_integers((stream, AUGMENTATION, seed, epoch), len(self), self.device)[index]
+        offsets = 2 * self.crop_padding + 1
+        mirrored = below(2, integers, 40) if self.flip else torch.zeros_like(index)
+        return _Crops(index, below(offsets, integers, 0), below(offsets, integers, 20), mirrored)
+
+    def _shuffled(self, stream: int, *key: int) -> Tensor:
+        return random_integers((stream, ORDER, *key), len(self), self.device).argsort(stable=True)
+
+    def _plain(self, index: Tensor) -> _Crops:
+        centre = torch.full_like(index, self.crop_padding)
+        return _Crops(index, centre, centre, torch.zeros_like(index))
+
+    def _show(self, crops: _Crops) -> tuple[Tensor, Tensor]:
+        channels, height, width = self.input_shape
+        rows = self._gather(crops).view(-1, height, width * channels).to(torch.float32)
+        rows.div_(255).sub_(self._row_mean).div_(self._row_std)  # the operations of ToTensor and Normalize: the same bits
+        return rows.view(-1, height, width, channels).permute(0, 3, 1, 2), self.labels[crops.index]
+
+    def _gather(self, crops: _Crops) -> Tensor:
+        """(B, H, W, C) uint8. In the mirrored set an offset counts from the other side."""
+        channels, height, width = self.input_shape
+        dx = torch.where(crops.mirrored.bool(), 2 * self.crop_padding - crops.dx, crops.dx)
+        return self._crops[crops.index + len(self) * crops.mirrored, crops.dy, dx].view(-1, height, width, channels)
+
+
+def _all_crops(images: Tensor, padding: int, flip: bool) -> Tensor:
+    """A view (N or 2N, dy, dx, H, W·C) of every crop of the padded images, followed by those of the mirrored ones."""
+    number, height, width, channels = images.shape
+    padded = F.pad(images, (0, 0, padding, padding, padding, padding))
+    padded = (torch.cat([padded, padded.flip(2)]) if flip else padded).contiguous()
+    image, row, pixel, _ = padded.stride()
+    offsets = 2 * padding + 1
+    return padded.as_strided((len(padded), offsets, offsets, height, width * channels), (image, row, pixel, row, 1))

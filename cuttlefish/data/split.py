@@ -1,0 +1,42 @@
+"""Reduced sets and held-out parts: fixed functions of the labels alone."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cuttlefish.errors import CuttlefishError
+
+SEED = 20230608
+"""Of everything that is drawn once and for all. Changing it changes the validation split of every record."""
+
+
+def first_of_each_class(labels: np.ndarray, count: int) -> np.ndarray:
+    """Indices, in file order, of the first `count` images of each class of labels (N,)."""
+    chosen = []
+    for label, members in _members(labels):
+        if not 1 <= count <= len(members):
+            raise CuttlefishError(f"data.images_per_class={count} is not possible: class {label} has {len(members)} training images")
+        chosen.append(members[:count])
+    return np.sort(np.concatenate(chosen))
+
+
+def validation_split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (train, validation) in file order; validation is a fixed tenth of each class (45,000 and 5,000 on CIFAR)."""
+    return stratified(labels, 1 / 10)
+
+
+def stratified(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (kept, held out) in file order: of each class `fraction`, at least one image, drawn with the fixed seed."""
+    random = np.random.RandomState(SEED)  # its streams are frozen, those of NumPy's newer generators are not
+    held_out = []
+    for label, members in _members(labels):
+        count = max(1, round(len(members) * fraction))
+        if count == len(members):
+            raise CuttlefishError(f"No validation split can be held out: class {label} has only {len(members)} training images")
+        held_out.append(random.permutation(members)[:count])
+    chosen = np.sort(np.concatenate(held_out))
+    return np.setdiff1d(np.arange(len(labels)), chosen), chosen
+
+
+def _members(labels: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    return [(int(label), np.flatnonzero(labels == label)) for label in np.unique(labels)]

@@ -1,0 +1,55 @@
+"""The view of a run that its method gets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cuttlefish.config import Config
+from cuttlefish.data.task import Task
+from cuttlefish.engine.clock import Clock
+from cuttlefish.engine.device import autocast
+from cuttlefish.engine.distributed import World
+from cuttlefish.files import write_atomic
+from cuttlefish.methods.base import Context
+from cuttlefish.record import plain
+from cuttlefish.run_folder import PROFILE
+from cuttlefish.schedule import build_schedule
+from cuttlefish.sinks.base import Sinks
+
+
+def make_context(
+    config: Config, task: Task, model: nn.Module, *, device: torch.device, world: World, folder: Path, sinks: Sinks, clock: Clock
+) -> Context:
+    size = min(max(config.recipe.batch_size // world.processes, 1), len(task.train))
+
+    def log_profile(profile: dict[str, Any]) -> None:
+        if world.is_first:
+            write_atomic(folder / PROFILE, json.dumps(plain(profile), indent=2))
+        sinks.profile(profile)
+
+    def example_batch() -> tuple[Tensor, Tensor]:
+        return task.train.example(size)
+
+    return Context(
+        model=model,
+        model_name=config.model.name,
+        data_name=config.data.name,
+        recipe=config.recipe,
+        schedule=build_schedule(config.recipe.schedule, config.recipe.epochs),
+        device=device,
+        folder=folder,
+        deterministic=config.trainer.deterministic,
+        example_batch=example_batch,
+        samples=lambda: task.train.samples(size, config.seed),
+        autocast=lambda: autocast(config.trainer, device),
+        agree=world.agree,
+        log=sinks.message,
+        log_ranks=sinks.ranks,
+        log_profile=log_profile,
+        part=clock.part,
+    )

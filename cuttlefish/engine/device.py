@@ -1,0 +1,56 @@
+"""The machine side of a run: device, threads, numeric precision, determinism."""
+
+from __future__ import annotations
+
+import os
+import resource
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+from cuttlefish.config import TrainerConfig
+from cuttlefish.engine.allocator import keep_memory
+from cuttlefish.errors import CuttlefishError
+
+
+def choose_device(config: TrainerConfig, process: int = 0) -> torch.device:
+    """The device of this process. Raises CuttlefishError where a GPU is asked for and absent."""
+    if config.device == "cpu" or (config.device == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise CuttlefishError("trainer.device=cuda, but torch sees no GPU on this machine: use trainer.device=cpu or auto")
+    if process >= torch.cuda.device_count():
+        raise CuttlefishError(f"trainer.devices={config.devices}, but this machine has {torch.cuda.device_count()} GPUs")
+    torch.cuda.set_device(process)
+    return torch.device("cuda", process)
+
+
+def set_up(config: TrainerConfig, device: torch.device, seed: int) -> None:
+    """Process-wide settings of a run; each is set, not only switched on, since one process may train several runs."""
+    if device.type == "cpu":
+        keep_memory()
+    if config.precision == "tf32" and device.type != "cuda":
+        raise CuttlefishError("trainer.precision=tf32 exists on GPUs only: use fp32 or bf16 on a CPU")
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    torch.backends.cuda.matmul.allow_tf32 = config.precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = config.precision == "tf32"
+    torch.backends.cudnn.benchmark = not config.deterministic
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(config.deterministic)
+    torch.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def autocast(config: TrainerConfig, device: torch.device) -> AbstractContextManager[Any]:
+    return torch.autocast(device.type, torch.bfloat16) if config.precision == "bf16" else nullcontext()
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: of the GPU's allocator, or the resident set of this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,51 @@
+"""Loss and accuracy on a set, summed on the device and brought over once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+
+@dataclass(frozen=True)
+class Scores:
+    """loss: mean over samples; accuracy: percent."""
+
+    loss: float
+    accuracy: float
+    samples: int
+
+
+def scores(sums: Tensor) -> Scores:
+    """From (sum of losses, correct, samples)."""
+    loss, correct, samples = sums.tolist()
+    return Scores(loss / max(samples, 1), 100 * correct / max(samples, 1), int(samples))
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    batches: Iterable[Any],
+    *,
+    autocast: Callable[[], AbstractContextManager[Any]],
+    reduce: Callable[[Tensor], Tensor],
+    device: torch.device,
+) -> Scores:
+    """In eval mode, with the model's mode restored after. reduce: sums over processes."""
+    sums = torch.zeros(3, dtype=torch.float64, device=device)
+    training = model.training
+    model.eval()
+    for batch in batches:
+        if len(batch.labels):
+            with autocast():
+                logits = model(batch.images).float()
+            sums[0] += cross_entropy(logits, batch.labels, reduction="sum")
+            sums[1] += (logits.argmax(1) == batch.labels).sum()
+            sums[2] += len(batch.labels)
+    model.train(training)
+    return scores(reduce(sums))

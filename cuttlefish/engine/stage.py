@@ -1,0 +1,68 @@
+"""A stage: the executable form of the present architecture, with its optimizer. Remade at every phase and transition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from cuttlefish.config import OptimizerConfig, TrainerConfig
+from cuttlefish.engine.device import autocast
+from cuttlefish.engine.distributed import World
+from cuttlefish.engine.optimizer import build_optimizer
+from cuttlefish.methods.base import Method
+
+
+class Stage:
+    """Only here does anything touch the optimizer, compilation and DDP.
+
+    model: the bare module, whose parameters the optimizer holds. run: what a step calls.
+    """
+
+    def __init__(
+        self, model: nn.Module, method: Method, optimizer: OptimizerConfig, lr: float, trainer: TrainerConfig, world: World, device: torch.device
+    ):
+        self.model, self.method, self.trainer, self.world, self.device = model, method, trainer, world, device
+        if trainer.channels_last:
+            model.to(memory_format=torch.channels_last)
+        model.train()
+        if trainer.compile:
+            # The module's own compile keeps state-dict keys; old graphs of a changed model would only pile up.
+            torch._dynamo.reset()
+            model.compile(dynamic=False)
+        self.run = world.wrap(model, device)
+        self.optimizer = build_optimizer(optimizer, method.param_groups(model, optimizer.weight_decay), lr)
+
+    def step(self, batch: Any, label_smoothing: float, sums: Tensor) -> None:
+        """One optimizer step; adds (sum of losses, correct, samples) to `sums` without waiting for the device."""
+        loss, logits = self._forward(batch, label_smoothing)
+        # A sum over the global batch divided by its size, whatever share of it this process has; DDP takes the mean.
+        (loss * (self.world.processes / batch.global_size)).backward()
+        self.method.on_gradients(self.model)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.method.on_step_end(self.model)
+        with torch.no_grad():
+            sums[0] += loss
+            sums[1] += (logits.argmax(1) == batch.labels).sum()
+            sums[2] += len(batch.labels)
+
+    def warm_up(self, batches: Iterable[Any], label_smoothing: float) -> None:
+        """Compile for the shapes of `batches`, leaving weights, statistics and random state as they are."""
+        buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        random = torch.get_rng_state()
+        for batch in batches:
+            loss, _ = self._forward(batch, label_smoothing)
+            loss.backward()
+            self.optimizer.zero_grad(set_to_none=True)
+        torch.set_rng_state(random)
+        for name, buffer in self.model.named_buffers():
+            buffer.copy_(buffers[name])
+
+    def _forward(self, batch: Any, label_smoothing: float) -> tuple[Tensor, Tensor]:
+        with autocast(self.trainer, self.device):
+            logits = self.run(batch.images).float()
+        return cross_entropy(logits, batch.labels, reduction="sum", label_smoothing=label_smoothing), logits

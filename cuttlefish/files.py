@@ -1,0 +1,65 @@
+"""Files that survive a crash: whole or not at all, and on the disk once the call returns.
+
+Used for everything a run must be able to trust after it was killed: its record, checkpoints, profile and epoch rows.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
+    """A binary file that takes `path`'s place when the block ends without an exception; otherwise `path` stays as it was.
+
+    The bytes go to a hidden neighbour first (a rename is atomic only within one file system), and both the file and
+    the folder's entry are flushed to the disk. Missing parent folders are made.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            _flush(file)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _flush_folder(path.parent)
+
+
+def write_atomic(path: str | Path, data: bytes | str) -> None:
+    """Replace the content of `path`; text is written as UTF-8 with its line ends as they are."""
+    with atomic_file(path) as file:
+        file.write(data.encode("utf-8") if isinstance(data, str) else data)
+
+
+def append_line(path: str | Path, line: str) -> None:
+    """Add `line` and a line end in one write, on the disk when this returns. A crash can tear only the last line."""
+    path = Path(path)
+    new = not path.exists()
+    with open(path, "ab") as file:
+        file.write(f"{line}\n".encode())
+        _flush(file)
+    if new:
+        _flush_folder(path.parent)
+
+
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    if os.name != "posix":  # elsewhere a folder cannot be opened, and its entries are written with the file
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,98 @@
+"""Which layers of a model can be factorized, and why the others cannot; found by looking at the model, never by name."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.utils.parametrize import is_parametrized
+
+from cuttlefish.lowrank.layers import LowRankLayer
+
+READ_BY_ATTENTION = "nn.MultiheadAttention reads its weight instead of calling it"
+READ_BY_FAST_PATH = "torch's transformer layers are left dense, because their fast path reads weights instead of calling layers"
+
+
+@dataclass(frozen=True)
+class Found:
+    """layers: dotted name → layer, in the order of registration. refused: dotted name → reason, for the layers that look alike."""
+
+    layers: dict[str, nn.Conv2d | nn.Linear]
+    refused: dict[str, str]
+
+
+def find_layers(model: nn.Module) -> Found:
+    """Every nn.Conv2d without groups and every nn.Linear that is safe to replace, each once, under its first name."""
+    claimed, owners = _claimed(model), _owners(model)
+    found = Found({}, {})
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.Conv2d | nn.Linear | LowRankLayer):
+            continue
+        reason = _root(name) or claimed.get(module) or _reason(module) or _tied(module, owners)
+        if reason:
+            found.refused[name] = reason
+        else:
+            found.layers[name] = module
+    return found
+
+
+def low_rank_layers(model: nn.Module) -> dict[str, LowRankLayer]:
+    """Dotted name → low-rank layer, each once, under its first name."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, LowRankLayer)}
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name."""
+    close = get_close_matches(name, list(known), n=3, cutoff=0.4)
+    return f"; the nearest names are {', '.join(close)}" if close else ""
+
+
+def _root(name: str) -> str | None:
+    return None if name else "it is the model itself, which cannot be replaced inside itself; put it into an nn.Sequential"
+
+
+def _claimed(model: nn.Module) -> dict[nn.Module, str]:
+    """Modules that a parent uses otherwise than by calling them."""
+    claimed: dict[nn.Module, str] = {}
+    for name, parent in model.named_modules():
+        for key, child in parent.named_children():
+            if isinstance(parent, LowRankLayer):
+                claimed[child] = f"it is a factor of the low-rank layer {name!r}"
+            elif isinstance(parent, nn.MultiheadAttention):
+                claimed[child] = READ_BY_ATTENTION
+            elif isinstance(parent, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer) and key in ("linear1", "linear2"):
+                claimed[child] = READ_BY_FAST_PATH
+    return claimed
+
+
+def _reason(module: nn.Module) -> str | None:
+    """What in the layer itself forbids replacing it."""
+    if isinstance(module, LowRankLayer):
+        return f"it is low-rank already (rank {module.rank})"
+    if isinstance(module, LazyModuleMixin):
+        return "it is a lazy module without a shape yet; run one batch through the model first"
+    if is_parametrized(module) or "weight" not in dict(module.named_parameters(recurse=False)):
+        return "its weight is computed from other tensors (a parametrization, weight norm or pruning)"
+    if type(module) not in (nn.Conv2d, nn.Linear) or "forward" in vars(module):
+        return f"it is a {type(module).__name__} with behaviour of its own, which a low-rank layer would not follow"
+    groups = getattr(module, "groups", 1)
+    return f"it is a {'depthwise' if groups == module.in_channels else 'grouped'} convolution (groups={groups})" if groups != 1 else None
+
+
+def _owners(model: nn.Module) -> dict[nn.Parameter, list[str]]:
+    owners: dict[nn.Parameter, list[str]] = defaultdict(list)
+    for name, module in model.named_modules():
+        for key, parameter in module.named_parameters(recurse=False):
+            owners[parameter].append(f"{name}.{key}".lstrip("."))
+    return owners
+
+
+def _tied(module: nn.Module, owners: dict[nn.Parameter, list[str]]) -> str | None:
+    for parameter in module.parameters(recurse=False):
+        if len(owners[parameter]) > 1:
+            return f"its weight or bias is tied: {' and '.join(owners[parameter])} are one parameter"
+    return None

@@ -1,0 +1,146 @@
+"""Layers whose weight is a product of two factors: a convolution or Linear to `rank` channels, then one back out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.lowrank.matrix import check_scheme, fold, matrix_shape
+
+
+class LowRankLayer(nn.Module):
+    """What both kinds share. State-dict keys: `first.weight`, `bn.*` (only with an extra BN), `second.weight`, `second.bias`."""
+
+    first: nn.Conv2d | nn.Linear
+    bn: nn.BatchNorm2d | None
+    second: nn.Conv2d | nn.Linear
+
+    def __init__(self, weight_shape: Sequence[int], rank: int, scheme: str):
+        super().__init__()
+        full = min(matrix_shape(weight_shape, scheme))
+        if not 1 <= rank <= full:
+            shape = "×".join(map(str, weight_shape))
+            raise CuttlefishError(f"Rank {rank} was asked of a {shape} weight; in the {scheme} scheme it must be from 1 to {full}.")
+        self.weight_shape = torch.Size(weight_shape)
+        self.rank = rank
+        self.scheme = scheme
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        if self.bn is not None:
+            x = self.bn(x)
+        return self.second(x)
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """(G, F), m × r and r × n: the second and the first factor as matrices; G·F is the unrolled weight (differentiable)."""
+        return self.second.weight.movedim(1, -1).reshape(-1, self.rank), self.first.weight.flatten(1)
+
+    def shaped(self, G: Tensor, F: Tensor) -> tuple[Tensor, Tensor]:
+        """Matrices like those of `factors()` in the shapes of `second.weight` and `first.weight`."""
+        out_channels, _, *kernel = self.second.weight.shape
+        return G.reshape(out_channels, *kernel, self.rank).movedim(-1, 1), F.reshape(self.first.weight.shape)
+
+    def merged_weight(self) -> Tensor:
+        """The weight of the dense layer, (out, in, kh, kw) or (out, in): the factors' product. An extra BN is not in it."""
+        G, F = self.factors()
+        return fold(G @ F, self.weight_shape, self.scheme)
+
+
+class LowRankConv2d(LowRankLayer):
+    """A convolution of rank at most `rank`; the arguments are those of nn.Conv2d (groups = 1), the bias is the second factor's.
+
+    channel (the paper, section 2): a kh×kw convolution in → rank with the stride, padding and dilation, then 1×1 to out.
+    spatial (the SI&FD baseline): 1×kw in → rank with what belongs to the width, then kh×1 to out with what belongs to the height.
+    extra_bn: batch normalisation of the `rank` channels between the factors, channel scheme only. Input and output as nn.Conv2d.
+    A new layer's two parts have torch's default initialisation; `split_layer` makes one from a dense layer.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        rank: int,
+        *,
+        stride: int | tuple[int, int] = 1,
+        padding: str | int | tuple[int, int] = 0,
+        dilation: int | tuple[int, int] = 1,
+        padding_mode: str = "zeros",
+        bias: bool = True,
+        scheme: str = "channel",
+        extra_bn: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        check_extra_bn(extra_bn, scheme)
+        super().__init__((out_channels, in_channels, *_pair(kernel_size)), rank, scheme)
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, 1
+        self.kernel_size, self.stride, self.dilation = _pair(kernel_size), _pair(stride), _pair(dilation)
+        self.padding = padding if isinstance(padding, str) else _pair(padding)
+        self.padding_mode = padding_mode
+        first, second = self._geometries()
+        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.first = nn.Conv2d(in_channels, rank, **first, bias=False, **place)
+        self.bn = nn.BatchNorm2d(rank, **place) if extra_bn else None
+        self.second = nn.Conv2d(rank, out_channels, **second, bias=bias, **place)
+
+    def _geometries(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        if self.scheme == "spatial":
+            return self._along(width=True), self._along(width=False)
+        whole = {name: getattr(self, name) for name in ("kernel_size", "stride", "padding", "dilation", "padding_mode")}
+        return whole, {"kernel_size": 1}
+
+    def _along(self, width: bool) -> dict[str, Any]:
+        """The geometry of one axis, neutral along the other one. Padding of any mode is separable."""
+
+        def only(values: tuple[int, int], neutral: int) -> tuple[int, int]:
+            return (neutral, values[1]) if width else (values[0], neutral)
+
+        return {
+            "kernel_size": only(self.kernel_size, 1),
+            "stride": only(self.stride, 1),
+            "padding": self.padding if isinstance(self.padding, str) else only(self.padding, 0),
+            "dilation": only(self.dilation, 1),
+            "padding_mode": self.padding_mode,
+        }
+
+    def extra_repr(self) -> str:
+        return f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, rank={self.rank}, scheme={self.scheme}"
+
+
+class LowRankLinear(LowRankLayer):
+    """A Linear layer of rank at most `rank`: in → rank without bias, then rank → out. Input (..., in), output (..., out)."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        rank: int,
+        *,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__((out_features, in_features), rank, "channel")
+        self.in_features, self.out_features = in_features, out_features
+        self.first = nn.Linear(in_features, rank, bias=False, device=device, dtype=dtype)
+        self.bn = None
+        self.second = nn.Linear(rank, out_features, bias=bias, device=device, dtype=dtype)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}, rank={self.rank}"
+
+
+def check_extra_bn(extra_bn: bool, scheme: str) -> None:
+    """A BN's shift cannot be merged through the zero padding of the spatial scheme's second factor, so the two exclude each other."""
+    check_scheme(scheme)
+    if extra_bn and scheme == "spatial":
+        raise CuttlefishError("An extra BN between the factors was asked for in the spatial scheme; it exists only in the channel scheme.")
+
+
+def _pair(value: int | Sequence[int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])

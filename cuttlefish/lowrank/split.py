@@ -1,0 +1,128 @@
+"""Splitting a dense layer into a low-rank one by truncated SVD (the paper's spectral initialisation), and merging it back."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.lowrank.layers import LowRankConv2d, LowRankLinear
+from cuttlefish.lowrank.matrix import fold, unroll
+
+__all__ = ["fold", "merge_layer", "split_layer", "truncated_svd", "unroll"]
+
+
+def truncated_svd(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """(U·√S, √S·Vᵀ), m × r and r × n, of the `rank` largest singular values: the best approximation, equally shared (Algorithm 1).
+
+    Computed in float64 on the CPU, where it is deterministic, and cast back to the matrix's dtype and device.
+    """
+    full = min(matrix.shape)
+    if not 1 <= rank <= full:
+        raise CuttlefishError(f"Rank {rank} was asked of a {matrix.shape[0]}×{matrix.shape[1]} matrix; it must be from 1 to {full}.")
+    exact = matrix.detach().cpu().double()
+    if not exact.isfinite().all():
+        raise CuttlefishError("The matrix to decompose holds NaN or infinite values; factorize before training diverges.")
+    tall = exact if exact.shape[0] >= exact.shape[1] else exact.T  # LAPACK is several times slower on wide matrices
+    left, S, right = torch.linalg.svd(tall, full_matrices=False)
+    U, V = (left, right.T) if tall is exact else (right.T, left)
+    root = S[:rank].sqrt()
+    return (U[:, :rank] * root).to(matrix), (V[:, :rank] * root).T.contiguous().to(matrix)
+
+
+@torch.no_grad()
+def split_layer(
+    module: nn.Conv2d | nn.Linear, rank: int, *, extra_bn: bool = False, scheme: str = "channel", initialise: bool = True
+) -> LowRankConv2d | LowRankLinear:
+    """A new low-rank layer with the dense one's dtype, device, memory format, requires_grad, training flag and a copy of its bias.
+
+    initialise=False skips the SVD and leaves both factors zero: a structure to load a state dict into.
+    extra_bn (convolutions only) starts as identity statistics: weight 1, bias 0, running mean 0, running variance 1.
+    Draws no random numbers.
+    """
+    if not isinstance(module, nn.Conv2d | nn.Linear) or getattr(module, "groups", 1) != 1:
+        raise CuttlefishError(f"Only nn.Conv2d without groups and nn.Linear can be split, not {module!r}.")
+    layer = _structure(module, rank, extra_bn, scheme)
+    if initialise:
+        second, first = layer.shaped(*truncated_svd(unroll(module.weight, layer.scheme), rank))
+        layer.second.weight.copy_(second)
+        layer.first.weight.copy_(first)
+    for parameter in layer.parameters():
+        parameter.requires_grad_(module.weight.requires_grad)
+    if module.bias is not None:
+        layer.second.bias.copy_(module.bias).requires_grad_(module.bias.requires_grad)
+    return layer.train(module.training)
+
+
+@torch.no_grad()
+def merge_layer(layer: LowRankConv2d | LowRankLinear) -> nn.Conv2d | nn.Linear:
+    """A new dense layer that computes what the low-rank one does; the inverse of `split_layer` at full rank.
+
+    An extra BN is folded in with its running statistics (exact in eval mode), which gives the dense layer a bias.
+    """
+    G, F = (factor.detach().cpu().double() for factor in layer.factors())
+    bias = None if layer.second.bias is None else layer.second.bias.cpu().double()
+    if layer.bn is not None:
+        scale, shift = _affine(layer.bn)
+        bias = G @ shift + (0.0 if bias is None else bias)
+        G = G * scale
+    dense = _dense(layer, bias is not None)
+    dense.weight.copy_(fold(G @ F, layer.weight_shape, layer.scheme))
+    dense.weight.requires_grad_(layer.first.weight.requires_grad or layer.second.weight.requires_grad)
+    if bias is not None:
+        owner = layer.second.weight if layer.second.bias is None else layer.second.bias
+        dense.bias.copy_(bias).requires_grad_(owner.requires_grad)
+    return dense.train(layer.training)
+
+
+def _structure(module: nn.Conv2d | nn.Linear, rank: int, extra_bn: bool, scheme: str) -> LowRankConv2d | LowRankLinear:
+    """Built without memory (hence without random numbers), then given zeros where the dense weight lies."""
+    options = {"bias": module.bias is not None, "device": "meta", "dtype": module.weight.dtype}
+    if isinstance(module, nn.Linear):
+        layer = LowRankLinear(module.in_features, module.out_features, rank, **options)
+    else:
+        options |= {"scheme": scheme, "extra_bn": extra_bn, **_geometry(module)}
+        layer = LowRankConv2d(module.in_channels, module.out_channels, module.kernel_size, rank, **options)
+    _allocate(layer, module.weight)
+    for parameter in layer.parameters():
+        parameter.zero_()
+    if layer.bn is not None:
+        layer.bn.reset_parameters()
+    return layer
+
+
+def _dense(layer: LowRankConv2d | LowRankLinear, bias: bool) -> nn.Conv2d | nn.Linear:
+    weight = layer.first.weight
+    options = {"bias": bias, "device": "meta", "dtype": weight.dtype}
+    if isinstance(layer, LowRankLinear):
+        dense = nn.Linear(layer.in_features, layer.out_features, **options)
+    else:
+        dense = nn.Conv2d(layer.in_channels, layer.out_channels, layer.kernel_size, **_geometry(layer), **options)
+    return _allocate(dense, weight)
+
+
+def _geometry(module: nn.Conv2d | LowRankConv2d) -> dict:
+    return {name: getattr(module, name) for name in ("stride", "padding", "dilation", "padding_mode")}
+
+
+def _allocate(module: nn.Module, like: Tensor) -> nn.Module:
+    """Memory on the device and in the memory format of the weight `like`."""
+    if _is_channels_last(like):
+        module.to(memory_format=torch.channels_last)
+    return module.to_empty(device=like.device)
+
+
+def _is_channels_last(weight: Tensor) -> bool:
+    """Whether a 4-D weight lies in channels_last; told by the strides, because a 1×1 kernel is contiguous in both formats."""
+    if weight.ndim != 4:
+        return False
+    plain = torch.empty(weight.shape, device="meta")
+    return weight.stride() == plain.to(memory_format=torch.channels_last).stride() != plain.stride()
+
+
+def _affine(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Scale and shift of each channel in eval mode, float64."""
+    weight, bias, mean, var = (tensor.detach().cpu().double() for tensor in (bn.weight, bn.bias, bn.running_mean, bn.running_var))
+    scale = weight / (var + bn.eps).sqrt()
+    return scale, bias - mean * scale
+

@@ -1,0 +1,122 @@
+"""Replacing a model's layers by low-rank ones, in place and by dotted name, and back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from numbers import Integral
+
+from torch import nn
+
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.lowrank.find import Found, find_layers, low_rank_layers, nearest
+from cuttlefish.lowrank.layers import check_extra_bn
+from cuttlefish.lowrank.matrix import matrix_shape
+from cuttlefish.lowrank.split import merge_layer, split_layer
+
+__all__ = ["Found", "break_even", "densify", "factorize", "find_layers", "low_rank_layers", "replace_module", "require_bare"]
+
+LOG = logging.getLogger("cuttlefish")
+
+WRAPPERS = {
+    "DistributedDataParallel": "change the wrapped model's .module and wrap that again",
+    "DataParallel": "change the wrapped model's .module and wrap that again",
+    "OptimizedModule": "change the model that was given to torch.compile and compile that again",
+    "FullyShardedDataParallel": "change the model before it is sharded",
+    "FSDPModule": "change the model before it is sharded",
+    "ScriptModule": "change the Python model and script that again",
+}
+
+
+def factorize(
+    model: nn.Module,
+    ranks: Mapping[str, int],
+    *,
+    extra_bn: bool = False,
+    scheme: str = "channel",
+    keep_dense: bool = True,
+    initialise: bool = True,
+) -> nn.Module:
+    """Replace the named layers by low-rank ones of the given ranks; the model is changed in place and returned.
+
+    ranks: dotted layer name (as `find_layers` gives it) → rank, from 1 to the layer's full rank in the scheme.
+    extra_bn: a BN between the two factors of each convolution (a Linear never gets one); channel scheme only.
+    keep_dense: a layer whose rank is at or above `break_even` is left alone, which the log says.
+    initialise: spectral initialisation; False leaves the factors zero, for a state dict to be loaded.
+    Everything is checked before anything changes, and each dense layer is dropped before the next is split. Optimizers
+    and wrappers made for the model before are stale afterwards, and hooks of the replaced layers are gone with them.
+    """
+    require_bare(model)
+    check_extra_bn(extra_bn, scheme)
+    _check(model, ranks, scheme, initialise)
+    for name, rank in ranks.items():
+        layer = model.get_submodule(name)
+        if keep_dense and rank >= break_even(layer, scheme):
+            LOG.info("%s stays dense: rank %d saves nothing (break-even %.1f)", name, rank, break_even(layer, scheme))
+            continue
+        replace_module(model, name, split_layer(layer, int(rank), extra_bn=extra_bn, scheme=scheme, initialise=initialise))
+    return model
+
+
+def densify(model: nn.Module) -> nn.Module:
+    """Multiply every low-rank layer's factors back into a plain layer; the model is changed in place and returned.
+
+    Extra BNs are folded in by their running statistics: the result equals the low-rank model in eval mode.
+    """
+    require_bare(model)
+    for name in list(low_rank_layers(model)):
+        replace_module(model, name, merge_layer(model.get_submodule(name)))
+    return model
+
+
+def replace_module(model: nn.Module, name: str, new: nn.Module) -> None:
+    """Put `new` in the place of the module of this dotted name, in every parent that shares it."""
+    if not name:
+        raise CuttlefishError("The model itself cannot be replaced in place; put it into an nn.Sequential first.")
+    modules = dict(model.named_modules(remove_duplicate=False))
+    if name not in modules:
+        raise CuttlefishError(f"The model has no module {name!r}{nearest(name, modules)}.")
+    for parent in list(model.modules()):
+        for key, child in list(parent._modules.items()):
+            if child is modules[name]:
+                setattr(parent, key, new)
+
+
+def break_even(module: nn.Conv2d | nn.Linear, scheme: str = "channel") -> float:
+    """The rank m·n / (m + n) at which two factors hold as many numbers as the dense m × n weight; below it they hold fewer."""
+    m, n = matrix_shape(module.weight.shape, scheme)
+    return m * n / (m + n)
+
+
+def require_bare(model: nn.Module) -> None:
+    """Refuse a model that is, or holds, a distributed, compiled, sharded or scripted wrapper: it would keep using the old layers."""
+    for name, module in model.named_modules():
+        for kind in type(module).__mro__:
+            if kind.__name__ in WRAPPERS:
+                where = f"Its part {name!r}" if name else "The model"
+                raise CuttlefishError(f"{where} is wrapped in {kind.__name__} and cannot be changed in place; {WRAPPERS[kind.__name__]}.")
+
+
+def _check(model: nn.Module, ranks: Mapping[str, int], scheme: str, initialise: bool) -> None:
+    found = find_layers(model)
+    for name, rank in ranks.items():
+        if name in found.refused:
+            raise CuttlefishError(f"Layer {name!r} cannot be factorized: {found.refused[name]}.")
+        if name not in found.layers:
+            raise CuttlefishError(_unknown(model, name, found))
+        weight = found.layers[name].weight
+        full = min(matrix_shape(weight.shape, scheme))
+        if not isinstance(rank, Integral) or not 1 <= rank <= full:
+            raise CuttlefishError(f"Layer {name!r} was given rank {rank!r}; it must be a whole number from 1 to {full} ({scheme} scheme).")
+        if initialise and not weight.isfinite().all():
+            raise CuttlefishError(f"The weight of layer {name!r} holds NaN or infinite values; factorize before training diverges.")
+
+
+def _unknown(model: nn.Module, name: str, found: Found) -> str:
+    modules = dict(model.named_modules(remove_duplicate=False))
+    if name not in modules:
+        return f"The model has no layer {name!r}{nearest(name, [*found.layers, *found.refused])}."
+    first = next(first for first, module in model.named_modules() if module is modules[name])
+    if first != name:
+        return f"Layer {name!r} is the shared module {first!r}; give its rank under that name."
+    return f"Module {name!r} is a {type(modules[name]).__name__}; only nn.Conv2d and nn.Linear layers can be factorized."

@@ -1,0 +1,142 @@
+"""What a training method is to the trainer: phases and a handful of hooks, all of which default to doing nothing.
+
+Full-rank training is therefore the empty method. A method never touches the optimizer, compilation, distribution or
+the clock: it changes the model in place, says so with a `Transition`, and the trainer does the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from cuttlefish.config import OptimizerConfig, RecipeConfig
+from cuttlefish.lowrank.groups import decay_groups
+from cuttlefish.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Transition:
+    """The method has changed the model (in place): the trainer makes a new optimizer, recompiles and re-wraps.
+
+    schedule: the learning-rate schedule from here on; None keeps the present one.
+    """
+
+    reason: str
+    schedule: Schedule | None = None
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training under one optimizer and one schedule.
+
+    epochs: the schedule's epochs that it covers (`range(6, 300)` starts at the learning rate of epoch 6).
+    until: asked before each epoch, after `on_epoch_start`; True ends the phase before that epoch is trained.
+    optimizer, schedule: None means the recipe's.
+    enter: called once, before the phase's optimizer is made (every phase starts with a fresh one); may change the model.
+    """
+
+    name: str
+    epochs: range
+    until: Callable[[], bool] | None = None
+    optimizer: OptimizerConfig | None = None
+    schedule: Schedule | None = None
+    enter: Callable[[Context], None] | None = None
+
+
+@dataclass
+class Context:
+    """What a method may see. The trainer owns it and keeps `model`, `epoch` and `schedule` current."""
+
+    model: nn.Module
+    """The bare model: not wrapped, its own forward."""
+    model_name: str
+    data_name: str
+    recipe: RecipeConfig
+    schedule: Schedule
+    device: torch.device
+    folder: Path
+    """The run folder."""
+    deterministic: bool
+    example_batch: Callable[[], tuple[Tensor, Tensor]]
+    """A training batch of this process, in the run's batch size and memory layout; always the same one."""
+    samples: Callable[[], Iterator[tuple[Tensor, Tensor]]]
+    """A seeded, endless stream of augmented training batches, apart from the training order."""
+    autocast: Callable[[], AbstractContextManager]
+    """The run's precision, for a forward pass."""
+    agree: Callable[[Any], Any]
+    """The first process's value, on every process: call it on whatever was measured, drawn or decomposed."""
+    log: Callable[[str], None]
+    log_ranks: Callable[[list[dict[str, Any]]], None]
+    """Rows (epoch, layer, stable_rank, scaled_rank, full_rank) for ranks.csv and the rank curves."""
+    log_profile: Callable[[dict[str, Any]], None]
+    """A stack profile, for profile.json, the console and the plot."""
+    part: Callable[[str], AbstractContextManager]
+    """Names the part (profiling, ranks, switch, masks, scoring, …) to which the running clock books what is inside."""
+    counts_full: dict[str, int] = field(default_factory=dict)
+    """params and macs of the full-rank model."""
+
+
+class Method:
+    """Base class. `version` is part of the run key: raise it when a change alters results.
+
+    A method's module in `cuttlefish/methods/` or `baselines/` is named as its file in `conf/method/` and holds one
+    subclass with the same `name`. `Settings` is a dataclass of its knobs; the defaults are the clean behaviour.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+
+    @dataclass(frozen=True)
+    class Settings:
+        pass
+
+    def __init__(self, settings: Any):
+        self.settings = settings
+
+    def check(self, context: Context) -> None:
+        """Raise CuttlefishError if this method cannot treat this model or data; runs before any training."""
+
+    def on_fit_start(self, context: Context) -> None:
+        """Once, on the initial weights, before the first phase (not again on resume); may change the model."""
+
+    def phases(self, context: Context) -> Iterator[Phase]:
+        """The phases in order. Free of side effects and a function of the method's state: it is iterated again on resume."""
+        yield Phase("train", range(context.recipe.epochs))
+
+    def on_epoch_start(self, context: Context, epoch: int) -> Transition | None:
+        """Before epoch `epoch` of the schedule is trained; sees the weights as they are then."""
+
+    def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+        """Every trainable parameter in exactly one group. Default: decay for matrices and kernels, none for 1-D."""
+        return decay_groups(model, weight_decay)
+
+    def on_gradients(self, model: nn.Module) -> None:
+        """After backward (and all-reduce), before the optimizer's step."""
+
+    def on_step_end(self, model: nn.Module) -> None:
+        """After the optimizer's step."""
+
+    def evaluating(self, model: nn.Module) -> AbstractContextManager:
+        """Wraps every evaluation."""
+        return nullcontext()
+
+    def on_fit_end(self, context: Context) -> dict[str, Any]:
+        """Fields for the record."""
+        return {}
+
+    def stored_bits(self, model: nn.Module) -> int | None:
+        """Bits needed to store the model, where they are not 32 a parameter."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain containers only: checkpoints are read with weights_only."""
+        return {}
+
+    def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
+        """Take up a saved state. `context.model` is a fresh full-rank model: give it the architecture that the state implies;
+        the saved weights are loaded after this."""

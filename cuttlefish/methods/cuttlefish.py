@@ -1,0 +1,70 @@
+"""Cuttlefish as a method of the trainer: `cuttlefish.auto` decides, the trainer trains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from cuttlefish.auto import Cuttlefish, Settings
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.lowrank.profiling import candidates, main_path
+from cuttlefish.methods.base import Context, Method, Transition
+from cuttlefish.run_folder import read_profile
+
+
+class CuttlefishMethod(Method):
+    """One phase with a switch in it. The first hook after epoch e − 1 sees the weights before epoch e: update e of the test."""
+
+    name = "cuttlefish"
+    Settings = Settings
+    core: Cuttlefish
+
+    def check(self, context: Context) -> None:
+        self.settings.check()
+        fixed = self.settings.switch_epoch
+        if fixed is not None and not 0 <= fixed < context.recipe.epochs:
+            raise CuttlefishError(f"switch_epoch={fixed} lies outside the run's {context.recipe.epochs} epochs")
+        images, _ = context.example_batch()
+        path = main_path(context.model, images, shortcuts=self.settings.factorize_shortcuts)
+        if self.settings.k != "profile":
+            candidates(context.model, path, self.settings.paper_k if self.settings.k == "paper" else self.settings.k)
+
+    def on_fit_start(self, context: Context) -> None:
+        self._build(context, profile=read_profile(context.folder))
+        if self.core.profile is not None:
+            context.log_profile(self.core.profile)
+
+    def on_epoch_start(self, context: Context, epoch: int) -> Transition | None:
+        dense = not self.core.switched
+        switched = epoch > 0 and self.core.epoch_end()
+        if dense:
+            context.log_ranks(self.core.tracker.rows())
+        if not switched:
+            return None
+        schedule = context.schedule.restarted(epoch, self.settings.overshoot) if self.settings.rewarm else None
+        return Transition(f"switch at epoch {epoch} ({self.core.reason})", schedule)
+
+    def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+        return self.core.param_groups(weight_decay)
+
+    def on_gradients(self, model: nn.Module) -> None:
+        self.core.before_step()
+
+    def on_fit_end(self, context: Context) -> dict[str, Any]:
+        core = self.core
+        found = {"k": core.k, "switch_epoch": core.switch_epoch, "switch_reason": core.reason or "never", "ranks": core.final_ranks()}
+        return found if core.profile is None else found | {"profile": core.profile}
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.core.state_dict()
+
+    def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
+        self._build(context, state=state)
+
+    def _build(self, context: Context, **earlier: dict[str, Any] | None) -> None:
+        images, _ = context.example_batch()
+        self.core = Cuttlefish(
+            context.model, images, epochs=context.recipe.epochs, settings=self.settings, autocast=context.autocast,
+            cost_model=context.deterministic, agree=context.agree, part=context.part, **earlier,
+        )  # fmt: skip

@@ -1,0 +1,41 @@
+"""Full-rank training: the empty method, which can record the ranks it passes through (Figures 2 and 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cuttlefish.lowrank.profiling import main_path
+from cuttlefish.lowrank.rank import RankTracker
+from cuttlefish.methods.base import Context, Method
+
+
+class FullRank(Method):
+    name = "full_rank"
+
+    @dataclass(frozen=True)
+    class Settings:
+        """track_ranks: record the stable rank of every main-path layer before each epoch."""
+
+        track_ranks: bool = False
+
+    tracker: RankTracker | None = None
+
+    def on_fit_start(self, context: Context) -> None:
+        if self.settings.track_ranks:
+            images, _ = context.example_batch()
+            self.tracker = RankTracker(context.model, [layer.name for layer in main_path(context.model, images)])
+
+    def on_epoch_start(self, context: Context, epoch: int) -> None:
+        if self.tracker is not None:
+            with context.part("tracking"):
+                self.tracker.update()
+            context.log_ranks(self.tracker.rows())
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self.tracker.history} if self.tracker is not None else {}
+
+    def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
+        self.on_fit_start(context)
+        if self.tracker is not None and "history" in state:
+            self.tracker.history = {name: list(values) for name, values in state["history"].items()}

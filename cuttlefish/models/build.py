@@ -1,0 +1,80 @@
+"""From a model's configuration to a network that is known to accept the data's images."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from cuttlefish.config import ModelConfig
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.models.libraries import build_timm, build_torchvision, timm_names, torchvision_names
+from cuttlefish.models.resnet_cifar import ResNet
+from cuttlefish.models.vgg_cifar import Vgg19
+from cuttlefish.nearest import choose_from, did_you_mean
+
+SUITE = {"resnet18": ResNet, "vgg19": Vgg19}
+
+
+def build_model(config: ModelConfig, classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
+    """The network on the CPU, for (B, *input_shape) float32 images, with (B, classes) logits.
+
+    Raises CuttlefishError for an unknown name, for settings that the network does not have, for weights that cannot be
+    fetched and for images that it does not accept.
+    """
+    _check_name(config)
+    _check_settings(config)
+    if config.source == "suite":
+        settings = {} if config.width is None else {"width": config.width}
+        model = SUITE[config.name](classes, input_shape[0], **settings)
+    elif config.source == "timm":
+        model = build_timm(config, classes)
+    else:
+        model = build_torchvision(config, classes)
+    _check_images(model, config, classes, input_shape)
+    return model
+
+
+def _check_settings(config: ModelConfig) -> None:
+    if config.source != "suite" and config.width is not None:
+        raise CuttlefishError(f"model.width={config.width} is for the suite's own networks ({', '.join(SUITE)}), not for {_label(config)}")
+    if config.width is not None and config.width < 1:
+        raise CuttlefishError(f"model.width={config.width} should be a number of channels, 1 or more")
+    if config.source == "suite" and config.pretrained:
+        raise CuttlefishError(
+            f"model.pretrained=true: there are no pretrained weights of {_label(config)}; take a model of timm or torchvision"
+        )
+    if config.source == "suite" and config.arguments:
+        raise CuttlefishError(f"model.arguments={config.arguments}: {_label(config)} takes only model.width")
+
+
+def _check_name(config: ModelConfig) -> None:
+    if config.source == "suite":
+        if config.name not in SUITE:
+            raise CuttlefishError(f"model.name={config.name} is not a model of the suite{choose_from(config.name, SUITE)}")
+        return
+    names = timm_names() if config.source == "timm" else torchvision_names()
+    if config.name.partition(".")[0] not in names:
+        raise CuttlefishError(f"model.name={config.name} is not a classifier of {config.source}{did_you_mean(config.name, names)}")
+
+
+def _check_images(model: nn.Module, config: ModelConfig, classes: int, input_shape: tuple[int, int, int]) -> None:
+    """One black image, forward only, in evaluation mode: leaves no trace in the model."""
+    shape = "x".join(map(str, input_shape))
+    model.eval()
+    try:
+        with torch.no_grad():
+            logits = model(torch.zeros(1, *input_shape))
+    except (RuntimeError, AssertionError, ValueError, IndexError, TypeError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise CuttlefishError(
+            f"{_label(config)} does not accept images of {shape} ({reason}): take another model or data set, "
+            "or set its image size in model.arguments"
+        ) from error
+    finally:
+        model.train()
+    if not isinstance(logits, Tensor) or logits.shape != (1, classes):
+        raise CuttlefishError(f"{_label(config)} is not a classifier: for an image of {shape} it should return {classes} logits")
+
+
+def _label(config: ModelConfig) -> str:
+    return f"{'the suite' if config.source == 'suite' else config.source}'s {config.name}"

@@ -1,0 +1,67 @@
+"""Classifiers of timm and torchvision, which are imported only when one of theirs is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from cuttlefish.config import ModelConfig
+from cuttlefish.errors import CuttlefishError
+
+
+def timm_names() -> list[str]:
+    return _imported("timm").list_models()
+
+
+def torchvision_names() -> list[str]:
+    models = _imported("torchvision").models
+    return models.list_models(module=models)
+
+
+def build_timm(config: ModelConfig, classes: int) -> nn.Module:
+    create = _imported("timm").create_model
+    return _constructed(config, lambda: create(config.name, pretrained=config.pretrained, num_classes=classes, **config.arguments))
+
+
+def build_torchvision(config: ModelConfig, classes: int) -> nn.Module:
+    models = _imported("torchvision").models
+
+    def construct() -> nn.Module:
+        model = models.get_model(config.name, weights=None, num_classes=classes, **config.arguments)
+        if config.pretrained:
+            weights = models.get_model_weights(config.name).DEFAULT
+            _load_matching(model, weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
+        return model
+
+    return _constructed(config, construct)
+
+
+def _constructed(config: ModelConfig, construct: Callable[[], nn.Module]) -> nn.Module:
+    try:
+        return construct()
+    except Exception as error:  # what a failing download raises depends on the library's version
+        reason = f"{type(error).__name__}: {str(error).strip()}".split("\n")[0]
+        cause = (
+            "its weights could not be fetched: try again with a network or set model.pretrained=false"
+            if config.pretrained and not isinstance(error, TypeError)
+            else f"check model.arguments={config.arguments}"
+        )
+        raise CuttlefishError(f"{config.source}'s {config.name} cannot be built ({reason}); {cause}") from error
+
+
+def _load_matching(model: nn.Module, weights: dict[str, Any]) -> None:
+    """All but the head, whose shape goes with the number of classes."""
+    own = model.state_dict()
+    model.load_state_dict({name: value for name, value in weights.items() if name in own and value.shape == own[name].shape}, strict=False)
+
+
+def _imported(library: str) -> Any:
+    from importlib import import_module
+
+    try:
+        import_module(f"{library}.models")
+        return import_module(library)
+    except ImportError as error:
+        raise CuttlefishError(f"model.source={library} needs {library}, which cannot be imported ({error}): install it") from error

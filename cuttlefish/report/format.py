@@ -1,0 +1,68 @@
+"""Numbers as people read them. What is unknown is a dash."""
+
+from __future__ import annotations
+
+from typing import Any
+
+UNKNOWN = "–"
+EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+def count(number: float | None) -> str:
+    """`702,618`"""
+    return UNKNOWN if number is None else f"{number:,.0f}"
+
+
+def short_count(number: float | None) -> str:
+    """Three digits and a unit: `11.2 M`."""
+    if number is None:
+        return UNKNOWN
+    for size, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(number) >= size:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:.3g}"
+
+
+def duration(seconds: float | None) -> str:
+    """`0.42 s`, `17 min 05 s`, `3 h 20 min`"""
+    if seconds is None:
+        return UNKNOWN
+    if seconds < 59.95:
+        return f"{seconds:.2f} s" if seconds < 9.995 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def percent(value: float | None) -> str:
+    """`78.93 %` of a value already in percent."""
+    return UNKNOWN if value is None else f"{value:.2f} %"
+
+
+def memory(size: float | None) -> str:
+    """`1.53 GiB`"""
+    if size is None:
+        return UNKNOWN
+    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
+
+
+def times(ratio: float | None) -> str:
+    """`3.72×`"""
+    return UNKNOWN if ratio is None else f"{ratio:.3g}×" if ratio >= 100 else f"{ratio:.2f}×"
+
+
+def ratio_of(larger: float | None, smaller: float | None) -> float | None:
+    """larger / smaller where both are known and the quotient exists."""
+    return larger / smaller if larger is not None and smaller else None
+
+
+def bar(share: float, width: int = 10) -> str:
+    """A horizontal bar of `share` (0 to 1) in eighths of a character."""
+    eighths = round(min(max(share, 0.0), 1.0) * width * 8)
+    whole, rest = divmod(eighths, 8)
+    return ("█" * whole + (EIGHTHS[rest] if rest else "")).ljust(width)
+
+
+def named(values: dict[str, Any]) -> str:
+    """`a 1 · b 2` of those that are known."""
+    return " · ".join(f"{name} {value}" for name, value in values.items() if value not in (None, UNKNOWN))

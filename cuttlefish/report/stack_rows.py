@@ -1,0 +1,43 @@
+"""A stack profile's rows in the units people read. Shared by the summaries and the plots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class StackRow:
+    """full and low: the forward pass at full rank and at ratio α, in `unit_of(profile)`. Speed-ups are full / low."""
+
+    name: str
+    layers: int
+    full: float
+    low: float
+    speedup: float
+    backward_speedup: float | None
+    intensity: float | None
+    factorize: bool
+
+
+def unit_of(profile: Mapping[str, Any]) -> str:
+    """`ms` where stacks were timed; `GFLOP` (equivalents) under the cost model of deterministic runs, which has no clock."""
+    return "GFLOP" if profile.get("source") == "cost model" else "ms"
+
+
+def stack_rows(profile: Mapping[str, Any]) -> list[StackRow]:
+    scale = 1e-9 if unit_of(profile) == "GFLOP" else 1e3
+    return [_row(stack, scale) for stack in profile["stacks"]]
+
+
+def _row(stack: Mapping[str, Any], scale: float) -> StackRow:
+    full, low = _forward(stack, "full", scale), _forward(stack, "low", scale)
+    optional = (stack.get("backward_speedup"), stack.get("intensity"))
+    return StackRow(stack["name"], len(stack["layers"]), full, low, stack.get("speedup") or full / low, *optional, bool(stack["factorize"]))
+
+
+def _forward(stack: Mapping[str, Any], side: str, scale: float) -> float:
+    """Profiles hold seconds; a column in milliseconds says so in its name."""
+    column = f"{side}_forward"
+    return stack[f"{column}_ms"] if f"{column}_ms" in stack else stack[column] * scale

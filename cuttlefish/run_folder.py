@@ -1,0 +1,104 @@
+"""The files of a run folder: their names, how to read them, and how to cut them back to a checkpoint.
+
+Readers never fail on a torn last line (a crash while it was written): such a line does not count.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cuttlefish.files import write_atomic
+
+RECORD = "record.json"
+EPOCHS = "epochs.jsonl"
+RANKS = "ranks.csv"
+PROFILE = "profile.json"
+LOG = "log.txt"
+PLOTS = "plots"
+RANK_COLUMNS = ("epoch", "layer", "stable_rank", "scaled_rank", "full_rank")
+
+
+def read_epochs(folder: str | Path) -> list[dict[str, Any]]:
+    """The rows of `epochs.jsonl`, one a trained epoch; empty without the file."""
+    return [json.loads(line) for line in _whole_lines(Path(folder) / EPOCHS) if _epoch_of_json(line) is not None]
+
+
+def read_ranks(folder: str | Path) -> list[dict[str, Any]]:
+    """The rows of `ranks.csv` with numbers as numbers; empty without the file."""
+    header = ",".join(RANK_COLUMNS)
+    lines = [line for line in _whole_lines(Path(folder) / RANKS) if _epoch_of_csv(line) is not None]
+    return [_rank_row(row) for row in csv.DictReader([header, *lines])]
+
+
+def read_profile(folder: str | Path) -> dict[str, Any] | None:
+    """`profile.json`, or None where the method measured nothing."""
+    path = Path(folder) / PROFILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def csv_line(values: list[Any]) -> str:
+    """One row of a CSV file, quoted where needed, without its line end."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="").writerow(values)
+    return buffer.getvalue()
+
+
+def cut_back(folder: str | Path, epochs: int) -> None:
+    """Forget what came after a checkpoint of `epochs` trained epochs.
+
+    `epochs.jsonl` counts trained epochs from 1, so rows up to `epochs` stay. A row of `ranks.csv` shows the weights
+    after so many epochs, so the ranks of the checkpoint's own weights stay too. Torn and foreign lines go.
+    """
+    _keep(Path(folder) / EPOCHS, lambda line: _up_to(_epoch_of_json(line), epochs))
+    header = ",".join(RANK_COLUMNS)
+    _keep(Path(folder) / RANKS, lambda line: line == header or _up_to(_epoch_of_csv(line), epochs))
+
+
+def forget_ranks(folder: str | Path, epochs: set[int]) -> None:
+    """Drop the rank rows of these epochs, because they are about to be written anew."""
+    _keep(Path(folder) / RANKS, lambda line: _epoch_of_csv(line) not in epochs)
+
+
+def _keep(path: Path, wanted: Callable[[str], bool]) -> None:
+    kept = "".join(f"{line}\n" for line in _whole_lines(path) if wanted(line))
+    if path.exists() and path.read_text(encoding="utf-8", errors="replace") != kept:
+        write_atomic(path, kept)
+
+
+def _whole_lines(path: Path) -> list[str]:
+    if not path.exists():
+        return []
+    return path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+
+
+def _up_to(epoch: int | None, last: int) -> bool:
+    return epoch is not None and epoch <= last
+
+
+def _epoch_of_json(line: str) -> int | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row.get("epoch") if isinstance(row, dict) else None
+
+
+def _epoch_of_csv(line: str) -> int | None:
+    cells = next(csv.reader([line]), [])
+    whole = len(cells) == len(RANK_COLUMNS) and cells[0].isdigit()
+    return int(cells[0]) if whole else None
+
+
+def _rank_row(row: dict[str, str]) -> dict[str, Any]:
+    return {
+        "epoch": int(row["epoch"]),
+        "layer": row["layer"],
+        "stable_rank": float(row["stable_rank"]),
+        "scaled_rank": float(row["scaled_rank"]),
+        "full_rank": int(row["full_rank"]),
+    }

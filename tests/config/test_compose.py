@@ -1,0 +1,52 @@
+"""What Hydra and OmegaConf refuse, told in one sentence with the nearest valid word."""
+
+from __future__ import annotations
+
+import pytest
+from hydra.errors import HydraException
+
+from cuttlefish.compose import sentence
+from cuttlefish.errors import CuttlefishError
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ("experiment=reduced/vgg19_cutlefish", "did you mean reduced/vgg19_cuttlefish?"),
+        ("experiment=vgg19_cuttlefish", "there is no experiment=vgg19_cuttlefish (choose from demo/cuttlefish, "),
+        ("hydra/launcher=jobli", "there is no hydra/launcher=jobli (choose from basic"),
+        ("modle=vgg19", "there is no key modle; did you mean model?"),
+        ("debg=smoke", "there is no key debg; did you mean debug?"),
+        ("epochs=3", "there is no key epochs; did you mean recipe.epochs?"),
+        ("trainer.epochs=3", "there is no key trainer.epochs; did you mean recipe.epochs?"),
+        ("recipe.schedule.warmup=3", "did you mean recipe.schedule.warmup_epochs?"),
+        ("method=cuttlefish method.thresold=2", "there is no key method.thresold; did you mean method.threshold?"),
+        ("method.k=5", "there is no key method.k (choose from name, preset, track_ranks)"),
+        ("method=cuttlefish method.ranks.conv1=5", "method.ranks has no keys yet; give it whole, as in method.ranks={conv1: ...}"),
+        ("seed=1,2", "seed=1,2 gives several values; add -m"),
+        ("seed=[1", "cannot read 'seed=[1' on the command line"),
+    ],
+)
+def test_a_refused_composition(composed, conf, overrides, told):
+    with pytest.raises(HydraException) as caught:
+        composed(*overrides.split())
+    said = sentence(caught.value, conf)
+    assert told in said and "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ("+foo=1", "there is no key foo"),
+        ("~data", "data must be one choice by name"),
+        ("model=[resnet18,vgg19]", "model must be one choice by name"),
+        ("model=timm", "model.name must be given"),
+        ("trainer.precision=fp16", "trainer.precision must be one of fp32, tf32, bf16, not 'fp16'; did you mean bf16?"),
+        ("trainer=deterministic trainer.precision=tf32", "trainer.precision=tf32 needs trainer.device=cuda"),
+        ("method=cuttlefish method.preset=refrence", "did you mean reference?"),
+    ],
+)
+def test_a_refused_config(composed, overrides, told):
+    with pytest.raises(CuttlefishError) as caught:
+        composed(*overrides.split())
+    assert told in str(caught.value) and "\n" not in str(caught.value)

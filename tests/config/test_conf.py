@@ -1,0 +1,145 @@
+"""Every file of conf/ composes into a config that passes its checks, and says what the paper and the design say."""
+
+from __future__ import annotations
+
+from math import floor
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cuttlefish.choices import GROUPS, OPTIONAL, list_choices
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.schedule import build_schedule
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+CHOICES = {group: list(list_choices(CONF, group)) for group in GROUPS}
+
+
+def rows() -> list[tuple[str, ...]]:
+    """Every model with every data set, while methods, debug modes, trainers and sinks take turns."""
+    debug = [None, *CHOICES["debug"]]
+    chosen = []
+    for i, model in enumerate(CHOICES["model"]):
+        for j, data in enumerate(CHOICES["data"]):
+            method = CHOICES["method"][(i * len(CHOICES["data"]) + j) % len(CHOICES["method"])]
+            rest = (debug[(i + j) % len(debug)], CHOICES["trainer"][(i + j) % 3], CHOICES["sink"][j % 2])
+            chosen.append((model, data, method, *rest))
+    return chosen
+
+
+def overrides(model: str, data: str, method: str, debug: str | None, trainer: str = "default", sink: str = "default") -> list[str]:
+    named = [] if model in ("resnet18", "vgg19") else ["model.name=resnet18"]
+    chosen = [f"model={model}", f"data={data}", f"method={method}", f"trainer={trainer}", f"sink={sink}"]
+    return [*chosen, *named, *([f"debug={debug}"] if debug else [])]
+
+
+def lrs(config, epochs: list[int]) -> list[float]:
+    schedule = build_schedule(config.recipe.schedule, config.recipe.epochs)
+    return [round(schedule.lr(epoch), 4) for epoch in epochs]
+
+
+@pytest.mark.parametrize("choice", rows(), ids=lambda choice: "-".join(map(str, choice)))
+def test_every_choice_composes_with_the_others(composed, choice):
+    config = composed(*overrides(*choice))
+    assert config.data.name == config.data.kind == choice[1]
+    assert config.method["name"] == choice[2] and "presets" not in config.method
+    assert config.scale == ("smoke" if choice[3] == "smoke" else "free")
+    assert config.experiment_name == ("debug" if choice[3] else None)
+
+
+@pytest.mark.parametrize("recipe", CHOICES["recipe"])
+def test_every_recipe_has_its_file_s_name_and_its_drops_within_the_run(composed, recipe):
+    config = composed(f"recipe={recipe}").recipe
+    drops = [floor(fraction * config.epochs) for fraction in config.schedule.milestones]
+    assert config.name == recipe
+    assert drops == sorted(set(drops)) and min(drops) >= config.schedule.warmup_epochs and max(drops) < config.epochs
+
+
+def test_every_group_is_in_the_defaults_list_and_has_a_folder():
+    listed = yaml.safe_load((CONF / "config.yaml").read_text())["defaults"]
+    named = {key: value for entry in listed if isinstance(entry, dict) for key, value in entry.items()}
+    groups = {key: value for key, value in named.items() if " " not in key}
+    assert set(groups) == set(GROUPS) == {path.name for path in CONF.iterdir() if path.is_dir() and path.name != "local"}
+    assert {key for key, value in groups.items() if value is None} == set(OPTIONAL)
+
+
+@pytest.mark.parametrize("experiment", CHOICES["experiment"])
+def test_every_experiment_composes(composed, experiment):
+    config = composed(f"experiment={experiment}")
+    assert config.scale == "reduced"
+    assert config.experiment_name == f"reduced/{config.model.name}-{config.method['name']}"
+    assert experiment in (f"reduced/{config.model.name}_{config.method['name']}", "reduced/cell")
+
+
+@pytest.mark.parametrize("model", ["resnet18", "vgg19"])
+def test_the_reduced_setting_is_the_design_s(composed, model):
+    config = composed(f"experiment=reduced/{model}_cuttlefish")
+    assert (config.data.kind, config.data.images_per_class, config.model.name, config.model.width) == ("cifar10", 1000, model, 16)
+    assert (config.recipe.epochs, config.recipe.batch_size, config.recipe.optimizer.weight_decay) == (30, 128, 1e-4)
+    assert lrs(config, [0, 1, 2, 14, 15, 21, 22, 29]) == [0.0333, 0.0667, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
+    assert config.method["k"] == "paper" and config.method["preset"] == "default"
+    assert config.recipe.optimizer == composed("recipe=cifar").recipe.optimizer
+
+
+def test_the_cifar_recipe_is_the_reference_s(composed):
+    config = composed("data=cifar100", "model=vgg19")
+    assert (config.recipe.epochs, config.recipe.batch_size) == (300, 1024)
+    assert lrs(config, [0, 1, 2, 3, 4, 5, 149, 150, 224, 225]) == [0.1, 0.24, 0.38, 0.52, 0.66, 0.8, 0.8, 0.08, 0.08, 0.008]
+    assert (config.data.crop_padding, config.data.flip, config.data.mean[0], config.data.std[2]) == (4, True, 0.485, 0.225)
+    assert (config.recipe.optimizer.momentum, config.recipe.optimizer.nesterov, config.recipe.label_smoothing) == (0.9, False, 0.0)
+
+
+def test_svhn_brings_its_200_epochs(composed):
+    config = composed("data=svhn")
+    assert config.recipe.epochs == 200 and config.data.crop_padding == 4
+    assert lrs(config, [99, 100, 149, 150]) == [0.8, 0.08, 0.08, 0.008]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "recipe"),
+    [
+        ([], "cifar"),
+        (["data=svhn"], "svhn"),
+        (["data=digits"], "digits"),
+        (["data=synthetic"], "synthetic"),
+        (["data=svhn", "recipe=cifar"], "cifar"),
+        (["recipe=reduced", "data=digits", "method=cuttlefish"], "reduced"),
+        (["experiment=reduced/cell"], "reduced"),
+        (["experiment=reduced/cell", "scale=free", "data=svhn"], "reduced"),
+    ],
+)
+def test_data_brings_its_recipe_unless_one_is_named(composed, chosen, recipe):
+    assert composed(*chosen).recipe.name == recipe
+
+
+def test_every_key_of_the_schema_can_be_set_without_a_plus(composed):
+    config = composed("model.width=8", "data.train_images=4", "data=synthetic", "trainer.threads=1", "sink.wandb.tags=[a]", "fork_from=x")
+    assert (config.model.width, config.data.train_images, config.trainer.threads, config.fork_from) == (8, 4, 1, "x")
+    timm = composed("model=timm", "model.name=deit_tiny_patch16_224", "model.arguments.img_size=32", "model.arguments.depth=2")
+    assert timm.model.arguments == {"img_size": 32, "depth": 2}
+
+
+def test_smoke_is_small_and_narrows_only_the_suite_s_own_models(composed):
+    config = composed("debug=smoke", "method=cuttlefish")
+    assert (config.recipe.epochs, config.trainer.max_steps, config.model.width) == (4, 3, 8)
+    assert config.method["switch_epoch"] == 2 < config.recipe.epochs and config.method["keep_dense"] is False
+    assert composed("debug=smoke", "model=timm", "model.name=resnet18").model.width is None
+    assert composed("debug=smoke", "method=cuttlefish", "method.switch_epoch=1").method["switch_epoch"] == 1
+
+
+def test_an_experiment_can_be_smoked_or_profiled_without_passing_for_evidence(composed):
+    for debug, scale in {"smoke": "smoke", "profile": "free"}.items():
+        config = composed("experiment=reduced/vgg19_cuttlefish", f"debug={debug}")
+        assert (config.scale, config.experiment_name) == (scale, "debug")
+
+
+def test_a_library_s_model_must_be_named(composed):
+    with pytest.raises(CuttlefishError, match="model.name must be given"):
+        composed("model=timm")
+
+
+def test_interpolations_are_resolved_or_refused(composed):
+    assert composed("experiment_name=x-${seed}", "seed=3").experiment_name == "x-3"
+    with pytest.raises(CuttlefishError, match="^experiment_name: Interpolation key 'sed' not found$"):
+        composed("experiment_name=x-${sed}")

@@ -1,0 +1,140 @@
+"""run.py: one sentence and an exit code for every mistake, and a sweep that goes on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from cuttlefish.config import Config
+from cuttlefish.errors import CuttlefishError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def front_door(monkeypatch, tmp_path, capsys):
+    """Runs run.py's main in this process with a stand-in for the worker; (exit code, stderr, the configs it was handed)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.syspath_prepend(str(ROOT))
+    import run
+
+    def call(*arguments: str, worker=lambda config: None) -> tuple[int, str, list[Config]]:
+        handed: list[Config] = []
+
+        def run_config(config: Config) -> None:
+            handed.append(config)
+            worker(config)
+
+        stand_in = ModuleType("cuttlefish.worker")
+        stand_in.run_config = run_config
+        monkeypatch.setitem(sys.modules, "cuttlefish.worker", stand_in)
+        monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
+        code = run.main()
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.out
+        return code, captured.err, handed
+
+    return call
+
+
+def test_a_run_hands_its_resolved_config_to_the_worker(front_door, tmp_path):
+    code, err, (config,) = front_door("model=vgg19", "method=cuttlefish", "method.preset=reference", "seed=3")
+    assert (code, err) == (0, "")
+    assert config.seed == 3 and config.method["preset"] == "reference" and config.method["extra_bn"] is True
+    assert "presets" not in config.method and None not in config.method.values()
+    assert [path.name for path in tmp_path.rglob("*")] == ["runs", ".hydra"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["model=resnet19"], "there is no model=resnet19 (choose from resnet18, timm, torchvision, vgg19); did you mean resnet18?"),
+        (["seed=one"], "seed must be a whole number, not 'one'"),
+        (["seed"], "cannot read 'seed' on the command line; write key=value"),
+        (["model=5"], "take the name of one choice"),
+        (["seed=${nothing}"], "seed: Interpolation key 'nothing' not found"),
+        (["-m", "model=resnet18,resnet19"], "there is no model=resnet19"),
+    ],
+)
+def test_a_mistake_ends_in_one_sentence(front_door, arguments, sentence):
+    code, err, handed = front_door(*arguments)
+    assert code == 2 and handed == []
+    assert sentence in err and err.startswith("cuttlefish: ") and err.count("\n") == 1, err
+
+
+def test_the_worker_s_refusal_is_one_sentence_too(front_door):
+    def refuse(config: Config) -> None:
+        raise CuttlefishError("the data is not there")
+
+    assert front_door(worker=refuse)[:2] == (2, "cuttlefish: the data is not there\n")
+
+
+def test_a_bug_shows_its_traceback_and_another_code(front_door):
+    code, err, _ = front_door(worker=lambda config: 1 / 0)
+    assert code == 1 and "Traceback" in err and "ZeroDivisionError" in err
+
+
+def test_an_interrupt_is_130(front_door):
+    def interrupt(config: Config) -> None:
+        raise KeyboardInterrupt
+
+    code, _, handed = front_door("-m", "seed=1,2", worker=interrupt)
+    assert code == 130 and len(handed) == 1
+
+
+def test_a_sweep_goes_on_after_a_failure_and_sums_up(front_door):
+    def odd_fails(config: Config) -> None:
+        if config.seed % 2:
+            raise CuttlefishError("odd")
+
+    code, err, handed = front_door("-m", "seed=1,-1,2", worker=odd_fails)
+    assert [config.seed for config in handed] == [1, 2]
+    assert code == 2 and err.splitlines() == [
+        "cuttlefish: seed=1: odd",
+        "cuttlefish: seed=-1: seed must be in [0, 2**32), not -1",
+        "cuttlefish: 2 of 3 runs failed: seed=1, seed=-1",
+    ]
+
+
+def test_a_sweep_after_a_failed_one_starts_afresh(front_door):
+    assert front_door("seed=-1")[0] == 2
+    code, err, handed = front_door("model=vgg19", "-m", "seed=1,2")
+    assert (code, err, [config.model.name for config in handed]) == (0, "", ["vgg19", "vgg19"])
+
+
+PROBE = """
+import atexit, runpy, sys
+atexit.register(lambda: print("HEAVY", [name for name in ("torch", "wandb", "matplotlib", "timm") if name in sys.modules]))
+sys.argv = {argv!r}
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "shown"),
+    [
+        (["--help"], 0, "model=resnet18"),
+        (["model=vgg19", "--cfg", "job"], 0, "name: vgg19"),
+        (["recipe.epochs=0"], 2, ""),
+    ],
+)
+def test_nothing_heavy_is_imported_before_the_config_is_sound(tmp_path, arguments, code, shown):
+    probe = PROBE.format(argv=[str(ROOT / "run.py"), *arguments])
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", probe], cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert done.returncode == code and shown in done.stdout
+    assert done.stdout.endswith("HEAVY []\n"), done.stdout + done.stderr
+
+
+def test_the_config_s_modules_need_neither_torch_nor_hydra():
+    modules = "config identity validate checks presets choices nearest data.files"
+    names = ", ".join(f"cuttlefish.{module}" for module in modules.split())
+    code = f"import sys, {names}; print([name for name in ('torch', 'hydra', 'omegaconf') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stdout + done.stderr

@@ -1,0 +1,84 @@
+"""What every method must do in the trainer; a new method gets these tests by its row in tests/runs.py."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cuttlefish.engine import trainer as trainer_module
+from cuttlefish.engine.checkpoint import newest_checkpoint
+from cuttlefish.record import validate_record
+from cuttlefish.worker import run_config
+from tests.runs import METHODS, little_config
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop_after(monkeypatch, epochs):
+    """Make the trainer fall over right after the checkpoint of so many trained epochs, as a killed process would."""
+    save = trainer_module.save_checkpoint
+
+    def saving(folder, number, state):
+        save(folder, number, state)
+        if number == epochs:
+            raise Stopped
+
+    monkeypatch.setattr(trainer_module, "save_checkpoint", saving)
+
+
+def final_state(folder):
+    return newest_checkpoint(folder / "checkpoints")
+
+
+def assert_same(one, other):
+    """Equal to the last bit, apart from clocks."""
+    assert one["model"].keys() == other["model"].keys()
+    assert all(torch.equal(one["model"][name], other["model"][name]) for name in one["model"])
+    assert one["method"].keys() == other["method"].keys()
+    assert one["progress"]["trained"] == other["progress"]["trained"] and one["progress"]["best"] == other["progress"]["best"]
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def finished(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    return request.param, run_config(little_config(folder, request.param)), folder
+
+
+def test_record_is_complete(finished):
+    method, record, folder = finished
+    assert record["status"] == "finished" and record["method"] == method
+    assert validate_record(record) == []
+    assert record["params_total"] > 0 and record["compute_seconds"] > 0
+    assert sum(phase["epochs"] for phase in record["phases"]) == record["epochs_trained"]
+
+
+def test_resumes_to_the_same_bits_from_any_epoch(finished, tmp_path, monkeypatch):
+    method, record, folder = finished
+    for epochs in range(1, record["epochs_trained"]):
+        with monkeypatch.context() as patch:
+            stop_after(patch, epochs)
+            with pytest.raises(Stopped):
+                run_config(little_config(tmp_path / str(epochs), method))
+        again = run_config(little_config(tmp_path / str(epochs), method))
+        assert_same(final_state(tmp_path / str(epochs)), final_state(folder))
+        for field in ("accuracy_final", "accuracy_best", "loss_final", "switch_epoch", "ranks", "params_total", "epochs_trained"):
+            assert again[field] == record[field], field
+
+
+def test_a_finished_run_is_not_run_again(finished, capsys):
+    method, record, folder = finished
+    assert run_config(little_config(folder, method)) == record
+    assert "already finished" in capsys.readouterr().out
+
+
+def test_state_is_safe_to_load(finished):
+    _, _, folder = finished
+    assert final_state(folder)["progress"]["trained"] > 0  # read with weights_only
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_bf16(method, tmp_path):
+    record = run_config(little_config(tmp_path, method, trainer__precision="bf16", trainer__deterministic=False))
+    assert record["status"] == "finished" and record["precision"] == "bf16"
