@@ -19,7 +19,7 @@ demo: $(READY)  ## full rank against Cuttlefish on embedded digits: minutes on a
 
 test: $(READY)  ## the fast tests and the linter
 	$(PY) -m ruff check .
-	$(PY) -m pytest
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
 
 test-slow: $(READY)  ## the tests that take longer
 	$(PY) -m pytest -m slow
@@ -30,6 +30,9 @@ test-gpu: $(READY)  ## the tests that need a GPU
 bench: $(READY)  ## speed as ratios of one run, written to results/bench (run it with nothing beside it)
 	$(PY) -m scripts.bench
 
+torture: $(READY)  ## kill little runs at every write and at 1,000 random moments, resume, compare the bits (an hour; results/torture)
+	OMP_NUM_THREADS=1 $(PY) -m scripts.torture
+
 reduced: $(READY)  ## the reduced runs on CIFAR-10 that are still missing (hours on a CPU; can be stopped and goes on)
 	$(PY) run.py -m experiment=reduced/resnet18_full_rank,reduced/resnet18_cuttlefish seed=0
 
@@ -37,4 +40,4 @@ clean:  ## remove the environment and caches, not runs or results
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup demo test test-slow test-gpu bench reduced clean
+.PHONY: help setup demo test test-slow test-gpu bench torture reduced clean

@@ -1,7 +1,9 @@
 """The front door: python run.py model=... data=... method=... (--help lists the choices, -m sweeps).
 
 Composes and checks the config before torch is imported, then hands it to the worker. In a sweep a failed run stops
-nothing; the failures are summed up at the end. Exit codes: 0 fine, 1 a bug or a crash, 2 bad input, 130 interrupted.
+nothing; how many finished, had been finished before, are done by another process or failed is summed up at the end.
+Exit codes: 0 fine, 1 a bug or a crash, 2 bad input, 3 another process is at it, 75 stopped with its state saved (the same
+command goes on), 130 stopped at once.
 """
 
 from __future__ import annotations
@@ -21,11 +23,11 @@ from yaml import YAMLError
 
 from cuttlefish.choices import help_text
 from cuttlefish.compose import checked_config, sentence
-from cuttlefish.errors import CuttlefishError
+from cuttlefish.errors import EXIT_AT_ONCE, EXIT_BAD_INPUT, EXIT_BUSY, Busy, CuttlefishError, Interrupted, exit_code
 
 CONF = Path(__file__).resolve().parent / "conf"
-outcomes: list[tuple[str, Exception | None]] = []
-"""Each run of this process: what was asked for, and what went wrong."""
+outcomes: list[tuple[str, str | Exception]] = []
+"""Each run of this process: what was asked for, and `finished`, `skipped` (had been finished before) or what went wrong."""
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -34,16 +36,16 @@ def run(composed: DictConfig) -> None:
     asked = " ".join(OmegaConf.to_container(job.overrides.task, resolve=False))
     try:
         config = checked_config(composed, job.runtime.choices)
-        from cuttlefish.worker import run_config  # imports torch
+        from cuttlefish.worker import attend  # imports torch
 
-        run_config(config)
+        outcome, _ = attend(config)
     except Exception as error:
         if not _in_this_process(job):
             raise  # the launcher's own way to report from elsewhere
         _tell(error, f"{asked}: " if job.mode == RunMode.MULTIRUN else "")
         outcomes.append((asked, error))
     else:
-        outcomes.append((asked, None))
+        outcomes.append((asked, outcome))
 
 
 def main() -> int:
@@ -55,29 +57,37 @@ def main() -> int:
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # Hydra stumbles over them amid overrides
     try:
         run()
+    except Interrupted as error:
+        _say(str(error))
+        return exit_code(error)
     except KeyboardInterrupt:
-        return 130
+        return EXIT_AT_ONCE
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         _say(sentence(error, CONF))
-        return 2
+        return EXIT_BAD_INPUT
     except CuttlefishError as error:  # from a launcher that runs jobs elsewhere
         _tell(error)
-        return 2
+        return exit_code(error)
     except ValueError as error:
         if "Config group override" not in str(error):
             raise
         _say(sentence(error))
-        return 2
+        return EXIT_BAD_INPUT
     return _sum_up()
 
 
 def _sum_up() -> int:
-    errors = [error for _, error in outcomes if error is not None]
-    if len(outcomes) > 1 and errors:
-        _say(f"{len(errors)} of {len(outcomes)} runs failed: " + ", ".join(asked for asked, error in outcomes if error))
-    if not errors:
-        return 0
-    return 2 if all(isinstance(error, CuttlefishError) for error in errors) else 1
+    """Say how the runs of a sweep went; the exit code of the worst."""
+    errors = [outcome for _, outcome in outcomes if isinstance(outcome, Exception)]
+    failed = [asked for asked, outcome in outcomes if isinstance(outcome, Exception) and not isinstance(outcome, Busy)]
+    counts = {"finished": 0, "skipped (finished before)": 0, "being run by another process": len(errors) - len(failed), "failed": len(failed)}
+    for _, outcome in outcomes:
+        if isinstance(outcome, str):
+            counts["finished" if outcome == "finished" else "skipped (finished before)"] += 1
+    if len(outcomes) > 1:
+        told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+        _say(f"{len(outcomes)} runs: {told}" + (f" ({', '.join(failed)})" if failed else ""))
+    return max((exit_code(error) for error in errors), key=[0, EXIT_BUSY, EXIT_BAD_INPUT, 1].index, default=0)
 
 
 def _in_this_process(job: DictConfig) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from math import floor
 from typing import Any
 
@@ -15,82 +14,12 @@ from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.decay import FrobeniusDecay
 from cuttlefish.lowrank.groups import decay_groups
 from cuttlefish.lowrank.profiling import candidates, main_path, profile_stacks
-from cuttlefish.lowrank.rank import RankTracker, clamp_rank
+from cuttlefish.lowrank.rank import RankTracker, clamp_rank, full_rank
 from cuttlefish.lowrank.stability import StabilityTest
 from cuttlefish.lowrank.surgery import factorize, low_rank_layers
+from cuttlefish.settings import Settings
 
 logger = logging.getLogger("cuttlefish")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The knobs of automatic low-rank training; the defaults are the clean behaviour.
-
-    k: leading dense layers: `profile` (timed), `paper` (paper_k) or a number. ratio, threshold, profile_repeats: α, τ, ζ;
-    always_profile: measure the stacks, for the record, even where k is given.
-    metric: scaled or unscaled stable rank; rank_floor: lowest rank as a fraction of full rank; round_to: multiple.
-    floored: ranks from integer-truncated stable ranks, as the reference's code.
-    stability, stability_options, min_epoch: the `StabilityTest` that finds E. max_epoch: the last E allowed; on_never says
-    what happens there (or at the run's end) if ranks have not settled: full_rank, switch_at (max_epoch) or error.
-    switch_epoch, ranks, rank_ratio: E, R or one global ratio fixed by hand instead of found.
-    untracked: factorized layers whose ranks the test does not wait for. frobenius_decay: λ of FD, 0 for none;
-    decay_untracked: FD on those layers too. keep_dense: leave layers alone whose rank reaches break-even.
-    rewarm, overshoot: repeat the learning-rate warm-up after the switch; in the reference's form.
-    track_dense: record the ranks of the other layers too.
-    """
-
-    k: str | int = "profile"
-    paper_k: int | None = None
-    ratio: float = 0.25
-    threshold: float = 1.5
-    profile_repeats: int = 11
-    profile_backward: bool = True
-    always_profile: bool = False
-    metric: str = "scaled"
-    rank_floor: float = 0.0
-    round_to: int = 1
-    floored: bool = False
-    stability: str = "scale_free"
-    stability_options: dict[str, Any] = field(default_factory=dict)
-    min_epoch: int | None = None
-    max_epoch: int | None = None
-    on_never: str = "full_rank"
-    switch_epoch: int | None = None
-    ranks: dict[str, int] | None = None
-    rank_ratio: float | None = None
-    scheme: str = "channel"
-    extra_bn: bool = False
-    frobenius_decay: float = 0.0
-    decay_untracked: bool = True
-    untracked: list[str] = field(default_factory=list)
-    keep_dense: bool = True
-    factorize_shortcuts: bool = False
-    rewarm: bool = True
-    overshoot: bool = False
-    track_dense: bool = False
-
-    def check(self) -> None:
-        """Raise CuttlefishError for contradictions, before anything is built."""
-        if self.frobenius_decay and self.extra_bn:
-            raise CuttlefishError("frobenius_decay and extra_bn exclude each other: set frobenius_decay=0 or extra_bn=false")
-        if self.on_never not in ("full_rank", "switch_at", "error"):
-            raise CuttlefishError(f"on_never={self.on_never} is unknown; it is full_rank, switch_at or error")
-        if self.on_never == "switch_at" and self.max_epoch is None:
-            raise CuttlefishError("on_never=switch_at needs max_epoch, the epoch to switch at")
-        if self.metric not in ("scaled", "unscaled"):
-            raise CuttlefishError(f"metric={self.metric} is unknown; it is scaled or unscaled")
-        if not 0 <= self.rank_floor <= 1:
-            raise CuttlefishError(f"rank_floor={self.rank_floor} must lie in [0, 1]: above 1 the floor passes the cap, full rank")
-        if not 0 < self.ratio < 1 or (self.rank_ratio is not None and not 0 < self.rank_ratio <= 1):
-            raise CuttlefishError("ratio and rank_ratio are fractions of full rank and must lie in (0, 1]")
-        if self.min_epoch is not None and self.max_epoch is not None and self.min_epoch > self.max_epoch:
-            raise CuttlefishError(f"min_epoch={self.min_epoch} lies behind max_epoch={self.max_epoch}")
-        if self.profile_repeats < 2 or self.round_to < 1:
-            raise CuttlefishError("profile_repeats must be at least 2 (the first is dropped) and round_to at least 1")
-        if not (isinstance(self.k, int) or self.k in ("profile", "paper")):
-            raise CuttlefishError(f"k={self.k} is unknown; it is profile, paper or a number of leading dense layers")
-        if self.k == "paper" and self.paper_k is None:
-            raise CuttlefishError("k=paper, but the paper gives no K for this model: use k=profile or a number")
 
 
 class Cuttlefish:
@@ -214,6 +143,8 @@ class Cuttlefish:
 
     def _choose_layers(self, batch: Tensor, autocast: Any, cost_model: bool) -> tuple[int, list[str]]:
         chosen = self.settings
+        if chosen.k == "profile" and not chosen.always_profile and self._is_transformer():
+            return 1, candidates(self.model, self.path, 1)
         if self.profile is None and (chosen.k == "profile" or chosen.always_profile):
             measured = profile_stacks(
                 self.model, batch, ratio=chosen.ratio, threshold=chosen.threshold, repeats=chosen.profile_repeats,
@@ -226,11 +157,18 @@ class Cuttlefish:
         k = chosen.paper_k if chosen.k == "paper" else chosen.k
         return k, candidates(self.model, self.path, k)
 
+    def _is_transformer(self) -> bool:
+        """Whether all that can be factorized is linear layers on tokens: those are factorized unprofiled (section 3.5)."""
+        names = set(candidates(self.model, self.path))
+        return all(isinstance(layer.module, nn.Linear) and len(layer.input_shape) > 2 for layer in self.path if layer.name in names)
+
     def _watched(self) -> list[str]:
         wanted = set(self.layers)
         unknown = set(self.settings.untracked) - {layer.name for layer in self.path}
         if unknown:
             raise CuttlefishError(f"untracked names {min(unknown)!r}, which is no layer of this model's main path")
+        if not self.settings.track_ranks:
+            return []
         if self.settings.track_dense:
             wanted = {layer.name for layer in self.path}
         return [layer.name for layer in self.path if layer.name in wanted]
@@ -277,7 +215,7 @@ class Cuttlefish:
     def _choose_ranks(self) -> dict[str, int]:
         chosen = self.settings
         bounds = {"rank_floor": chosen.rank_floor, "round_to": chosen.round_to}
-        full = {name: self.tracker.full[name] for name in self.layers}
+        full = {name: full_rank(self.model.get_submodule(name).weight) for name in self.layers}
         if chosen.ranks is not None:
             return {name: clamp_rank(chosen.ranks[name], full[name]) for name in self.layers if name in chosen.ranks}
         if chosen.rank_ratio is not None:
@@ -294,5 +232,5 @@ class Cuttlefish:
             spared = set() if self.settings.decay_untracked else set(self.settings.untracked)
             decayed = [name for name in low_rank_layers(self.model) if name not in spared]
             self.decay = FrobeniusDecay(self.model, self.settings.frobenius_decay, layers=decayed)
-        # The tracker's weights are those of the dense layers, which are gone.
-        self.tracker.weights = {}
+        # Let go of the dense layers: nothing that was replaced may stay in memory.
+        self.tracker.weights, self.path = {}, []

@@ -5,14 +5,15 @@ The only module of the library that imports Hydra; a machine without it runs a r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.errors import MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from cuttlefish.choices import GROUPS, OPTIONAL, list_choices
@@ -36,6 +37,16 @@ def _register() -> None:
     OmegaConf.set_struct(base.model.arguments, False)  # the constructors that these go to know their keys, we do not
     ConfigStore.instance().store("base", base)
     OmegaConf.register_new_resolver("suite_width", lambda source, width: width if source == "suite" else None, replace=True)
+
+
+def compose_config(conf: Path, overrides: Sequence[str]) -> Config:
+    """The checked config of these command-line words, with nothing started and nothing written. conf: the config folder."""
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        composed = compose("config", overrides=list(overrides), return_hydra_config=True)
+    choices = dict(composed.hydra.runtime.choices)
+    with open_dict(composed):
+        del composed["hydra"]
+    return checked_config(composed, choices)
 
 
 def checked_config(composed: DictConfig, choices: dict[str, Any]) -> Config:

@@ -86,7 +86,11 @@ class RecipeConfig:
 class TrainerConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int = 1
-    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """Processes that train together on this machine, one a GPU."""
+    precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
+    """fp64 is for comparing runs with each other, not for training."""
+    sync_bn: bool = False
+    """Batch norm's statistics over the batch of all processes instead of each one's share."""
     channels_last: bool = True
     compile: bool = False
     deterministic: bool = False
@@ -94,7 +98,9 @@ class TrainerConfig:
     checkpoint_epochs: int = 1
     """Write a checkpoint after every so many epochs (and at the end of every phase)."""
     checkpoint_minutes: float = 0.0
-    """At least so long between two checkpoints inside a phase, however short the epochs."""
+    """At least so long from one epoch's checkpoint to the next, however short the epochs, and at most so long within an epoch."""
+    timeout_minutes: float = 10.0
+    """Several processes: one that waits so long for another gives up, and with it the job."""
     eval_epochs: int = 1
     max_steps: int | None = None
     """At most so many steps an epoch (debugging)."""

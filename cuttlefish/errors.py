@@ -6,3 +6,26 @@ class CuttlefishError(Exception):
 
     The front door prints the sentence without a traceback and exits with a non-zero code.
     """
+
+
+class Busy(CuttlefishError):
+    """Another live process is doing this very run."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run was asked to stop, has saved its state and goes on by the same command."""
+
+
+EXIT_CRASH, EXIT_BAD_INPUT, EXIT_BUSY, EXIT_SAVED, EXIT_AT_ONCE = 1, 2, 3, 75, 130
+"""Exit codes of the front door and the worker: a bug or crash, bad input, a run that another process is doing,
+stopped with its state saved (the system's own code for "try again"), stopped at once."""
+
+
+def exit_code(error: BaseException | None) -> int:
+    """The exit code that tells what ended a run; 0 for None."""
+    if error is None:
+        return 0
+    for kind, code in ((Busy, EXIT_BUSY), (CuttlefishError, EXIT_BAD_INPUT), (Interrupted, EXIT_SAVED), (KeyboardInterrupt, EXIT_AT_ONCE)):
+        if isinstance(error, kind):
+            return code
+    return EXIT_CRASH

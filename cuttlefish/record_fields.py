@@ -63,7 +63,7 @@ FIELDS: dict[str, Field] = {
     "seconds": Field(dict, "finished", "by part"),
     "peak_memory_bytes": Field(int, "where known", "of the device"),
     "device": Field(str, "always", "the hardware's name"),
-    "precision": Field(str, "always", "fp32, tf32 or bf16"),
+    "precision": Field(str, "always", "fp32, tf32, bf16 or fp64"),
     "threads": Field(int, "where known", "CPU threads torch computes with"),
     "world_size": Field(int, "always", "processes"),
     "git_commit": Field(str, "where known", ""),

@@ -1,6 +1,8 @@
 """Runs one resolved config: skip if finished, resume if begun, train, record. Needs neither Hydra nor W&B.
 
     python -m cuttlefish.worker resolved.yaml
+
+One of several processes where torchrun or our own launcher started it as such. Exit codes: see `cuttlefish/errors.py`.
 """
 
 from __future__ import annotations
@@ -8,19 +10,23 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
 from cuttlefish.config import Config
+from cuttlefish.engine.distributed import World, hand_up, joined_world, under_launcher
+from cuttlefish.engine.lock import RunLock
 from cuttlefish.engine.session import Session
-from cuttlefish.errors import CuttlefishError
+from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError, exit_code
 from cuttlefish.files import write_atomic
 from cuttlefish.identity import run_folder, run_key
 from cuttlefish.methods import build_method, load_method
 from cuttlefish.record import read_record
+from cuttlefish.record_fields import SCHEMA
 from cuttlefish.report.summary import as_text, run_summary
 from cuttlefish.run_folder import RECORD, read_profile, read_ranks
 from cuttlefish.validate import load_config, to_dict
@@ -36,20 +42,60 @@ class Run:
     config: Config
     key: str
     folder: Path
+    digest: str
+    """Of the data's content."""
 
 
 def run_config(config: Config) -> dict[str, Any]:
     """Train `config` unless its record says it is finished; the record. Raises CuttlefishError on bad input."""
+    return attend(config)[1]
+
+
+def attend(config: Config) -> tuple[Literal["finished", "skipped"], dict[str, Any]]:
+    """As `run_config`, and whether it was trained now or had been before.
+
+    Raises Busy if another process is at it, and Interrupted when asked to stop, with the state saved.
+    """
     run = identify(config)
-    finished = finished_record(run.folder)
-    if finished is not None:
-        _same_run(run)
-        print(f"already finished, not run again ({run.folder}):\n{as_text(run_summary(finished, read_profile(run.folder), read_ranks(run.folder)))}")
-        return finished
-    session = Session(run.config, run.key, run.folder)
+    if under_launcher():
+        with joined_world(config.trainer) as world:
+            return _train(run, world)
     _same_run(run)
+    finished = finished_record(run)
+    if finished is not None:
+        summary = as_text(run_summary(finished, read_profile(run.folder), read_ranks(run.folder)))
+        print(f"already finished, not run again ({run.folder}):\n{summary}")
+        return "skipped", finished
+    return _train(run, World()) if config.trainer.devices == 1 else _launch(run)
+
+
+def _train(run: Run, world: World) -> tuple[Literal["finished", "skipped"], dict[str, Any]]:
+    session = Session(run.config, run.key, run.folder, world)
+    lock = RunLock(run.folder, lambda: session.clock.wall_seconds) if world.is_first else nullcontext()
+    with lock:
+        # Another process may have come to its end with this run before we had the lock. Only the first looks: the others may
+        # be on machines that do not see the folder.
+        finished = world.agree(finished_record(run) if world.is_first else None)
+        if finished is not None:
+            return "skipped", finished
+        if world.is_first:
+            _same_run(run)
+            _claim(run)
+        return "finished", session.run(lock.lost_seconds if world.is_first else 0.0)
+
+
+def _launch(run: Run) -> tuple[Literal["finished"], dict[str, Any]]:
+    from cuttlefish.engine.launch import launch  # torch's launcher takes a second to import
+
     _claim(run)
-    return session.run()
+    try:
+        launch(run.folder / RESOLVED, run.config.trainer)
+    except CuttlefishError:
+        if [path.name for path in run.folder.iterdir()] == [RESOLVED]:  # refused before anything began: nothing stays behind
+            (run.folder / RESOLVED).unlink()
+            run.folder.rmdir()
+        raise
+    return "finished", read_record(run.folder)
 
 
 def identify(config: Config) -> Run:
@@ -60,47 +106,82 @@ def identify(config: Config) -> Run:
     method = {"name": config.method["name"], "preset": config.method.get("preset"), **to_dict(settings)}
     config = replace(config, method={key: value for key, value in method.items() if value is not None})
     cls = load_method(config.method["name"])
-    key = run_key(to_dict(config), data_digest(config.data), cls.version, to_dict(cls.Settings()))
-    return Run(config, key, run_folder(config, key))
+    digest = data_digest(config.data)
+    key = run_key(to_dict(config), digest, cls.version, to_dict(cls.Settings()))
+    return Run(config, key, run_folder(config, key), digest)
 
 
-def finished_record(folder: Path) -> dict[str, Any] | None:
-    """The record of a run that went through, or None."""
-    if not (folder / RECORD).exists():
+def finished_record(run: Run) -> dict[str, Any] | None:
+    """The record of a run that went through, or None: an interrupted, failed or unreadable one does not keep it from going on.
+
+    Raises CuttlefishError if the folder's record is of another version of the suite or of another run.
+    """
+    if not (run.folder / RECORD).exists():
         return None
-    record = read_record(folder)
+    try:
+        record = read_record(run.folder)
+    except CuttlefishError as error:
+        logger.warning("%s It will be written again.", error)
+        return None
+    if record.get("schema") != SCHEMA:
+        raise CuttlefishError(
+            f"{run.folder / RECORD} is of another version of this suite (schema {record.get('schema')}, not {SCHEMA}): choose another run_dir or "
+            "remove it"
+        )
+    if record.get("run_key") != run.key:
+        raise CuttlefishError(f"{run.folder} holds the record of run {record.get('run_key')}, and this is run {run.key}: choose another run_dir")
     return record if record.get("status") == "finished" else None
 
 
 def _same_run(run: Run) -> None:
-    """Raise CuttlefishError if the folder holds another config's run."""
+    """Raise CuttlefishError if the folder holds another config's run, or this one's on other data."""
     path = run.folder / RESOLVED
-    if path.exists():
-        there = yaml.safe_load(path.read_text(encoding="utf-8")).get("run_key")
-        if there != run.key:
-            raise CuttlefishError(f"{run.folder} holds run {there}, and this is run {run.key}: choose another run_dir or remove it")
+    if not path.exists():
+        return
+    there = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    digest = there.get("data_digest", run.digest)
+    if digest != run.digest:
+        raise CuttlefishError(
+            f"{run.folder} was begun on other data (digest {digest[:12]}, now {run.digest[:12]}): put the data files back, or choose another run_dir"
+        )
+    if there.get("run_key") != run.key:
+        raise CuttlefishError(f"{run.folder} holds run {there.get('run_key')}, and this is run {run.key}: choose another run_dir or remove it")
 
 
 def _claim(run: Run) -> None:
     """Write resolved.yaml, all that a machine without Hydra needs."""
     try:
-        content = yaml.safe_dump({"run_key": run.key, **to_dict(run.config)}, sort_keys=False)
+        content = yaml.safe_dump({"run_key": run.key, "data_digest": run.digest, **to_dict(run.config)}, sort_keys=False)
         write_atomic(run.folder / RESOLVED, content)
     except OSError as error:
         raise CuttlefishError(f"cannot write to the run folder {run.folder}: {error.strerror}") from error
 
 
+def read_resolved(path: Path) -> Config:
+    """The config of a resolved.yaml. Raises CuttlefishError if it is missing or not one."""
+    try:
+        mapping = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise CuttlefishError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    if not isinstance(mapping, dict):
+        raise CuttlefishError(f"{path} is not a resolved config: it holds no mapping")
+    return load_config({key: value for key, value in mapping.items() if key not in ("run_key", "data_digest")})
+
+
 def main(arguments: Sequence[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m cuttlefish.worker resolved.yaml", file=sys.stderr)
-        return 2
+        return EXIT_BAD_INPUT
     try:
-        mapping = yaml.safe_load(Path(arguments[0]).read_text(encoding="utf-8"))
-        mapping.pop("run_key", None)
-        run_config(load_config(mapping))
-    except CuttlefishError as error:
-        print(f"cuttlefish: {error}", file=sys.stderr)
-        return 2
+        run_config(read_resolved(Path(arguments[0])))
+    except (CuttlefishError, KeyboardInterrupt) as error:
+        hand_up(error)
+        if not under_launcher():
+            print(f"cuttlefish: {error}", file=sys.stderr)
+        return exit_code(error)
+    except Exception as error:
+        hand_up(error)
+        raise
     return 0
 
 

@@ -13,6 +13,13 @@ from cuttlefish.validate import load_config
 METHODS: dict[str, dict[str, Any]] = {
     "full_rank": {},
     "cuttlefish": {"k": 1, "switch_epoch": 2, "metric": "unscaled", "frobenius_decay": 1e-4},
+    "pufferfish": {"k": 3, "switch_epoch": 2},
+    "si_fd": {"rho": 0.2},
+    "xnor": {},
+    "grasp": {"ratio": 0.8, "samples_per_class": 3},
+    "lc": {"recipe": {"epochs": 1}, "steps": 3, "epochs_per_l": 1, "ft_epochs": 1, "alpha": 1e-3, "mu0": 2.0},
+    "imp": {"levels": 2, "rewind_epoch": 1, "level_epochs": 2},
+    "eb": {"fifo": 2, "eps": 1.0, "gamma_init": 0.5},
 }
 """method -> knobs with which everything that it does happens within EPOCHS epochs on the little networks below."""
 

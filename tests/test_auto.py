@@ -171,6 +171,15 @@ def test_declines_where_nothing_pays(monkeypatch):
     assert not any(isinstance(module, LowRankConv2d) for module in model.modules())
 
 
+def test_transformers_are_factorized_whole_and_unprofiled():
+    import timm
+
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=10, depth=2, img_size=32)
+    cf = Cuttlefish(model, torch.randn(2, 3, 32, 32), epochs=10)
+    assert cf.profile is None and cf.k == 1
+    assert cf.layers == [f"blocks.{i}.{name}" for i in range(2) for name in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")]
+
+
 @pytest.mark.parametrize(
     ("knobs", "sentence"),
     [

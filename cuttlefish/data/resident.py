@@ -69,6 +69,8 @@ class ResidentImages:
         self.labels = torch.as_tensor(labels).to(device)
         self.mean, self.std, self.crop_padding, self.flip = mean, std, crop_padding, flip
         self.device = images.device
+        self.dtype = torch.float32
+        """Of the images that are shown; they are computed in float32 in any case."""
         _, height, width, channels = images.shape
         self.input_shape = (channels, height, width)
         self._row_mean, self._row_std = (torch.tensor(values, device=device).repeat(width) for values in (mean, std))
@@ -137,7 +139,7 @@ class ResidentImages:
         channels, height, width = self.input_shape
         rows = self._gather(crops).view(-1, height, width * channels).to(torch.float32)
         rows.div_(255).sub_(self._row_mean).div_(self._row_std)  # the operations of ToTensor and Normalize: the same bits
-        return rows.view(-1, height, width, channels).permute(0, 3, 1, 2), self.labels[crops.index]
+        return rows.view(-1, height, width, channels).permute(0, 3, 1, 2).to(self.dtype), self.labels[crops.index]
 
     def _gather(self, crops: _Crops) -> Tensor:
         """(B, H, W, C) uint8. In the mirrored set an offset counts from the other side."""

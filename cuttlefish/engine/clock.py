@@ -75,6 +75,10 @@ class Clock:
         self.seconds = {phase: dict(parts) for phase, parts in state["seconds"].items()}
         self._earlier = state["wall_seconds"]
 
+    def at_least(self, wall_seconds: float) -> None:
+        """Charge to `wall_seconds` what earlier processes took until they ended, work after their last checkpoint included."""
+        self._earlier = max(self._earlier, wall_seconds)
+
     def _mark(self) -> None:
         if self.device.type == "cuda":
             now: Any = torch.cuda.Event(enable_timing=True)

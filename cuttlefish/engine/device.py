@@ -12,6 +12,7 @@ import torch
 from cuttlefish.config import TrainerConfig
 from cuttlefish.engine.allocator import keep_memory
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.provenance import available_cores
 
 
 def choose_device(config: TrainerConfig, process: int = 0) -> torch.device:
@@ -26,14 +27,19 @@ def choose_device(config: TrainerConfig, process: int = 0) -> torch.device:
     return torch.device("cuda", process)
 
 
-def set_up(config: TrainerConfig, device: torch.device, seed: int) -> None:
-    """Process-wide settings of a run; each is set, not only switched on, since one process may train several runs."""
+def set_up(config: TrainerConfig, device: torch.device, seed: int, neighbours: int = 1) -> None:
+    """Process-wide settings of a run; each is set, not only switched on, since one process may train several runs.
+
+    neighbours: processes of this run on this machine, which share its cores.
+    """
     if device.type == "cpu":
         keep_memory()
     if config.precision == "tf32" and device.type != "cuda":
         raise CuttlefishError("trainer.precision=tf32 exists on GPUs only: use fp32 or bf16 on a CPU")
     if config.threads:
         torch.set_num_threads(config.threads)
+    elif neighbours > 1:
+        torch.set_num_threads(max(available_cores() // neighbours, 1))
     torch.backends.cuda.matmul.allow_tf32 = config.precision == "tf32"
     torch.backends.cudnn.allow_tf32 = config.precision == "tf32"
     torch.backends.cudnn.benchmark = not config.deterministic
@@ -47,6 +53,11 @@ def set_up(config: TrainerConfig, device: torch.device, seed: int) -> None:
 
 def autocast(config: TrainerConfig, device: torch.device) -> AbstractContextManager[Any]:
     return torch.autocast(device.type, torch.bfloat16) if config.precision == "bf16" else nullcontext()
+
+
+def element_type(config: TrainerConfig) -> torch.dtype:
+    """Of weights and images."""
+    return torch.float64 if config.precision == "fp64" else torch.float32
 
 
 def peak_memory(device: torch.device) -> int:

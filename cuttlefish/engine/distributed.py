@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import ctypes
+import json
+import os
+import signal
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from cuttlefish.config import TrainerConfig
+
+PR_SET_PDEATHSIG = 1
+
 
 @dataclass(frozen=True)
 class World:
-    """process: this one's index, 0 … processes − 1."""
+    """process: this one's index, 0 … processes − 1; local: its index on this machine, local_processes: how many there are on it.
+
+    Every call that exchanges something must be made by all processes, in the same order.
+    """
 
     process: int = 0
     processes: int = 1
+    local: int = 0
+    local_processes: int = 1
 
     @property
     def is_first(self) -> bool:
@@ -29,11 +48,33 @@ class World:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's value, in the order of processes."""
+        if self.processes == 1:
+            return [value]
+        values: list[Any] = [None] * self.processes
+        dist.all_gather_object(values, value)
+        return values
+
+    def highest(self, value: int) -> int:
+        """The largest of the processes' values. On the host, so that no GPU has to be waited for."""
+        if self.processes == 1:
+            return int(value)
+        box = torch.tensor([int(value)])
+        dist.all_reduce(box, op=dist.ReduceOp.MAX)
+        return int(box)
+
     def sum(self, tensor: Tensor) -> Tensor:
         """Summed over processes, in place."""
         if self.processes > 1:
             dist.all_reduce(tensor)
         return tensor
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give all processes the first's buffers: batch norm's statistics, which each has from its own share of the data."""
+        if self.processes > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, src=0)
 
     def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
         """What the training step calls: `model` itself, or DDP around it (which also broadcasts the first's weights)."""
@@ -41,3 +82,44 @@ class World:
             return model
         ids = [device.index] if device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
+
+
+def under_launcher() -> bool:
+    """Whether this process was started by torchrun or by our own launcher, as one of several."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def hand_up(error: BaseException) -> None:
+    """Leave what ended this worker where its launcher looks for it."""
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if path is None:
+        return
+    details = {"py_callstack": "".join(traceback.format_exception(error)), "timestamp": str(int(time.time()))}
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(json.dumps({"message": {"message": str(error) or type(error).__name__, "extraInfo": details}}), encoding="utf-8")
+
+
+def end_with_launcher() -> None:
+    """Have the kernel ask this worker to save and stop when its launcher dies; where there is no such call, the time-out ends it."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@contextmanager
+def joined_world(config: TrainerConfig) -> Iterator[World]:
+    """The world that the environment (RANK, WORLD_SIZE, LOCAL_RANK, …) tells of, connected: gloo on CPUs, NCCL on GPUs.
+
+    Whoever waits for another process longer than `trainer.timeout_minutes` fails.
+    """
+    if not under_launcher() or os.environ["WORLD_SIZE"] == "1":
+        yield World()
+        return
+    end_with_launcher()
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    world = World(*(int(os.environ.get(name, default)) for name, default in zip(names, "0101", strict=True)))
+    on_gpus = config.device != "cpu" and torch.cuda.is_available()
+    if on_gpus:
+        torch.cuda.set_device(world.local % torch.cuda.device_count())
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo", timeout=timedelta(minutes=config.timeout_minutes))
+    yield world
+    dist.destroy_process_group()  # not after a failure: it would wait for processes that are gone

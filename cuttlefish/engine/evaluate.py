@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +21,14 @@ class Scores:
     samples: int
 
 
-def scores(sums: Tensor) -> Scores:
+def scores(sums: Sequence[float]) -> Scores:
     """From (sum of losses, correct, samples)."""
-    loss, correct, samples = sums.tolist()
+    loss, correct, samples = sums
     return Scores(loss / max(samples, 1), 100 * correct / max(samples, 1), int(samples))
+
+
+def at_least_float32(logits: Tensor) -> Tensor:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 @torch.no_grad()
@@ -43,9 +47,9 @@ def evaluate(
     for batch in batches:
         if len(batch.labels):
             with autocast():
-                logits = model(batch.images).float()
+                logits = at_least_float32(model(batch.images))
             sums[0] += cross_entropy(logits, batch.labels, reduction="sum")
             sums[1] += (logits.argmax(1) == batch.labels).sum()
             sums[2] += len(batch.labels)
     model.train(training)
-    return scores(reduce(sums))
+    return scores(reduce(sums).tolist())

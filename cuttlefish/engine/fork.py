@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from cuttlefish.config import Config
-from cuttlefish.engine.checkpoint import BEFORE_SWITCH, load_checkpoint
+from cuttlefish.engine.checkpoint import BEFORE_SWITCH, after_whole_epochs, load_checkpoint
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods.base import Method
 from cuttlefish.validate import to_dict
@@ -42,7 +42,7 @@ def _locate(source: Path) -> tuple[Path, Path]:
     if source.is_file():
         return source.parent.parent, source
     checkpoints = source / "checkpoints"
-    found = [checkpoints / BEFORE_SWITCH] if (checkpoints / BEFORE_SWITCH).exists() else sorted(checkpoints.glob("epoch_*.pt"))
+    found = [checkpoints / BEFORE_SWITCH] if (checkpoints / BEFORE_SWITCH).exists() else after_whole_epochs(checkpoints)
     if not found:
         raise CuttlefishError(f"fork_from={source}: there is no checkpoint, neither a file nor a run folder with one")
     return source, found[-1]

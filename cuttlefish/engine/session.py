@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,24 @@ from cuttlefish.data import load_task
 from cuttlefish.engine.checkpoint import newest_checkpoint
 from cuttlefish.engine.clock import Clock
 from cuttlefish.engine.context import make_context
-from cuttlefish.engine.device import choose_device, peak_memory, set_up
+from cuttlefish.engine.device import choose_device, element_type, peak_memory, set_up
 from cuttlefish.engine.distributed import World
 from cuttlefish.engine.fork import fork_state
+from cuttlefish.engine.memory import told_if_full
+from cuttlefish.engine.signals import StopSignals
 from cuttlefish.engine.trainer import Trainer
+from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.count import count_macs, count_parameters
 from cuttlefish.methods import build_method
 from cuttlefish.models import build_model
 from cuttlefish.provenance import provenance
-from cuttlefish.record import error_text, new_record, write_record
+from cuttlefish.record import error_text, new_record, read_record, write_record
+from cuttlefish.run_folder import RECORD
 from cuttlefish.sinks import build_sinks
 from cuttlefish.sinks.base import RunInfo, Sinks
 from cuttlefish.validate import to_dict
+
+logger = logging.getLogger("cuttlefish")
 
 
 class Session:
@@ -35,50 +42,83 @@ class Session:
     def __init__(self, config: Config, key: str, folder: Path, world: World | None = None):
         self.config, self.key, self.folder = config, key, folder
         self.world = world or World()
-        self.device = choose_device(config.trainer, self.world.process)
-        set_up(config.trainer, self.device, config.seed)
+        self.device = choose_device(config.trainer, self.world.local)
+        set_up(config.trainer, self.device, config.seed, self.world.local_processes)
         self.provenance = provenance(str(self.device), torch.get_num_threads() if self.device.type == "cpu" else None)
         self.clock = Clock(self.device)
         self.sinks = Sinks()
         self.task = load_task(config.data, self.device)
-        model = build_model(config.model, self.task.classes, self.task.input_shape).to(self.device)
+        dtype = element_type(config.trainer)
+        self.task.train.dtype = self.task.test.dtype = dtype
+        model = build_model(config.model, self.task.classes, self.task.input_shape).to(self.device, dtype)
+        if not self.world.is_first:  # the same weights everywhere, but no two processes drop the same units
+            torch.manual_seed(config.seed + 2**32 * self.world.process)
         self.method = build_method(config.method)
         self.context = make_context(
             config, self.task, model, device=self.device, world=self.world, folder=folder, sinks=self.sinks, clock=self.clock
         )
-        example = torch.zeros(1, *self.task.input_shape, device=self.device)
-        self.context.counts_full = {"params": count_parameters(model).total, "macs": count_macs(model, example)}
+        self.context.counts_full = {"params": count_parameters(model).total, "macs": count_macs(model, self._one_input())}
         self.method.check(self.context)
         self.forked_from: str | None = None
         self.fork = None
         if config.fork_from is not None:
             self.fork, self.forked_from = fork_state(Path(config.fork_from), config, self.method)
 
-    def run(self) -> dict[str, Any]:
-        """Train and record. A failure is recorded too, then raised."""
-        checkpoint = newest_checkpoint(self.folder / "checkpoints") or self.fork
+    def run(self, lost_seconds: float = 0.0) -> dict[str, Any]:
+        """Train and record. A failure is recorded too, then raised.
+
+        lost_seconds: wall time up to where an earlier process died; the work since its last checkpoint is done again, but was paid for.
+        """
+        checkpoint = self.world.agree((newest_checkpoint(self.folder / "checkpoints") or self.fork) if self.world.is_first else None)
+        resumed = checkpoint["progress"]["trained"] if checkpoint else 0
+        lost_seconds = max(lost_seconds, self._recorded_seconds())
         if self.world.is_first:
             self.sinks.extend(build_sinks(self.config))
-        trainer = Trainer(self.config, self.task, self.context, self.method, self.world, self.sinks, self.clock)
-        resumed = checkpoint["progress"]["trained"] if checkpoint else 0
-        with self.sinks:
+        with StopSignals() as stop, self.sinks:
+            trainer = Trainer(self.config, self.task, self.context, self.method, self.world, self.sinks, self.clock, stop)
             self.sinks.start(RunInfo(self.folder, to_dict(self.config), self.key, resumed))
-            if resumed:
-                self.sinks.message(f"going on after {resumed} epochs")
+            if checkpoint:
+                self.sinks.message(f"going on after {resumed} epochs and {checkpoint['progress'].get('step') or 0} steps")
+                self.clock.load_state_dict(checkpoint["clock"])
+            self.clock.at_least(lost_seconds)
             try:
-                found = trainer.fit(checkpoint)
-                record = self._record("finished", trainer, **self._counts(), **found)
+                with told_if_full(self.config):
+                    found = trainer.fit(checkpoint)
+                    record = self._record("finished", trainer, **self._counts(), **found)
             except BaseException as error:
-                status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-                self._write(self._record(status, trainer, error=error_text(error)))
+                self._record_end(error, trainer)
                 raise
             self._write(record)
         return record
 
+    def _record_end(self, error: BaseException, trainer: Trainer) -> None:
+        """What ended the run is what its caller must hear of, even if the disk that caused it cannot take the record either."""
+        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        try:
+            self._write(self._record(status, trainer, error=error_text(error)))
+        except CuttlefishError as also:
+            logger.warning("%s", also)
+
+    def _recorded_seconds(self) -> float:
+        """The wall time of an earlier piece that ended with a record."""
+        try:
+            return read_record(self.folder).get("wall_seconds") or 0.0 if (self.folder / RECORD).exists() else 0.0
+        except CuttlefishError:
+            return 0.0
+
     def _write(self, record: dict[str, Any]) -> None:
-        if self.world.is_first:
+        if not self.world.is_first:
+            return
+        try:
             write_record(self.folder, record)
-            self.sinks.finish(record)
+        except OSError as error:
+            raise CuttlefishError(
+                f"cannot write {self.folder / RECORD}: {error.strerror}; the checkpoints are intact, so make room and run the same command again"
+            ) from error
+        self.sinks.finish(record)
+
+    def _one_input(self) -> torch.Tensor:
+        return torch.zeros(1, *self.task.input_shape, device=self.device, dtype=element_type(self.config.trainer))
 
     def _counts(self) -> dict[str, Any]:
         model = self.context.model
@@ -89,7 +129,7 @@ class Session:
             "params_trainable": counts.trainable,
             "params_nonzero": counts.nonzero,
             "params_stored_bits": counts.stored_bits if bits is None else bits,
-            "macs_final": count_macs(model, torch.zeros(1, *self.task.input_shape, device=self.device)),
+            "macs_final": count_macs(model, self._one_input()),
         }
 
     def _record(self, status: str, trainer: Trainer, **found: Any) -> dict[str, Any]:

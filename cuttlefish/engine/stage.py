@@ -12,7 +12,9 @@ from torch.nn.functional import cross_entropy
 from cuttlefish.config import OptimizerConfig, TrainerConfig
 from cuttlefish.engine.device import autocast
 from cuttlefish.engine.distributed import World
+from cuttlefish.engine.evaluate import at_least_float32
 from cuttlefish.engine.optimizer import build_optimizer
+from cuttlefish.engine.sync_bn import statistics_kept, synchronise
 from cuttlefish.methods.base import Method
 
 
@@ -33,12 +35,15 @@ class Stage:
             # The module's own compile keeps state-dict keys; old graphs of a changed model would only pile up.
             torch._dynamo.reset()
             model.compile(dynamic=False)
+        if trainer.sync_bn and world.processes > 1:
+            synchronise(model)
         self.run = world.wrap(model, device)
         self.optimizer = build_optimizer(optimizer, method.param_groups(model, optimizer.weight_decay), lr)
 
     def step(self, batch: Any, label_smoothing: float, sums: Tensor) -> None:
         """One optimizer step; adds (sum of losses, correct, samples) to `sums` without waiting for the device."""
-        loss, logits = self._forward(batch, label_smoothing)
+        with statistics_kept(self.model, len(batch.labels)):
+            loss, logits = self._forward(batch, label_smoothing)
         # A sum over the global batch divided by its size, whatever share of it this process has; DDP takes the mean.
         (loss * (self.world.processes / batch.global_size)).backward()
         self.method.on_gradients(self.model)
@@ -64,5 +69,5 @@ class Stage:
 
     def _forward(self, batch: Any, label_smoothing: float) -> tuple[Tensor, Tensor]:
         with autocast(self.trainer, self.device):
-            logits = self.run(batch.images).float()
+            logits = at_least_float32(self.run(batch.images))
         return cross_entropy(logits, batch.labels, reduction="sum", label_smoothing=label_smoothing), logits

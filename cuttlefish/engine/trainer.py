@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from cuttlefish.config import Config
 from cuttlefish.data.resident import Batch
@@ -18,45 +17,41 @@ from cuttlefish.data.task import Task
 from cuttlefish.engine.checkpoint import keep_before_switch, save_checkpoint
 from cuttlefish.engine.clock import Clock
 from cuttlefish.engine.distributed import World
+from cuttlefish.engine.divergence import check_loss
 from cuttlefish.engine.evaluate import Scores, evaluate, scores
+from cuttlefish.engine.feed import Feed
 from cuttlefish.engine.optimizer import set_lr
+from cuttlefish.engine.pace import Pace
 from cuttlefish.engine.profiler import first_steps
+from cuttlefish.engine.progress import Progress
+from cuttlefish.engine.randomness import random_state, restore_random_state
+from cuttlefish.engine.signals import StopSignals
 from cuttlefish.engine.stage import Stage
-from cuttlefish.errors import CuttlefishError
+from cuttlefish.errors import Interrupted
 from cuttlefish.methods.base import Context, Method, Phase
 from cuttlefish.schedule import build_schedule, schedule_from_dict, schedule_to_dict
 from cuttlefish.sinks.base import Sinks
 
-
-@dataclass
-class Progress:
-    """Where a run stands; everything in it goes into the checkpoint.
-
-    phase: index of the phase; epoch: the schedule's next epoch; trained: epochs over all phases; history: one summary a phase.
-    """
-
-    phase: int = 0
-    epoch: int = 0
-    trained: int = 0
-    entered: bool = False
-    best: float = -math.inf
-    last: dict[str, Any] = field(default_factory=dict)
-    history: list[dict[str, Any]] = field(default_factory=list)
+NOTHING, SAVE, STOP = range(3)
+"""What one process may want at a step; the highest wish of all is granted."""
 
 
 class Trainer:
     """Trains one model with one method. `fit` returns what the training adds to the record."""
 
-    def __init__(self, config: Config, task: Task, context: Context, method: Method, world: World, sinks: Sinks, clock: Clock):
-        self.config, self.task, self.context, self.method = config, task, context, method
-        self.world, self.sinks, self.clock = world, sinks, clock
+    def __init__(
+        self, config: Config, task: Task, context: Context, method: Method, world: World, sinks: Sinks, clock: Clock, stop: StopSignals
+    ):
+        self.config, self.context, self.method = config, context, method
+        self.world, self.sinks, self.clock, self.stop = world, sinks, clock, stop
         self.recipe, self.device = config.recipe, context.device
+        self.feed = Feed(config, task, world)
+        self.pace = Pace(config.trainer)
         self.progress = Progress()
         self.stage: Stage | None = None
-        self._saved_at = time.monotonic()
 
     def fit(self, checkpoint: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Train from the start, or on from a checkpoint of this run."""
+        """Train from the start, or on from a checkpoint of this run. Raises Interrupted when asked to stop, with the state saved."""
         if checkpoint is None:
             with self.clock.part("start"):
                 self.method.on_fit_start(self.context)
@@ -73,13 +68,10 @@ class Trainer:
     def restore(self, checkpoint: dict[str, Any]) -> None:
         """Architecture first, then weights; the optimizer follows when its phase is taken up."""
         self.progress = Progress(**checkpoint["progress"])
-        self.clock.load_state_dict(checkpoint["clock"])
         self.context.schedule = schedule_from_dict(checkpoint["schedule"])
         self.method.load_state_dict(self.context, checkpoint["method"])
         self.context.model.load_state_dict(checkpoint["model"])
-        torch.set_rng_state(checkpoint["random"]["cpu"])
-        if self.device.type == "cuda" and "cuda" in checkpoint["random"]:
-            torch.cuda.set_rng_state(checkpoint["random"]["cuda"], self.device)
+        restore_random_state(checkpoint["random"], checkpoint.get("random_others", []), self.world, self.device)
 
     def _run_phase(self, index: int, phase: Phase, checkpoint: dict[str, Any] | None) -> None:
         self.clock.phase = phase.name
@@ -88,9 +80,10 @@ class Trainer:
         else:
             self._make_stage(phase, self.progress.epoch)
             self.stage.optimizer.load_state_dict(checkpoint["optimizer"])
-        self.sinks.phase(phase.name, len(phase.epochs))
+        self.sinks.phase(phase.name, phase.epochs.stop - self.progress.epoch)
         for epoch in range(self.progress.epoch, phase.epochs.stop):
-            if not self._begin_epoch(phase, epoch):
+            within = self.progress.step is not None
+            if not within and not self._begin_epoch(phase, epoch):
                 break
             self._run_epoch(phase, epoch)
         self.progress.history[-1]["epochs"] = self.progress.trained - self.progress.history[-1]["before"]
@@ -104,6 +97,7 @@ class Trainer:
             with self.clock.part("enter"):
                 phase.enter(self.context)
         self.progress.epoch, self.progress.entered = phase.epochs.start, True
+        self.progress.best = float("-inf")  # the run's best epoch is one of its last phase: earlier ones train another network
         self.progress.history.append({"name": phase.name, "before": self.progress.trained})
         self._make_stage(phase, phase.epochs.start)
 
@@ -116,7 +110,7 @@ class Trainer:
         )
         if self.config.trainer.compile:
             with self.clock.part("compile"):
-                self.stage.warm_up(self._shapes(), self.recipe.label_smoothing)
+                self.stage.warm_up(self.feed.shapes(), self.recipe.label_smoothing)
 
     def _begin_epoch(self, phase: Phase, epoch: int) -> bool:
         """The method's say before an epoch; False if the phase ends here."""
@@ -128,42 +122,88 @@ class Trainer:
             self.context.schedule = transition.schedule or self.context.schedule
             self._make_stage(phase, epoch)
             self.sinks.message(transition.reason)
-        return not (phase.until is not None and phase.until())
+        if phase.until is not None and phase.until():
+            return False
+        self.progress.begin_epoch(self.clock.by_part())
+        self._grant_wishes()
+        return True
 
     def _run_epoch(self, phase: Phase, epoch: int) -> None:
-        lr = self.context.schedule.lr(epoch)
+        lr, last = self.context.schedule.lr(epoch), epoch == phase.epochs.stop - 1
         set_lr(self.stage.optimizer, lr)
-        before = self.clock.by_part()
+        self.pace.begin_epoch()
         trained = self._train(f"{phase.name} {epoch + 1}/{phase.epochs.stop}")
-        tested = self._evaluate(last=epoch == phase.epochs.stop - 1)
-        self.progress.trained += 1
-        self.progress.epoch = epoch + 1
-        self._report(phase, epoch, lr, trained, tested, before)
-        self._checkpoint(last=epoch == phase.epochs.stop - 1)
+        try:
+            tested = self._evaluate(last)
+        except Interrupted:
+            self._save_within_epoch()  # only here has the method put back what `evaluating` changed
+            raise
+        self.progress.end_epoch()
+        self._report(phase, epoch, lr, trained, tested)
+        if self.world.highest(last or self.pace.due_after_epoch(self.progress.trained)):
+            with self.clock.part("checkpoint"):
+                self._save(self.progress.trained)
+            self.pace.saved(whole=True)
 
     def _train(self, label: str) -> Scores:
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
-        self.sinks.epoch_begin(self._steps, label)
+        if self.world.is_first:
+            sums += torch.tensor(self.progress.sums, dtype=torch.float64)
+        self.sinks.epoch_begin(self.feed.steps - self.progress.step, label)
         with self.clock.part("data"), first_steps(self.config.trainer.torch_profile, self.context.folder) as profiled:
-            for batch in self._batches():
+            for batch in self.feed.train(self.progress.trained, self.progress.step):
                 with self.clock.part("train"):
                     self.stage.step(batch, self.recipe.label_smoothing, sums)
                 self.sinks.step()
                 profiled()
-        result = scores(self.world.sum(sums))
-        if not math.isfinite(result.loss):
-            raise CuttlefishError(self._diverged(result.loss))
+                self.progress.step += 1
+                self._grant_wishes(sums)
+        self.progress.sums = self.world.sum(sums).tolist()
+        result = scores(self.progress.sums)
+        check_loss(result.loss, self.context.model, self.progress.trained + 1)
         return result
+
+    def _grant_wishes(self, sums: Tensor | None = None) -> None:
+        """Between two steps: save, or save and stop, if any process wants to. sums: this process's, if it has begun the epoch."""
+        granted = self.world.highest(STOP if self.stop.requested else SAVE if self.pace.due_within_epoch() else NOTHING)
+        if granted == NOTHING:
+            return
+        if sums is not None:
+            self.progress.sums = self.world.sum(sums.clone()).tolist()
+        self._save_within_epoch()
+        if granted == STOP:
+            raise Interrupted(self._stopped())
+
+    def _save_within_epoch(self) -> None:
+        check_loss(self.progress.sums[0], self.context.model, self.progress.trained + 1)
+        self.clock.collect()
+        with self.clock.part("checkpoint"):
+            self._save(self.progress.trained, self.progress.step)
+        self.pace.saved(whole=False)
 
     def _evaluate(self, last: bool) -> Scores | None:
         if not last and (self.progress.trained + 1) % self.config.trainer.eval_epochs:
             return None
+        self.world.share_buffers(self.context.model)
         with self.clock.part("evaluate"), self.method.evaluating(self.context.model):
             return evaluate(
-                self.context.model, self._eval_batches(), autocast=self.context.autocast, reduce=self.world.sum, device=self.device
-            )
+                self.context.model, self._until_stopped(self.feed.evaluate()), autocast=self.context.autocast, reduce=self.world.sum,
+                device=self.device,
+            )  # fmt: skip
 
-    def _report(self, phase: Phase, epoch: int, lr: float, trained: Scores, tested: Scores | None, before: dict[str, float]) -> None:
+    def _until_stopped(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            yield batch
+            if self.world.highest(STOP if self.stop.requested else NOTHING) == STOP:
+                raise Interrupted(self._stopped())
+
+    def _stopped(self) -> str:
+        return (
+            f"stopped by {self.stop.requested or 'another process'} in epoch {self.progress.trained + 1} after step {self.progress.step} of "
+            f"{self.feed.steps}, state saved; the same command goes on"
+        )
+
+    def _report(self, phase: Phase, epoch: int, lr: float, trained: Scores, tested: Scores | None) -> None:
         self.clock.collect()
         if tested is not None:
             self.progress.best = max(self.progress.best, tested.accuracy)
@@ -180,23 +220,19 @@ class Trainer:
             "params_total": sum(parameter.numel() for parameter in self.context.model.parameters()),
             "compute_seconds": self.clock.compute_seconds,
             "wall_seconds": self.clock.wall_seconds,
-            "seconds": {part: seconds - before.get(part, 0.0) for part, seconds in now.items()},
+            "seconds": {part: seconds - self.progress.parts.get(part, 0.0) for part, seconds in now.items()},
         }
         self.sinks.epoch(self.progress.last)
 
-    def _checkpoint(self, last: bool) -> None:
-        settings = self.config.trainer
-        due = self.progress.trained % settings.checkpoint_epochs == 0 and time.monotonic() - self._saved_at >= 60 * settings.checkpoint_minutes
-        if self.world.is_first and (due or last):
-            with self.clock.part("checkpoint"):
-                save_checkpoint(self._checkpoints, self.progress.trained, self.state())
-            self._saved_at = time.monotonic()
+    def _save(self, *number: int) -> None:
+        """number: trained epochs, and within an epoch its steps."""
+        state = self.state()
+        if self.world.is_first:
+            save_checkpoint(self._checkpoints, number[0], state, *number[1:])
 
     def state(self) -> dict[str, Any]:
-        """All that a resumed run needs; tensors and plain containers."""
-        random = {"cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            random["cuda"] = torch.cuda.get_rng_state(self.device)
+        """All that a resumed run needs; tensors and plain containers. To be called on all processes."""
+        random, *others = self.world.gather(random_state(self.device))
         return {
             "method_name": self.method.name,
             "progress": asdict(self.progress),
@@ -206,49 +242,9 @@ class Trainer:
             "model": self.context.model.state_dict(),
             "optimizer": self.stage.optimizer.state_dict(),
             "random": random,
+            "random_others": others,
         }
 
     @property
     def _checkpoints(self) -> Path:
         return self.context.folder / "checkpoints"
-
-    @property
-    def _steps(self) -> int:
-        steps = math.ceil(len(self.task.train) / self.recipe.batch_size)
-        return min(steps, self.config.trainer.max_steps or steps)
-
-    def _batches(self) -> Iterator[Any]:
-        if self.config.trainer.overfit:
-            return iter([self._example(self.recipe.batch_size)] * self._steps)
-        stream = self.task.train.batches(
-            self.recipe.batch_size, seed=self.config.seed, epoch=self.progress.trained, train=True,
-            process=self.world.process, processes=self.world.processes,
-        )  # fmt: skip
-        return islice(stream, self._steps)
-
-    def _eval_batches(self) -> Iterator[Any]:
-        if self.config.trainer.overfit:
-            return iter([self._example(self.recipe.batch_size)])
-        stream = self.task.test.batches(
-            self.recipe.eval_batch_size, seed=self.config.seed, epoch=0, train=False, process=self.world.process, processes=self.world.processes
-        )
-        return islice(stream, self.config.trainer.max_eval_batches)
-
-    def _shapes(self) -> list[Any]:
-        """One batch of each size that training will see."""
-        whole, rest = divmod(len(self.task.train), self.recipe.batch_size)
-        sizes = [self.recipe.batch_size] * bool(whole) + [rest] * bool(rest and self._steps > whole)
-        return [self._example(max(size // self.world.processes, 1)) for size in sizes]
-
-    def _example(self, size: int) -> Batch:
-        images, labels = self.task.train.example(min(size, len(self.task.train)))
-        return Batch(images, labels, len(labels))
-
-    def _diverged(self, loss: float) -> str:
-        norms = {name: float(parameter.detach().float().norm()) for name, parameter in self.context.model.named_parameters()}
-        worst = sorted(norms, key=lambda name: norms[name] if math.isfinite(norms[name]) else math.inf, reverse=True)[:3]
-        layers = ", ".join(f"‖{name}‖ = {norms[name]:.3g}" for name in worst)
-        return (
-            f"the loss became {loss} in epoch {self.progress.trained + 1} ({layers}); the last checkpoint is from before it: "
-            "lower recipe.schedule.peak_lr or start again with precision=fp32"
-        )

@@ -94,11 +94,15 @@ def main_path(model: nn.Module, example: Tensor, *, shortcuts: bool = False) -> 
 
 
 def candidates(model: nn.Module, path: list[TracedLayer], k: int = 1) -> list[str]:
-    """Names of the layers behind the k-th and before the last that can be factorized. Raises where k is out of range."""
-    if not 0 <= k < len(path):
-        raise CuttlefishError(f"K = {k} leading dense layers is out of range: the main path has {len(path)} layers")
+    """Names of the layers behind the k-th and before the last that can be factorized. Raises where k is out of range.
+
+    Shortcuts in the path are not counted: those executed behind the k-th layer and its successor are among the names.
+    """
+    main = [index for index, layer in enumerate(path) if not layer.shortcut]
+    if not 0 <= k < len(main):
+        raise CuttlefishError(f"K = {k} leading dense layers is out of range: the main path has {len(main)} layers")
     possible = find_layers(model).layers
-    return [layer.name for layer in path[max(k, 1) : -1] if layer.name in possible]
+    return [layer.name for layer in path[main[min(max(k, 1), len(main) - 1)] : -1] if layer.name in possible]
 
 
 def profile_stacks(
@@ -135,7 +139,7 @@ def profile_stacks(
         stack.factorize = True
     chosen = [layer for stack in stacks[first:] for layer in stack.layers]
     order = [layer.name for layer in path]
-    k = order.index(chosen[0]) if chosen else len(path)
+    k = sum(not layer.shortcut for layer in (path[: order.index(chosen[0])] if chosen else path))
     source = "cost model" if cost_model else "timed"
     seconds = perf_counter() - began
     return StackProfile(ratio, threshold, list(batch.shape), source, str(batch.device), seconds, k, chosen, stacks)

@@ -6,11 +6,12 @@ from typing import Any
 
 from torch import nn
 
-from cuttlefish.auto import Cuttlefish, Settings
+from cuttlefish.auto import Cuttlefish
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.profiling import candidates, main_path
 from cuttlefish.methods.base import Context, Method, Transition
 from cuttlefish.run_folder import read_profile
+from cuttlefish.settings import Settings
 
 
 class CuttlefishMethod(Method):
@@ -31,12 +32,14 @@ class CuttlefishMethod(Method):
             candidates(context.model, path, self.settings.paper_k if self.settings.k == "paper" else self.settings.k)
 
     def on_fit_start(self, context: Context) -> None:
-        self._build(context, profile=read_profile(context.folder))
+        self._build(context, profile=context.agree(read_profile(context.folder)))
         if self.core.profile is not None:
             context.log_profile(self.core.profile)
 
     def on_epoch_start(self, context: Context, epoch: int) -> Transition | None:
         dense = not self.core.switched
+        if dense:  # said here, because a run forked from one that tracked no ranks has no history to count by
+            self.core.epoch = max(epoch - 1, 0)
         switched = epoch > 0 and self.core.epoch_end()
         if dense:
             context.log_ranks(self.core.tracker.rows())

@@ -13,12 +13,12 @@ def build_sinks(config: Config) -> list[Sink]:
     from cuttlefish.sinks.plots import Plots
 
     sinks: list[Sink] = [JsonLines()]
-    if config.sink.console:
-        sinks.append(console_sink())
     if config.sink.plots:
         sinks.append(Plots())
     if config.sink.wandb.mode != "disabled":
         from cuttlefish.sinks.wandb import WandbSink
 
         sinks.append(WandbSink(config.sink.wandb))
+    if config.sink.console:
+        sinks.append(console_sink())  # last, so that its closing screen can name the plots
     return sinks

@@ -7,10 +7,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import open_dict
 
-from cuttlefish.compose import checked_config
+from cuttlefish.compose import compose_config
 from cuttlefish.config import Config
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -29,9 +27,4 @@ def composed() -> Callable[..., Config]:
 
 @cache
 def _composed(*overrides: str) -> Config:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", overrides=list(overrides), return_hydra_config=True)
-    choices = dict(config.hydra.runtime.choices)
-    with open_dict(config):
-        del config["hydra"]
-    return checked_config(config, choices)
+    return compose_config(CONF, overrides)

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 from cuttlefish.config import Config
-from cuttlefish.errors import CuttlefishError
+from cuttlefish.errors import Busy, CuttlefishError, Interrupted
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,12 +27,12 @@ def front_door(monkeypatch, tmp_path, capsys):
     def call(*arguments: str, worker=lambda config: None) -> tuple[int, str, list[Config]]:
         handed: list[Config] = []
 
-        def run_config(config: Config) -> None:
+        def attend(config: Config) -> tuple[str, dict]:
             handed.append(config)
-            worker(config)
+            return worker(config) or "finished", {}
 
         stand_in = ModuleType("cuttlefish.worker")
-        stand_in.run_config = run_config
+        stand_in.attend = attend
         monkeypatch.setitem(sys.modules, "cuttlefish.worker", stand_in)
         monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
         code = run.main()
@@ -98,14 +98,14 @@ def test_a_sweep_goes_on_after_a_failure_and_sums_up(front_door):
     assert code == 2 and err.splitlines() == [
         "cuttlefish: seed=1: odd",
         "cuttlefish: seed=-1: seed must be in [0, 2**32), not -1",
-        "cuttlefish: 2 of 3 runs failed: seed=1, seed=-1",
+        "cuttlefish: 3 runs: 1 finished, 2 failed (seed=1, seed=-1)",
     ]
 
 
 def test_a_sweep_after_a_failed_one_starts_afresh(front_door):
     assert front_door("seed=-1")[0] == 2
     code, err, handed = front_door("model=vgg19", "-m", "seed=1,2")
-    assert (code, err, [config.model.name for config in handed]) == (0, "", ["vgg19", "vgg19"])
+    assert (code, err) == (0, "cuttlefish: 2 runs: 2 finished\n") and [config.model.name for config in handed] == ["vgg19", "vgg19"]
 
 
 PROBE = """
@@ -138,3 +138,27 @@ def test_the_config_s_modules_need_neither_torch_nor_hydra():
     code = f"import sys, {names}; print([name for name in ('torch', 'hydra', 'omegaconf') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == "[]\n", done.stdout + done.stderr
+
+
+def test_a_sweep_tells_finished_skipped_busy_and_failed(front_door):
+    def mixed(config: Config) -> str | None:
+        if config.seed == 3:
+            raise Busy("taken")
+        if config.seed == 4:
+            raise CuttlefishError("bad")
+        return "skipped" if config.seed == 2 else None
+
+    code, err, _ = front_door("-m", "seed=1,2,3", worker=mixed)
+    assert code == 3
+    assert err.splitlines()[-1] == "cuttlefish: 3 runs: 1 finished, 1 skipped (finished before), 1 being run by another process"
+    assert front_door("-m", "seed=3,4", worker=mixed)[0] == 2
+    code, err, _ = front_door("-m", "seed=1,2", worker=mixed)
+    assert (code, err) == (0, "cuttlefish: 2 runs: 1 finished, 1 skipped (finished before)\n")
+
+
+def test_a_saved_interruption_ends_the_sweep_with_its_own_code(front_door):
+    def stopped(config: Config) -> None:
+        raise Interrupted("stopped by SIGTERM, state saved")
+
+    code, err, handed = front_door("-m", "seed=1,2", worker=stopped)
+    assert (code, err) == (75, "cuttlefish: stopped by SIGTERM, state saved\n") and len(handed) == 1

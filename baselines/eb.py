@@ -1,0 +1,224 @@
+"""EB: early-bird tickets (You et al., 2020): prune channels as soon as it is settled which ones will go.
+
+Search: train the dense net with an L1 penalty on the batch norms' γ, and before each epoch mask the channels of smallest |γ|.
+When the masks of the last epochs hardly differ the ticket is drawn; a physically smaller network trains on from that epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from baselines.eb_channels import Chain, find_chains
+from baselines.eb_math import DISTANCES, THRESHOLDS, add_l1, channel_masks, drop_smallest, has_settled, nearest_drop
+from baselines.eb_slim import gammas, prove_slimming, reinitialise, slim, slim_size
+from cuttlefish.config import RecipeConfig
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.lowrank.count import count_parameters
+from cuttlefish.lowrank.groups import decay_groups
+from cuttlefish.methods.base import Context, Method, Phase
+from cuttlefish.methods.own_recipe import all_decayed, own_recipe
+from cuttlefish.methods.target import Target, find_target
+from cuttlefish.schedule import build_schedule
+
+DEFAULT_P = 0.5
+"""Where neither p nor a size is given; the middle one of the authors' three."""
+SETTLED, NEVER = "the channel masks settled", "the channel masks did not settle"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """p: fraction of the prunable channels (not parameters) that go; or target_params / match: before each epoch the p whose
+    slim network is nearest in size, of p_grid or, if that is empty, of all.
+
+    threshold: exact drops floor(p·n) channels; original one more, and ties. fifo, eps, distance: when masks have settled (see
+    `has_settled`). guard: masks from before the first update do not count. max_epoch: the last epoch at which to draw (None:
+    the last of the run); on_never: what happens there if nothing has settled, slim (all the same) or error.
+    s: strength of the L1 on every γ; l1_retrain: while retraining too. gamma_init: γ at the start, None for the model's own.
+    inherit_weights: the slim network goes on with the ticket's weights; False: with fresh ones, as the reference's code.
+    recipe: what of the run's epochs, optimizer and schedule to replace. decay_all: weight decay on biases and norms too.
+    """
+
+    p: float | None = None
+    target_params: int | None = None
+    match: str | None = None
+    p_grid: list[float] = field(default_factory=list)
+    threshold: str = "exact"
+    fifo: int = 5
+    eps: float = 0.1
+    distance: str = "newest_vs_queue"
+    guard: bool = True
+    max_epoch: int | None = None
+    on_never: str = "slim"
+    s: float = 1e-4
+    l1_retrain: bool = True
+    gamma_init: float | None = None
+    inherit_weights: bool = True
+    recipe: dict[str, Any] = field(default_factory=dict)
+    decay_all: bool = False
+
+    def check(self) -> None:
+        """Raise CuttlefishError for contradictions."""
+        sized = self.target_params is not None or self.match is not None
+        words = {"threshold": THRESHOLDS, "distance": DISTANCES, "on_never": ("slim", "error")}
+        for key, known in words.items():
+            if getattr(self, key) not in known:
+                raise CuttlefishError(f"{key}={getattr(self, key)} is unknown; it is {' or '.join(known)}")
+        if self.p is not None and sized:
+            raise CuttlefishError("give p, target_params or match, not two of them: each sets the size")
+        if self.p_grid and not sized:
+            raise CuttlefishError("p_grid is what target_params or match chooses from; without them give p")
+        if any(not 0 <= p <= 1 for p in (*self.p_grid, *([] if self.p is None else [self.p]))):
+            raise CuttlefishError("p is a fraction of the channels and must lie in [0, 1]")
+        if self.fifo < 2 or self.s < 0:
+            raise CuttlefishError(f"fifo={self.fifo} must be at least 2 (a newest mask and an older one) and s={self.s} at least 0")
+
+
+class Eb(Method):
+    """Phases: `search` until the ticket is drawn at epoch e*, then `retrain`, epochs e* … T − 1 of the same schedule."""
+
+    name = "eb"
+    Settings = Settings
+
+    def __init__(self, settings: Settings):
+        super().__init__(settings)
+        self.chains: list[Chain] = []
+        self.history: list[Tensor] = []
+        self.ticket: dict[str, Any] | None = None
+        self._scales: list[nn.Parameter] = []
+        self._target: Target | None = None
+
+    def check(self, context: Context) -> None:
+        self.settings.check()
+        epochs, limit = self._recipe(context).epochs, self.settings.max_epoch
+        if limit is not None and not 0 <= limit < epochs:
+            raise CuttlefishError(f"max_epoch={limit} lies outside the run's {epochs} epochs")
+        self._find(context)
+        prove_slimming(context.model, self.chains, context.example_batch()[0])
+        if self._target is not None:
+            self._check_reachable(context.model, self._target)
+
+    def on_fit_start(self, context: Context) -> None:
+        self._find(context)
+        _fill(self._scales, self.settings.gamma_init)
+
+    def phases(self, context: Context) -> Iterator[Phase]:
+        recipe = self._recipe(context)
+        course = {"optimizer": recipe.optimizer, "schedule": build_schedule(recipe.schedule, recipe.epochs)}
+        yield Phase("search", range(recipe.epochs), until=lambda: self.ticket is not None, **course)
+        yield Phase("retrain", range(self.ticket["epoch"], recipe.epochs), enter=self._enter, **course)
+
+    def on_epoch_start(self, context: Context, epoch: int) -> None:
+        if self.ticket is None:
+            with context.part("masks"):
+                self._look(context, epoch)
+
+    def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+        return (all_decayed if self.settings.decay_all else decay_groups)(model, weight_decay)
+
+    def on_gradients(self, model: nn.Module) -> None:
+        if self.ticket is None or self.settings.l1_retrain:
+            add_l1(self._scales, self.settings.s)
+
+    def on_fit_end(self, context: Context) -> dict[str, Any]:
+        ticket = self.ticket
+        kept = {chain.norm: count for chain, count in zip(self.chains, ticket["kept"], strict=True)}
+        fields = {"switch_epoch": ticket["epoch"], "switch_reason": ticket["reason"], "p": ticket["p"], "channels": kept}
+        fields |= {"channels_full": {chain.norm: chain.channels for chain in self.chains}, "inherit_weights": self.settings.inherit_weights}
+        return fields if self._target is None else fields | {"target": self._target.report(count_parameters(context.model).total)}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self.history, "ticket": self.ticket}
+
+    def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
+        self._find(context)
+        self.history, self.ticket = list(state["history"]), state["ticket"]
+        if self.ticket is not None:
+            slim(context.model, self.chains, self._split(self.ticket["mask"]))
+            self._scales = _norm_scales(context.model)
+
+    def _find(self, context: Context) -> None:
+        self._target = find_target(self.settings.target_params, self.settings.match)
+        self._scales = _norm_scales(context.model)
+        if not self._scales:
+            raise CuttlefishError("eb ranks channels by their batch norms, and this model has none (with a scale): choose another method")
+        self.chains = find_chains(context.model, context.example_batch()[0])
+        if not self.chains:
+            raise CuttlefishError("eb found no batch norm between a convolution and further layers, so no channel can be removed")
+
+    def _look(self, context: Context, epoch: int) -> None:
+        """Before epoch `epoch`: note the scales, and draw the ticket if the masks have settled or time is up."""
+        chosen = self.settings
+        scales = context.agree(torch.cat([scale.detach().abs().double().cpu() for scale in gammas(context.model, self.chains)]))
+        if epoch > 0 or not chosen.guard:
+            self.history = [*self.history, scales][-(chosen.fifo + 1) :]
+        mask_of = self._rule(context.model, scales)
+        settled = has_settled([mask_of(earlier) for earlier in self.history], chosen.fifo, chosen.eps, chosen.distance)
+        last = self._recipe(context).epochs - 1 if chosen.max_epoch is None else chosen.max_epoch
+        if not settled and epoch < last:
+            return
+        if not settled and chosen.on_never == "error":
+            raise CuttlefishError(f"no ticket up to epoch {epoch} (on_never=error): masks still change by more than eps={chosen.eps}")
+        self._draw(context, epoch, mask_of(scales), SETTLED if settled else NEVER)
+
+    def _draw(self, context: Context, epoch: int, mask: Tensor, reason: str) -> None:
+        kept = [int(part.sum()) for part in self._split(mask)]
+        self.ticket = {"epoch": epoch, "reason": reason, "p": 1 - sum(kept) / len(mask), "mask": mask, "kept": kept}
+        size = slim_size(context.model, self.chains, kept)
+        context.log(f"ticket at epoch {epoch}, {reason}: {sum(kept)} of {len(mask)} channels stay, {size:,} parameters")
+
+    def _rule(self, model: nn.Module, scales: Tensor) -> Callable[[Tensor], Tensor]:
+        """From scales to mask, with the p that is given or, now, nearest to the target."""
+        layers, threshold = self._layers, self.settings.threshold
+        if self._target is None:
+            p = DEFAULT_P if self.settings.p is None else self.settings.p
+            return partial(channel_masks, layers=layers, p=p, threshold=threshold)
+        size = partial(self._size, model)
+        if self.settings.p_grid:
+            rules = [partial(channel_masks, layers=layers, p=p, threshold=threshold) for p in sorted(self.settings.p_grid)]
+            return min(rules, key=lambda rule: abs(size(rule(scales)) - self._target.params))
+        dropped = nearest_drop(lambda count: size(drop_smallest(scales, layers, count)), len(scales), self._target.params)
+        return partial(drop_smallest, layers=layers, dropped=dropped)
+
+    def _size(self, model: nn.Module, mask: Tensor) -> int:
+        return slim_size(model, self.chains, [int(part.sum()) for part in self._split(mask)])
+
+    def _enter(self, context: Context) -> None:
+        with context.part("switch"):
+            slim(context.model, self.chains, self._split(self.ticket["mask"]))
+            self._scales = _norm_scales(context.model)
+            if not self.settings.inherit_weights:
+                reinitialise(context.model, context.device)
+                _fill(self._scales, self.settings.gamma_init)
+
+    def _check_reachable(self, model: nn.Module, target: Target) -> None:
+        whole, least = count_parameters(model).total, slim_size(model, self.chains, [1] * len(self.chains))
+        if not least <= target.params <= whole:
+            nearest = whole if target.params > whole else least
+            raise CuttlefishError(f"{target.source} asks for {target.params} parameters; the nearest that eb can reach here is {nearest}")
+
+    @property
+    def _layers(self) -> list[int]:
+        return [chain.channels for chain in self.chains]
+
+    def _split(self, mask: Tensor) -> tuple[Tensor, ...]:
+        return mask.split(self._layers)
+
+    def _recipe(self, context: Context) -> RecipeConfig:
+        return own_recipe(context.recipe, self.settings.recipe)
+
+
+def _norm_scales(model: nn.Module) -> list[nn.Parameter]:
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    return [norm.weight for norm in norms if norm.weight is not None]
+
+
+@torch.no_grad()
+def _fill(scales: list[nn.Parameter], value: float | None) -> None:
+    for scale in scales if value is not None else []:
+        scale.fill_(value)

@@ -1,0 +1,188 @@
+"""GraSP (Wang, Zhang and Grosse, ICLR 2020): prune once, at initialisation, so that the gradient flow that is left is greatest.
+
+Every conv and linear weight gets the score -θ·(H·g) from a few samples; the highest scores are pruned, then the network is
+trained as usual with the pruned weights held at zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from baselines import grasp_math
+from baselines.grasp_math import Part
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.lowrank.count import count_parameters
+from cuttlefish.lowrank.groups import decay_groups
+from cuttlefish.lowrank.trace import evaluating
+from cuttlefish.methods.base import Context, Method, Phase
+from cuttlefish.methods.masks import Masks, prunable
+from cuttlefish.methods.own_recipe import all_decayed, own_recipe
+from cuttlefish.methods.target import Target, find_target
+from cuttlefish.schedule import build_schedule
+
+RATIO = 0.9
+
+
+class Grasp(Method):
+    name = "grasp"
+
+    @dataclass(frozen=True)
+    class Settings:
+        """ratio: of the conv and linear weights that is removed; 0.9 if neither it nor target_params nor match is given.
+
+        samples_per_class: drawn for each of num_iters terms, or images_per_iter of any class (the original's way on ImageNet).
+        chunk_size: of the parts that a draw is split into, each a mean loss of its own; two halves if None.
+        shuffle_halves: mix the classes over the parts, where the original has the first classes in one and the last in the other.
+        reinit_classifier: score fresh weights of the `last` or of `all` linear layers, as the original: none is the network itself.
+        mode: exact_k removes exactly round(ratio·N) weights; original as its code, which truncates and keeps one more.
+        recipe: what of the run's epochs, optimizer and schedule to replace. decay_all: weight decay on biases and norms too.
+        """
+
+        ratio: float | None = None
+        target_params: int | None = None
+        match: str | None = None
+        samples_per_class: int = 10
+        images_per_iter: int | None = None
+        num_iters: int = 1
+        temperature: float = 200.0
+        chunk_size: int | None = None
+        shuffle_halves: bool = True
+        reinit_classifier: Literal["none", "last", "all"] = "none"
+        mode: Literal["exact_k", "original"] = "exact_k"
+        recipe: dict[str, Any] = field(default_factory=dict)
+        decay_all: bool = False
+
+        def check(self) -> None:
+            """Raise CuttlefishError for values out of range and for contradictions."""
+            for key in ("samples_per_class", "images_per_iter", "num_iters", "chunk_size"):
+                if getattr(self, key) is not None and getattr(self, key) < 1:
+                    raise CuttlefishError(f"grasp: {key}={getattr(self, key)} must be at least 1")
+            if self.temperature <= 0:
+                raise CuttlefishError(f"grasp: temperature={self.temperature} must be above 0")
+            if self.ratio is not None and not 0 <= self.ratio < 1:
+                raise CuttlefishError(f"grasp: ratio={self.ratio} of the weights cannot be removed; it must be in [0, 1)")
+            if self.ratio is not None and (self.target_params is not None or self.match is not None):
+                raise CuttlefishError("grasp: give ratio, target_params or match, not two of them: each sets the size")
+
+    def __init__(self, settings: Settings):
+        super().__init__(settings)
+        self.masks: Masks | None = None
+
+    def check(self, context: Context) -> None:
+        self.settings.check()
+        own_recipe(context.recipe, self.settings.recipe)
+        self._removed(context.model)
+
+    def on_fit_start(self, context: Context) -> None:
+        with context.part("scoring"):
+            copy = self._copy(context.model)
+            found = self._score(context, copy)
+            masks = grasp_math.choose_masks(found, self._removed(context.model), self.settings.mode)
+            self.masks = Masks(context.agree({name: mask.cpu() for name, mask in masks.items()}))
+            self._examine(context, copy)
+            # By an object of its own: the other one lays its masks out as the weights are once they are trained.
+            Masks(self.masks).apply(context.model)
+
+    def phases(self, context: Context) -> Iterator[Phase]:
+        own = own_recipe(context.recipe, self.settings.recipe)
+        yield Phase("train", range(own.epochs), optimizer=own.optimizer, schedule=build_schedule(own.schedule, own.epochs))
+
+    def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+        return (all_decayed if self.settings.decay_all else decay_groups)(model, weight_decay)
+
+    def on_step_end(self, model: nn.Module) -> None:
+        # Decay and momentum move pruned weights off zero; put back right after the step they never reach a forward.
+        self.masks.apply(model)
+
+    def on_fit_end(self, context: Context) -> dict[str, Any]:
+        kept, total = self.masks.kept, self.masks.total
+        achieved = count_parameters(context.model).total - total + kept
+        found = {"kept": kept, "prunable": total, "params_pruned_to": achieved, "emptied_layers": self._emptied()}
+        found["kept_by_layer"] = {name.removesuffix(".weight"): int(mask.sum()) for name, mask in self.masks.items()}
+        target = self._target()
+        return found if target is None else found | {"target": target.report(achieved)}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"masks": self.masks.state_dict()}
+
+    def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
+        if "masks" not in state:
+            raise CuttlefishError("grasp prunes before the first step, so it cannot go on from another method's run")
+        self.masks = Masks(state["masks"])
+
+    # Size
+
+    def _target(self) -> Target | None:
+        return find_target(self.settings.target_params, self.settings.match)
+
+    def _removed(self, model: nn.Module) -> int:
+        """How many weights go. Raises CuttlefishError for a size that pruning cannot reach."""
+        total, params = sum(weight.numel() for weight in prunable(model).values()), count_parameters(model).total
+        target = self._target()
+        if total == 0:
+            raise CuttlefishError("grasp prunes conv and linear weights, and this model has none")
+        if target is None:
+            removed = grasp_math.removals(RATIO if self.settings.ratio is None else self.settings.ratio, total, self.settings.mode)
+            if removed >= total:
+                raise CuttlefishError(f"grasp: ratio={self.settings.ratio} would remove all {total:,} weights; choose a lower one")
+            return removed
+        nearest = min(max(target.params, params - total + 1), params)
+        if target.params != nearest:
+            raise CuttlefishError(
+                f"grasp cannot reach {target.params:,} parameters ({target.source}) by pruning {total:,} weights of {params:,} parameters: "
+                f"the nearest it can is {nearest:,}"
+            )
+        return params - target.params
+
+    # Scoring
+
+    def _copy(self, model: nn.Module) -> nn.Module:
+        """What is scored: the model's weights in train mode, with the classifier drawn afresh if asked for."""
+        copy = deepcopy(model).train()
+        linear = [module for module in copy.modules() if isinstance(module, nn.Linear)]
+        afresh = {"none": [], "last": linear[-1:], "all": linear}[self.settings.reinit_classifier]
+        generator = torch.Generator().manual_seed(torch.initial_seed())
+        for layer in afresh:
+            drawn = torch.empty(layer.weight.shape)
+            nn.init.xavier_normal_(drawn, generator=generator)
+            layer.weight.data.copy_(drawn)
+        return copy
+
+    def _score(self, context: Context, copy: nn.Module) -> dict[str, Tensor]:
+        images, _ = context.example_batch()
+        with evaluating(copy), torch.no_grad():
+            classes = copy(images[:1]).shape[-1]
+        return grasp_math.scores(copy, partial(self._parts, context, classes), temperature=self.settings.temperature)
+
+    def _parts(self, context: Context, classes: int) -> Iterator[Part]:
+        """Drawn again for each pass, which costs less than keeping what ImageNet needs."""
+        chosen, samples = self.settings, grasp_math.Samples(context.samples())
+        for number in range(chosen.num_iters):
+            if chosen.images_per_iter is None:
+                drawn = grasp_math.draw_per_class(samples, classes, chosen.samples_per_class)
+            else:
+                drawn = grasp_math.draw_any(samples, chosen.images_per_iter)
+            yield from grasp_math.split_parts(drawn, chosen.chunk_size, number if chosen.shuffle_halves else None)
+
+    def _examine(self, context: Context, copy: nn.Module) -> None:
+        """Warn of emptied layers; refuse a network that no longer listens to its input."""
+        emptied = self._emptied()
+        if not emptied:
+            return
+        context.log(f"grasp has emptied {len(emptied)} of {len(self.masks)} layers: {', '.join(emptied)}")
+        Masks(self.masks).apply(copy)
+        if not context.agree(grasp_math.lets_signal_through(copy, context.example_batch()[0])):
+            raise CuttlefishError(
+                f"grasp would empty {', '.join(emptied[:3])}, through which every signal passes, so nothing could be learned: "
+                "keep more weights"
+            )
+
+    def _emptied(self) -> list[str]:
+        return [name.removesuffix(".weight") for name, mask in self.masks.items() if not mask.any()]

@@ -1,0 +1,203 @@
+"""IMP: iterative magnitude pruning with rewinding (Frankle et al., 2020, as their open_lth repository does it).
+
+Train k epochs and keep that state; then, a level at a time, train on to the end, drop a fifth of the weights that are
+left (the smallest of the whole network), put the rest back to the kept state and train again. The zeros bring no speed
+and none is credited: all levels are charged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from baselines.imp_math import MODES, Plan, ladder, next_masks, plan, shortened
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.lowrank.count import count_parameters
+from cuttlefish.lowrank.groups import decay_groups
+from cuttlefish.methods.base import Context, Method, Phase
+from cuttlefish.methods.masks import Masks, prunable
+from cuttlefish.methods.own_recipe import all_decayed, own_recipe
+from cuttlefish.methods.target import Target, find_target
+from cuttlefish.schedule import build_schedule
+
+DEFAULT_LEVELS = 8
+"""Where neither levels nor a size is given; 5.9 times smaller, the paper's size for ResNet-18 on CIFAR-10."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """levels: n, pruned levels after the dense level 0; or target_params / match: the n whose size is nearest.
+
+    fraction: of the remaining weights that a level drops. mode: exact_k drops exactly ceil(fraction · remaining); openlth one
+    more, and what ties with it, and counts the ignored layers among the remaining. ignore: layers that are never pruned.
+    rewind_epoch: k; None is one epoch after the warm-up, which is the paper's 6.
+    level_epochs: length of the schedule that each level follows, of which it trains what is behind k; None is the recipe's.
+    equal_budget: shorten the levels until all of them together take the recipe's epochs.
+    recipe: what of the run's epochs, optimizer and schedule to replace. decay_all: weight decay on biases and norms too.
+    """
+
+    levels: int | None = None
+    target_params: int | None = None
+    match: str | None = None
+    fraction: float = 0.2
+    mode: str = "exact_k"
+    ignore: list[str] = field(default_factory=list)
+    rewind_epoch: int | None = None
+    level_epochs: int | None = None
+    equal_budget: bool = False
+    recipe: dict[str, Any] = field(default_factory=dict)
+    decay_all: bool = False
+
+    def check(self) -> None:
+        """Raise CuttlefishError for contradictions."""
+        if self.mode not in MODES:
+            raise CuttlefishError(f"mode={self.mode} is unknown; it is {' or '.join(MODES)}")
+        if not 0 < self.fraction < 1:
+            raise CuttlefishError(f"fraction={self.fraction} of the remaining weights cannot be pruned; it must lie between 0 and 1")
+        if self.levels is not None and self.levels < 0:
+            raise CuttlefishError(f"levels={self.levels} must be 0 (dense) or more")
+        if self.levels is not None and (self.target_params is not None or self.match is not None):
+            raise CuttlefishError("give levels, target_params or match, not two of them: each sets the size")
+        if self.level_epochs is not None and self.equal_budget:
+            raise CuttlefishError("give level_epochs or equal_budget, not both: each sets how long a level trains")
+
+
+class Imp(Method):
+    """Phases: `pretrain` (epochs 0 … k − 1), then `level 0` … `level n`, each from epoch k to the end of its schedule."""
+
+    name = "imp"
+    Settings = Settings
+
+    def __init__(self, settings: Settings):
+        super().__init__(settings)
+        self.levels: int | None = None
+        self.rewind: dict[str, Tensor] = {}
+        self.masks: Masks | None = None
+        self.kept: list[int] = []
+        self.emptied: list[str] = []
+
+    def check(self, context: Context) -> None:
+        self.settings.check()
+        sizes = self._sizes(context.model)
+        self.levels = self._choose_levels(sizes, self._target())
+        self._plan(context)
+
+    def on_fit_start(self, context: Context) -> None:
+        if self.levels is None:
+            self.check(context)
+
+    def phases(self, context: Context) -> Iterator[Phase]:
+        found = self._plan(context)
+        recipe = own_recipe(context.recipe, self.settings.recipe)
+        schedules = [build_schedule(shortened(recipe, length).schedule, length) for length in found.lengths]
+        optimizer = recipe.optimizer
+        if found.rewind:
+            yield Phase("pretrain", range(found.rewind), optimizer=optimizer, schedule=schedules[0])
+        for level, (length, schedule) in enumerate(zip(found.lengths, schedules, strict=True)):
+            epochs = range(found.rewind, length)
+            yield Phase(f"level {level}", epochs, optimizer=optimizer, schedule=schedule, enter=partial(self._enter, level))
+
+    def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+        return (all_decayed if self.settings.decay_all else decay_groups)(model, weight_decay)
+
+    def on_step_end(self, model: nn.Module) -> None:
+        # Decay and momentum move pruned entries off zero; put back right after the step they never reach a forward.
+        if self.masks is not None:
+            self.masks.apply(model)
+
+    def on_fit_end(self, context: Context) -> dict[str, Any]:
+        found = self._plan(context)
+        fields = {"levels": self.levels, "kept": self.kept, "emptied_layers": self.emptied}
+        fields |= {"rewind_epoch": found.rewind, "level_epochs": list(found.lengths), "params_pruned_to": self._achieved(context.model)}
+        target = self._target()
+        if target is None:
+            return fields
+        sizes = self._sizes(context.model)
+        other = _nearest([level for level in range(len(sizes)) if level != self.levels], sizes, target)
+        neighbour = None if other is None else {"levels": other, "params": sizes[other]}
+        return fields | {"target": target.report(self._achieved(context.model)), "neighbour": neighbour}
+
+    def state_dict(self) -> dict[str, Any]:
+        masks = None if self.masks is None else self.masks.state_dict()
+        return {"levels": self.levels, "rewind": self.rewind, "masks": masks, "kept": self.kept, "emptied": self.emptied}
+
+    def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
+        self.levels, self.kept, self.emptied = state["levels"], list(state["kept"]), list(state["emptied"])
+        self.rewind = dict(state["rewind"])
+        self.masks = None if state["masks"] is None else Masks(state["masks"])
+
+    def _enter(self, level: int, context: Context) -> None:
+        """Level 0 keeps the state to rewind to; a later level prunes what the level before has trained, and rewinds."""
+        model = context.model
+        if level == 0:
+            self.rewind = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+            self.kept = [sum(weight.numel() for weight in prunable(model).values())]
+            return
+        with context.part("masks"):
+            self.masks = Masks(context.agree(self._prune(model)))
+            self.kept.append(self.masks.kept)
+            self._say_emptied(level, context)
+            model.load_state_dict(self.rewind)
+            Masks(self.masks).apply(model)
+
+    def _prune(self, model: nn.Module) -> dict[str, Tensor]:
+        chosen = self.settings
+        ignored = {f"{layer}.weight" for layer in chosen.ignore}
+        masks = next_masks(prunable(model), self.masks or {}, fraction=chosen.fraction, mode=chosen.mode, ignore=ignored)
+        return {name: mask.cpu() for name, mask in masks.items()}
+
+    def _say_emptied(self, level: int, context: Context) -> None:
+        self.emptied = [name.removesuffix(".weight") for name, mask in self.masks.items() if not mask.any()]
+        if self.emptied:
+            context.log(f"level {level} leaves no weight in {', '.join(self.emptied)}")
+
+    def _target(self) -> Target | None:
+        return find_target(self.settings.target_params, self.settings.match)
+
+    def _achieved(self, model: nn.Module) -> int:
+        weights = sum(weight.numel() for weight in prunable(model).values())
+        return count_parameters(model).total - weights + (weights if self.masks is None else self.masks.kept)
+
+    def _sizes(self, model: nn.Module) -> list[int]:
+        """All parameters that are left after 0, 1, 2, … levels, as far as every layer can keep a weight."""
+        weights = prunable(model)
+        if not weights:
+            raise CuttlefishError("imp prunes convolutions and linear layers, and this model has none")
+        layers = [name.removesuffix(".weight") for name in weights]
+        for name in self.settings.ignore:
+            if name not in layers:
+                raise CuttlefishError(f"ignore names {name!r}, which is no convolution or linear layer of this model: {', '.join(layers)}")
+        ignored = {name: weight for name, weight in weights.items() if name.removesuffix(".weight") in self.settings.ignore}
+        if len(ignored) == len(weights):
+            raise CuttlefishError("ignore names every layer, which leaves nothing to prune")
+        spared, rest = _count(ignored), count_parameters(model).total - _count(weights)
+        kept = ladder(_count(weights) - spared, spared, self.settings.fraction, self.settings.mode, least=len(weights) - len(ignored))
+        return [rest + spared + alive for alive in kept]
+
+    def _choose_levels(self, sizes: list[int], target: Target | None) -> int:
+        if target is None:
+            levels = DEFAULT_LEVELS if self.settings.levels is None else self.settings.levels
+            if levels >= len(sizes):
+                raise CuttlefishError(f"levels={levels} would empty layers of this model: {len(sizes) - 1} at most leave a weight for each")
+            return levels
+        if not sizes[-1] <= target.params <= sizes[0]:
+            nearest = sizes[0] if target.params > sizes[0] else sizes[-1]
+            raise CuttlefishError(f"{target.source} asks for {target.params} parameters; the nearest that imp can reach here is {nearest}")
+        return _nearest(range(len(sizes)), sizes, target)
+
+    def _plan(self, context: Context) -> Plan:
+        chosen = self.settings
+        recipe = own_recipe(context.recipe, chosen.recipe)
+        return plan(recipe, self.levels, rewind=chosen.rewind_epoch, level_epochs=chosen.level_epochs, equal_budget=chosen.equal_budget)
+
+
+def _count(weights: Mapping[str, Tensor]) -> int:
+    return sum(weight.numel() for weight in weights.values())
+
+
+def _nearest(levels: Any, sizes: list[int], target: Target) -> int | None:
+    return min(levels, key=lambda level: abs(sizes[level] - target.params), default=None)

@@ -1,0 +1,121 @@
+"""The mathematics of IMP: which weights go, how many are left after n levels, and how long each level trains."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from cuttlefish.config import RecipeConfig
+from cuttlefish.errors import CuttlefishError
+
+MODES = ("exact_k", "openlth")
+
+
+def number_to_prune(alive: int, ignored: int, fraction: float, mode: str) -> int:
+    """How many of `alive` prunable weights one level drops if no magnitudes tie. `ignored`: weights of the layers left alone.
+
+    exact_k: ceil(fraction · alive), in exact arithmetic. openlth: its 0-based threshold drops one more, and the fraction is
+    taken of all ones in the mask, ignored layers included.
+    """
+    if mode == "openlth":
+        return math.ceil(fraction * (alive + ignored)) + 1
+    return math.ceil(Fraction(str(fraction)) * alive)
+
+
+def ladder(alive: int, ignored: int, fraction: float, mode: str, least: int = 1) -> list[int]:
+    """Prunable weights left after 0, 1, 2, … levels, as long as `least` of them are."""
+    found = []
+    while alive >= max(least, 1):
+        found.append(alive)
+        alive -= number_to_prune(alive, ignored, fraction, mode)
+    return found
+
+
+@torch.no_grad()
+def next_masks(
+    weights: Mapping[str, Tensor], masks: Mapping[str, Tensor], *, fraction: float, mode: str = "exact_k", ignore: Set[str] = frozenset()
+) -> dict[str, Tensor]:
+    """The masks of the next level, from the weights at the end of this one; one threshold over all tensors.
+
+    masks: this level's, True where kept; a tensor without one is whole. Only kept entries are looked at. ignore: tensors that
+    are never pruned. Ties: exact_k takes the first by (|w|, order of the tensors, index); openlth drops all of them.
+    Raises CuttlefishError if nothing would be left.
+    """
+    whole = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
+    now = whole | {name: mask.to(weights[name].device) for name, mask in masks.items()}
+    names = [name for name in weights if name not in ignore]
+    flat = torch.cat([now[name].reshape(-1) for name in names])
+    magnitudes = torch.cat([weights[name].detach().reshape(-1) for name in names]).abs()
+    candidates = flat.nonzero().squeeze(1)
+    ignored = sum(int(now[name].sum()) for name in ignore if name in now)
+    keep = _survivors(magnitudes[candidates], ignored, fraction, mode)
+    if not keep.any():
+        raise CuttlefishError(f"pruning {fraction} of the remaining weights (mode={mode}) would leave none: fewer levels, or other ties")
+    flat[candidates] = keep
+    parts = flat.split([now[name].numel() for name in names])
+    return now | {name: part.view(now[name].shape).clone() for name, part in zip(names, parts, strict=True)}
+
+
+def _survivors(magnitudes: Tensor, ignored: int, fraction: float, mode: str) -> Tensor:
+    """Which of the remaining magnitudes (1-D) stay."""
+    count = min(number_to_prune(len(magnitudes), ignored, fraction, mode), len(magnitudes))
+    threshold = _smallest(magnitudes, count)
+    if mode == "openlth":
+        return magnitudes > threshold
+    below, ties = magnitudes < threshold, magnitudes == threshold
+    return ~below & ~(ties & (ties.cumsum(0) <= count - below.sum()))
+
+
+def _smallest(values: Tensor, k: int) -> Tensor:
+    """The k-th smallest, k from 1. On a CPU selection is far faster than a sort; on a GPU deterministic mode forbids it."""
+    return values.kthvalue(k).values if values.device.type == "cpu" else values.sort().values[k - 1]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """rewind: k. lengths: the schedule's length at level 0, 1, …; level l trains epochs k … lengths[l] − 1 of it."""
+
+    rewind: int
+    lengths: tuple[int, ...]
+
+    @property
+    def epochs(self) -> int:
+        """Over all phases."""
+        return self.rewind + sum(length - self.rewind for length in self.lengths)
+
+
+def plan(recipe: RecipeConfig, levels: int, *, rewind: int | None, level_epochs: int | None = None, equal_budget: bool = False) -> Plan:
+    """How long each level trains. Raises CuttlefishError if that is not possible.
+
+    By default each follows the whole recipe; `level_epochs` is another length for all; under `equal_budget` it is the longest
+    with which all levels together fit into the recipe's epochs, and the last level takes the epochs left over.
+    """
+    total = recipe.epochs
+    if not equal_budget:
+        length = total if level_epochs is None else level_epochs
+        return Plan(_rewind(recipe, length, rewind), (length,) * (levels + 1))
+    for length in range(total, 0, -1):
+        if rewind is not None and rewind >= length:
+            break
+        found = Plan(_rewind(recipe, length, rewind), (length,) * (levels + 1))
+        if found.epochs <= total:
+            return replace(found, lengths=(*found.lengths[:-1], length + total - found.epochs))
+    raise CuttlefishError(f"{levels + 1} levels (counting the dense one) after rewind epoch {rewind or 0} do not fit into {total} epochs")
+
+
+def shortened(recipe: RecipeConfig, epochs: int) -> RecipeConfig:
+    """The same schedule in fewer epochs: milestones are fractions anyway, the warm-up shrinks in proportion."""
+    warmup = round(recipe.schedule.warmup_epochs * epochs / recipe.epochs)
+    return replace(recipe, epochs=epochs, schedule=replace(recipe.schedule, warmup_epochs=warmup))
+
+
+def _rewind(recipe: RecipeConfig, length: int, given: int | None) -> int:
+    """k; by default one epoch after the warm-up, if there is room."""
+    if length < 1 or (given is not None and not 0 <= given < length):
+        raise CuttlefishError(f"rewind_epoch={given} lies outside a level's {length} epochs")
+    return min(shortened(recipe, length).schedule.warmup_epochs + 1, length - 1) if given is None else given

@@ -1,0 +1,247 @@
+"""LC compression with learned ranks (Idelbayev and Carreira-Perpiñán, CVPR 2020): a learning and a compression step in turns.
+
+A reference network is trained; then L steps (SGD with a quadratic penalty towards a low-rank Δ) alternate with C steps (Δ and its
+rank in closed form) under a growing μ; at last the layers become factors of the learned ranks and are fine-tuned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from baselines import lc_math
+from baselines.lc_math import Layer, Spectrum
+from baselines.lc_plan import Settings, make_plan, require
+from cuttlefish.lowrank.count import count_parameters
+from cuttlefish.lowrank.decay import FrobeniusDecay
+from cuttlefish.lowrank.groups import decay_groups
+from cuttlefish.lowrank.matrix import fold, matrix_shape, unroll
+from cuttlefish.lowrank.profiling import candidates, main_path
+from cuttlefish.lowrank.surgery import factorize, find_layers, low_rank_layers
+from cuttlefish.lowrank.timing import positions
+from cuttlefish.lowrank.trace import NORMS
+from cuttlefish.methods.base import Context, Method, Phase
+from cuttlefish.methods.target import Target, find_target
+
+
+class LC(Method):
+    """Between its phases: C steps done so far, Δ and λ of each penalised layer, and the ranks of every C step."""
+
+    name = "lc"
+    Settings = Settings
+
+    def __init__(self, settings: Settings):
+        super().__init__(settings)
+        self.done = 0
+        self.alpha: float | None = None
+        self.deltas: dict[str, Tensor] = {}
+        self.multipliers: dict[str, Tensor] = {}
+        self.path: dict[str, list[int]] = {}
+        self.factorized: dict[str, int] = {}
+        self.decay: FrobeniusDecay | None = None
+        self._pulled: tuple[list[nn.Parameter], list[Tensor], float] | None = None
+
+    # Before training
+
+    def check(self, context: Context) -> None:
+        self._prepare(context)
+        if self.target is not None:
+            smallest = lc_math.compressed(self.dense, self.layers, dict.fromkeys(self.layers, 0))
+            reach = min(max(self.target.params, smallest), self.dense)
+            require(
+                reach == self.target.params,
+                f"lc cannot reach {self.target.params:,} parameters ({self.target.source}) by compressing {len(self.layers)} layers of "
+                f"{context.model_name}: the nearest it can is {reach:,}",
+            )
+
+    def on_fit_start(self, context: Context) -> None:
+        self._prepare(context)
+
+    def _prepare(self, context: Context) -> None:
+        """What follows from the settings, the recipe and the dense model alone."""
+        chosen, model = self.settings, context.model
+        self.plan = make_plan(chosen, context.recipe)
+        self.target: Target | None = find_target(chosen.target_params, chosen.match)
+        self.dense = count_parameters(model).total
+        images, _ = context.example_batch()
+        executed = main_path(model, images, shortcuts=chosen.include_shortcuts)
+        possible = find_layers(model).layers
+        ends = [executed[0].name] * chosen.include_first + [executed[-1].name] * chosen.include_last
+        wanted = {*candidates(model, executed), *(name for name in ends if name in possible)}
+        layers = [layer for layer in executed if layer.name in wanted]
+        per = {layer.name: positions(layer) if chosen.criterion == "flops" else 1 for layer in layers}
+        self.layers = {layer.name: Layer(*matrix_shape(layer.module.weight.shape, chosen.scheme), per[layer.name]) for layer in layers}
+        self.k = [layer.name for layer in executed].index(layers[0].name)
+
+    # Phases
+
+    def phases(self, context: Context) -> Iterator[Phase]:
+        plan, recipe = self.plan, self.plan.recipe
+        yield Phase("reference", range(recipe.epochs), optimizer=recipe.optimizer, schedule=plan.reference_schedule())
+        for step, (epochs, schedule) in enumerate(zip(plan.l_steps, plan.l_schedules(), strict=True), 1):
+            yield Phase(f"L{step}", range(epochs), optimizer=plan.sgd, schedule=schedule, enter=self.compress)
+        yield Phase("finetune", range(plan.finetune), optimizer=plan.sgd, schedule=plan.ft_schedule(), enter=self.reparametrise)
+
+    # C steps
+
+    @torch.no_grad()
+    def compress(self, context: Context) -> None:
+        """The next C step and, at the last repeat of its μ, the multiplier step; then the pull of the L step that follows."""
+        mu, weights = self.plan.mus[self.done], self._weights(context.model)
+        with context.part("ranks"):
+            if not self.multipliers:
+                self.multipliers = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+            shifted = {name: lc_math.shifted(weight.detach(), self.multipliers[name], mu) for name, weight in weights.items()}
+            matrices = {name: unroll(weight, self.settings.scheme) for name, weight in shifted.items()}
+            spectra = {name: lc_math.spectrum(matrix) for name, matrix in matrices.items()}
+            self._choose_alpha(context, spectra)
+            ranks = context.agree(self._ranks(spectra, mu))
+            found = {name: lc_math.truncate(matrix, spectra[name], ranks[name]) for name, matrix in matrices.items()}
+            self._take_up(context, ranks, found, weights)
+            if (self.done + 1) % self.settings.mu_rep == 0:
+                for name, weight in weights.items():
+                    self.multipliers[name] = lc_math.next_multipliers(self.multipliers[name], weight.detach(), self.deltas[name], mu)
+            self.done += 1
+            self._pull(context.model)
+        self._tell(context, mu, spectra)
+
+    def _choose_alpha(self, context: Context, spectra: dict[str, Spectrum]) -> None:
+        """Once from the reference's spectra and the final μ; anew at every C step with `retarget`."""
+        chosen = self.settings
+        if self.target is None:
+            self.alpha = chosen.alpha
+        elif self.alpha is None or chosen.retarget:
+            final = {"mu": self.plan.mus[-1], "normalize": chosen.normalize}
+            found = lc_math.alpha_for(self.target.params, self.dense, self.layers, spectra, **final)
+            self.alpha = context.agree(chosen.alpha_factor * found)
+
+    def _ranks(self, spectra: dict[str, Spectrum], mu: float) -> dict[str, int]:
+        price = {name: self.alpha * layer.unit for name, layer in self.layers.items()}
+        normalize = self.settings.normalize
+        return {name: lc_math.learned_rank(found, mu=mu, price=price[name], normalize=normalize) for name, found in spectra.items()}
+
+    def _take_up(self, context: Context, ranks: dict[str, int], found: dict[str, Tensor], weights: dict[str, nn.Parameter]) -> None:
+        """Δ of the first process, in the shape and memory layout of the weights."""
+        agreed = context.agree({name: matrix.cpu() for name, matrix in found.items()})
+        for name, weight in weights.items():
+            delta = fold(agreed[name], weight.shape, self.settings.scheme)
+            self.deltas[name] = torch.empty_like(weight, requires_grad=False).copy_(delta)
+            self.path.setdefault(name, []).append(ranks[name])
+
+    def _pull(self, model: nn.Module) -> None:
+        """The penalty of the coming L step, if one comes."""
+        self._pulled = None
+        if 0 < self.done < len(self.plan.mus):
+            mu, weights = self.plan.mus[self.done], self._weights(model)
+            shifts = [lc_math.penalty_shift(self.deltas[name], self.multipliers[name], mu) for name in weights]
+            self._pulled = list(weights.values()), shifts, mu
+
+    def _tell(self, context: Context, mu: float, spectra: dict[str, Spectrum]) -> None:
+        """The learned ranks stand in the column scaled_rank. The epoch is that of the plan, which every L step follows."""
+        ranks, weights = {name: path[-1] for name, path in self.path.items()}, self._weights(context.model)
+        gaps = lc_math.relative_errors([*weights.values()], [self.deltas[name] for name in weights])
+        size = lc_math.compressed(self.dense, self.layers, ranks)
+        context.log(f"C step {self.done} of {len(self.plan.mus)}: μ = {mu:.3g}, {size:,} parameters, ‖w - Δ‖ / ‖w‖ at most {max(gaps):.2g}")
+        epoch = self.plan.recipe.epochs + sum(self.plan.l_steps[: self.done - 1])
+        columns = ("epoch", "layer", "stable_rank", "scaled_rank", "full_rank")
+        rows = [(epoch, name, spectra[name].stable_rank, ranks[name], layer.full_rank) for name, layer in self.layers.items()]
+        context.log_ranks([dict(zip(columns, row, strict=True)) for row in rows])
+
+    # L steps
+
+    @torch.no_grad()
+    def on_gradients(self, model: nn.Module) -> None:
+        """∇L + μ(w - Δ) - λ in L steps; Frobenius decay of the factors in fine-tuning."""
+        if self._pulled is not None:
+            weights, shifts, mu = self._pulled
+            gradients = [weight.grad for weight in weights]
+            torch._foreach_add_(gradients, weights, alpha=mu)
+            torch._foreach_sub_(gradients, shifts)
+        if self.decay is not None:
+            self.decay.add_gradients()
+
+    @contextmanager
+    def evaluating(self, model: nn.Module) -> Iterator[None]:
+        """At w := Δ while a penalty pulls; w comes back bit by bit. Batch norm's statistics stay those of w."""
+        if self._pulled is None:
+            yield
+            return
+        weights = self._weights(model)
+        with torch.no_grad():
+            saved = [weight.detach().clone() for weight in weights.values()]
+            for name, weight in weights.items():
+                weight.copy_(self.deltas[name])
+            try:
+                yield
+            finally:
+                for weight, value in zip(weights.values(), saved, strict=True):
+                    weight.copy_(value)
+
+    # Fine-tuning
+
+    def reparametrise(self, context: Context) -> None:
+        """The last C step, then factors of the learned ranks where they hold fewer numbers than the dense weight."""
+        self.compress(context)
+        ranks = {name: max(path[-1], 1) for name, path in self.path.items()}
+        with context.part("switch"):
+            if self.settings.ft_from == "delta":
+                self._settle(context.model)
+            factorize(context.model, ranks, scheme=self.settings.scheme)
+        self.factorized = {name: ranks[name] for name in low_rank_layers(context.model) if name in ranks}
+        self._decay_products(context.model)
+        self.deltas, self.multipliers = {}, {}
+        empty = [name for name, path in self.path.items() if path[-1] == 0]
+        if empty:
+            context.log(f"rank 0 was learned for {', '.join(empty)}: rank 1 is kept, because the network needs a signal")
+
+    @torch.no_grad()
+    def _settle(self, model: nn.Module) -> None:
+        """w := Δ, apart from layers of rank 0: factors of a zero matrix would never get a gradient."""
+        for name, weight in self._weights(model).items():
+            if self.path[name][-1] > 0:
+                weight.copy_(self.deltas[name])
+
+    def _decay_products(self, model: nn.Module) -> None:
+        self.decay = FrobeniusDecay(model, self.plan.sgd.weight_decay, layers=self.factorized)
+
+    def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+        exempt = self.decay.parameters() if self.decay is not None else set()
+        groups = decay_groups(model, weight_decay, exempt)
+        if not self.settings.decay_norms:
+            return groups
+        scales = {module.weight for module in model.modules() if isinstance(module, NORMS) and module.weight is not None}
+        rest = [{**group, "params": [parameter for parameter in group["params"] if parameter not in scales]} for group in groups]
+        return [group for group in rest if group["params"]] + [{"params": list(scales), "weight_decay": weight_decay}] * bool(scales)
+
+    # The record and the checkpoint
+
+    def on_fit_end(self, context: Context) -> dict[str, Any]:
+        found = {"ranks": self.factorized, "k": self.k, "alpha": self.alpha, "mu": self.plan.mus, "rank_path": self.path}
+        found["rank_zero"] = [name for name, path in self.path.items() if path[-1] == 0]
+        achieved = count_parameters(context.model).total
+        return found if self.target is None else found | {"target": self.target.report(achieved)}
+
+    def state_dict(self) -> dict[str, Any]:
+        plain = {"done": self.done, "alpha": self.alpha, "path": self.path, "factorized": self.factorized}
+        return plain | {"deltas": self.deltas, "multipliers": self.multipliers}
+
+    def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
+        """A state without these keys is that of another run's dense training, which then serves as the reference."""
+        self._prepare(context)
+        self.done, self.alpha = state.get("done", 0), state.get("alpha")
+        self.path, self.factorized = state.get("path", {}), state.get("factorized", {})
+        if self.factorized or self.done == len(self.plan.mus):
+            factorize(context.model, self.factorized, scheme=self.settings.scheme, keep_dense=False, initialise=False)
+            self._decay_products(context.model)
+            return
+        weights = self._weights(context.model)
+        for mine, saved in ((self.deltas, state.get("deltas", {})), (self.multipliers, state.get("multipliers", {}))):
+            mine |= {name: torch.empty_like(weights[name], requires_grad=False).copy_(tensor) for name, tensor in saved.items()}
+        self._pull(context.model)
+
+    def _weights(self, model: nn.Module) -> dict[str, nn.Parameter]:
+        return {name: model.get_submodule(name).weight for name in self.layers}

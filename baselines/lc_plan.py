@@ -1,0 +1,129 @@
+"""LC's knobs, and what follows from them and the run's recipe: epochs, learning rates and the schedule of μ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from baselines.lc_math import mu_schedule, split_budget
+from cuttlefish.config import OptimizerConfig, RecipeConfig
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.lowrank.matrix import check_scheme
+from cuttlefish.methods.own_recipe import own_recipe
+from cuttlefish.schedule import Exponential, Schedule, build_schedule
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The defaults share the recipe's epochs out among the phases; what each knob means stands beside it in conf/method/lc.yaml."""
+
+    alpha: float = 2e-6
+    target_params: int | None = None
+    match: str | None = None
+    alpha_factor: float = 1.0
+    retarget: bool = True
+    criterion: Literal["storage", "flops"] = "storage"
+    normalize: bool = True
+    scheme: str = "channel"
+    include_first: bool = False
+    include_last: bool = False
+    include_shortcuts: bool = False
+    steps: int = 30
+    mu0: float = 0.1
+    mu_last: float = 10.0
+    mu_inc: float | None = None
+    mu_rep: int = 1
+    reference_share: float = 0.5
+    ft_share: float = 0.2
+    recipe: dict[str, Any] = field(default_factory=dict)
+    reference_decay: float | None = None
+    epochs_per_l: int | None = None
+    ft_epochs: int | None = None
+    l_lr: float | None = None
+    l_decay: float = 0.99
+    l_decay_per: Literal["epoch", "step"] = "epoch"
+    ft_lr: float | None = None
+    ft_decay: float | None = None
+    ft_from: Literal["w", "delta"] = "w"
+    decay_norms: bool = False
+
+    def check(self) -> None:
+        """Raise CuttlefishError for values out of range and for contradictions."""
+        check_scheme(self.scheme)
+        positive = ("alpha_factor", "mu0", "mu_last", "mu_inc", "reference_decay", "l_lr", "l_decay", "ft_lr", "ft_decay")
+        for key in positive:
+            require(getattr(self, key) is None or getattr(self, key) > 0, f"lc: {key}={getattr(self, key)} must be above 0")
+        for key in ("mu_rep", "epochs_per_l", "ft_epochs"):
+            require(getattr(self, key) is None or getattr(self, key) >= 1, f"lc: {key}={getattr(self, key)} must be at least 1")
+        require(self.alpha >= 0, f"lc: alpha={self.alpha} must not be negative")
+        require(self.steps >= 2, f"lc: steps={self.steps} must be at least 2, because the first C step has no L step before it")
+        require(self.mu_inc is None or self.mu_inc >= 1, f"lc: mu_inc={self.mu_inc} must be at least 1, because μ grows")
+        require(self.mu_inc is not None or self.mu_last >= self.mu0, f"lc: mu_last={self.mu_last} must not be below mu0={self.mu0}")
+        shares = self.reference_share > 0 and self.ft_share > 0 and self.reference_share + self.ft_share < 1
+        require(shares, "lc: reference_share and ft_share are shares of the epochs, above 0 and together below 1")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """recipe: the reference's own. l_steps: epochs of each L step. mus: μ of each C step, of which there is one more."""
+
+    chosen: Settings
+    recipe: RecipeConfig
+    l_steps: list[int]
+    finetune: int
+    mus: list[float]
+
+    @property
+    def sgd(self) -> OptimizerConfig:
+        """Of L steps and fine-tuning, with the reference's weight decay."""
+        return OptimizerConfig(nesterov=True, weight_decay=self.recipe.optimizer.weight_decay)
+
+    def reference_schedule(self) -> Schedule:
+        if self.chosen.reference_decay is None:
+            return build_schedule(self.recipe.schedule, self.recipe.epochs)
+        return Exponential(self.recipe.schedule.peak_lr, self.chosen.reference_decay)
+
+    def l_schedules(self) -> Iterator[Exponential]:
+        """Restarted at every L step. Where none is given: the published 0.0007, which is 0.007 of the usual peak for its batch."""
+        lr, decay = self.chosen.l_lr or 0.007 * self.recipe.schedule.peak_lr, self.chosen.l_decay
+        for step in range(1, len(self.l_steps) + 1):
+            yield Exponential(lr, decay) if self.chosen.l_decay_per == "epoch" else Exponential(lr * decay**step, 1.0)
+
+    def ft_schedule(self) -> Exponential:
+        """Where none is given: from a tenth of the reference's peak to a twentieth of that, which is how far 0.99**300 falls."""
+        lr = self.chosen.ft_lr or self.recipe.schedule.peak_lr / 10
+        return Exponential(lr, self.chosen.ft_decay or 0.05 ** (1 / self.finetune))
+
+
+def make_plan(chosen: Settings, recipe: RecipeConfig) -> Plan:
+    """What is not given as a number of epochs is a share of the recipe's, so that by default all phases add up to them.
+
+    L steps get what the two others leave, at least an epoch each: a short budget has fewer of them and the same range of μ.
+    """
+    chosen.check()
+    reference = chosen.recipe.get("epochs", max(1, round(chosen.reference_share * recipe.epochs)))
+    own = own_recipe(recipe, {**chosen.recipe, "epochs": reference})
+    finetune = chosen.ft_epochs or max(1, round(chosen.ft_share * recipe.epochs))
+    l_steps = _l_steps(chosen, recipe.epochs, reference, finetune)
+    steps = (len(l_steps) + 1) // chosen.mu_rep
+    factor = chosen.mu_inc or (chosen.mu_last / chosen.mu0) ** (1 / (steps - 1))
+    return Plan(chosen, own, l_steps, finetune, mu_schedule(chosen.mu0, factor, steps, chosen.mu_rep))
+
+
+def _l_steps(chosen: Settings, epochs: int, reference: int, finetune: int) -> list[int]:
+    wanted, left = chosen.steps * chosen.mu_rep - 1, epochs - reference - finetune
+    if chosen.epochs_per_l is not None:
+        return [chosen.epochs_per_l] * wanted
+    require(left > 0, f"lc: {reference} reference and {finetune} fine-tuning epochs leave none of the recipe's {epochs} for L steps")
+    shortened = chosen.mu_inc is None and chosen.mu_rep == 1
+    require(
+        left >= wanted or shortened,
+        f"lc: {left} epochs are left for {wanted} L steps: set epochs_per_l, or fewer steps, or leave mu_inc and mu_rep alone",
+    )
+    return split_budget(left, min(wanted, left))
+
+
+def require(holds: bool, sentence: str) -> None:
+    if not holds:
+        raise CuttlefishError(sentence)

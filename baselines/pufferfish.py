@@ -1,0 +1,96 @@
+"""Pufferfish (Wang et al., MLSys 2021), as the Cuttlefish paper uses it: E, K and one global rank ratio fixed by hand.
+
+The switch is Cuttlefish's own with other numbers: dense to epoch E, then every layer behind the first K becomes a low-rank one
+of ratio 1/4 by truncated SVD of its trained weight, with a new optimizer and a repeated warm-up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from math import floor
+
+from torch import Tensor, nn
+
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.lowrank.profiling import candidates, main_path
+from cuttlefish.lowrank.rank import clamp_rank, full_rank
+from cuttlefish.methods.base import Context
+from cuttlefish.methods.cuttlefish import CuttlefishMethod
+from cuttlefish.settings import Settings as CuttlefishSettings
+
+
+def scaled_epoch(fraction: float, epochs: int) -> int:
+    """E = round(fraction · T), but within the run: at least one dense epoch and one low-rank epoch."""
+    return max(1, min(round(fraction * epochs), epochs - 1))
+
+
+def fixed_ranks(
+    model: nn.Module, example: Tensor, k: int, ratio: float, *, dense: Sequence[str] = (), shortcuts: bool = False
+) -> dict[str, int]:
+    """Layer → ⌊ratio · full rank⌋ (at least 1), for the layers behind the first `k` and before the last.
+
+    dense: patterns of names that are left out; shortcuts: also the 1×1 convolutions beside the main path. k counts that path,
+    with the first layer as 1. Changes nothing.
+    """
+    names = candidates(model, main_path(model, example, shortcuts=shortcuts), k)
+    chosen = [name for name in names if not any(fnmatchcase(name, pattern) for pattern in dense)]
+    full = {name: full_rank(model.get_submodule(name).weight) for name in chosen}
+    return {name: clamp_rank(floor(ratio * rank), rank) for name, rank in full.items()}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """k: K, leading dense layers of the main path. rank_ratio: of every factorized layer's full rank.
+
+    switch_epoch: E; if None, switch_fraction of the run's epochs (the paper's 80 of 300). extra_bn: batch norm between the
+    factors of a convolution (the paper, section 4.1). dense: patterns of further layers that stay dense. The rest as in Cuttlefish.
+    """
+
+    k: int | None = None
+    rank_ratio: float = 0.25
+    switch_epoch: int | None = None
+    switch_fraction: float = 80 / 300
+    extra_bn: bool = True
+    factorize_shortcuts: bool = False
+    dense: list[str] = field(default_factory=list)
+    keep_dense: bool = True
+    rewarm: bool = True
+    overshoot: bool = False
+    track_ranks: bool = False
+
+    def check(self) -> None:
+        """Raise CuttlefishError for a number out of range."""
+        if not 0 < self.switch_fraction < 1:
+            raise CuttlefishError(f"switch_fraction={self.switch_fraction} must lie in (0, 1): it is E as a fraction of the run")
+        if not 0 < self.rank_ratio <= 1:
+            raise CuttlefishError(f"rank_ratio={self.rank_ratio} is a fraction of full rank and must lie in (0, 1]")
+
+
+class Pufferfish(CuttlefishMethod):
+    """Cuttlefish's method once the numbers that it would find are given to it, which happens in `check`."""
+
+    name = "pufferfish"
+    Settings = Settings
+
+    def __init__(self, settings: Settings):
+        super().__init__(settings)
+        self.fixed = settings
+
+    def check(self, context: Context) -> None:
+        self.fixed.check()
+        if self.fixed.k is None:
+            raise CuttlefishError(f"Pufferfish has no K for {context.model_name}: give method.k, the number of leading layers left dense")
+        images, _ = context.example_batch()
+        self.settings = self._numbers(context, images)
+        if not self.settings.ranks:
+            raise CuttlefishError(f"K = {self.fixed.k} leaves no layer of {context.model_name} to factorize: choose a lower method.k")
+        super().check(context)
+
+    def _numbers(self, context: Context, images: Tensor) -> CuttlefishSettings:
+        fixed = self.fixed
+        same = ("k", "extra_bn", "factorize_shortcuts", "keep_dense", "rewarm", "overshoot", "track_ranks")
+        epoch = scaled_epoch(fixed.switch_fraction, context.recipe.epochs) if fixed.switch_epoch is None else fixed.switch_epoch
+        ranks = fixed_ranks(context.model, images, fixed.k, fixed.rank_ratio, dense=fixed.dense, shortcuts=fixed.factorize_shortcuts)
+        return CuttlefishSettings(switch_epoch=epoch, ranks=ranks, **{name: getattr(fixed, name) for name in same})

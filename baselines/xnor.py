@@ -1,0 +1,168 @@
+"""XNOR-Net (Rastegari et al., ECCV 2016), the variant of the public CIFAR code that the Cuttlefish paper compares with.
+
+Every convolution but the first becomes BN → sign → convolution, its own batch norm moving before it; all of these but the last
+also have weights α·sign(W). Simulated in floating point, hence never faster than dense; AdamW with a cosine, because the weights'
+gradients are scaled by up to thousands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from baselines.xnor_math import BinaryConv2d, centre_and_clamp
+from cuttlefish.checks import check_optimizer, check_schedule
+from cuttlefish.config import OptimizerConfig, ScheduleConfig
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.lowrank.count import count_parameters
+from cuttlefish.lowrank.groups import decay_groups
+from cuttlefish.lowrank.surgery import find_layers, replace_module
+from cuttlefish.lowrank.trace import NORMS, evaluating
+from cuttlefish.methods.base import Context, Method, Phase
+from cuttlefish.schedule import build_schedule
+
+
+@torch.no_grad()
+def convolutions(model: nn.Module, example: Tensor) -> dict[str, str | None]:
+    """The convolutions in order of execution, each with the batch norm that takes its output directly (None: none does)."""
+    outputs: dict[int, tuple[str, Tensor]] = {}
+    norm_of: dict[str, str | None] = {}
+    handles = []
+
+    def watch(name: str, module: nn.Module) -> None:
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if isinstance(module, nn.Conv2d):
+                norm_of.setdefault(name, None)
+                outputs[id(output)] = name, output  # kept alive, so that an id names one tensor
+            elif id(inputs[0]) in outputs:
+                norm_of[outputs[id(inputs[0])][0]] = name
+
+        handles.append(module.register_forward_hook(hook))
+
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d | NORMS[0]):
+            watch(name, module)
+    try:
+        with evaluating(model):
+            model(example[:1])
+    finally:
+        for handle in handles:
+            handle.remove()
+    return norm_of
+
+
+def plan(model: nn.Module, example: Tensor) -> dict[str, str | None]:
+    """The convolutions that become units, all but the first, with the batch norm each brings along. Changes nothing.
+
+    Raises CuttlefishError where one cannot be binarised: grouped or shared ones, and a single input channel, which centring empties.
+    """
+    norms = dict(list(convolutions(model, example).items())[1:])
+    if len(norms) < 2:
+        raise CuttlefishError("XNOR binarises the convolutions between the first and the last, and this model has none there")
+    refused = find_layers(model).refused
+    for name in norms:
+        if name in refused:
+            raise CuttlefishError(f"XNOR cannot binarise layer {name!r}: {refused[name]}")
+        if model.get_submodule(name).in_channels == 1:
+            raise CuttlefishError(f"XNOR cannot binarise layer {name!r}: with one input channel, centring makes its weights zero")
+    return norms
+
+
+def insert_units(model: nn.Module, norms: Mapping[str, str | None], *, last: bool = False, act_scale: bool = False) -> None:
+    """Replace the planned convolutions by units, in place, and the batch norms behind them by nothing.
+
+    last: binarise the last convolution's weight too. Draws no random numbers.
+    """
+    final = list(norms)[-1]
+    for name, norm in norms.items():
+        conv = model.get_submodule(name)
+        replace_module(model, name, BinaryConv2d(conv, binary=last or name != final, act_scale=act_scale).train(conv.training))
+        if norm is not None:
+            replace_module(model, norm, nn.Identity())
+
+
+def binary_weights(model: nn.Module) -> list[nn.Parameter]:
+    """The latent weights of the binarised convolutions."""
+    return [module.conv.weight for module in model.modules() if isinstance(module, BinaryConv2d) and module.binary]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """binarize_last_conv: the original leaves the last convolution's weights at full precision (its indexing was made for networks
+    that end in a convolution). act_scale: the paper's K beside α, which the original computes and drops. learning_rate, weight_decay:
+    of AdamW, with a cosine to 0. decay_all: decay on norms and biases too. extra_epoch: one more at learning rate 0, as in the original.
+    """
+
+    binarize_last_conv: bool = False
+    act_scale: bool = False
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    decay_all: bool = False
+    extra_epoch: bool = False
+
+
+class Xnor(Method):
+    """One phase with an optimizer and a schedule of its own."""
+
+    name = "xnor"
+    Settings = Settings
+    norms: dict[str, str | None]
+    latent: list[nn.Parameter]
+
+    def check(self, context: Context) -> None:
+        check_optimizer(self._optimizer, "method")
+        check_schedule(self._schedule, context.recipe.epochs, "method")
+        images, _ = context.example_batch()
+        self.norms = plan(context.model, images)
+
+    def on_fit_start(self, context: Context) -> None:
+        self._take_up(context.model)
+        centre_and_clamp(self.latent)
+
+    def phases(self, context: Context):
+        epochs = context.recipe.epochs
+        schedule = build_schedule(self._schedule, epochs)
+        yield Phase("train", range(epochs + self.settings.extra_epoch), optimizer=self._optimizer, schedule=schedule)
+
+    def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+        if self.settings.decay_all:
+            return [{"params": [parameter for parameter in model.parameters() if parameter.requires_grad], "weight_decay": weight_decay}]
+        return decay_groups(model, weight_decay)
+
+    def on_step_end(self, model: nn.Module) -> None:
+        # The original does it before each forward pass, evaluation included: what is then read and saved is the same.
+        centre_and_clamp(self.latent)
+
+    def on_fit_end(self, context: Context) -> dict[str, Any]:
+        return {"binary_layers": len(self.latent), "binary_weights": sum(weight.numel() for weight in self.latent)}
+
+    def stored_bits(self, model: nn.Module) -> int:
+        """1 a binarised weight, 32 for each filter's α and for every other parameter."""
+        binary = sum(weight.numel() for weight in binary_weights(model))
+        filters = sum(weight.shape[0] for weight in binary_weights(model))
+        return binary + 32 * (filters + count_parameters(model).total - binary)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"norms": self.norms, "switch_epoch": 0}
+
+    def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
+        if "norms" not in state:
+            raise CuttlefishError("XNOR changes the network before its first step, so it cannot start from another method's state")
+        self.norms = dict(state["norms"])
+        self._take_up(context.model)
+
+    def _take_up(self, model: nn.Module) -> None:
+        insert_units(model, self.norms, last=self.settings.binarize_last_conv, act_scale=self.settings.act_scale)
+        self.latent = binary_weights(model)
+
+    @property
+    def _optimizer(self) -> OptimizerConfig:
+        return OptimizerConfig("adamw", weight_decay=self.settings.weight_decay)
+
+    @property
+    def _schedule(self) -> ScheduleConfig:
+        return ScheduleConfig("cosine", base_lr=self.settings.learning_rate, peak_lr=self.settings.learning_rate)

@@ -1,0 +1,148 @@
+"""Several processes on this machine: torch's elastic launcher around `python -m cuttlefish.worker resolved.yaml`.
+
+Hydra never runs in a worker. The rendezvous listens on the loopback interface only; several machines are torchrun's business,
+with the same worker and the same file.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import uuid
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from torch.distributed import PrefixStore, TCPStore
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.elastic.rendezvous import (
+    RendezvousHandler,
+    RendezvousInfo,
+    RendezvousParameters,
+    RendezvousStoreInfo,
+    rendezvous_handler_registry,
+)
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from cuttlefish.config import TrainerConfig
+from cuttlefish.errors import EXIT_BAD_INPUT, EXIT_BUSY, EXIT_SAVED, Busy, CuttlefishError, Interrupted
+
+LOOPBACK = "127.0.0.1"
+BACKEND = "loopback"
+GRACE_SECONDS = 30
+"""For the workers to finish their step and save when asked to stop."""
+
+
+class LoopbackRendezvous(RendezvousHandler):
+    """The meeting point of one machine's workers: a store that cannot be reached from outside."""
+
+    def __init__(self, run_id: str):
+        self.run_id, self.rounds = run_id, 0
+        listener = socket.create_server((LOOPBACK, 0))
+        self.port = listener.getsockname()[1]
+        # The store takes over the listening socket; it would open one of its own on all interfaces.
+        self.store = TCPStore(
+            LOOPBACK, self.port, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=60), master_listen_fd=listener.detach()
+        )
+
+    def get_backend(self) -> str:
+        return BACKEND
+
+    @property
+    def use_agent_store(self) -> bool:
+        return True
+
+    def next_rendezvous(self) -> RendezvousInfo:
+        self.rounds += 1
+        store = PrefixStore(f"{self.run_id}/{self.rounds}", self.store)
+        return RendezvousInfo(store, 0, 1, RendezvousStoreInfo(LOOPBACK, self.port))
+
+    def is_closed(self) -> bool:
+        return False
+
+    def set_closed(self) -> None: ...
+
+    def num_nodes_waiting(self) -> int:
+        return 0
+
+    def get_run_id(self) -> str:
+        return self.run_id
+
+    def shutdown(self) -> bool:
+        return True
+
+
+def launch(resolved: Path, config: TrainerConfig) -> None:
+    """Train resolved.yaml with `config.devices` processes and wait for them.
+
+    Raises what ended them: CuttlefishError (bad input, or the sentence of which process died of what), Busy, Interrupted.
+    """
+    if BACKEND not in rendezvous_handler_registry._registry:
+        rendezvous_handler_registry.register(BACKEND, _meeting)
+    plan = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=config.devices, run_id=uuid.uuid4().hex, rdzv_backend=BACKEND, rdzv_endpoint=LOOPBACK,
+        max_restarts=0, monitor_interval=0.2, local_addr=LOOPBACK, signals_to_handle="SIGTERM,SIGINT,SIGUSR1", shutdown_timeout=GRACE_SECONDS,
+    )  # fmt: skip
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # we say ourselves, in a sentence, what it says in pages
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
+    before = dict(os.environ)
+    os.environ.update(_environment())
+    try:
+        elastic_launch(plan, sys.executable)("-m", "cuttlefish.worker", str(resolved.absolute()))
+    except ChildFailedError as error:
+        raise _what_happened(error.failures, config.devices) from error
+    except SignalException as error:
+        raise Interrupted(f"stopped by {error.sigval.name}; the same command goes on from the last checkpoint") from error
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        for number, handler in handlers.items():
+            with suppress(ValueError, TypeError):  # not the main thread, or a handler that Python did not set
+                signal.signal(number, handler)
+
+
+def _meeting(parameters: RendezvousParameters) -> RendezvousHandler:
+    return LoopbackRendezvous(parameters.run_id)
+
+
+def _environment() -> dict[str, str]:
+    """What the workers get beside this process's own environment; what the user has set stays."""
+    source = str(Path(__file__).resolve().parents[2])
+    paths = [source, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    ours = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"} if sys.platform == "linux" else {}
+    return {**{key: value for key, value in ours.items() if key not in os.environ}, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _what_happened(failures: dict[int, ProcessFailure], devices: int) -> BaseException:
+    process = _first_cause(failures)
+    failure = failures[process]
+    told = _told(failure)
+    kinds = {EXIT_BAD_INPUT: CuttlefishError, EXIT_BUSY: Busy, EXIT_SAVED: Interrupted}
+    if failure.exitcode in kinds and told:
+        return kinds[failure.exitcode](told)
+    end = f"was killed by {signal.Signals(-failure.exitcode).name}" if failure.exitcode < 0 else f"failed ({told or failure.exitcode})"
+    return CuttlefishError(f"process {process} of {devices} {end}, and the others were stopped; the same command goes on from the last checkpoint")
+
+
+def _first_cause(failures: dict[int, ProcessFailure]) -> int:
+    """The process that took the others down. One that was killed ends their connections, and they may be noticed first; those that
+    the launcher ended (SIGTERM, after a while SIGKILL) are no cause."""
+    began = min(failure.timestamp for failure in failures.values())
+
+    def order(process: int) -> tuple[int, int]:
+        failure = failures[process]
+        if failure.exitcode == -signal.SIGTERM or failure.timestamp - began >= GRACE_SECONDS / 2:
+            return 2, failure.timestamp
+        return int(failure.exitcode >= 0), failure.timestamp
+
+    return min(failures, key=order)
+
+
+def _told(failure: ProcessFailure) -> str:
+    data: Any = failure.error_file_data.get("message", "")
+    return data.get("message", "") if isinstance(data, dict) else str(data)

@@ -1,0 +1,40 @@
+"""Requests to stop: a terminal's Ctrl-C, a scheduler's SIGTERM or its warning signal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType
+
+HANDLED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
+
+
+class StopSignals:
+    """While it is entered, the first of these signals only sets `requested`; the trainer looks at it after every step.
+
+    A second Ctrl-C raises KeyboardInterrupt there and then: what is on the disk is whole at any moment. Handlers can be set in
+    the main thread only; elsewhere this does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.requested: str | None = None
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._handle) for number in HANDLED}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # type: ignore[arg-type]
+        self._before = {}
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.requested is not None:
+            raise KeyboardInterrupt
+        if self.requested is None:
+            self.requested = signal.Signals(number).name
+            # print() is not allowed to run inside itself, and a handler may run inside any print.
+            os.write(2, f"cuttlefish: {self.requested}: finishing this step, then saving (Ctrl-C again stops at once)\n".encode())

@@ -1,0 +1,51 @@
+"""One knob for comparisons at equal size: a number of parameters, or a finished run to be matched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.record import read_record
+
+SEARCHED = ("results/records", "runs")
+
+
+@dataclass(frozen=True)
+class Target:
+    """params: all parameters the result should have; source: where that number came from."""
+
+    params: int
+    source: str
+
+    def report(self, achieved: int) -> dict[str, Any]:
+        """The record's `target` field."""
+        return {"params": self.params, "source": self.source, "achieved": achieved, "ratio": achieved / self.params}
+
+
+def find_target(target_params: int | None, match: str | None) -> Target | None:
+    """From `target_params=` or `match=` (a run key, a run folder or a record). Raises CuttlefishError if both or unusable."""
+    if target_params is not None and match is not None:
+        raise CuttlefishError("give target_params or match, not both: each sets the size")
+    if target_params is not None:
+        return Target(target_params, "target_params")
+    if match is None:
+        return None
+    record = read_record(_locate(match))
+    if record.get("status") != "finished" or not record.get("params_total"):
+        raise CuttlefishError(f"match={match}: that run has not finished, so it has no size to match")
+    return Target(record["params_nonzero"] or record["params_total"], f"run {record['run_key']} ({record['method']})")
+
+
+def _locate(match: str) -> Path:
+    if Path(match).exists():
+        return Path(match)
+    found = [path for folder in SEARCHED for path in sorted(Path(folder).rglob("*.json")) if _is_record_of(path, match)]
+    if not found:
+        raise CuttlefishError(f"match={match}: neither a path nor the run key of a record under {' or '.join(SEARCHED)}")
+    return found[0]
+
+
+def _is_record_of(path: Path, key: str) -> bool:
+    return key in path.parent.name or key in path.stem

@@ -1,0 +1,109 @@
+"""One arm of `make bench` in a process of its own: builds a network and a step, then times one step for each line it reads.
+
+Arms differ in what one process cannot undo (the allocator), and waiting processes cost nothing, so arms can take turns.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from math import floor
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from cuttlefish.config import ModelConfig, OptimizerConfig, TrainerConfig
+from cuttlefish.data.resident import Batch
+from cuttlefish.engine.device import set_up
+from cuttlefish.engine.distributed import World
+from cuttlefish.engine.stage import Stage
+from cuttlefish.lowrank.profiling import candidates, main_path
+from cuttlefish.lowrank.rank import full_rank
+from cuttlefish.lowrank.surgery import factorize
+from cuttlefish.methods import build_method
+from cuttlefish.models import build_model
+
+SHAPE = (3, 32, 32)
+PAPER_K = {"resnet18": 5, "vgg19": 4}
+
+
+def build(arm: dict[str, Any], device: torch.device) -> nn.Module:
+    """The arm's network; `ratio` of full rank in the layers behind the paper's K, or dense."""
+    torch.manual_seed(0)
+    model = build_model(ModelConfig(name=arm["model"], width=arm["width"]), 10, SHAPE)
+    if arm.get("ratio"):
+        path = main_path(model, torch.zeros(2, *SHAPE))
+        names = candidates(model, path, PAPER_K[arm["model"]])
+        ranks = {name: max(1, floor(arm["ratio"] * full_rank(model.get_submodule(name).weight))) for name in names}
+        factorize(model, ranks, extra_bn=arm.get("extra_bn", False), keep_dense=False)
+    return model.to(device)
+
+
+def step_flops(model: nn.Module, batch: int, device: torch.device) -> int:
+    """FLOPs of a forward and backward pass, from two samples."""
+    counter = FlopCounterMode(display=False)
+    with counter:
+        model(torch.zeros(2, *SHAPE, device=device)).sum().backward()
+    model.zero_grad()
+    return counter.get_total_flops() * batch // 2
+
+
+def plain_step(model: nn.Module, batch: Batch) -> Any:
+    """What a plain training loop does: default layout, default allocator, SGD as it comes."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(batch.images), batch.labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def our_step(model: nn.Module, batch: Batch, trainer: TrainerConfig, device: torch.device) -> Any:
+    stage = Stage(model, build_method({"name": "full_rank"}), OptimizerConfig(), 0.01, trainer, World(), device)
+    sums = torch.zeros(3, dtype=torch.float64, device=device)
+    return lambda: stage.step(batch, 0.0, sums)
+
+
+def main() -> None:
+    arm = json.loads(sys.argv[1])
+    device = torch.device(arm["device"])
+    trainer = TrainerConfig(device=arm["device"], precision=arm["precision"], compile=arm.get("compile", False))
+    if not arm.get("plain"):
+        set_up(trainer, device, 0)
+    model = build(arm, device)
+    flops = step_flops(model, arm["batch"], device)
+    images = torch.randn(arm["batch"], *SHAPE, device=device)
+    labels = torch.randint(10, (arm["batch"],), device=device)
+    if not arm.get("plain"):
+        images = images.contiguous(memory_format=torch.channels_last)
+    batch = Batch(images, labels, arm["batch"])
+    step = plain_step(model, batch) if arm.get("plain") else our_step(model, batch, trainer, device)
+    start = perf_counter()
+    step()
+    finish(device)
+    print(json.dumps({"flops": flops, "first_step": perf_counter() - start}), flush=True)
+    for _ in sys.stdin:
+        print(json.dumps(timed(step, arm.get("steps", 1), device)), flush=True)
+
+
+def timed(step: Any, steps: int, device: torch.device) -> float:
+    """Seconds a step."""
+    start = perf_counter()
+    for _ in range(steps):
+        step()
+    finish(device)
+    return (perf_counter() - start) / steps
+
+
+def finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Evidence: import finished runs from runs/ into results/records, where git keeps them.
+
+    python -m scripts.records import runs/reduced/resnet18-cuttlefish/*
+    python -m scripts.records figures        each record's plots, drawn anew into results/figures
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.record import read_record, validate_record
+from cuttlefish.run_folder import EPOCHS, PLOTS, PROFILE, RANKS, RECORD
+from cuttlefish.sinks.plots import draw_run
+
+RESULTS = Path(__file__).resolve().parent.parent / "results"
+RECORDS, FIGURES = RESULTS / "records", RESULTS / "figures"
+
+
+def import_run(run: Path, records: Path = RECORDS) -> Path:
+    """Copy what a run's tables and figures need to records/<experiment>/<seed>-<run folder's name>; its new folder.
+
+    Raises CuttlefishError for a record that is unsound, or another run's under the same name.
+    """
+    record = read_record(run)
+    problems = validate_record(record)
+    if problems:
+        raise CuttlefishError(f"{run} is not imported: {problems[0]}")
+    name = record["experiment_name"] or f"{record['model']}-{record['data']}-{record['method']}"
+    target = records / name / f"seed{record['seed']}-{run.resolve().name}"
+    if (target / RECORD).exists() and read_record(target)["started"] != record["started"]:
+        raise CuttlefishError(f"{target} already holds another run of this key: a repeat is imported under a run_dir of its own")
+    target.mkdir(parents=True, exist_ok=True)
+    for file in (RECORD, EPOCHS, RANKS, PROFILE):
+        if (run / file).exists():
+            shutil.copyfile(run / file, target / file)
+    return target
+
+
+def draw(folder: Path, records: Path = RECORDS, figures: Path = FIGURES) -> Path:
+    """The plots of one imported record, from its own files, in figures/<experiment>/<seed and run>; their folder."""
+    target = figures / folder.relative_to(records)
+    draw_run(folder, read_record(folder))
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.move(folder / PLOTS, target)
+    return target
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=["import", "figures"])
+    parser.add_argument("runs", nargs="*", type=Path)
+    options = parser.parse_args()
+    if options.action == "import":
+        for run in options.runs:
+            print(import_run(run))
+    else:
+        for record in sorted(RECORDS.rglob(RECORD)):
+            print(draw(record.parent))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Kills little runs at every point where something is written and at random moments, resumes them, and compares the bits.
+
+    python -m scripts.torture                    every write, flush, rename and removal once, and 1,000 random kills; all methods
+    python -m scripts.torture --points 50 --kills 30 --real 2 --methods cuttlefish
+
+Most deaths are simulated inside this process: an exception that nothing catches, after which every further attempt to write
+fails as well, so that no clean-up runs. `--real` adds deaths of a process of its own by SIGKILL. A file is also torn in the middle of a write.
+A trial is lost if the resumed run differs from an uninterrupted one in a bit of its final checkpoint, its record's metrics, its
+epoch rows or its ranks. Prints and writes a table by phase to results/torture/. Exit code 1 if anything was lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from cuttlefish.files import write_atomic
+from tests.runs import METHODS
+from tests.torture import Outcome, Trials
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main(arguments: list[str]) -> int:
+    options = _options(arguments)
+    logging.getLogger("cuttlefish").setLevel(logging.ERROR)
+    if options.one:
+        method, point, folder = options.one
+        Trials(method, Path(folder).parent).die_for_good(Path(folder), int(point))
+        return 0
+    outcomes: list[Outcome] = []
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as root:
+        for method in options.methods:
+            outcomes += _of_method(method, Path(root) / method, options)
+            _write(outcomes, time.monotonic() - began, options)
+            print(f"{method}: {len(outcomes)} trials so far, {sum(not o.identical for o in outcomes)} lost", flush=True)
+    print(table(outcomes))
+    for outcome in outcomes:
+        if not outcome.identical:
+            print(f"LOST {outcome}")
+    return int(any(not outcome.identical for outcome in outcomes))
+
+
+def _of_method(method: str, root: Path, options: argparse.Namespace) -> list[Outcome]:
+    trials = Trials(method, root)
+    draw = random.Random(f"{options.seed} {method}")
+    writes = trials.write_points()
+    chosen = writes if options.points is None else sorted(draw.sample(writes, min(options.points, len(writes))))
+    outcomes = [trials.killed_at([point]) for point in chosen]
+    kills = options.kills // len(options.methods)
+    while kills > 0:
+        # Most runs are killed more than once, the later times while they are resuming.
+        times = min(draw.choice((1, 2, 3)), kills)
+        outcomes.append(trials.killed_at([draw.randint(1, trials.count) for _ in range(times)], drawn=True))
+        kills -= times
+    for point in draw.sample(range(1, trials.count + 1), options.real):
+        outcomes.append(trials.killed_for_good(point, lambda folder, point: _real_death(method, point, folder)))
+    return outcomes
+
+
+def _real_death(method: str, point: int, folder: Path) -> int:
+    return subprocess.run([sys.executable, "-m", "scripts.torture", "--one", method, str(point), str(folder)], cwd=ROOT, check=False).returncode
+
+
+def table(outcomes: list[Outcome]) -> str:
+    """Markdown: a row a phase, with the trials whose first death fell there."""
+    rows = ["| phase | trials | kills | resumed identical | lost |", "|---|---:|---:|---:|---:|"]
+    for phase in [*sorted({outcome.phase for outcome in outcomes}), "all"]:
+        these = [outcome for outcome in outcomes if phase in (outcome.phase, "all")]
+        same = sum(outcome.identical for outcome in these)
+        rows.append(f"| {phase} | {len(these)} | {sum(outcome.kills for outcome in these)} | {same} | {len(these) - same} |")
+    return "\n".join(rows)
+
+
+def _write(outcomes: list[Outcome], seconds: float, options: argparse.Namespace) -> None:
+    kinds = Counter(outcome.kind for outcome in outcomes)
+    text = (
+        "# Killed and resumed\n\n"
+        f"`python -m scripts.torture`, seed {options.seed}; methods: {', '.join(sorted({o.method for o in outcomes}))}.\n"
+        f"{kinds['write']} trials at every point of writing, {kinds['random']} with random kills "
+        f"({sum(o.kills for o in outcomes if o.kind == 'random')} of them), {kinds['real']} by SIGKILL of a process. A trial counts where its first "
+        "death fell.\n\n"
+    )
+    write_atomic(options.out / "table.md", text + table(outcomes) + "\n")
+    summary = {"seconds": round(seconds), "seed": options.seed, "trials": [vars(outcome) for outcome in outcomes]}
+    write_atomic(options.out / "trials.json", json.dumps(summary) + "\n")
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m scripts.torture", description="Kill little runs everywhere, resume, compare the bits.")
+    parser.add_argument("--points", type=int, help="points of writing a method, drawn at random (all)")
+    parser.add_argument("--kills", type=int, default=1000, help="random kills, shared by the methods (1000)")
+    parser.add_argument("--real", type=int, default=3, help="deaths by SIGKILL of a process, a method (3)")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "torture")
+    parser.add_argument("--one", nargs=3, metavar=("METHOD", "POINT", "FOLDER"), help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,212 @@
+"""EB as a method: when the ticket is drawn, what trains on from there, how it is sized, what it refuses."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from baselines.eb import NEVER, SETTLED, Eb, Settings
+from baselines.eb_slim import mask_channels
+from cuttlefish.config import RecipeConfig
+from cuttlefish.engine import trainer as trainer_module
+from cuttlefish.engine.checkpoint import newest_checkpoint
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.run_folder import read_epochs
+from cuttlefish.worker import run_config
+from tests.runs import little_config
+
+STILL = {"recipe__schedule": {"base_lr": 1e-12, "peak_lr": 1e-12}, "trainer__max_steps": 1, "recipe__epochs": 8}
+"""A learning rate with which no scale moves, so that every mask is the same."""
+
+
+def saved_states(patch):
+    """Every checkpoint of the runs to come, in memory."""
+    states, save = [], trainer_module.save_checkpoint
+
+    def saving(folder, number, state):
+        states.append(deepcopy(state))
+        return save(folder, number, state)
+
+    patch.setattr(trainer_module, "save_checkpoint", saving)
+    return states
+
+
+@pytest.mark.parametrize(("guard", "epoch"), [(True, 5), (False, 4)])
+def test_constant_masks_settle_at_the_fifth_that_counts(tmp_path, guard, epoch):
+    record = run_config(little_config(tmp_path, "eb", method__fifo=5, method__eps=0.1, method__guard=guard, **STILL))
+    assert (record["switch_epoch"], record["switch_reason"]) == (epoch, SETTLED)
+    assert [(phase["name"], phase["epochs"]) for phase in record["phases"]] == [("search", epoch), ("retrain", 8 - epoch)]
+    assert record["epochs_trained"] == 8, "search and retraining together take the run's epochs"
+
+
+def test_no_ticket_is_said_or_refused(tmp_path):
+    record = run_config(little_config(tmp_path / "slim", "eb", method__eps=-1.0, method__max_epoch=2))
+    assert (record["switch_epoch"], record["switch_reason"]) == (2, NEVER) and record["params_total"] < record["params_full"]
+    last = run_config(little_config(tmp_path / "last", "eb", method__eps=-1.0))
+    assert last["switch_epoch"] == 3, "by default at the run's last epoch"
+    with pytest.raises(CuttlefishError, match=r"no ticket up to epoch 2 \(on_never=error\)"):
+        run_config(little_config(tmp_path / "error", "eb", method__eps=-1.0, method__max_epoch=2, method__on_never="error"))
+
+
+def test_search_without_l1_is_plain_training_to_the_bit_and_with_it_is_not(tmp_path, monkeypatch):
+    options = {"method__eps": -1.0, "method__gamma_init": None}
+    states = saved_states(monkeypatch)
+    for s in (0.0, 1e-2):
+        run_config(little_config(tmp_path / str(s), "eb", method__s=s, **options))
+    run_config(little_config(tmp_path / "plain"))
+    without, with_l1, plain = (states[4 * i + 2] for i in range(3))  # after epoch 3, before the ticket
+    assert without["model"].keys() == plain["model"].keys()
+    assert all(torch.equal(without["model"][name], plain["model"][name]) for name in plain["model"])
+    assert not all(torch.equal(with_l1["model"][name], plain["model"][name]) for name in plain["model"])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    seen = SimpleNamespace(folder=tmp_path_factory.mktemp("eb"))
+    with pytest.MonkeyPatch.context() as patch:
+        enter = Eb._enter
+
+        def entering(self, context):
+            seen.masked = mask_channels(deepcopy(context.model), self.chains, self._split(self.ticket["mask"]))
+            enter(self, context)
+            seen.small, seen.images = deepcopy(context.model), context.example_batch()[0]
+
+        patch.setattr(Eb, "_enter", entering)
+        seen.states = saved_states(patch)
+        seen.record = run_config(little_config(seen.folder, "eb", recipe__epochs=6, method__fifo=3))
+    return seen
+
+
+def test_the_network_that_trains_on_is_the_masked_one(run):
+    for train in (False, True):
+        masked, small = run.masked.train(train), run.small.train(train)
+        torch.testing.assert_close(small(run.images), masked(run.images), rtol=1e-5, atol=1e-5)
+    assert sum(parameter.numel() for parameter in run.small.parameters()) == run.record["params_total"] < run.record["params_full"]
+    assert run.record["macs_final"] < run.record["macs_full"]
+
+
+def test_retraining_goes_on_at_the_ticket_s_epoch_with_a_new_optimizer(run, tmp_path):
+    assert run.record["switch_epoch"] == 3 and run.record["extra"]["p"] == pytest.approx(0.5)
+    rows = read_epochs(run.folder)
+    assert [row["phase"] for row in rows] == ["search"] * 3 + ["retrain"] * 3 and [row["schedule_epoch"] for row in rows] == list(range(6))
+    run_config(little_config(tmp_path, recipe__epochs=6))
+    dense = [row["lr"] for row in read_epochs(tmp_path)]
+    assert [row["lr"] for row in rows] == dense, "the schedule is absolute: no second warm-up, no milestone lost"
+    shapes = [entry["momentum_buffer"].shape for entry in run.states[3]["optimizer"]["state"].values()]
+    assert sorted(shapes) == sorted(parameter.shape for parameter in run.small.parameters())
+    assert {"masks", "switch", "train"} <= set(run.record["seconds"])
+
+
+def test_record_has_the_channels(run):
+    extra = run.record["extra"]
+    assert set(extra["channels"]) == {f"layer{i}.{j}.bn1" for i in range(1, 5) for j in range(2)}
+    assert all(1 <= extra["channels"][name] <= extra["channels_full"][name] for name in extra["channels"])
+    state = newest_checkpoint(run.folder / "checkpoints")
+    for name, count in extra["channels"].items():
+        assert state["model"][f"{name}.running_mean"].shape == (count,)
+
+
+def test_fresh_weights_by_inherit_weights_false(tmp_path, monkeypatch):
+    starts, enter = [], Eb._enter
+
+    def entering(self, context):
+        before, random = deepcopy(context.model), torch.get_rng_state()
+        enter(self, context)
+        assert torch.equal(random, torch.get_rng_state()), "the global random state is left alone"
+        starts.append((before, deepcopy(context.model)))
+
+    monkeypatch.setattr(Eb, "_enter", entering)
+    configs = [little_config(tmp_path / str(i), "eb", method__inherit_weights=inherit) for i, inherit in enumerate((True, False, False))]
+    records = [run_config(config) for config in configs]
+    assert records[1]["loss_final"] == records[2]["loss_final"] != records[0]["loss_final"]
+    (trained, inherited), (_, fresh), _ = starts
+    assert torch.equal(trained.fc.weight, inherited.fc.weight) and not torch.equal(trained.fc.weight, fresh.fc.weight)
+    for module in fresh.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert (module.weight == 0.5).all() and not module.bias.any() and not module.running_mean.any(), "gamma_init again"
+    assert records[1]["extra"]["inherit_weights"] is False
+
+
+@pytest.mark.parametrize("share", [0.4, 0.8])
+def test_target_is_met_at_the_ticket(tmp_path, share):
+    whole = 44_000
+    record = run_config(little_config(tmp_path / "run", "eb", method__target_params=round(share * whole)))
+    assert record["target"]["achieved"] == record["params_total"]
+    assert record["target"]["ratio"] == pytest.approx(1, abs=0.02)
+    matched = run_config(little_config(tmp_path / "matched", "eb", method__match=str(tmp_path / "run")))
+    assert matched["params_total"] == record["params_total"]
+
+
+def test_p_grid_takes_the_nearest_of_its_sizes(tmp_path):
+    options = {"recipe__epochs": 3, "method__eps": 1.0, "trainer__max_steps": 1, "method__gamma_init": None}
+    sizes = {p: run_config(little_config(tmp_path / str(p), "eb", method__p=p, **options))["params_total"] for p in (0.2, 0.6)}
+    for p, size in sizes.items():
+        target = {"method__p_grid": [0.2, 0.6], "method__target_params": size + 300}
+        assert run_config(little_config(tmp_path / f"grid {p}", "eb", **target, **options))["params_total"] == size
+    assert sizes[0.2] > sizes[0.6]
+
+
+def test_penalty_while_retraining_is_a_choice(tmp_path):
+    configs = [little_config(tmp_path / str(on), "eb", method__s=0.05, method__l1_retrain=on) for on in (True, False)]
+    assert run_config(configs[0])["loss_final"] != run_config(configs[1])["loss_final"]
+
+
+@pytest.mark.parametrize(
+    ("knobs", "sentence"),
+    [
+        ({"p": 0.5, "target_params": 20000}, "give p, target_params or match"),
+        ({"p": 1.5}, "must lie in"),
+        ({"p_grid": [0.5]}, "p_grid is what target_params or match chooses from"),
+        ({"target_params": 10**6}, r"the nearest that eb can reach here is 4\d{4}"),
+        ({"target_params": 100}, r"the nearest that eb can reach here is \d{4}"),
+        ({"distance": "hamming"}, "distance=hamming is unknown"),
+        ({"threshold": "strict"}, "threshold=strict is unknown"),
+        ({"on_never": "wait"}, "on_never=wait is unknown"),
+        ({"max_epoch": 4}, "max_epoch=4 lies outside the run's 4 epochs"),
+        ({"fifo": 1}, "fifo=1"),
+        ({"s": -1.0}, "s=-1.0"),
+    ],
+)
+def test_bad_input_ends_before_training(tmp_path, knobs, sentence):
+    with pytest.raises(CuttlefishError, match=sentence):
+        run_config(little_config(tmp_path / "run", "eb", **{f"method__{key}": value for key, value in knobs.items()}))
+    assert not (tmp_path / "run").exists()
+
+
+class Reshaped(nn.Module):
+    """Its forward has the number of channels written into it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.fc = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.fc(torch.relu(self.norm(self.conv(x))).mean((2, 3)).view(-1, 8))
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)), "this model has none"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), "no channel can be removed"),
+        (Reshaped(), "its forward fails with fewer channels"),
+    ],
+)
+def test_models_that_it_cannot_treat(model, sentence):
+    context = SimpleNamespace(model=model, recipe=RecipeConfig(), example_batch=lambda: (torch.randn(4, 3, 8, 8), None))
+    with pytest.raises(CuttlefishError, match=sentence):
+        Eb(Settings()).check(context)
+
+
+def test_check_changes_nothing():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    before, random = deepcopy(model.state_dict()), torch.get_rng_state()
+    context = SimpleNamespace(model=model, recipe=RecipeConfig(), example_batch=lambda: (torch.ones(4, 3, 8, 8), None))
+    Eb(Settings()).check(context)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert torch.equal(random, torch.get_rng_state()) and model.training

@@ -1,0 +1,46 @@
+"""Two runs that should be the same one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cuttlefish.engine.checkpoint import newest_checkpoint
+from cuttlefish.run_folder import read_epochs, read_ranks
+
+METRICS = ("accuracy_final", "accuracy_best", "loss_final", "switch_epoch", "switch_reason", "ranks", "k", "params_total", "epochs_trained")
+TIMES = {"seconds", "compute_seconds", "wall_seconds"}
+
+
+def final_state(folder: Path) -> dict[str, Any]:
+    state = newest_checkpoint(folder / "checkpoints")
+    assert state is not None
+    return state
+
+
+def differences(folder: Path, record: dict[str, Any], other_folder: Path, other_record: dict[str, Any]) -> list[str]:
+    """What differs between two finished runs, to the last bit, apart from clocks."""
+    one, other = final_state(folder), final_state(other_folder)
+    found = [field for field in METRICS if record[field] != other_record[field]]
+    found += [part for part in ("model", "optimizer", "method", "random", "schedule") if not same(one[part], other[part])]
+    if _timeless(read_epochs(folder)) != _timeless(read_epochs(other_folder)):
+        found.append("epochs.jsonl")
+    if read_ranks(folder) != read_ranks(other_folder):
+        found.append("ranks.csv")
+    return found
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+def _timeless(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]

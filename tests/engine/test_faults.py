@@ -1,0 +1,241 @@
+"""What a disk, a memory, a version or another process can do to a run: told in a sentence, and nothing that was there is lost."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from cuttlefish import files
+from cuttlefish.engine import checkpoint as checkpoint_module
+from cuttlefish.engine.checkpoint import MAGIC, load_checkpoint, newest_checkpoint
+from cuttlefish.engine.stage import Stage
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.worker import main, run_config
+from tests.comparing import differences
+from tests.runs import little_config
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, run_config(little_config(folder, "cuttlefish"))
+
+
+def fill_disk(patch, name, after=0):
+    """Flushing a file whose name holds `name` finds no space, after so many times."""
+    real, seen = files.os.replace, []
+
+    def replace(source, target):
+        if name in str(target):
+            seen.append(target)
+            if len(seen) > after:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        return real(source, target)
+
+    patch.setattr(files.os, "replace", replace)
+
+
+def test_a_disk_full_during_a_checkpoint(whole, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        fill_disk(patch, "epoch_", after=2)
+        with pytest.raises(CuttlefishError, match=r"cannot write checkpoint .*epoch_00003.pt: No space left on device; the last one is intact"):
+            run_config(little_config(tmp_path, "cuttlefish"))
+    assert newest_checkpoint(tmp_path / "checkpoints")["progress"]["trained"] == 2
+    assert json.loads((tmp_path / "record.json").read_text())["status"] == "failed"
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert differences(tmp_path, run_config(little_config(tmp_path, "cuttlefish")), *whole) == []
+
+
+def test_a_disk_full_during_the_record(whole, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        fill_disk(patch, "record.json")
+        with pytest.raises(CuttlefishError, match=r"cannot write .*record.json: No space left on device; the checkpoints are intact"):
+            run_config(little_config(tmp_path, "cuttlefish"))
+    assert not (tmp_path / "record.json").exists()
+    assert differences(tmp_path, run_config(little_config(tmp_path, "cuttlefish")), *whole) == []
+
+
+def test_a_full_disk_hides_no_other_failure(tmp_path, monkeypatch, caplog):
+    fill_disk(monkeypatch, "record.json")
+    with pytest.raises(CuttlefishError, match="the loss became"):
+        run_config(little_config(tmp_path, recipe__schedule__peak_lr=1e30))
+    assert "record.json: No space left" in caplog.text
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_read_only_folder(tmp_path, monkeypatch, begun):
+    if begun:
+        fill_disk(monkeypatch, "record.json")
+        with pytest.raises(CuttlefishError):
+            run_config(little_config(tmp_path, recipe__epochs=1, recipe__schedule__warmup_epochs=0))
+    real = os.open
+
+    def refuse(path, flags, *mode, **keywords):
+        if str(path).startswith(str(tmp_path)) and flags & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
+            raise OSError(errno.EROFS, "Read-only file system")
+        return real(path, flags, *mode, **keywords)
+
+    monkeypatch.setattr(os, "open", refuse)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(CuttlefishError, match=r"cannot write to the run folder .*: Read-only file system"):
+        run_config(little_config(tmp_path, recipe__epochs=1, recipe__schedule__warmup_epochs=0))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+DAMAGES = {
+    "cut short": lambda content: content[: len(content) // 2],
+    "empty": lambda content: b"",
+    "one bit flipped": lambda content: content[:5000] + bytes([content[5000] ^ 1]) + content[5001:],
+    "another version": lambda content: content.replace(MAGIC, b"cuttlefish checkpoint 9\n"),
+    "a stranger's pickle": lambda content: b"cos\nsystem\n(S'touch owned'\ntR.",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage, whole, tmp_path, monkeypatch, caplog):
+    with monkeypatch.context() as patch:
+        fill_disk(patch, "epoch_00004")
+        with pytest.raises(CuttlefishError):
+            run_config(little_config(tmp_path, "cuttlefish"))
+    newest = tmp_path / "checkpoints" / "epoch_00003.pt"
+    newest.write_bytes(DAMAGES[damage](newest.read_bytes()))
+    record = run_config(little_config(tmp_path, "cuttlefish"))
+    assert "falling back to the one before" in caplog.text and "epoch_00003.pt" in caplog.text
+    assert differences(tmp_path, record, *whole) == [] and not Path("owned").exists()
+
+
+def test_damaged_later_ones_do_not_push_out_sound_earlier_ones(tmp_path):
+    for epochs in (1, 2, 3):
+        checkpoint_module.save_checkpoint(tmp_path, epochs, {"epochs": epochs})
+    for name in ("epoch_00003.pt", "epoch_00002.pt"):
+        (tmp_path / name).write_bytes(b"damaged")
+    checkpoint_module.save_checkpoint(tmp_path, 1, {"epochs": 1}, step=4)
+    checkpoint_module.save_checkpoint(tmp_path, 1, {"epochs": 1}, step=8)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["epoch_00001_step_000004.pt", "epoch_00001_step_000008.pt"]
+
+
+def test_nothing_is_unpickled_freely(tmp_path):
+    class Stranger:
+        def __reduce__(self):
+            return os.system, ("touch owned",)
+
+    path = checkpoint_module.save_checkpoint(tmp_path, 1, {"state": Stranger()})
+    with pytest.raises(Exception, match="[Ww]eights.only"):
+        load_checkpoint(path)
+    assert not Path("owned").exists()
+
+
+def finished(folder):
+    run_config(little_config(folder, recipe__epochs=1, recipe__schedule__warmup_epochs=0))
+    return folder / "record.json", lambda: run_config(little_config(folder, recipe__epochs=1, recipe__schedule__warmup_epochs=0))
+
+
+def test_a_record_of_another_version(tmp_path):
+    path, again = finished(tmp_path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema": 99}))
+    with pytest.raises(CuttlefishError, match=r"is of another version of this suite \(schema 99, not 1\): choose another run_dir or remove it"):
+        again()
+
+
+def test_a_record_of_another_config(tmp_path):
+    path, again = finished(tmp_path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "run_key": "other"}))
+    with pytest.raises(CuttlefishError, match="holds the record of run other, and this is run"):
+        again()
+
+
+def test_a_torn_record_is_written_again(tmp_path, caplog):
+    path, again = finished(tmp_path)
+    path.write_text(path.read_text()[:100])
+    assert again()["status"] == "finished" and "It will be written again" in caplog.text
+    assert json.loads(path.read_text())["status"] == "finished"
+
+
+def test_data_that_changed_under_a_run(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Stage, "step", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run_config(little_config(tmp_path))
+    monkeypatch.setattr("cuttlefish.data.files.digest_of", lambda content: "f" * 64)
+    with pytest.raises(CuttlefishError, match=r"was begun on other data \(digest [0-9a-f]{12}, now ffffffffffff\): put the data files back"):
+        run_config(little_config(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("Tried to allocate 2.00 GiB. GPU 0"), MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_out_of_memory_says_what_to_lower(tmp_path, monkeypatch, error):
+    def full(*arguments):
+        raise error
+
+    monkeypatch.setattr(Stage, "step", full)
+    with pytest.raises(CuttlefishError, match=r"out of memory \(.*\): lower recipe.batch_size=16 .*trainer.precision=bf16"):
+        run_config(little_config(tmp_path))
+    assert json.loads((tmp_path / "record.json").read_text())["status"] == "failed"
+
+
+def test_other_runtime_errors_stay_what_they_are(tmp_path, monkeypatch):
+    def wrong(*arguments):
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(Stage, "step", wrong)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        run_config(little_config(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"), [(None, "cannot read .*No such file"), ("a: [", "cannot read"), ("- 1", "holds no mapping"), ("seeed: 1", "seeed")]
+)
+def test_a_bad_resolved_config(tmp_path, capsys, content, sentence):
+    path = tmp_path / "resolved.yaml"
+    if content is not None:
+        path.write_text(content)
+    assert main([str(path)]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("cuttlefish: ") and told.count("\n") == 1 and re.search(sentence, told)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from cuttlefish import files
+from cuttlefish.engine import stage
+from cuttlefish.worker import run_config
+from tests.runs import little_config
+where, folder = sys.argv[1], Path(sys.argv[2])
+calls = 0
+def die_at(number, function):
+    def wrapped(*arguments, **keywords):
+        global calls
+        calls += 1
+        if calls == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **keywords)
+    return wrapped
+if where == "mid-step":
+    stage.cross_entropy = die_at(11, stage.cross_entropy)
+else:
+    replace = files.os.replace
+    dying = die_at(3, replace)
+    files.os.replace = lambda source, target: (dying if "epoch_" in str(target) else replace)(source, target)
+run_config(little_config(folder, "cuttlefish"))
+"""
+
+
+@pytest.mark.parametrize(("where", "trained"), [("mid-step", 2), ("mid-checkpoint", 2)])
+def test_killed_for_good(where, trained, whole, tmp_path):
+    done = subprocess.run([sys.executable, "-c", KILLED, where, str(tmp_path)], cwd=ROOT)
+    assert done.returncode == -signal.SIGKILL
+    assert newest_checkpoint(tmp_path / "checkpoints")["progress"]["trained"] == trained and not (tmp_path / "record.json").exists()
+    assert differences(tmp_path, run_config(little_config(tmp_path, "cuttlefish")), *whole) == []

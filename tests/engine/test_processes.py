@@ -1,0 +1,167 @@
+"""Several processes: the same result as one, and none that dies is waited for."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
+from cuttlefish.engine.launch import LoopbackRendezvous, _what_happened
+from cuttlefish.errors import EXIT_BAD_INPUT, EXIT_SAVED, Busy, CuttlefishError, Interrupted
+from cuttlefish.run_folder import read_epochs
+from cuttlefish.validate import to_dict
+from cuttlefish.worker import run_config
+from tests.comparing import final_state
+from tests.runs import little_config
+
+ROOT = Path(__file__).resolve().parents[2]
+EXACT = {"trainer__precision": "fp64", "trainer__sync_bn": True, "recipe__epochs": 3, "data__train_images": 49}
+"""49 images in batches of 16: the last batch is a single image, so that all processes but one have an empty share of it."""
+
+
+def assert_alike(folder, record, other_folder, other_record):
+    one, other = final_state(folder)["model"], final_state(other_folder)["model"]
+    assert one.keys() == other.keys()
+    assert max(float((one[name].double() - other[name].double()).abs().max()) for name in one) < 1e-8
+    assert record["loss_final"] == pytest.approx(other_record["loss_final"], abs=1e-8)
+    for field in ("ranks", "switch_epoch", "k", "params_total", "epochs_trained", "accuracy_final"):
+        assert record[field] == other_record[field], field
+    losses = [[row["train_loss"] for row in read_epochs(where)] for where in (folder, other_folder)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-8)
+
+
+@pytest.mark.parametrize(("processes", "method"), [(2, "cuttlefish"), pytest.param(4, "cuttlefish", marks=pytest.mark.slow)])
+def test_match_one_process(tmp_path, processes, method):
+    alone = run_config(little_config(tmp_path / "alone", method, **EXACT))
+    together = run_config(little_config(tmp_path / "together", method, trainer__devices=processes, **EXACT))
+    assert together["world_size"] == processes and alone["switch_epoch"] == 2 and alone["ranks"]
+    assert_alike(tmp_path / "alone", alone, tmp_path / "together", together)
+
+
+@pytest.fixture
+def worker():
+    """Starts a worker of its own, as a user would; none outlives the test."""
+    jobs = []
+
+    def start(folder, **overrides):
+        path = folder / "config.yaml"
+        path.write_text(yaml.safe_dump(to_dict(little_config(folder / "run", **overrides))))
+        jobs.append(subprocess.Popen([sys.executable, "-m", "cuttlefish.worker", str(path)], cwd=ROOT, stderr=subprocess.PIPE, text=True))
+        return jobs[-1]
+
+    yield start
+    for job in jobs:
+        job.kill()  # the kernel then ends its workers
+        job.wait()
+
+
+def wait_for(condition, seconds=240):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def rank_of(pid):
+    """The RANK that a process was started with."""
+    variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    return next((int(word.removeprefix(b"RANK=")) for word in variables if word.startswith(b"RANK=")), None)
+
+
+def children(pid):
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes through /proc")
+def test_a_killed_process_ends_the_job_with_a_sentence_and_a_signal_saves_it(tmp_path, worker):
+    checkpoints = tmp_path / "run" / "checkpoints"
+    many = {"recipe__epochs": 5000, "trainer__devices": 2, "trainer__timeout_minutes": 0.25}
+    job = worker(tmp_path, **many)
+    wait_for(lambda: list(checkpoints.glob("epoch_*.pt")))
+    victim = next(pid for pid in children(job.pid) if rank_of(pid) == 1)
+    killed = time.monotonic()
+    os.kill(victim, signal.SIGKILL)
+    _, told = job.communicate(timeout=120)
+    assert job.returncode == EXIT_BAD_INPUT and time.monotonic() - killed < 60
+    assert told.splitlines()[-1] == (
+        "cuttlefish: process 1 of 2 was killed by SIGKILL, and the others were stopped; the same command goes on from the last checkpoint"
+    )
+
+    trained = final_state(tmp_path / "run")["progress"]["trained"]
+    job = worker(tmp_path, **many)
+    wait_for(lambda: final_state(tmp_path / "run")["progress"]["trained"] > trained)
+    job.send_signal(signal.SIGTERM)
+    _, told = job.communicate(timeout=120)
+    assert job.returncode == EXIT_SAVED and "stopped by SIGTERM; the same command goes on" in told
+    assert json.loads((tmp_path / "run" / "record.json").read_text())["status"] == "interrupted"
+    assert len(read_epochs(tmp_path / "run")) == final_state(tmp_path / "run")["progress"]["trained"]
+
+
+def failure(exitcode, timestamp, message=""):
+    found = ProcessFailure(local_rank=0, pid=1, exitcode=exitcode, error_file="none")
+    found.timestamp, found.error_file_data = timestamp, {"message": {"message": message}}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("failures", "kind", "sentence"),
+    [
+        ({0: failure(2, 5, "K is wrong"), 1: failure(-15, 5)}, CuttlefishError, "K is wrong"),
+        ({0: failure(-15, 5), 1: failure(3, 5, "taken")}, Busy, "taken"),
+        ({0: failure(75, 5, "saved"), 1: failure(75, 5, "saved")}, Interrupted, "saved"),
+        ({0: failure(1, 5, "lost its neighbour"), 1: failure(-9, 6)}, CuttlefishError, "process 1 of 2 was killed by SIGKILL, and the others"),
+        ({0: failure(1, 5, "timed out"), 1: failure(-9, 36)}, CuttlefishError, r"process 0 of 2 failed \(timed out\), and the others were stopped"),
+    ],
+)
+def test_the_first_cause_is_told(failures, kind, sentence):
+    error = _what_happened(failures, 2)
+    assert type(error) is kind
+    assert re.match(sentence, str(error))
+
+
+@pytest.mark.slow
+def test_bad_input_of_the_workers_is_the_job_s(tmp_path):
+    with pytest.raises(CuttlefishError, match="K = 40 leading dense layers is out of range"):
+        run_config(little_config(tmp_path / "run", "cuttlefish", trainer__devices=2, method__k=40))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_rendezvous_listens_on_the_loopback_interface_only():
+    meeting = LoopbackRendezvous("id")
+    with socket.create_connection(("127.0.0.1", meeting.port), timeout=5):
+        pass
+    lines = [line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]]
+    listening = [line[1] for line in lines if line[3] == "0A" and int(line[1].split(":")[1], 16) == meeting.port]
+    assert listening == [f"0100007F:{meeting.port:04X}"]
+    store = meeting.next_rendezvous().store
+    store.set("key", "value")
+    assert store.get("key") == b"value"
+
+
+@pytest.mark.slow
+def test_two_machines_by_torchrun(tmp_path):
+    """Two agents on the loopback interface stand for two nodes."""
+    alone = run_config(little_config(tmp_path / "alone", **EXACT))
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(to_dict(little_config(tmp_path / "run", **EXACT))))
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--master-addr", "127.0.0.1"]
+    nodes = [
+        subprocess.Popen([*command, "--master-port", str(port), "--node-rank", str(node), "-m", "cuttlefish.worker", str(path)], cwd=ROOT)
+        for node in range(2)
+    ]
+    assert [node.wait(timeout=120) for node in nodes] == [0, 0]
+    together = json.loads((tmp_path / "run" / "record.json").read_text())
+    assert together["world_size"] == 2
+    assert_alike(tmp_path / "alone", alone, tmp_path / "run", together)

@@ -1,0 +1,196 @@
+"""Asked to stop at any moment, a run saves and the same command ends in the same bits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import pytest
+
+from cuttlefish.config import TrainerConfig
+from cuttlefish.engine.checkpoint import after_whole_epochs
+from cuttlefish.engine.pace import Pace
+from cuttlefish.engine.signals import StopSignals
+from cuttlefish.engine.stage import Stage
+from cuttlefish.engine.trainer import Trainer
+from cuttlefish.errors import EXIT_SAVED, CuttlefishError, Interrupted
+from cuttlefish.methods.base import Method
+from cuttlefish.methods.full_rank import FullRank
+from cuttlefish.run_folder import read_epochs
+from cuttlefish.worker import finished_record, identify, main, run_config
+from tests.comparing import differences
+from tests.runs import EPOCHS, METHODS, little_config
+
+STEPS = 4  # 56 images in batches of 16
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Each method's uninterrupted run: (folder, record), run once."""
+    known = {}
+
+    def run(method):
+        if method not in known:
+            folder = tmp_path_factory.mktemp(method)
+            known[method] = folder, run_config(little_config(folder, method))
+        return known[method]
+
+    return run
+
+
+def signal_at(patch, owner, name, call, number=signal.SIGTERM):
+    """Send this process a signal in the middle of call number `call` of a method."""
+    original, calls = getattr(owner, name), []
+
+    def wrapped(self, *arguments, **keywords):
+        calls.append(None)
+        if len(calls) == call:
+            os.kill(os.getpid(), number)
+        return original(self, *arguments, **keywords)
+
+    patch.setattr(owner, name, wrapped)
+
+
+def interrupted(folder):
+    return json.loads((folder / "record.json").read_text())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_stops_within_an_epoch_and_resumes_to_the_same_bits(method, whole, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        signal_at(patch, Stage, "step", 2 * STEPS + 2)
+        with pytest.raises(Interrupted, match=f"SIGTERM in epoch 3 after step 2 of {STEPS}, state saved"):
+            run_config(little_config(tmp_path, method))
+    assert interrupted(tmp_path)["status"] == "interrupted" and interrupted(tmp_path)["epochs_trained"] == 2
+    assert (tmp_path / "checkpoints" / "epoch_00002_step_000002.pt").exists() and len(read_epochs(tmp_path)) == 2
+    assert differences(tmp_path, run_config(little_config(tmp_path, method)), *whole(method)) == []
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "call", "message"),
+    [
+        (Stage, "step", 1, "epoch 1 after step 1"),
+        (Stage, "step", 2 * STEPS, f"epoch 2 after step {STEPS}"),
+        (Trainer, "_evaluate", 2, f"epoch 2 after step {STEPS}"),
+        (FullRank, "on_epoch_start", 1, "epoch 1 after step 0"),
+        (FullRank, "on_epoch_start", 3, "epoch 3 after step 0"),
+    ],
+)
+def test_any_moment_will_do(owner, name, call, message, whole, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        signal_at(patch, owner, name, call)
+        with pytest.raises(Interrupted, match=message):
+            run_config(little_config(tmp_path))
+    assert differences(tmp_path, run_config(little_config(tmp_path)), *whole("full_rank")) == []
+
+
+def test_stopped_again_and_again(whole, tmp_path, monkeypatch):
+    pieces = 0
+    while pieces < 20:
+        with monkeypatch.context() as patch:
+            signal_at(patch, Stage, "step", 3, (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)[pieces % 3])
+            try:
+                record = run_config(little_config(tmp_path, "cuttlefish"))
+                break
+            except Interrupted:
+                pieces += 1
+    assert pieces == 5, "three steps a piece, sixteen in all"
+    assert differences(tmp_path, record, *whole("cuttlefish")) == []
+    assert record["wall_seconds"] >= record["compute_seconds"] > 0
+
+
+def test_a_stop_after_the_last_epoch_finishes(tmp_path, monkeypatch):
+    signal_at(monkeypatch, Method, "on_fit_end", 1)
+    assert run_config(little_config(tmp_path))["status"] == "finished"
+
+
+def test_a_second_ctrl_c_stops_at_once_without_damage(whole, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        signal_at(patch, Stage, "step", 7, signal.SIGINT)
+        signal_at(patch, Method, "on_gradients", 7, signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            run_config(little_config(tmp_path))
+    assert not isinstance(caught.value, Interrupted) and interrupted(tmp_path)["status"] == "interrupted"
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["epoch_00001.pt"]
+    assert differences(tmp_path, run_config(little_config(tmp_path)), *whole("full_rank")) == []
+
+
+def test_handlers_are_put_back():
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)]
+    with StopSignals() as stop:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.requested == "SIGUSR1", "the first one counts, and later ones do no harm"
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)] == before
+
+
+def test_the_worker_s_exit_code_says_that_the_command_goes_on(tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        signal_at(patch, Stage, "step", 2)
+        with pytest.raises(Interrupted):
+            run_config(little_config(tmp_path))
+    signal_at(monkeypatch, Stage, "step", 2)
+    assert main([str(tmp_path / "resolved.yaml")]) == EXIT_SAVED
+    assert "the same command goes on" in capsys.readouterr().err
+    assert main([str(tmp_path / "resolved.yaml")]) == 0
+
+
+def test_a_diverged_epoch_is_not_saved_on_the_way_out(tmp_path, monkeypatch):
+    signal_at(monkeypatch, Stage, "step", 6)
+    with pytest.raises(CuttlefishError, match=r"the loss became (nan|inf) in epoch 2"):
+        run_config(little_config(tmp_path, recipe__schedule__peak_lr=1e30, recipe__schedule__base_lr=0.01))
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["epoch_00001.pt"]
+
+
+def test_timed_checkpoints_within_an_epoch(whole, tmp_path, monkeypatch):
+    class Fallen(Exception):
+        pass
+
+    def fall(self, *arguments):
+        if self.progress.trained == 2 and self.progress.step == 3:
+            raise Fallen
+        return grant(self, *arguments)
+
+    grant, always = Trainer._grant_wishes, 1e-9
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_grant_wishes", fall)
+        with pytest.raises(Fallen):
+            run_config(little_config(tmp_path, "cuttlefish", trainer__checkpoint_minutes=always))
+    assert [path.name for path in sorted((tmp_path / "checkpoints").glob("epoch*"))] == ["epoch_00002_step_000001.pt", "epoch_00002_step_000002.pt"]
+    record = run_config(little_config(tmp_path, "cuttlefish", trainer__checkpoint_minutes=0.0))
+    assert differences(tmp_path, record, *whole("cuttlefish")) == []
+    assert [path.name for path in after_whole_epochs(tmp_path / "checkpoints")] == [f"epoch_0000{EPOCHS - 1}.pt", f"epoch_0000{EPOCHS}.pt"]
+
+
+def test_pace():
+    now = 0.0
+
+    def at(seconds):
+        nonlocal now
+        now = seconds
+
+    pace = Pace(TrainerConfig(checkpoint_minutes=1.0, checkpoint_epochs=2), clock=lambda: now)
+    pace.begin_epoch()
+    at(59), pace.begin_epoch()
+    assert not pace.due_after_epoch(2) and not pace.due_within_epoch()
+    at(61)
+    assert pace.due_after_epoch(2) and not pace.due_after_epoch(3), "every second epoch"
+    assert not pace.due_within_epoch(), "this epoch is two seconds old: its end will do"
+    at(119)
+    assert pace.due_within_epoch()
+    pace.saved(whole=False)
+    assert not pace.due_within_epoch() and pace.due_after_epoch(4), "an epoch's own checkpoint is still wanted: arms fork from it"
+    pace.saved(whole=True)
+    assert not pace.due_after_epoch(4)
+    assert not Pace(TrainerConfig(), clock=lambda: now).due_within_epoch() and Pace(TrainerConfig(), clock=lambda: now).due_after_epoch(1)
+
+
+def test_an_unfinished_record_keeps_nothing_from_going_on(tmp_path, monkeypatch):
+    config = little_config(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Stage, "step", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run_config(config)
+    assert interrupted(tmp_path)["status"] == "failed" and finished_record(identify(config)) is None
+    assert run_config(config)["status"] == "finished"

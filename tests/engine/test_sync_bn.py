@@ -1,0 +1,61 @@
+"""Our synchronised batch norm is torch's own over the whole batch, and empty shares leave statistics alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from cuttlefish.engine.sync_bn import SyncBatchNorm2d, statistics_kept, synchronise
+
+
+@pytest.fixture
+def group(tmp_path):
+    """A group of one process, in which an all-reduce is real and changes nothing."""
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("affine", [True, False])
+def test_agrees_with_torch(group, momentum, affine):
+    torch.manual_seed(0)
+    ours = nn.Sequential(nn.BatchNorm2d(5, momentum=momentum, affine=affine)).double()
+    torchs = nn.Sequential(nn.BatchNorm2d(5, momentum=momentum, affine=affine)).double()
+    synchronise(ours)
+    assert type(ours[0]) is SyncBatchNorm2d and ours.state_dict().keys() == torchs.state_dict().keys()
+    for _ in range(3):
+        x = (3 * torch.randn(4, 5, 3, 2) + 7).double()
+        gradients = []
+        for model in (ours, torchs):
+            y = x.clone().requires_grad_()
+            model.zero_grad()
+            (model(y) ** 3).sum().backward()
+            gradients.append([y.grad, *(parameter.grad for parameter in model.parameters())])
+        for mine, theirs in zip(*gradients, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)
+    for name, buffer in torchs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], buffer, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(ours.eval()(x), torchs.eval()(x))
+
+
+def test_bf16_activations_keep_their_type_and_float32_statistics(group):
+    norm = nn.BatchNorm2d(3)
+    synchronise(norm)
+    y = norm(torch.randn(8, 3, 4, 4).bfloat16())
+    assert y.dtype == torch.bfloat16 and norm.running_mean.dtype == torch.float32 and abs(y.float().mean().item()) < 1e-2
+
+
+def test_statistics_survive_an_empty_share():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    with statistics_kept(model, 0):
+        model(torch.zeros(0, 3, 6, 6)).sum().backward()
+    assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
+    assert all(torch.equal(parameter.grad, torch.zeros_like(parameter)) for parameter in model.parameters()), "and every gradient is there"
+    assert model[1].training
+    with statistics_kept(model, 2):
+        model(torch.ones(2, 3, 6, 6))
+    assert not torch.equal(model[1].running_mean, before["1.running_mean"])

@@ -1,0 +1,37 @@
+"""Importing runs as evidence."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.worker import run_config
+from scripts.records import draw, import_run
+from tests.runs import little_config
+
+
+def test_import(tmp_path):
+    run = tmp_path / "run"
+    record = run_config(little_config(run, "cuttlefish", recipe__epochs=3))
+    target = import_run(run, tmp_path / "records")
+    assert target == tmp_path / "records" / "resnet18-synthetic-cuttlefish" / "seed0-run"
+    assert json.loads((target / "record.json").read_text()) == record
+    assert {path.name for path in target.iterdir()} == {"record.json", "epochs.jsonl", "ranks.csv"}
+    assert import_run(run, tmp_path / "records") == target, "again is harmless"
+    figures = draw(target, tmp_path / "records", tmp_path / "figures")
+    assert figures == tmp_path / "figures" / "resnet18-synthetic-cuttlefish" / "seed0-run"
+    assert (figures / "rank_curves.svg").exists() and not (target / "plots").exists()
+
+
+def test_refusals(tmp_path):
+    run = tmp_path / "run"
+    record = run_config(little_config(run, recipe__epochs=2, recipe__schedule__warmup_epochs=0))
+    import_run(run, tmp_path / "records")
+    (run / "record.json").write_text(json.dumps(record | {"started": "2020-01-01T00:00:00+00:00"}))
+    with pytest.raises(CuttlefishError, match="already holds another run"):
+        import_run(run, tmp_path / "records")
+    (run / "record.json").write_text(json.dumps(record | {"accuracy_final": "high"}))
+    with pytest.raises(CuttlefishError, match="not imported: .*accuracy_final"):
+        import_run(run, tmp_path / "records")
