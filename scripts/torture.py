@@ -60,9 +60,9 @@ def _of_method(method: str, root: Path, options: argparse.Namespace) -> list[Out
     while kills > 0:
         # Most runs are killed more than once, the later times while they are resuming.
         times = min(draw.choice((1, 2, 3)), kills)
-        outcomes.append(trials.killed_at([draw.randint(1, trials.count) for _ in range(times)], drawn=True))
+        outcomes.append(trials.killed_at([trials.draw(draw) for _ in range(times)], drawn=True))
         kills -= times
-    for point in draw.sample(range(1, trials.count + 1), options.real):
+    for point in [trials.draw(draw) for _ in range(options.real)]:
         outcomes.append(trials.killed_for_good(point, lambda folder, point: _real_death(method, point, folder)))
     return outcomes
 
@@ -85,14 +85,19 @@ def _write(outcomes: list[Outcome], seconds: float, options: argparse.Namespace)
     kinds = Counter(outcome.kind for outcome in outcomes)
     text = (
         "# Killed and resumed\n\n"
-        f"`python -m scripts.torture`, seed {options.seed}; methods: {', '.join(sorted({o.method for o in outcomes}))}.\n"
-        f"{kinds['write']} trials at every point of writing, {kinds['random']} with random kills "
+        f"`python -m scripts.torture{_as_typed(options)}`; methods: {', '.join(sorted({o.method for o in outcomes}))}.\n"
+        f"{kinds['write']} trials at {'every point' if options.points is None else 'points'} of writing, {kinds['random']} with random kills "
         f"({sum(o.kills for o in outcomes if o.kind == 'random')} of them), {kinds['real']} by SIGKILL of a process. A trial counts where its first "
         "death fell.\n\n"
     )
     write_atomic(options.out / "table.md", text + table(outcomes) + "\n")
     summary = {"seconds": round(seconds), "seed": options.seed, "trials": [vars(outcome) for outcome in outcomes]}
     write_atomic(options.out / "trials.json", json.dumps(summary) + "\n")
+
+
+def _as_typed(options: argparse.Namespace) -> str:
+    given = {name: getattr(options, name) for name in ("points", "kills", "real", "seed")}
+    return "".join(f" --{name} {value}" for name, value in given.items() if value is not None)
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:

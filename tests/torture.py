@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from io import StringIO
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -79,6 +80,12 @@ class Trials:
         """The points at which something is created, written, flushed, renamed or removed."""
         self._reference()
         return [number for number, phase in enumerate(self._log, 1) if phase.startswith("writing")]
+
+    def draw(self, random: Random) -> int:
+        """A random point: every phase is as likely as any other, however few its points are."""
+        self._reference()
+        phase = random.choice(sorted(set(self._log)))
+        return random.choice([number for number, each in enumerate(self._log, 1) if each == phase])
 
     def killed_at(self, points: list[int], drawn: bool = False) -> Outcome:
         """Die at the first of the points, resume, die at the next of it, …; a point beyond a run's end kills nothing."""

@@ -231,8 +231,11 @@ def test_the_first_of_each_class_are_drawn_and_sorted():
     assert labels.tolist() == [0, 0, 1, 1, 2, 2] and images.flatten().tolist() == [1, 2, 4, 6, 0, 5]
 
 
+three_classes = st.lists(st.integers(0, 2), min_size=3, max_size=30).filter(lambda labels: len(set(labels)) == 3)
+
+
 @settings(deadline=None, max_examples=25)
-@given(st.lists(st.integers(0, 2), min_size=3, max_size=30).filter(lambda labels: len(set(labels)) == 3), st.integers(1, 9), st.integers(1, 4))
+@given(three_classes, st.integers(1, 9), st.integers(1, 4))
 def test_draws_do_not_depend_on_the_size_of_batches(labels, size, per_class):
     """Several processes get smaller batches than one."""
     for draw in (lambda samples: draw_per_class(samples, 3, per_class), lambda samples: draw_any(samples, per_class)):
