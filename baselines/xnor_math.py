@@ -24,28 +24,27 @@ def scales(weight: Tensor) -> Tensor:
     return weight.abs().mean((1, 2, 3), keepdim=True)
 
 
-def corrected_gradient(weight: Tensor, gradient: Tensor) -> Tensor:
-    """n·(1 − 1/c_in)·[α_o·G·1{|W| ≤ 1} + sign(W)·(1/n)·Σ_o G·sign(W)] for G = ∂L/∂W~.
+def corrected_gradient(weight: Tensor, by_signs: Tensor, by_scales: Tensor) -> Tensor:
+    """n·(1 − 1/c_in)·[∂L/∂sign(W)·1{|W| ≤ 1} + sign(W)·(1/n)·∂L/∂α], with n = c_in·k·k.
 
-    The bracket is the chain rule, straight through the sign and through α; the factor stands for the centring, and a free rescale.
+    For G = ∂L/∂(α·sign W) the two given gradients are α_o·G and Σ_o G·sign(W). The bracket is the chain rule, straight through the
+    sign and through α; the factor stands for the centring, and is a free rescale.
     """
-    sign = weight.sign()
-    straight = scales(weight) * gradient * (weight.abs() <= 1)
-    through_scale = sign * (gradient * sign).mean((1, 2, 3), keepdim=True)
-    return weight[0].numel() * (1 - 1 / weight.shape[1]) * (straight + through_scale)
+    n = weight[0].numel()
+    return n * (1 - 1 / weight.shape[1]) * (by_signs * (weight.abs() <= 1) + weight.sign() * (by_scales / n))
 
 
 class BinaryWeight(torch.autograd.Function):
-    """W~ = α·sign(W), an exact zero staying zero; backward is `corrected_gradient`."""
+    """(sign(W), α), whose product is the binarised weight; an exact zero stays zero. Backward is `corrected_gradient`."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, weight: Tensor) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(weight)
-        return scales(weight) * weight.sign()
+        return weight.sign(), scales(weight)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return corrected_gradient(ctx.saved_tensors[0], gradient)
+    def backward(ctx: Any, by_signs: Tensor, by_scales: Tensor) -> Tensor:
+        return corrected_gradient(ctx.saved_tensors[0], by_signs, by_scales)
 
 
 class BinaryActivation(torch.autograd.Function):
@@ -75,11 +74,18 @@ class BinaryConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.bn(x)
-        weight = BinaryWeight.apply(self.conv.weight) if self.binary else self.conv.weight
-        y = self.conv._conv_forward(BinaryActivation.apply(x), weight, None)
+        y = self._convolved(BinaryActivation.apply(x))
         if self.act_scale:
             y = y * self._window_means(x.abs().mean(1, keepdim=True))
         return y if self.conv.bias is None else y + self.conv.bias.view(-1, 1, 1)
+
+    def _convolved(self, signs: Tensor) -> Tensor:
+        if not self.binary:
+            return self.conv._conv_forward(signs, self.conv.weight, None)
+        weight, alpha = BinaryWeight.apply(self.conv.weight)
+        # Signs by signs give whole numbers, hence exact zeros: a sum of ±α would leave noise there, whose sign a ReLU's gradient follows.
+        y = self.conv._conv_forward(signs, weight, None)
+        return y * alpha.view(-1, 1, 1).to(y)
 
     def _window_means(self, magnitude: Tensor) -> Tensor:
         height, width = self.conv.kernel_size

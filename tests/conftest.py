@@ -1,4 +1,4 @@
-"""Real data: tests marked `real_data` skip with a reason where it is absent, and fail under CUTTLEFISH_REQUIRE_DATA."""
+"""Real data: tests marked `real_data` skip with a reason where it is absent; under CUTTLEFISH_REQUIRE_DATA a skip is a failure."""
 
 from __future__ import annotations
 
@@ -16,11 +16,16 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(config, items):
     root = os.environ.get("CUTTLEFISH_DATA")
-    if root and Path(root).is_dir():
-        return
-    for item in items:
-        if item.get_closest_marker("real_data"):
-            if os.environ.get("CUTTLEFISH_REQUIRE_DATA"):
-                item.add_marker(pytest.mark.xfail(reason="CUTTLEFISH_DATA is required but not there", run=False, strict=True))
-            else:
+    if not (root and Path(root).is_dir()):
+        for item in items:
+            if item.get_closest_marker("real_data"):
                 item.add_marker(pytest.mark.skip(reason="CUTTLEFISH_DATA does not point to the real data sets"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.skipped and item.get_closest_marker("real_data") and os.environ.get("CUTTLEFISH_REQUIRE_DATA"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, but CUTTLEFISH_REQUIRE_DATA asks for the real data: {report.longrepr}"
+    return report

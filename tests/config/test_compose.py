@@ -41,7 +41,7 @@ def test_a_refused_composition(composed, conf, overrides, told):
         ("~data", "data must be one choice by name"),
         ("model=[resnet18,vgg19]", "model must be one choice by name"),
         ("model=timm", "model.name must be given"),
-        ("trainer.precision=fp16", "trainer.precision must be one of fp32, tf32, bf16, not 'fp16'; did you mean bf16?"),
+        ("trainer.precision=fp16", "trainer.precision must be one of fp32, tf32, bf16, fp64, not 'fp16'"),
         ("trainer=deterministic trainer.precision=tf32", "trainer.precision=tf32 needs trainer.device=cuda"),
         ("method=cuttlefish method.preset=refrence", "did you mean reference?"),
     ],

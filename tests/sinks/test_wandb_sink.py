@@ -7,6 +7,7 @@ import logging
 import os
 import struct
 import sys
+import time
 
 import pytest
 
@@ -37,6 +38,16 @@ def read_run_file(path):
             yield record
 
 
+def finished_run(path, seconds=20.0):
+    """The records of a run file; W&B's own process may still be writing when `finish` returns."""
+    until = time.monotonic() + seconds
+    while True:
+        records = list(read_run_file(path))
+        if any(record.HasField("exit") for record in records) or time.monotonic() > until:
+            return records
+        time.sleep(0.1)
+
+
 def items(entries):
     return {"/".join(entry.nested_key) or entry.key: json.loads(entry.value_json) for entry in entries}
 
@@ -59,7 +70,7 @@ def two_runs(made_up, tmp_path_factory):
             if name == "a":
                 sinks.finish(made_up.record())
             assert len(sinks) == 1
-    return {path.relative_to(base).parts[0]: list(read_run_file(path)) for path in base.glob("*/wandb/offline-run-*/*.wandb")}, base
+    return {path.relative_to(base).parts[0]: finished_run(path) for path in base.glob("*/wandb/offline-run-*/*.wandb")}, base
 
 
 def test_every_run_of_a_process_has_its_own_folder_and_id(two_runs):
