@@ -3,7 +3,7 @@
 Arms take turns, round after round, so that a machine that slows down slows all of them; shown are medians and spreads.
 Run it with nothing beside it.
 
-    python -m scripts.bench [steps | ranks | overhead ...] [--rounds 5] [--device cpu|cuda] [--small]
+    python -m scripts.bench [ranks | steps | compile | overhead ...] [--rounds 5] [--device cpu|cuda] [--small]
 """
 
 from __future__ import annotations
@@ -53,16 +53,34 @@ def step_arms(device: str, small: bool) -> Rows:
             for name, ratio in (("dense", None), ("rank 1/4", 0.25), ("rank 1/8", 0.125)):
                 arms.append(base | {"arm": name, "ratio": ratio, "precision": precision})
         arms.append(base | {"arm": "rank 1/4, extra BN", "ratio": 0.25, "extra_bn": True})
-        if device == "cuda":
-            compiled = base | {"precision": "bf16", "compile": True}
-            arms += [compiled | {"arm": "dense, compiled", "ratio": None}, compiled | {"arm": "rank 1/4, compiled", "ratio": 0.25}]
     narrow = shared | {"model": "resnet18", "width": 16, "steps": 4}
     return [*arms, narrow | {"arm": "dense", "ratio": None}, narrow | {"arm": "rank 1/4", "ratio": 0.25}]
 
 
+def compile_arms(device: str, small: bool) -> Rows:
+    """model × precision × what × eager or compiled; compiling costs a minute an arm on a CPU, so they are a bench of their own."""
+    batch = 1024 if device == "cuda" else 128
+    shared = {"device": device, "batch": batch, "width": 64, "steps": 20 if device == "cuda" else 1}
+    return [
+        shared | {"model": model, "precision": precision, "ratio": ratio, "compile": compiled, "arm": f"{name}{', compiled' if compiled else ''}"}
+        for model in (("resnet18",) if small else ("resnet18", "vgg19"))
+        for precision in ("fp32", "bf16")
+        for name, ratio in (("dense", None), ("rank 1/4", 0.25))
+        for compiled in (False, True)
+    ]
+
+
 def bench_steps(device: str, rounds: int, small: bool) -> Rows:
     """Seconds a training step, and the share of the matrix product's rate that it reaches in the same rounds."""
-    arms = step_arms(device, small)
+    return _by_network(step_arms(device, small), rounds, device)
+
+
+def bench_compile(device: str, rounds: int, small: bool) -> Rows:
+    """The same for eager against compiled; `first_step_s` holds the compilation."""
+    return _by_network(compile_arms(device, small), rounds, device)
+
+
+def _by_network(arms: Rows, rounds: int, device: str) -> Rows:
     rows = []
     # Group by group, for memory's sake: the arms that are compared with one another are alive together.
     for key in dict.fromkeys((arm["model"], arm["width"]) for arm in arms):
@@ -172,7 +190,7 @@ def _seconds(work: Callable[[], Any], device: str) -> float:
     return perf_counter() - start
 
 
-BENCHES = {"ranks": bench_ranks, "steps": bench_steps, "overhead": bench_overhead}
+BENCHES = {"ranks": bench_ranks, "steps": bench_steps, "compile": bench_compile, "overhead": bench_overhead}
 
 
 def main() -> None:
