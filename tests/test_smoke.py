@@ -20,7 +20,7 @@ MODELS = {
     "resnet18": [],
     "vgg19": [],
     "timm": ["model.name=resnet10t"],
-    "torchvision": ["model.name=squeezenet1_1"],
+    "torchvision": ["model.name=resnet18"],
 }
 
 
