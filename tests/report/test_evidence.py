@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cuttlefish.record import new_record, write_record
+from cuttlefish.report.evidence import load_evidence
+
+
+def record(**changes):
+    fields = dict(
+        run_key="0123456789ab", model="resnet18", data="cifar10", method="cuttlefish", recipe="reduced", seed=0, epochs=30, scale="reduced",
+        device="a CPU", precision="fp32", threads=1, world_size=1, packages={"torch": "2"}, data_digest="d", command="python run.py",
+        started="2026-01-01T00:00:00+00:00", epochs_trained=30, phases=[{"name": "train"}], accuracy_final=78.9, accuracy_best=79.3,
+        loss_final=0.7, params_full=100, params_total=40, params_trainable=40, params_nonzero=40, params_stored_bits=1280, macs_full=1000,
+        macs_final=500, compute_seconds=10.0, wall_seconds=12.0, seconds={"train": 9.5},
+    )  # fmt: skip
+    return new_record("finished", **(fields | changes))
+
+
+def put(root, name, **changes):
+    (root / name).mkdir(parents=True)
+    return write_record(root / name, record(**changes))
+
+
+def test_sound_records_are_read_in_order_and_unfinished_ones_are_kept_apart(tmp_path):
+    put(tmp_path, "b/two", run_key="b" * 12)
+    put(tmp_path, "a/one", run_key="a" * 12)
+    (tmp_path / "c").mkdir()
+    write_record(tmp_path / "c", new_record("failed", **{k: v for k, v in record(run_key="c" * 12).items() if k != "status"} | {"error": "x"}))
+    found = load_evidence(tmp_path)
+    assert [run.record["run_key"][0] for run in found.runs] == ["a", "b", "c"] and found.left_out == []
+    assert [run.record["run_key"][0] for run in found.finished] == ["a", "b"]
+    assert found.runs[0].hardware == "a CPU · fp32 · 1 threads"
+    assert found.runs[0].cell == ("resnet18", "cifar10", "cuttlefish", None, "reduced", 30, "reduced")
+
+
+@pytest.mark.parametrize("content, words", [
+    ("{", "damaged"), ("[]", "damaged"), ("\x00\xff", "damaged"), ("[" * 100_000, "damaged"), ("{}", "foreign"), ('{"schema": true}', "foreign"),
+    ('{"schema": 0}', "an older schema (0; this suite reads 1)"), ('{"schema": 2}', "a newer schema"), ('{"schema": 1}', "unsound: status"),
+    ('{"schema": 1, "status": []}', "unsound"),
+])  # fmt: skip
+def test_each_bad_record_is_left_out_with_its_reason(tmp_path, content, words):
+    put(tmp_path, "good")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/record.json").write_bytes(content.encode("latin-1"))
+    found = load_evidence(tmp_path)
+    assert len(found.runs) == 1
+    (left,) = found.left_out
+    assert left.path == tmp_path / "bad/record.json" and words in left.reason
+
+
+def test_every_field_of_a_wrong_type_is_survived(tmp_path):
+    for number, name in enumerate(record()):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "record.json").write_text(json.dumps(record(run_key=f"{number:012x}") | {name: [["?"]]}))
+    found = load_evidence(tmp_path)
+    assert len(found.left_out) + len(found.runs) == len(record())
+    assert {run.path.parent.name for run in found.runs} <= {str(list(record()).index("phases"))}
+
+
+def test_a_copy_counts_once_and_a_repeat_counts(tmp_path):
+    put(tmp_path, "a")
+    put(tmp_path, "b")
+    put(tmp_path, "c", started="2026-01-02T00:00:00+00:00", accuracy_final=70.0, device="another CPU")
+    found = load_evidence(tmp_path)
+    assert [run.path.parent.name for run in found.runs] == ["a", "c"]
+    assert found.left_out[0].reason == f"a copy of {tmp_path / 'a/record.json'}"
+
+
+def test_records_that_contradict_each_other_are_all_refused(tmp_path):
+    put(tmp_path, "a")
+    put(tmp_path, "b", accuracy_final=79.0)  # the same start: one of the two was edited
+    put(tmp_path, "c", run_key="c" * 12)
+    put(tmp_path, "d", run_key="c" * 12, seed=1, started="2026-01-02T00:00:00+00:00")
+    put(tmp_path, "e", run_key="e" * 12)
+    found = load_evidence(tmp_path)
+    assert [run.path.parent.name for run in found.runs] == ["e"]
+    assert ["unlike outcomes" in left.reason for left in found.left_out] == [True, True, False, False]
+    assert all("stands for unlike runs" in left.reason for left in found.left_out[2:])
+
+
+def test_an_empty_or_missing_folder_is_an_empty_collection(tmp_path):
+    assert load_evidence(tmp_path / "none").runs == []
