@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from cuttlefish.engine.checkpoint import newest_checkpoint
@@ -44,3 +45,15 @@ def same(one: Any, other: Any) -> bool:
 
 def _timeless(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
+
+
+def assert_alike(folder: Path, record: dict[str, Any], other_folder: Path, other_record: dict[str, Any]) -> None:
+    """Equal but for the order of sums (float64): what several processes owe to one."""
+    one, other = final_state(folder)["model"], final_state(other_folder)["model"]
+    assert one.keys() == other.keys()
+    assert max(float((one[name].double() - other[name].double()).abs().max()) for name in one) < 1e-8
+    assert record["loss_final"] == pytest.approx(other_record["loss_final"], abs=1e-8)
+    for field in ("ranks", "switch_epoch", "k", "params_total", "epochs_trained", "accuracy_final"):
+        assert record[field] == other_record[field], field
+    losses = [[row["train_loss"] for row in read_epochs(where)] for where in (folder, other_folder)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-8)

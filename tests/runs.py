@@ -25,6 +25,10 @@ METHODS: dict[str, dict[str, Any]] = {
 
 EPOCHS = 4
 
+EXACT = {"trainer__precision": "fp64", "trainer__sync_bn": True, "recipe__epochs": 3, "data__train_images": 49}
+"""For comparing numbers of processes. 49 images in batches of 16: the last batch is a single image, so that all processes but one
+have an empty share of it."""
+
 
 def little_config(folder: Path, method: str = "full_rank", **overrides: Any) -> Config:
     """A run of seconds: synthetic 12 × 12 images, a narrow ResNet-18, deterministic. overrides: dotted keys with __ for dots."""

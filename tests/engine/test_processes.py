@@ -21,23 +21,10 @@ from cuttlefish.errors import EXIT_BAD_INPUT, EXIT_SAVED, Busy, CuttlefishError,
 from cuttlefish.run_folder import read_epochs
 from cuttlefish.validate import to_dict
 from cuttlefish.worker import run_config
-from tests.comparing import final_state
-from tests.runs import little_config
+from tests.comparing import assert_alike, final_state
+from tests.runs import EXACT, little_config
 
 ROOT = Path(__file__).resolve().parents[2]
-EXACT = {"trainer__precision": "fp64", "trainer__sync_bn": True, "recipe__epochs": 3, "data__train_images": 49}
-"""49 images in batches of 16: the last batch is a single image, so that all processes but one have an empty share of it."""
-
-
-def assert_alike(folder, record, other_folder, other_record):
-    one, other = final_state(folder)["model"], final_state(other_folder)["model"]
-    assert one.keys() == other.keys()
-    assert max(float((one[name].double() - other[name].double()).abs().max()) for name in one) < 1e-8
-    assert record["loss_final"] == pytest.approx(other_record["loss_final"], abs=1e-8)
-    for field in ("ranks", "switch_epoch", "k", "params_total", "epochs_trained", "accuracy_final"):
-        assert record[field] == other_record[field], field
-    losses = [[row["train_loss"] for row in read_epochs(where)] for where in (folder, other_folder)]
-    assert losses[0] == pytest.approx(losses[1], abs=1e-8)
 
 
 @pytest.mark.parametrize(("processes", "method"), [(2, "cuttlefish"), pytest.param(4, "cuttlefish", marks=pytest.mark.slow)])
