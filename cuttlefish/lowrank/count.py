@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -41,7 +41,7 @@ def count_macs(model: nn.Module, example: torch.Tensor) -> int:
 
     In eval mode, so that batch statistics and random states stay as they are; every module's training flag is put back.
     """
-    with _evaluating(model), _visible_attention(), FlopCounterMode(display=False) as counter:
+    with _evaluating(model), _visible_attention(), _eager(model), FlopCounterMode(display=False) as counter:
         model(example)
     return counter.get_total_flops() // 2
 
@@ -55,6 +55,12 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in flags:
             module.training = training
+
+
+def _eager(model: nn.Module) -> AbstractContextManager[object]:
+    """A compiled module's graph hides its operators from the counter."""
+    compiled = any(module._compiled_call_impl is not None for module in model.modules())
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
 
 @contextmanager

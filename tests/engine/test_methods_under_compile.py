@@ -1,0 +1,43 @@
+"""Every method trains compiled: captured whole in the fast tests, by the real code generator in the slow ones."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from cuttlefish.worker import run_config
+from tests.runs import METHODS, little_config
+
+
+def run(folder, method, **more):
+    # one shape and few layers: a graph is captured anew at every phase and switch
+    return run_config(little_config(folder, method, recipe__epochs=3, data__train_images=32, trainer__deterministic=False, **more))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_compiled_run_is_the_eager_one(tmp_path, monkeypatch, method):
+    """`fullgraph` refuses any layer of a method's own that falls back to Python."""
+    compiled = []
+    captured = partial(nn.Module.compile, backend="aot_eager", fullgraph=True)
+    monkeypatch.setattr(nn.Module, "compile", lambda model, **options: (compiled.append(model), captured(model, **options))[1])
+    fast = run(tmp_path / "compiled", method, trainer__compile=True)
+    assert compiled
+    eager = run(tmp_path / "eager", method)
+    assert fast["loss_final"] == pytest.approx(eager["loss_final"], rel=1e-3)
+    for field in ("ranks", "switch_epoch", "params_total", "epochs_trained"):
+        assert fast[field] == eager[field], field
+    assert fast["seconds"]["compile"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("method", METHODS)
+def test_with_generated_code(tmp_path, monkeypatch, method, precision):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    fast = run(tmp_path / "compiled", method, trainer__compile=True, trainer__precision=precision)
+    eager = run(tmp_path / "eager", method, trainer__precision=precision)
+    assert fast["loss_final"] == pytest.approx(eager["loss_final"], rel=1e-3 if precision == "fp32" else 0.1)
+    assert torch.isfinite(torch.tensor(fast["loss_final"])) and fast["params_total"] == eager["params_total"]
