@@ -18,6 +18,7 @@ RECORD = "record.json"
 EPOCHS = "epochs.jsonl"
 RANKS = "ranks.csv"
 PROFILE = "profile.json"
+WEIGHTS = "model.safetensors"
 LOG = "log.txt"
 PLOTS = "plots"
 RANK_COLUMNS = ("epoch", "layer", "stable_rank", "scaled_rank", "full_rank")

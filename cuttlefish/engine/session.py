@@ -19,6 +19,7 @@ from cuttlefish.engine.fork import fork_state
 from cuttlefish.engine.memory import told_if_full
 from cuttlefish.engine.signals import StopSignals
 from cuttlefish.engine.trainer import Trainer
+from cuttlefish.engine.weights import save_weights
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.count import count_macs, count_parameters
 from cuttlefish.methods import build_method
@@ -84,6 +85,7 @@ class Session:
             try:
                 with told_if_full(self.config):
                     found = trainer.fit(checkpoint)
+                    self._keep_weights()
                     record = self._record("finished", trainer, **self._counts(), **found)
             except BaseException as error:
                 self._record_end(error, trainer)
@@ -116,6 +118,15 @@ class Session:
                 f"cannot write {self.folder / RECORD}: {error.strerror}; the checkpoints are intact, so make room and run the same command again"
             ) from error
         self.sinks.finish(record)
+
+    def _keep_weights(self) -> None:
+        """For re-evaluation. The last checkpoint has them too, so a disk that refuses them costs the run nothing."""
+        if not self.world.is_first:
+            return
+        try:
+            save_weights(self.folder, self.key, self.context.model, self.method.state_dict())
+        except (OSError, ImportError) as error:
+            logger.warning("the final weights are not kept as safetensors: %s", error)
 
     def _one_input(self) -> torch.Tensor:
         return torch.zeros(1, *self.task.input_shape, device=self.device, dtype=element_type(self.config.trainer))

@@ -1,0 +1,90 @@
+"""A finished run's weights beside its record, as safetensors: nothing to unpickle, and any tool can read them.
+
+The network's tensors have their own names. What the method needs to rebuild the architecture (ranks, masks, a ticket) is in the
+file's metadata, its tensors under `method:<number>`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.files import write_atomic
+from cuttlefish.run_folder import WEIGHTS
+
+KINDS = {"list": list, "tuple": tuple, "set": set}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """model: a state dict; method: the method's own state; run_key: of the run they are from."""
+
+    run_key: str
+    model: dict[str, Tensor]
+    method: dict[str, Any]
+
+
+def save_weights(folder: Path, run_key: str, model: nn.Module, method_state: Mapping[str, Any]) -> Path:
+    """Write `model.safetensors`, whole or not at all. Raises OSError where the disk refuses, ImportError without safetensors."""
+    from safetensors.torch import save  # a machine with torch only trains without it
+
+    tensors = {name: _own(tensor) for name, tensor in model.state_dict().items()}
+    state = _pack(method_state, tensors)
+    content = save(tensors, metadata={"run_key": run_key, "method": json.dumps(state)})
+    write_atomic(folder / WEIGHTS, content)
+    return folder / WEIGHTS
+
+
+def load_weights(folder: Path) -> Weights:
+    """Raises CuttlefishError for a file that is missing, damaged or not from `save_weights`."""
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / WEIGHTS
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        method = _unpack(json.loads(metadata["method"]), tensors)
+        return Weights(metadata["run_key"], {name: value for name, value in tensors.items() if not name.startswith("method:")}, method)
+    except FileNotFoundError:
+        raise CuttlefishError(f"there are no weights at {path}; a run writes them when it finishes") from None
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise CuttlefishError(f"{path} is damaged or not this suite's: {type(error).__name__}: {error}") from error
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """Memory of its own, in order: safetensors takes neither shared nor channels-last tensors."""
+    return tensor.detach().cpu().contiguous().clone()
+
+
+def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """The value in JSON's types; its tensors go into `tensors`. Keys keep their type, which JSON's objects would not."""
+    if isinstance(value, Tensor):
+        name = f"method:{len(tensors)}"
+        tensors[name] = _own(value)
+        return {"tensor": name}
+    if isinstance(value, Mapping):
+        return {"dict": [[_pack(key, tensors), _pack(item, tensors)] for key, item in value.items()]}
+    for name, kind in KINDS.items():
+        if isinstance(value, kind):
+            return {name: [_pack(item, tensors) for item in value]}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"a method's state holds tensors and plain containers only, not {type(value).__name__}")
+
+
+def _unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "dict":
+        return {_unpack(key, tensors): _unpack(item, tensors) for key, item in content}
+    return KINDS[kind](_unpack(item, tensors) for item in content)

@@ -1,0 +1,83 @@
+"""What a finished run keeps is enough to get its accuracy again, whatever the method did to the network."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+import torch
+from torch import nn
+
+from cuttlefish.engine.reevaluate import reevaluate
+from cuttlefish.engine.weights import load_weights, save_weights
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.files import write_atomic
+from cuttlefish.worker import identify, run_config
+from tests.comparing import same
+from tests.runs import METHODS, little_config
+
+DAMAGES = {
+    "cut short": lambda whole: whole[:-3],
+    "empty": lambda whole: b"",
+    "noise": lambda whole: b"\xff" * 40,
+    "of another tool": lambda whole: whole.replace(b"run_key", b"run_kex"),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_s_accuracy_is_found_again(method, tmp_path):
+    config = little_config(tmp_path, method)
+    record = run_config(config)
+    run = identify(config)
+    scores = reevaluate(run.config, run.key, tmp_path)
+    assert (scores.accuracy, scores.loss) == (record["accuracy_final"], record["loss_final"])
+
+
+def test_state_keeps_its_types(tmp_path):
+    state = {
+        "none": None, "flag": True, 3: [1, 2.5, "x"], "pair": (1, (2,)), "empty": {}, "ranks": {"a.b": 4}, "history": [{"epoch": 0}],
+        "mask": torch.tensor([True, False]), "deep": {"x": [torch.arange(6).reshape(2, 3).t()]}, "names": {"u"},
+    }  # fmt: skip
+    model = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    save_weights(tmp_path, "k", model, state)
+    loaded = load_weights(tmp_path)
+    assert loaded.run_key == "k" and same(loaded.method, state)
+    assert [type(loaded.method[key]) for key in state] == [type(value) for value in state.values()]
+    assert same(loaded.model, dict(model.state_dict()))
+
+
+def test_other_tools_read_the_network_by_its_names(tmp_path):
+    from safetensors.torch import load_file
+
+    model = nn.Sequential(nn.Linear(4, 3))
+    save_weights(tmp_path, "k", model, {"rewind": {"0.weight": model[0].weight}})
+    assert same({name: tensor for name, tensor in load_file(tmp_path / "model.safetensors").items() if ":" not in name}, dict(model.state_dict()))
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_told_in_a_sentence(tmp_path, damage):
+    path = save_weights(tmp_path, "k", nn.Linear(2, 2), {})
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    with pytest.raises(CuttlefishError, match=r"model.safetensors is damaged or not this suite's"):
+        load_weights(tmp_path)
+
+
+def test_missing_weights_and_those_of_another_run_are_refused(tmp_path):
+    config = little_config(tmp_path, recipe__epochs=1, recipe__schedule__warmup_epochs=0)
+    run_config(config)
+    with pytest.raises(CuttlefishError, match="are those of run .*, not of 0123"):
+        reevaluate(config, "0123", tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(CuttlefishError, match="there are no weights at"):
+        reevaluate(config, "0123", tmp_path)
+
+
+def test_a_disk_that_refuses_the_weights_costs_the_run_nothing(tmp_path, monkeypatch, caplog):
+    def refuse(path, data):
+        if "safetensors" in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_atomic(path, data)
+
+    monkeypatch.setattr("cuttlefish.engine.weights.write_atomic", refuse)
+    record = run_config(little_config(tmp_path, recipe__epochs=1, recipe__schedule__warmup_epochs=0))
+    assert record["status"] == "finished" and "the final weights are not kept" in caplog.text
