@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from baselines.imp_math import MODES, Plan, ladder, next_masks, plan, shortened
+from cuttlefish.config import RecipeConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.groups import decay_groups
@@ -79,6 +80,15 @@ class Imp(Method):
         self.masks: Masks | None = None
         self.kept: list[int] = []
         self.emptied: list[str] = []
+
+    def planned_epochs(self, recipe: RecipeConfig) -> int | None:
+        chosen = self.settings
+        if chosen.equal_budget:
+            return own_recipe(recipe, chosen.recipe).epochs
+        if self._sized():
+            return None  # how many levels a size takes, the model decides
+        self.levels = DEFAULT_LEVELS if chosen.levels is None else chosen.levels
+        return self._schedule(recipe).epochs
 
     def check(self, context: Context) -> None:
         self.settings.check()
@@ -189,9 +199,14 @@ class Imp(Method):
             raise CuttlefishError(f"{target.source} asks for {target.params} parameters; the nearest that imp can reach here is {nearest}")
         return _nearest(range(len(sizes)), sizes, target)
 
+    def _sized(self) -> bool:
+        return self.settings.target_params is not None or self.settings.match is not None
+
     def _plan(self, context: Context) -> Plan:
-        chosen = self.settings
-        recipe = own_recipe(context.recipe, chosen.recipe)
+        return self._schedule(context.recipe)
+
+    def _schedule(self, recipe: RecipeConfig) -> Plan:
+        chosen, recipe = self.settings, own_recipe(recipe, self.settings.recipe)
         return plan(recipe, self.levels, rewind=chosen.rewind_epoch, level_epochs=chosen.level_epochs, equal_budget=chosen.equal_budget)
 
 

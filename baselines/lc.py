@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from baselines import lc_math
 from baselines.lc_math import Layer, Spectrum
 from baselines.lc_plan import Settings, make_plan, require
+from cuttlefish.config import RecipeConfig
 from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.decay import FrobeniusDecay
 from cuttlefish.lowrank.groups import decay_groups
@@ -46,6 +47,9 @@ class LC(Method):
         self._pulled: tuple[list[nn.Parameter], list[Tensor], float] | None = None
 
     # Before training
+
+    def planned_epochs(self, recipe: RecipeConfig) -> int:
+        return make_plan(self.settings, recipe).epochs
 
     def check(self, context: Context) -> None:
         self._prepare(context)
@@ -222,8 +226,7 @@ class LC(Method):
     def on_fit_end(self, context: Context) -> dict[str, Any]:
         found = {"ranks": self.factorized, "k": self.k, "alpha": self.alpha, "mu": self.plan.mus, "rank_path": self.path}
         found["rank_zero"] = [name for name, path in self.path.items() if path[-1] == 0]
-        achieved = count_parameters(context.model).total
-        return found if self.target is None else found | {"target": self.target.report(achieved)}
+        return found if self.target is None else found | {"target": self.target.report(count_parameters(context.model).total)}
 
     def state_dict(self) -> dict[str, Any]:
         plain = {"done": self.done, "alpha": self.alpha, "path": self.path, "factorized": self.factorized}

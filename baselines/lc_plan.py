@@ -75,6 +75,11 @@ class Plan:
     mus: list[float]
 
     @property
+    def epochs(self) -> int:
+        """Over all phases."""
+        return self.recipe.epochs + sum(self.l_steps) + self.finetune
+
+    @property
     def sgd(self) -> OptimizerConfig:
         """Of L steps and fine-tuning, with the reference's weight decay."""
         return OptimizerConfig(nesterov=True, weight_decay=self.recipe.optimizer.weight_decay)

@@ -12,9 +12,10 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.errors import MissingConfigException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
 
 from cuttlefish.choices import GROUPS, OPTIONAL, list_choices
 from cuttlefish.config import Config
@@ -23,8 +24,8 @@ from cuttlefish.nearest import choose_from, did_you_mean
 from cuttlefish.presets import resolve_method
 from cuttlefish.validate import load_config, to_dict
 
-HIDDEN = ("hydra", "presets", "models", "smoke")
-"""Keys of a composition that are not for the command line."""
+HIDDEN = ("hydra", "presets", "models", "smoke", "row")
+"""Keys of a composition that are not for the command line. `row` is a table's, not the run's (report/table_spec.py)."""
 
 
 def _register() -> None:
@@ -40,9 +41,15 @@ def _register() -> None:
 
 
 def compose_config(conf: Path, overrides: Sequence[str]) -> Config:
-    """The checked config of these command-line words, with nothing started and nothing written. conf: the config folder."""
-    with initialize_config_dir(str(conf), version_base="1.3"):
-        composed = compose("config", overrides=list(overrides), return_hydra_config=True)
+    """The checked config of these command-line words, with nothing started and nothing written. conf: the config folder.
+
+    Raises CuttlefishError for what Hydra refuses too.
+    """
+    try:
+        with initialize_config_dir(str(conf), version_base="1.3"):
+            composed = compose("config", overrides=list(overrides), return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        raise CuttlefishError(sentence(error, conf)) from error
     choices = dict(composed.hydra.runtime.choices)
     with open_dict(composed):
         del composed["hydra"]
@@ -55,7 +62,8 @@ def checked_config(composed: DictConfig, choices: dict[str, Any]) -> Config:
         if group not in OPTIONAL and not isinstance(choices.get(group), str):
             raise CuttlefishError(f"{group} must be one choice by name, as in {group}=...; --help lists them")
     try:
-        config = load_config(OmegaConf.to_container(composed, resolve=True, throw_on_missing=True))
+        content = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        config = load_config({key: value for key, value in content.items() if key != "row"})
     except OmegaConfBaseException as error:
         raise CuttlefishError(sentence(error)) from error
     method = resolve_method(config.method, config.model.name, config.data.name, config.scale)

@@ -24,6 +24,7 @@ ALLOWED = {
     "record": FACTS,
     "provenance": ["redact"],
     "report": [*FACTS, "report", "lowrank"],
+    "plan": [*FACTS, "data", "identity", "compose", "methods", "report", "plan"],
     "sinks": [*FACTS, "report", "sinks", "provenance"],
 }
 """Room → what of the project it may import."""

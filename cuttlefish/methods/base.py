@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from cuttlefish.config import OptimizerConfig, RecipeConfig
 from cuttlefish.lowrank.groups import decay_groups
+from cuttlefish.methods.own_recipe import own_recipe
 from cuttlefish.schedule import Schedule
 
 
@@ -98,6 +99,10 @@ class Method:
 
     def __init__(self, settings: Any):
         self.settings = settings
+
+    def planned_epochs(self, recipe: RecipeConfig) -> int | None:
+        """Epochs of all phases together, for estimates before anything is built; None where they depend on the model."""
+        return own_recipe(recipe, getattr(self.settings, "recipe", {})).epochs
 
     def check(self, context: Context) -> None:
         """Raise CuttlefishError if this method cannot treat this model or data; runs before any training."""

@@ -70,6 +70,10 @@ def test_every_experiment_composes(composed, experiment):
     if experiment.startswith("demo/"):
         assert config.scale == "free" and config.data.kind == "digits"
         return
+    if not experiment.startswith("reduced/"):  # a row of a table or figure, by itself at the paper's scale
+        assert (config.scale, config.model.width, config.recipe.epochs, config.data.images_per_class) == ("paper", None, 300, None)
+        assert config.experiment_name.startswith(("table", "figure")) and config.experiment_name.count("/") == 1
+        return
     assert config.scale == "reduced"
     assert config.experiment_name == f"reduced/{config.model.name}-{config.method['name']}"
     assert experiment in (f"reduced/{config.model.name}_{config.method['name']}", "reduced/cell")

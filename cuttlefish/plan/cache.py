@@ -1,0 +1,54 @@
+"""Compositions kept from one command to the next, as long as neither conf/ nor the code has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cuttlefish.data.files import cache_folder
+from cuttlefish.files import write_atomic
+
+SOURCES = ("conf/**/*.yaml", "cuttlefish/*.py", "cuttlefish/data/*.py", "cuttlefish/methods/*.py", "cuttlefish/plan/*.py", "baselines/*.py")
+Words = tuple[str, ...]
+
+
+def kept(root: Path, wanted: Sequence[Words], make: Callable[[Words], Mapping[str, Any]], folder: Path | None = None) -> dict[Words, Any]:
+    """make(words) for each, but read back where it was made before under the same fingerprint of `root`.
+
+    A file that is missing, damaged or cannot be written only costs the time of composing again.
+    """
+    file = (folder or cache_folder()) / "compositions.json"
+    current = fingerprint(root)
+    known = _read(file, current)
+    missing = [words for words in dict.fromkeys(wanted) if words not in known]
+    for words in missing:
+        known[words] = json.loads(json.dumps(make(words)))
+    if missing:
+        _write(file, current, known)
+    return {words: known[words] for words in wanted}
+
+
+def fingerprint(root: Path) -> str:
+    """SHA-256 (hex) of all that a composition follows from: names and contents of the configs and the code."""
+    digest = hashlib.sha256()
+    for path in sorted(path for pattern in SOURCES for path in root.glob(pattern)):
+        digest.update(f"{path.relative_to(root)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _read(file: Path, current: str) -> dict[Words, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return {tuple(words): entry for words, entry in content["entries"]} if content["fingerprint"] == current else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _write(file: Path, current: str, known: Mapping[Words, Any]) -> None:
+    try:
+        write_atomic(file, json.dumps({"fingerprint": current, "entries": list(known.items())}))
+    except OSError:
+        pass  # a read-only home is no reason not to collate

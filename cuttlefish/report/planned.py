@@ -1,0 +1,43 @@
+"""A run that a table or figure asks for, whether or not there is one: what it stands for and how it is recognised."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """table, row: where it is shown; label, kinds, baseline: as in the row's file. point: the values of the row's own sweep.
+
+    run_key: by which its record is found. words: what to type behind `python run.py`. folder: where it trains. waits_for: run key
+    of the run whose size it takes, and `waits_for_label` that run's row. epochs: all phases together, None where only the model
+    tells. data_kind: None for data that is generated.
+    """
+
+    table: str
+    row: str
+    label: str
+    kinds: tuple[str, ...]
+    baseline: bool
+    model: str
+    data: str
+    scale: str
+    seed: int
+    point: tuple[tuple[str, str], ...]
+    run_key: str
+    words: tuple[str, ...]
+    folder: str
+    epochs: int | None
+    waits_for: str | None = None
+    waits_for_label: str | None = None
+
+    @property
+    def cell(self) -> tuple[object, ...]:
+        """What its seeds have in common."""
+        return (self.table, self.row, self.model, self.data, self.point)
+
+    @property
+    def title(self) -> str:
+        """The label with the point of the row's own sweep: `fixed E, K and ratio (k=5, rank_ratio=0.25)`."""
+        point = ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in self.point)
+        return f"{self.label} ({point})" if point else self.label
