@@ -32,11 +32,18 @@ def test_the_compiled_run_is_the_eager_one(tmp_path, monkeypatch, method):
     assert fast["seconds"]["compile"] > 0
 
 
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory):
+    """One folder for all generated code: most methods begin with the same dense network."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("generated")))
+        yield
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("method", METHODS)
-def test_with_generated_code(tmp_path, monkeypatch, method, precision):
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+def test_with_generated_code(tmp_path, generated, method, precision):
     fast = run(tmp_path / "compiled", method, trainer__compile=True, trainer__precision=precision)
     eager = run(tmp_path / "eager", method, trainer__precision=precision)
     assert fast["loss_final"] == pytest.approx(eager["loss_final"], rel=1e-3 if precision == "fp32" else 0.1)

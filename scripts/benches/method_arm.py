@@ -1,0 +1,97 @@
+"""One arm of `make bench methods`: a real run whose steps wait, once its method has done what it does, for their turn."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from cuttlefish.engine.session import Session
+from cuttlefish.lowrank.count import count_parameters
+from cuttlefish.sinks.base import Sink
+from cuttlefish.validate import load_config
+from cuttlefish.worker import identify
+
+ONCE = ("start", "enter", "method", "ranks", "switch", "profile", "scoring", "masks")
+"""Parts of the clock that hold what a method does besides its steps."""
+
+
+class Gate(Sink):
+    """Lets everything pass until `after` epochs are trained; then each turn lets so many steps pass and tells their seconds."""
+
+    def __init__(self, session: Session, after: int, steps: int, told: Any):
+        self.session, self.after, self.steps, self.told = session, after, steps, told
+        self.trained, self.passed, self.open, self.name = 0, 0, False, ""
+
+    def phase(self, name: str, epochs: int) -> None:
+        self.name = name
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        self.trained = row["epoch"]
+
+    def epoch_begin(self, steps: int, label: str) -> None:
+        if self.open:  # the steps of one epoch were to be enough for all rounds
+            os._exit(3)
+        self.open = self.trained >= self.after
+
+    def step(self) -> None:
+        if not self.open:
+            return
+        self.passed += 1
+        if self.passed == 1:  # the first step of a changed network allocates: it is not timed
+            self._tell(self._facts())
+        elif (self.passed - 1) % self.steps == 0:
+            self._finish()
+            self._tell(perf_counter() - self.began)
+        else:
+            return
+        if not sys.stdin.readline():
+            os._exit(0)
+        self.began = perf_counter()
+
+    def _facts(self) -> dict[str, Any]:
+        self.session.clock.collect()
+        parts = self.session.clock.by_part()
+        once = sum(parts.get(part, 0.0) for part in ONCE)
+        return {"phase": self.name, "once_s": once, "params_nonzero": count_parameters(self.session.context.model).nonzero}
+
+    def _tell(self, what: Any) -> None:
+        self._finish()
+        print(json.dumps(what), file=self.told, flush=True)
+
+    def _finish(self) -> None:
+        if self.session.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def config_of(arm: dict[str, Any], folder: str) -> dict[str, Any]:
+    images = arm["batch"] * (arm["steps"] * arm["rounds"] + 2)
+    return {
+        "model": {"name": arm["model"], "width": arm["width"]},
+        "data": {"name": "synthetic", "kind": "synthetic", "train_images": images, "test_images": 10, "crop_padding": 4, "flip": True},
+        "recipe": {"epochs": arm["after"] + 2, "batch_size": arm["batch"], "schedule": {"warmup_epochs": 0, "peak_lr": 0.01, "base_lr": 0.01}},
+        "trainer": {"device": arm["device"], "checkpoint_epochs": 1000},
+        "sink": {"console": False, "plots": False, "wandb": {"mode": "disabled"}},
+        "method": arm["method"],
+        "run_dir": folder,
+    }
+
+
+def main() -> None:
+    arm = json.loads(sys.argv[1])
+    told, sys.stdout = sys.stdout, sys.stderr  # only facts and seconds go to the bench
+    with tempfile.TemporaryDirectory() as folder:
+        run = identify(load_config(config_of(arm, folder)))
+        session = Session(run.config, run.key, Path(folder))
+        session.sinks.append(Gate(session, arm["after"], arm["steps"], told))
+        session.run()
+
+
+if __name__ == "__main__":
+    main()

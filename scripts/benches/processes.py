@@ -1,0 +1,43 @@
+"""What several processes bring: images a second of one and of two, through the trainer, for the same cores in all."""
+
+from __future__ import annotations
+
+import tempfile
+from statistics import median
+
+import torch
+
+from cuttlefish.run_folder import read_epochs
+from cuttlefish.validate import load_config
+from cuttlefish.worker import run_config
+from scripts.benches.turns import Rows
+
+
+def bench_processes(device: str, rounds: int, small: bool) -> Rows:
+    """Two processes against one on half of their cores, at twice the batch (weak scaling): efficiency 1 is no cost at all. gloo on a CPU,
+    NCCL where there are two GPUs."""
+    if device == "cuda" and torch.cuda.device_count() < 2:
+        return [{"what": "two processes", "skipped": f"{torch.cuda.device_count()} GPU here"}]
+    threads = max(1, torch.get_num_threads() // 2)
+    times: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(max(1, rounds // 2)):  # taking turns, as all arms
+        for processes in times:
+            times[processes] += _step_seconds(device, processes, threads, 16 if small else 64)
+    one, two = median(times[1]), median(times[2])
+    row = {"what": f"ResNet-18, width {16 if small else 64}, batch 64 a process, {threads} thread each", "one_s": one, "two_s": two}
+    return [row | {"efficiency": one / two, "images_per_s_one": 64 / one, "images_per_s_two": 128 / two}]
+
+
+def _step_seconds(device: str, processes: int, threads: int, width: int) -> list[float]:
+    batch = 64 * processes
+    mapping = {
+        "model": {"name": "resnet18", "width": width},
+        "data": {"name": "synthetic", "kind": "synthetic", "train_images": 4 * batch, "test_images": 10, "crop_padding": 4, "flip": True},
+        "recipe": {"epochs": 3, "batch_size": batch},
+        "trainer": {"device": device, "devices": processes, "threads": threads, "checkpoint_epochs": 100},
+        "sink": {"console": False, "plots": False, "wandb": {"mode": "disabled"}},
+        "method": {"name": "full_rank"},
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        run_config(load_config(mapping | {"run_dir": folder}))
+        return [row["seconds"]["train"] / 4 for row in read_epochs(folder)[1:]]

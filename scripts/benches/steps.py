@@ -1,0 +1,67 @@
+"""Step times of dense and low-rank networks: model × width × what × precision, and eager against compiled."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+from scripts.benches.turns import Rows, spread, take_turns
+
+
+def step_arms(device: str, small: bool) -> Rows:
+    """`plain` is the loop that everybody writes."""
+    batch = 1024 if device == "cuda" else 128
+    shared = {"device": device, "batch": batch, "precision": "fp32", "steps": 20 if device == "cuda" else 1}
+    arms = []
+    for model in ("resnet18",) if small else ("resnet18", "vgg19"):
+        base = shared | {"model": model, "width": 64}
+        arms.append(base | {"arm": "plain loop, dense", "plain": True})
+        for precision in ("fp32", "bf16") if device == "cpu" else ("fp32", "tf32", "bf16"):
+            for name, ratio in (("dense", None), ("rank 1/4", 0.25), ("rank 1/8", 0.125)):
+                arms.append(base | {"arm": name, "ratio": ratio, "precision": precision})
+        arms.append(base | {"arm": "rank 1/4, extra BN", "ratio": 0.25, "extra_bn": True})
+    narrow = shared | {"model": "resnet18", "width": 16, "steps": 4}
+    return [*arms, narrow | {"arm": "dense", "ratio": None}, narrow | {"arm": "rank 1/4", "ratio": 0.25}]
+
+
+def compile_arms(device: str, small: bool) -> Rows:
+    """Compiling costs a minute an arm on a CPU, so these are a bench of their own."""
+    batch = 1024 if device == "cuda" else 128
+    shared = {"device": device, "batch": batch, "width": 64, "steps": 20 if device == "cuda" else 1}
+    return [
+        shared | {"model": model, "precision": precision, "ratio": ratio, "compile": compiled, "arm": f"{name}{', compiled' if compiled else ''}"}
+        for model in (("resnet18",) if small else ("resnet18", "vgg19"))
+        for precision in ("fp32", "bf16")
+        for name, ratio in (("dense", None), ("rank 1/4", 0.25))
+        for compiled in (False, True)
+    ]
+
+
+def bench_steps(device: str, rounds: int, small: bool) -> Rows:
+    """Seconds a training step, and the share of the matrix product's rate that it reaches in the same rounds."""
+    return _by_network(step_arms(device, small), rounds, device)
+
+
+def bench_compile(device: str, rounds: int, small: bool) -> Rows:
+    """The same for eager against compiled; `first_step_s` holds the compilation."""
+    return _by_network(compile_arms(device, small), rounds, device)
+
+
+def _by_network(arms: Rows, rounds: int, device: str) -> Rows:
+    """Group by group, for memory's sake: the arms that are compared with one another are alive together."""
+    rows = []
+    for key in dict.fromkeys((arm["model"], arm["width"]) for arm in arms):
+        group = [arm for arm in arms if (arm["model"], arm["width"]) == key]
+        facts, times, product = take_turns("scripts.benches.step_arm", group, rounds, device)
+        dense = {arm["precision"]: median(seconds) for arm, seconds in zip(group, times, strict=True) if arm["arm"] == "dense"}
+        rows += [_row(*arm, product, dense) for arm in zip(group, times, facts, strict=True)]
+    return rows
+
+
+def _row(arm: dict[str, Any], seconds: list[float], facts: dict[str, Any], product: float, dense: dict[str, float]) -> dict[str, Any]:
+    rate = facts["flops"] / median(seconds)
+    return {
+        "model": arm["model"], "width": arm["width"], "batch": arm["batch"], "precision": arm["precision"], "arm": arm["arm"],
+        **spread(seconds), "gflop_per_s": rate / 1e9, "of_fp32_matmul": rate / product, "matmul_gflop_per_s": product / 1e9,
+        "speedup_over_dense": dense[arm["precision"]] / median(seconds), "first_step_s": facts["first_step"], "flops": facts["flops"],
+    }  # fmt: skip

@@ -1,0 +1,79 @@
+"""Arms in processes of their own that take turns, round after round, so that a machine that slows down slows all of them.
+
+An arm prints one line of facts when it is ready, then for each line it reads does one piece of work and prints its seconds.
+Waiting costs nothing, and what one process cannot undo (the allocator) differs between arms.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from statistics import median
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import torch
+
+Rows = list[dict[str, Any]]
+
+
+class Taken(NamedTuple):
+    """facts, seconds: one entry an arm, its seconds one a round; product: the median rate of the matrix product beside them, FLOP/s."""
+
+    facts: Rows
+    seconds: list[list[float]]
+    product: float
+
+
+def take_turns(module: str, arms: Rows, rounds: int, device: str) -> Taken:
+    """`python -m module <arm as JSON>` for every arm. Raises RuntimeError if one dies, and none outlives the call."""
+    children: list[subprocess.Popen[str]] = []
+    try:
+        facts = [_start(module, arm, children) for arm in arms]  # one after the other: they would slow each other's preparation
+        seconds: list[list[float]] = [[] for _ in arms]
+        products = []
+        for _ in range(rounds):
+            products.append(matmul_rate(device))
+            for taken, child, arm in zip(seconds, children, arms, strict=True):
+                child.stdin.write("go\n")
+                child.stdin.flush()
+                taken.append(_heard(child, arm))
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+    return Taken(facts, seconds, median(products))
+
+
+def _start(module: str, arm: dict[str, Any], children: list[subprocess.Popen[str]]) -> dict[str, Any]:
+    command = [sys.executable, "-m", module, json.dumps(arm)]
+    children.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+    return _heard(children[-1], arm)
+
+
+def _heard(child: subprocess.Popen[str], arm: dict[str, Any]) -> Any:
+    line = child.stdout.readline()
+    if not line:
+        raise RuntimeError(f"the arm {arm} ended with exit code {child.wait()}")
+    return json.loads(line)
+
+
+def spread(seconds: list[float]) -> dict[str, float]:
+    return {"step_s": median(seconds), "fastest_s": min(seconds), "slowest_s": max(seconds)}
+
+
+def matmul_rate(device: str, size: int = 2048) -> float:
+    """FLOP/s of a float32 matrix product, TF32 off."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    left, right = torch.randn(size, size, device=device), torch.randn(size, size, device=device)
+    return 2 * size**3 / min(seconds_of(lambda: left @ right, device) for _ in range(5))
+
+
+def seconds_of(work: Callable[[], Any], device: str) -> float:
+    start = perf_counter()
+    work()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return perf_counter() - start

@@ -1,0 +1,42 @@
+"""The benches work; what they measure is for `make bench` on a quiet machine, never for a test."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts.benches.methods import ARMS, method_arms
+from scripts.benches.turns import take_turns
+from tests.runs import METHODS
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_every_method_has_an_arm():
+    assert [arm["method"]["name"] for arm in method_arms("cpu", "resnet18", 16)] == [arm["method"]["name"] for arm in ARMS]
+    assert {arm["method"]["name"] for arm in ARMS} == set(METHODS)
+
+
+def test_arms_take_turns_and_none_outlives_a_failure(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    shared = {"device": "cpu", "batch": 8, "model": "resnet18", "width": 4, "steps": 1, "rounds": 2, "after": 1}
+    switched = {"name": "pufferfish", "k": 1, "switch_epoch": 1, "keep_dense": False}
+    arms = [shared | {"arm": "a", "method": {"name": "full_rank"}}, shared | {"arm": "b", "method": switched}]
+    facts, seconds, product = take_turns("scripts.benches.method_arm", arms, rounds=2, device="cpu")
+    assert facts[1]["params_nonzero"] < facts[0]["params_nonzero"] and facts[1]["once_s"] > 0
+    assert [len(times) for times in seconds] == [2, 2] and min(map(min, seconds)) > 0 and product > 0
+    with pytest.raises(RuntimeError, match="ended with exit code 1"):
+        take_turns("scripts.benches.method_arm", [*arms[:1], shared | {"arm": "c", "method": {"name": "none"}}], rounds=1, device="cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["ranks", "checkpoints", "processes", "overhead"])
+def test_a_bench_writes_its_table(tmp_path, what):
+    command = [sys.executable, "-m", "scripts.bench", what, "--small", "--rounds", "1", "--out", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (found,) = tmp_path.glob("*.json")
+    assert json.loads(found.read_text())["rows"] and found.with_suffix(".md").exists()
