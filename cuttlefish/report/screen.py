@@ -76,6 +76,8 @@ def facts(record: Mapping[str, Any]) -> dict[str, str]:
         "error": error[-1] if error else UNKNOWN,
         "switch": switch_words(record),
         "parameters": shrinkage(get("params_full"), get("params_total"), "smaller", count),
+        "nonzero": _zeros(record),
+        "stored": _bits(record),
         "MACs": shrinkage(get("macs_full"), get("macs_final"), "fewer", short_count),
         "accuracy": named({"final": percent(get("accuracy_final")), "best": percent(get("accuracy_best"))}) or _metrics(record),
         "time": named({"compute": duration(get("compute_seconds")), "wall": duration(get("wall_seconds"))}),
@@ -97,6 +99,20 @@ def shrinkage(full: float | None, now: float | None, word: str, show: Any) -> st
     if full is None or now is None or full == now:
         return show(now if now is not None else full)
     return f"{show(full)} → {show(now)} ({times(ratio_of(full, now))} {word})"
+
+
+def _zeros(record: Mapping[str, Any]) -> str:
+    """What masks leave; a handful of zeros by chance is not worth a line."""
+    total, nonzero = record.get("params_total"), record.get("params_nonzero")
+    masked = total is not None and nonzero is not None and nonzero < 0.99 * total
+    return f"{shrinkage(total, nonzero, 'fewer', count)}; zeros are computed with all the same" if masked else UNKNOWN
+
+
+def _bits(record: Mapping[str, Any]) -> str:
+    """Of a model whose numbers need fewer than 32 bits each."""
+    nonzero, bits = record.get("params_nonzero"), record.get("params_stored_bits")
+    packed = nonzero is not None and bits is not None and bits < 0.99 * 32 * nonzero
+    return f"{memory(bits / 8) if bits >= 2**23 else f'{bits / 8192:.0f} KiB'}, {bits / nonzero:.3g} bits a parameter" if packed else UNKNOWN
 
 
 def layer_order(full: Mapping[str, int], ranks: Mapping[str, int], profile: Mapping[str, Any] | None) -> list[str]:

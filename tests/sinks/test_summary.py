@@ -85,3 +85,13 @@ def test_a_bar_is_as_wide_as_asked_and_as_long_as_its_share(share, width):
     eighths = sum(8 if char == "█" else " ▏▎▍▌▋▊▉".index(char) for char in drawn)
     assert len(drawn) == width
     assert abs(eighths / 8 - width * min(max(share, 0), 1)) <= 1 / 16 + 1e-9
+
+
+def test_zeros_and_bits_are_told_apart_from_parameters(made_up):
+    full = made_up.full_rank_record()
+    total = full["params_total"]
+    text = as_text(run_summary(full | {"params_nonzero": total // 4, "params_stored_bits": 8 * total}, None, []))
+    assert f"{total:,} → {total // 4:,} (4.00× fewer); zeros are computed with all the same" in text
+    assert "stored" not in text
+    text = as_text(run_summary(full | {"params_stored_bits": total}, None, []))
+    assert f"{total / 8 / 2**20:.0f} MiB, 1 bits a parameter" in text and "zeros" not in text
