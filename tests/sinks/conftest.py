@@ -70,7 +70,8 @@ def record(status: str = "finished", **changes) -> dict:
 
 def full_rank_record() -> dict:
     none = dict(ranks=None, switch_epoch=None, switch_reason=None, k=None, preset=None)
-    return record(method="full_rank", params_total=11173962, macs_final=555422720, accuracy_final=79.43, compute_seconds=1031.7, **none)
+    size = {"params_total": 11173962, "params_nonzero": 11173962, "macs_final": 555422720}
+    return record(method="full_rank", **size, accuracy_final=79.43, compute_seconds=1031.7, **none)
 
 
 def run_info(folder: Path, resumed_from: int = 0) -> RunInfo:

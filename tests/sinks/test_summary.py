@@ -93,5 +93,5 @@ def test_zeros_and_bits_are_told_apart_from_parameters(made_up):
     text = as_text(run_summary(full | {"params_nonzero": total // 4, "params_stored_bits": 8 * total}, None, []))
     assert f"{total:,} → {total // 4:,} (4.00× fewer); zeros are computed with all the same" in text
     assert "stored" not in text
-    text = as_text(run_summary(full | {"params_stored_bits": total}, None, []))
+    text = as_text(run_summary(full | {"params_nonzero": total, "params_stored_bits": total}, None, []))
     assert f"{total / 8 / 2**20:.0f} MiB, 1 bits a parameter" in text and "zeros" not in text
