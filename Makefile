@@ -30,6 +30,9 @@ test-gpu: $(READY)  ## the tests that need a GPU
 bench: $(READY)  ## speed as ratios of one run, written to results/bench (run it with nothing beside it)
 	$(PY) -m scripts.bench
 
+claims: $(READY)  ## a verdict on every claim of the paper, from results/records and results/bench
+	$(PY) -m scripts.claims
+
 torture: $(READY)  ## kill little runs at every write and at 1,000 random moments, resume, compare the bits (an hour; results/torture)
 	OMP_NUM_THREADS=1 $(PY) -m scripts.torture
 
@@ -40,4 +43,4 @@ clean:  ## remove the environment and caches, not runs or results
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup demo test test-slow test-gpu bench torture reduced clean
+.PHONY: claims help setup demo test test-slow test-gpu bench torture reduced clean

@@ -1,0 +1,65 @@
+"""Measurements outside runs: the files of results/bench, each of one bench on one machine."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cuttlefish.report.hardware import is_cpu
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """name: the file's. what: its first word (steps, ranks, overhead, profile …)."""
+
+    name: str
+    facts: dict[str, Any]
+    rows: list[dict[str, Any]]
+
+    @property
+    def what(self) -> str:
+        return self.name.split("-")[0]
+
+    @property
+    def on_cpu(self) -> bool:
+        return is_cpu(self.facts["hardware"])
+
+    @property
+    def hardware(self) -> str:
+        threads = self.facts.get("threads")
+        return " · ".join([self.facts["hardware"], *([f"{threads} threads"] if threads else [])])
+
+    def find(self, **wanted: Any) -> list[dict[str, Any]]:
+        """The rows that have all these values."""
+        return [row for row in self.rows if all(row.get(name) == value for name, value in wanted.items())]
+
+
+def load_benches(folder: str | Path) -> list[Bench]:
+    """Every bench below `folder`, the newest last. A file that is none is left out with a warning."""
+    found = [bench for path in sorted(Path(folder).glob("*.json")) if (bench := _read(path))]
+    return sorted(found, key=lambda bench: str(bench.facts.get("time")))
+
+
+def newest(benches: Iterable[Bench], what: str, **facts: Any) -> Bench | None:
+    """The last of the benches of that kind with these facts."""
+    fitting = [b for b in benches if b.what == what and all(b.facts.get(name) == value for name, value in facts.items())]
+    return fitting[-1] if fitting else None
+
+
+def _read(path: Path) -> Bench | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        rows = content.pop("rows")
+        if isinstance(content["hardware"], str) and all(isinstance(row, dict) for row in rows):
+            return Bench(path.name, content, rows)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warning("%s is not a bench: %r", path, error)
+        return None
+    log.warning("%s is not a bench: its hardware or rows are of another type", path)
+    return None

@@ -1,0 +1,165 @@
+"""What the paper claims (results/claims.yaml) judged by records and benches. Verdicts are computed here and nowhere typed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import yaml
+
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.report.benches import Bench
+from cuttlefish.report.cost import cost_of
+from cuttlefish.report.evidence import Collection, Evidence
+from cuttlefish.report.hardware import is_cpu
+from cuttlefish.report.interval import INSIDE, MISSING, OPEN, OUTSIDE, Range, t_interval
+from cuttlefish.report.rules import book
+from cuttlefish.report.rules.case import Case, Measure
+from cuttlefish.report.verdict import Outcome, Part, Reading, Verdict
+
+PAPER, REDUCED = "paper", "reduced"
+WORDS = {
+    PAPER: {INSIDE: Outcome.REPRODUCED, OUTSIDE: Outcome.NOT_REPRODUCED, OPEN: Outcome.INCONCLUSIVE},
+    REDUCED: {INSIDE: Outcome.HOLDS, OUTSIDE: Outcome.FAILS, OPEN: Outcome.INCONCLUSIVE},
+}
+NEEDED = ("id", "what", "source", "reach", "seeds", "rule")
+REACHES = {"here": Outcome.NOT_RUN, "fp32": Outcome.NOT_RUN, "absolute": Outcome.NOT_RUN, "imagenet": Outcome.DATA_ABSENT}
+"""What a claim is called of which there is no evidence, by what it takes."""
+STRICT = ("fp32", "absolute")
+"""Claims about time: only runs on one GPU in strict fp32 count at paper scale."""
+
+
+Claim = Mapping[str, Any]
+
+
+def load_claims(path: str | Path) -> list[Claim]:
+    """The entries of claims.yaml. Raises CuttlefishError with one sentence for a file or an entry that cannot be judged."""
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CuttlefishError(f"There are no claims at {path}.") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise CuttlefishError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, list):
+        raise CuttlefishError(f"{path} should be a list of claims, not a {type(content).__name__}.")
+    ids = [_checked(entry, path) for entry in content]
+    if twice := sorted({name for name in ids if ids.count(name) > 1}):
+        raise CuttlefishError(f"{path} has several claims {twice[0]}.")
+    return content
+
+
+def judge(collection: Collection, benches: Sequence[Bench], claims: Sequence[Claim]) -> list[Verdict]:
+    """A verdict for every claim, in the order of the file. Runs that did not finish do not count."""
+    return [_verdict(entry, collection.finished, list(benches), claims) for entry in claims]
+
+
+def _checked(entry: Any, path: str | Path) -> str:
+    name = entry.get("id", "without an id") if isinstance(entry, dict) else entry
+    if not isinstance(entry, dict) or any(key not in entry for key in NEEDED):
+        raise CuttlefishError(f"{path}: claim {name} needs {', '.join(NEEDED)}.")
+    if entry["reach"] not in REACHES:
+        raise CuttlefishError(f"{path}: claim {name} has the reach {entry['reach']!r}, not one of {', '.join(REACHES)}.")
+    return str(name)
+
+
+def _costed(reading: Reading, rule: Any, entry: Claim, scale: str, runs: list[Evidence]) -> Reading:
+    return replace(reading, cost=cost_of(rule, scale, entry["seeds"][scale], runs)) if reading.command else reading
+
+
+def _verdict(entry: Claim, runs: list[Evidence], benches: list[Bench], claims: Sequence[Claim]) -> Verdict:
+    accept = entry.get("accept")
+    numbers = (float(accept[0]), float(accept[1])) if isinstance(accept, list) else None
+    paper = _costed(_contradicted(_paper(entry, runs, benches), entry, claims), entry["rule"], entry, PAPER, runs)
+    reduced = _costed(_reduced(entry, runs, benches), entry.get("reduced_rule", entry["rule"]), entry, REDUCED, runs)
+    return Verdict(
+        id=entry["id"], what=entry["what"], source=entry["source"], reach=entry["reach"], value=entry.get("value"), accept=numbers,
+        accepted=str(accept or ""), accepted_reduced=entry.get("reduced", ""), note=entry.get("note", ""),
+        paper=paper, reduced=reduced,
+    )  # fmt: skip
+
+
+def _paper(entry: Claim, runs: list[Evidence], benches: list[Bench]) -> Reading:
+    """Claims about time count runs on one GPU in strict fp32 only; where there are others only, that is the verdict."""
+    admitted = runs, benches
+    if entry["reach"] in STRICT:
+        admitted = [run for run in runs if _strict(run)], [bench for bench in benches if not bench.on_cpu]
+    measures = _measures(entry["rule"], entry, PAPER, *admitted)
+    if not any(_present(measure) for measure in measures):
+        elsewhere = _measures(entry["rule"], entry, PAPER, runs, benches)
+        if any(_present(measure) for measure in elsewhere):
+            return _reading(elsewhere, Outcome.OTHER_HARDWARE, entry, PAPER)
+        return _reading(measures, REACHES[entry["reach"]], entry, PAPER)
+    if entry["reach"] == "absolute":
+        return _reading(measures, Outcome.SHOWN, entry, PAPER)
+    return _reading(measures, WORDS[PAPER][_together(measures)], entry, PAPER)
+
+
+def _reduced(entry: Claim, runs: list[Evidence], benches: list[Bench]) -> Reading:
+    if "reduced" not in entry:
+        return Reading(Outcome.NO_READING)
+    measures = _measures(entry.get("reduced_rule", entry["rule"]), entry, REDUCED, runs, [b for b in benches if b.on_cpu])
+    if not any(_present(measure) for measure in measures):
+        return _reading(measures, Outcome.NOT_RUN, entry, REDUCED)
+    return _reading(measures, WORDS[REDUCED][_together(measures)], entry, REDUCED)
+
+
+def _contradicted(reading: Reading, entry: Claim, entries: Iterable[Claim]) -> Reading:
+    """The paper contradicts itself where a claim of a largest value (`largest_of: [ids]`) lies below one of the values that it is
+    the largest of, and the accepted ranges share nothing. A property of the entries: no run can change it."""
+    others = [other for other in entries if other["id"] in entry.get("largest_of", ())]
+    above = [other for other in others if entry["value"] < other["value"] and entry["accept"][1] < other["accept"][0]]
+    if not above:
+        return reading
+    note = f"the paper also states {above[0]['value']:g} ({above[0]['id']}, {above[0]['source']})"
+    return replace(reading, verdict=Outcome.CONTRADICTED, notes=[note, *reading.notes])
+
+
+def _measures(rule: Any, entry: Claim, scale: str, runs: list[Evidence], benches: list[Bench]) -> list[Measure]:
+    accept = Range(*map(float, entry["accept"])) if isinstance(entry.get("accept"), list) else Range()
+    return book.apply(rule, Case(entry["id"], scale, runs, benches, accept, entry["seeds"][scale]))
+
+
+def _together(measures: Iterable[Measure]) -> str:
+    """All parts must hold. One that fails decides; one that is open or missing leaves the claim open."""
+    states = {_part(measure).state for measure in measures}
+    return OUTSIDE if OUTSIDE in states else INSIDE if states == {INSIDE} else OPEN
+
+
+def _present(measure: Measure) -> bool:
+    return bool(measure.samples)
+
+
+def _strict(run: Evidence) -> bool:
+    return run.record["precision"] == "fp32" and run.record["world_size"] == 1 and not is_cpu(run.record["device"])
+
+
+def _part(measure: Measure) -> Part:
+    interval = measure.interval or t_interval(measure.samples)
+    state = measure.accept.place(interval) if interval and len(measure.samples) >= measure.needs else OPEN
+    value = measure.value if not measure.averaged else mean(measure.samples) if measure.samples else None
+    limits = measure.accept.limits()
+    shown = (len(measure.samples), measure.needs, limits, state if measure.samples else MISSING)
+    return Part(measure.name, value, interval, *shown, list(measure.samples), measure.missing)
+
+
+def _reading(measures: list[Measure], verdict: Outcome, entry: Claim, scale: str) -> Reading:
+    parts = [_part(measure) for measure in measures]
+    first = next((part for part in parts if part.n), parts[0])
+    runs = list({id(run): run for measure in measures for run in measure.runs}.values())
+    benches = list({bench.name: bench for measure in measures for bench in measure.benches}.values())
+    return Reading(
+        verdict, first.value, first.interval, first.n, first.needs,
+        hardware=sorted({run.hardware for run in runs} | {bench.hardware for bench in benches}),
+        runs=list(dict.fromkeys(run.record["run_key"] for run in runs)), benches=[bench.name for bench in benches],
+        composed=any(measure.composed for measure in measures), parts=parts, notes=_notes(measures, parts),
+        command=(entry.get("run") or {}).get(scale, ""),
+    )  # fmt: skip
+
+
+def _notes(measures: list[Measure], parts: list[Part]) -> list[str]:
+    few = [f"{part.name}: {part.n} of {part.needs} samples" for part in parts if 0 < part.n < part.needs]
+    absent = [measure.missing for measure in measures if measure.missing]
+    return list(dict.fromkeys([*absent, *few, *(note for measure in measures for note in measure.notes)]))

@@ -1,0 +1,10 @@
+"""What a device's name tells."""
+
+from __future__ import annotations
+
+import re
+
+
+def is_cpu(device: str) -> bool:
+    """Records name a CPU with the number of cores computed on, a GPU without."""
+    return re.search(r", \d+ cores?$", device) is not None

@@ -1,0 +1,71 @@
+"""95 % intervals of a few samples, and whether an interval lies inside an accepted range."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf, isinf, nextafter, sqrt
+from statistics import mean, stdev
+
+from scipy.special import chdtri, stdtrit
+
+from cuttlefish.errors import CuttlefishError
+
+LEVEL = 0.95
+INSIDE, OUTSIDE, OPEN, MISSING = "inside", "outside", "open", "missing"
+Interval = tuple[float, float]
+
+
+def t_interval(samples: Sequence[float]) -> Interval | None:
+    """Student's interval of the mean; None of fewer than two samples."""
+    if len(samples) < 2:
+        return None
+    middle, error = mean(samples), stdev(samples) / sqrt(len(samples))
+    margin = float(stdtrit(len(samples) - 1, (1 + LEVEL) / 2)) * error
+    return middle - margin, middle + margin
+
+
+def variation_interval(samples: Sequence[float]) -> Interval | None:
+    """Interval of the coefficient of variation, stdev / mean: the chi-square interval of the standard deviation, the mean
+    taken as known (exact enough for variations of a few percent)."""
+    if len(samples) < 2:
+        return None
+    freedom, variation = len(samples) - 1, stdev(samples) / mean(samples)
+    quantiles = (chdtri(freedom, (1 - LEVEL) / 2), chdtri(freedom, (1 + LEVEL) / 2))  # chdtri: from the upper tail
+    return variation * sqrt(freedom / quantiles[0]), variation * sqrt(freedom / quantiles[1])
+
+
+@dataclass(frozen=True)
+class Range:
+    """Accepted values, low and high included."""
+
+    low: float = -inf
+    high: float = inf
+
+    def place(self, interval: Interval) -> str:
+        """inside, outside or open (the interval straddles a limit)."""
+        if self.low <= interval[0] and interval[1] <= self.high:
+            return INSIDE
+        return OUTSIDE if interval[1] < self.low or interval[0] > self.high else OPEN
+
+    def limits(self) -> tuple[float | None, float | None]:
+        """For files: infinities as None, and the number next to 0 as 0."""
+        low, high = (None if isinf(limit) else float(f"{limit:.12g}") if abs(limit) > 1e-300 else 0.0 for limit in (self.low, self.high))
+        return low, high
+
+
+LIMITS = {
+    "within": lambda pair: Range(float(pair[0]), float(pair[1])),
+    "above": lambda limit: Range(low=nextafter(limit, inf)),
+    "below": lambda limit: Range(high=nextafter(limit, -inf)),
+    "at_least": lambda limit: Range(low=float(limit)),
+    "at_most": lambda limit: Range(high=float(limit)),
+}
+
+
+def range_of(limits: Mapping[str, object]) -> Range:
+    """`{within: [a, b]}`, or one limit: `{above: a}`, `{below: b}`, `{at_least: a}`, `{at_most: b}`."""
+    if len(limits) != 1 or not set(limits) <= set(LIMITS):
+        raise CuttlefishError(f"{dict(limits)} is not a range of accepted values; one of {', '.join(LIMITS)} with its number is")
+    ((name, value),) = limits.items()
+    return LIMITS[name](value)

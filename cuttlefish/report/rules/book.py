@@ -1,0 +1,57 @@
+"""Every rule by its name, and a claim's rule applied: `book.apply`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.nearest import did_you_mean
+from cuttlefish.report.interval import range_of
+from cuttlefish.report.rules import composed, frontier, means, measured, pairs, ranks
+from cuttlefish.report.rules.case import Case, Measure
+from cuttlefish.report.selection import Unlike
+
+RULES: dict[str, Callable[..., list[Measure]]] = {
+    rule.__name__: rule
+    for rule in (
+        means.mean_over_seeds, means.largest_over_cells, means.variation_over_seeds, pairs.paired_difference, pairs.paired_quotient,
+        frontier.frontier, ranks.ranks_settle, ranks.ranks_differ, ranks.ranks_agree, measured.step_saving, measured.profiled_k,
+        measured.layer_speedup, composed.composed_speedup, composed.composed_share,
+    )
+}  # fmt: skip
+OWN = ("name", "label", "accept", "needs", "paper", "reduced")
+"""Keys of a rule that are not its function's parameters."""
+
+
+def apply(spec: Mapping[str, Any] | Sequence[Mapping[str, Any]], case: Case) -> list[Measure]:
+    """The measures of a claim's rule at the case's scale. spec: one rule, or several that must all hold.
+
+    A rule is {name, the function's parameters, and optionally label, accept and needs}; what stands under `paper` or `reduced`
+    replaces the rest at that scale.
+    """
+    rules = [spec] if isinstance(spec, Mapping) else list(spec)
+    return [measure for rule in rules for measure in _apply(rule, case)]
+
+
+def _apply(spec: Mapping[str, Any], case: Case) -> list[Measure]:
+    given = {key: value for key, value in spec.items() if key not in ("paper", "reduced")} | dict(spec.get(case.scale) or {})
+    rule, parameters = RULES.get(given.get("name", "")), {key: value for key, value in given.items() if key not in OWN}
+    if rule is None:
+        raise CuttlefishError(f"{case.name}: there is no rule {given.get('name')!r}{did_you_mean(given.get('name'), RULES)}")
+    accept = range_of(given["accept"]) if "accept" in given else case.accept
+    own = Case(given.get("label", case.name), case.scale, case.runs, case.benches, accept, given.get("needs", case.needs))
+    _check(rule, own, parameters)
+    try:
+        return rule(own, **parameters)
+    except Unlike as error:
+        return [own.missing(str(error))]
+
+
+def _check(rule: Callable[..., list[Measure]], case: Case, parameters: Mapping[str, Any]) -> None:
+    try:
+        inspect.signature(rule).bind(case, **parameters)
+    except TypeError as error:
+        raise CuttlefishError(f"{case.name}: rule {rule.__name__} {error}") from None
+

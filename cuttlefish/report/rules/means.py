@@ -1,0 +1,47 @@
+"""The mean over seeds of a number, or of a quotient of two, from the records of one setting."""
+
+from __future__ import annotations
+
+from statistics import mean, stdev
+
+from cuttlefish.report.evidence import Evidence
+from cuttlefish.report.interval import variation_interval
+from cuttlefish.report.rules.case import Case, Measure, describe
+from cuttlefish.report.selection import Where, average, by_seed, is_time, on_one_machine
+
+
+def mean_over_seeds(case: Case, where: Where, of: str, over: str | None = None, times: float = 1, plus: float = 0) -> list[Measure]:
+    """times · of / over + plus, one sample a seed; of and over are (dotted) fields of the record."""
+    runs = on_one_machine(case.arm(where)) if is_time(of) else case.arm(where)
+    values = {seed: _number(group, of, over) for seed, group in by_seed(runs).items()}
+    samples = [times * value + plus for value in values.values() if value is not None]
+    return [case.measure(samples, runs) if samples else case.missing(f"no run of {describe(where, case.scale)} has it")]
+
+
+def largest_over_cells(case: Case, cells: list[Where], of: str, over: str) -> list[Measure]:
+    """of / over of the cell in which it is largest on the mean."""
+    found = [measure for where in cells for measure in mean_over_seeds(case, where, of, over)]
+    measured = [measure for measure in found if measure.samples]
+    return [max(measured, key=lambda measure: mean(measure.samples))] if measured else found[:1]
+
+
+def variation_over_seeds(case: Case, cells: list[Where], of: str) -> list[Measure]:
+    """The coefficient of variation over seeds of `of`, a part for each cell that has runs enough; of all cells if none has."""
+    found = [(where, case.arm(where)) for where in cells]
+    counted = [(where, runs) for where, runs in found if len(by_seed(runs)) >= case.needs]
+    return [_variation(case.part(describe(where, case.scale), case.accept), runs, of) for where, runs in counted or found]
+
+
+def _variation(case: Case, runs: list[Evidence], of: str) -> Measure:
+    samples = [value for group in by_seed(runs).values() if (value := average(group, of)) is not None]
+    interval = variation_interval(samples)
+    if not samples:
+        return case.missing(f"no run of {case.name}")
+    if interval is None:
+        return case.measure(samples, runs, averaged=False, notes=["one seed has no variation"])
+    return case.measure(samples, runs, interval=interval, averaged=False, value=stdev(samples) / mean(samples))
+
+
+def _number(group: list[Evidence], of: str, over: str | None) -> float | None:
+    upper, lower = average(group, of), average(group, over) if over else 1.0
+    return None if upper is None or not lower else upper / lower

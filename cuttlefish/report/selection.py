@@ -1,0 +1,85 @@
+"""Which runs a claim or a figure is about: by fields of their records, one setting at a time, paired by seed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import mean
+from typing import Any
+
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.report.evidence import Evidence
+
+Where = Mapping[str, Any]
+BESIDE_THE_SETTING = {"data": ("root", "download", "verify"), "method": ("match", "target_params", "track_ranks", "profile_repeats", "ranks")}
+"""What may differ between runs of one setting, by section of the config."""
+
+
+class Unlike(CuttlefishError):
+    """Runs that must not be compared or averaged."""
+
+
+def value_of(record: Mapping[str, Any], path: str) -> Any:
+    """`record["config"]["method"]["k"]` for `config.method.k`; None where there is no such thing."""
+    value: Any = record
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def select(runs: Iterable[Evidence], where: Where, scale: str) -> list[Evidence]:
+    """Finished runs of `scale` whose records have these values. A list names alternatives; a mapping holds one value a scale."""
+    wanted = {path: value[scale] if isinstance(value, Mapping) and scale in value else value for path, value in where.items()}
+    return [run for run in runs if run.finished and run.record["scale"] == scale and _fits(run.record, wanted)]
+
+
+def one_setting(runs: Sequence[Evidence], name: str) -> list[Evidence]:
+    """The runs themselves. Raises Unlike where they are not of one setting, seeds apart."""
+    if len(settings := {setting_of(run.record) for run in runs}) > 1:
+        raise Unlike(f"{name}: the runs are of {len(settings)} settings, which do not average")
+    return list(runs)
+
+
+def setting_of(record: Mapping[str, Any]) -> str:
+    """Model, data, recipe and method as one comparable text."""
+    config = record.get("config") or {}
+    sections = {name: dict(config.get(name) or {}) for name in ("model", "data", "recipe", "method")}
+    for name, keys in BESIDE_THE_SETTING.items():
+        for key in keys:
+            sections[name].pop(key, None)
+    return repr((record["model"], record["data"], record["method"], record["epochs"], record["data_digest"], sections))
+
+
+def by_seed(runs: Iterable[Evidence], *also: str) -> dict[tuple[Any, ...], list[Evidence]]:
+    """Repeats of a seed together. also: `hardware`, or further fields that must agree within a group."""
+    groups: dict[tuple[Any, ...], list[Evidence]] = defaultdict(list)
+    for run in runs:
+        groups[run.record["seed"], *(run.hardware if name == "hardware" else run.record.get(name) for name in also)].append(run)
+    return dict(sorted(groups.items(), key=repr))
+
+
+def on_one_machine(runs: Sequence[Evidence]) -> list[Evidence]:
+    """Those on the hardware that has most of the seeds: times of unlike hardware are never averaged."""
+    machines: dict[str, list[Evidence]] = defaultdict(list)
+    for run in runs:
+        machines[run.hardware].append(run)
+    return max(machines.values(), key=lambda own: len({run.record["seed"] for run in own}), default=[])
+
+
+def is_time(path: str) -> bool:
+    """Whether a field is of the clock."""
+    return path.split(".")[0] in ("seconds", "compute_seconds", "wall_seconds")
+
+
+def average(runs: Sequence[Evidence], path: str) -> float | None:
+    """The mean of a number over repeats; None where a record lacks it."""
+    values = [value_of(run.record, path) for run in runs]
+    return None if any(value is None for value in values) else mean(values)
+
+
+def _fits(record: Mapping[str, Any], wanted: Where) -> bool:
+    for path, value in wanted.items():
+        found = value_of(record, path)
+        if found not in value if isinstance(value, list) else found != value:
+            return False
+    return True

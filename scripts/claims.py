@@ -1,0 +1,92 @@
+"""`make claims`: a verdict on every claim of the paper, computed from results/records and results/bench.
+
+    python -m scripts.claims                            prints them and writes results/claims.md and results/claims.json
+    python -m scripts.claims arms e-matters --scale reduced     the commands of arms that need the ranks of finished runs
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
+from cuttlefish.files import write_atomic
+from cuttlefish.report.acceptance import fixed_by
+from cuttlefish.report.benches import load_benches
+from cuttlefish.report.claim_text import on_screen, to_json, to_markdown
+from cuttlefish.report.claims import judge, load_claims
+from cuttlefish.report.evidence import Evidence, load_evidence
+from cuttlefish.report.selection import select
+
+RESULTS = Path(__file__).resolve().parent.parent / "results"
+OF_THE_MACHINE = ("runs_root=", "run_dir=", "sink.", "trainer.")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        return _arms(options) if options.action == "arms" else _judge(options)
+    except CuttlefishError as error:
+        print(error, file=sys.stderr)
+        return EXIT_BAD_INPUT
+
+
+def _judge(options: argparse.Namespace) -> int:
+    claims = options.results / "claims.yaml"
+    collection = load_evidence(options.results / "records")
+    verdicts = judge(collection, load_benches(options.results / "bench"), load_claims(claims))
+    fixed = fixed_by(claims)
+    write_atomic(options.results / "claims.md", to_markdown(verdicts, fixed))
+    write_atomic(options.results / "claims.json", to_json(verdicts, fixed))
+    Console(width=max(Console().width, 130)).print(on_screen(verdicts))
+    for left in collection.left_out:
+        print(f"left out: {left.path}: {left.reason}")
+    print(f"accepted ranges fixed by {fixed or 'an unknown commit'} -> {options.results / 'claims.md'}")
+    return 0
+
+
+def _arms(options: argparse.Namespace) -> int:
+    """Print the right-hand arms of a paired rule, each with the ranks of the finished left-hand run of its seed."""
+    claims = {entry["id"]: entry for entry in load_claims(options.results / "claims.yaml")}
+    if options.claim not in claims:
+        raise CuttlefishError(f"There is no claim {options.claim}; claims.yaml has {', '.join(claims)}.")
+    runs = load_evidence(options.results / "records").runs
+    commands = [command for rule in _rules(claims[options.claim]) for command in _commands(rule, options.scale, runs)]
+    if not commands:
+        raise CuttlefishError(f"{options.claim} has no arm at {options.scale} scale that takes its ranks from a finished run.")
+    print("\n".join(commands))
+    return 0
+
+
+def _rules(claim: dict[str, Any]) -> list[dict[str, Any]]:
+    rules = claim["rule"] if isinstance(claim["rule"], list) else [claim["rule"]]
+    return [rule for rule in rules if "ranks" in rule.get("same", ())]
+
+
+def _commands(rule: dict[str, Any], scale: str, runs: list[Evidence]) -> Iterator[str]:
+    for run in select(runs, rule["left"], scale):
+        fixed = {path: value.get(scale) if isinstance(value, dict) else value for path, value in rule["right"].items()}
+        differing = {path: value for path, value in fixed.items() if path.startswith("config.") and rule["left"].get(path) != value}
+        own = [f"{path.removeprefix('config.')}={str(value).lower()}" for path, value in differing.items()]
+        ranks = ",".join(f"{layer}:{rank}" for layer, rank in run.record["ranks"].items())
+        asked = [word for word in shlex.split(run.record["command"]) if not word.startswith(OF_THE_MACHINE)]
+        yield shlex.join([*asked, *own, f"method.ranks={{{ranks}}}"])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m scripts.claims", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", nargs="?", choices=["judge", "arms"], default="judge")
+    parser.add_argument("claim", nargs="?", help="of arms: whose")
+    parser.add_argument("--scale", choices=["paper", "reduced"], default="reduced", help="of arms")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder with claims.yaml, records/ and bench/")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""Records made by hand for the report's tests: a narrow ResNet-18 that never trained."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from cuttlefish.record import new_record, write_record
+from cuttlefish.run_folder import RANK_COLUMNS, RANKS
+
+CPU, GPU = "a CPU, 2 cores", "a GPU"
+LAYERS = {"conv1": 16, "layer2.0.conv1": 32, "layer3.0.conv1": 64, "layer4.0.conv1": 128, "fc": 10}
+
+
+def record(method: str = "cuttlefish", seed: int = 0, **changes: Any) -> dict[str, Any]:
+    """A finished run. `knobs` are config.method's."""
+    knobs = {"name": method, "k": "paper", "extra_bn": changes.get("model") == "vgg19", "metric": "scaled"} if method == "cuttlefish" else {}
+    knobs |= {"k": 3, "rank_ratio": 0.25} if method == "pufferfish" else {}
+    knobs |= changes.pop("knobs", {})
+    recipe = {"name": "reduced", "epochs": 30, "schedule": {"milestones": [0.5, 0.7334]}}
+    fields = dict(
+        run_key=sha256(repr((method, seed, sorted(changes.items(), key=repr), knobs)).encode()).hexdigest()[:12],
+        model="resnet18", data="cifar10", method=method, recipe="reduced", preset="default", seed=seed, epochs=30, scale="reduced",
+        device=CPU, precision="fp32", threads=2, world_size=1, packages={"torch": "2"}, data_digest="d", started="2026-01-01T00:00:00+00:00",
+        command=f"python run.py experiment=reduced/resnet18_{method} seed={seed} runs_root=.../x", epochs_trained=30, phases=[{"name": "train"}],
+        accuracy_final=76.0, accuracy_best=80.0, loss_final=0.7, params_full=1000, params_total=400, params_trainable=400, params_nonzero=400,
+        params_stored_bits=12800, macs_full=1000, macs_final=500, compute_seconds=100.0, wall_seconds=120.0,
+        seconds={"train": 95.0, "ranks": 0.5, "profiling": 2.0}, config={"model": {"width": 16}, "data": {}, "recipe": recipe, "method": knobs},
+    )  # fmt: skip
+    fields |= {"switch_epoch": 10, "k": 5, "ranks": {"layer2.0.conv1": 16, "layer3.0.conv1": 16}} if method == "cuttlefish" else {}
+    return new_record("finished", **(fields | changes))
+
+
+def put(root: Path, method: str = "cuttlefish", seed: int = 0, ranks: list[dict[str, Any]] = (), **changes: Any) -> dict[str, Any]:
+    """Write a record (and rank rows) to a folder of its own below root/records; the record."""
+    made = record(method, seed, **changes)
+    folder = root / "records" / made["run_key"]
+    folder.mkdir(parents=True)
+    write_record(folder, made)
+    if ranks:
+        rows = [",".join(str(row[name]) for name in RANK_COLUMNS) for row in ranks]
+        (folder / RANKS).write_text("\n".join([",".join(RANK_COLUMNS), *rows]) + "\n")
+    return made
+
+
+def rank_rows(ratio_at: Any, epochs: int = 30, layers: dict[str, int] = LAYERS) -> list[dict[str, Any]]:
+    """ratio_at(layer, epoch) → stable rank over its initial value; the initial stable rank is half of the full rank."""
+    return [
+        {"epoch": epoch, "layer": layer, "stable_rank": ratio_at(layer, epoch) * full / 2, "scaled_rank": 1, "full_rank": full}
+        for epoch in range(epochs)
+        for layer, full in layers.items()
+    ]

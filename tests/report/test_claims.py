@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from scipy import stats
+
+from cuttlefish.report.benches import load_benches
+from cuttlefish.report.claims import judge, load_claims
+from cuttlefish.report.evidence import load_evidence
+from cuttlefish.report.verdict import Outcome
+from scripts.claims import main
+from tests.report.synthetic_records import CPU, GPU, put
+
+CLAIMS = Path(__file__).resolve().parents[2] / "results" / "claims.yaml"
+SIZE = {
+    "id": "size", "what": "full-rank over Cuttlefish parameters", "source": "P 4.2", "reach": "here", "value": 2.5, "accept": [2.0, 3.0],
+    "reduced": "above 1", "seeds": {"paper": 3, "reduced": 5}, "run": {"paper": "python run.py"},
+    "rule": {
+        "name": "mean_over_seeds", "where": {"model": "resnet18", "method": "cuttlefish"}, "of": "params_full", "over": "params_total",
+        "reduced": {"accept": {"above": 1}},
+    },
+}  # fmt: skip
+
+
+def verdict_of(tmp_path, claim, *others):
+    (tmp_path / "claims.yaml").write_text(yaml.safe_dump([claim, *others]))
+    found = judge(load_evidence(tmp_path / "records"), load_benches(tmp_path / "bench"), load_claims(tmp_path / "claims.yaml"))
+    return next(verdict for verdict in found if verdict.id == claim["id"])
+
+
+@pytest.mark.parametrize("sizes, outcome", [
+    ([400, 405, 398], Outcome.REPRODUCED), ([200, 202, 199], Outcome.NOT_REPRODUCED), ([300, 400, 500], Outcome.INCONCLUSIVE),
+    ([400, 401], Outcome.INCONCLUSIVE), ([], Outcome.NOT_RUN),
+])  # fmt: skip
+def test_the_paper_scale_verdict_is_where_the_interval_lies(tmp_path, sizes, outcome):
+    for seed, size in enumerate(sizes):
+        put(tmp_path, seed=seed, params_total=size, params_trainable=size, scale="paper")
+    found = verdict_of(tmp_path, SIZE)
+    assert found.verdict is outcome and found.reduced_verdict is Outcome.NOT_RUN
+    if len(sizes) > 2:
+        ratios = [1000 / size for size in sizes]
+        assert found.paper.interval == pytest.approx(stats.t.interval(0.95, 2, loc=sum(ratios) / 3, scale=stats.sem(ratios)))
+        assert found.paper.ours == pytest.approx(sum(ratios) / 3) and found.paper.n == 3 and len(found.paper.runs) == 3
+
+
+@pytest.mark.parametrize("sizes, outcome", [
+    ([400, 410, 390, 400, 405], Outcome.HOLDS), ([1100, 1105, 1110, 1100, 1099], Outcome.FAILS), ([900, 1300, 990, 1010, 950], Outcome.INCONCLUSIVE),
+    ([400, 410, 390, 400], Outcome.INCONCLUSIVE),
+])  # fmt: skip
+def test_the_reduced_verdict_has_words_of_its_own_and_leaves_the_other_alone(tmp_path, sizes, outcome):
+    for seed, size in enumerate(sizes):
+        put(tmp_path, seed=seed, params_total=size, params_trainable=size)
+    found = verdict_of(tmp_path, SIZE)
+    assert found.reduced_verdict is outcome and found.verdict is Outcome.NOT_RUN
+    assert found.reduced.hardware == [f"{CPU} · fp32 · 2 threads"]
+
+
+def test_repeats_of_a_seed_are_one_sample(tmp_path):
+    for repeat in range(4):
+        put(tmp_path, seed=0, params_total=400 + repeat, scale="paper", started=f"2026-01-0{repeat + 1}T00:00:00+00:00")
+    assert verdict_of(tmp_path, SIZE).paper.n == 1
+
+
+def test_runs_of_two_settings_are_not_averaged(tmp_path):
+    for seed, ratio in enumerate((0.25, 0.25, 0.5)):
+        put(tmp_path, seed=seed, scale="paper", knobs={"ratio": ratio})
+    found = verdict_of(tmp_path, SIZE)
+    assert found.verdict is Outcome.NOT_RUN and "2 settings" in found.paper.notes[0]
+
+
+def test_runs_of_other_scales_do_not_count(tmp_path):
+    for seed in range(3):
+        put(tmp_path, seed=seed, scale="free")
+    assert verdict_of(tmp_path, SIZE).verdict is Outcome.NOT_RUN
+
+
+TIME = SIZE | {
+    "id": "time", "reach": "fp32", "value": 1.2, "accept": [1.1, 1.3],
+    "rule": {
+        "name": "paired_quotient", "left": {"method": "full_rank"}, "right": {"method": "cuttlefish"}, "of": "compute_seconds",
+        "alike": ["hardware"], "reduced": {"accept": {"above": 1}},
+    },
+}  # fmt: skip
+
+
+def put_times(root, device, scale="paper", **changes):
+    for seed in range(5):
+        put(root, "full_rank", seed, device=device, scale=scale, compute_seconds=120.0 + seed, wall_seconds=200.0, **changes)
+        put(root, "cuttlefish", seed, device=device, scale=scale, compute_seconds=100.0 + seed, wall_seconds=200.0, **changes)
+
+
+@pytest.mark.parametrize("device, changes, outcome", [
+    (GPU, {}, Outcome.REPRODUCED), (CPU, {}, Outcome.OTHER_HARDWARE), (GPU, {"precision": "bf16"}, Outcome.OTHER_HARDWARE),
+    (GPU, {"world_size": 2}, Outcome.OTHER_HARDWARE),
+])  # fmt: skip
+def test_times_count_on_one_gpu_in_fp32_only(tmp_path, device, changes, outcome):
+    put_times(tmp_path, device, **changes)
+    found = verdict_of(tmp_path, TIME)
+    assert found.verdict is outcome and found.paper.ours == pytest.approx(1.196, abs=1e-3) and len(found.paper.hardware) == 1
+
+
+def test_times_of_two_machines_are_never_compared(tmp_path):
+    put(tmp_path, "full_rank", 0, device=GPU, scale="paper")
+    put(tmp_path, "cuttlefish", 0, device="another GPU", scale="paper")
+    found = verdict_of(tmp_path, TIME)
+    assert found.verdict is Outcome.NOT_RUN and found.paper.notes == ["the two arms have no seed in common"]
+
+
+def test_an_absolute_claim_is_shown_and_an_imagenet_one_lacks_its_data(tmp_path):
+    put_times(tmp_path, GPU)
+    assert verdict_of(tmp_path, TIME | {"reach": "absolute"}).verdict is Outcome.SHOWN
+    other = TIME | {"reach": "imagenet", "rule": TIME["rule"] | {"left": {"data": "imagenet", "method": "full_rank"}}}
+    assert verdict_of(tmp_path, other).verdict is Outcome.DATA_ABSENT
+    assert verdict_of(tmp_path, {key: value for key, value in TIME.items() if key != "reduced"}).reduced_verdict is Outcome.NO_READING
+
+
+def test_a_largest_value_below_one_of_its_own_contradicts_the_paper(tmp_path):
+    other = SIZE | {"id": "one", "value": 10.8, "accept": [9.2, 12.4]}
+    largest = SIZE | {"largest_of": ["one"]}
+    assert verdict_of(tmp_path, largest, other).verdict is Outcome.CONTRADICTED
+    assert verdict_of(tmp_path, largest, other | {"value": 2.9, "accept": [2.5, 3.2]}).verdict is Outcome.NOT_RUN
+
+
+def test_several_rules_must_all_hold_and_a_missing_one_leaves_the_claim_open(tmp_path):
+    for seed in range(3):
+        put(tmp_path, seed=seed, scale="paper", accuracy_final=76.0 + seed / 10)
+    size = SIZE["rule"]
+    both = [size, size | {"of": "accuracy_final", "over": "epochs", "accept": {"at_least": 2}}]
+    assert verdict_of(tmp_path, SIZE | {"rule": both}).verdict is Outcome.REPRODUCED
+    assert verdict_of(tmp_path, SIZE | {"rule": [size, both[1] | {"accept": {"above": 3}}]}).verdict is Outcome.NOT_REPRODUCED
+    assert verdict_of(tmp_path, SIZE | {"rule": [size, size | {"where": {"method": "xnor"}}]}).verdict is Outcome.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("text, words", [
+    ("{}", "should be a list"), ("- {id: a}", "needs id, what"), (": [", "not valid YAML"),
+    (yaml.safe_dump([SIZE, SIZE]), "several claims size"), (yaml.safe_dump([SIZE | {"reach": "moon"}]), "'moon'"),
+])  # fmt: skip
+def test_a_bad_file_ends_in_one_sentence(tmp_path, capsys, text, words):
+    (tmp_path / "claims.yaml").write_text(text)
+    assert main(["--results", str(tmp_path)]) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change, words", [
+    ({"name": "mean_over_seed"}, "did you mean mean_over_seeds"), ({"off": 1}, "unexpected keyword argument 'off'"),
+])  # fmt: skip
+def test_a_mistyped_rule_ends_in_one_sentence(tmp_path, capsys, change, words):
+    (tmp_path / "claims.yaml").write_text(yaml.safe_dump([SIZE | {"rule": SIZE["rule"] | change}]))
+    assert main(["--results", str(tmp_path)]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_our_claims_are_judged_without_any_evidence(tmp_path):
+    claims = load_claims(CLAIMS)
+    found = judge(load_evidence(tmp_path), [], claims)
+    assert [verdict.id for verdict in found] == [entry["id"] for entry in claims] and len(found) == 36
+    assert {verdict.verdict for verdict in found} == {Outcome.NOT_RUN, Outcome.DATA_ABSENT, Outcome.CONTRADICTED}
+    assert [verdict.id for verdict in found if verdict.verdict is Outcome.CONTRADICTED] == ["size-max"]
+    assert all(verdict.reduced.command for verdict in found if verdict.reduced_verdict is Outcome.NOT_RUN)
+    assert all(verdict.paper.command for verdict in found if verdict.verdict is Outcome.NOT_RUN)
+
+
+def test_the_command_writes_what_it_prints(tmp_path, capsys):
+    (tmp_path / "claims.yaml").write_text(CLAIMS.read_text())
+    put(tmp_path, seed=0)
+    assert main(["--results", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    content = json.loads((tmp_path / "claims.json").read_text())
+    text = (tmp_path / "claims.md").read_text()
+    for claim in content["claims"]:
+        assert claim["id"] in out and f"### {claim['id']}" in text and claim["paper"]["verdict"] in text
+    assert content["accepted_ranges_fixed_by"] == ""  # no repository there
+
+
+def test_arms_that_need_ranks_take_them_from_the_finished_run(tmp_path, capsys):
+    (tmp_path / "claims.yaml").write_text(CLAIMS.read_text())
+    put(tmp_path, seed=3)
+    assert main(["arms", "e-matters", "--results", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    ranks = "'method.ranks={layer2.0.conv1:16,layer3.0.conv1:16}'"
+    start = "python run.py experiment=reduced/resnet18_cuttlefish seed=3"
+    assert lines == [f"{start} method.switch_epoch={epoch} {ranks}" for epoch in (0, 12)]
+    assert main(["arms", "frontier", "--results", str(tmp_path)]) == 2 and main(["arms", "nothing", "--results", str(tmp_path)]) == 2
