@@ -134,15 +134,20 @@ def profile_stacks(
             timings = [(timing.estimate if cost_model else timing.measure)(layer, conditions) for layer in layers]
         columns = [None if column[0] is None else sum(column) for column in zip(*timings, strict=True)]
         stacks.append(Stack(name, [layer.name for layer in layers], *columns, _intensity(layers, len(batch))))
+    k, chosen = decide(path, stacks, threshold)
+    source = "cost model" if cost_model else "timed"
+    seconds = perf_counter() - began
+    return StackProfile(ratio, threshold, list(batch.shape), source, str(batch.device), seconds, k, chosen, stacks)
+
+
+def decide(path: list[TracedLayer], stacks: list[Stack], threshold: float) -> tuple[int, list[str]]:
+    """K and the layers to factorize: those of the first stack that gets τ times faster, and of all behind it (which is marked)."""
     first = next((index for index, stack in enumerate(stacks) if stack.speedup > threshold), len(stacks))
     for stack in stacks[first:]:
         stack.factorize = True
     chosen = [layer for stack in stacks[first:] for layer in stack.layers]
     order = [layer.name for layer in path]
-    k = sum(not layer.shortcut for layer in (path[: order.index(chosen[0])] if chosen else path))
-    source = "cost model" if cost_model else "timed"
-    seconds = perf_counter() - began
-    return StackProfile(ratio, threshold, list(batch.shape), source, str(batch.device), seconds, k, chosen, stacks)
+    return sum(not layer.shortcut for layer in (path[: order.index(chosen[0])] if chosen else path)), chosen
 
 
 def group_stacks(layers: list[TracedLayer]) -> dict[str, list[TracedLayer]]:

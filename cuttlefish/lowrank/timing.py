@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from statistics import mean, median
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -50,21 +50,37 @@ def kernel_area(module: nn.Module) -> int:
 
 
 def measure(layer: TracedLayer, given_as: Conditions) -> Timing:
-    """Seconds. Full and low-rank in turns, so that a machine that slows down slows both."""
+    """Seconds of the layer at full rank and at the conditions' ratio."""
+    full, low = take_turns(units(layer, given_as), layer.input_shape, given_as)
+    back = (median(full.backward), median(low.backward)) if given_as.backward else (None, None)
+    return median(full.forward), median(low.forward), *back, mean(full.forward), mean(low.forward)
+
+
+class Passes(NamedTuple):
+    """Seconds of each pass of one unit, the first dropped; zeros backward where that was not asked for."""
+
+    forward: tuple[float, ...]
+    backward: tuple[float, ...]
+
+
+def take_turns(modules: Iterable[nn.Module], input_shape: Sequence[int], given_as: Conditions) -> list[Passes]:
+    """ζ runs of every module on random input, in turns, so that a machine that slows down slows all of them.
+
+    input_shape: that of any batch; the size, device and layout of the conditions' batch are used.
+    """
     batch = given_as.batch
-    pair = [unit.to(batch.device) for unit in _units(layer, given_as)]
-    given = torch.randn(len(batch), *layer.input_shape[1:], device=batch.device)
+    taking = [module.to(batch.device) for module in modules]
+    given = torch.randn(len(batch), *input_shape[1:], device=batch.device)
     if given.ndim == 4:
         memory_format = torch.channels_last if batch.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
-        pair = [unit.to(memory_format=memory_format) for unit in pair]
+        taking = [module.to(memory_format=memory_format) for module in taking]
         given = given.contiguous(memory_format=memory_format)
-    runs = [[_time(unit, given, given_as) for unit in pair] for _ in range(given_as.repeats)][1:]
-    (full_forward, full_backward), (low_forward, low_backward) = (zip(*side, strict=True) for side in zip(*runs, strict=True))
-    back = (median(full_backward), median(low_backward)) if given_as.backward else (None, None)
-    return median(full_forward), median(low_forward), *back, mean(full_forward), mean(low_forward)
+    runs = [[_time(module, given, given_as) for module in taking] for _ in range(given_as.repeats)][1:]
+    return [Passes(*zip(*passes, strict=True)) for passes in zip(*runs, strict=True)]
 
 
-def _units(layer: TracedLayer, given_as: Conditions) -> tuple[nn.Module, nn.Module]:
+def units(layer: TracedLayer, given_as: Conditions) -> tuple[nn.Module, nn.Module]:
+    """The layer at full rank and at the ratio, each with the batch norm and activation that follow a convolution."""
     module = layer.module
     rank = clamp_rank(round(given_as.ratio * full_rank(module.weight)), full_rank(module.weight))
     if not isinstance(module, nn.Conv2d):

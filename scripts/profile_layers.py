@@ -1,0 +1,93 @@
+"""Forward times of layer stacks and of single layers at several rank ratios (paper, figures 4 and 6), on synthetic input.
+
+    python -m scripts.profile_layers stacks --model resnet18        full width, batch 128: figure 4, and K (results/bench/profile-stacks-…)
+    python -m scripts.profile_layers layers --model resnet50        batch 8: figure 6 (results/bench/profile-layers-…)
+    python -m scripts.profile_layers layers --model deit_small_patch16_224
+
+Run it with nothing beside it. A GPU: --device cuda --batch 1024 (stacks) or 128 (layers).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from cuttlefish.config import ModelConfig, TrainerConfig
+from cuttlefish.engine.device import autocast, choose_device, set_up
+from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
+from cuttlefish.files import write_atomic
+from cuttlefish.lowrank.timing import Conditions
+from cuttlefish.models import build_model
+from cuttlefish.models.build import SUITE
+from cuttlefish.provenance import device_name, git_commit, git_dirty, package_versions, utc_now
+from scripts.profiles.layers import profile_layers
+from scripts.profiles.stacks import DECIDING_RATIO, THRESHOLD, profile_of_stacks
+
+RESULTS = Path(__file__).resolve().parent.parent / "results" / "bench"
+PROFILES = {"stacks": profile_of_stacks, "layers": profile_layers}
+BATCH = {"stacks": 128, "layers": 8}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        print(measure(options))
+    except CuttlefishError as error:
+        print(error, file=sys.stderr)
+        return EXIT_BAD_INPUT
+    return 0
+
+
+def measure(options: argparse.Namespace) -> Path:
+    """Profile the model `--repeats` times and write the file; its path."""
+    trainer = TrainerConfig(device=options.device, precision=options.precision)
+    device = choose_device(trainer)
+    set_up(trainer, device, 0)
+    suite = options.model in SUITE
+    classes, side = (10, 32) if suite else (1000, 224)
+    config = ModelConfig(name=options.model, source="suite" if suite else "timm", width=options.width if suite else None)
+    batch_size = options.batch or BATCH[options.what]
+    batch = torch.zeros(batch_size, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)
+    model = build_model(config, classes, (3, side, side)).to(device)
+    conditions = Conditions(batch, DECIDING_RATIO, options.zeta, False, False, lambda: autocast(trainer, device))
+    began = perf_counter()
+    rows, repeats = PROFILES[options.what](model, conditions, options.ratios, options.repeats)
+    facts = _facts(options, device, batch_size, config.width, perf_counter() - began)
+    path = options.out / f"profile-{options.what}-{options.model}-{re.sub(r'[^a-z0-9]+', '-', facts['hardware'].lower()).strip('-')}.json"
+    write_atomic(path, json.dumps({**facts, "repeats": repeats, "rows": rows}, indent=1) + "\n")
+    return path
+
+
+def _facts(options: argparse.Namespace, device: torch.device, batch: int, width: int | None, seconds: float) -> dict[str, Any]:
+    facts = {"hardware": device_name(str(device)), "device": device.type, "precision": options.precision, "threads": torch.get_num_threads()}
+    facts |= {"commit": git_commit(), "dirty": git_dirty(), "packages": package_versions(), "time": utc_now(), "seconds": seconds}
+    facts |= {"profiled": options.what, "model": options.model, "width": width, "batch": batch, "zeta": options.zeta}
+    return facts | {"ratios": options.ratios, "deciding_ratio": DECIDING_RATIO, "threshold": THRESHOLD, "input": "random numbers"}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.profile_layers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=PROFILES)
+    parser.add_argument("--model", required=True, help="of the suite (resnet18, vgg19) or of timm")
+    parser.add_argument("--width", type=int, default=64, help="of the suite's models")
+    parser.add_argument("--batch", type=int, help=f"default: {BATCH}")
+    parser.add_argument("--ratios", type=float, nargs="+", default=[0.5, 0.25, 0.125, 0.0625])
+    parser.add_argument("--zeta", type=int, default=11, help="runs of each, the first dropped")
+    parser.add_argument("--repeats", type=int, default=5, help="whole profiles, one after the other")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--device", choices=["cpu", "cuda", "auto"], default="auto")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

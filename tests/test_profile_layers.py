@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import timm
+import torch
+
+from cuttlefish.lowrank.profiling import main_path
+from cuttlefish.lowrank.timing import Conditions
+from cuttlefish.models.resnet_cifar import ResNet
+from scripts.profile_layers import main
+from scripts.profiles import stacks
+from scripts.profiles.layers import parts_of, profile_layers
+from scripts.profiles.units import sub_block_at_each_ratio
+
+IMAGES = torch.zeros(2, 3, 32, 32)
+CONDITIONS = Conditions(IMAGES, 0.25, 2, False, False, torch.no_grad)
+
+
+def test_the_command_writes_each_repetition_and_the_k_it_would_choose(tmp_path, capsys):
+    arguments = ["stacks", "--model", "resnet18", "--width", "4", "--batch", "2", "--zeta", "2", "--repeats", "2", "--device", "cpu"]
+    assert main([*arguments, "--out", str(tmp_path)]) == 0
+    (path,) = tmp_path.iterdir()
+    assert str(path) in capsys.readouterr().out
+    found = json.loads(path.read_text())
+    assert [row["stack"] for row in found["rows"]] == ["32×32", "16×16", "8×8", "4×4"]
+    assert [len(row["layers"]) for row in found["rows"]] == [4, 4, 4, 4]
+    for row in found["rows"]:
+        times = [row["full_s"], *row["low_s"]]
+        assert len(row["low_s"]) == len(found["ratios"]) == 4 and all(len(seconds) == 2 and min(seconds) > 0 for seconds in times)
+    assert all(repeat["first_factorized"] == repeat["k"] + 1 and repeat["k"] in (1, 5, 9, 13, 18) for repeat in found["repeats"])
+    assert (found["batch"], found["width"], found["precision"], found["device"], found["profiled"]) == (2, 4, "fp32", "cpu", "stacks")
+
+
+@pytest.mark.parametrize("slow_stacks, k", [(0, 1), (1, 5), (2, 9), (4, 18)])
+def test_k_counts_the_layers_before_the_first_stack_that_gets_fast_enough(monkeypatch, slow_stacks, k):
+    calls = iter(range(100))
+    monkeypatch.setattr(stacks, "_seconds", lambda *_: [3.0, 1.9 if next(calls) >= slow_stacks else 2.1])
+    _, decisions = stacks.profile_of_stacks(ResNet(10, 3, width=4), CONDITIONS, [0.25], 1)
+    assert decisions[0]["k"] == k
+
+
+def test_a_transformers_sub_blocks_are_timed_as_a_whole():
+    model = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2, num_classes=10)
+    parts = list(parts_of(model, main_path(model, IMAGES)))
+    assert [(part.name, part.kind) for part in parts] == [
+        ("patch_embed.proj", "conv"), ("blocks.0.attn", "attn"), ("blocks.0.mlp", "mlp"), ("blocks.1.attn", "attn"), ("blocks.1.mlp", "mlp"),
+        ("head", "fc"),
+    ]  # fmt: skip
+    assert parts[1].layers == ["blocks.0.attn.qkv", "blocks.0.attn.proj"]
+    rows, repetitions = profile_layers(model, CONDITIONS, [0.5, 0.25], 1)
+    assert [row["layer"] for row in rows] == [part.name for part in parts] and len(repetitions) == 1
+    assert all(len(row["low_s"]) == 2 for row in rows)
+
+
+def test_a_sub_block_is_factorized_at_each_ratio_and_left_alone_itself():
+    block = timm.create_model("vit_tiny_patch16_224", depth=1).blocks[0].attn
+    full, half, quarter = sub_block_at_each_ratio(block, ["qkv", "proj"], [0.5, 0.25])
+    assert full.qkv.weight.shape == block.qkv.weight.shape == (576, 192)
+    assert sum(p.numel() for p in quarter.parameters()) < sum(p.numel() for p in half.parameters()) < sum(p.numel() for p in full.parameters())
+    given = torch.randn(2, 5, 192)
+    assert quarter(given).shape == full(given).shape
+    assert torch.equal(full(given), block(given))
+
+
+def test_resnet_50_has_the_papers_49_convolutions():
+    model = timm.create_model("resnet50")
+    kinds = [part.kind for part in parts_of(model, main_path(model, torch.zeros(2, 3, 64, 64)))]
+    assert kinds.count("conv") == 49 and kinds.count("fc") == 1 and len(kinds) == 50
+
+
+def test_an_unknown_model_ends_in_one_sentence(capsys, tmp_path):
+    assert main(["layers", "--model", "resnet5o", "--device", "cpu", "--out", str(tmp_path)]) == 2
+    assert "resnet5o" in capsys.readouterr().err
