@@ -15,8 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from cuttlefish.config import Config
 from cuttlefish.engine.distributed import World, hand_up, joined_world, under_launcher
 from cuttlefish.engine.lock import RunLock
@@ -27,12 +25,11 @@ from cuttlefish.identity import run_folder, run_key
 from cuttlefish.methods import build_method, load_method
 from cuttlefish.record import read_record
 from cuttlefish.record_fields import SCHEMA
-from cuttlefish.report.summary import as_text, run_summary
+from cuttlefish.resolved import RESOLVED, dump, load
 from cuttlefish.run_folder import RECORD, read_profile, read_ranks
 from cuttlefish.validate import load_config, to_dict
 
 logger = logging.getLogger("cuttlefish")
-RESOLVED = "resolved.yaml"
 
 
 @dataclass(frozen=True)
@@ -63,8 +60,7 @@ def attend(config: Config) -> tuple[Literal["finished", "skipped"], dict[str, An
     _same_run(run)
     finished = finished_record(run)
     if finished is not None:
-        summary = as_text(run_summary(finished, read_profile(run.folder), read_ranks(run.folder)))
-        print(f"already finished, not run again ({run.folder}):\n{summary}")
+        print(f"already finished, not run again ({run.folder}):\n{_summary(run.folder, finished)}")
         return "skipped", finished
     return _train(run, World()) if config.trainer.devices == 1 else _launch(run)
 
@@ -82,6 +78,14 @@ def _train(run: Run, world: World) -> tuple[Literal["finished", "skipped"], dict
             _same_run(run)
             _claim(run)
         return "finished", session.run(lock.lost_seconds if world.is_first else 0.0)
+
+
+def _summary(folder: Path, record: dict[str, Any]) -> str:
+    try:
+        from cuttlefish.report.summary import as_text, run_summary
+    except ImportError:  # a machine with torch only, without rich
+        return f"accuracy {record['accuracy_final']} %, {record['params_total']} parameters"
+    return as_text(run_summary(record, read_profile(folder), read_ranks(folder)))
 
 
 def _launch(run: Run) -> tuple[Literal["finished"], dict[str, Any]]:
@@ -138,7 +142,7 @@ def _same_run(run: Run) -> None:
     path = run.folder / RESOLVED
     if not path.exists():
         return
-    there = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    there = load(path)
     digest = there.get("data_digest", run.digest)
     if digest != run.digest:
         raise CuttlefishError(
@@ -151,7 +155,7 @@ def _same_run(run: Run) -> None:
 def _claim(run: Run) -> None:
     """Write resolved.yaml, all that a machine without Hydra needs."""
     try:
-        content = yaml.safe_dump({"run_key": run.key, "data_digest": run.digest, **to_dict(run.config)}, sort_keys=False)
+        content = dump({"run_key": run.key, "data_digest": run.digest, **to_dict(run.config)})
         write_atomic(run.folder / RESOLVED, content)
     except OSError as error:
         raise CuttlefishError(f"cannot write to the run folder {run.folder}: {error.strerror}") from error
@@ -159,13 +163,7 @@ def _claim(run: Run) -> None:
 
 def read_resolved(path: Path) -> Config:
     """The config of a resolved.yaml. Raises CuttlefishError if it is missing or not one."""
-    try:
-        mapping = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise CuttlefishError(f"cannot read {path}: {' '.join(str(error).split())}") from error
-    if not isinstance(mapping, dict):
-        raise CuttlefishError(f"{path} is not a resolved config: it holds no mapping")
-    return load_config({key: value for key, value in mapping.items() if key not in ("run_key", "data_digest")})
+    return load_config({key: value for key, value in load(path).items() if key not in ("run_key", "data_digest")})
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from cuttlefish.record import read_record
+from cuttlefish.validate import to_dict
+from tests.runs import little_config
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ["errors", "lowrank"]
@@ -81,11 +86,18 @@ def test_torch_is_not_needed_to_read_configs_and_records():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-def test_the_worker_needs_neither_hydra_nor_wandb():
+def test_the_worker_trains_on_a_machine_with_torch_only(tmp_path):
+    """Every other package of the suite is made unimportable; the config is JSON, since PyYAML is gone too."""
+    config = to_dict(little_config(tmp_path / "run", "cuttlefish", recipe__epochs=3, sink__console=True))
+    (tmp_path / "resolved.json").write_text(json.dumps(config))
+    missing = "hydra omegaconf wandb yaml rich matplotlib pandas sklearn timm torchvision safetensors scipy PIL"
     code = (
-        "import sys\n"
-        "for name in ('hydra', 'omegaconf', 'wandb'): sys.modules[name] = None\n"
-        "import cuttlefish.worker"
+        f"import sys\nfor name in '{missing}'.split(): sys.modules[name] = None\n"
+        "from cuttlefish.worker import main\nsys.exit(main(sys.argv[1:]))"
     )
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+    for _ in range(2):  # trained, then found to be finished
+        result = subprocess.run([sys.executable, "-c", code, str(tmp_path / "resolved.json")], cwd=ROOT, check=False, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+    assert "already finished" in result.stdout
+    record = read_record(tmp_path / "run")
+    assert record["status"] == "finished" and record["switch_epoch"] == 2

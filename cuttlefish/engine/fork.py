@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cuttlefish.config import Config
 from cuttlefish.engine.checkpoint import BEFORE_SWITCH, after_whole_epochs, load_checkpoint
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods.base import Method
+from cuttlefish.resolved import RESOLVED, load
 from cuttlefish.validate import to_dict
 
 SHARED = ("model", "data", "recipe", "seed")
@@ -25,7 +24,7 @@ def fork_state(source: Path, config: Config, method: Method) -> tuple[dict[str, 
     """
     folder, path = _locate(source)
     state = load_checkpoint(path)
-    origin = yaml.safe_load((folder / "resolved.yaml").read_text(encoding="utf-8"))
+    origin = load(folder / RESOLVED)
     mine = to_dict(config)
     for part in SHARED:
         if origin.get(part) != mine[part] and not _differ_in_paths_only(part, origin.get(part), mine[part]):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 from cuttlefish.config import Config
 from cuttlefish.sinks.base import Sink
+
+log = logging.getLogger("cuttlefish.sinks")
 
 
 def build_sinks(config: Config) -> list[Sink]:
     """JSON lines always (they are the truth), the others as `sink` says."""
-    from cuttlefish.sinks.console import console_sink
     from cuttlefish.sinks.jsonl import JsonLines
     from cuttlefish.sinks.plots import Plots
 
@@ -20,5 +23,14 @@ def build_sinks(config: Config) -> list[Sink]:
 
         sinks.append(WandbSink(config.sink.wandb))
     if config.sink.console:
-        sinks.append(console_sink())  # last, so that its closing screen can name the plots
+        sinks += _console()  # last, so that its closing screen can name the plots
     return sinks
+
+
+def _console() -> list[Sink]:
+    try:
+        from cuttlefish.sinks.console import console_sink
+    except ImportError:  # a machine with torch only
+        log.warning("rich is not installed: no progress is shown, see epochs.jsonl in the run folder")
+        return []
+    return [console_sink()]
