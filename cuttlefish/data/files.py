@@ -67,6 +67,14 @@ def missing_files(folder: Path, file_set: FileSet) -> list[str]:
     return [name for name in file_set.md5 if not (folder / name).is_file()]
 
 
+def data_there(config: DataConfig) -> bool:
+    """Whether a run would find its files, without reading any. Generated and embedded data always is."""
+    if config.kind not in FILE_SETS or config.download:
+        return True
+    root, file_set = data_root(config), FILE_SETS[config.kind]
+    return not missing_files(root / file_set.folder, file_set) or bool(file_set.packed and (root / file_set.packed).is_dir())
+
+
 def _locate(config: DataConfig, file_set: FileSet) -> Path:
     """The folder that holds every file: below the root, else the cache (unpacked on first use), else downloaded."""
     root = data_root(config)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cuttlefish.data.files import data_there
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.plan.cache import kept
 from cuttlefish.plan.composed import composed, key_and_folder, seeded
@@ -16,13 +17,16 @@ from cuttlefish.report.table_spec import Spec
 Entries = Mapping[int, Mapping[str, Any]]
 
 
-def planned_runs(spec: Spec, tables: Iterable[str], scale: str, seeds: Sequence[int], root: Path, cache: Path | None = None) -> list[PlannedRun]:
-    """Every run of these tables and figures at a scale, seed by seed within a cell; runs whose size follows from another's come
-    last. root: the folder that holds conf/. cache: folder for compositions, None for the machine's."""
-    wanted = [point for name in tables for point in points(spec, spec.table(name), scale)]
+def planned_runs(
+    spec: Spec, tables: Iterable[str], scale: str, seeds: Sequence[int], root: Path, cache: Path | None = None, only_baselines: bool = False
+) -> list[PlannedRun]:
+    """Every run of these tables and figures at a scale, in their order and seed by seed within a cell.
+
+    root: the folder that holds conf/. cache: folder for compositions, None for the machine's.
+    """
+    wanted = [point for name in tables for point in points(spec, spec.table(name), scale) if point.row.baseline or not only_baselines]
     entries = _composed([*wanted, *(point.match for point in wanted if point.match)], root, cache)
-    runs = [_run(point, entries, seed) for point in wanted for seed in seeds]
-    return sorted(runs, key=lambda run: run.waits_for is not None)
+    return [_run(point, entries, seed) for point in wanted for seed in seeds]
 
 
 def _composed(wanted: Sequence[Point], root: Path, cache: Path | None) -> Entries:
@@ -41,16 +45,18 @@ def _compose(point: Point, conf: Path) -> Mapping[str, Any]:
 
 def _run(point: Point, entries: Entries, seed: int) -> PlannedRun:
     partner, entry = point.match, entries[id(point)]
-    match = _key(entries[id(partner)], seed) if partner else None
+    match, waits_in = _key_and_folder(entries[id(partner)], seed) if partner else (None, None)
     config = seeded(entry, seed, match)
     key, folder = key_and_folder(entry, config)
     words = (*point.words, f"seed={seed}", *([f"method.match='{match}'"] if match else []))  # quoted: 123456789012 is no number here
     return PlannedRun(
         table=point.table, row=point.row.name, label=point.row.label, kinds=point.kinds, baseline=point.row.baseline, model=config.model.name,
         data=config.data.name, scale=point.scale, seed=seed, point=point.own, run_key=key, words=words, folder=str(folder),
-        epochs=entry["epochs"], waits_for=match, waits_for_label=partner.row.label if partner else None,
+        epochs=entry["epochs"], precision=config.trainer.precision, data_there=data_there(config.data), waits_for=match,
+        waits_for_label=partner.row.label if partner else None, waits_in=waits_in,
     )  # fmt: skip
 
 
-def _key(entry: Mapping[str, Any], seed: int) -> str:
-    return key_and_folder(entry, seeded(entry, seed, None))[0]
+def _key_and_folder(entry: Mapping[str, Any], seed: int) -> tuple[str, str]:
+    key, folder = key_and_folder(entry, seeded(entry, seed, None))
+    return key, str(folder)

@@ -10,8 +10,8 @@ class PlannedRun:
     """table, row: where it is shown; label, kinds, baseline: as in the row's file. point: the values of the row's own sweep.
 
     run_key: by which its record is found. words: what to type behind `python run.py`. folder: where it trains. waits_for: run key
-    of the run whose size it takes, and `waits_for_label` that run's row. epochs: all phases together, None where only the model
-    tells. data_kind: None for data that is generated.
+    of the run whose size it takes, with that run's row (`waits_for_label`) and folder (`waits_in`). epochs: all phases
+    together, None where only the model tells. data_there: whether its data is on this machine.
     """
 
     table: str
@@ -28,8 +28,11 @@ class PlannedRun:
     words: tuple[str, ...]
     folder: str
     epochs: int | None
+    precision: str = "fp32"
+    data_there: bool = True
     waits_for: str | None = None
     waits_for_label: str | None = None
+    waits_in: str | None = None
 
     @property
     def cell(self) -> tuple[object, ...]:

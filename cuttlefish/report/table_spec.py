@@ -67,6 +67,10 @@ class TableSpec:
     notes: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
 
+    @property
+    def is_figure(self) -> bool:
+        return self.name.startswith("figure")
+
     def row(self, name: str) -> Row:
         for row in self.rows:
             if row.name == name:

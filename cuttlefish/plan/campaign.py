@@ -1,0 +1,119 @@
+"""Runs the most valuable missing runs within a slice of time, each in a process of its own. Needs torch only.
+
+Every start and end is a line of the ledger before anything else happens, so that no started run can go unreported.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cuttlefish.data.files import data_there
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.plan.cost import Estimates
+from cuttlefish.plan.execute import needs_run
+from cuttlefish.plan.state import Known, state_of
+from cuttlefish.provenance import utc_now
+from cuttlefish.report.evidence import Collection, load_evidence
+from cuttlefish.report.planned import PlannedRun
+from cuttlefish.run_folder import read_epochs
+from cuttlefish.validate import load_config
+
+MANIFEST, CONFIGS, LEDGER = "manifest.json", "configs", "ledger.jsonl"
+GRACE = 45.0
+"""Seconds before the end of the slice at which a run is asked to stop: one step and 10 s, and the packing."""
+SHORTEST = 20.0
+"""Seconds of training that are worth starting a process for."""
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """home: manifest, configs and ledger. root: the code, with runs/ and results/ below it. The same folder in a bundle."""
+
+    home: Path
+    root: Path
+    runs: tuple[PlannedRun, ...]
+
+    @classmethod
+    def read(cls, home: Path, root: Path) -> Campaign:
+        """Raises CuttlefishError if there is no manifest."""
+        try:
+            manifest = json.loads((home / MANIFEST).read_text(encoding="utf-8"))
+            return cls(home, root, tuple(_planned(entry, home) for entry in manifest["runs"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CuttlefishError(f"cannot read the campaign in {home}: {error}") from error
+
+    def evidence(self) -> Collection:
+        """What was committed, and what was trained here."""
+        found = [load_evidence(self.root / folder) for folder in ("results/records", "runs")]
+        return Collection([run for part in found for run in part.runs], [left for part in found for left in part.left_out])
+
+    def work(self, seconds: float, start: Callable[[PlannedRun, float], int] | None = None, clock: Callable[[], float] = time.monotonic) -> int:
+        """Runs until the slice is used up or nothing is left; how many were started. start: trains a run for at most so many
+        seconds and returns its exit code."""
+        end, started = clock() + seconds, set()
+        while (left := end - clock() - GRACE) >= SHORTEST:
+            run = self.next(left, started)
+            if run is None:
+                break
+            started.add(run.run_key)
+            self._note(run, event="started", state=state_of(run, self._known(self.evidence())))
+            before = clock()
+            code = (start or self.train)(run, left)
+            self._note(run, event="ended", exit_code=code, seconds=round(clock() - before, 1))
+        return len(started)
+
+    def next(self, left: float, started: Iterable[str] = ()) -> PlannedRun | None:
+        """The most valuable open run that fits into `left` seconds, as far as that is known; else the most valuable one, which
+        goes on in the next slice. A failed run is not tried again: its outcome is its record."""
+        collection = self.evidence()
+        known, estimates = self._known(collection), Estimates(self.runs, [run for run in self.runs if run.baseline], collection)
+        states = {run.run_key: state_of(run, known) for run in self.runs if run.run_key not in started}
+        todo = [run for run in self.runs if needs_run(states.get(run.run_key, "finished")) and states[run.run_key] != "failed"]
+        fits = [run for run in todo if self._seconds(run, estimates) <= left]
+        return next(iter(fits or todo), None)
+
+    def train(self, run: PlannedRun, seconds: float) -> int:
+        """In a process of its own, which is asked to save its state after `seconds`, and killed if it does not; its exit code."""
+        config = (self.home / CONFIGS / f"{run.run_key}.json").resolve()
+        command = [sys.executable, "-m", "cuttlefish.worker", str(config)]
+        process = subprocess.Popen(command, cwd=self.root, env={**os.environ, "PYTHONPATH": str(self.root.resolve())})
+        for wait, stop in ((seconds, signal.SIGTERM), (0.7 * GRACE, signal.SIGKILL), (None, None)):
+            try:
+                return process.wait(wait)
+            except subprocess.TimeoutExpired:
+                process.send_signal(stop)
+        raise AssertionError("waited without end")
+
+    def _seconds(self, run: PlannedRun, estimates: Estimates) -> float:
+        """What is left of it; 0 where nothing tells."""
+        hours = estimates.hours(run)
+        done = len(read_epochs(self.root / run.folder)) / run.epochs if run.epochs else 0.0
+        return 0.0 if hours is None else 3600 * hours * max(0.0, 1 - done)
+
+    def _known(self, collection: Collection) -> Known:
+        return Known.of(collection.runs, self.root)
+
+    def _note(self, run: PlannedRun, **what: Any) -> None:
+        line = {"time": utc_now(), "run_key": run.run_key, "run": f"{run.title} · {run.model} · {run.data} · seed {run.seed}", "folder": run.folder}
+        with open(self.home / LEDGER, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line | what) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        print(" · ".join(f"{key} {value}" for key, value in (line | what).items() if key != "folder"), flush=True)
+
+
+def _planned(entry: dict[str, Any], home: Path) -> PlannedRun:
+    """From JSON; whether its data is there is asked of this machine."""
+    lists = {name: tuple(entry[name]) for name in ("kinds", "words")} | {"point": tuple(tuple(pair) for pair in entry["point"])}
+    run = PlannedRun(**{**entry, **lists})
+    config = load_config(json.loads((home / CONFIGS / f"{run.run_key}.json").read_text(encoding="utf-8")))
+    return replace(run, data_there=data_there(config.data))

@@ -1,0 +1,36 @@
+"""How long a planned run will take, from runs that were made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import mean
+
+from cuttlefish.report.evidence import Collection, Evidence
+from cuttlefish.report.planned import PlannedRun
+from cuttlefish.report.quantities import hours, hours_as_baseline
+
+
+class Estimates:
+    """planned: every run that may serve as a measure, whatever its seed; baselines: those of any table at the same scale."""
+
+    def __init__(self, planned: Iterable[PlannedRun], baselines: Iterable[PlannedRun], collection: Collection):
+        self._finished = {run.record["run_key"]: run for run in collection.finished}
+        self._keys: dict[tuple[object, ...], list[str]] = {}
+        for run in planned:
+            self._keys.setdefault(run.cell, []).append(run.run_key)
+        self._baselines = list(baselines)
+
+    def hours(self, run: PlannedRun) -> float | None:
+        """Device hours: the mean of the same cell's other seeds; else the baseline's hours an epoch times this run's epochs; None
+        where neither is known. Of the hardware that was used last."""
+        same = self._newest(self._keys.get(run.cell, []))
+        if same:
+            return mean(hours(found.record) for found in same)
+        full = self._newest([other.run_key for other in self._baselines if (other.model, other.data) == (run.model, run.data)])
+        if not full or run.epochs is None:
+            return None
+        return run.epochs * mean(hours_as_baseline(found.record) / found.record["epochs_trained"] for found in full)
+
+    def _newest(self, keys: Sequence[str]) -> list[Evidence]:
+        found = sorted((self._finished[key] for key in dict.fromkeys(keys) if key in self._finished), key=lambda run: run.record["started"])
+        return [run for run in found if run.hardware == found[-1].hardware]

@@ -1,0 +1,139 @@
+"""Run what tables and figures are made of, as far as it is missing, and collate the tables from records.
+
+    python -m scripts.tables                                   every table at reduced scale, seed 0
+    python -m scripts.tables table1 --scale paper --seeds 0,1,2 --dry-run
+    python -m scripts.tables --collate-only                    never trains
+    python -m scripts.tables figure2 trainer.precision=bf16    further words go to each run
+
+Tables are written to results/tables/<scale>/; finished runs are imported into results/records/. --dry-run lists each run, its
+state and what it may cost, and does nothing else. Exit codes are those of run.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
+from cuttlefish.identity import NOT_IN_KEY
+from cuttlefish.plan.ahead import ahead, waiting_lines
+from cuttlefish.plan.cost import Estimates
+from cuttlefish.plan.execute import by_front_door, execute, exit_code_of
+from cuttlefish.plan.runs import planned_runs
+from cuttlefish.plan.state import FINISHED, Known, folder_state
+from cuttlefish.report.evidence import Collection, load_evidence
+from cuttlefish.report.planned import PlannedRun
+from cuttlefish.report.stated import Claims
+from cuttlefish.report.table_files import left_out_text, write_tables
+from cuttlefish.report.table_spec import Spec, read_spec
+from cuttlefish.report.tables import all_tables
+from scripts.records import import_run
+
+ROOT = Path(__file__).resolve().parent.parent
+SMOKE = "smoke"
+"""Its runs are no evidence: they stay in runs/ and their tables out of git."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_intermixed_args(arguments)
+    try:
+        return _run(options)
+    except CuttlefishError as error:
+        print(f"cuttlefish: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+
+
+def _run(options: argparse.Namespace) -> int:
+    spec = _with_words(tables_spec(options.root), options.scale, [word for word in options.names if "=" in word])
+    names = [name for name in options.names if "=" not in name] or [name for name, table in spec.tables.items() if not table.is_figure]
+    records = options.root / ("runs/debug" if options.scale == SMOKE else "results/records")
+    plan = planned_runs(spec, names, options.scale, options.seeds, options.root)
+    if options.dry_run:
+        return _list(spec, names, plan, options, load_evidence(records))
+    code = 0 if options.collate_only else _train(plan, options, records)
+    collection = load_evidence(records)
+    planned = planned_runs(spec, names, options.scale, seeds_of(collection, options.seeds), options.root)
+    _collate(spec, names, planned, collection, options)
+    return code
+
+
+def tables_spec(root: Path = ROOT) -> Spec:
+    return read_spec(root / "results" / "tables.yaml", root / "conf" / "experiment")
+
+
+def read_claims(root: Path = ROOT) -> Claims:
+    """results/claims.yaml by id; only what the tables show of it is read."""
+    content = yaml.safe_load((root / "results" / "claims.yaml").read_text(encoding="utf-8"))
+    return {claim["id"]: claim for claim in content}
+
+
+def seeds_of(collection: Collection, seeds: Sequence[int] = ()) -> list[int]:
+    """Every seed that was run, and these: a table shows all there is."""
+    return sorted({*seeds, *(run.record["seed"] for run in collection.runs)})
+
+
+def _list(spec: Spec, names: list[str], plan: list[PlannedRun], options: argparse.Namespace, collection: Collection) -> int:
+    every = planned_runs(spec, names, options.scale, seeds_of(collection, options.seeds), options.root)
+    tables = [name for name, table in spec.tables.items() if table.rows]
+    baselines = planned_runs(spec, tables, options.scale, seeds_of(collection, options.seeds), options.root, only_baselines=True)
+    print("\n".join(waiting_lines(spec.table(name) for name in names)), end="\n" if any(spec.table(name).waiting for name in names) else "")
+    print("\n".join(ahead(plan, Known.of(collection.runs, options.root), Estimates(every, baselines, collection))))
+    return 0
+
+
+def _train(plan: list[PlannedRun], options: argparse.Namespace, records: Path) -> int:
+    codes = []
+    for run, state, code in execute(plan, Known.of(load_evidence(records).runs, options.root), by_front_door(options.root)):
+        codes.append(code)
+        folder = options.root / run.folder
+        if options.scale != SMOKE and folder_state(folder, run.run_key) == FINISHED:
+            print(f"imported {import_run(folder, records)}")
+        elif state.startswith(("waits", "data")):
+            print(f"not run: {run.title}, {run.model} on {run.data}, seed {run.seed}: {state}", file=sys.stderr)
+    return exit_code_of(codes)
+
+
+def _collate(spec: Spec, names: list[str], planned: list[PlannedRun], collection: Collection, options: argparse.Namespace) -> None:
+    shown = replace(spec, tables={name: spec.table(name) for name in names})
+    tables, refused = all_tables(shown, planned, collection, read_claims(options.root), options.scale)
+    left_out = [*collection.left_out, *refused]
+    folder = options.root / "results" / "tables" / options.scale
+    if tables:
+        for path in write_tables(folder, tables, left_out, options.root):
+            print(path.relative_to(options.root))
+    if left_out:
+        print(left_out_text(left_out, options.root), file=sys.stderr)
+
+
+def _with_words(spec: Spec, scale: str, words: list[str]) -> Spec:
+    """The spec with further words for each run, which must leave it the same run."""
+    for word in words:
+        key = word.partition("=")[0]
+        if key not in NOT_IN_KEY and not key.startswith("sink."):
+            raise CuttlefishError(f"{word} would make other runs than those of the tables; only {', '.join(sorted(NOT_IN_KEY))} can be set")
+    found = spec.scale(scale)
+    return replace(spec, scales={**spec.scales, scale: replace(found, words=[*found.words, *words])})
+
+
+def _seeds(text: str) -> list[int]:
+    return [int(seed) for seed in text.replace(",", " ").split()]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m scripts.tables", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="tables and figures (all tables if none is named), and words as in trainer.device=cuda")
+    parser.add_argument("--scale", default="reduced", help="smoke, reduced or paper")
+    parser.add_argument("--seeds", type=_seeds, default=[0], help="as in 0,1,2")
+    parser.add_argument("--collate-only", action="store_true", help="train nothing")
+    parser.add_argument("--dry-run", action="store_true", help="list the runs, and do nothing")
+    parser.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

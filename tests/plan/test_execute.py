@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import pytest
+from test_state import put, wanted
+
+from cuttlefish.plan.ahead import ahead
+from cuttlefish.plan.cost import Estimates
+from cuttlefish.plan.execute import execute, exit_code_of
+from cuttlefish.plan.state import Known
+from cuttlefish.report.evidence import Collection, Evidence
+
+FULL = wanted(row="full", run_key="f", folder="runs/x/f", baseline=True, epochs=30)
+LOW = wanted(row="low", run_key="l", folder="runs/x/l", waits_for="f", waits_for_label="Full", waits_in="runs/x/f", epochs=60)
+LOST = wanted(row="lost", run_key="x", folder="runs/x/x", data_there=False, data="elsewhere")
+
+
+def test_a_size_s_run_comes_first_and_its_finish_releases_what_waits(tmp_path):
+    started = []
+
+    def start(run):
+        started.append(run.run_key)
+        put(tmp_path, run.folder, run_key=run.run_key, status="finished")
+        return 0
+
+    outcomes = list(execute([LOW, FULL, LOST, FULL], Known({}, tmp_path), start))
+    assert started == ["f", "l"]
+    assert [(run.run_key, state, code) for run, state, code in outcomes] == [("f", "missing", 0), ("x", "data absent", 0), ("l", "missing", 0)]
+    assert [state for _, state, _ in execute([LOW, FULL], Known({}, tmp_path), start)] == ["finished", "finished"], "again trains nothing"
+
+
+def test_a_failure_stops_only_what_waits_for_it(tmp_path):
+    outcomes = [(run.run_key, state) for run, state, _ in execute([LOW, FULL], Known({}, tmp_path), lambda run: 1)]
+    assert outcomes == [("f", "missing"), ("l", "waits for Full, seed 3")]
+
+
+def test_a_stop_ends_the_whole_list(tmp_path):
+    outcomes = list(execute([FULL, wanted(run_key="z")], Known({}, tmp_path), lambda run: 75))
+    assert [code for _, _, code in outcomes] == [75]
+
+
+@pytest.mark.parametrize("codes, worst", [([], 0), ([0, 3, 0], 3), ([3, 2], 2), ([1, 2], 1), ([-9, 0], -9), ([1, 75], 75)])
+def test_the_worst_exit_code_is_told(codes, worst):
+    assert exit_code_of(codes) == worst
+
+
+def evidence(key, hours, **changes):
+    record = {"run_key": key, "status": "finished", "compute_seconds": 3600.0 * hours, "seconds": {"ranks": 0.0}, "epochs_trained": 30}
+    record |= {"device": "cpu", "precision": "fp32", "world_size": 1, "started": "2026-01-01", "scale": "reduced"} | changes
+    return Evidence(None, record)
+
+
+def test_hours_are_the_cell_s_own_else_the_baseline_s_by_epochs_else_unknown():
+    other_seed = wanted(row="low", seed=4, run_key="l4")
+    runs = [evidence("f", 2.0), evidence("l4", 5.0)]
+    only_full = Estimates([LOW, other_seed], [FULL], Collection(runs[:1], []))
+    assert only_full.hours(LOW) == pytest.approx(4.0), "twice the epochs of full rank"
+    assert only_full.hours(wanted(epochs=None)) is None and only_full.hours(LOST) is None
+    assert Estimates([LOW, other_seed], [FULL], Collection(runs, [])).hours(LOW) == pytest.approx(5.0)
+
+
+def test_hours_are_of_the_hardware_used_last():
+    runs = [evidence("f", 2.0), evidence("f", 0.5, device="gpu", started="2026-02-01")]
+    seeds = [FULL, wanted(row="full", run_key="f9", seed=9)]
+    runs[1].record["run_key"] = "f9"
+    assert Estimates(seeds, [], Collection(runs, [])).hours(FULL) == pytest.approx(0.5)
+
+
+def test_the_list_names_each_run_once_and_sums_up(tmp_path):
+    estimates = Estimates([FULL], [FULL], Collection([evidence("f", 2.0)], []))
+    lines = ahead([FULL, LOW, FULL, LOST], Known({("f", "fp32"): None}, tmp_path), estimates)
+    assert [line.split()[-1] for line in lines[:3]] == ["finished", "hours", "unknown"] and "data absent" in lines[2]
+    assert lines[3] == "2 runs to do: about 4 device hours, and 1 of unknown length"
+    assert ahead([FULL], Known({("f", "fp32"): None}, tmp_path), estimates)[-1] == "nothing to do"
+    assert ahead([], Known({}, tmp_path), estimates) == ["nothing to do"]

@@ -1,0 +1,49 @@
+"""Planned runs made by hand, and records that belong to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from synthetic_records import record
+
+from cuttlefish.report.evidence import Collection, Evidence
+from cuttlefish.report.planned import PlannedRun
+from cuttlefish.report.table_spec import Row, Spec, Stated, TableSpec, Waiting
+
+
+def key_of(row: str, seed: int = 0, model: str = "resnet18") -> str:
+    return f"{row}-{model}-{seed}"
+
+
+def wanted(row: str, seed: int = 0, **changes: Any) -> PlannedRun:
+    model = changes.get("model", "resnet18")
+    fields: dict[str, Any] = dict(
+        table="table1", row=row, label=row.title(), kinds=("equal budget",), baseline=row == "full", model=model, data="cifar10", scale="reduced",
+        seed=seed, point=(), run_key=key_of(row, seed, model), words=(f"experiment=table1/{row}", f"seed={seed}"),
+        folder=f"runs/reduced/{key_of(row, seed, model)}", epochs=30,
+    )  # fmt: skip
+    return PlannedRun(**(fields | changes))
+
+
+def ran(row: str, seed: int = 0, name: str = "", **changes: Any) -> Evidence:
+    """A run of a row, finished unless `status` says otherwise; name: its folder."""
+    status = changes.pop("status", "finished")
+    fields = {"run_key": key_of(row, seed, changes.get("model", "resnet18"))} | changes
+    made = record("pufferfish", seed, **fields) | {"status": status}
+    return Evidence(Path("/r") / (name or f"{fields['run_key']}-{changes.get('device', 'cpu')}") / "record.json", made)
+
+
+def found(*runs: Evidence) -> Collection:
+    return Collection(list(runs), [])
+
+
+def spec_of(**changes: Any) -> Spec:
+    stated = [Stated("low", "resnet18", "cifar10", "size", "compression"), Stated("low", "resnet18", "cifar10", "faster", "speedup")]
+    rows = [Row("Full", ["equal budget"], ["reduced"], "full", baseline=True), Row("Low", ["equal budget"], ["reduced"], "low")]
+    waiting = TableSpec("Later", "table2", waiting=Waiting("task not in the suite yet", ["glue"], {"BERT": ["Full rank", "Cuttlefish"]}))
+    one = TableSpec("One", "table1", paper=stated, rows=rows)
+    return Spec({}, {"table1": one, "table2": waiting, "figure1": TableSpec("Figure", "figure1")}, {"resnet18": "ResNet-18", "cifar10": "CIFAR-10"})
+
+
+CLAIMS = {"size": {"value": 5.0}, "faster": {"value": 1.2}, "words": {"accept": "text"}}

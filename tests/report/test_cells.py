@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from planned_runs import found, ran, wanted
+
+from cuttlefish.report.cells import cell_runs
+
+
+def test_runs_meet_their_cell_by_key_one_a_seed():
+    cells, left_out = cell_runs([wanted("full", 0), wanted("full", 1), wanted("low")], found(ran("full", 1), ran("full", 0), ran("other")))
+    (hardware,) = cells[0].runs
+    assert [run.record["seed"] for run in cells[0].runs[hardware]] == [0, 1] and left_out == []
+    assert (cells[1].runs, cells[1].state) == ({}, "no run")
+
+
+def test_hardware_is_kept_apart():
+    (cell,), _ = cell_runs([wanted("full", 0), wanted("full", 1)], found(ran("full", 0), ran("full", 1, device="a GPU", threads=None)))
+    assert {hardware: [run.record["seed"] for run in runs] for hardware, runs in cell.runs.items()} == {
+        "a CPU, 2 cores · fp32 · 2 threads": [0],
+        "a GPU · fp32": [1],
+    }
+
+
+def test_another_scale_is_refused_with_its_reason():
+    (cell,), left_out = cell_runs([wanted("full")], found(ran("full", scale="free")))
+    assert cell.runs == {} and [item.reason for item in left_out] == ["it is of scale free, and the table1 cell of reduced"]
+
+
+def test_of_repeats_the_first_that_was_started_counts_whatever_came_out():
+    late = ran("full", name="late", started="2026-01-02T00:00:00+00:00", accuracy_final=79.0)
+    early = ran("full", name="z", started="2026-01-01T00:00:00+00:00", accuracy_final=70.0)
+    (cell,), left_out = cell_runs([wanted("full")], found(late, early))
+    assert [run.record["accuracy_final"] for runs in cell.runs.values() for run in runs] == [70.0]
+    assert left_out[0].path == late.path and "a repeat" in left_out[0].reason
+
+
+def test_a_cell_without_a_finished_run_says_why():
+    failed = ran("full", status="failed", error="x")
+    cells, _ = cell_runs([wanted("full"), wanted("low", waits_for="k", waits_for_label="Cuttlefish")], found(failed))
+    assert [cell.state for cell in cells] == ["no finished run (failed)", "no run (its size is that of Cuttlefish)"]

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from planned_runs import CLAIMS, found, key_of, ran, spec_of, wanted
+
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.report.format import UNKNOWN
+from cuttlefish.report.table_spec import Stated
+from cuttlefish.report.tables import all_tables
+
+PLAN = [wanted("full", 0), wanted("full", 1), wanted("low", 0), wanted("low", 1)]
+
+
+def table_of(runs, plan=PLAN, scale="reduced", spec=None):
+    tables, left_out = all_tables(spec or spec_of(), plan, found(*runs), CLAIMS, scale)
+    assert [table.name for table in tables] == ["table1", "table2"], "figures are not tables"
+    return tables[0], left_out
+
+
+def cells(table, block, row):
+    return {column.key: cell for column, cell in zip(table.columns, table.blocks[block].rows[row], strict=True)}
+
+
+def test_a_row_shows_mean_deviation_seeds_sizes_hours_and_its_runs():
+    low = [ran("low", seed, accuracy_final=accuracy) for seed, accuracy in ((0, 74.0), (1, 76.0))]
+    table, _ = table_of([ran("full", 0, compute_seconds=7200.0, wall_seconds=8000.0, seconds={}), *low])
+    low = cells(table, 0, 1)
+    assert low["accuracy"].text == "75.00 ± 1.41 (80.00)" and low["accuracy"].value == 75.0
+    assert (low["seeds"].text, low["params_total"].text, low["hours"].text) == ("2", "400 (2.50×)", "0.0278 h")
+    assert low["speedup"].text == "72.00×" and cells(table, 0, 0)["speedup"].text == UNKNOWN
+    assert low["accuracy"].runs == (key_of("low", 0), key_of("low", 1)) == tuple(low["runs"].text.split(", "))
+
+
+def test_numbers_of_a_reduced_run_are_marked_and_those_of_a_paper_run_are_not():
+    table, _ = table_of([ran("low")])
+    assert {cell.mark for cell in table.blocks[0].rows[1] if cell.value is not None and cell.text not in ("1", key_of("low"))} == {"reduced"}
+    assert "reduced scale" in table.title and "reduced scale" in table.notes[0]
+    plan = [replace(run, scale="paper") for run in PLAN]
+    table, _ = table_of([ran("low", scale="paper")], plan, "paper")
+    assert {cell.mark for _, row in table.rows for cell in row} == {""} and table.title == "One"
+
+
+def test_the_paper_stands_beside_and_is_compared_at_its_own_scale_only():
+    full, low = (ran(row, scale="paper", compute_seconds=seconds, seconds={}) for row, seconds in (("full", 150.0), ("low", 100.0)))
+    full.record["wall_seconds"] = 200.0
+    table, _ = table_of([full, low], [replace(run, scale="paper") for run in PLAN], "paper")
+    assert cells(table, 0, 1)["paper"].text == "5× smaller (ours -2.50) · 1.2× faster (ours +0.30)"
+    assert cells(table_of([ran("full"), ran("low")])[0], 0, 1)["paper"].text == "5× smaller · 1.2× faster"
+    assert cells(table_of([])[0], 0, 1)["paper"].text == "5× smaller · 1.2× faster"
+
+
+@pytest.mark.parametrize("stated, words", [
+    (Stated("low", "resnet18", "cifar10", "nothing", "compression"), "the claim nothing has no value"),
+    (Stated("low", "resnet18", "cifar10", "words", "compression"), "the claim words has no value"),
+    (Stated("low", "resnet18", "cifar10", "size", "beauty"), "quantity 'beauty' is not one of"),
+])  # fmt: skip
+def test_a_claim_that_cannot_be_shown_is_refused(stated, words):
+    spec = spec_of()
+    spec.tables["table1"] = replace(spec.tables["table1"], paper=[stated])
+    with pytest.raises(CuttlefishError, match=words):
+        table_of([ran("low")], spec=spec)
+
+
+def test_hardware_comes_into_blocks_of_their_own_without_a_speedup_across():
+    table, _ = table_of([ran("full"), ran("low", device="a GPU", threads=None), ran("low", 1, precision="bf16")])
+    assert [block.title.split(" · ", 1)[1] for block in table.blocks] == [
+        "a CPU, 2 cores · fp32 · 2 threads", "a GPU · fp32", "a CPU, 2 cores · bf16 · 2 threads",
+    ]  # fmt: skip
+    assert [cells(table, index, 1)["speedup"].text for index in range(3)] == [UNKNOWN] * 3
+    assert cells(table, 0, 1)["runs"].text == "run on other hardware"
+
+
+def test_published_and_equal_budget_rows_are_never_in_one_block():
+    plan = [wanted("full", kinds=("published", "equal budget")), wanted("low"), wanted("high", kinds=("published",))]
+    table, _ = table_of([ran("full"), ran("low"), ran("high")], plan)
+    shown = {block.title.split(" · ")[0]: [row[0].text for row in block.rows] for block in table.blocks}
+    assert shown == {
+        "ResNet-18 on CIFAR-10, recipes as published": ["Full", "High"],
+        "ResNet-18 on CIFAR-10, equal budget": ["Full", "Low"],
+    }
+
+
+def test_a_cell_without_a_run_and_a_table_without_a_task_say_so():
+    table, _ = table_of([])
+    assert [row[-1].text for row in table.blocks[0].rows] == ["no run", "no run"]
+    waiting = all_tables(spec_of(), PLAN, found(), CLAIMS, "reduced")[0][1]
+    assert [block.title for block in waiting.blocks] == ["BERT on glue"]
+    assert all({cell.text for cell in row[1:]} == {"task not in the suite yet"} for _, row in waiting.rows)
+
+
+def test_records_of_another_scale_count_nowhere_and_are_named():
+    table, left_out = table_of([ran("low", scale="free")])
+    assert table.blocks[0].rows[1][-1].text == "no run" and len(left_out) == 1
