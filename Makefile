@@ -30,6 +30,9 @@ test-gpu: $(READY)  ## the tests that need a GPU
 bench: $(READY)  ## speed as ratios of one run, written to results/bench (run it with nothing beside it)
 	$(PY) -m scripts.bench
 
+report: $(READY)  ## the report: claims, tables, figures and every run, in results/report/index.html
+	$(PY) -m scripts.report
+
 claims: $(READY)  ## a verdict on every claim of the paper, from results/records and results/bench
 	$(PY) -m scripts.claims
 
@@ -39,8 +42,19 @@ torture: $(READY)  ## kill little runs at every write and at 1,000 random moment
 reduced: $(READY)  ## the reduced runs on CIFAR-10 that are still missing (hours on a CPU; can be stopped and goes on)
 	$(PY) run.py -m experiment=reduced/resnet18_full_rank,reduced/resnet18_cuttlefish seed=0
 
+SCALE ?= reduced
+MINUTES ?= 9
+campaign: $(READY)  ## the most valuable missing runs in MINUTES=9 at SCALE=reduced, then an archive of every started run's record
+	$(PY) -m scripts.campaign run --minutes $(MINUTES) --scale $(SCALE)
+
+bundle: $(READY)  ## BUNDLE=folder: code and resolved configs of the SCALE's campaign, for a machine with torch only
+	$(PY) -m scripts.campaign bundle $(BUNDLE) --scale $(SCALE)
+
+import-records: $(READY)  ## ARCHIVE=file: check an archive of a campaign and add its records to results/records
+	$(PY) -m scripts.campaign import $(ARCHIVE)
+
 clean:  ## remove the environment and caches, not runs or results
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: claims help setup demo test test-slow test-gpu bench torture reduced clean
+.PHONY: campaign bundle import-records report claims help setup demo test test-slow test-gpu bench torture reduced clean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shlex
@@ -17,6 +18,8 @@ from cuttlefish.redact import redact_arguments
 
 SOURCE = Path(__file__).resolve().parent
 PACKAGES = ("torch", "torchvision", "timm", "hydra-core", "omegaconf", "wandb", "numpy", "scipy", "pandas")
+COMMIT = "COMMIT.json"
+"""Beside the code of a bundle."""
 CODE = (".", ":(exclude)results", ":(exclude)*.md")
 """What can change a result. Records, reports and text are written while a campaign runs and do not make its code dirty."""
 
@@ -36,18 +39,27 @@ def provenance(device: str, threads: int | None = None, arguments: Sequence[str]
 
 
 def git_commit(source: Path = SOURCE) -> str | None:
-    """The commit of the repository that tracks `source`; None without git, or if an unrelated repository surrounds it."""
+    """The commit of the repository that tracks `source`, or that its bundle was made of; None without git, or if an unrelated
+    repository surrounds it."""
     tracked = _git(source, "ls-files", "--", ".")
-    return _git(source, "rev-parse", "HEAD") if tracked else None
+    return _git(source, "rev-parse", "HEAD") if tracked else _bundled(source).get("commit")
 
 
 def git_dirty(source: Path = SOURCE) -> bool | None:
     """Whether the code differs from its commit (new files count); None where there is no commit."""
-    if git_commit(source) is None:
-        return None
+    if not _git(source, "ls-files", "--", "."):
+        return _bundled(source).get("dirty")
     root = _git(source, "rev-parse", "--show-toplevel")
     status = _git(Path(root), "status", "--porcelain", "--", *CODE) if root else None
     return None if status is None else status != ""
+
+
+def _bundled(source: Path) -> dict[str, Any]:
+    """What a bundle, which has no repository, says of its origin."""
+    try:
+        return json.loads((source.parent / COMMIT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
 
 
 def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str]:

@@ -22,15 +22,19 @@ RECORDS, FIGURES = RESULTS / "records", RESULTS / "figures"
 def import_run(run: Path, records: Path = RECORDS) -> Path:
     """Copy what a run's tables and figures need to records/<experiment>/<seed>-<run folder's name>; its new folder.
 
-    Raises CuttlefishError for a record that is unsound, or another run's under the same name.
+    A record that is not finished gives way to a later one. Raises CuttlefishError for a record that is unsound, or another run's
+    under the same name.
     """
     record = read_record(run)
     problems = validate_record(record)
     if problems:
         raise CuttlefishError(f"{run} is not imported: {problems[0]}")
     name = record["experiment_name"] or f"{record['model']}-{record['data']}-{record['method']}"
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise CuttlefishError(f"{run} is not imported: experiment_name {name!r} leaves the folder of records")
     target = records / name / f"seed{record['seed']}-{run.resolve().name}"
-    if (target / RECORD).exists() and read_record(target)["started"] != record["started"]:
+    there = read_record(target) if (target / RECORD).exists() else None
+    if there and there["status"] == "finished" and there["started"] != record["started"]:
         raise CuttlefishError(f"{target} already holds another run of this key: a repeat is imported under a run_dir of its own")
     target.mkdir(parents=True, exist_ok=True)
     for file in (RECORD, EPOCHS, RANKS, PROFILE):

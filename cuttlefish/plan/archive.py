@@ -16,18 +16,18 @@ from cuttlefish.run_folder import EPOCHS, LOG, PROFILE, RANKS, RECORD
 
 INDEX, RUNS = "index.json", "runs"
 KEPT = (RECORD, EPOCHS, RANKS, PROFILE, LOG)
-ALLOWED = re.compile(rf"{INDEX}|{MANIFEST}|{LEDGER}|{RUNS}/[0-9a-f]{{12}}/({'|'.join(map(re.escape, KEPT))})")
+ALLOWED = re.compile(rf"{INDEX}|{MANIFEST}|{LEDGER}|{RUNS}/[0-9a-f]{{12}}(-[\w-]+)?/({'|'.join(map(re.escape, KEPT))})")
 LARGEST = 64 * 2**20
 """Bytes that an archive may unpack to."""
 
 
-def started_keys(ledger: str) -> dict[str, str]:
-    """Run key → run folder of every run that was started, in order. Raises CuttlefishError for a line that is none of ours."""
+def started_runs(ledger: str) -> dict[str, str]:
+    """Name → path of the run folder of every run that was started, in order. Raises CuttlefishError for a line that is none of ours."""
     found = {}
     for line in ledger.splitlines():
         try:
-            entry = json.loads(line)
-            found[entry["run_key"]] = entry["folder"]
+            folder = json.loads(line)["folder"]
+            found[Path(folder).name] = folder
         except (ValueError, KeyError, TypeError) as error:
             raise CuttlefishError(f"{LEDGER} has a damaged line: {line[:80]!r}") from error
     return found
@@ -37,10 +37,10 @@ def pack(campaign: Campaign, target: Path) -> Path:
     """The files of every started run, whatever its end, with the ledger, the manifest and a checksum each."""
     ledger = (campaign.home / LEDGER).read_text(encoding="utf-8") if (campaign.home / LEDGER).exists() else ""
     members = {LEDGER: ledger.encode(), MANIFEST: (campaign.home / MANIFEST).read_bytes()}
-    for key, folder in started_keys(ledger).items():
+    for run, folder in started_runs(ledger).items():
         for name in KEPT:
             if (path := campaign.root / folder / name).exists():
-                members[f"{RUNS}/{key}/{name}"] = path.read_bytes()
+                members[f"{RUNS}/{run}/{name}"] = path.read_bytes()
     members[INDEX] = json.dumps({name: hashlib.sha256(content).hexdigest() for name, content in members.items()}, indent=1).encode()
     target.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(target, "w:gz") as archive:
@@ -51,18 +51,18 @@ def pack(campaign: Campaign, target: Path) -> Path:
     return target
 
 
-def unpack(archive: Path, into: Path) -> dict[str, Path]:
-    """Run key → folder below `into` with the run's files; the ledger and the manifest lie in `into`.
+def unpack(archive: Path, into: Path) -> list[Path]:
+    """A folder below `into` for every started run, with the files that it left; the ledger and the manifest lie in `into`.
 
-    Raises CuttlefishError, with nothing written, if the archive is damaged, holds anything but the files of runs, does not match
-    its checksums, or lacks a run that its ledger says was started... with a record or without one.
+    Raises CuttlefishError, with nothing written, if the archive is damaged, holds anything but the files of started runs, or does
+    not match its checksums.
     """
     members = _read(archive)
     _check(archive, members)
     for name, content in members.items():
         (into / name).parent.mkdir(parents=True, exist_ok=True)
         (into / name).write_bytes(content)
-    return {key: into / RUNS / key for key in started_keys(members[LEDGER].decode())}
+    return [into / RUNS / run for run in started_runs(members[LEDGER].decode())]
 
 
 def _read(archive: Path) -> dict[str, bytes]:
@@ -87,7 +87,7 @@ def _check(archive: Path, members: dict[str, bytes]) -> None:
             raise CuttlefishError(f"{archive} is not whole: {name} is {'missing' if name in index else 'not in its index'}")
         if hashlib.sha256(members[name]).hexdigest() != index[name]:
             raise CuttlefishError(f"{archive} is damaged: {name} does not match its checksum")
-    unstarted = {name.split("/")[1] for name in members if name.startswith(f"{RUNS}/")} - set(started_keys(members[LEDGER].decode()))
+    unstarted = {name.split("/")[1] for name in members if name.startswith(f"{RUNS}/")} - set(started_runs(members[LEDGER].decode()))
     if unstarted:
         raise CuttlefishError(f"{archive} holds run {min(unstarted)}, which its ledger never started")
 

@@ -91,6 +91,9 @@ class Campaign:
                 return process.wait(wait)
             except subprocess.TimeoutExpired:
                 process.send_signal(stop)
+            except KeyboardInterrupt:  # the terminal sent it to the run as well, which now saves its state
+                process.wait(GRACE)
+                raise
         raise AssertionError("waited without end")
 
     def _seconds(self, run: PlannedRun, estimates: Estimates) -> float:
