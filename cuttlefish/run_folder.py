@@ -26,14 +26,13 @@ RANK_COLUMNS = ("epoch", "layer", "stable_rank", "scaled_rank", "full_rank")
 
 def read_epochs(folder: str | Path) -> list[dict[str, Any]]:
     """The rows of `epochs.jsonl`, one a trained epoch; empty without the file."""
-    return [json.loads(line) for line in _whole_lines(Path(folder) / EPOCHS) if _epoch_of_json(line) is not None]
+    rows = map(_json_row, _whole_lines(Path(folder) / EPOCHS))
+    return [row for row in rows if row is not None and row.get("epoch") is not None]
 
 
 def read_ranks(folder: str | Path) -> list[dict[str, Any]]:
     """The rows of `ranks.csv` with numbers as numbers; empty without the file."""
-    header = ",".join(RANK_COLUMNS)
-    lines = [line for line in _whole_lines(Path(folder) / RANKS) if _epoch_of_csv(line) is not None]
-    return [_rank_row(row) for row in csv.DictReader([header, *lines])]
+    return [_rank_row(cells) for cells in map(_rank_cells, _whole_lines(Path(folder) / RANKS)) if cells is not None]
 
 
 def read_profile(folder: str | Path) -> dict[str, Any] | None:
@@ -82,24 +81,29 @@ def _up_to(epoch: int | None, last: int) -> bool:
 
 
 def _epoch_of_json(line: str) -> int | None:
+    row = _json_row(line)
+    return None if row is None else row.get("epoch")
+
+
+def _json_row(line: str) -> dict[str, Any] | None:
     try:
         row = json.loads(line)
     except ValueError:
         return None
-    return row.get("epoch") if isinstance(row, dict) else None
+    return row if isinstance(row, dict) else None
 
 
 def _epoch_of_csv(line: str) -> int | None:
-    cells = next(csv.reader([line]), [])
-    whole = len(cells) == len(RANK_COLUMNS) and cells[0].isdigit()
-    return int(cells[0]) if whole else None
+    cells = _rank_cells(line)
+    return None if cells is None else int(cells[0])
 
 
-def _rank_row(row: dict[str, str]) -> dict[str, Any]:
-    return {
-        "epoch": int(row["epoch"]),
-        "layer": row["layer"],
-        "stable_rank": float(row["stable_rank"]),
-        "scaled_rank": float(row["scaled_rank"]),
-        "full_rank": int(row["full_rank"]),
-    }
+def _rank_cells(line: str) -> list[str] | None:
+    """The cells of a whole row of numbers; None for the head and for a torn line."""
+    cells = next(csv.reader([line]), []) if '"' in line else line.split(",")
+    return cells if len(cells) == len(RANK_COLUMNS) and cells[0].isdigit() else None
+
+
+def _rank_row(cells: list[str]) -> dict[str, Any]:
+    epoch, layer, stable, scaled, full = cells
+    return {"epoch": int(epoch), "layer": layer, "stable_rank": float(stable), "scaled_rank": float(scaled), "full_rank": int(full)}

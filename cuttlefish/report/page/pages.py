@@ -1,0 +1,56 @@
+"""Templates, and the policy that lets a page load nothing but itself: what is untrusted is escaped, and what slips through cannot run."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from cuttlefish.report.format import UNKNOWN
+
+HERE = Path(__file__).resolve().parent
+
+
+def render(template: str, **values: Any) -> str:
+    """A whole HTML page. What values hold is text and gets escaped, unless it is Markup."""
+    return _environment().get_template(template).render(values)
+
+
+def as_json(value: Any) -> Markup:
+    """For a data block of a page: no text in it can end the block."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def asset(name: str) -> Markup:
+    """A style sheet or script of ours, to stand inside the page."""
+    return Markup((HERE / "assets" / name).read_text(encoding="utf-8"))
+
+
+def policy(*scripts: str) -> str:
+    """A content security policy: our style sheet, these very scripts, pictures from the page's own folder, nothing else."""
+    allowed = " ".join(f"'{_digest(name)}'" for name in scripts) or "'none'"
+    # A page opened from the disk has no origin, so there `file:` is what 'self' is on a server.
+    style = _digest("page.css")
+    return f"default-src 'none'; style-src '{style}'; script-src {allowed}; img-src 'self' file:; base-uri 'none'; form-action 'none'"
+
+
+@cache
+def _digest(name: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(asset(name).encode()).digest()).decode()
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        finalize=lambda value: UNKNOWN if value is None else value,
+    )  # fmt: skip
+    environment.globals |= {"asset": cache(asset), "policy": policy}
+    return environment

@@ -1,0 +1,75 @@
+"""The page of one run: what came out, how it went, where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cuttlefish.report.evidence import Evidence
+from cuttlefish.report.page.curves import accuracy_chart, loss_chart, rank_chart
+from cuttlefish.report.page.facts import fact_list
+from cuttlefish.report.page.pages import render
+from cuttlefish.report.page.run_files import Files, read_files
+from cuttlefish.report.page.run_rows import config_rows, profile_rows, rank_rows, result_rows, shown
+from cuttlefish.report.stack_rows import unit_of
+
+ORIGIN = (
+    "git_commit", "git_dirty", "command", "started", "device", "precision", "threads", "world_size", "platform", "python", "data_digest",
+    "forked_from",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Link:
+    text: str
+    href: str
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A run and what the rest of the report has to do with it. name: of its page's file; source: its record's path under the
+    folder of records; siblings: other runs of its cell; cited: where its numbers are used."""
+
+    run: Evidence
+    name: str
+    source: str = ""
+    siblings: list[Link] = field(default_factory=list)
+    cited: list[Link] = field(default_factory=list)
+
+
+def run_page(view: RunView) -> str:
+    """HTML. Damaged neighbours of the record are named on the page and left out."""
+    record = view.run.record
+    files = read_files(view.run.path.parent)
+    parts, problems = _drawn(record, files)
+    origin = {name.replace("_", " "): shown(record.get(name)) for name in ORIGIN} | dict(record["packages"]) | {"record": view.source}
+    return render(
+        "run.html", view=view, record=record, title=title_of(record), files=files, problems=[*files.problems, *problems],
+        result=fact_list(result_rows(record)), config=fact_list(config_rows(record.get("config") or {}), "config"),
+        origin=fact_list((str(name), shown(value)) for name, value in origin.items()), **parts,
+    )  # fmt: skip
+
+
+def title_of(record: Mapping[str, Any]) -> str:
+    return f"{record['model']} on {record['data']} · {record['method']} · seed {record['seed']}"
+
+
+def _drawn(record: Mapping[str, Any], files: Files) -> tuple[dict[str, Any], list[str]]:
+    """What is made of each file. Rows that parse may still lack what a picture needs: then that picture is left out, and said."""
+    makers = {
+        "losses": lambda: loss_chart(files.epochs, record),
+        "accuracies": lambda: accuracy_chart(files.epochs, record),
+        "rank_curves": lambda: rank_chart(files.ranks, record),
+        "ranks": lambda: rank_rows(record, files.ranks, files.profile),
+        "stacks": lambda: profile_rows(files.profile) if files.profile else [],
+        "unit": lambda: unit_of(files.profile or {}),
+    }
+    parts, problems = {}, []
+    for name, make in makers.items():
+        try:
+            parts[name] = make()
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            parts[name] = ""
+            problems.append(f"{name.replace('_', ' ')}: left out, for the rows beside the record do not fit ({type(error).__name__}: {error})")
+    return parts, problems

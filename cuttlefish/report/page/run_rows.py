@@ -1,0 +1,87 @@
+"""A run's facts as rows of text: result, config, ranks, profile."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache, lru_cache
+from html import escape
+from typing import Any
+
+from markupsafe import Markup
+
+from cuttlefish.config import Config
+from cuttlefish.report.format import UNKNOWN, bar, count, duration, memory, named, percent, short_count, times
+from cuttlefish.report.rank_history import full_ranks
+from cuttlefish.report.screen import layer_order, shrinkage, switch_words
+from cuttlefish.report.stack_rows import stack_rows
+from cuttlefish.validate import to_dict
+
+
+def result_rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    get = record.get
+    rows = {
+        "accuracy, last epoch": percent(get("accuracy_final")),
+        "accuracy, best epoch (chosen on the evaluated set)": percent(get("accuracy_best")),
+        "other metrics": shown(get("metrics")),
+        "loss, last epoch": UNKNOWN if get("loss_final") is None else f"{get('loss_final'):.4f}",
+        "switch": switch_words(record),
+        "K": shown(get("k")),
+        "parameters, all": shrinkage(get("params_full"), get("params_total"), "smaller", count),
+        "parameters, not zero": count(get("params_nonzero")),
+        "stored": UNKNOWN if get("params_stored_bits") is None else f"{count(get('params_stored_bits'))} bits",
+        "MACs an example": shrinkage(get("macs_full"), get("macs_final"), "fewer", short_count),
+        "compute time": duration(get("compute_seconds")),
+        "wall time": duration(get("wall_seconds")),
+        "by part": named({part: duration(value) for part, value in (get("seconds") or {}).items() if isinstance(value, int | float)}) or UNKNOWN,
+        "peak memory": memory(get("peak_memory_bytes")),
+        "size to be met": shown(get("target")),
+        "of the method's own": shown(get("extra")),
+    }
+    return [(name, value) for name, value in rows.items() if value != UNKNOWN]
+
+
+def config_rows(config: Mapping[str, Any], defaults: Mapping[str, Any] | None = None, where: str = "") -> Iterator[tuple[str, str, bool]]:
+    """(dotted key, value, whether it differs from the schema's default), as the command line would spell it. A method's knobs have
+    their defaults in its own module, which needs torch: they never count as different."""
+    defaults = _defaults() if defaults is None else defaults
+    for key, value in config.items():
+        path = f"{where}.{key}" if where else str(key)
+        default = defaults.get(key)
+        if isinstance(value, Mapping) and value:
+            yield from config_rows(value, default if isinstance(default, Mapping) else {}, path)
+        else:
+            yield path, shown(value), key in defaults and value != default
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    return to_dict(Config())
+
+
+def shown(value: Any) -> str:
+    if type(value) in (str, int, float):
+        return str(value)
+    return UNKNOWN if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def rank_rows(record: Mapping[str, Any], ranks: Sequence[Mapping[str, Any]], profile: Mapping[str, Any] | None) -> Markup:
+    """Table rows (layer, rank, full rank, ratio, bar) in the order of execution; a layer without a rank stayed dense."""
+    full, final = full_ranks(ranks), record.get("ranks") or {}
+    return Markup("".join([_rank_row(layer, final.get(layer), full.get(layer)) for layer in layer_order(full, final, profile)] if final else []))
+
+
+@lru_cache(maxsize=20_000)
+def _rank_row(layer: str, rank: int | None, full: int | None) -> str:
+    ratio = rank / full if rank and full else None
+    cells = [count(rank) if rank else "dense", count(full), f"{ratio:.2f}" if ratio else UNKNOWN]
+    numbers = "".join(f'<td class="number">{cell}</td>' for cell in cells)
+    return f'<tr><th scope="row">{escape(layer)}</th>{numbers}<td class="share" aria-hidden="true">{bar(ratio) if ratio else ""}</td></tr>'
+
+
+def profile_rows(profile: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    return [
+        (row.name, str(row.layers), f"{row.full:.2f}", f"{row.low:.2f}", times(row.speedup), times(row.backward_speedup), count(row.intensity),
+         "low rank" if row.factorize else "full rank")
+        for row in stack_rows(profile)
+    ]  # fmt: skip

@@ -1,0 +1,146 @@
+"""The report: an index and a page a run, self-contained, written from records alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from cuttlefish.report.evidence import Collection, LeftOut
+from cuttlefish.report.page.index_data import index_data
+from cuttlefish.report.page.names import Links, page_names
+from cuttlefish.report.page.pages import as_json, render
+from cuttlefish.report.page.run_page import Link, RunView, run_page
+from cuttlefish.report.table import Table
+from cuttlefish.report.verdict import Verdict
+
+MOST_LINKS = 20
+FEW = 200
+"""Runs whose pages are written before a second process would have started."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture to be shown. name: its file's, without suffix, and anchor."""
+
+    name: str
+    source: Path
+    caption: str
+    scale: str = ""
+
+    @property
+    def href(self) -> str:
+        return f"figures/{self.scale}/{self.source.name}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the pages show. records: the folder that paths are told relative to. fixed: when the accepted ranges were fixed."""
+
+    records: Path
+    collection: Collection
+    tables: Sequence[Table] = ()
+    verdicts: Sequence[Verdict] = ()
+    figures: Sequence[Figure] = field(default_factory=list)
+    fixed: str = ""
+    footer: str = ""
+
+
+def write_site(report: Report, target: Path) -> Path:
+    """Write `target`/index.html, runs/*.html and figures/; the index's path. Pages of runs that are gone are removed."""
+    views = run_views(report)
+    _write_runs(views, target / "runs")
+    _copy_figures(report.figures, target)
+    index = target / "index.html"
+    index.write_text(index_page(report, views), encoding="utf-8")
+    return index
+
+
+def run_views(report: Report) -> list[RunView]:
+    runs = report.collection.runs
+    names = page_names(runs)
+    cells: dict[tuple, list[int]] = defaultdict(list)
+    for index, run in enumerate(runs):
+        cells[run.cell].append(index)
+    cited = _citations(report)
+    return [
+        RunView(
+            run, name, _inside(report, run.path),
+            [Link(f"seed {runs[other].record['seed']}", f"{names[other]}.html") for other in cells[run.cell] if other != index][:MOST_LINKS],
+            cited.get(run.record["run_key"], [])[:MOST_LINKS],
+        )
+        for index, (run, name) in enumerate(zip(runs, names, strict=True))
+    ]  # fmt: skip
+
+
+def index_page(report: Report, views: Sequence[RunView]) -> str:
+    """HTML."""
+    collection, verdicts = report.collection, report.verdicts
+    finished = len(collection.finished)
+    return render(
+        "index.html", tables=report.tables, verdicts=verdicts, figures=report.figures, fixed=report.fixed, footer=report.footer,
+        links=Links([view.run for view in views], [view.name for view in views]), data=as_json(index_data(views)), outcomes=_outcomes,
+        left_out=[(_inside(report, item.path), _reason(report, item)) for item in collection.left_out],
+        summary={"runs": len(collection.runs), "finished": finished, "unfinished": len(collection.runs) - finished},
+        tallies={
+            "paper": Counter(str(verdict.verdict) for verdict in verdicts),
+            "reduced": Counter(str(verdict.reduced_verdict) for verdict in verdicts),
+        },
+    )  # fmt: skip
+
+
+def _outcomes(verdict: Verdict) -> str:
+    return json.dumps([f"paper: {verdict.verdict}", f"reduced: {verdict.reduced_verdict}"])
+
+
+def _citations(report: Report) -> dict[str, list[Link]]:
+    """Run key -> the claims and tables that use it, as seen from a run's page."""
+    cited: dict[str, dict[Link, None]] = defaultdict(dict)
+    for verdict in report.verdicts:
+        for key in verdict.runs:
+            cited[key][Link(f"claim {verdict.id}", f"../index.html#claim-{verdict.id}")] = None
+    for table in report.tables:
+        for _, row in table.rows:
+            for key in {key for cell in row for key in cell.runs}:
+                cited[key][Link(table.title, f"../index.html#{table.name}")] = None
+    return {key: list(links) for key, links in cited.items()}
+
+
+def _write_runs(views: Sequence[RunView], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in {path.name for path in folder.glob("*.html")} - {f"{view.name}.html" for view in views}:
+        (folder / stale).unlink()
+    write = partial(_write_run, folder)
+    if len(views) < FEW:
+        for view in views:
+            write(view)
+        return
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) as pool:
+        list(pool.map(write, views, chunksize=50))
+
+
+def _write_run(folder: Path, view: RunView) -> None:
+    (folder / f"{view.name}.html").write_text(run_page(view), encoding="utf-8", errors="replace")
+
+
+def _copy_figures(figures: Sequence[Figure], target: Path) -> None:
+    shutil.rmtree(target / "figures", ignore_errors=True)
+    for figure in figures:
+        place = target / figure.href
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(figure.source, place)
+
+
+def _inside(report: Report, path: Path) -> str:
+    return str(path.relative_to(report.records)) if path.is_relative_to(report.records) else path.name
+
+
+def _reason(report: Report, item: LeftOut) -> str:
+    """Where the records lie on this machine is nobody's business."""
+    return item.reason.replace(f"{report.records}/", "")

@@ -1,0 +1,63 @@
+"""Made-up evidence in any amount: plausible records with the files beside them, each run unlike the others."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from cuttlefish.config import Config
+from cuttlefish.record import new_record
+from cuttlefish.run_folder import RANK_COLUMNS
+from cuttlefish.validate import to_dict
+
+MODELS, DATA = ("resnet18", "vgg19"), ("cifar10", "cifar100", "svhn")
+METHODS = ("full_rank", "cuttlefish", "pufferfish", "si_fd", "lc", "imp", "grasp", "eb", "xnor")
+EPOCHS, LAYERS = 30, 12
+
+
+def made_up_record(number: int = 0, status: str = "finished", **changes: Any) -> dict[str, Any]:
+    """Record `number` of a sweep over models, data sets, methods and seeds."""
+    method, rest = METHODS[number % 9], number // 9
+    model, data, seed = MODELS[rest % 2], DATA[rest // 2 % 3], rest // 6
+    low, params = method != "full_rank", 701466
+    fields = dict(
+        run_key=f"{number:012x}", model=model, data=data, method=method, recipe="reduced", preset="default", seed=seed, epochs=EPOCHS,
+        scale="reduced", experiment_name=f"reduced/{model}-{data}-{method}", config=to_dict(Config()) | {"seed": seed, "method": {"name": method}},
+        epochs_trained=EPOCHS, phases=[{"name": "train", "epochs": EPOCHS}], accuracy_final=70 + number % 1000 / 100,
+        accuracy_best=71 + number % 1000 / 100, loss_final=0.7, params_full=params, params_total=params // 3 if low else params,
+        params_trainable=params // 3, params_nonzero=params // 3, params_stored_bits=32 * params // 3, macs_full=35046656, macs_final=20951296,
+        switch_epoch=13 if low else None, switch_reason="settled" if low else None, k=5 if low else None,
+        ranks={f"layer{i}": 4 + i for i in range(LAYERS)} if low else None, compute_seconds=2300.0 + number, wall_seconds=2900.0 + number,
+        seconds={"train": 2200.0, "evaluate": 600.0}, peak_memory_bytes=2**30, device="a CPU, 1 core", precision="fp32", threads=1, world_size=1,
+        git_commit="5cd7186", git_dirty=False, packages={"torch": "2"}, platform="Linux", python="3.11", data_digest="abc",
+        command="python run.py", started="2026-01-01T00:00:00+00:00",
+    )  # fmt: skip
+    return new_record(status, **(fields | changes))
+
+
+def write_run(folder: Path, record: dict[str, Any]) -> Path:
+    """The record, its epoch rows and its rank rows, written without the care of a real run."""
+    folder.mkdir(parents=True)
+    (folder / "record.json").write_text(json.dumps(record))
+    (folder / "epochs.jsonl").write_text("".join(f"{json.dumps(_epoch(epoch))}\n" for epoch in range(1, EPOCHS + 1)))
+    ranks = [f"{epoch},layer{layer},{_rank(epoch, layer)},{layer + 9},64" for epoch in range(14) for layer in range(LAYERS)]
+    (folder / "ranks.csv").write_text("".join(f"{line}\n" for line in [",".join(RANK_COLUMNS), *ranks]))
+    return folder
+
+
+def write_many(root: Path, count: int) -> None:
+    for number in range(count):
+        record = made_up_record(number)
+        write_run(root / record["experiment_name"] / f"seed{record['seed']}-{record['run_key']}", record)
+
+
+def _epoch(epoch: int) -> dict[str, Any]:
+    loss = 0.4 + 2 / epoch
+    scores = {"train_loss": loss, "train_accuracy": 90 - 60 / epoch, "test_loss": loss + 0.2, "test_accuracy": 80 - 50 / epoch}
+    return {"epoch": epoch, "phase": "train", "lr": 0.1, **scores, "params_total": 701466, "seconds": {"train": 28.5}}
+
+
+def _rank(epoch: int, layer: int) -> float:
+    return 20 - layer + 8 * math.exp(-epoch / 3)

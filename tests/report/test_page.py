@@ -1,0 +1,188 @@
+"""The report's files: nothing a record says becomes markup, nothing damaged keeps a page from being written, every number has its source."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cuttlefish.report.evidence import Collection, Evidence, load_evidence
+from cuttlefish.report.page.names import Links, page_names
+from cuttlefish.report.page.run_page import RunView, run_page
+from cuttlefish.report.page.site import Figure, Report, write_site
+from cuttlefish.report.table import Block, Cell, Column, Table
+from cuttlefish.report.verdict import Outcome, Part, Reading, Verdict
+from tests.many_records import made_up_record, write_many, write_run
+
+HOSTILE = """</script></pre></title><script>alert(1)</script><img src=x onerror=alert(1)>"'&\u2028"""
+
+
+class Outline(HTMLParser):
+    """Tags, and attributes by name; what page text could never change. text: what a reader sees."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.tags: list[tuple] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, *sorted(name for name, _ in attributes)))
+        self.ids += [value for name, value in attributes if name == "id"]
+        self.links += [value for name, value in attributes if name in ("href", "src")]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def evidence(folder: Path, record: dict) -> Evidence:
+    return Evidence(folder / "record.json", record)
+
+
+def claim(ident="speed", runs=("000000000001",), **changes) -> Verdict:
+    part = Part("speed-up", 1.5, (1.4, 1.6), 3, 3, (1.2, None), "inside")
+    found = (1.5, (1.4, 1.6), 3, 3, ["a CPU"], list(runs), ["steps.json"], True, [part, part], ["a note"], "python run.py", "1 h")
+    reading = Reading(Outcome.HOLDS, *found)
+    values = dict(id=ident, what="it is faster", source="Table 1", reach="here", value=1.2, accept=(1.1, 1.3), accepted="above 1", note="as read")
+    return Verdict(**(values | changes), accepted_reduced="above 1.2", paper=Reading(Outcome.NOT_RUN), reduced=reading)
+
+
+def table(**changes) -> Table:
+    columns = [Column("method", "method", numeric=False), Column("accuracy", "accuracy", "%")]
+    row = [Cell("cuttlefish", "cuttlefish"), Cell("78.9", 78.9, "reduced", ("000000000001", "000000000025"))]
+    return Table(**({"name": "table1", "title": "Table 1", "columns": columns, "blocks": [Block("resnet18", [row])], "notes": ["n"]} | changes))
+
+
+def strings_replaced(value, text):
+    if isinstance(value, str):
+        return text
+    if isinstance(value, list):
+        return [strings_replaced(item, text) for item in value]
+    return {key: strings_replaced(item, text) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def test_the_site(tmp_path):
+    write_many(tmp_path / "records", 40)
+    picture = tmp_path / "figure2.svg"
+    picture.write_text("<svg/>")
+    figures = [Figure("figure2", picture, "Ranks by epoch", "reduced")]
+    report = Report(tmp_path / "records", load_evidence(tmp_path / "records"), [table()], [claim()], figures, "fixed by 1234", "from commit x")
+    (tmp_path / "out" / "runs").mkdir(parents=True)
+    (tmp_path / "out" / "runs" / "gone.html").write_text("stale")
+    index = write_site(report, tmp_path / "out")
+    assert len(list((tmp_path / "out" / "runs").iterdir())) == 40 and not (tmp_path / "out" / "runs" / "gone.html").exists()
+    assert (tmp_path / "out" / "figures" / "reduced" / "figure2.svg").read_text() == "<svg/>"
+    page = Outline(index.read_text())
+    assert len(page.ids) == len(set(page.ids)) and {"claim-speed", "table1", "figure2", "runs"} <= set(page.ids)
+    assert {"runs/000000000001.html", "#runs?keys=000000000001,000000000025", "figures/reduced/figure2.svg"} <= set(page.links)
+    assert "40 records: 40 finished runs" in page.text and "fixed by 1234" in page.text and "holds at reduced scale" in page.text
+    for link in page.links:
+        assert link.startswith("#") or (tmp_path / "out" / link).exists(), link
+    assert all(link[1:].split("?")[0] in page.ids for link in page.links if link.startswith("#"))
+    run = Outline((tmp_path / "out" / "runs" / "000000000001.html").read_text())
+    assert {"../index.html#claim-speed", "../index.html#table1"} <= set(run.links)
+    assert "E = 13 of 30: every rank settled" in run.text and "replay=000000000001" in run.text
+    assert run.tags.count(("svg", "aria-label", "class", "role", "viewbox")) == 3
+
+
+def test_nothing_in_a_record_becomes_markup(tmp_path):
+    plain, hostile = made_up_record(1, "failed", error="an error"), {}
+    for name, value in plain.items():
+        hostile[name] = strings_replaced(value, HOSTILE) if name not in ("config", "ranks") else value
+    hostile |= {"status": "failed", "scale": plain["scale"], "schema": 1, "packages": {HOSTILE: HOSTILE}, "config": {HOSTILE: HOSTILE}}
+    plain |= {"config": {"one": "two"}, "packages": {"torch": "2"}}
+    hostile["ranks"] = {f"{layer}{HOSTILE}": rank for layer, rank in plain["ranks"].items()}
+    outlines = []
+    for name, record in (("plain", plain), ("hostile", hostile)):
+        folder = write_run(tmp_path / name, record)
+        text = HOSTILE if name == "hostile" else "x"
+        (folder / "log.txt").write_text(text)
+        quoted = '"' + text.replace('"', '""').replace("\u2028", "") + '"'
+        (folder / "ranks.csv").write_text("".join(f"{epoch},{quoted}{layer},{9 - epoch},8,64\n" for epoch in range(3) for layer in range(12)))
+        outlines.append(Outline(run_page(RunView(evidence(folder, record), "a", text))))
+    assert [tag for tag in outlines[1].tags if tag[0] == "script"] == []
+    assert outlines[1].tags[:40] == outlines[0].tags[:40] and {tag for tag in outlines[1].tags} <= {tag for tag in outlines[0].tags}
+    assert "alert(1)" in outlines[1].text
+
+
+def test_nothing_in_the_index_becomes_markup_or_ends_its_data(tmp_path):
+    pages = []
+    for text in ("x", HOSTILE):
+        root = tmp_path / str(len(pages))
+        write_run(root / "a", made_up_record(1, model=text, data=text, method=text, preset=text, run_key=text, device=text))
+        (root / "b").mkdir()
+        (root / "b" / "record.json").write_text(json.dumps({"schema": 1, text: text}))
+        verdict = claim(runs=(text,), what=text, source=text, accepted=text, note=text)
+        shown = table(title=text, notes=[text], blocks=[Block(text, [[Cell(text, text), Cell(text, text, text, (text,))]])])
+        report = Report(root, load_evidence(root), [shown], [verdict], [], text, text)
+        index = write_site(report, root / "out")
+        pages.append(index.read_text())
+        assert [path.parent.name for path in root.rglob("*.html")].count("runs") == 1
+    assert Outline(pages[0]).tags == Outline(pages[1]).tags
+    data = re.search(r'id="run-data">(.*?)</script>', pages[1], re.DOTALL)[1]
+    assert HOSTILE in json.loads(data)["words"]
+
+
+def test_the_policy_allows_only_what_the_page_holds(tmp_path):
+    page = Outline(write_site(Report(tmp_path, Collection([], [])), tmp_path / "out").read_text())
+    assert [tag for tag in page.tags if tag[0] in ("link", "iframe", "object", "embed")] == []
+    assert not any(name.startswith("on") or name == "style" for tag in page.tags for name in tag[1:])
+    text = (tmp_path / "out" / "index.html").read_text()
+    policy = re.search(r'Security-Policy" content="([^"]*)"', text)[1].replace("&#39;", "'")
+    assert "default-src 'none'" in policy and "unsafe" not in policy and "http" not in policy
+
+
+@pytest.mark.parametrize("name, content, told", [
+    ("epochs.jsonl", '{"epoch": "one", "train_loss": []}\n{"epoch": 2}\nnull\n{"epoch": 3, "train_loss": 1e400}\n', ""),
+    ("epochs.jsonl", "\x00\xff{\n", ""), ("ranks.csv", "1,layer,x,y,z\n", "ranks: the file beside the record cannot be read (ValueError"),
+    ("ranks.csv", "1,l,1.0,1.0,0\n2,l,nan,inf,0\n", "rank curves: left out"),
+    ("profile.json", "[1]", "profile: the file beside the record cannot be read"),
+    ("profile.json", "{", "profile: the file beside the record cannot be read"),
+    ("profile.json", '{"stacks": [{}], "ratio": "<b>"}', "stacks: left out"),
+    ("profile.json", '{"stacks": 5, "source": 3}', "stacks: left out"), ("log.txt", "\x00\x1b[31m", ""),
+])  # fmt: skip
+def test_a_damaged_neighbour_is_named_or_left_out(tmp_path, name, content, told):
+    folder = write_run(tmp_path / "run", made_up_record(1))
+    (folder / name).write_bytes(content.encode("latin-1"))
+    html = run_page(RunView(evidence(folder, made_up_record(1)), "a"))
+    page = Outline(html)
+    assert "E = 13" in page.text and told in page.text and ("Left out of this page" in page.text) == bool(told)
+    assert not re.search(r'(points|d|c?[xy])="[^"]*(nan|inf)', html)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+mappings = st.dictionaries(st.text(), json_values, max_size=4)
+
+
+@settings(deadline=None, max_examples=60)
+@given(mappings, mappings, mappings, mappings, st.lists(json_values, max_size=3))
+def test_whatever_a_sound_record_s_mappings_hold(config, extra, seconds, packages, phases):
+    record = made_up_record(1) | {"config": config, "extra": extra, "seconds": seconds, "packages": packages, "phases": phases, "metrics": extra}
+    run_page(RunView(evidence(Path("nowhere"), record), "a"))
+
+
+def test_repeats_have_pages_of_their_own_and_links_find_them(tmp_path):
+    runs = [evidence(tmp_path, made_up_record(run_key=key)) for key in ("abc", "ABC", "abc", "../x", "d" * 300)]
+    names = page_names(runs)
+    assert names == ["abc", "abc-2", "abc-3", "___x", "d" * 40]
+    links = Links(runs, names)
+    assert links.of(["d" * 300]) == f"runs/{'d' * 40}.html"
+    assert links.of(["abc"]) == "#runs?keys=abc" and links.of(["unknown"]) == "" and links.of([]) == ""
+
+
+def test_left_out_records_are_listed_without_the_machine_s_folders(tmp_path):
+    write_run(tmp_path / "records" / "a", made_up_record(1))
+    write_run(tmp_path / "records" / "b", made_up_record(1))
+    page = Outline(write_site(Report(tmp_path / "records", load_evidence(tmp_path / "records")), tmp_path / "out").read_text())
+    assert "1 left out" in page.text and "a copy of a/record.json" in page.text and str(tmp_path) not in page.text
