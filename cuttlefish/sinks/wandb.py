@@ -26,13 +26,18 @@ SETTINGS = {
     "disable_code": True,
     "x_disable_meta": True,
 }
+LONGEST_TAG = 64
+"""W&B refuses longer ones, and with them the run."""
 
 
 class WandbSink(Sink):
-    """One W&B run a run, in the run folder: rank curves by layer, metrics by epoch, seconds by part, the record and the plots."""
+    """One W&B run a run, in the run folder: rank curves by layer, metrics by epoch, seconds by part, the record and the plots.
 
-    def __init__(self, config: WandbConfig):
-        self.config = config
+    identity: W&B's id of the run; None makes one (`run_id`).
+    """
+
+    def __init__(self, config: WandbConfig, identity: str | None = None):
+        self.config, self.identity = config, identity
         self.run: Any = None
 
     def start(self, run: RunInfo) -> None:
@@ -47,7 +52,7 @@ class WandbSink(Sink):
             entity=self.config.entity,
             mode=self.config.mode,
             dir=str(self.folder),
-            id=run_id(run),
+            id=self.identity or run_id(run),
             config=redact_config(plain(run.config)) | {"run_key": run.run_key},
             reinit="create_new",  # the jobs of a sweep share a process, but not a W&B run
             settings=wandb.Settings(**{name: value for name, value in SETTINGS.items() if name in wandb.Settings.model_fields}),
@@ -92,14 +97,19 @@ class WandbSink(Sink):
 
 
 def labels(config: dict[str, Any], settings: WandbConfig) -> dict[str, Any]:
-    """Name, group (seeds of one cell together), job type and tags, from the resolved config."""
+    """Name, group (what was run together), job type (so that a project sorts by method) and tags, from the resolved config."""
     model, data, method = (config[axis]["name"] for axis in ("model", "data", "method"))
-    given = (config.get("scale"), config["method"].get("preset"), config.get("experiment_name"))
+    tags = {
+        "scale": config.get("scale"),
+        "preset": config["method"].get("preset"),
+        "recipe": config.get("recipe", {}).get("name"),
+        "precision": config.get("trainer", {}).get("precision"),
+    }
     return {
         "name": f"{model} {data} {method} seed {config.get('seed')}",
-        "group": settings.group or f"{model} {data} {method}",
+        "group": settings.group or config.get("experiment_name") or f"{model}-{data}",
         "job_type": method,
-        "tags": [*settings.tags, *filter(None, given)],
+        "tags": [tag[:LONGEST_TAG] for tag in [*settings.tags, *(f"{name}: {value}" for name, value in tags.items() if value)]],
     }
 
 

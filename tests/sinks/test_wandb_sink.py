@@ -1,55 +1,19 @@
-"""Against the real package, offline. Its run file is read with a reader of our own: frames of the LevelDB log format around protobuf."""
+"""Against the real package, offline; its run file is read back."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import struct
 import sys
-import time
 
 import pytest
 
 from cuttlefish.config import WandbConfig
 from cuttlefish.sinks.base import Sinks
 from cuttlefish.sinks.wandb import WandbSink, labels, run_id
+from tests.wandb_file import finished_run, items
 
 wandb = pytest.importorskip("wandb")
-BLOCK, HEADER = 32768, 7
-
-
-def read_run_file(path):
-    from wandb.proto import wandb_internal_pb2
-
-    data, at, message = path.read_bytes(), HEADER, b""
-    assert data[:4] == b":W&B"
-    while at + HEADER <= len(data):
-        if BLOCK - at % BLOCK < HEADER:
-            at += BLOCK - at % BLOCK
-            continue
-        _, length, kind = struct.unpack("<IHB", data[at : at + HEADER])
-        message += data[at + HEADER : at + HEADER + length]
-        at += HEADER + length
-        if kind in (1, 4):  # whole, or the last part
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(message)
-            message = b""
-            yield record
-
-
-def finished_run(path, seconds=20.0):
-    """The records of a run file; W&B's own process may still be writing when `finish` returns."""
-    until = time.monotonic() + seconds
-    while True:
-        records = list(read_run_file(path))
-        if any(record.HasField("exit") for record in records) or time.monotonic() > until:
-            return records
-        time.sleep(0.1)
-
-
-def items(entries):
-    return {"/".join(entry.nested_key) or entry.key: json.loads(entry.value_json) for entry in entries}
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +52,8 @@ def test_the_config_is_there_without_secrets_paths_or_the_machine(two_runs):
     config = items(run.config.update)
     assert config["run_key"] == "3f2a9c81d0b7" and config["recipe"]["epochs"] == 12
     assert config["method"]["api_key"] == "REDACTED" and config["data"]["root"] == ".../data"
-    assert (run.project, run.job_type, run.run_group) == ("tests", "cuttlefish", "resnet18 cifar10 cuttlefish")
-    assert set(run.tags) == {"mine", "reduced", "scale_free"}
+    assert (run.project, run.job_type, run.run_group) == ("tests", "cuttlefish", "resnet18-cifar10")
+    assert set(run.tags) == {"mine", "scale: reduced", "preset: scale_free", "recipe: reduced", "precision: fp32"}
     assert not any(record.HasField("environment") for record in records)
 
 
@@ -182,5 +146,11 @@ def test_a_resumed_run_keeps_its_id_and_a_repeat_gets_another(made_up, tmp_path)
     assert run_id(made_up.run_info(tmp_path)) != first
 
 
-def test_a_given_group_wins(made_up):
-    assert labels(made_up.CONFIG, WandbConfig(group="table 1"))["group"] == "table 1"
+def test_a_given_group_wins_then_the_experiment_s_name(made_up):
+    named = made_up.CONFIG | {"experiment_name": "reduced/cell"}
+    assert labels(named, WandbConfig(group="table 1"))["group"] == "table 1"
+    assert labels(named, WandbConfig())["group"] == "reduced/cell"
+
+
+def test_a_long_tag_is_cut_to_what_the_server_takes(made_up):
+    assert max(map(len, labels(made_up.CONFIG | {"scale": "x" * 99}, WandbConfig(tags=["y" * 99]))["tags"])) == 64
