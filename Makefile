@@ -33,6 +33,9 @@ bench: $(READY)  ## speed as ratios of one run, written to results/bench (run it
 report: $(READY)  ## the report: claims, tables, figures and every run, in results/report/index.html
 	$(PY) -m scripts.report
 
+figures: $(READY)  ## the paper's figures as far as there is evidence, SVG and PNG in results/figures/<scale>/
+	$(PY) -m scripts.figures
+
 claims: $(READY)  ## a verdict on every claim of the paper, from results/records and results/bench
 	$(PY) -m scripts.claims
 
@@ -57,4 +60,4 @@ clean:  ## remove the environment and caches, not runs or results
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: campaign bundle import-records report claims help setup demo test test-slow test-gpu bench torture reduced clean
+.PHONY: figures campaign bundle import-records report claims help setup demo test test-slow test-gpu bench torture reduced clean

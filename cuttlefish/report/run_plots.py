@@ -35,7 +35,7 @@ def rank_curves(rank_rows: Sequence[Row], switch_epoch: int | None, subject: str
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if switch_epoch is not None:
         style.mark_switch(axes, switch_epoch, f"switch, E = {switch_epoch}", side="left" if switch_epoch > last / 2 else "right")
-    (_label_ends if len(histories) <= MOST_LABELS else _depth_bar)(axes, histories, colours)
+    (label_ends if len(histories) <= MOST_LABELS else depth_bar)(axes, histories, colours)
     return figure
 
 
@@ -116,7 +116,7 @@ def _speed_ups(axes: Axes, rows: Sequence[StackRow], threshold: float) -> None:
     axes.set(xlabel="speed-up", xlim=(0, 1.25 * max(threshold, *(row.speedup for row in rows))))
 
 
-def _label_ends(axes: Axes, histories: Sequence[LayerHistory], colours: Sequence[Any]) -> None:
+def label_ends(axes: Axes, histories: Sequence[LayerHistory], colours: Sequence[Any]) -> None:
     """Layer names at the right margin, moved apart where curves end close together."""
     low, high = axes.get_ylim()
     heights = style.spread([history.ratios[-1] for history in histories], (high - low) * 0.041, low + 0.02 * high, high)
@@ -128,7 +128,7 @@ def _label_ends(axes: Axes, histories: Sequence[LayerHistory], colours: Sequence
         axes.text(1.037, height, label, transform=transform, va="center", fontsize=7.5, color=style.INK)
 
 
-def _depth_bar(axes: Axes, histories: Sequence[LayerHistory], colours: Sequence[Any]) -> None:
+def depth_bar(axes: Axes, histories: Sequence[LayerHistory], colours: Sequence[Any]) -> None:
     """A colour bar from the first to the last layer, where there are too many for labels."""
     scale = ScalarMappable(cmap=ListedColormap(colours))
     bar = axes.figure.colorbar(scale, ax=axes, ticks=(0, 1), pad=0.02, aspect=40)

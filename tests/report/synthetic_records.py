@@ -32,15 +32,15 @@ def record(method: str = "cuttlefish", seed: int = 0, **changes: Any) -> dict[st
     return new_record("finished", **(fields | changes))
 
 
-def put(root: Path, method: str = "cuttlefish", seed: int = 0, ranks: list[dict[str, Any]] = (), **changes: Any) -> dict[str, Any]:
+def put(root: Path, method: str = "cuttlefish", seed: int = 0, rows: list[dict[str, Any]] = (), **changes: Any) -> dict[str, Any]:
     """Write a record (and rank rows) to a folder of its own below root/records; the record."""
     made = record(method, seed, **changes)
     folder = root / "records" / made["run_key"]
     folder.mkdir(parents=True)
     write_record(folder, made)
-    if ranks:
-        rows = [",".join(str(row[name]) for name in RANK_COLUMNS) for row in ranks]
-        (folder / RANKS).write_text("\n".join([",".join(RANK_COLUMNS), *rows]) + "\n")
+    if rows:
+        lines = [",".join(str(row[name]) for name in RANK_COLUMNS) for row in rows]
+        (folder / RANKS).write_text("\n".join([",".join(RANK_COLUMNS), *lines]) + "\n")
     return made
 
 

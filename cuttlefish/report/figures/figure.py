@@ -1,0 +1,78 @@
+"""What every figure is given and returns, and its small print."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from matplotlib.figure import Figure
+
+from cuttlefish.report import style
+from cuttlefish.report.benches import Bench
+from cuttlefish.report.evidence import Collection, Evidence
+from cuttlefish.report.planned import PlannedRun
+
+
+class NoData(Exception):
+    """There is nothing to draw; the words say which runs or benches are missing."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Evidence of one scale. planned: the runs of tables and figures at that scale, of every seed that was run. names: model or
+    data set → what people read."""
+
+    scale: str
+    runs: list[Evidence]
+    benches: list[Bench]
+    planned: Sequence[PlannedRun] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def network(self, model: str, data: str | None = None) -> str:
+        return " on ".join(self.names.get(name, name) for name in (model, data) if name)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One file. name: figure1, figure1-methods …; caption: a sentence or two; runs, benches: what it was drawn from."""
+
+    name: str
+    figure: Figure
+    caption: str
+    runs: list[str] = field(default_factory=list)
+    benches: list[str] = field(default_factory=list)
+
+
+def sources_of(
+    collection: Collection, benches: Iterable[Bench], scale: str, planned: Sequence[PlannedRun] = (), names: Mapping[str, str] | None = None
+) -> Sources:
+    """Finished runs of the scale. Benches of a CPU belong to the reduced scale, of a GPU to the paper's."""
+    runs = [run for run in collection.finished if run.record["scale"] == scale]
+    fitting = [bench for bench in benches if scale == ("reduced" if bench.on_cpu else "paper")]
+    return Sources(scale, runs, fitting, planned, names or {})
+
+
+def small_print(figure: Figure, scale: str, words: Sequence[str]) -> None:
+    """Scale, hardware, n and whatever else must not be missed, below the figure."""
+    text = " · ".join([f"{scale} scale", *words])
+    figure.supxlabel(_wrapped(text, int(figure.get_figwidth() * 19)), x=0.006, ha="left", fontsize=7, color=style.MUTED)
+
+
+def hardware_of(runs: Iterable[Evidence]) -> str:
+    return ", ".join(sorted({run.hardware for run in runs}))
+
+
+def seeds_of(*groups: Iterable[Evidence]) -> str:
+    """`n = 3 seeds`, or of several groups `n = 1 to 5 seeds`."""
+    counts = sorted({len({run.record["seed"] for run in group}) for group in groups})
+    words = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"n = {words} seed{'s' * (counts[-1] > 1)}"
+
+
+def keys_of(runs: Iterable[Evidence]) -> list[str]:
+    return list(dict.fromkeys(run.record["run_key"] for run in runs))
+
+
+def _wrapped(text: str, width: int) -> str:
+    return "\n".join(textwrap.wrap(text, width))

@@ -1,0 +1,54 @@
+"""Figure 3: where each layer's rank settles, as a share of its full rank."""
+
+from __future__ import annotations
+
+from statistics import mean
+
+from matplotlib.axes import Axes
+
+from cuttlefish.report import style
+from cuttlefish.report.evidence import Evidence
+from cuttlefish.report.figures.figure import Drawing, NoData, Sources, hardware_of, keys_of, seeds_of, small_print
+from cuttlefish.report.figures.figure2 import tracked_runs
+from cuttlefish.report.figures.layers import mean_ratio, name_layers
+from cuttlefish.report.figures.planned import Group, groups_of
+from cuttlefish.report.rank_history import rank_histories
+from cuttlefish.run_folder import read_ranks
+
+
+def draw(sources: Sources) -> list[Drawing]:
+    """One panel a network: the settled ratio of every layer of full-rank runs, and the ranks of runs that found theirs at E."""
+    tracked = tracked_runs(sources)
+    if not tracked:
+        raise NoData("no finished full-rank run has recorded its ranks (method.track_ranks=true)")
+    figure, grid = style.new_figure(7.2, 0.5 + 3.3 * len(tracked), len(tracked), 1, squeeze=False)
+    used = [run for runs in tracked for run in runs]
+    for axes, runs in zip(grid.flat, tracked, strict=True):
+        network = runs[0].record["model"], runs[0].record["data"]
+        found = [group for group in groups_of(sources, "figure3").get(network, []) if all(run.record.get("ranks") for run in group.runs)]
+        _panel(axes, runs, found)
+        style.entitle(axes, sources.network(*network))
+        used += [run for group in found for run in group.runs]
+    words = ["ratio of a dense layer: its stable rank over the value at initialisation, at the end of training", hardware_of(used)]
+    small_print(figure, sources.scale, words)
+    return [Drawing("figure3", figure, "Rank ratio of each layer once it has settled.", keys_of(used))]
+
+
+def _panel(axes: Axes, runs: list[Evidence], found: list[Group]) -> None:
+    histories = [{history.layer: history for history in rank_histories(read_ranks(run.path.parent))} for run in runs]
+    layers = list(histories[0])
+    settled = [mean(own[layer].ratios[-1] for own in histories) for layer in layers]
+    axes.vlines(range(len(layers)), 0, settled, color=style.GRID, linewidth=5)
+    axes.plot(range(len(layers)), settled, "o", color=style.INK, markersize=5, label=f"settled at full rank, {seeds_of(runs)}")
+    for group, shape in zip(found, "Ds^v" * len(found), strict=False):
+        ratios = [mean_ratio(group.runs, layer, histories[0][layer].full_rank) for layer in layers]
+        places = [(place, ratio) for place, ratio in enumerate(ratios) if ratio is not None]
+        axes.plot(*zip(*places, strict=True), shape, color=style.LOW, markerfacecolor="none", markersize=6, markeredgewidth=1.4, label=_label(group))
+    name_layers(axes, layers)
+    axes.set(ylabel="rank / full rank", ylim=(0, 1.04))
+    axes.legend(loc="upper right", fontsize=8)
+
+
+def _label(group: Group) -> str:
+    epochs = [run.record["switch_epoch"] for run in group.runs if run.record["switch_epoch"] is not None]
+    return f"{group.plan.label}{f', E = {mean(epochs):.3g}' if epochs else ''}, {seeds_of(group.runs)}"

@@ -1,0 +1,67 @@
+"""Figure 6: forward time of single layers at several rank ratios."""
+
+from __future__ import annotations
+
+from statistics import mean, median
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from cuttlefish.report import style
+from cuttlefish.report.benches import Bench
+from cuttlefish.report.figures.figure import Drawing, NoData, Sources, small_print
+from cuttlefish.report.figures.figure4 import newest_profiles, profile_words
+from cuttlefish.report.figures.ratios import ratio_colours, ratio_word
+from cuttlefish.report.format import times
+
+KINDS = {"conv": "convolutions", "attn": "attention", "mlp": "MLP", "fc": "linear layers"}
+FEW = 3
+"""Kinds with fewer parts than this get no panel: a stem or a head beside a transformer's blocks."""
+
+
+def draw(sources: Sources) -> list[Drawing]:
+    """A panel a model and kind of layer, a line a ratio; the mean speed-up over the layers stands in the legend."""
+    panels = [(bench, kind) for bench in newest_profiles(sources, "layers") for kind in _kinds(bench)]
+    if not panels:
+        raise NoData("no layer profile (python -m scripts.profile_layers layers --model resnet50, and deit_small_patch16_224)")
+    figure, grid = style.new_figure(7.2, 0.5 + 2.7 * len(panels), len(panels), 1, squeeze=False)
+    for axes, (bench, kind) in zip(grid.flat, panels, strict=True):
+        _panel(axes, bench, kind)
+        style.entitle(axes, f"{sources.network(bench.facts['model'])}, {KINDS.get(kind, kind)}", f"batch {bench.facts['batch']}")
+    benches = list({bench.name: bench for bench, _ in panels}.values())
+    words = [word.replace("; bars: their range", "; in brackets the mean speed-up over the layers") for word in profile_words(benches)]
+    small_print(figure, sources.scale, [*words, *_alone(benches)])
+    return [Drawing("figure6", figure, "Forward time of single layers at full rank and at lower rank ratios.", benches=[b.name for b in benches])]
+
+
+def _kinds(bench: Bench) -> list[str]:
+    kinds = [row["kind"] for row in bench.rows]
+    return [kind for kind in dict.fromkeys(kinds) if kinds.count(kind) >= FEW]
+
+
+def _alone(benches: list[Bench]) -> list[str]:
+    """The parts without a panel, in words: `fc of resnet50 0.9× at 1/4`."""
+    words = []
+    for bench in benches:
+        place = bench.facts["ratios"].index(bench.facts["deciding_ratio"]) if bench.facts["deciding_ratio"] in bench.facts["ratios"] else 0
+        rows = [row for row in bench.rows if row["kind"] not in _kinds(bench)]
+        ratio = ratio_word(bench.facts["ratios"][place])
+        words += [f"{row['layer']} of {bench.facts['model']} at {ratio}: {times(_speed_up(row, place))}" for row in rows]
+    return words
+
+
+def _speed_up(row: dict[str, Any], place: int) -> float:
+    return median(row["full_s"]) / median(row["low_s"][place])
+
+
+def _panel(axes: Axes, bench: Bench, kind: str) -> None:
+    rows = bench.find(kind=kind)
+    ratios = bench.facts["ratios"]
+    for index, colour in enumerate(ratio_colours(len(ratios))):
+        series = [1e3 * median(row["full_s"] if index == 0 else row["low_s"][index - 1]) for row in rows]
+        label = "full rank" if index == 0 else f"{ratio_word(ratios[index - 1])} ({times(mean(_speed_up(row, index - 1) for row in rows))})"
+        axes.plot(range(1, len(rows) + 1), series, color=colour, marker="os^Dv"[index % 5], markersize=3.5, linewidth=1.2, label=label)
+    axes.set(xlabel=f"{'layer' if kind in ('conv', 'fc') else 'block'}, in order of execution", ylabel="forward pass (ms)", ylim=(0, None))
+    axes.set_ylim(0, 1.28 * axes.get_ylim()[1])  # room for the legend
+    axes.set_xlim(0.4, len(rows) + 0.6)
+    axes.legend(loc="upper right", fontsize=8, ncols=len(ratios) + 1)

@@ -1,0 +1,59 @@
+"""All figures by number: which files each consists of, drawn, or why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cuttlefish.report import style
+from cuttlefish.report.figures import figure1, figure2, figure3, figure4, figure5, figure6, methods
+from cuttlefish.report.figures.figure import Drawing, NoData, Sources
+
+Draw = Callable[[Sources], list[Drawing]]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A file without its suffix, or (missing) what it would need. command: what would run that."""
+
+    name: str
+    title: str
+    caption: str = ""
+    missing: str = ""
+    command: str = ""
+    runs: list[str] = field(default_factory=list)
+    benches: list[str] = field(default_factory=list)
+
+
+TITLES = {
+    "figure1": "Accuracy and size over (E, K, ratio)", "figure1-methods": "Accuracy, size and time of all methods",
+    "figure2": "Ranks while training", "figure3": "Settled rank of each layer", "figure4": "Profile of the stacks",
+    "figure5": "Ranks that methods choose", "figure6": "Times of single layers",
+}  # fmt: skip
+
+
+DRAWERS: dict[str, Draw] = {
+    "figure1": figure1.draw, "figure1-methods": methods.draw, "figure2": figure2.draw, "figure3": figure3.draw, "figure4": figure4.draw,
+    "figure5": figure5.draw, "figure6": figure6.draw,
+}  # fmt: skip
+
+
+def draw_figure(name: str, draw: Draw, sources: Sources, folder: Path) -> list[Drawn]:
+    """Draw one figure and save its PNG and SVG files; what is there now, or what is missing. Files of an earlier drawing that
+    there is no evidence for any more are removed."""
+    number = name.partition("-")[0]
+    try:
+        with style.styled():
+            drawings = draw(sources)
+            for drawing in drawings:
+                style.save_figure(drawing.figure, folder, drawing.name)
+    except NoData as error:
+        _remove(folder, name)
+        return [Drawn(name, TITLES[name], missing=str(error), command=f"make {number} SCALE={sources.scale}")]
+    return [Drawn(d.name, TITLES[name], d.caption, runs=d.runs, benches=d.benches) for d in drawings]
+
+
+def _remove(folder: Path, name: str) -> None:
+    for suffix in ("png", "svg"):
+        (folder / f"{name}.{suffix}").unlink(missing_ok=True)

@@ -1,0 +1,13 @@
+"""A colour and a shape for each method: either alone tells them apart (colours of Okabe and Ito)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+COLOURS = ("#1F2933", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7A5195")
+SHAPES = ("D", "o", "^", "s", "v", "P", "X", "<", ">")
+
+
+def mark_of(index: int) -> dict[str, Any]:
+    """matplotlib's colour and marker of the index-th method."""
+    return {"color": COLOURS[index % len(COLOURS)], "marker": SHAPES[index % len(SHAPES)]}

@@ -1,0 +1,131 @@
+"""All methods at one look: accuracy against parameters, and against compute time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+
+from matplotlib.axes import Axes
+
+from cuttlefish.report import style
+from cuttlefish.report.figures.figure import Drawing, NoData, Sources, hardware_of, keys_of, seeds_of, small_print
+from cuttlefish.report.figures.figure1 import plain_log
+from cuttlefish.report.figures.marks import mark_of
+from cuttlefish.report.figures.planned import Group, groups_of, progress
+from cuttlefish.report.selection import on_one_machine
+from cuttlefish.report.table_spec import EQUAL, PUBLISHED
+
+FEWEST = 3
+FILES = {EQUAL: "figure1-methods", PUBLISHED: "figure1-methods-published"}
+BITS = 32
+
+
+@dataclass(frozen=True)
+class Point:
+    """A cell's means. size: parameters, or those that are not zero where a mask holds the rest at zero (masked). seconds: None
+    where none of its runs was on the machine that most were on."""
+
+    name: str
+    size: float
+    masked: bool
+    accuracy: float
+    spread: float | None
+    seconds: float | None
+    mark: int
+
+
+def draw(sources: Sources) -> list[Drawing]:
+    """A file for methods within the recipe's epochs and one for published recipes, never mixed; each of the network with most
+    methods."""
+    drawings = [drawing for kind in FILES if (drawing := _drawing(sources, kind))]
+    if not drawings:
+        raise NoData(f"no network has runs of {FEWEST} methods; of table 1, {progress(sources, 'table1')}")
+    return drawings
+
+
+def points_of(groups: Sequence[Group], order: Sequence[str]) -> list[Point]:
+    """One point a method. order: all methods, so that each keeps its mark whichever are there."""
+    machine = {run.hardware for run in on_one_machine([run for group in groups for run in group.runs])}
+    return [_point(group, order.index(group.method), machine) for group in sorted(groups, key=lambda group: order.index(group.method))]
+
+
+def _drawing(sources: Sources, kind: str) -> Drawing | None:
+    networks = {network: _a_method_each(groups, kind) for network, groups in groups_of(sources, "table1").items()}
+    network, groups = max(networks.items(), key=lambda item: len(item[1]), default=(("", ""), []))
+    if len(groups) < FEWEST:
+        return None
+    points = points_of(groups, _order(sources))
+    figure, (left, right) = style.new_figure(8.2, 4.3, 1, 2, sharey=True, width_ratios=(1.15, 1))
+    floor = floor_of([point.accuracy for point in points])
+    _sizes(left, points, floor)
+    _times(right, points, floor)
+    style.entitle(left, sources.network(*network))
+    right.set_title(f"{kind}, {seeds_of(*(group.runs for group in groups))}", **style.SUBJECT)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    used = [run for group in groups for run in group.runs]
+    masked = ["hollow: the parameters that a mask leaves nonzero; its zeros are stored and computed with"] if any(p.masked for p in points) else []
+    small_print(figure, sources.scale, [*masked, "accuracy of the last epoch", f"times: {hardware_of(on_one_machine(used))}"])
+    return Drawing(FILES[kind], figure, f"Accuracy against parameters and compute time, {kind}.", keys_of(used))
+
+
+def _a_method_each(groups: Sequence[Group], kind: str) -> list[Group]:
+    """Of each method the first row of the table that has runs with an accuracy."""
+    methods: dict[str, Group] = {}
+    for group in groups:
+        if kind in group.plan.kinds and all(run.record["accuracy_final"] is not None for run in group.runs):
+            methods.setdefault(group.method, group)
+    return list(methods.values())
+
+
+def _order(sources: Sources) -> list[str]:
+    """Methods in the order of the table's rows."""
+    keys = [one.run_key for one in sources.planned if one.table == "table1"]
+    methods = {run.record["run_key"]: run.record["method"] for run in sources.runs}
+    return list(dict.fromkeys(methods[key] for key in keys if key in methods))
+
+
+def _point(group: Group, mark: int, machine: set[str]) -> Point:
+    records = [run.record for run in group.runs]
+    accuracies = [record["accuracy_final"] for record in records]
+    masked = any(record["params_nonzero"] < 0.99 * record["params_total"] for record in records)
+    timed = [run.record["compute_seconds"] for run in group.runs if run.hardware in machine]
+    size = mean(record["params_nonzero" if masked else "params_total"] for record in records)
+    bits = mean(record["params_stored_bits"] / record["params_nonzero"] for record in records)
+    name = group.plan.label + (f"\n({bits:.1f} bits a parameter)" if bits < BITS / 2 else "")
+    return Point(name, size, masked, mean(accuracies), stdev(accuracies) if len(accuracies) > 1 else None, mean(timed) if timed else None, mark)
+
+
+def floor_of(accuracies: Sequence[float]) -> float | None:
+    """Where the accuracy axis ends if one method lies so far below that the others would be drawn on top of each other."""
+    low, *others = sorted(accuracies)
+    spread = max(others) - min(others)
+    return min(others) - 0.4 * spread if min(others) - low > spread > 0 else None
+
+
+def _sizes(axes: Axes, points: Sequence[Point], floor: float | None) -> None:
+    for point in points:
+        _mark(axes, point.size, point, floor, label=point.name)
+    axes.set(xlabel="parameters", ylabel="test accuracy (%)")
+    plain_log(axes)
+
+
+def _times(axes: Axes, points: Sequence[Point], floor: float | None) -> None:
+    timed = [point for point in points if point.seconds is not None]
+    longest = max(point.seconds for point in timed)
+    unit, size = ("h", 3600) if longest > 3 * 3600 else ("min", 60)
+    for point in timed:
+        _mark(axes, point.seconds / size, point, floor)
+    axes.set(xlabel=f"compute time ({unit})", xlim=(0, 1.07 * longest / size))
+
+
+def _mark(axes: Axes, x: float, point: Point, floor: float | None, **more: str) -> None:
+    """A point below the floor stands on it, with its accuracy beside it."""
+    look = mark_of(point.mark)
+    face = "white" if point.masked else look["color"]
+    bars = {"yerr": point.spread, "capsize": 2, "elinewidth": 1, "markersize": 7.5, "markeredgewidth": 1.6, "linestyle": "none"}
+    below = floor is not None and point.accuracy < floor
+    if below:
+        place = {"xytext": (-7, 5), "textcoords": "offset points", "ha": "right", "va": "center"}
+        axes.annotate(f"{point.accuracy:.1f} ↓", (x, floor), fontsize=8, color=look["color"], **place)
+    axes.errorbar(x, floor if below else point.accuracy, **bars, **look, markerfacecolor=face, **more)

@@ -1,0 +1,99 @@
+"""`make figures`: the paper's figures 1 to 6 from results/records and results/bench, as SVG and PNG in results/figures/<scale>/.
+
+    python -m scripts.figures                    every figure of every scale that has evidence
+    python -m scripts.figures 2 3 --scale reduced
+A figure without evidence is not drawn: it is said which runs are missing. results/figures/<scale>/figures.json lists what
+there is, with captions and sources.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
+from cuttlefish.files import write_atomic
+from cuttlefish.plan.runs import planned_runs
+from cuttlefish.record_fields import SCALES
+from cuttlefish.report.benches import load_benches
+from cuttlefish.report.evidence import load_evidence
+from cuttlefish.report.figures.figure import Sources, sources_of
+from cuttlefish.report.figures.gallery import DRAWERS, Drawn, draw_figure
+from cuttlefish.report.table_spec import Spec, read_spec
+
+ROOT = Path(__file__).resolve().parent.parent
+LIST = "figures.json"
+NUMBERS = range(1, 7)
+PLANNED = ("table1", "figure1", "figure3", "figure5")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        for scale in options.scale or _scales(options.results):
+            for drawn in draw_scale(scale, options.figures, options.results):
+                words = f"not drawn: {drawn.missing} -> {drawn.command}" if drawn.missing else f"{drawn.caption} {_counted(drawn)}"
+                print(f"{scale:<8}{drawn.name:<26}{words}")
+    except CuttlefishError as error:
+        print(error, file=sys.stderr)
+        return EXIT_BAD_INPUT
+    return 0
+
+
+def draw_scale(scale: str, numbers: list[int], results: Path) -> list[Drawn]:
+    """Draw figures of one scale (all, if no numbers are given) and bring the list beside them up to date."""
+    spec = read_spec(ROOT / "results" / "tables.yaml", ROOT / "conf" / "experiment")
+    sources = _sources(scale, spec, results)
+    folder = results / "figures" / scale
+    wanted = {name: draw for name, draw in DRAWERS.items() if not numbers or int(name[6]) in numbers}
+    drawn = [one for name, draw in wanted.items() for one in draw_figure(name, draw, sources, folder)]
+    _list(folder, drawn, list(wanted))
+    return drawn
+
+
+def _sources(scale: str, spec: Spec, results: Path) -> Sources:
+    collection = load_evidence(results / "records")
+    seeds = sorted({0, *(run.record["seed"] for run in collection.finished if run.record["scale"] == scale)})
+    planned = planned_runs(spec, PLANNED, scale, seeds, ROOT) if scale in spec.scales else []
+    return sources_of(collection, load_benches(results / "bench"), scale, planned, spec.names)
+
+
+def _list(folder: Path, drawn: list[Drawn], names: list[str]) -> None:
+    """figures.json: what was drawn now in place of what it said of these figures before."""
+    path = folder / LIST
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    kept = [one for one in before if not any(one["name"] == name or one["name"].startswith(f"{name}-p") for name in names)]
+    rows = sorted([*kept, *map(asdict, drawn)], key=lambda one: one["name"])
+    write_atomic(path, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+
+
+def _scales(results: Path) -> list[str]:
+    """Those with evidence, and the reduced one."""
+    present = {run.record["scale"] for run in load_evidence(results / "records").finished} | {"reduced"}
+    return [scale for scale in SCALES if scale in present and scale != "free"]
+
+
+def _counted(drawn: Drawn) -> str:
+    runs, benches = len(drawn.runs), len(drawn.benches)
+    return f"({runs} run{'s' * (runs != 1)})" if runs else f"({benches} profile{'s' * (benches != 1)})"
+
+
+def _number(word: str) -> int:
+    if word not in map(str, NUMBERS):
+        raise argparse.ArgumentTypeError(f"{word} is not a figure: there are {NUMBERS[0]} to {NUMBERS[-1]}")
+    return int(word)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m scripts.figures", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("figures", nargs="*", type=_number, metavar="N", help="1 to 6; default: all")
+    parser.add_argument("--scale", action="append", choices=SCALES, help="default: every scale with evidence")
+    parser.add_argument("--results", type=Path, default=ROOT / "results", help="the folder with records/, bench/ and figures/")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cuttlefish.report import style
+from cuttlefish.report.benches import Bench
+from cuttlefish.report.evidence import Evidence, load_evidence
+from cuttlefish.report.figures import figure1, figure2, figure3, figure4, figure5, figure6, methods
+from cuttlefish.report.figures.figure import NoData, Sources, seeds_of, sources_of
+from cuttlefish.report.figures.gallery import DRAWERS, draw_figure
+from cuttlefish.report.figures.ratios import ratio_word
+from cuttlefish.report.planned import PlannedRun
+from scripts import figures as command
+from tests.report.synthetic_records import CPU, GPU, LAYERS, put, rank_rows
+
+NAMES = {"resnet18": "ResNet-18", "cifar10": "CIFAR-10"}
+
+
+def planned(made, table="table1", kinds=("equal budget",), point=(), **changes):
+    fields = dict(
+        table=table, row=made["method"], label=made["method"].upper(), kinds=kinds, baseline=made["method"] == "full_rank", model=made["model"],
+        data=made["data"], scale=made["scale"], seed=made["seed"], point=point, run_key=made["run_key"], words=(), folder="", epochs=30,
+    )  # fmt: skip
+    return PlannedRun(**(fields | changes))
+
+
+def sources(root, plans=(), benches=()) -> Sources:
+    return sources_of(load_evidence(root / "records"), benches, "reduced", plans, NAMES)
+
+
+def drawn(draw, *arguments):
+    with style.styled():
+        return draw(*arguments)
+
+
+def nine(tmp_path):
+    full = {"params_total": 1000, "params_trainable": 1000, "params_nonzero": 1000, "params_stored_bits": 32000}
+    made = [put(tmp_path, "full_rank", seed, accuracy_final=77.0 + seed, compute_seconds=110.0, **full) for seed in (0, 1)]
+    made += [put(tmp_path, "cuttlefish", 0, accuracy_final=76.0, compute_seconds=80.0)]
+    made += [put(tmp_path, "grasp", 0, accuracy_final=75.0, **(full | {"params_nonzero": 300}))]
+    made += [put(tmp_path, "xnor", 0, accuracy_final=60.0, **(full | {"params_stored_bits": 1500}))]
+    return made
+
+
+def test_methods_are_points_at_their_size_accuracy_and_time(tmp_path):
+    plans = [planned(made) for made in nine(tmp_path)]
+    (drawing,) = drawn(methods.draw, sources(tmp_path, plans))
+    left, right = drawing.figure.axes
+    points = {box.get_label().split("\n")[0]: box.lines[0] for box in left.containers}
+    assert {name: float(line.get_xdata()[0]) for name, line in points.items()} == {"FULL_RANK": 1000, "CUTTLEFISH": 400, "GRASP": 300, "XNOR": 1000}
+    assert points["FULL_RANK"].get_ydata()[0] == 77.5 and points["CUTTLEFISH"].get_ydata()[0] == 76.0
+    assert points["GRASP"].get_markerfacecolor() == "white" != points["CUTTLEFISH"].get_markerfacecolor()
+    assert "bits a parameter" in left.containers[3].get_label() and "60.0 ↓" in {text.get_text() for text in left.texts}
+    assert [round(60 * float(box.lines[0].get_xdata()[0])) for box in right.containers] == [110, 80, 100, 100]
+    assert "n = 1 to 2 seeds" in right.get_title(loc="right") and drawing.name == "figure1-methods"
+    assert len(drawing.runs) == 5
+
+
+def test_equal_budgets_and_published_recipes_are_two_files(tmp_path):
+    made = nine(tmp_path)
+    both = ("equal budget", "published")
+    plans = [planned(one, kinds=both if one["method"] != "xnor" else ("published",)) for one in made]
+    equal, published = drawn(methods.draw, sources(tmp_path, plans))
+    assert len(equal.figure.axes[0].containers) == 3 and len(published.figure.axes[0].containers) == 4
+    assert published.name == "figure1-methods-published" and made[-1]["run_key"] not in equal.runs
+
+
+def test_fewer_methods_are_not_drawn_but_told(tmp_path):
+    made = put(tmp_path, "full_rank")
+    plans = [planned(made), planned(made, row="lc", run_key="0" * 12)]
+    with pytest.raises(NoData, match="1 of its 2 runs are finished"):
+        methods.draw(sources(tmp_path, plans))
+
+
+def test_the_floor_is_only_for_one_that_lies_far_below():
+    assert methods.floor_of([77, 76, 75]) is None
+    assert methods.floor_of([77, 76, 75, 60]) == pytest.approx(75 - 0.8)
+
+
+def test_the_grid_has_a_point_a_setting_and_a_star(tmp_path):
+    plans = [planned(put(tmp_path, "cuttlefish", 0), "figure1"), planned(put(tmp_path, "full_rank", 0, params_total=1000), "figure1")]
+    for number, (epoch, k, ratio) in enumerate([(3, 1, 0.5), (3, 5, 0.25), (12, 1, 0.125), (12, 5, 0.5)]):
+        size = {"params_total": 200 + number, "params_trainable": 100, "accuracy_final": 70.0 + number}
+        made = put(tmp_path, "pufferfish", 0, switch_epoch=epoch, k=k, ranks={"a": 1}, knobs={"k": k, "rank_ratio": ratio}, **size)
+        plans.append(planned(made, "figure1", point=(("method.k", str(k)), ("method.rank_ratio", str(ratio)))))
+    (drawing,) = drawn(figure1.draw, sources(tmp_path, plans))
+    (axes,) = drawing.figure.axes
+    assert sorted(float(box.lines[0].get_xdata()[0]) for box in axes.containers) == [200, 201, 202, 203, 400, 1000]
+    words = {text.get_text() for text in axes.get_legend().get_texts()}
+    assert words == {"E = 0.1 of the run", "E = 0.4 of the run", "K = 1", "K = 5", "CUTTLEFISH", "FULL_RANK"}
+    assert "4 points of the grid" in axes.get_title(loc="right")
+    with pytest.raises(NoData, match="3 points of the grid"):
+        figure1.draw(sources(tmp_path, plans[:4]))
+
+
+def tracked(root, seed, last, **changes):
+    size = {"params_total": 1000, "params_nonzero": 1000, "params_trainable": 1000}
+    rows = rank_rows(lambda layer, epoch: 1 + (last - 1) * min(epoch, 10) / 10)
+    return put(root, "full_rank", seed, rows=rows, **size, **changes)
+
+
+def test_rank_curves_are_means_over_seeds(tmp_path):
+    tracked(tmp_path, 0, 0.4)
+    tracked(tmp_path, 1, 0.6)
+    (drawing,) = drawn(figure2.draw, sources(tmp_path))
+    (axes,) = drawing.figure.axes
+    curves = [line for line in axes.lines if line.get_gid() != "leader"]
+    assert len(curves) == len(LAYERS) and {round(float(curve.get_ydata()[-1]), 6) for curve in curves} == {0.5}
+    assert "n = 2 seeds" in axes.get_title(loc="right") and axes.get_title(loc="left") == "ResNet-18 on CIFAR-10"
+    with pytest.raises(NoData, match="track_ranks"):
+        figure2.draw(sources(tmp_path / "nothing"))
+
+
+def test_settled_ratios_stand_beside_the_ranks_found(tmp_path):
+    tracked(tmp_path, 0, 0.5)
+    found = put(tmp_path, "cuttlefish", 0)
+    (drawing,) = drawn(figure3.draw, sources(tmp_path, [planned(found, "figure3")]))
+    (axes,) = drawing.figure.axes
+    settled, chosen = axes.lines
+    assert [round(float(y), 6) for y in settled.get_ydata()] == [0.5] * 5
+    assert list(chosen.get_xdata()) == [1, 2] and list(chosen.get_ydata()) == [0.5, 0.25]
+    assert chosen.get_label() == "CUTTLEFISH, E = 10, n = 1 seed" and len(drawing.runs) == 2
+
+
+def test_chosen_ranks_are_drawn_over_the_full_ones(tmp_path):
+    tracked(tmp_path, 0, 0.5)
+    made = [put(tmp_path, "cuttlefish", 0), put(tmp_path, "lc", 0, ranks={"layer4.0.conv1": 8})]
+    plans = [planned(one) for one in made] + [planned(one, "figure5") for one in made]
+    (drawing,) = drawn(figure5.draw, sources(tmp_path, plans))
+    (axes,) = drawing.figure.axes
+    assert [bar.get_height() for bar in axes.patches] == list(LAYERS.values())
+    ours, theirs = axes.lines
+    assert [y for y in ours.get_ydata()[1:3]] == [16, 16] and theirs.get_ydata()[3] == 8 and theirs.get_label() == "LC"
+    with pytest.raises(NoData, match="two of the methods"):
+        figure5.draw(sources(tmp_path, plans[:1]))
+
+
+def bench(profiled, rows, hardware=CPU, **facts):
+    given = {"hardware": hardware, "threads": 2, "precision": "fp32", "profiled": profiled, "model": "resnet18", "width": 64, "batch": 8, "zeta": 11}
+    given |= {"ratios": [0.5, 0.25], "deciding_ratio": 0.25, "threshold": 1.5, "time": "2026", "repeats": [{"k": 1}, {"k": 5}, {"k": 1}]}
+    return Bench(f"profile-{profiled}-resnet18-x.json", given | facts, rows)
+
+
+STACK = {"stack": "8×8", "layers": ["a", "b"], "full_s": [0.004, 0.006, 0.005], "low_s": [[0.004, 0.004, 0.004], [0.002, 0.001, 0.003]]}
+
+
+def test_bars_are_medians_of_the_repetitions_in_milliseconds(tmp_path):
+    (drawing,) = drawn(figure4.draw, sources(tmp_path, benches=[bench("stacks", [STACK, STACK])]))
+    (axes,) = drawing.figure.axes
+    assert [round(bar.get_height(), 9) for bar in axes.patches] == [5.0, 5.0, 4.0, 4.0, 2.0, 2.0]
+    assert {text.get_text() for text in axes.texts} == {"1/4: 2.50×"} and {text.get_fontweight() for text in axes.texts} == {"bold"}
+    assert axes.get_title(loc="right") == "width 64, batch 8: K = 1 or 5"
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["full rank", "1/2", "1/4"]
+
+
+def test_layers_are_drawn_by_kind_with_their_mean_speed_up(tmp_path):
+    row = {"layer": "l", "kind": "conv", "full_s": [0.004], "low_s": [[0.004], [0.002]]}
+    rows = [row, row, row | {"low_s": [[0.002], [0.001]]}, row | {"kind": "fc", "layer": "head"}]
+    (drawing,) = drawn(figure6.draw, sources(tmp_path, benches=[bench("layers", rows)]))
+    (axes,) = drawing.figure.axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["full rank", "1/2 (1.33×)", "1/4 (2.67×)"]
+    assert "head of resnet18 at 1/4: 2.00×" in drawing.figure.get_supxlabel().replace("\n", " ")
+
+
+def test_a_gpus_profile_is_not_of_the_reduced_scale(tmp_path):
+    with pytest.raises(NoData, match="no stack profile"):
+        figure4.draw(sources(tmp_path, benches=[bench("stacks", [STACK], hardware=GPU)]))
+
+
+def test_small_print_counts_seeds():
+    runs = [Evidence(Path("x"), {"seed": seed}) for seed in (0, 1, 1)]
+    assert seeds_of(runs) == "n = 2 seeds" and seeds_of(runs, runs[:1]) == "n = 1 to 2 seeds" and seeds_of(runs[:1]) == "n = 1 seed"
+    assert [ratio_word(ratio) for ratio in (0.5, 0.0625, 0.3)] == ["1/2", "1/16", "3/10"]
+
+
+def test_a_figure_whose_evidence_is_gone_goes_too(tmp_path):
+    found = sources(tmp_path, benches=[bench("stacks", [STACK])])
+    (one,) = draw_figure("figure4", DRAWERS["figure4"], found, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["figure4.png", "figure4.svg"] and not one.missing
+    (one,) = draw_figure("figure4", DRAWERS["figure4"], replace(found, benches=[]), tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == [] and one.command == "make figure4 SCALE=reduced" and "no stack profile" in one.missing
+
+
+def test_the_command_draws_what_it_can_and_says_what_is_missing(tmp_path, capsys, monkeypatch):
+    tracked(tmp_path, 0, 0.5)
+    (tmp_path / "bench").mkdir()
+    monkeypatch.setattr(command, "planned_runs", lambda *_: [])
+    assert command.main(["2", "6", "--scale", "reduced", "--results", str(tmp_path)]) == 0
+    assert command.main(["1", "--scale", "reduced", "--results", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "figure6" in out and "no layer profile" in out and "(1 run)" in out
+    listed = {one["name"]: one for one in json.loads((tmp_path / "figures/reduced/figures.json").read_text())}
+    assert list(listed) == ["figure1", "figure1-methods", "figure2", "figure6"]
+    assert listed["figure2"]["runs"] and listed["figure6"]["missing"] and (tmp_path / "figures/reduced/figure2.svg").exists()
+
+
+def test_an_unknown_number_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        command.main(["7"])
+    assert "there are 1 to 6" in capsys.readouterr().err
