@@ -23,29 +23,40 @@ from yaml import YAMLError
 
 from cuttlefish.choices import help_text
 from cuttlefish.compose import checked_config, sentence
-from cuttlefish.errors import EXIT_AT_ONCE, EXIT_BAD_INPUT, EXIT_BUSY, Busy, CuttlefishError, Interrupted, exit_code
+from cuttlefish.errors import EXIT_AT_ONCE, EXIT_BAD_INPUT, EXIT_CRASH, CuttlefishError, Interrupted, exit_code
+from cuttlefish.outcomes import Notes, Outcome, failure, noted, summary, worst_code
+from cuttlefish.own_devices import SHARING, take_devices
+from cuttlefish.requeue import requeue
 
 CONF = Path(__file__).resolve().parent / "conf"
-outcomes: list[tuple[str, str | Exception]] = []
-"""Each run of this process: what was asked for, and `finished`, `skipped` (had been finished before) or what went wrong."""
+outcomes: list[Outcome] = []
+"""Of each run that was asked for."""
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-def run(composed: DictConfig) -> None:
+def run(composed: DictConfig) -> Outcome:
     job = HydraConfig.get()
     asked = " ".join(OmegaConf.to_container(job.overrides.task, resolve=False))
     try:
         config = checked_config(composed, job.runtime.choices)
+        if job.mode == RunMode.MULTIRUN and job.launcher._target_.endswith(SHARING) and config.trainer.device != "cpu":
+            take_devices(config.trainer.devices, Path(job.sweep.dir) / "devices")
         from cuttlefish.worker import attend  # imports torch
 
-        outcome, _ = attend(config)
+        outcome = Outcome(asked, attend(config)[0])
+    except Interrupted as error:
+        if _in_this_process(job):
+            raise  # the whole sweep is to stop
+        requeue(error)
+        outcome = failure(asked, error)
     except Exception as error:
-        if not _in_this_process(job):
-            raise  # the launcher's own way to report from elsewhere
-        _tell(error, f"{asked}: " if job.mode == RunMode.MULTIRUN else "")
-        outcomes.append((asked, error))
-    else:
-        outcomes.append((asked, outcome))
+        outcome = failure(asked, error)
+        if not isinstance(error, CuttlefishError):
+            traceback.print_exception(error)
+        if _in_this_process(job):
+            _say(_told(outcome, job.mode == RunMode.MULTIRUN))
+    outcomes.append(outcome)
+    return outcome
 
 
 def main() -> int:
@@ -54,6 +65,10 @@ def main() -> int:
     if {"--help", "-h"} & set(sys.argv):
         print(help_text(CONF))
         return 0
+    if any(word.startswith("replay=") for word in sys.argv[1:]):
+        from cuttlefish.replay import main as replay
+
+        return replay(sys.argv[1:])
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # Hydra stumbles over them amid overrides
     try:
         run()
@@ -65,39 +80,47 @@ def main() -> int:
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         _say(sentence(error, CONF))
         return EXIT_BAD_INPUT
-    except CuttlefishError as error:  # from a launcher that runs jobs elsewhere
-        _tell(error)
-        return exit_code(error)
     except ValueError as error:
         if "Config group override" not in str(error):
             raise
         _say(sentence(error))
         return EXIT_BAD_INPUT
+    except Exception as error:
+        return _launcher_gave_up(error)
     return _sum_up()
 
 
 def _sum_up() -> int:
     """Say how the runs of a sweep went; the exit code of the worst."""
-    errors = [outcome for _, outcome in outcomes if isinstance(outcome, Exception)]
-    failed = [asked for asked, outcome in outcomes if isinstance(outcome, Exception) and not isinstance(outcome, Busy)]
-    counts = {"finished": 0, "skipped (finished before)": 0, "being run by another process": len(errors) - len(failed), "failed": len(failed)}
-    for _, outcome in outcomes:
-        if isinstance(outcome, str):
-            counts["finished" if outcome == "finished" else "skipped (finished before)"] += 1
+    elsewhere = noted()
+    for outcome in elsewhere:
+        if outcome.said:
+            _say(_told(outcome, True))
+    outcomes.extend(elsewhere)
     if len(outcomes) > 1:
-        told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-        _say(f"{len(outcomes)} runs: {told}" + (f" ({', '.join(failed)})" if failed else ""))
-    return max((exit_code(error) for error in errors), key=[0, EXIT_BUSY, EXIT_BAD_INPUT, 1].index, default=0)
+        _say(summary(outcomes))
+    return worst_code(outcomes)
+
+
+def _launcher_gave_up(error: Exception) -> int:
+    """A launcher that is missing, or that lost a job's process without a word of it."""
+    if "Unknown plugin class" in str(error):
+        _say("this hydra/launcher is not installed: pip install -e '.[suite,launchers]' brings joblib and submitit, '.[suite,ray]' Ray")
+        return EXIT_BAD_INPUT
+    if Notes.folder is None:
+        raise error
+    traceback.print_exception(error)
+    _sum_up()
+    _say(f"the launcher lost a job ({type(error).__name__}); runs that were not told of may be unfinished, and the same command goes on with them")
+    return EXIT_CRASH
 
 
 def _in_this_process(job: DictConfig) -> bool:
     return job.mode != RunMode.MULTIRUN or job.launcher._target_.endswith("BasicLauncher")
 
 
-def _tell(error: Exception, prefix: str = "") -> None:
-    if not isinstance(error, CuttlefishError):
-        traceback.print_exception(error)
-    _say(f"{prefix}{error}")
+def _told(outcome: Outcome, one_of_many: bool) -> str:
+    return f"{outcome.asked}: {outcome.said}" if one_of_many else outcome.said
 
 
 def _say(text: str) -> None:

@@ -80,7 +80,7 @@ def check_schedule(schedule: ScheduleConfig, epochs: int, where: str = "schedule
 def check_trainer(trainer: TrainerConfig) -> None:
     counts = ("devices", "threads", "checkpoint_epochs", "eval_epochs", "max_steps", "max_eval_batches")
     _at_least(1, {f"trainer.{key}": getattr(trainer, key) for key in counts})
-    _at_least(0, {"trainer.checkpoint_minutes": trainer.checkpoint_minutes})
+    _at_least(0, {"trainer.checkpoint_minutes": trainer.checkpoint_minutes, "trainer.max_restarts": trainer.max_restarts})
     _require(trainer.timeout_minutes > 0, f"trainer.timeout_minutes must be above 0, not {trainer.timeout_minutes}")
     tf32 = trainer.precision == "tf32" and trainer.device == "cpu"
     _require(not tf32, "trainer.precision=tf32 needs trainer.device=cuda; on the CPU use fp32 or bf16")

@@ -101,6 +101,8 @@ class TrainerConfig:
     """At least so long from one epoch's checkpoint to the next, however short the epochs, and at most so long within an epoch."""
     timeout_minutes: float = 10.0
     """Several processes: one that waits so long for another gives up, and with it the job."""
+    max_restarts: int = 0
+    """Several processes on this machine: how often a job one of whose processes died begins again from its last checkpoint."""
     eval_epochs: int = 1
     max_steps: int | None = None
     """At most so many steps an epoch (debugging)."""

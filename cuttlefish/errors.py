@@ -13,7 +13,11 @@ class Busy(CuttlefishError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was asked to stop, has saved its state and goes on by the same command."""
+    """A run was asked to stop, has saved its state and goes on by the same command. signal: the name of what asked, if that is known."""
+
+    def __init__(self, message: str = "", signal: str | None = None):
+        super().__init__(message)
+        self.signal = signal
 
 
 EXIT_CRASH, EXIT_BAD_INPUT, EXIT_BUSY, EXIT_SAVED, EXIT_AT_ONCE = 1, 2, 3, 75, 130

@@ -40,12 +40,18 @@ def write_atomic(path: str | Path, data: bytes | str) -> None:
 
 
 def append_line(path: str | Path, line: str) -> None:
-    """Add `line` and a line end in one write, on the disk when this returns. A crash can tear only the last line."""
+    """Add `line` and a line end in one write, on the disk when this returns. A crash can tear only the last line;
+    a full disk leaves the file as it was."""
     path = Path(path)
     new = not path.exists()
     with open(path, "ab") as file:
-        file.write(f"{line}\n".encode())
-        _flush(file)
+        before = file.tell()
+        try:
+            file.write(f"{line}\n".encode())
+            _flush(file)
+        except OSError:
+            os.ftruncate(file.fileno(), before)  # no half a line, to which the next would be added
+            raise
     if new:
         _flush_folder(path.parent)
 

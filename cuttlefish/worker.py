@@ -8,6 +8,7 @@ One of several processes where torchrun or our own launcher started it as such. 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cuttlefish.config import Config
-from cuttlefish.engine.distributed import World, hand_up, joined_world, under_launcher
+from cuttlefish.engine.distributed import TELLS, World, hand_up, joined_world, under_launcher
 from cuttlefish.engine.lock import RunLock
 from cuttlefish.engine.session import Session
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError, exit_code
@@ -174,7 +175,7 @@ def main(arguments: Sequence[str]) -> int:
         run_config(read_resolved(Path(arguments[0])))
     except (CuttlefishError, KeyboardInterrupt) as error:
         hand_up(error)
-        if not under_launcher():
+        if TELLS not in os.environ:
             print(f"cuttlefish: {error}", file=sys.stderr)
         return exit_code(error)
     except Exception as error:

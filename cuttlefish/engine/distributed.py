@@ -20,8 +20,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from cuttlefish.config import TrainerConfig
+from cuttlefish.errors import CuttlefishError
 
 PR_SET_PDEATHSIG = 1
+TELLS = "CUTTLEFISH_LAUNCHER_TELLS"
+"""In a worker's environment if its launcher is ours, which says itself what ended the job; torchrun buries it in pages."""
+ALONE = "lost the others"
+LOST = ("gloo", "nccl", "connection", "timed out", "timeout", "socket", "broken pipe", "recv", "rendezvous")
+"""Words of the errors (plain RuntimeErrors, many of them) by which torch says that another process did not answer."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +112,25 @@ def end_with_launcher() -> None:
 
 
 @contextmanager
+def _told_if_alone(world: World, config: TrainerConfig) -> Iterator[None]:
+    """Turns what torch says of processes that have died, hang or cannot be reached into one sentence."""
+    try:
+        yield
+    except (dist.DistError, RuntimeError) as error:
+        said = " ".join(str(error).split())
+        if not isinstance(error, dist.DistError) and not any(word in said.lower() for word in LOST):
+            raise
+        raise CuttlefishError(
+            f"process {world.process} of {world.processes} {ALONE}: one has died, hangs, cannot be reached or was slower than "
+            f"trainer.timeout_minutes={config.timeout_minutes:g}; the same command goes on from the last checkpoint ({said[:160]})"
+        ) from error
+
+
+@contextmanager
 def joined_world(config: TrainerConfig) -> Iterator[World]:
     """The world that the environment (RANK, WORLD_SIZE, LOCAL_RANK, …) tells of, connected: gloo on CPUs, NCCL on GPUs.
 
-    Whoever waits for another process longer than `trainer.timeout_minutes` fails.
+    Whoever waits for another process longer than `trainer.timeout_minutes`, or finds its connection cut, raises CuttlefishError.
     """
     if not under_launcher() or os.environ["WORLD_SIZE"] == "1":
         yield World()
@@ -120,6 +141,7 @@ def joined_world(config: TrainerConfig) -> Iterator[World]:
     on_gpus = config.device != "cpu" and torch.cuda.is_available()
     if on_gpus:
         torch.cuda.set_device(world.local % torch.cuda.device_count())
-    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo", timeout=timedelta(minutes=config.timeout_minutes))
-    yield world
+    with _told_if_alone(world, config):
+        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo", timeout=timedelta(minutes=config.timeout_minutes))
+        yield world
     dist.destroy_process_group()  # not after a failure: it would wait for processes that are gone

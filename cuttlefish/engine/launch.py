@@ -30,6 +30,8 @@ from torch.distributed.elastic.rendezvous import (
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from cuttlefish.config import TrainerConfig
+from cuttlefish.engine.distributed import ALONE, TELLS
+from cuttlefish.engine.signals import HANDLED
 from cuttlefish.errors import EXIT_BAD_INPUT, EXIT_BUSY, EXIT_SAVED, Busy, CuttlefishError, Interrupted
 
 LOOPBACK = "127.0.0.1"
@@ -78,7 +80,7 @@ class LoopbackRendezvous(RendezvousHandler):
 
 
 def launch(resolved: Path, config: TrainerConfig) -> None:
-    """Train resolved.yaml with `config.devices` processes and wait for them.
+    """Train resolved.yaml with `config.devices` processes and wait for them; if one fails, `config.max_restarts` times all begin again.
 
     Raises what ended them: CuttlefishError (bad input, or the sentence of which process died of what), Busy, Interrupted.
     """
@@ -86,18 +88,20 @@ def launch(resolved: Path, config: TrainerConfig) -> None:
         rendezvous_handler_registry.register(BACKEND, _meeting)
     plan = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=config.devices, run_id=uuid.uuid4().hex, rdzv_backend=BACKEND, rdzv_endpoint=LOOPBACK,
-        max_restarts=0, monitor_interval=0.2, local_addr=LOOPBACK, signals_to_handle="SIGTERM,SIGINT,SIGUSR1", shutdown_timeout=GRACE_SECONDS,
+        max_restarts=config.max_restarts, monitor_interval=0.2, local_addr=LOOPBACK,
+        signals_to_handle=",".join(number.name for number in HANDLED), shutdown_timeout=GRACE_SECONDS,
     )  # fmt: skip
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # we say ourselves, in a sentence, what it says in pages
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
+    handlers = {number: signal.getsignal(number) for number in HANDLED}
     before = dict(os.environ)
     os.environ.update(_environment())
     try:
         elastic_launch(plan, sys.executable)("-m", "cuttlefish.worker", str(resolved.absolute()))
     except ChildFailedError as error:
-        raise _what_happened(error.failures, config.devices) from error
+        raise _what_happened(error.failures, config) from error
     except SignalException as error:
-        raise Interrupted(f"stopped by {error.sigval.name}; the same command goes on from the last checkpoint") from error
+        sentence = f"stopped by {error.sigval.name}; the same command goes on from the last checkpoint"
+        raise Interrupted(sentence, error.sigval.name) from error
     finally:
         os.environ.clear()
         os.environ.update(before)
@@ -115,32 +119,42 @@ def _environment() -> dict[str, str]:
     source = str(Path(__file__).resolve().parents[2])
     paths = [source, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     ours = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"} if sys.platform == "linux" else {}
-    return {**{key: value for key, value in ours.items() if key not in os.environ}, "PYTHONPATH": os.pathsep.join(paths)}
+    return {TELLS: "1", **{key: value for key, value in ours.items() if key not in os.environ}, "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def _what_happened(failures: dict[int, ProcessFailure], devices: int) -> BaseException:
+def _what_happened(failures: dict[int, ProcessFailure], config: TrainerConfig) -> BaseException:
     process = _first_cause(failures)
     failure = failures[process]
     told = _told(failure)
+    silent = [other for other in failures if _ended_late(failures[other], failures)]
+    if silent and failure.exitcode == EXIT_BAD_INPUT:
+        told = f"{told} (process {', '.join(map(str, silent))} of {config.devices} answered nothing, not even a request to stop)"
     kinds = {EXIT_BAD_INPUT: CuttlefishError, EXIT_BUSY: Busy, EXIT_SAVED: Interrupted}
     if failure.exitcode in kinds and told:
         return kinds[failure.exitcode](told)
     end = f"was killed by {signal.Signals(-failure.exitcode).name}" if failure.exitcode < 0 else f"failed ({told or failure.exitcode})"
-    return CuttlefishError(f"process {process} of {devices} {end}, and the others were stopped; the same command goes on from the last checkpoint")
+    again = f" after {config.max_restarts} restarts" if config.max_restarts else ""
+    return CuttlefishError(
+        f"process {process} of {config.devices} {end}{again}, and the others were stopped; the same command goes on from the last checkpoint"
+    )
 
 
 def _first_cause(failures: dict[int, ProcessFailure]) -> int:
     """The process that took the others down. One that was killed ends their connections, and they may be noticed first; those that
     the launcher ended (SIGTERM, after a while SIGKILL) are no cause."""
-    began = min(failure.timestamp for failure in failures.values())
 
     def order(process: int) -> tuple[int, int]:
         failure = failures[process]
-        if failure.exitcode == -signal.SIGTERM or failure.timestamp - began >= GRACE_SECONDS / 2:
-            return 2, failure.timestamp
-        return int(failure.exitcode >= 0), failure.timestamp
+        if failure.exitcode == -signal.SIGTERM or _ended_late(failure, failures):
+            return 3, failure.timestamp
+        return int(failure.exitcode >= 0) + int(ALONE in _told(failure)), failure.timestamp
 
     return min(failures, key=order)
+
+
+def _ended_late(failure: ProcessFailure, failures: dict[int, ProcessFailure]) -> bool:
+    """Whether it had to be killed, because it did not stop with the others when asked to."""
+    return failure.timestamp - min(other.timestamp for other in failures.values()) >= GRACE_SECONDS / 2
 
 
 def _told(failure: ProcessFailure) -> str:

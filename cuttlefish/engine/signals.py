@@ -1,4 +1,4 @@
-"""Requests to stop: a terminal's Ctrl-C, a scheduler's SIGTERM or its warning signal."""
+"""Requests to stop: a terminal's Ctrl-C, a scheduler's SIGTERM or its warning signal (SIGUSR1, or submitit's SIGUSR2)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import threading
 from types import FrameType
 
-HANDLED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
+HANDLED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 
 
 class StopSignals:

@@ -82,8 +82,7 @@ class Trainer:
             self.stage.optimizer.load_state_dict(checkpoint["optimizer"])
         self.sinks.phase(phase.name, phase.epochs.stop - self.progress.epoch)
         for epoch in range(self.progress.epoch, phase.epochs.stop):
-            within = self.progress.step is not None
-            if not within and not self._begin_epoch(phase, epoch):
+            if self.progress.step is None and not self._begin_epoch(phase, epoch):
                 break
             self._run_epoch(phase, epoch)
         self.progress.history[-1]["epochs"] = self.progress.trained - self.progress.history[-1]["before"]
@@ -172,7 +171,7 @@ class Trainer:
             self.progress.sums = self.world.sum(sums.clone()).tolist()
         self._save_within_epoch()
         if granted == STOP:
-            raise Interrupted(self._stopped())
+            raise Interrupted(self._stopped(), self.stop.requested)
 
     def _save_within_epoch(self) -> None:
         check_loss(self.progress.sums[0], self.context.model, self.progress.trained + 1)
@@ -195,7 +194,7 @@ class Trainer:
         for batch in batches:
             yield batch
             if self.world.highest(STOP if self.stop.requested else NOTHING) == STOP:
-                raise Interrupted(self._stopped())
+                raise Interrupted(self._stopped(), self.stop.requested)
 
     def _stopped(self) -> str:
         return (
@@ -228,6 +227,7 @@ class Trainer:
         """number: trained epochs, and within an epoch its steps."""
         state = self.state()
         if self.world.is_first:
+            self.sinks.settle()
             save_checkpoint(self._checkpoints, number[0], state, *number[1:])
 
     def state(self) -> dict[str, Any]:

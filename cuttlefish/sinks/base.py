@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from cuttlefish.errors import CuttlefishError
 
 log = logging.getLogger("cuttlefish.sinks")
 
@@ -49,6 +52,9 @@ class Sink:
     def message(self, text: str) -> None:
         """Something a person wants to know: the switch and its reason, a resumed run."""
 
+    def settle(self) -> str | None:
+        """Before a checkpoint: what of the run's own log is still not on the disk, in a sentence, or None."""
+
     def finish(self, record: dict[str, Any]) -> None:
         """The run is over, well or badly; `record` says which."""
 
@@ -57,10 +63,14 @@ class Sink:
 
 
 class Sinks(list[Sink]):
-    """Fans each call out in order. A sink that raises is dropped with one warning, and the run goes on.
+    """Fans each call out in order. A sink that raises is dropped with one warning, and the run goes on; `dropped` says which did.
 
     A context manager: leaving it closes them all.
     """
+
+    def __init__(self, sinks: Iterable[Sink] = ()):
+        super().__init__(sinks)
+        self.dropped: list[str] = []
 
     def start(self, run: RunInfo) -> None:
         self._each("start", run)
@@ -86,6 +96,13 @@ class Sinks(list[Sink]):
     def message(self, text: str) -> None:
         self._each("message", text)
 
+    def settle(self) -> None:
+        """Raises CuttlefishError if rows of the run are missing on the disk: a checkpoint from after them would lose them for good."""
+        for sink in self:
+            missing = sink.settle()
+            if missing:
+                raise CuttlefishError(f"{missing}; the last checkpoint is intact, so make room and run the same command again")
+
     def finish(self, record: dict[str, Any]) -> None:
         self._each("finish", record)
 
@@ -108,6 +125,7 @@ class Sinks(list[Sink]):
     def _drop(self, sink: Sink, event: str, error: Exception) -> None:
         self.remove(sink)
         reason = " ".join(str(error).split()) or "no reason given"
+        self.dropped.append(f"{type(sink).__name__} at {event} ({type(error).__name__}: {reason})")
         log.warning("%s stopped at %s (%s: %s); the run goes on without it.", type(sink).__name__, event, type(error).__name__, reason)
         try:
             sink.close()

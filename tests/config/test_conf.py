@@ -60,7 +60,7 @@ def test_every_group_is_in_the_defaults_list_and_has_a_folder():
     listed = yaml.safe_load((CONF / "config.yaml").read_text())["defaults"]
     named = {key: value for entry in listed if isinstance(entry, dict) for key, value in entry.items()}
     groups = {key: value for key, value in named.items() if " " not in key}
-    assert set(groups) == set(GROUPS) == {path.name for path in CONF.iterdir() if path.is_dir() and path.name != "local"}
+    assert set(groups) == set(GROUPS) == {path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ("local", "hydra")}
     assert {key for key, value in groups.items() if value is None} == set(OPTIONAL)
 
 

@@ -20,7 +20,7 @@ NO_RESULT = {
     *("sink.console", "sink.plots", "sink.wandb.mode", "sink.wandb.project", "sink.wandb.entity", "sink.wandb.group", "sink.wandb.tags"),
     *("run_dir", "runs_root", "experiment_name", "scale", "fork_from", "recipe.name", "data.root", "data.download", "data.verify"),
     *("trainer.device", "trainer.devices", "trainer.threads", "trainer.precision", "trainer.compile", "trainer.channels_last"),
-    *("trainer.checkpoint_epochs", "trainer.checkpoint_minutes", "trainer.timeout_minutes", "trainer.torch_profile"),
+    *("trainer.checkpoint_epochs", "trainer.checkpoint_minutes", "trainer.timeout_minutes", "trainer.max_restarts", "trainer.torch_profile"),
 }
 
 

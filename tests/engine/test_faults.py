@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ from cuttlefish.engine import checkpoint as checkpoint_module
 from cuttlefish.engine.checkpoint import MAGIC, load_checkpoint, newest_checkpoint
 from cuttlefish.engine.stage import Stage
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.run_folder import read_epochs
+from cuttlefish.sinks import build_sinks
+from cuttlefish.sinks.base import Sink
 from cuttlefish.worker import main, run_config
 from tests.comparing import differences
 from tests.runs import little_config
@@ -64,6 +68,51 @@ def test_a_disk_full_during_the_record(whole, tmp_path, monkeypatch):
             run_config(little_config(tmp_path, "cuttlefish"))
     assert not (tmp_path / "record.json").exists()
     assert differences(tmp_path, run_config(little_config(tmp_path, "cuttlefish")), *whole) == []
+
+
+@pytest.mark.parametrize(("calls", "stops"), [([4], False), (range(4, 999), True)])
+def test_a_disk_full_during_the_log(whole, tmp_path, monkeypatch, calls, stops):
+    """Room again before the checkpoint: every row is there. No room: the run stops at the checkpoint, and goes on with nothing lost."""
+    real, seen = files.append_line, []
+
+    def append_line(path, line):
+        seen.append(path)
+        if len(seen) in calls:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(path, line)
+
+    config = little_config(tmp_path, "cuttlefish")
+    with monkeypatch.context() as patch:
+        patch.setattr("cuttlefish.sinks.jsonl.append_line", append_line)
+        told = r"cannot write to the log of the run in .*: No space left .*same command again"
+        with pytest.raises(CuttlefishError, match=told) if stops else nullcontext():
+            run_config(config)
+    assert differences(tmp_path, run_config(config), *whole) == []
+
+
+def test_the_record_names_a_sink_that_was_dropped(tmp_path, monkeypatch):
+    class Broken(Sink):
+        def epoch(self, row):
+            raise ConnectionError("no route to host")
+
+    monkeypatch.setattr("cuttlefish.engine.session.build_sinks", lambda config: [*build_sinks(config), Broken()])
+    record = run_config(little_config(tmp_path, recipe__epochs=1, recipe__schedule__warmup_epochs=0))
+    assert record["extra"]["sinks_dropped"] == ["Broken at epoch (ConnectionError: no route to host)"]
+    assert len(read_epochs(tmp_path)) == 1
+
+
+def test_a_clock_that_goes_backwards_makes_no_time_negative(whole, tmp_path, monkeypatch):
+    """The time of day is set back by hours at every look, before and after a stop; durations come from the monotonic clock."""
+    day = iter(range(2_000_000_000, 0, -7200))
+    monkeypatch.setattr("time.time", lambda: float(next(day)))
+    with monkeypatch.context() as patch:
+        fill_disk(patch, "epoch_", after=2)
+        with pytest.raises(CuttlefishError):
+            run_config(little_config(tmp_path, "cuttlefish"))
+    record = run_config(little_config(tmp_path, "cuttlefish"))
+    assert differences(tmp_path, record, *whole) == []
+    assert 0 < record["compute_seconds"] <= record["wall_seconds"] < 600
+    assert all(seconds >= 0 for row in read_epochs(tmp_path) for seconds in row["seconds"].values())
 
 
 def test_a_full_disk_hides_no_other_failure(tmp_path, monkeypatch, caplog):

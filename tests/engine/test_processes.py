@@ -16,6 +16,7 @@ import pytest
 import yaml
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
+from cuttlefish.config import TrainerConfig
 from cuttlefish.engine.launch import LoopbackRendezvous, _what_happened
 from cuttlefish.errors import EXIT_BAD_INPUT, EXIT_SAVED, Busy, CuttlefishError, Interrupted
 from cuttlefish.run_folder import read_epochs
@@ -107,11 +108,13 @@ def failure(exitcode, timestamp, message=""):
         ({0: failure(-15, 5), 1: failure(3, 5, "taken")}, Busy, "taken"),
         ({0: failure(75, 5, "saved"), 1: failure(75, 5, "saved")}, Interrupted, "saved"),
         ({0: failure(1, 5, "lost its neighbour"), 1: failure(-9, 6)}, CuttlefishError, "process 1 of 2 was killed by SIGKILL, and the others"),
+        ({0: failure(1, 5, "a bug"), 1: failure(2, 5, "process 1 of 2 lost the others")}, CuttlefishError, r"process 0 of 2 failed \(a bug\)"),
+        ({0: failure(2, 5, "process 0 of 2 lost the others"), 1: failure(-9, 36)}, CuttlefishError, r".* \(process 1 of 2 answered nothing"),
         ({0: failure(1, 5, "timed out"), 1: failure(-9, 36)}, CuttlefishError, r"process 0 of 2 failed \(timed out\), and the others were stopped"),
     ],
 )
 def test_the_first_cause_is_told(failures, kind, sentence):
-    error = _what_happened(failures, 2)
+    error = _what_happened(failures, TrainerConfig(devices=2))
     assert type(error) is kind
     assert re.match(sentence, str(error))
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import errno
 import json
 
 import pytest
 
+from cuttlefish import files
 from cuttlefish.run_folder import read_epochs, read_ranks
 from cuttlefish.sinks.jsonl import JsonLines
 
@@ -71,3 +73,35 @@ def test_the_log_keeps_earlier_messages_and_the_error(made_up, tmp_path):
     text = (tmp_path / "log.txt").read_text()
     for words in (made_up.KEY, "switch at epoch 5", "resumed after epoch 5", "K = 5", "ValueError: loss is NaN"):
         assert words in text
+
+
+def test_what_a_full_disk_does_not_take_waits_and_loses_neither_row_nor_order(made_up, tmp_path, monkeypatch, caplog):
+    train(made_up, start(made_up, tmp_path / "straight"), 0, 6)
+    sink = start(made_up, tmp_path / "full")
+    train(made_up, sink, 0, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_flush", no_space)  # after the bytes have gone out: what is there must be taken back
+        train(made_up, sink, 2, 4)
+        assert sink.settle() == f"cannot write to the log of the run in {tmp_path / 'full'}: No space left on device"
+    assert [row["epoch"] for row in read_epochs(tmp_path / "full")] == [1, 2]
+    assert sum("wait for room" in line for line in caplog.messages) == 1, "told once"
+    train(made_up, sink, 4, 6)
+    assert sink.settle() is None
+    for name in ("epochs.jsonl", "ranks.csv"):
+        assert (tmp_path / "full" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+
+
+def test_a_disk_that_is_full_at_the_start_still_cuts_the_old_rows_back(made_up, tmp_path, monkeypatch):
+    train(made_up, start(made_up, tmp_path), 0, 4)
+    sink = JsonLines()
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_flush", no_space)
+        sink.start(made_up.run_info(tmp_path, 2))
+        sink.epoch(made_up.epoch_row(3))
+    assert sink.settle() is None
+    assert [row["epoch"] for row in read_epochs(tmp_path)] == [1, 2, 3]
+
+
+def no_space(file):
+    file.flush()
+    raise OSError(errno.ENOSPC, "No space left on device")

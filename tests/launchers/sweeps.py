@@ -1,0 +1,49 @@
+"""Little sweeps through the front door, as a user starts them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LITTLE = [
+    *("model=resnet18", "model.width=4", "data=synthetic", "data.image_size=12", "data.classes=4", "data.train_images=32", "data.test_images=16"),
+    *("recipe.epochs=2", "recipe.batch_size=16", "recipe.schedule.warmup_epochs=1", "sink=quiet", "trainer.device=cpu", "trainer.threads=1"),
+]
+ONE_FAILS = "recipe.schedule.peak_lr=0.05,1e30"
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", **more}
+
+
+def sweep(folder: Path, launcher: str, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """run.py -m with the launcher, runs below `folder`, started in `folder`."""
+    command = [sys.executable, str(ROOT / "run.py"), "-m", f"hydra/launcher={launcher}", f"runs_root={folder / 'runs'}", *LITTLE, *words]
+    return subprocess.run(command, cwd=folder, env=environment(**variables), capture_output=True, text=True, timeout=400)
+
+
+def records(folder: Path) -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("runs/*/*/record.json"))]
+
+
+def told(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return [line for line in done.stderr.splitlines() if line.startswith("cuttlefish: ")]
+
+
+def check_one_of_two_fails(folder: Path, launcher: str, *words: str) -> None:
+    """One run finishes and one diverges; the same command again skips the one and tries the other."""
+    done = sweep(folder, launcher, ONE_FAILS, *words)
+    failed, total = told(done)[-2:]
+    assert done.returncode == 2, done.stderr
+    assert failed.startswith("cuttlefish: ") and "peak_lr=1e+30: the loss became" in failed, done.stderr
+    assert total.startswith("cuttlefish: 2 runs: 1 finished, 1 failed (") and "peak_lr=1e+30" in total
+    assert sorted(record["status"] for record in records(folder)) == ["failed", "finished"]
+    assert all("the loss became" in record["error"] for record in records(folder) if record["status"] == "failed")
+    again = sweep(folder, launcher, ONE_FAILS, *words)
+    assert again.returncode == 2
+    assert told(again)[-1].startswith("cuttlefish: 2 runs: 1 skipped (finished before), 1 failed ("), again.stderr
+    assert not list(folder.glob("runs/.hydra/outcomes/*")), "the notes were read and removed"
