@@ -79,10 +79,9 @@ def _a_method_each(groups: Sequence[Group], kind: str) -> list[Group]:
 
 
 def _order(sources: Sources) -> list[str]:
-    """Methods in the order of the table's rows."""
-    keys = [one.run_key for one in sources.planned if one.table == "table1"]
-    methods = {run.record["run_key"]: run.record["method"] for run in sources.runs}
-    return list(dict.fromkeys(methods[key] for key in keys if key in methods))
+    """All methods in the order of the table's rows, run or not: those named as a method, not as one of its presets."""
+    rows = list(dict.fromkeys(one.row for one in sources.planned if one.table == "table1"))
+    return [row for row in rows if not any(row.startswith(f"{other}_") for other in rows)]
 
 
 def _point(group: Group, mark: int, machine: set[str]) -> Point:
@@ -100,7 +99,7 @@ def floor_of(accuracies: Sequence[float]) -> float | None:
     """Where the accuracy axis ends if one method lies so far below that the others would be drawn on top of each other."""
     low, *others = sorted(accuracies)
     spread = max(others) - min(others)
-    return min(others) - 0.4 * spread if min(others) - low > spread > 0 else None
+    return min(others) - 0.4 * spread if min(others) - low > 2 * spread > 0 else None
 
 
 def _sizes(axes: Axes, points: Sequence[Point], floor: float | None) -> None:
@@ -126,6 +125,6 @@ def _mark(axes: Axes, x: float, point: Point, floor: float | None, **more: str) 
     bars = {"yerr": point.spread, "capsize": 2, "elinewidth": 1, "markersize": 7.5, "markeredgewidth": 1.6, "linestyle": "none"}
     below = floor is not None and point.accuracy < floor
     if below:
-        place = {"xytext": (-7, 5), "textcoords": "offset points", "ha": "right", "va": "center"}
+        place = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center", "va": "center"}
         axes.annotate(f"{point.accuracy:.1f} ↓", (x, floor), fontsize=8, color=look["color"], **place)
     axes.errorbar(x, floor if below else point.accuracy, **bars, **look, markerfacecolor=face, **more)
