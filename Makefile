@@ -36,6 +36,25 @@ report: $(READY)  ## the report: claims, tables, figures and every run, in resul
 figures: $(READY)  ## the paper's figures as far as there is evidence, SVG and PNG in results/figures/<scale>/
 	$(PY) -m scripts.figures
 
+SCALE ?= reduced
+SEEDS ?= 0
+PLAN = --scale $(SCALE) --seeds $(SEEDS) $(if $(filter only,$(COLLATE)),--collate-only) $(if $(DRY),--dry-run)
+tables: $(READY)  ## runs what is missing of every table at SCALE=reduced SEEDS=0, then collates (COLLATE=only trains nothing, DRY=1 lists)
+	$(PY) -m scripts.tables $(PLAN)
+
+table1 table2 table3 table4 table5: $(READY)
+	$(PY) -m scripts.tables $@ $(PLAN)
+
+figure1 figure2 figure3 figure5: $(READY)
+	$(PY) -m scripts.tables $@ $(PLAN)
+	$(if $(DRY),,$(PY) -m scripts.figures $(@:figure%=%) --scale $(SCALE))
+
+MEASURED4 = stacks --model resnet18
+MEASURED6 = layers --model resnet50
+figure4 figure6: $(READY)
+	$(if $(filter only,$(COLLATE))$(DRY),,$(PY) -m scripts.profile_layers $(MEASURED$(@:figure%=%)))
+	$(PY) -m scripts.figures $(@:figure%=%) --scale $(SCALE)
+
 claims: $(READY)  ## a verdict on every claim of the paper, from results/records and results/bench
 	$(PY) -m scripts.claims
 
@@ -45,7 +64,6 @@ torture: $(READY)  ## kill little runs at every write and at 1,000 random moment
 reduced: $(READY)  ## the reduced runs on CIFAR-10 that are still missing (hours on a CPU; can be stopped and goes on)
 	$(PY) run.py -m experiment=reduced/resnet18_full_rank,reduced/resnet18_cuttlefish seed=0
 
-SCALE ?= reduced
 MINUTES ?= 9
 campaign: $(READY)  ## the most valuable missing runs in MINUTES=9 at SCALE=reduced, then an archive of every started run's record
 	$(PY) -m scripts.campaign run --minutes $(MINUTES) --scale $(SCALE)
@@ -60,4 +78,4 @@ clean:  ## remove the environment and caches, not runs or results
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: figures campaign bundle import-records report claims help setup demo test test-slow test-gpu bench torture reduced clean
+.PHONY: tables table1 table2 table3 table4 table5 figure1 figure2 figure3 figure4 figure5 figure6 figures campaign bundle import-records report claims help setup demo test test-slow test-gpu bench torture reduced clean

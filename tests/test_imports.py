@@ -29,7 +29,7 @@ ALLOWED = {
     "record": FACTS,
     "provenance": ["redact"],
     "report": [*FACTS, "report", "lowrank"],
-    "plan": [*FACTS, "data", "identity", "compose", "methods", "report", "plan"],
+    "plan": [*FACTS, "data", "identity", "compose", "methods", "provenance", "report", "plan"],
     "sinks": [*FACTS, "report", "sinks", "provenance"],
 }
 """Room → what of the project it may import."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from cuttlefish.config import Config, DataConfig
-from cuttlefish.data.files import data_digest, digest_of
+from cuttlefish.data.files import data_digest, data_there, digest_of
 from cuttlefish.data.published import FILE_SETS
 from cuttlefish.identity import run_folder, run_key
 from cuttlefish.plan.points import Point
@@ -34,21 +35,34 @@ def composed(point: Point, conf: Path) -> dict[str, Any]:
     return {"config": to_dict(config), "version": type(method).version, "defaults": defaults, "epochs": epochs}
 
 
-def seeded(entry: Mapping[str, Any], seed: int, match: str | None) -> Config:
-    """The config of one seed, with the run key whose size it takes."""
-    config = load_config(entry["config"])
-    method = {key: value for key, value in {**config.method, "match": match}.items() if value is not None}
-    return replace(config, seed=seed, method=method)
+class Seeded:
+    """A composition whose config is read and digested once, whatever the number of seeds."""
 
+    def __init__(self, entry: Mapping[str, Any]):
+        self.entry = entry
+        self.config = load_config(entry["config"])
+        self.digest = published_digest(self.config.data)
+        self.there = data_there(self.config.data)
 
-def key_and_folder(entry: Mapping[str, Any], config: Config) -> tuple[str, Path]:
-    """As the front door would have them, without the data where its digest is a published one."""
-    key = run_key(to_dict(config), published_digest(config.data), entry["version"], entry["defaults"])
-    return key, run_folder(config, key)
+    def config_of(self, seed: int, match: str | None) -> Config:
+        """match: run key of the run whose size it takes."""
+        method = {key: value for key, value in {**self.config.method, "match": match}.items() if value is not None}
+        return replace(self.config, seed=seed, method=method)
+
+    def key_and_folder(self, seed: int, match: str | None = None) -> tuple[str, str]:
+        """As the front door would have them, without the data where its digest is a published one."""
+        config = self.config_of(seed, match)
+        key = run_key(to_dict(config), self.digest, self.entry["version"], self.entry["defaults"])
+        return key, str(run_folder(config, key))
 
 
 def published_digest(config: DataConfig) -> str:
     """`data_digest` of verified files, from their published checksums alone; generated data has its own."""
     if config.kind in FILE_SETS and config.verify:
-        return digest_of(FILE_SETS[config.kind].md5)
+        return _digest_of_published(config.kind)
     return data_digest(config)
+
+
+@lru_cache
+def _digest_of_published(kind: str) -> str:
+    return digest_of(FILE_SETS[kind].md5)

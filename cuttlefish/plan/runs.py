@@ -6,15 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cuttlefish.data.files import data_there
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.plan.cache import kept
-from cuttlefish.plan.composed import composed, key_and_folder, seeded
+from cuttlefish.plan.composed import Seeded, composed
 from cuttlefish.plan.points import Point, points
 from cuttlefish.report.planned import PlannedRun
 from cuttlefish.report.table_spec import Spec
 
-Entries = Mapping[int, Mapping[str, Any]]
+Entries = Mapping[int, Seeded]
 
 
 def planned_runs(
@@ -33,7 +32,8 @@ def _composed(wanted: Sequence[Point], root: Path, cache: Path | None) -> Entrie
     """Compositions by the identity of their points; points of the same words share one."""
     named = {(*point.words, "matched" if point.match else "free"): point for point in wanted}
     made = kept(root, list(named), lambda words: _compose(named[words], root / "conf"), cache)
-    return {id(point): made[(*point.words, "matched" if point.match else "free")] for point in wanted}
+    entries = {words: Seeded(entry) for words, entry in made.items()}
+    return {id(point): entries[(*point.words, "matched" if point.match else "free")] for point in wanted}
 
 
 def _compose(point: Point, conf: Path) -> Mapping[str, Any]:
@@ -44,19 +44,13 @@ def _compose(point: Point, conf: Path) -> Mapping[str, Any]:
 
 
 def _run(point: Point, entries: Entries, seed: int) -> PlannedRun:
-    partner, entry = point.match, entries[id(point)]
-    match, waits_in = _key_and_folder(entries[id(partner)], seed) if partner else (None, None)
-    config = seeded(entry, seed, match)
-    key, folder = key_and_folder(entry, config)
+    partner, own = point.match, entries[id(point)]
+    match, waits_in = entries[id(partner)].key_and_folder(seed) if partner else (None, None)
+    key, folder = own.key_and_folder(seed, match)
     words = (*point.words, f"seed={seed}", *([f"method.match='{match}'"] if match else []))  # quoted: 123456789012 is no number here
     return PlannedRun(
-        table=point.table, row=point.row.name, label=point.row.label, kinds=point.kinds, baseline=point.row.baseline, model=config.model.name,
-        data=config.data.name, scale=point.scale, seed=seed, point=point.own, run_key=key, words=words, folder=str(folder),
-        epochs=entry["epochs"], precision=config.trainer.precision, data_there=data_there(config.data), waits_for=match,
+        table=point.table, row=point.row.name, label=point.row.label, kinds=point.kinds, baseline=point.row.baseline, model=own.config.model.name,
+        data=own.config.data.name, scale=point.scale, seed=seed, point=point.own, run_key=key, words=words, folder=folder,
+        epochs=own.entry["epochs"], precision=own.config.trainer.precision, data_there=own.there, waits_for=match,
         waits_for_label=partner.row.label if partner else None, waits_in=waits_in,
     )  # fmt: skip
-
-
-def _key_and_folder(entry: Mapping[str, Any], seed: int) -> tuple[str, str]:
-    key, folder = key_and_folder(entry, seeded(entry, seed, None))
-    return key, str(folder)

@@ -37,8 +37,9 @@ def hours(record: Record) -> float:
 
 
 def hours_as_baseline(record: Record) -> float:
-    """Without the time of logged ranks, which full-rank training does not need."""
-    return (record["compute_seconds"] - (record["seconds"] or {}).get("ranks", 0.0)) / 3600
+    """Without the time of ranks that were only logged: a run that stayed at full rank had no need of them."""
+    logged = 0.0 if record.get("ranks") else (record["seconds"] or {}).get("ranks", 0.0)
+    return (record["compute_seconds"] - logged) / 3600
 
 
 def speedup(runs: Sequence[Evidence], baseline: Sequence[Evidence]) -> float | None:

@@ -50,6 +50,8 @@ def test_speedup_is_over_seeds_of_the_same_hardware_and_without_the_baseline_s_l
     assert speedup(low, [ran("full", device="a GPU")]) is None
     assert speedup(low, [ran("full", precision="bf16")]) is None
     assert speedup(low, []) is None
+    low_rank = [ran("full", seed, compute_seconds=400.0, wall_seconds=500.0, seconds={"ranks": 10.0}, ranks={"a": 1}) for seed in (0, 1)]
+    assert speedup(low, low_rank) == pytest.approx(4.0), "a low-rank baseline needed its ranks"
 
 
 def test_each_definition_of_size_has_its_own_ratio():

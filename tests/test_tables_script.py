@@ -1,0 +1,85 @@
+"""python -m scripts.tables in a folder of its own: dry run, collation, refusals and (slow) real smoke runs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from scripts.tables import main
+
+HERE = Path(__file__).resolve().parent.parent
+TABLES = """
+scales:
+  reduced: {{words: [recipe=reduced, model.width=16, data.images_per_class=1000, scale=reduced], kind: equal budget}}
+  smoke: {{words: [debug=smoke, sink=quiet, trainer.device=cpu], kind: equal budget, match: false}}
+tables:
+  table1: {{title: "Home of the rows of figure 3", sweep: {{model: [resnet18], data: []}}}}
+  figure3: {{title: "A figure", sweep: {{model: [resnet18], data: [{data}]}}}}
+  table5: {{title: "BN", sweep: {{model: [resnet18], data: [{data}]}}, order: [without_bn, with_bn]}}
+"""
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A checkout with its own results; conf and code are the repository's."""
+    monkeypatch.setenv("CUTTLEFISH_CACHE", str(tmp_path / "cache"))
+    for name in ("conf", "cuttlefish", "baselines", "run.py"):
+        (tmp_path / name).symlink_to(HERE / name)
+    (tmp_path / "results" / "records").mkdir(parents=True)
+    shutil.copy(HERE / "results" / "claims.yaml", tmp_path / "results")
+    (tmp_path / "results" / "tables.yaml").write_text(TABLES.format(data="cifar10"))
+    return tmp_path
+
+
+def call(root, *words):
+    return main([*words, "--root", str(root)])
+
+
+def test_collation_shows_committed_records_and_what_was_left_out(root, capsys):
+    kept = next((HERE / "results" / "records" / "reduced" / "resnet18-cuttlefish").glob("seed0-53718b811d16"))
+    shutil.copytree(kept, root / "results" / "records" / "a")
+    (root / "results" / "records" / "b").mkdir()
+    (root / "results" / "records" / "b" / "record.json").write_text("{")
+    assert call(root, "--collate-only") == 0
+    shown = (root / "results" / "tables" / "reduced" / "table5.md").read_text()
+    assert "| no extra BN, Frobenius decay | 1 | 76.12 (76.20) † | 230,282 (3.05×) † |" in shown and "| extra BN | – |" in shown
+    assert "`results/records/b/record.json`: damaged" in (root / "results" / "tables" / "reduced" / "left_out.md").read_text()
+    assert "results/records/b/record.json" in capsys.readouterr().err
+    before = {path.name: path.read_bytes() for path in (root / "results" / "tables" / "reduced").iterdir()}
+    assert call(root, "--collate-only") == 0
+    assert before == {path.name: path.read_bytes() for path in (root / "results" / "tables" / "reduced").iterdir()}
+    assert not (root / "runs").exists()
+
+
+def test_a_dry_run_lists_states_and_writes_nothing(root, capsys, monkeypatch):
+    monkeypatch.setenv("CUTTLEFISH_DATA", str(root / "nowhere"))
+    assert call(root, "table5", "--dry-run", "--seeds", "0,1") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[-2].strip() for line in lines[:4]] == ["data absent"] * 4 and len(lines) == 5
+    assert not (root / "results" / "tables").exists()
+
+
+@pytest.mark.parametrize("words, told", [
+    (["tabel5"], "no table or figure 'tabel5'"), (["--scale", "tiny"], "no scale 'tiny'"),
+    (["recipe.epochs=3"], "recipe.epochs=3 would make other"),
+])  # fmt: skip
+def test_mistakes_end_in_one_sentence(root, capsys, words, told):
+    assert call(root, *words, "--collate-only") == 2
+    said = capsys.readouterr().err
+    assert told in said and said.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_missing_runs_are_run_once_and_collated(root, capsys):
+    (root / "results" / "tables.yaml").write_text(TABLES.format(data="synthetic"))
+    assert call(root, "table5", "figure3", "--scale", "smoke") == 0
+    assert "| extra BN | 1 |" in (root / "results" / "tables" / "smoke" / "table5.md").read_text()
+    records = sorted((root / "runs" / "debug").rglob("record.json"))
+    stamps = [path.stat().st_mtime_ns for path in records]
+    assert len(records) == 4 and not any((root / "results" / "records").iterdir())
+    assert call(root, "table5", "figure3", "--scale", "smoke") == 0
+    assert [path.stat().st_mtime_ns for path in records] == stamps
+    assert call(root, "table5", "--scale", "smoke", "--dry-run") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "nothing to do"
