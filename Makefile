@@ -30,6 +30,9 @@ test-gpu: $(READY)  ## the tests that need a GPU
 bench: $(READY)  ## speed as ratios of one run, written to results/bench (run it with nothing beside it)
 	$(PY) -m scripts.bench
 
+reevaluate: $(READY)  ## every accuracy whose final weights are under runs/, from them alone
+	$(PY) -m scripts.reevaluate
+
 report: $(READY)  ## the report: claims, tables, figures and every run, in results/report/index.html
 	$(PY) -m scripts.report
 
@@ -78,4 +81,4 @@ clean:  ## remove the environment and caches, not runs or results
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: tables table1 table2 table3 table4 table5 figure1 figure2 figure3 figure4 figure5 figure6 figures campaign bundle import-records report claims help setup demo test test-slow test-gpu bench torture reduced clean
+.PHONY: reevaluate tables table1 table2 table3 table4 table5 figure1 figure2 figure3 figure4 figure5 figure6 figures campaign bundle import-records report claims help setup demo test test-slow test-gpu bench torture reduced clean

@@ -1,0 +1,111 @@
+"""`make reevaluate`: every accuracy whose final weights are still there, computed again from them.
+
+    python -m scripts.reevaluate                    run folders under runs/
+    python -m scripts.reevaluate /mnt/runs/table1   elsewhere
+    python -m scripts.reevaluate data.root=/data    where the data lies now
+
+Says of each run whether its record and its weights agree, and which committed records have no weights here. Exit code 4 if one does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
+from cuttlefish.replay import EXIT_DIFFERS, replayed_config
+from cuttlefish.report.evidence import Evidence, load_evidence
+from cuttlefish.report.format import UNKNOWN
+from cuttlefish.report.screen import plain_table
+from cuttlefish.report.summary import as_text
+from cuttlefish.run_folder import WEIGHTS
+
+ROOT = Path(__file__).resolve().parent.parent
+POINTS, LOSS_SHARE = 0.05, 1e-3
+"""Another machine's arithmetic may move a few images across a border; another network would move far more."""
+SAME, AGREES, DIFFERS, NOT_DONE = "the same", "agrees", "DIFFERS", "not evaluated"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """accuracy: found again; None where that was not possible, and `why` then says why."""
+
+    run: Evidence
+    verdict: str
+    accuracy: float | None = None
+    why: str = ""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    words = [word for word in options.paths if "=" in word]
+    folders = [Path(path) for path in options.paths if "=" not in path] or [ROOT / "runs"]
+    runs = [run for folder in folders for run in load_evidence(folder).finished]
+    kept = [run for run in runs if (run.path.parent / WEIGHTS).exists()]
+    outcomes = [evaluated(run, words) for run in kept]
+    if outcomes:
+        print(as_text(_table(outcomes)))
+    print(f"{len(kept)} of {len(runs)} finished runs have their weights: {_counted(outcomes)}")
+    for item in outcomes:
+        if item.why:
+            print(f"cuttlefish: {item.why}", file=sys.stderr)
+    for run in without_weights(load_evidence(options.records).finished, kept):
+        print(f"no weights here for {run.path.parent}")
+    if any(item.verdict == DIFFERS for item in outcomes):
+        return EXIT_DIFFERS
+    return EXIT_BAD_INPUT if any(item.accuracy is None for item in outcomes) else 0
+
+
+def evaluated(run: Evidence, words: Sequence[str] = ()) -> Outcome:
+    """One run's final network, built from its weights and evaluated as the run did."""
+    from cuttlefish.engine.reevaluate import reevaluate  # imports torch
+
+    try:
+        config = replayed_config(run.path, run.record, words)
+        scores = reevaluate(config, run.record["run_key"], run.path.parent)
+    except CuttlefishError as error:
+        return Outcome(run, NOT_DONE, why=str(error))
+    return Outcome(run, agreement(run.record, scores.accuracy, scores.loss), scores.accuracy)
+
+
+def agreement(record: dict[str, Any], accuracy: float, loss: float) -> str:
+    """Of what was recorded with what was found again."""
+    if (record["accuracy_final"], record["loss_final"]) == (accuracy, loss):
+        return SAME
+    near = abs(record["accuracy_final"] - accuracy) <= POINTS and abs(record["loss_final"] - loss) <= LOSS_SHARE * abs(record["loss_final"])
+    return AGREES if near else DIFFERS
+
+
+def without_weights(evidence: Sequence[Evidence], kept: Sequence[Evidence]) -> Iterator[Evidence]:
+    there = {(run.record["run_key"], run.record["started"]) for run in kept}
+    return (run for run in evidence if (run.record["run_key"], run.record["started"]) not in there)
+
+
+def _table(outcomes: Sequence[Outcome]) -> Any:
+    table = plain_table("From final weights", ("run", "left"), ("recorded", "right"), ("found again", "right"), ("", "left"))
+    for item in outcomes:
+        record = item.run.record
+        name = f"{record['run_key']} {record['model']} {record['data']} {record['method']} seed {record['seed']}"
+        found = UNKNOWN if item.accuracy is None else f"{item.accuracy:.2f} %"
+        table.add_row(name, f"{record['accuracy_final']:.2f} %", found, item.verdict)
+    return table
+
+
+def _counted(outcomes: Sequence[Outcome]) -> str:
+    words = [item.verdict for item in outcomes]
+    return ", ".join(f"{words.count(word)} {word}" for word in (SAME, AGREES, DIFFERS, NOT_DONE) if word in words) or "nothing to evaluate"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m scripts.reevaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("paths", nargs="*", help="folders of runs, and words as in data.root=…")
+    parser.add_argument("--records", type=Path, default=ROOT / "results" / "records", help="committed records")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
