@@ -20,9 +20,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 from cuttlefish.files import write_atomic
+from cuttlefish.provenance import device_name, git_commit, git_dirty, package_versions
 from tests.runs import METHODS
 from tests.torture import Outcome, Trials
 
@@ -37,6 +39,7 @@ def main(arguments: list[str]) -> int:
         Trials(method, Path(folder).parent).die_for_good(Path(folder), int(point))
         return 0
     outcomes: list[Outcome] = []
+    _origin()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as root:
         for method in options.methods:
@@ -85,14 +88,20 @@ def _write(outcomes: list[Outcome], seconds: float, options: argparse.Namespace)
     kinds = Counter(outcome.kind for outcome in outcomes)
     text = (
         "# Killed and resumed\n\n"
-        f"`python -m scripts.torture{_as_typed(options)}`; methods: {', '.join(sorted({o.method for o in outcomes}))}.\n"
+        f"`python -m scripts.torture{_as_typed(options)}`; methods: {', '.join(sorted({o.method for o in outcomes}))}. {_origin()}.\n"
         f"{kinds['write']} trials at {'every point' if options.points is None else 'points'} of writing, {kinds['random']} with random kills "
         f"({sum(o.kills for o in outcomes if o.kind == 'random')} of them), {kinds['real']} by SIGKILL of a process. A trial counts where its first "
         "death fell.\n\n"
     )
     write_atomic(options.out / "table.md", text + table(outcomes) + "\n")
-    summary = {"seconds": round(seconds), "seed": options.seed, "trials": [vars(outcome) for outcome in outcomes]}
+    summary = {"origin": _origin(), "seconds": round(seconds), "seed": options.seed, "trials": [vars(outcome) for outcome in outcomes]}
     write_atomic(options.out / "trials.json", json.dumps(summary) + "\n")
+
+
+@cache
+def _origin() -> str:
+    """As of the start: the working tree may go on while this runs."""
+    return f"Commit {git_commit()}{' and changes' if git_dirty() else ''}, torch {package_versions()['torch']}, {device_name('cpu')}"
 
 
 def _as_typed(options: argparse.Namespace) -> str:
