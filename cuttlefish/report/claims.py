@@ -18,6 +18,7 @@ from cuttlefish.report.hardware import is_cpu
 from cuttlefish.report.interval import INSIDE, MISSING, OPEN, OUTSIDE, Range, t_interval
 from cuttlefish.report.rules import book
 from cuttlefish.report.rules.case import Case, Measure
+from cuttlefish.report.selection import Runs
 from cuttlefish.report.verdict import Outcome, Part, Reading, Verdict
 
 PAPER, REDUCED = "paper", "reduced"
@@ -53,7 +54,9 @@ def load_claims(path: str | Path) -> list[Claim]:
 
 def judge(collection: Collection, benches: Sequence[Bench], claims: Sequence[Claim]) -> list[Verdict]:
     """A verdict for every claim, in the order of the file. Runs that did not finish do not count."""
-    return [_verdict(entry, collection.finished, list(benches), claims) for entry in claims]
+    runs = Runs(collection.finished)
+    strict = Runs(run for run in runs if _strict(run))
+    return [_verdict(entry, runs, strict, list(benches), claims) for entry in claims]
 
 
 def _checked(entry: Any, path: str | Path) -> str:
@@ -65,14 +68,14 @@ def _checked(entry: Any, path: str | Path) -> str:
     return str(name)
 
 
-def _costed(reading: Reading, rule: Any, entry: Claim, scale: str, runs: list[Evidence]) -> Reading:
+def _costed(reading: Reading, rule: Any, entry: Claim, scale: str, runs: Runs) -> Reading:
     return replace(reading, cost=cost_of(rule, scale, entry["seeds"][scale], runs)) if reading.command else reading
 
 
-def _verdict(entry: Claim, runs: list[Evidence], benches: list[Bench], claims: Sequence[Claim]) -> Verdict:
+def _verdict(entry: Claim, runs: Runs, strict: Runs, benches: list[Bench], claims: Sequence[Claim]) -> Verdict:
     accept = entry.get("accept")
     numbers = (float(accept[0]), float(accept[1])) if isinstance(accept, list) else None
-    paper = _costed(_contradicted(_paper(entry, runs, benches), entry, claims), entry["rule"], entry, PAPER, runs)
+    paper = _costed(_contradicted(_paper(entry, runs, strict, benches), entry, claims), entry["rule"], entry, PAPER, runs)
     reduced = _costed(_reduced(entry, runs, benches), entry.get("reduced_rule", entry["rule"]), entry, REDUCED, runs)
     return Verdict(
         id=entry["id"], what=entry["what"], source=entry["source"], reach=entry["reach"], value=entry.get("value"), accept=numbers,
@@ -81,11 +84,11 @@ def _verdict(entry: Claim, runs: list[Evidence], benches: list[Bench], claims: S
     )  # fmt: skip
 
 
-def _paper(entry: Claim, runs: list[Evidence], benches: list[Bench]) -> Reading:
+def _paper(entry: Claim, runs: Runs, strict: Runs, benches: list[Bench]) -> Reading:
     """Claims about time count runs on one GPU in strict fp32 only; where there are others only, that is the verdict."""
     admitted = runs, benches
     if entry["reach"] in STRICT:
-        admitted = [run for run in runs if _strict(run)], [bench for bench in benches if not bench.on_cpu]
+        admitted = strict, [bench for bench in benches if not bench.on_cpu]
     measures = _measures(entry["rule"], entry, PAPER, *admitted)
     if not any(_present(measure) for measure in measures):
         elsewhere = _measures(entry["rule"], entry, PAPER, runs, benches)
@@ -97,7 +100,7 @@ def _paper(entry: Claim, runs: list[Evidence], benches: list[Bench]) -> Reading:
     return _reading(measures, WORDS[PAPER][_together(measures)], entry, PAPER)
 
 
-def _reduced(entry: Claim, runs: list[Evidence], benches: list[Bench]) -> Reading:
+def _reduced(entry: Claim, runs: Runs, benches: list[Bench]) -> Reading:
     if "reduced" not in entry:
         return Reading(Outcome.NO_READING)
     measures = _measures(entry.get("reduced_rule", entry["rule"]), entry, REDUCED, runs, [b for b in benches if b.on_cpu])
@@ -117,7 +120,7 @@ def _contradicted(reading: Reading, entry: Claim, entries: Iterable[Claim]) -> R
     return replace(reading, verdict=Outcome.CONTRADICTED, notes=[note, *reading.notes])
 
 
-def _measures(rule: Any, entry: Claim, scale: str, runs: list[Evidence], benches: list[Bench]) -> list[Measure]:
+def _measures(rule: Any, entry: Claim, scale: str, runs: Runs, benches: list[Bench]) -> list[Measure]:
     accept = Range(*map(float, entry["accept"])) if isinstance(entry.get("accept"), list) else Range()
     return book.apply(rule, Case(entry["id"], scale, runs, benches, accept, entry["seeds"][scale]))
 

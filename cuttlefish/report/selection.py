@@ -21,23 +21,50 @@ class Unlike(CuttlefishError):
 
 def value_of(record: Mapping[str, Any], path: str) -> Any:
     """`record["config"]["method"]["k"]` for `config.method.k`; None where there is no such thing."""
+    if "." not in path:
+        return record.get(path)
     value: Any = record
     for name in path.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
     return value
 
 
+class Runs(list[Evidence]):
+    """Finished runs among which many searches are made: kept by scale and method, and every search is remembered."""
+
+    def __init__(self, runs: Iterable[Evidence]):
+        super().__init__(run for run in runs if run.finished)
+        self._kept: dict[tuple[Any, Any], list[Evidence]] = defaultdict(list)
+        self._found: dict[tuple[str, str], list[Evidence]] = {}
+        self._unlike: dict[str, int] = {}
+        for run in self:
+            self._kept[run.record["scale"], run.record["method"]].append(run)
+
+    def find(self, where: Where, scale: str) -> list[Evidence]:
+        asked = repr(where), scale
+        if asked not in self._found:
+            own = self._kept[scale, where["method"]] if isinstance(where.get("method"), str) else self
+            self._found[asked] = select(list(own), where, scale)
+        return self._found[asked]
+
+    def arm(self, where: Where, scale: str, name: str) -> list[Evidence]:
+        """Those found, if they are of one setting; else Unlike is raised."""
+        found = self.find(where, scale)
+        key = f"{where!r} {scale}"
+        if key not in self._unlike:
+            self._unlike[key] = len({setting_of(run.record) for run in found})
+        if self._unlike[key] > 1:
+            raise Unlike(f"{name}: the runs are of {self._unlike[key]} settings, which do not average")
+        return found
+
+
 def select(runs: Iterable[Evidence], where: Where, scale: str) -> list[Evidence]:
     """Finished runs of `scale` whose records have these values. A list names alternatives; a mapping holds one value a scale."""
+    if isinstance(runs, Runs):
+        return runs.find(where, scale)
     wanted = {path: value[scale] if isinstance(value, Mapping) and scale in value else value for path, value in where.items()}
-    return [run for run in runs if run.finished and run.record["scale"] == scale and _fits(run.record, wanted)]
-
-
-def one_setting(runs: Sequence[Evidence], name: str) -> list[Evidence]:
-    """The runs themselves. Raises Unlike where they are not of one setting, seeds apart."""
-    if len(settings := {setting_of(run.record) for run in runs}) > 1:
-        raise Unlike(f"{name}: the runs are of {len(settings)} settings, which do not average")
-    return list(runs)
+    ordered = {path: wanted[path] for path in sorted(wanted, key=lambda path: path.count("."))}  # the record's own fields first: they are quick
+    return [run for run in runs if run.finished and run.record["scale"] == scale and _fits(run.record, ordered)]
 
 
 def setting_of(record: Mapping[str, Any]) -> str:

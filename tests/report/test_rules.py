@@ -10,13 +10,14 @@ from cuttlefish.report.evidence import load_evidence
 from cuttlefish.report.interval import Range, t_interval
 from cuttlefish.report.rules import book
 from cuttlefish.report.rules.case import Case
+from cuttlefish.report.selection import Runs
 from tests.report.synthetic_records import CPU, put, rank_rows
 
 OURS, FULL = {"method": "cuttlefish"}, {"method": "full_rank"}
 
 
 def measures(root, rule, benches=(), needs=2):
-    return book.apply(rule, Case("claim", "reduced", load_evidence(root / "records").finished, list(benches), Range(), needs))
+    return book.apply(rule, Case("claim", "reduced", Runs(load_evidence(root / "records").runs), list(benches), Range(), needs))
 
 
 def test_a_quotient_of_fields_with_its_affine_map(tmp_path):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from cuttlefish.report.benches import Bench
 from cuttlefish.report.evidence import Evidence
 from cuttlefish.report.interval import Interval, Range
-from cuttlefish.report.selection import Where, one_setting, select
+from cuttlefish.report.selection import Runs, Where
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class Case:
 
     name: str
     scale: str
-    runs: list[Evidence]
+    runs: Runs
     benches: list[Bench]
     accept: Range
     needs: int
 
     def arm(self, where: Where) -> list[Evidence]:
         """The runs of one setting. Raises Unlike where the description fits several."""
-        return one_setting(select(self.runs, where, self.scale), describe(where, self.scale))
+        return self.runs.arm(where, self.scale, describe(where, self.scale))
 
     def measure(self, samples: list[float], runs: list[Evidence], **more: object) -> Measure:
         return Measure(self.name, samples, self.accept, self.needs, runs, **more)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from math import floor, inf
+from pathlib import Path
 from statistics import mean, median
 
 from scipy.stats import spearmanr
@@ -14,7 +16,7 @@ from cuttlefish.report.rank_history import LayerHistory, full_ranks, rank_histor
 from cuttlefish.report.rules.case import Case, Measure, describe
 from cuttlefish.report.rules.pairs import pairs
 from cuttlefish.report.selection import Where, by_seed, value_of
-from cuttlefish.run_folder import read_ranks
+from cuttlefish.run_folder import RANKS, read_ranks
 
 Window = tuple[int, int]
 
@@ -76,7 +78,14 @@ def _of_each_run(case: Case, where: Where, number: Callable[[Evidence], float | 
 
 
 def _inner(run: Evidence) -> list[LayerHistory]:
-    return rank_histories(read_ranks(run.path.parent))[1:-1]
+    file = run.path.parent / RANKS
+    return _histories(file, file.stat().st_mtime_ns)[1:-1] if file.exists() else []
+
+
+@lru_cache(maxsize=4096)
+def _histories(file: Path, _modified: int) -> list[LayerHistory]:
+    """Several claims ask for the same ones, and of thousands of runs reading them takes longest."""
+    return rank_histories(read_ranks(file.parent))
 
 
 def _speed(history: LayerHistory, window: Window) -> float:
