@@ -9,10 +9,15 @@ help:  ## this list
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[suite,test]'
+ifdef LOCKED
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -e .
+else
+	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[suite,launchers,test]'
+endif
 	@touch $(READY)
 
-setup: $(READY)  ## a virtual environment with everything the suite needs
+setup: $(READY)  ## a virtual environment with everything the suite needs (LOCKED=1: the exact packages of requirements.lock)
 
 demo: $(READY)  ## full rank against Cuttlefish on embedded digits: minutes on a CPU, offline
 	$(PY) -m scripts.demo
