@@ -184,3 +184,13 @@ def test_arms_that_need_ranks_take_them_from_the_finished_run(tmp_path, capsys):
     start = "python run.py experiment=reduced/resnet18_cuttlefish seed=3"
     assert lines == [f"{start} method.switch_epoch={epoch} {ranks}" for epoch in (0, 12)]
     assert main(["arms", "frontier", "--results", str(tmp_path)]) == 2 and main(["arms", "nothing", "--results", str(tmp_path)]) == 2
+
+
+def test_the_commands_name_experiments_and_scripts_that_exist():
+    root = CLAIMS.parents[1]
+    commands = " ".join(command for entry in load_claims(CLAIMS) for command in (entry.get("run") or {}).values()).split()
+    experiments = {word.removeprefix("experiment=") for word in commands if word.startswith("experiment=")}
+    modules = {commands[place + 1] for place, word in enumerate(commands[:-1]) if word == "-m" and "." in commands[place + 1]}
+    assert len(experiments) >= 5 and modules >= {"scripts.bench", "scripts.claims", "scripts.profile_layers"}
+    assert all((root / "conf" / "experiment" / f"{name}.yaml").is_file() for name in experiments)
+    assert all((root / f"{name.replace('.', '/')}.py").is_file() for name in modules)
