@@ -41,6 +41,7 @@ class Seeded:
     def __init__(self, entry: Mapping[str, Any]):
         self.entry = entry
         self.config = load_config(entry["config"])
+        self.mapping = to_dict(self.config)
         self.digest = published_digest(self.config.data)
         self.there = data_there(self.config.data)
 
@@ -52,7 +53,8 @@ class Seeded:
     def key_and_folder(self, seed: int, match: str | None = None) -> tuple[str, str]:
         """As the front door would have them, without the data where its digest is a published one."""
         config = self.config_of(seed, match)
-        key = run_key(to_dict(config), self.digest, self.entry["version"], self.entry["defaults"])
+        mapping = {**self.mapping, "seed": seed, "method": config.method}
+        key = run_key(mapping, self.digest, self.entry["version"], self.entry["defaults"])
         return key, str(run_folder(config, key))
 
 

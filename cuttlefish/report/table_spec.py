@@ -86,6 +86,7 @@ class Scale:
     sweep: dict[str, list[str]] = field(default_factory=dict)
     kind: str | None = None
     match: bool = True
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,9 @@ NOTES = [
     "deviation over seeds. Sizes stand under three definitions (all parameters, those that are not zero, bits stored), each with "
     "its own ratio to the full-rank model's in 32 bits; ratios of different columns do not compare. Hours are device time of all "
     "training work and of the method's own, every phase from scratch, on the hardware that the block names; the baseline's leave "
-    "out logged ranks. Speed-up is over the baseline's runs of the same seeds, hardware and precision.",
+    "out logged ranks. Speed-up is over the baseline's runs of the same seeds, hardware and precision; none is credited to a network "
+    "that computes as much as before.",
 ]
-MARKED = {
-    "reduced": "reduced scale (a narrow network, a fifth of CIFAR-10, 30 epochs): nothing about the paper's accuracy or times follows.",
-    "smoke": "smoke scale (a few steps): the numbers mean nothing but that everything runs.",
-}
-"""What the mark on each number of a scale says."""
 
 
 def all_tables(spec: Spec, planned: Iterable[PlannedRun], collection: Collection, claims: Claims, scale: str) -> tuple[list[Table], list[LeftOut]]:
@@ -48,7 +44,8 @@ def _table(spec: Spec, table: TableSpec, cells: Sequence[CellRuns], claims: Clai
         return Table(table.name, table.title, COLUMNS, list(_waiting_blocks(spec, table)), [], scale)
     blocks = [block for group in _groups(cells) for block in _blocks(spec, table, *group, claims, scale)]
     title = table.title if scale == "paper" else f"{table.title} – {scale} scale"
-    marked = [MARKED[scale]] if scale in MARKED else []
+    found = spec.scales.get(scale)
+    marked = [found.note] if found and found.note else []
     return Table(table.name, title, COLUMNS, blocks, [*marked, *table.notes, *NOTES], scale)
 
 

@@ -9,7 +9,7 @@ from synthetic_records import record
 
 from cuttlefish.report.evidence import Collection, Evidence
 from cuttlefish.report.planned import PlannedRun
-from cuttlefish.report.table_spec import Row, Spec, Stated, TableSpec, Waiting
+from cuttlefish.report.table_spec import Row, Scale, Spec, Stated, TableSpec, Waiting
 
 
 def key_of(row: str, seed: int = 0, model: str = "resnet18") -> str:
@@ -38,12 +38,13 @@ def found(*runs: Evidence) -> Collection:
     return Collection(list(runs), [])
 
 
-def spec_of(**changes: Any) -> Spec:
+def spec_of() -> Spec:
     stated = [Stated("low", "resnet18", "cifar10", "size", "compression"), Stated("low", "resnet18", "cifar10", "faster", "speedup")]
     rows = [Row("Full", ["equal budget"], ["reduced"], "full", baseline=True), Row("Low", ["equal budget"], ["reduced"], "low")]
     waiting = TableSpec("Later", "table2", waiting=Waiting("task not in the suite yet", ["glue"], {"BERT": ["Full rank", "Cuttlefish"]}))
     one = TableSpec("One", "table1", paper=stated, rows=rows)
-    return Spec({}, {"table1": one, "table2": waiting, "figure1": TableSpec("Figure", "figure1")}, {"resnet18": "ResNet-18", "cifar10": "CIFAR-10"})
+    tables = {"table1": one, "table2": waiting, "figure1": TableSpec("Figure", "figure1")}
+    return Spec({"reduced": Scale(note="reduced scale: little")}, tables, {"resnet18": "ResNet-18", "cifar10": "CIFAR-10"})
 
 
 CLAIMS = {"size": {"value": 5.0}, "faster": {"value": 1.2}, "words": {"accept": "text"}}

@@ -33,6 +33,14 @@ def test_a_row_shows_mean_deviation_seeds_sizes_hours_and_its_runs():
     assert low["accuracy"].runs == (key_of("low", 0), key_of("low", 1)) == tuple(low["runs"].text.split(", "))
 
 
+def test_a_mask_is_never_sold_as_speed():
+    full, masked = ran("full", compute_seconds=100.0, seconds={}), dict(macs_full=1000, macs_final=1000, wall_seconds=400.0)
+    fast, _ = table_of([full, ran("low", compute_seconds=50.0, **masked)])
+    slow, _ = table_of([full, ran("low", compute_seconds=200.0, **masked)])
+    assert (cells(fast, 0, 1)["speedup"].text, cells(fast, 0, 1)["speedup"].value) == ("none: as many MACs", None)
+    assert cells(slow, 0, 1)["speedup"].text == "0.50×"
+
+
 def test_numbers_of_a_reduced_run_are_marked_and_those_of_a_paper_run_are_not():
     table, _ = table_of([ran("low")])
     assert {cell.mark for cell in table.blocks[0].rows[1] if cell.value is not None and cell.text not in ("1", key_of("low"))} == {"reduced"}
