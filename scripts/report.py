@@ -11,13 +11,20 @@ import sys
 from pathlib import Path
 
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
+from cuttlefish.plan.runs import planned_runs
 from cuttlefish.report.acceptance import fixed_by
 from cuttlefish.report.benches import load_benches
 from cuttlefish.report.claims import judge, load_claims
-from cuttlefish.report.evidence import load_evidence
+from cuttlefish.report.evidence import Collection, LeftOut, load_evidence
+from cuttlefish.report.page.figure_list import listed_figures
 from cuttlefish.report.page.site import Report, write_site
+from cuttlefish.report.stated import Claims
+from cuttlefish.report.table import Table
+from cuttlefish.report.table_spec import Spec, read_spec
+from cuttlefish.report.tables import all_tables
 
-RESULTS = Path(__file__).resolve().parent.parent / "results"
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "results"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,15 +39,34 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _report(results: Path) -> Report:
-    records, claims = results / "records", results / "claims.yaml"
-    collection = load_evidence(records)
-    fixed = fixed_by(claims)
+    records, path = results / "records", results / "claims.yaml"
+    collection, claims, fixed = load_evidence(records), load_claims(path), fixed_by(path)
+    tables, refused = _tables(results, collection, {claim["id"]: claim for claim in claims})
     return Report(
         records=records,
-        collection=collection,
-        verdicts=judge(collection, load_benches(results / "bench"), load_claims(claims)),
+        collection=Collection(collection.runs, [*collection.left_out, *refused]),
+        tables=tables,
+        verdicts=judge(collection, load_benches(results / "bench"), claims),
+        figures=list(listed_figures(results / "figures")),
         fixed=f"What is accepted was last changed in commit {fixed}." if fixed else "",
     )
+
+
+def _tables(results: Path, collection: Collection, claims: Claims) -> tuple[list[Table], list[LeftOut]]:
+    """Every table at every scale that has a finished run, and the records that no table takes, with reasons."""
+    spec = read_spec(results / "tables.yaml", ROOT / "conf" / "experiment")
+    tables, refused = [], {}
+    for scale in spec.scales:
+        seeds = sorted({run.record["seed"] for run in collection.finished if run.record["scale"] == scale})
+        if seeds:
+            found, left_out = all_tables(spec, planned_runs(spec, _names(spec), scale, seeds, ROOT), collection, claims, scale)
+            tables += found
+            refused |= {item.path: item for item in left_out}
+    return tables, list(refused.values())
+
+
+def _names(spec: Spec) -> list[str]:
+    return [name for name, table in spec.tables.items() if not table.is_figure]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cuttlefish.errors import CuttlefishError
 from cuttlefish.report.evidence import Collection, Evidence, load_evidence
+from cuttlefish.report.page.figure_list import Figure, listed_figures
 from cuttlefish.report.page.names import Links, page_names
 from cuttlefish.report.page.run_page import RunView, run_page
-from cuttlefish.report.page.site import Figure, Report, write_site
+from cuttlefish.report.page.site import Report, write_site
 from cuttlefish.report.table import Block, Cell, Column, Table
 from cuttlefish.report.verdict import Outcome, Part, Reading, Verdict
 from tests.many_records import made_up_record, write_many, write_run
@@ -72,7 +74,7 @@ def test_the_site(tmp_path):
     write_many(tmp_path / "records", 40)
     picture = tmp_path / "figure2.svg"
     picture.write_text("<svg/>")
-    figures = [Figure("figure2", picture, "Ranks by epoch", "reduced")]
+    figures = [Figure("figure2", picture, "Ranks by epoch", "reduced", "Figure 2", ("000000000001",)), Figure("figure4", None, missing="no profile")]
     report = Report(tmp_path / "records", load_evidence(tmp_path / "records"), [table()], [claim()], figures, "fixed by 1234", "from commit x")
     (tmp_path / "out" / "runs").mkdir(parents=True)
     (tmp_path / "out" / "runs" / "gone.html").write_text("stale")
@@ -80,14 +82,15 @@ def test_the_site(tmp_path):
     assert len(list((tmp_path / "out" / "runs").iterdir())) == 40 and not (tmp_path / "out" / "runs" / "gone.html").exists()
     assert (tmp_path / "out" / "figures" / "reduced" / "figure2.svg").read_text() == "<svg/>"
     page = Outline(index.read_text())
-    assert len(page.ids) == len(set(page.ids)) and {"claim-speed", "table1", "figure2", "runs"} <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids)) and {"claim-speed", "table1", "figure2-reduced", "runs"} <= set(page.ids)
     assert {"runs/000000000001.html", "#runs?keys=000000000001,000000000025", "figures/reduced/figure2.svg"} <= set(page.links)
     assert "40 records: 40 finished runs" in page.text and "fixed by 1234" in page.text and "holds at reduced scale" in page.text
+    assert "no profile" in page.text and 'src="figures/reduced/figure2.svg"' in index.read_text()
     for link in page.links:
         assert link.startswith("#") or (tmp_path / "out" / link).exists(), link
     assert all(link[1:].split("?")[0] in page.ids for link in page.links if link.startswith("#"))
     run = Outline((tmp_path / "out" / "runs" / "000000000001.html").read_text())
-    assert {"../index.html#claim-speed", "../index.html#table1"} <= set(run.links)
+    assert {"../index.html#claim-speed", "../index.html#table1", "../index.html#figure2-reduced"} <= set(run.links)
     assert "E = 13 of 30: every rank settled" in run.text and "replay=000000000001" in run.text
     assert run.tags.count(("svg", "aria-label", "class", "role", "viewbox")) == 3
 
@@ -186,3 +189,20 @@ def test_left_out_records_are_listed_without_the_machine_s_folders(tmp_path):
     write_run(tmp_path / "records" / "b", made_up_record(1))
     page = Outline(write_site(Report(tmp_path / "records", load_evidence(tmp_path / "records")), tmp_path / "out").read_text())
     assert "1 left out" in page.text and "a copy of a/record.json" in page.text and str(tmp_path) not in page.text
+
+
+def test_figures_are_those_of_the_lists(tmp_path):
+    folder = tmp_path / "reduced"
+    folder.mkdir()
+    (folder / "figure2.svg").write_text("<svg/>")
+    entries = [{"name": "figure2", "caption": "c", "runs": ["k"]}, {"name": "../figure3"}]
+    entries += [{"name": "figure4", "missing": "no profile", "command": "do"}]
+    (folder / "figures.json").write_text(json.dumps(entries))
+    two, three, four = listed_figures(tmp_path)
+    assert (two.source, two.scale, two.runs, two.anchor) == (folder / "figure2.svg", "reduced", ("k",), "figure2-reduced")
+    assert (three.name, three.source, three.missing) == ("figure3", None, "figure3.svg is not there")
+    assert (four.source, four.missing, four.command) == (None, "no profile", "do")
+    for content in ("{", "5", '[{"nme": 1}]', "[[]]"):
+        (folder / "figures.json").write_text(content)
+        with pytest.raises(CuttlefishError, match="is no list of figures .*make figures"):
+            list(listed_figures(tmp_path))

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from cuttlefish.report.evidence import Collection, LeftOut
+from cuttlefish.report.page.figure_list import Figure
 from cuttlefish.report.page.index_data import index_data
 from cuttlefish.report.page.names import Links, page_names
 from cuttlefish.report.page.pages import as_json, render
@@ -23,20 +24,6 @@ from cuttlefish.report.verdict import Verdict
 MOST_LINKS = 20
 FEW = 200
 """Runs whose pages are written before a second process would have started."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A picture to be shown. name: its file's, without suffix, and anchor."""
-
-    name: str
-    source: Path
-    caption: str
-    scale: str = ""
-
-    @property
-    def href(self) -> str:
-        return f"figures/{self.scale}/{self.source.name}"
 
 
 @dataclass(frozen=True)
@@ -85,7 +72,9 @@ def index_page(report: Report, views: Sequence[RunView]) -> str:
     finished = len(collection.finished)
     return render(
         "index.html", tables=report.tables, verdicts=verdicts, figures=report.figures, fixed=report.fixed, footer=report.footer,
-        links=Links([view.run for view in views], [view.name for view in views]), data=as_json(index_data(views)), outcomes=_outcomes,
+        anchor=anchor_of,
+        links=Links([view.run for view in views], [view.name for view in views]),
+        data=as_json(index_data(views)), outcomes=_outcomes,
         left_out=[(_inside(report, item.path), _reason(report, item)) for item in collection.left_out],
         summary={"runs": len(collection.runs), "finished": finished, "unfinished": len(collection.runs) - finished},
         tallies={
@@ -95,12 +84,17 @@ def index_page(report: Report, views: Sequence[RunView]) -> str:
     )  # fmt: skip
 
 
+def anchor_of(table: Table) -> str:
+    """One table may stand there once a scale."""
+    return f"{table.name}-{table.scale}" if table.scale else table.name
+
+
 def _outcomes(verdict: Verdict) -> str:
     return json.dumps([f"paper: {verdict.verdict}", f"reduced: {verdict.reduced_verdict}"])
 
 
 def _citations(report: Report) -> dict[str, list[Link]]:
-    """Run key -> the claims and tables that use it, as seen from a run's page."""
+    """Run key -> the claims, tables and figures that use it, as seen from a run's page."""
     cited: dict[str, dict[Link, None]] = defaultdict(dict)
     for verdict in report.verdicts:
         for key in verdict.runs:
@@ -108,7 +102,10 @@ def _citations(report: Report) -> dict[str, list[Link]]:
     for table in report.tables:
         for _, row in table.rows:
             for key in {key for cell in row for key in cell.runs}:
-                cited[key][Link(table.title, f"../index.html#{table.name}")] = None
+                cited[key][Link(table.title, f"../index.html#{anchor_of(table)}")] = None
+    for figure in report.figures:
+        for key in figure.runs:
+            cited[key][Link(f"{figure.title} ({figure.scale})", f"../index.html#{figure.anchor}")] = None
     return {key: list(links) for key, links in cited.items()}
 
 
@@ -132,6 +129,8 @@ def _write_run(folder: Path, view: RunView) -> None:
 def _copy_figures(figures: Sequence[Figure], target: Path) -> None:
     shutil.rmtree(target / "figures", ignore_errors=True)
     for figure in figures:
+        if figure.source is None:
+            continue
         place = target / figure.href
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(figure.source, place)

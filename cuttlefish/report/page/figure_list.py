@@ -1,0 +1,54 @@
+"""The figures that `scripts.figures` has drawn, from the list beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cuttlefish.errors import CuttlefishError
+
+LIST = "figures.json"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture to be shown, or (source None) one without evidence: missing says what it lacks, command what would run that.
+    runs: keys of the runs it was drawn from."""
+
+    name: str
+    source: Path | None
+    caption: str = ""
+    scale: str = ""
+    title: str = ""
+    runs: tuple[str, ...] = ()
+    missing: str = ""
+    command: str = ""
+
+    @property
+    def href(self) -> str:
+        return f"figures/{self.scale}/{self.name}.svg"
+
+    @property
+    def anchor(self) -> str:
+        return f"{self.name}-{self.scale}"
+
+
+def listed_figures(folder: Path) -> Iterator[Figure]:
+    """Those of every scale under `folder` (results/figures). Raises CuttlefishError for a list that cannot be read."""
+    for path in sorted(folder.glob(f"*/{LIST}")):
+        try:
+            entries = json.loads(path.read_text(encoding="utf-8"))
+            yield from [_figure(path.parent, entry) for entry in entries]
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise CuttlefishError(f"{path} is no list of figures ({type(error).__name__}: {error}): write it again with `make figures`") from error
+
+
+def _figure(folder: Path, entry: dict) -> Figure:
+    """An entry whose picture is not there counts as missing."""
+    name = Path(entry["name"]).name
+    source = folder / f"{name}.svg"
+    missing = entry.get("missing") or ("" if source.is_file() else f"{source.name} is not there")
+    shown = (entry.get("caption", ""), folder.name, entry.get("title") or name)
+    return Figure(name, None if missing else source, *shown, tuple(entry.get("runs", ())), missing, entry.get("command") or "make figures")
