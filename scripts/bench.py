@@ -45,7 +45,7 @@ def write(name: str, rows: Rows, facts: dict[str, Any], out: Path = RESULTS) -> 
     """<out>/<name>-<hardware>.json and .md, as they stand when this bench ends: a later one may be cut off."""
     path = out / f"{name}-{re.sub(r'[^a-z0-9]+', '-', facts['hardware'].lower()).strip('-')}.json"
     write_atomic(path, json.dumps({**facts, "rows": rows}, indent=1) + "\n")
-    table = pd.DataFrame(rows).dropna(axis=1, how="all").round(3).astype(object)
+    table = pd.DataFrame(rows).drop(columns="rounds_s", errors="ignore").dropna(axis=1, how="all").round(3).astype(object)
     text = "| " + " | ".join(table.columns) + " |\n|" + "---|" * len(table.columns) + "\n"
     text += "\n".join("| " + " | ".join("" if pd.isna(cell) else str(cell) for cell in row) + " |" for row in table.to_numpy()) + "\n"
     write_atomic(path.with_suffix(".md"), f"{facts['hardware']} · {facts['time']} · commit {facts['commit']}\n\n{text}")

@@ -58,7 +58,7 @@ def _sources(scale: str, spec: Spec, results: Path) -> Sources:
     collection = load_evidence(results / "records")
     seeds = sorted({0, *(run.record["seed"] for run in collection.finished if run.record["scale"] == scale)})
     planned = planned_runs(spec, PLANNED, scale, seeds, ROOT) if scale in spec.scales else []
-    return sources_of(collection, load_benches(results / "bench"), scale, planned, spec.names)
+    return sources_of(collection, load_benches(results / "bench"), scale, planned, spec.names, spec.scale(scale).times)
 
 
 def _list(folder: Path, drawn: list[Drawn], names: list[str]) -> None:

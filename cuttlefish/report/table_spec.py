@@ -87,6 +87,7 @@ class Scale:
     kind: str | None = None
     match: bool = True
     note: str = ""
+    times: str = ""
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def _table(spec: Spec, table: TableSpec, cells: Sequence[CellRuns], claims: Clai
     blocks = [block for group in _groups(cells) for block in _blocks(spec, table, *group, claims, scale)]
     title = table.title if scale == "paper" else f"{table.title} – {scale} scale"
     found = spec.scales.get(scale)
-    marked = [found.note] if found and found.note else []
+    marked = [note for note in (found.note, found.times) if note] if found else []
     return Table(table.name, title, COLUMNS, blocks, [*marked, *table.notes, *NOTES], scale)
 
 

@@ -29,7 +29,7 @@ def bench_overhead(device: str, rounds: int, small: bool) -> Rows:
     parts = {name: seconds for name, seconds in parts.items() if name not in NOT_OF_AN_EPOCH}
     whole = sum(parts.values())
     shares = [{"what": f"{name} (share of an epoch, width 16)", "seconds": seconds, "share": seconds / whole} for name, seconds in parts.items()]
-    return shares + _once(device)
+    return shares + [row for model in (("resnet18",) if small else ("resnet18", "vgg19")) for row in _once(model, device)]
 
 
 def bench_checkpoints(device: str, rounds: int, small: bool) -> Rows:
@@ -61,14 +61,14 @@ def _epochs(
     return read_epochs(folder)
 
 
-def _once(device: str) -> Rows:
-    """Profile (ζ = 11, forward only) and switch of a full-width ResNet-18, batch 128 (1024 on a GPU)."""
+def _once(name: str, device: str) -> Rows:
+    """Profile (ζ = 11, forward only) and switch of a full-width network, batch 128 (1024 on a GPU)."""
     batch = torch.randn(1024 if device == "cuda" else 128, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
-    model = build_model(ModelConfig(), 10, (3, 32, 32)).to(device).to(memory_format=torch.channels_last)
+    model = build_model(ModelConfig(name=name), 10, (3, 32, 32)).to(device).to(memory_format=torch.channels_last)
     profile = profile_stacks(model, batch, backward=False)
     ranks = {name: max(1, full_rank(model.get_submodule(name).weight) // 4) for name in profile.layers}
     switch = seconds_of(lambda: factorize(model, ranks), device)
     return [
-        {"what": f"profile, forward only, width 64: K = {profile.k}", "seconds": profile.seconds, "share": None},
-        {"what": f"switch, {len(ranks)} layers, width 64", "seconds": switch, "share": None},
+        {"what": f"profile, forward only, width 64: K = {profile.k}", "model": name, "seconds": profile.seconds, "share": None},
+        {"what": f"switch, {len(ranks)} layers, width 64", "model": name, "seconds": switch, "share": None},
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +17,12 @@ from scripts.benches.turns import Rows, seconds_of
 
 
 def bench_ranks(device: str, rounds: int, small: bool) -> Rows:
-    """Stable ranks of all ResNet-18 layers: ours against scipy's svdvals, with the error against a float64 SVD."""
-    model = build_model(ModelConfig(), 10, (3, 32, 32)).to(device)
+    """Stable ranks of all layers of both networks: ours against scipy's svdvals, with the error against a float64 SVD."""
+    return [_row(model, device, rounds) for model in (("resnet18",) if small else ("resnet18", "vgg19"))]
+
+
+def _row(name: str, device: str, rounds: int) -> dict[str, Any]:
+    model = build_model(ModelConfig(name=name), 10, (3, 32, 32)).to(device)
     weights = [layer.module.weight.detach() for layer in main_path(model, torch.zeros(2, 3, 32, 32, device=device))]
     matrices = [weight.flatten(1).cpu().numpy() for weight in weights]
     ours, theirs = [], []
@@ -28,5 +33,5 @@ def bench_ranks(device: str, rounds: int, small: bool) -> Rows:
     exact = [float((s**2).sum() / s[0] ** 2) for s in (svdvals(matrix.astype(np.float64)) for matrix in matrices)]
     error = max(abs(rank - true) / true for rank, true in zip(stable_ranks(weights), exact, strict=True))
     ratios = [slow / fast for fast, slow in zip(ours, theirs, strict=True)]
-    row = {"layers": len(weights), "ours_s": median(ours), "svdvals_s": median(theirs), "speedup": median(ratios)}
-    return [row | {"slowest_speedup": min(ratios), "fastest_speedup": max(ratios), "relative_error": f"{error:.1e}"}]
+    row = {"model": name, "width": 64, "layers": len(weights), "ours_s": median(ours), "svdvals_s": median(theirs), "speedup": median(ratios)}
+    return row | {"slowest_speedup": min(ratios), "fastest_speedup": max(ratios), "relative_error": f"{error:.1e}"}

@@ -60,8 +60,8 @@ def _heard(child: subprocess.Popen[str], arm: dict[str, Any]) -> Any:
     return json.loads(line)
 
 
-def spread(seconds: list[float]) -> dict[str, float]:
-    return {"step_s": median(seconds), "fastest_s": min(seconds), "slowest_s": max(seconds)}
+def spread(seconds: list[float]) -> dict[str, Any]:
+    return {"step_s": median(seconds), "fastest_s": min(seconds), "slowest_s": max(seconds), "rounds_s": seconds}
 
 
 def matmul_rate(device: str, size: int = 2048) -> float:

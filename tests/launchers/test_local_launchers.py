@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
 import pytest
 
-from tests.launchers.sweeps import check_one_of_two_fails
+from tests.launchers.sweeps import check_one_of_two_fails, records, sweep
 
 
 def test_joblib(tmp_path):
@@ -22,3 +28,29 @@ def test_submitit_local(tmp_path):
 def test_ray(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="hydra-ray-launcher is not installed")
     check_one_of_two_fails(tmp_path, "ray", "hydra.launcher.ray.init.num_cpus=2")
+
+
+@pytest.mark.slow
+def test_a_job_that_its_scheduler_warns_saves_itself_and_is_put_back_into_the_queue(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="hydra-submitit-launcher is not installed")
+    logs, warned = tmp_path / "runs/.hydra/submitit", []
+
+    def warn() -> None:
+        end = time.monotonic() + 300
+        while not list(tmp_path.glob("runs/*/*/checkpoints/epoch_*.pt")) and time.monotonic() < end:
+            time.sleep(0.05)
+        controller = int(next(logs.iterdir()).name)
+        task = int(Path(f"/proc/{controller}/task/{controller}/children").read_text().split()[0])
+        os.kill(task, signal.SIGUSR2)
+        warned.append(task)
+
+    thread = threading.Thread(target=warn, daemon=True)
+    thread.start()
+    done = sweep(tmp_path, "submitit_local", "seed=0", "recipe.epochs=60", "trainer.checkpoint_epochs=2")
+    thread.join()
+    log = "".join(path.read_text() for path in logs.glob("*/*_log.*"))
+    assert done.returncode == 0 and warned, done.stderr
+    assert "SIGUSR2: finishing this step, then saving" in log and "Requeued job" in log
+    (record,) = records(tmp_path)
+    assert record["status"] == "finished" and record["epochs_trained"] == 60
+    assert "going on after" in next(tmp_path.glob("runs/*/*/log.txt")).read_text()

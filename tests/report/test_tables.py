@@ -44,7 +44,7 @@ def test_a_mask_is_never_sold_as_speed():
 def test_numbers_of_a_reduced_run_are_marked_and_those_of_a_paper_run_are_not():
     table, _ = table_of([ran("low")])
     assert {cell.mark for cell in table.blocks[0].rows[1] if cell.value is not None and cell.text not in ("1", key_of("low"))} == {"reduced"}
-    assert "reduced scale" in table.title and "reduced scale" in table.notes[0]
+    assert "reduced scale" in table.title and table.notes[:2] == ["reduced scale: little", "of a shared machine"]
     plan = [replace(run, scale="paper") for run in PLAN]
     table, _ = table_of([ran("low", scale="paper")], plan, "paper")
     assert {cell.mark for _, row in table.rows for cell in row} == {""} and table.title == "One"

@@ -28,6 +28,8 @@ class Sources:
     benches: list[Bench]
     planned: Sequence[PlannedRun] = ()
     names: Mapping[str, str] = field(default_factory=dict)
+    times: str = ""
+    """What the times of these runs must not be taken for."""
 
     def network(self, model: str, data: str | None = None) -> str:
         return " on ".join(self.names.get(name, name) for name in (model, data) if name)
@@ -45,12 +47,13 @@ class Drawing:
 
 
 def sources_of(
-    collection: Collection, benches: Iterable[Bench], scale: str, planned: Sequence[PlannedRun] = (), names: Mapping[str, str] | None = None
-) -> Sources:
+    collection: Collection, benches: Iterable[Bench], scale: str, planned: Sequence[PlannedRun] = (), names: Mapping[str, str] | None = None,
+    times: str = "",
+) -> Sources:  # fmt: skip
     """Finished runs of the scale. Benches of a CPU belong to the reduced scale, of a GPU to the paper's."""
     runs = [run for run in collection.finished if run.record["scale"] == scale]
     fitting = [bench for bench in benches if scale == ("reduced" if bench.on_cpu else "paper")]
-    return Sources(scale, runs, fitting, planned, names or {})
+    return Sources(scale, runs, fitting, planned, names or {}, times)
 
 
 def small_print(figure: Figure, scale: str, words: Sequence[str]) -> None:

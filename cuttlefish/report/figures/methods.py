@@ -65,7 +65,8 @@ def _drawing(sources: Sources, kind: str) -> Drawing | None:
     figure.legend(*left.get_legend_handles_labels(), loc="outside right center", fontsize=8)
     used = [run for group in groups for run in group.runs]
     masked = ["hollow: the parameters that a mask leaves nonzero; its zeros are stored and computed with"] if any(p.masked for p in points) else []
-    small_print(figure, sources.scale, [*masked, "accuracy of the last epoch", f"times: {hardware_of(on_one_machine(used))}"])
+    times = " ".join([f"times: {hardware_of(on_one_machine(used))}.", sources.times]).strip(". ")
+    small_print(figure, sources.scale, [*masked, "accuracy of the last epoch", times])
     return Drawing(FILES[kind], figure, f"Accuracy against parameters and compute time, {kind}.", keys_of(used))
 
 
