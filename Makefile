@@ -69,9 +69,6 @@ claims: $(READY)  ## a verdict on every claim of the paper, from results/records
 torture: $(READY)  ## kill little runs at every write and at 1,000 random moments, resume, compare the bits (an hour; results/torture)
 	OMP_NUM_THREADS=1 $(PY) -m scripts.torture
 
-reduced: $(READY)  ## the reduced runs on CIFAR-10 that are still missing (hours on a CPU; can be stopped and goes on)
-	$(PY) run.py -m experiment=reduced/resnet18_full_rank,reduced/resnet18_cuttlefish seed=0
-
 MINUTES ?= 9
 campaign: $(READY)  ## the most valuable missing runs in MINUTES=9 at SCALE=reduced, then an archive of every started run's record
 	$(PY) -m scripts.campaign run --minutes $(MINUTES) --scale $(SCALE)
@@ -86,4 +83,4 @@ clean:  ## remove the environment and caches, not runs or results
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: reevaluate tables table1 table2 table3 table4 table5 figure1 figure2 figure3 figure4 figure5 figure6 figures campaign bundle import-records report claims help setup demo test test-slow test-gpu bench torture reduced clean
+.PHONY: reevaluate tables table1 table2 table3 table4 table5 figure1 figure2 figure3 figure4 figure5 figure6 figures campaign bundle import-records report claims help setup demo test test-slow test-gpu bench torture clean
