@@ -3,8 +3,8 @@
 Arms take turns, round after round, so that a machine that slows down slows all of them; shown are medians and spreads.
 Run it with nothing beside it.
 
-    python -m scripts.bench [ranks | steps | compile | methods | overhead | checkpoints | processes ...]
-                            [--rounds 5] [--device cpu|cuda] [--small]
+    python -m scripts.bench [ranks | steps | compile | compile-vgg19 | methods | overhead | checkpoints |
+                            processes ...] [--rounds 5] [--device cpu|cuda] [--small]
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ RESULTS = Path(__file__).resolve().parent.parent / "results" / "bench"
 BENCHES = {
     "ranks": bench_ranks,
     "steps": bench_steps,
-    "compile": bench_compile,
+    "compile": partial(bench_compile, model="resnet18"),
+    "compile-vgg19": partial(bench_compile, model="vgg19"),
     "methods": bench_methods,
     "overhead": bench_overhead,
     "checkpoints": bench_checkpoints,

@@ -63,18 +63,25 @@ def _blocks(spec: Spec, table: TableSpec, model: str, data: str, kind: str, cell
     title = f"{spec.called(model)} on {spec.called(data)}, {'recipes as published' if kind == PUBLISHED else 'equal budget'}"
     for hardware in dict.fromkeys(hardware for cell in cells for hardware in cell.runs) or [None]:
         baseline = next((cell.runs.get(hardware, []) for cell in cells if cell.planned[0].baseline), [])
-        rows = [_row(table, cell, hardware, baseline, claims, scale) for cell in cells]
+        rows = [_row(table, cell, hardware, baseline, claims, scale, _timed(spec, scale)) for cell in cells]
         yield Block(f"{title} · {hardware}" if hardware else title, rows)
 
 
-def _row(table: TableSpec, cell: CellRuns, hardware: str | None, baseline: Sequence[Evidence], claims: Claims, scale: str) -> list[Cell]:
+def _timed(spec: Spec, scale: str) -> bool:
+    """Whether the times of a scale's runs may be compared at all."""
+    return scale not in spec.scales or not spec.scale(scale).times
+
+
+def _row(
+    table: TableSpec, cell: CellRuns, hardware: str | None, baseline: Sequence[Evidence], claims: Claims, scale: str, timed: bool
+) -> list[Cell]:
     run, runs = cell.planned[0], cell.runs.get(hardware, [])
     stated = [item for item in table.paper if (item.row, item.model, item.data) == (run.row, run.model, run.data)]
     paper = paper_cell(stated, claims, runs, baseline, scale)
     if not runs:
         cells = empty_cells(run.title, "run on other hardware" if cell.runs else cell.state)
         return [*cells[:-2], paper, cells[-1]]
-    return row_cells(run.title, runs, baseline, run.baseline, paper, "" if scale == "paper" else scale)
+    return row_cells(run.title, runs, baseline if timed else [], run.baseline, paper, "" if scale == "paper" else scale)
 
 
 def _waiting_blocks(spec: Spec, table: TableSpec) -> Iterator[Block]:

@@ -24,13 +24,12 @@ def step_arms(device: str, small: bool) -> Rows:
     return [*arms, narrow | {"arm": "dense", "ratio": None}, narrow | {"arm": "rank 1/4", "ratio": 0.25}]
 
 
-def compile_arms(device: str, small: bool) -> Rows:
-    """Compiling costs a minute an arm on a CPU, so these are a bench of their own."""
+def compile_arms(device: str, model: str) -> Rows:
+    """Compiling costs a minute an arm on a CPU, so these are benches of their own, one a network."""
     batch = 1024 if device == "cuda" else 128
     shared = {"device": device, "batch": batch, "width": 64, "steps": 20 if device == "cuda" else 1}
     return [
         shared | {"model": model, "precision": precision, "ratio": ratio, "compile": compiled, "arm": f"{name}{', compiled' if compiled else ''}"}
-        for model in (("resnet18",) if small else ("resnet18", "vgg19"))
         for precision in ("fp32", "bf16")
         for name, ratio in (("dense", None), ("rank 1/4", 0.25))
         for compiled in (False, True)
@@ -42,9 +41,9 @@ def bench_steps(device: str, rounds: int, small: bool) -> Rows:
     return _by_network(step_arms(device, small), rounds, device)
 
 
-def bench_compile(device: str, rounds: int, small: bool) -> Rows:
+def bench_compile(device: str, rounds: int, small: bool, model: str) -> Rows:
     """The same for eager against compiled; `first_step_s` holds the compilation."""
-    return _by_network(compile_arms(device, small), rounds, device)
+    return _by_network(compile_arms(device, model), rounds, device)
 
 
 def _by_network(arms: Rows, rounds: int, device: str) -> Rows:

@@ -44,8 +44,7 @@ def spec_of() -> Spec:
     waiting = TableSpec("Later", "table2", waiting=Waiting("task not in the suite yet", ["glue"], {"BERT": ["Full rank", "Cuttlefish"]}))
     one = TableSpec("One", "table1", paper=stated, rows=rows)
     tables = {"table1": one, "table2": waiting, "figure1": TableSpec("Figure", "figure1")}
-    scale = Scale(note="reduced scale: little", times="of a shared machine")
-    return Spec({"reduced": scale}, tables, {"resnet18": "ResNet-18", "cifar10": "CIFAR-10"})
+    return Spec({"reduced": Scale(note="reduced scale: little")}, tables, {"resnet18": "ResNet-18", "cifar10": "CIFAR-10"})
 
 
 CLAIMS = {"size": {"value": 5.0}, "faster": {"value": 1.2}, "words": {"accept": "text"}}

@@ -7,7 +7,7 @@ from planned_runs import CLAIMS, found, key_of, ran, spec_of, wanted
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.report.format import UNKNOWN
-from cuttlefish.report.table_spec import Stated
+from cuttlefish.report.table_spec import Scale, Stated
 from cuttlefish.report.tables import all_tables
 
 PLAN = [wanted("full", 0), wanted("full", 1), wanted("low", 0), wanted("low", 1)]
@@ -41,10 +41,19 @@ def test_a_mask_is_never_sold_as_speed():
     assert cells(slow, 0, 1)["speedup"].text == "0.50×"
 
 
+def test_a_scale_whose_times_are_no_evidence_shows_no_speedup():
+    spec, runs = spec_of(), [ran("full", compute_seconds=7200.0, wall_seconds=8000.0, seconds={}), ran("low")]
+    shared = replace(spec, scales={"reduced": Scale(note="little", times="The runs shared their machine.")})
+    table, _ = table_of(runs, spec=shared)
+    assert cells(table, 0, 1)["speedup"].text == UNKNOWN and cells(table, 0, 1)["hours"].value > 0
+    assert table.notes[:2] == ["little", "The runs shared their machine."]
+    assert cells(table_of(runs)[0], 0, 1)["speedup"].value == pytest.approx(72.0)
+
+
 def test_numbers_of_a_reduced_run_are_marked_and_those_of_a_paper_run_are_not():
     table, _ = table_of([ran("low")])
     assert {cell.mark for cell in table.blocks[0].rows[1] if cell.value is not None and cell.text not in ("1", key_of("low"))} == {"reduced"}
-    assert "reduced scale" in table.title and table.notes[:2] == ["reduced scale: little", "of a shared machine"]
+    assert "reduced scale" in table.title and table.notes[0] == "reduced scale: little"
     plan = [replace(run, scale="paper") for run in PLAN]
     table, _ = table_of([ran("low", scale="paper")], plan, "paper")
     assert {cell.mark for _, row in table.rows for cell in row} == {""} and table.title == "One"
