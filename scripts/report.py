@@ -1,7 +1,7 @@
 """`make report`: results/report/index.html and a page a run, from records alone. Self-contained: opens from the disk, asks no network.
 
     python -m scripts.report                    from results/ into results/report/
-    python -m scripts.report --out /tmp/site    elsewhere
+    python -m scripts.report --out FOLDER       elsewhere
 """
 
 from __future__ import annotations
