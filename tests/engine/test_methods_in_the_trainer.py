@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from cuttlefish.engine import trainer as trainer_module
-from cuttlefish.engine.checkpoint import newest_checkpoint
 from cuttlefish.record import validate_record
 from cuttlefish.worker import run_config
+from tests.comparing import final_state
 from tests.runs import METHODS, little_config
 
 
@@ -26,10 +26,6 @@ def stop_after(monkeypatch, epochs):
             raise Stopped
 
     monkeypatch.setattr(trainer_module, "save_checkpoint", saving)
-
-
-def final_state(folder):
-    return newest_checkpoint(folder / "checkpoints")
 
 
 def assert_same(one, other):
