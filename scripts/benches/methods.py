@@ -5,12 +5,13 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
+from scripts.benches.step_arm import PAPER_K
 from scripts.benches.turns import Rows, spread, take_turns
 
 IMAGES, BATCHES = 50_000, {"cpu": 128, "cuda": 1024}
 ARMS: list[dict[str, Any]] = [
     {"arm": "full_rank", "method": {"name": "full_rank"}},
-    {"arm": "cuttlefish, ranks 1/4, Frobenius decay", "after": 1, "k": {"resnet18": 5, "vgg19": 4}, "method": {
+    {"arm": "cuttlefish, ranks 1/4, Frobenius decay", "after": 1, "k": PAPER_K, "method": {
         "name": "cuttlefish", "switch_epoch": 1, "rank_ratio": 0.25, "frobenius_decay": 1e-4}},
     {"arm": "pufferfish", "after": 1, "k": {"resnet18": 3, "vgg19": 9}, "method": {"name": "pufferfish", "switch_epoch": 1}},
     {"arm": "si_fd, rho 0.2", "method": {"name": "si_fd", "rho": 0.2}},

@@ -3,20 +3,14 @@ from __future__ import annotations
 import json
 
 import pytest
+from synthetic_records import record as synthetic
 
 from cuttlefish.record import new_record, write_record
 from cuttlefish.report.evidence import load_evidence
 
 
 def record(**changes):
-    fields = dict(
-        run_key="0123456789ab", model="resnet18", data="cifar10", method="cuttlefish", recipe="reduced", seed=0, epochs=30, scale="reduced",
-        device="a CPU", precision="fp32", threads=1, world_size=1, packages={"torch": "2"}, data_digest="d", command="python run.py",
-        started="2026-01-01T00:00:00+00:00", epochs_trained=30, phases=[{"name": "train"}], accuracy_final=78.9, accuracy_best=79.3,
-        loss_final=0.7, params_full=100, params_total=40, params_trainable=40, params_nonzero=40, params_stored_bits=1280, macs_full=1000,
-        macs_final=500, compute_seconds=10.0, wall_seconds=12.0, seconds={"train": 9.5},
-    )  # fmt: skip
-    return new_record("finished", **(fields | changes))
+    return synthetic(**{"run_key": "0123456789ab", "preset": None, "device": "a CPU", "threads": 1, **changes})
 
 
 def put(root, name, **changes):
