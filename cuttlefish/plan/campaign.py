@@ -61,20 +61,21 @@ class Campaign:
         seconds and returns its exit code."""
         end, started = clock() + seconds, set()
         while (left := end - clock() - GRACE) >= SHORTEST:
-            run = self.next(left, started)
+            collection = self.evidence()
+            run = self.next(left, started, collection)
             if run is None:
                 break
             started.add(run.run_key)
-            self._note(run, event="started", state=state_of(run, self._known(self.evidence())))
+            self._note(run, event="started", state=state_of(run, self._known(collection)))
             before = clock()
             code = (start or self.train)(run, left)
             self._note(run, event="ended", exit_code=code, seconds=round(clock() - before, 1))
         return len(started)
 
-    def next(self, left: float, started: Iterable[str] = ()) -> PlannedRun | None:
+    def next(self, left: float, started: Iterable[str] = (), collection: Collection | None = None) -> PlannedRun | None:
         """The most valuable open run that fits into `left` seconds, as far as that is known; else the most valuable one, which
         goes on in the next slice. A failed run is not tried again: its outcome is its record."""
-        collection = self.evidence()
+        collection = collection or self.evidence()
         known, estimates = self._known(collection), Estimates(self.runs, [run for run in self.runs if run.baseline], collection)
         states = {run.run_key: state_of(run, known) for run in self.runs if run.run_key not in started}
         todo = [run for run in self.runs if needs_run(states.get(run.run_key, "finished")) and states[run.run_key] != "failed"]
