@@ -20,6 +20,7 @@ RANKS = "ranks.csv"
 PROFILE = "profile.json"
 WEIGHTS = "model.safetensors"
 LOG = "log.txt"
+LOCK = "run.lock"
 PLOTS = "plots"
 RANK_COLUMNS = ("epoch", "layer", "stable_rank", "scaled_rank", "full_rank")
 

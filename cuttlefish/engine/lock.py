@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from cuttlefish.errors import Busy, CuttlefishError
+from cuttlefish.run_folder import LOCK
 
-LOCK = "run.lock"
 BEAT_SECONDS = 10.0
 DEAD_SECONDS = 90.0
 """A lock of another machine without a heartbeat for so long has lost its owner."""

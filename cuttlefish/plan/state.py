@@ -11,10 +11,9 @@ from cuttlefish.errors import CuttlefishError
 from cuttlefish.record import read_record
 from cuttlefish.report.evidence import Evidence
 from cuttlefish.report.planned import PlannedRun
-from cuttlefish.run_folder import RECORD
+from cuttlefish.run_folder import LOCK, RECORD
 
 FINISHED, RUNNING, MISSING, DATA_ABSENT = "finished", "running", "missing", "data absent"
-LOCK = "run.lock"
 
 
 @dataclass(frozen=True)
