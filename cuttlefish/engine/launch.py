@@ -34,6 +34,8 @@ from cuttlefish.engine.distributed import ALONE, TELLS
 from cuttlefish.engine.signals import HANDLED
 from cuttlefish.errors import EXIT_BAD_INPUT, EXIT_BUSY, EXIT_SAVED, Busy, CuttlefishError, Interrupted
 
+logger = logging.getLogger("cuttlefish")
+
 LOOPBACK = "127.0.0.1"
 BACKEND = "loopback"
 GRACE_SECONDS = 30
@@ -80,7 +82,8 @@ class LoopbackRendezvous(RendezvousHandler):
 
 
 def launch(resolved: Path, config: TrainerConfig) -> None:
-    """Train resolved.yaml with `config.devices` processes and wait for them; if one fails, `config.max_restarts` times all begin again.
+    """Train resolved.yaml with `config.devices` processes and wait for them; if one dies or hangs, `config.max_restarts`
+    times all begin again from the last checkpoint. Not after bad input, a diverged loss or a request to stop: they would end the same way.
 
     Raises what ended them: CuttlefishError (bad input, or the sentence of which process died of what), Busy, Interrupted.
     """
@@ -88,7 +91,7 @@ def launch(resolved: Path, config: TrainerConfig) -> None:
         rendezvous_handler_registry.register(BACKEND, _meeting)
     plan = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=config.devices, run_id=uuid.uuid4().hex, rdzv_backend=BACKEND, rdzv_endpoint=LOOPBACK,
-        max_restarts=config.max_restarts, monitor_interval=0.2, local_addr=LOOPBACK,
+        max_restarts=0, monitor_interval=0.2, local_addr=LOOPBACK,
         signals_to_handle=",".join(number.name for number in HANDLED), shutdown_timeout=GRACE_SECONDS,
     )  # fmt: skip
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # we say ourselves, in a sentence, what it says in pages
@@ -96,9 +99,15 @@ def launch(resolved: Path, config: TrainerConfig) -> None:
     before = dict(os.environ)
     os.environ.update(_environment())
     try:
-        elastic_launch(plan, sys.executable)("-m", "cuttlefish.worker", str(resolved.absolute()))
-    except ChildFailedError as error:
-        raise _what_happened(error.failures, config) from error
+        for restarts in range(config.max_restarts + 1):
+            try:
+                elastic_launch(plan, sys.executable)("-m", "cuttlefish.worker", str(resolved.absolute()))
+                return
+            except ChildFailedError as error:
+                ended = _what_happened(error.failures, config, restarts)
+                if restarts == config.max_restarts or not _may_go_better(error.failures):
+                    raise ended from error
+                logger.warning("%s: restart %d of %d", ended, restarts + 1, config.max_restarts)
     except SignalException as error:
         sentence = f"stopped by {error.sigval.name}; the same command goes on from the last checkpoint"
         raise Interrupted(sentence, error.sigval.name) from error
@@ -122,7 +131,12 @@ def _environment() -> dict[str, str]:
     return {TELLS: "1", **{key: value for key, value in ours.items() if key not in os.environ}, "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def _what_happened(failures: dict[int, ProcessFailure], config: TrainerConfig) -> BaseException:
+def _may_go_better(failures: dict[int, ProcessFailure]) -> bool:
+    failure = failures[_first_cause(failures)]
+    return failure.exitcode not in (EXIT_BAD_INPUT, EXIT_BUSY, EXIT_SAVED) or ALONE in _told(failure)
+
+
+def _what_happened(failures: dict[int, ProcessFailure], config: TrainerConfig, restarts: int = 0) -> BaseException:
     process = _first_cause(failures)
     failure = failures[process]
     told = _told(failure)
@@ -133,7 +147,7 @@ def _what_happened(failures: dict[int, ProcessFailure], config: TrainerConfig) -
     if failure.exitcode in kinds and told:
         return kinds[failure.exitcode](told)
     end = f"was killed by {signal.Signals(-failure.exitcode).name}" if failure.exitcode < 0 else f"failed ({told or failure.exitcode})"
-    again = f" after {config.max_restarts} restarts" if config.max_restarts else ""
+    again = f" after {restarts} restart{'s' * (restarts > 1)}" if restarts else ""
     return CuttlefishError(
         f"process {process} of {config.devices} {end}{again}, and the others were stopped; the same command goes on from the last checkpoint"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import threading
 import time
@@ -13,6 +14,8 @@ from typing import Any
 
 from cuttlefish.errors import Busy, CuttlefishError
 from cuttlefish.run_folder import LOCK
+
+log = logging.getLogger("cuttlefish.lock")
 
 BEAT_SECONDS = 10.0
 DEAD_SECONDS = 90.0
@@ -70,10 +73,31 @@ class RunLock:
         except BlockingIOError:
             raise Busy(f"{self.path.parent} is being run by {_named(owner)}: wait for it, or stop it first") from None
         owner = _content(handle)
-        quiet = _now(self.path) - os.fstat(handle).st_mtime
-        if owner.get("machine", _machine()) != _machine() and quiet < DEAD_SECONDS:
-            raise Busy(f"{self.path.parent} is being run on another machine, with a sign of life {max(quiet, 0):.0f} s ago: wait or stop it first")
+        if owner.get("machine", _machine()) != _machine():
+            self._outwait()
         self.lost_seconds = owner.get("wall_seconds", 0.0)
+
+    def _outwait(self) -> None:
+        """Wait until the owner on another machine has been silent for long enough. Raises Busy at its next sign of life.
+
+        A job that its scheduler moves to another machine finds the lock that the lost one has left: it must not give up.
+        """
+        first, told = self._last_beat(), False
+        while (last := self._last_beat()) is not None and (quiet := _now(self.path) - last) < DEAD_SECONDS:
+            if last != first:
+                raise Busy(f"{self.path.parent} is being run on another machine, which has just shown a sign of life: wait for it, or stop it first")
+            if not told:
+                told = True
+                log.warning("%s has the lock of another machine: waiting %.0f s for a sign of its life", self.path.parent, DEAD_SECONDS - quiet)
+            time.sleep(min(self.beat_seconds / 10, DEAD_SECONDS - quiet))
+
+    def _last_beat(self) -> float | None:
+        """Opened anew each time: only that makes a network file system ask its server. None once its owner has finished and removed it."""
+        try:
+            with self.path.open("rb") as file:
+                return os.fstat(file.fileno()).st_mtime
+        except FileNotFoundError:
+            return None
 
     def _is_current(self, handle: int) -> bool:
         try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cuttlefish.report.hardware import is_cpu
+from cuttlefish.report.hardware import is_cpu, threads_words
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +32,7 @@ class Bench:
 
     @property
     def hardware(self) -> str:
-        threads = self.facts.get("threads")
-        return " · ".join([self.facts["hardware"], *([f"{threads} threads"] if threads else [])])
+        return " · ".join([self.facts["hardware"], *threads_words(self.facts.get("threads"))])
 
     def find(self, **wanted: Any) -> list[dict[str, Any]]:
         """The rows that have all these values."""

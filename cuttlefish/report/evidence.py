@@ -15,6 +15,7 @@ from typing import Any
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.record import read_record, validate_record
 from cuttlefish.record_fields import SCHEMA
+from cuttlefish.report.hardware import threads_words
 from cuttlefish.run_folder import RECORD
 
 CELL = ("model", "data", "method", "preset", "recipe", "epochs", "scale")
@@ -42,7 +43,7 @@ class Evidence:
         """Device, precision, threads and processes: only times of the same hardware compare."""
         record = self.record
         words = [record["device"], record["precision"]]
-        words += [f"{record['threads']} threads"] if record.get("threads") else []
+        words += threads_words(record.get("threads"))
         words += [f"{record['world_size']} processes"] if record["world_size"] > 1 else []
         return " · ".join(words)
 

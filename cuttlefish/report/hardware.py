@@ -8,3 +8,7 @@ import re
 def is_cpu(device: str) -> bool:
     """Records name a CPU with the number of cores computed on, a GPU without."""
     return re.search(r", \d+ cores?$", device) is not None
+
+
+def threads_words(threads: int | None) -> list[str]:
+    return [f"{threads} thread{'s' * (threads > 1)}"] if threads else []

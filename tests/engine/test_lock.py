@@ -71,13 +71,31 @@ def foreign(folder, age):
     os.utime(folder / LOCK, (time.time() - age,) * 2)
 
 
-def test_another_machine_s_lock_counts_while_it_shows_life(tmp_path):
+def test_another_machine_s_lock_counts_while_it_shows_life(tmp_path, monkeypatch):
     foreign(tmp_path, age=20)
-    with pytest.raises(Busy, match="on another machine, with a sign of life 2. s ago"), RunLock(tmp_path, float):
+    monkeypatch.setattr(lock_module.time, "sleep", lambda seconds: foreign(tmp_path, age=0))
+    with pytest.raises(Busy, match="on another machine, which has just shown a sign of life"), RunLock(tmp_path, float):
         pass
+
+
+def test_a_lost_machine_s_lock_is_outwaited(tmp_path, caplog):
+    """A job that is queued again at once must not find itself too early and give up."""
+    foreign(tmp_path, age=lock_module.DEAD_SECONDS - 0.3)
+    began = time.monotonic()
+    with RunLock(tmp_path, float, beat_seconds=0.1) as lock:
+        assert lock.lost_seconds == 3.0 and time.monotonic() - began >= 0.2
+    assert "waiting 0 s for a sign of its life" in caplog.text
     foreign(tmp_path, age=lock_module.DEAD_SECONDS + 5)
-    with RunLock(tmp_path, float) as lock:
-        assert lock.lost_seconds == 3.0
+    caplog.clear()
+    with RunLock(tmp_path, float):
+        assert not caplog.text
+
+
+def test_a_lock_that_its_owner_elsewhere_gives_up_is_free(tmp_path, monkeypatch):
+    foreign(tmp_path, age=20)
+    monkeypatch.setattr(lock_module.time, "sleep", lambda seconds: (tmp_path / LOCK).unlink())
+    with RunLock(tmp_path, float):
+        assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
 
 
 def test_the_heart_beats(tmp_path):

@@ -55,12 +55,13 @@ def once_begun(folder: Path, number: signal.Signals, parent: int, which: str = "
 
 
 @pytest.mark.parametrize("which", ["0", "1"])
-def test_a_killed_worker_s_job_begins_again_from_its_checkpoint(tmp_path, which):
+def test_a_killed_worker_s_job_begins_again_from_its_checkpoint(tmp_path, which, caplog):
     config = {**TWO, "trainer__max_restarts": 2}
     whole = run_config(little_config(tmp_path / "whole", "cuttlefish", **config))
     killer = once_begun(tmp_path / "killed", signal.SIGKILL, os.getpid(), which)
     record = run_config(little_config(tmp_path / "killed", "cuttlefish", **config))
     killer.join()
+    assert f"process {which} of 2 was killed by SIGKILL" in caplog.text and "restart 1 of 2" in caplog.text
     assert "going on after" in (tmp_path / "killed" / "log.txt").read_text() or "resumed after" in (tmp_path / "killed" / "log.txt").read_text()
     assert record["status"] == "finished" and record["run_key"] == whole["run_key"]
     assert differences(tmp_path / "killed", record, tmp_path / "whole", whole) == []

@@ -17,7 +17,7 @@ import yaml
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from cuttlefish.config import TrainerConfig
-from cuttlefish.engine.launch import LoopbackRendezvous, _what_happened
+from cuttlefish.engine.launch import LoopbackRendezvous, _may_go_better, _what_happened
 from cuttlefish.errors import EXIT_BAD_INPUT, EXIT_SAVED, Busy, CuttlefishError, Interrupted
 from cuttlefish.run_folder import read_epochs
 from cuttlefish.validate import to_dict
@@ -102,28 +102,29 @@ def failure(exitcode, timestamp, message=""):
 
 
 @pytest.mark.parametrize(
-    ("failures", "kind", "sentence"),
+    ("failures", "kind", "sentence", "again"),
     [
-        ({0: failure(2, 5, "K is wrong"), 1: failure(-15, 5)}, CuttlefishError, "K is wrong"),
-        ({0: failure(-15, 5), 1: failure(3, 5, "taken")}, Busy, "taken"),
-        ({0: failure(75, 5, "saved"), 1: failure(75, 5, "saved")}, Interrupted, "saved"),
-        ({0: failure(1, 5, "lost its neighbour"), 1: failure(-9, 6)}, CuttlefishError, "process 1 of 2 was killed by SIGKILL, and the others"),
-        ({0: failure(1, 5, "a bug"), 1: failure(2, 5, "process 1 of 2 lost the others")}, CuttlefishError, r"process 0 of 2 failed \(a bug\)"),
-        ({0: failure(2, 5, "process 0 of 2 lost the others"), 1: failure(-9, 36)}, CuttlefishError, r".* \(process 1 of 2 answered nothing"),
-        ({0: failure(1, 5, "timed out"), 1: failure(-9, 36)}, CuttlefishError, r"process 0 of 2 failed \(timed out\), and the others were stopped"),
+        ({0: failure(2, 5, "K is wrong"), 1: failure(-15, 5)}, CuttlefishError, "K is wrong", False),
+        ({0: failure(-15, 5), 1: failure(3, 5, "taken")}, Busy, "taken", False),
+        ({0: failure(75, 5, "saved"), 1: failure(75, 5, "saved")}, Interrupted, "saved", False),
+        ({0: failure(1, 5, "lost its neighbour"), 1: failure(-9, 6)}, CuttlefishError, "process 1 of 2 was killed by SIGKILL, and the others", True),
+        ({0: failure(1, 5, "a bug"), 1: failure(2, 5, "process 1 of 2 lost the others")}, CuttlefishError, r"process 0 of 2 failed \(a bug\)", True),
+        ({0: failure(2, 5, "process 0 of 2 lost the others"), 1: failure(-9, 36)}, CuttlefishError, r".* \(process 1 of 2 answered nothing", True),
+        ({0: failure(1, 5, "timed out"), 1: failure(-9, 36)}, CuttlefishError, r"process 0 of 2 failed \(timed out\), and the others", True),
     ],
 )
-def test_the_first_cause_is_told(failures, kind, sentence):
+def test_the_first_cause_is_told(failures, kind, sentence, again):
     error = _what_happened(failures, TrainerConfig(devices=2))
     assert type(error) is kind
     assert re.match(sentence, str(error))
+    assert _may_go_better(failures) is again
 
 
 @pytest.mark.slow
-def test_bad_input_of_the_workers_is_the_job_s(tmp_path):
+def test_bad_input_of_the_workers_is_the_job_s_and_not_tried_again(tmp_path, caplog):
     with pytest.raises(CuttlefishError, match="K = 40 leading dense layers is out of range"):
-        run_config(little_config(tmp_path / "run", "cuttlefish", trainer__devices=2, method__k=40))
-    assert not (tmp_path / "run").exists()
+        run_config(little_config(tmp_path / "run", "cuttlefish", trainer__devices=2, trainer__max_restarts=3, method__k=40))
+    assert not (tmp_path / "run").exists() and "restart" not in caplog.text
 
 
 def test_the_rendezvous_listens_on_the_loopback_interface_only():
