@@ -21,11 +21,14 @@ SETTINGS = {
     "init_timeout": 20.0,
     "login_timeout": 20.0,
     "finish_timeout": 60.0,
+    "finish_timeout_raises": True,
     # No copy of the working tree, of the command line or of the machine's name: the record has what a reader needs, without secrets.
     "disable_git": True,
     "disable_code": True,
     "x_disable_meta": True,
 }
+UNSENT = "unsent"
+"""Beside the file of an online run that its server has not taken whole: `scripts.wandb_runs upload` sends it."""
 LONGEST_TAG = 64
 """W&B refuses longer ones, and with them the run."""
 
@@ -93,7 +96,12 @@ class WandbSink(Sink):
 
     def _end(self, exit_code: int) -> None:
         run, self.run = self.run, None
-        run.finish(exit_code=exit_code)
+        try:
+            run.finish(exit_code=exit_code)
+        except Exception:
+            if self.config.mode == "online":
+                (Path(run.dir).parent / UNSENT).touch()
+            raise
 
 
 def labels(config: dict[str, Any], settings: WandbConfig) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from cuttlefish.config import WandbConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.run_folder import RECORD, read_epochs, read_profile, read_ranks
 from cuttlefish.sinks.base import RunInfo
-from cuttlefish.sinks.wandb import WandbSink
+from cuttlefish.sinks.wandb import UNSENT, WandbSink
 
 SECONDS = 600.0
 """What the upload of one run may take: without an answer W&B would try for days."""
@@ -64,7 +64,8 @@ def _log_rows(sink: WandbSink, epochs: list[dict[str, Any]], ranks: list[dict[st
 def waiting(roots: Sequence[Path]) -> Iterator[Path]:
     """W&B's folders of runs that have ended and were not sent yet, those of one run in the order they were written."""
     for root in roots:
-        for folder in sorted(root.rglob("wandb/offline-run-*")):
+        offline, online = root.rglob("wandb/offline-run-*"), (path.parent for path in root.rglob(f"wandb/run-*/{UNSENT}"))
+        for folder in sorted([*offline, *online], key=lambda folder: folder.name.removeprefix("offline-")):
             files = list(folder.glob("*.wandb"))
             sent = list(folder.glob("*.wandb.synced"))
             if files and not sent and (folder.parent.parent / RECORD).exists():
