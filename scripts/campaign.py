@@ -21,6 +21,7 @@ from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
 from cuttlefish.plan.archive import pack, unpack
 from cuttlefish.plan.campaign import LEDGER, MANIFEST, Campaign
 from cuttlefish.provenance import utc_now
+from cuttlefish.report.format import counted
 from cuttlefish.run_folder import RECORD
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,7 +46,7 @@ def _run(options: argparse.Namespace) -> int:
         _write_manifest(home, options)
     campaign = Campaign.read(home, options.root)
     try:
-        print(f"{campaign.work(60 * options.minutes)} runs started in this slice")
+        print(f"{counted(campaign.work(60 * options.minutes), 'run')} started in this slice")
     except KeyboardInterrupt:
         print("stopped; the same command goes on")
     stamp = utc_now().translate(str.maketrans("", "", ":-"))[:15]
@@ -79,7 +80,7 @@ def _import(options: argparse.Namespace) -> int:
         report = options.root / REPORTED / f"{options.archive.name.removesuffix('.tar.gz')}.jsonl"
         report.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(Path(folder) / LEDGER, report)
-    print(f"{len(runs)} runs were started, {refused} not imported; the ledger is {report.relative_to(options.root)}")
+    print(f"{counted(len(runs), 'run')} started, {refused} not imported; the ledger is {report.relative_to(options.root)}")
     return 1 if refused else 0
 
 

@@ -22,6 +22,7 @@ from cuttlefish.report.benches import load_benches
 from cuttlefish.report.evidence import load_evidence
 from cuttlefish.report.figures.figure import Sources, sources_of
 from cuttlefish.report.figures.gallery import DRAWERS, Drawn, draw_figure
+from cuttlefish.report.format import counted
 from cuttlefish.report.table_spec import Spec, read_spec
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -78,7 +79,7 @@ def _scales(results: Path) -> list[str]:
 
 def _counted(drawn: Drawn) -> str:
     runs, benches = len(drawn.runs), len(drawn.benches)
-    return f"({runs} run{'s' * (runs != 1)})" if runs else f"({benches} profile{'s' * (benches != 1)})"
+    return f"({counted(runs, 'run') if runs else counted(benches, 'profile')})"
 
 
 def _number(word: str) -> int:

@@ -79,8 +79,13 @@ def _part(archive: ZipFile, member: ZipInfo) -> bytes:
 
 
 def _channel_first(strip: bytes) -> bytes:
-    from PIL import Image
-
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise CuttlefishError(
+            "unpacking images needs Pillow, which is not installed here: install it, or bring the files that "
+            "`python -m scripts.data unpack` writes on a machine with it"
+        ) from error
     with Image.open(io.BytesIO(strip), formats=["WEBP"]) as image:
         pixels = np.asarray(image.convert("RGB"))
     return pixels.reshape(-1, SIDE, SIDE, 3).transpose(0, 3, 1, 2).tobytes()

@@ -7,7 +7,7 @@ from statistics import mean
 from typing import Any
 
 from cuttlefish.report.evidence import Evidence
-from cuttlefish.report.format import duration, memory
+from cuttlefish.report.format import counted, duration, memory
 from cuttlefish.report.selection import Where, select
 
 CHECKPOINT_BYTES, CHECKPOINTS = 8, 3
@@ -23,7 +23,8 @@ def cost_of(rule: Any, scale: str, needs: int, runs: Sequence[Evidence]) -> str:
     if not wanted:
         return ""
     alike = [(count, _alike(where, scale, runs)) for where, count in wanted]
-    words = [f"{(total := sum(count for count, _ in alike))} run{'s' * (total > 1)}"]
+    total = sum(count for count, _ in alike)
+    words = [counted(total, "run")]
     known = [(count, found) for count, found in alike if found]
     if not known:
         return f"{words[0]}; none like them has been timed"

@@ -13,6 +13,11 @@ def count(number: float | None) -> str:
     return UNKNOWN if number is None else f"{number:,.0f}"
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 run`, `3 runs`"""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def short_count(number: float | None) -> str:
     """Three digits and a unit: `11.2 M`."""
     if number is None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from cuttlefish.report.format import counted
+
 
 def is_cpu(device: str) -> bool:
     """Records name a CPU with the number of cores computed on, a GPU without."""
@@ -11,4 +13,4 @@ def is_cpu(device: str) -> bool:
 
 
 def threads_words(threads: int | None) -> list[str]:
-    return [f"{threads} thread{'s' * (threads > 1)}"] if threads else []
+    return [counted(threads, "thread")] if threads else []

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import sys
 import threading
 from dataclasses import replace
 from zipfile import ZIP_DEFLATED, ZipFile
@@ -94,6 +95,14 @@ def test_a_member_that_would_fill_the_memory_is_refused(packed, tmp_path):
     write_zip(folder / "train.1.zip", {"tail.bin": bytes((64 << 20) + 1)})
     with pytest.raises(CuttlefishError, match="unexpected member 'tail.bin' of 67108865 bytes"):
         unpack(file_set, folder, tmp_path / "cache")
+
+
+def test_a_machine_without_pillow_is_told_what_to_bring(packed, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    file_set, folder, _ = packed
+    with pytest.raises(CuttlefishError, match="needs Pillow, which is not installed here: install it, or bring the files"):
+        unpack(file_set, folder, tmp_path / "cache")
+    assert not list(tmp_path.glob("cache/*/*"))
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", None])

@@ -136,7 +136,7 @@ def test_trains_for_real_packs_and_imports(tmp_path, capsys):
     (tmp_path / "project").mkdir()
     assert command.main(["import", str(packed), "--root", str(tmp_path / "project")]) == 1
     told = capsys.readouterr()
-    assert f"{'0' * 12}: not imported: it left no record" in told.err and "3 runs were started, 1 not imported" in told.out
+    assert f"{'0' * 12}: not imported: it left no record" in told.err and "3 runs started, 1 not imported" in told.out
     statuses = [json.loads(path.read_text())["status"] for path in sorted(records.rglob("record.json"))]
     assert sorted(statuses) == ["finished", "interrupted"]
     assert len((tmp_path / "project" / "results" / "campaigns" / "records.jsonl").read_text().splitlines()) == 6

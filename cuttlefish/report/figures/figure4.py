@@ -12,7 +12,7 @@ from cuttlefish.report import style
 from cuttlefish.report.benches import Bench
 from cuttlefish.report.figures.figure import Drawing, NoData, Sources, small_print
 from cuttlefish.report.figures.ratios import HATCHES, ratio_colours, ratio_word
-from cuttlefish.report.format import times
+from cuttlefish.report.format import counted, times
 
 
 def draw(sources: Sources) -> list[Drawing]:
@@ -58,7 +58,7 @@ def _panel(axes: Axes, bench: Bench) -> None:
         axes.bar(places, middle, width * 0.92, yerr=ranges, error_kw={"elinewidth": 0.8, "ecolor": style.INK}, label=name, **look)
     for place, row in enumerate(bench.rows):
         _speed_up(axes, place, row, bench.facts)
-    axes.set_xticks(range(len(bench.rows)), [f"{row['stack']} ({len(row['layers'])} layers)" for row in bench.rows])
+    axes.set_xticks(range(len(bench.rows)), [f"{row['stack']} ({counted(len(row['layers']), 'layer')})" for row in bench.rows])
     axes.set(ylabel="forward pass (ms)")
     axes.margins(y=0.2)
     axes.grid(visible=False, axis="x")
