@@ -1,4 +1,7 @@
-"""A whole run against a server: one that answers, one that never does, one that falls silent. Training ends well with each."""
+"""A whole run against a server: one that answers, one that never does, one that falls silent. Training ends well with each.
+
+And what a run has left offline, sent to one that answers.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,11 @@ import time
 
 import pytest
 
+from cuttlefish.config import WandbConfig
+from cuttlefish.errors import CuttlefishError
 from cuttlefish.run_folder import read_epochs
 from cuttlefish.sinks.wandb import SETTINGS
-from cuttlefish.sinks.wandb_again import waiting
+from cuttlefish.sinks.wandb_again import send, waiting
 from cuttlefish.worker import run_config
 from tests.runs import little_config
 from tests.wandb_server import WandbServer
@@ -35,14 +40,33 @@ def run(tmp_path, monkeypatch):
     wandb.teardown()  # its process has met a server that is gone
 
 
-def test_a_server_that_answers_gets_every_epoch(run, tmp_path):
-    record, lines, _ = run("healthy")
-    assert record["status"] == "finished" and "sinks_dropped" not in (record["extra"] or {}) and not list(waiting([tmp_path]))
+def check_all_is_there(lines, folder, record):
     history = [json.loads(line) for line in lines["wandb-history.jsonl"]]
     sent = {row["epoch"]: row["train_loss"] for row in history if "train_loss" in row}
-    assert sent == {row["epoch"]: row["train_loss"] for row in read_epochs(tmp_path)}
-    summary = json.loads(lines["wandb-summary.json"][-1])
-    assert summary["accuracy_final"] == record["accuracy_final"]
+    assert sent == {row["epoch"]: row["train_loss"] for row in read_epochs(folder)}
+    assert json.loads(lines["wandb-summary.json"][-1])["accuracy_final"] == record["accuracy_final"]
+    assert not list(waiting([folder]))
+
+
+def test_a_server_that_answers_gets_every_epoch(run, tmp_path):
+    record, lines, _ = run("healthy")
+    assert record["status"] == "finished" and "sinks_dropped" not in (record["extra"] or {})
+    check_all_is_there(lines, tmp_path, record)
+
+
+def test_what_was_left_offline_is_sent_once(tmp_path, monkeypatch):
+    record = run_config(little_config(tmp_path, recipe__epochs=3, sink__wandb={"mode": "offline", "project": "tests"}))
+    (folder,) = waiting([tmp_path])
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789" * 4)
+    with WandbServer("silent") as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        with pytest.raises(CuttlefishError, match="did not answer within 3 s; try again later"):
+            send(folder, WandbConfig(project="tests", entity="me"), seconds=3)
+    assert list(waiting([tmp_path])) == [folder]
+    with WandbServer("healthy") as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        send(folder, WandbConfig(project="tests", entity="me"), seconds=60)
+    check_all_is_there(server.lines, tmp_path, record)
 
 
 @pytest.mark.parametrize(("how", "told"), [("silent", "WandbSink stopped at start"), ("silent later", "WandbSink stopped at finish")])
