@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 from pathlib import Path
 
 import hydra
@@ -62,6 +63,9 @@ def run(composed: DictConfig) -> Outcome:
 def main() -> int:
     outcomes.clear()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors, for us to tell in one sentence
+    # Our launcher files bear the names that users know, which are also those of the plugins' schemas: Hydra matches them, as meant.
+    warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.process")  # the same, said in joblib's processes
     if {"--help", "-h"} & set(sys.argv):
         print(help_text(CONF))
         return 0
