@@ -47,4 +47,6 @@ def test_with_generated_code(tmp_path, generated, method, precision):
     fast = run(tmp_path / "compiled", method, trainer__compile=True, trainer__precision=precision)
     eager = run(tmp_path / "eager", method, trainer__precision=precision)
     assert fast["loss_final"] == pytest.approx(eager["loss_final"], rel=1e-3 if precision == "fp32" else 0.1)
-    assert torch.isfinite(torch.tensor(fast["loss_final"])) and fast["params_total"] == eager["params_total"]
+    assert torch.isfinite(torch.tensor(fast["loss_final"]))
+    # other roundings may draw other channels or ranks, and those weigh differently
+    assert fast["params_total"] == pytest.approx(eager["params_total"], rel=0 if precision == "fp32" else 0.05)

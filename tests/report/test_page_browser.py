@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import statistics
-import time
 from pathlib import Path
 
 import pytest
@@ -178,13 +177,15 @@ def test_a_run_s_page_is_quiet_and_its_names_stay_text(site, browser):
 @pytest.mark.slow
 def test_five_thousand_runs_are_written_and_opened_quickly(tmp_path, browser):
     write_many(tmp_path / "records", 5000)
-    start = time.monotonic()
+    start = os.times()
     index = write_site(Report(tmp_path / "records", load_evidence(tmp_path / "records")), tmp_path / "out")
-    seconds = time.monotonic() - start
+    here, children = (sum(os.times()[kind : kind + 2]) - sum(start[kind : kind + 2]) for kind in (0, 2))
+    seconds = here + children / 2  # on two cores with nothing beside it; the wall clock would measure what else runs here
     assert index.stat().st_size < 2_000_000 and len(list((tmp_path / "out" / "runs").iterdir())) == 5000
     ready = []
     for _ in range(5):
         browser.open(index)
         ready.append(float(browser.run("document.documentElement.dataset.ready")))
     busy = max(os.getloadavg()[0] / 2, 1)
-    assert seconds < 15 * busy and statistics.median(ready) < 1000 * busy, (seconds, ready)
+    print(f"\n5,000 pages: {here:.1f} s of CPU time, {children:.1f} s in its processes; ready after {statistics.median(ready):.0f} ms")
+    assert seconds < 15 and statistics.median(ready) < 1000 * busy, (seconds, ready)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from html import escape
 from typing import Any
+
+from markupsafe import Markup
 
 from cuttlefish.report.evidence import Evidence
 from cuttlefish.report.page.curves import accuracy_chart, loss_chart, rank_chart
@@ -47,8 +51,18 @@ def run_page(view: RunView) -> str:
     return render(
         "run.html", view=view, record=record, title=title_of(record), files=files, problems=[*files.problems, *problems],
         result=fact_list(result_rows(record)), config=fact_list(config_rows(record.get("config") or {}), "config"),
-        origin=fact_list((str(name), shown(value)) for name, value in origin.items()), **parts,
+        origin=fact_list((str(name), shown(value)) for name, value in origin.items()),
+        cited=_links(view.cited), siblings=_links(view.siblings), **parts,
     )  # fmt: skip
+
+
+def _links(links: Sequence[Link]) -> Markup:
+    return Markup(", ".join([_link(link) for link in links]))
+
+
+@lru_cache(maxsize=20_000)
+def _link(link: Link) -> str:
+    return f'<a href="{escape(link.href)}">{escape(link.text)}</a>'
 
 
 def title_of(record: Mapping[str, Any]) -> str:

@@ -17,6 +17,8 @@ from cuttlefish.report.screen import layer_order, shrinkage, switch_words
 from cuttlefish.report.stack_rows import stack_rows
 from cuttlefish.validate import to_dict
 
+_as_json = json.JSONEncoder(ensure_ascii=False).encode
+
 
 def result_rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     get = record.get
@@ -62,7 +64,7 @@ def _defaults() -> dict[str, Any]:
 def shown(value: Any) -> str:
     if type(value) in (str, int, float):
         return str(value)
-    return UNKNOWN if value is None else json.dumps(value, ensure_ascii=False)
+    return UNKNOWN if value is None else _as_json(value)
 
 
 def rank_rows(record: Mapping[str, Any], ranks: Sequence[Mapping[str, Any]], profile: Mapping[str, Any] | None) -> Markup:

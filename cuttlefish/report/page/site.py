@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from cuttlefish.report.evidence import Collection, LeftOut
@@ -52,18 +53,18 @@ def write_site(report: Report, target: Path) -> Path:
 def run_views(report: Report) -> list[RunView]:
     runs = report.collection.runs
     names = page_names(runs)
-    cells: dict[tuple, list[int]] = defaultdict(list)
-    for index, run in enumerate(runs):
-        cells[run.cell].append(index)
+    cells: dict[tuple, dict[str, Link]] = defaultdict(dict)
+    for run, name in zip(runs, names, strict=True):
+        cells[run.cell][name] = Link(f"seed {run.record['seed']}", f"{name}.html")
     cited = _citations(report)
     return [
-        RunView(
-            run, name, _inside(report, run.path),
-            [Link(f"seed {runs[other].record['seed']}", f"{names[other]}.html") for other in cells[run.cell] if other != index][:MOST_LINKS],
-            cited.get(run.record["run_key"], [])[:MOST_LINKS],
-        )
-        for index, (run, name) in enumerate(zip(runs, names, strict=True))
-    ]  # fmt: skip
+        RunView(run, name, _inside(report, run.path), _others(cells[run.cell], name), cited.get(run.record["run_key"], [])[:MOST_LINKS])
+        for run, name in zip(runs, names, strict=True)
+    ]
+
+
+def _others(cell: dict[str, Link], name: str) -> list[Link]:
+    return [link for other, link in islice(cell.items(), MOST_LINKS + 1) if other != name][:MOST_LINKS]
 
 
 def index_page(report: Report, views: Sequence[RunView]) -> str:
