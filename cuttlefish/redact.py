@@ -17,6 +17,8 @@ ASSIGNMENT = re.compile(
     r"(?P<equals>[\"']?\s*[=:]\s*)(?P<value>\"[^\"]*\"|'[^']*'|[^\s,{}\[\]\"']+)",
     re.IGNORECASE,
 )
+ABSOLUTE = re.compile(r"(?<![\w./:~)}\]>-])~?/[^\s'\",:;()\[\]]+")
+"""A path from the root or from somebody's home, in running text."""
 HARMLESS = {"", "true", "false", "none", "null", "???"}
 
 
@@ -31,6 +33,11 @@ def is_secret(key: str, value: str) -> bool:
 def redact_text(text: str) -> str:
     """Free text with the value of each `secret=value` or `secret: value`, and well-known shapes of tokens, blanked."""
     return TOKEN_SHAPE.sub(HIDDEN, ASSIGNMENT.sub(_blank_assignment, text))
+
+
+def redact_log(text: str) -> str:
+    """A log for others to read: without secrets, and absolute paths shortened wherever they stand."""
+    return ABSOLUTE.sub(lambda match: shorten_path(match[0]), redact_text(text))
 
 
 def redact_arguments(arguments: Sequence[str]) -> list[str]:

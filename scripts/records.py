@@ -11,8 +11,10 @@ import shutil
 from pathlib import Path
 
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.files import write_atomic
 from cuttlefish.record import read_record, validate_record
-from cuttlefish.run_folder import EPOCHS, PLOTS, PROFILE, RANKS, RECORD
+from cuttlefish.redact import redact_log
+from cuttlefish.run_folder import EPOCHS, LOG, PLOTS, PROFILE, RANKS, RECORD
 from cuttlefish.sinks.plots import draw_run
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
@@ -40,6 +42,8 @@ def import_run(run: Path, records: Path = RECORDS) -> Path:
     for file in (RECORD, EPOCHS, RANKS, PROFILE):
         if (run / file).exists():
             shutil.copyfile(run / file, target / file)
+    if (run / LOG).exists():
+        write_atomic(target / LOG, redact_log((run / LOG).read_text(encoding="utf-8", errors="replace")))
     return target
 
 

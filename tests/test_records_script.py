@@ -15,10 +15,13 @@ from tests.runs import little_config
 def test_import(tmp_path):
     run = tmp_path / "run"
     record = run_config(little_config(run, "cuttlefish", recipe__epochs=3))
+    with (run / "log.txt").open("a") as log:
+        log.write(f"something of {run}\n")
     target = import_run(run, tmp_path / "records")
     assert target == tmp_path / "records" / "resnet18-synthetic-cuttlefish" / "seed0-run"
     assert json.loads((target / "record.json").read_text()) == record
-    assert {path.name for path in target.iterdir()} == {"record.json", "epochs.jsonl", "ranks.csv"}
+    assert {path.name for path in target.iterdir()} == {"record.json", "epochs.jsonl", "ranks.csv", "log.txt"}
+    assert str(tmp_path) not in (target / "log.txt").read_text()
     assert import_run(run, tmp_path / "records") == target, "again is harmless"
     figures = draw(target, tmp_path / "records", tmp_path / "figures")
     assert figures == tmp_path / "figures" / "resnet18-synthetic-cuttlefish" / "seed0-run"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cuttlefish.redact import HIDDEN, redact_arguments, redact_config, redact_text
+from cuttlefish.redact import HIDDEN, redact_arguments, redact_config, redact_log, redact_text
 
 SECRET_NAMES = ["api_key", "WANDB_API_KEY", "apikey", "hf_token", "token", "sink.wandb.token", "auth-token", "db.password", "passwd",
                 "client_secret", "secret", "AWS_SECRET_ACCESS_KEY", "access_key", "private-key", "credentials"]  # fmt: skip
@@ -48,6 +48,13 @@ def test_folders_are_shortened_and_relative_paths_stay():
     assert redact_arguments(["data.root=/home/ann/cifar", "run_dir=runs/x", "/home/ann/run.yaml"]) == [
         "data.root=.../cifar", "run_dir=runs/x", ".../run.yaml"]  # fmt: skip
     assert redact_config({"root": "~/data", "list": ["/a/b", 1]}) == {"root": ".../data", "list": [".../b", 1]}
+
+
+def test_a_log_names_no_folder_of_the_machine_and_keeps_everything_else():
+    told = "cannot write /home/ann/runs/x/epoch_1.pt: no space\n  File \"/opt/lib/torch/x.py\", line 3\ntoken=abcdefgh ~/d"
+    kept = "μ = 0.1, ‖w - Δ‖ / ‖w‖ at most 1.1, rank 1/4 (cuttlefish/engine/trainer.py), 12 images/s, f\"{a}/{b}/c\", https://host/a, layer1.0.conv1"
+    assert redact_log(told) == f'cannot write .../epoch_1.pt: no space\n  File ".../x.py", line 3\ntoken={HIDDEN} .../d'
+    assert redact_log(kept) == kept
 
 
 def test_the_original_is_not_changed():
