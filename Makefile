@@ -57,10 +57,13 @@ figure1 figure2 figure3 figure5: $(READY)
 	$(PY) -m scripts.tables $@ $(PLAN)
 	$(if $(DRY),,$(PY) -m scripts.figures $(@:figure%=%) --scale $(SCALE))
 
-MEASURED4 = stacks --model resnet18
-MEASURED6 = layers --model resnet50
+PROFILED4 = stacks
+PROFILED6 = layers
+NETWORKS4 = resnet18 vgg19
+NETWORKS6 = resnet50 deit_small_patch16_224
 figure4 figure6: $(READY)
-	$(if $(filter only,$(COLLATE))$(DRY),,$(PY) -m scripts.profile_layers $(MEASURED$(@:figure%=%)))
+	$(if $(filter only,$(COLLATE))$(DRY),,$(foreach network,$(NETWORKS$(@:figure%=%)),\
+		$(PY) -m scripts.profile_layers $(PROFILED$(@:figure%=%)) --model $(network) --missing &&) true)
 	$(PY) -m scripts.figures $(@:figure%=%) --scale $(SCALE)
 
 claims: $(READY)  ## a verdict on every claim of the paper, from results/records and results/bench

@@ -4,7 +4,7 @@
     python -m scripts.profile_layers layers --model resnet50        batch 8: figure 6 (results/bench/profile-layers-…)
     python -m scripts.profile_layers layers --model deit_small_patch16_224
 
-Run it with nothing beside it. A GPU: --device cuda --batch 1024 (stacks) or 128 (layers).
+Run it with nothing beside it. On a GPU the batches are the paper's, 1024 (stacks) and 128 (layers).
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from scripts.profiles.stacks import DECIDING_RATIO, THRESHOLD, profile_of_stacks
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "bench"
 PROFILES = {"stacks": profile_of_stacks, "layers": profile_layers}
-BATCH = {"stacks": 128, "layers": 8}
+BATCH = {"cpu": {"stacks": 128, "layers": 8}, "cuda": {"stacks": 1024, "layers": 128}}
+"""On a GPU the paper's."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,23 +47,29 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def measure(options: argparse.Namespace) -> Path:
-    """Profile the model `--repeats` times and write the file; its path."""
+    """Profile the model `--repeats` times and write the file; its path. With `--missing`, one that is there already stays as it is."""
     trainer = TrainerConfig(device=options.device, precision=options.precision)
     device = choose_device(trainer)
     set_up(trainer, device, 0)
+    path = _path(options, device_name(str(device)))
+    if options.missing and path.exists():
+        return path
     suite = options.model in SUITE
     classes, side = (10, 32) if suite else (1000, 224)
     config = ModelConfig(name=options.model, source="suite" if suite else "timm", width=options.width if suite else None)
-    batch_size = options.batch or BATCH[options.what]
+    batch_size = options.batch or BATCH[device.type][options.what]
     batch = torch.zeros(batch_size, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)
     model = build_model(config, classes, (3, side, side)).to(device)
     conditions = Conditions(batch, DECIDING_RATIO, options.zeta, False, False, lambda: autocast(trainer, device))
     began = perf_counter()
     rows, repeats = PROFILES[options.what](model, conditions, options.ratios, options.repeats)
     facts = _facts(options, device, batch_size, config.width, perf_counter() - began)
-    path = options.out / f"profile-{options.what}-{options.model}-{re.sub(r'[^a-z0-9]+', '-', facts['hardware'].lower()).strip('-')}.json"
     write_atomic(path, json.dumps({**facts, "repeats": repeats, "rows": rows}, indent=1) + "\n")
     return path
+
+
+def _path(options: argparse.Namespace, hardware: str) -> Path:
+    return options.out / f"profile-{options.what}-{options.model}-{re.sub(r'[^a-z0-9]+', '-', hardware.lower()).strip('-')}.json"
 
 
 def _facts(options: argparse.Namespace, device: torch.device, batch: int, width: int | None, seconds: float) -> dict[str, Any]:
@@ -85,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=int, default=5, help="whole profiles, one after the other")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--device", choices=["cpu", "cuda", "auto"], default="auto")
+    parser.add_argument("--missing", action="store_true", help="only if this device's profile is not there yet")
     parser.add_argument("--out", type=Path, default=RESULTS)
     return parser
 

@@ -73,3 +73,13 @@ def test_resnet_50_has_the_papers_49_convolutions():
 def test_an_unknown_model_ends_in_one_sentence(capsys, tmp_path):
     assert main(["layers", "--model", "resnet5o", "--device", "cpu", "--out", str(tmp_path)]) == 2
     assert "resnet5o" in capsys.readouterr().err
+
+
+def test_what_is_there_is_not_measured_again(tmp_path, capsys):
+    arguments = ["stacks", "--model", "resnet18", "--width", "4", "--batch", "2", "--zeta", "2", "--repeats", "1", "--device", "cpu"]
+    arguments += ["--missing", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    (path,) = tmp_path.iterdir()
+    path.write_text("mine")
+    assert main(arguments) == 0
+    assert path.read_text() == "mine" and capsys.readouterr().out == f"{path}\n" * 2
