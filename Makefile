@@ -30,7 +30,7 @@ test-slow: $(READY)  ## the tests that take longer
 	$(PY) -m pytest -m slow
 
 test-gpu: $(READY)  ## the tests that need a GPU
-	$(PY) -m pytest -m gpu tests/gpu
+	$(PY) -m pytest -m gpu tests
 
 bench: $(READY)  ## speed as ratios of one run, written to results/bench (run it with nothing beside it)
 	$(PY) -m scripts.bench

@@ -64,7 +64,7 @@ def _of_method(method: str, root: Path, options: argparse.Namespace) -> list[Out
         # Most runs are killed more than once, the later times while they are resuming.
         times = min(draw.choice((1, 2, 3)), kills)
         outcomes.append(trials.killed_at([trials.draw(draw) for _ in range(times)], drawn=True))
-        kills -= times
+        kills -= outcomes[-1].kills  # a later death may lie behind the end of what was left to do
     for point in [trials.draw(draw) for _ in range(options.real)]:
         outcomes.append(trials.killed_for_good(point, lambda folder, point: _real_death(method, point, folder)))
     return outcomes

@@ -16,7 +16,7 @@ from cuttlefish.engine.context import make_context
 from cuttlefish.engine.device import choose_device, element_type, peak_memory, set_up
 from cuttlefish.engine.distributed import World
 from cuttlefish.engine.fork import fork_state
-from cuttlefish.engine.memory import told_if_full
+from cuttlefish.engine.refusals import told_if_refused
 from cuttlefish.engine.signals import StopSignals
 from cuttlefish.engine.trainer import Trainer
 from cuttlefish.engine.weights import save_weights
@@ -84,7 +84,7 @@ class Session:
                 self.clock.load_state_dict(checkpoint["clock"])
             self.clock.at_least(lost_seconds)
             try:
-                with told_if_full(self.config):
+                with told_if_refused(self.config):
                     found = trainer.fit(checkpoint)
                     self._keep_weights()
                     record = self._record("finished", trainer, **self._counts(), **found)

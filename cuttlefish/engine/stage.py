@@ -58,12 +58,11 @@ class Stage:
     def warm_up(self, batches: Iterable[Any], label_smoothing: float) -> None:
         """Compile for the shapes of `batches`, leaving weights, statistics and random state as they are."""
         buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
-        random = torch.get_rng_state()
-        for batch in batches:
-            loss, _ = self._forward(batch, label_smoothing)
-            loss.backward()
-            self.optimizer.zero_grad(set_to_none=True)
-        torch.set_rng_state(random)
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            for batch in batches:
+                loss, _ = self._forward(batch, label_smoothing)
+                loss.backward()
+                self.optimizer.zero_grad(set_to_none=True)
         for name, buffer in self.model.named_buffers():
             buffer.copy_(buffers[name])
 

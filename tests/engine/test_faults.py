@@ -234,6 +234,15 @@ def test_out_of_memory_says_what_to_lower(tmp_path, monkeypatch, error):
     assert json.loads((tmp_path / "record.json").read_text())["status"] == "failed"
 
 
+def test_an_operation_without_a_deterministic_form_is_named(tmp_path, monkeypatch):
+    def refused(*arguments):
+        raise RuntimeError("max_pool2d_backward_cuda does not have a deterministic implementation, but you set 'torch.use_…")
+
+    monkeypatch.setattr(Stage, "step", refused)
+    with pytest.raises(CuttlefishError, match=r"deterministic=true, but max_pool2d_backward_cuda of this network .* or trainer.deterministic=false"):
+        run_config(little_config(tmp_path))
+
+
 def test_other_runtime_errors_stay_what_they_are(tmp_path, monkeypatch):
     def wrong(*arguments):
         raise RuntimeError("shapes differ")
