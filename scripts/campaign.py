@@ -46,7 +46,7 @@ def _run(options: argparse.Namespace) -> int:
         _write_manifest(home, options)
     campaign = Campaign.read(home, options.root)
     try:
-        print(f"{counted(campaign.work(60 * options.minutes), 'run')} started in this slice")
+        print(f"{counted(campaign.work(60 * options.minutes), 'run')} started in this slice; of all {len(campaign.runs)}: {campaign.standing()}")
     except KeyboardInterrupt:
         print("stopped; the same command goes on")
     stamp = utc_now().translate(str.maketrans("", "", ":-"))[:15]

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import tarfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -102,8 +102,11 @@ def test_a_run_that_waits_for_another_and_one_without_data_are_passed_over(tmp_p
     waiting = planned("lc", "e" * 12, waits_for="f" * 12, waits_for_label="Cuttlefish", waits_in=f"runs/x/{'f' * 12}")
     campaign = made(tmp_path, [waiting, planned("cuttlefish", "f" * 12)])
     assert campaign.next(100).row == "cuttlefish"
+    assert campaign.standing() == "1 missing, 1 waiting for another's size"
     finish(campaign, campaign.runs[1])
     assert campaign.next(100).row == "lc"
+    absent = replace(campaign, runs=tuple(replace(run, data_there=False) for run in campaign.runs))
+    assert absent.next(100) is None and absent.standing() == "1 data absent, 1 finished"
 
 
 @pytest.mark.slow
