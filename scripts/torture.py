@@ -59,7 +59,7 @@ def _of_method(method: str, root: Path, options: argparse.Namespace) -> list[Out
     writes = trials.write_points()
     chosen = writes if options.points is None else sorted(draw.sample(writes, min(options.points, len(writes))))
     outcomes = [trials.killed_at([point]) for point in chosen]
-    kills = options.kills // len(options.methods)
+    kills = -(-options.kills // len(options.methods))  # each method's share, rounded up: not one fewer than asked
     while kills > 0:
         # Most runs are killed more than once, the later times while they are resuming.
         times = min(draw.choice((1, 2, 3)), kills)
