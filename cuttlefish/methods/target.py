@@ -8,6 +8,7 @@ from typing import Any
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.record import read_record
+from cuttlefish.run_folder import RECORD
 
 SEARCHED = ("results/records", "runs")
 
@@ -39,13 +40,12 @@ def find_target(target_params: int | None, match: str | None) -> Target | None:
 
 
 def _locate(match: str) -> Path:
+    """A path as it is; else the record of that run key, a finished one if there are several."""
     if Path(match).exists():
         return Path(match)
-    found = [path for folder in SEARCHED for path in sorted(Path(folder).rglob("*.json")) if _is_record_of(path, match)]
+    # Folders are named after their run key, with the seed before it or what makes a repeat behind it.
+    named = [path for folder in SEARCHED for path in sorted(Path(folder).rglob(RECORD)) if match in path.parent.name]
+    found = {path: record for path in named if (record := read_record(path)).get("run_key") == match}
     if not found:
         raise CuttlefishError(f"match={match}: neither a path nor the run key of a record under {' or '.join(SEARCHED)}")
-    return found[0]
-
-
-def _is_record_of(path: Path, key: str) -> bool:
-    return key in path.parent.name or key in path.stem
+    return next((path for path, record in found.items() if record.get("status") == "finished"), next(iter(found)))
