@@ -17,14 +17,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cuttlefish.config import Config
+from cuttlefish.engine.device import choose_device
 from cuttlefish.engine.distributed import TELLS, World, hand_up, joined_world, under_launcher
 from cuttlefish.engine.lock import RunLock
-from cuttlefish.engine.session import Session
+from cuttlefish.engine.refusals import told_if_refused
+from cuttlefish.engine.session import Session, config_facts
+from cuttlefish.engine.signals import StopSignals
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError, exit_code
 from cuttlefish.files import write_atomic
 from cuttlefish.identity import run_folder, run_key
 from cuttlefish.methods import build_method, load_method
-from cuttlefish.record import read_record
+from cuttlefish.provenance import provenance
+from cuttlefish.record import error_text, new_record, read_record, write_record
 from cuttlefish.record_fields import SCHEMA
 from cuttlefish.resolved import RESOLVED, dump, load
 from cuttlefish.run_folder import RECORD, read_profile, read_ranks
@@ -54,20 +58,25 @@ def attend(config: Config) -> tuple[Literal["finished", "skipped"], dict[str, An
 
     Raises Busy if another process is at it, and Interrupted when asked to stop, with the state saved.
     """
-    run = identify(config)
+    # Of several processes none may leave by itself: they agree on it between two steps.
+    with StopSignals(at_once=not under_launcher()) as stop:
+        return _attend(identify(config), stop)
+
+
+def _attend(run: Run, stop: StopSignals) -> tuple[Literal["finished", "skipped"], dict[str, Any]]:
     if under_launcher():
-        with joined_world(config.trainer) as world:
-            return _train(run, world)
+        with joined_world(run.config.trainer) as world:
+            return _train(run, world, stop)
     _same_run(run)
     finished = finished_record(run)
     if finished is not None:
         print(f"already finished, not run again ({run.folder}):\n{_summary(run.folder, finished)}")
         return "skipped", finished
-    return _train(run, World()) if config.trainer.devices == 1 else _launch(run)
+    return _train(run, World(), stop) if run.config.trainer.devices == 1 else _launch(run)
 
 
-def _train(run: Run, world: World) -> tuple[Literal["finished", "skipped"], dict[str, Any]]:
-    session = Session(run.config, run.key, run.folder, world)
+def _train(run: Run, world: World, stop: StopSignals) -> tuple[Literal["finished", "skipped"], dict[str, Any]]:
+    session = _build(run, world)
     lock = RunLock(run.folder, lambda: session.clock.wall_seconds) if world.is_first else nullcontext()
     with lock:
         # Another process may have come to its end with this run before we had the lock. Only the first looks: the others may
@@ -78,7 +87,32 @@ def _train(run: Run, world: World) -> tuple[Literal["finished", "skipped"], dict
         if world.is_first:
             _same_run(run)
             _claim(run)
-        return "finished", session.run(lock.lost_seconds if world.is_first else 0.0)
+        return "finished", session.run(lock.lost_seconds if world.is_first else 0.0, stop)
+
+
+def _build(run: Run, world: World) -> Session:
+    """Bad input is only told. What else goes wrong before training is a failed run, with a record that says so."""
+    try:
+        return Session(run.config, run.key, run.folder, world)
+    except CuttlefishError:
+        raise
+    except Exception as error:
+        if world.is_first:
+            _record_failure(run, error, world.processes)
+        with told_if_refused(run.config):
+            raise
+
+
+def _record_failure(run: Run, error: BaseException, processes: int) -> None:
+    """For a run that ended where its session could not write a record of its own; an earlier piece's record stays."""
+    if (run.folder / RECORD).exists():
+        return
+    facts = config_facts(run.config, run.key) | provenance(str(choose_device(run.config.trainer)))
+    try:
+        record = new_record("failed", error=error_text(error), data_digest=run.digest, world_size=processes, **facts)
+        write_record(run.folder, record)
+    except OSError as also:
+        logger.warning("the record of %s cannot be written: %s", run.folder, also.strerror)
 
 
 def _summary(folder: Path, record: dict[str, Any]) -> str:
@@ -95,10 +129,12 @@ def _launch(run: Run) -> tuple[Literal["finished"], dict[str, Any]]:
     _claim(run)
     try:
         launch(run.folder / RESOLVED, run.config.trainer)
-    except CuttlefishError:
+    except CuttlefishError as error:
         if [path.name for path in run.folder.iterdir()] == [RESOLVED]:  # refused before anything began: nothing stays behind
             (run.folder / RESOLVED).unlink()
             run.folder.rmdir()
+        else:  # the first process may have been killed
+            _record_failure(run, error, run.config.trainer.devices)
         raise
     return "finished", read_record(run.folder)
 

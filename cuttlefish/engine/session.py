@@ -66,18 +66,21 @@ class Session:
         if config.fork_from is not None:
             self.fork, self.forked_from = fork_state(Path(config.fork_from), config, self.method)
 
-    def run(self, lost_seconds: float = 0.0) -> dict[str, Any]:
+    def run(self, lost_seconds: float = 0.0, stop: StopSignals | None = None) -> dict[str, Any]:
         """Train and record. A failure is recorded too, then raised.
 
         lost_seconds: wall time up to where an earlier process died; the work since its last checkpoint is done again, but was paid for.
+        stop: who asks it to stop; None: nobody.
         """
         checkpoint = self.world.agree((newest_checkpoint(self.folder / "checkpoints") or self.fork) if self.world.is_first else None)
         resumed = checkpoint["progress"]["trained"] if checkpoint else 0
         lost_seconds = max(lost_seconds, self._recorded_seconds())
         if self.world.is_first:
             self.sinks.extend(build_sinks(self.config))
-        with StopSignals() as stop, self.sinks:
-            trainer = Trainer(self.config, self.task, self.context, self.method, self.world, self.sinks, self.clock, stop)
+        with self.sinks:
+            trainer = Trainer(
+                self.config, self.task, self.context, self.method, self.world, self.sinks, self.clock, stop or StopSignals()
+            )  # fmt: skip
             self.sinks.start(RunInfo(self.folder, to_dict(self.config), self.key, resumed))
             if checkpoint:
                 self.sinks.message(f"going on after {resumed} epochs and {checkpoint['progress'].get('step') or 0} steps")
@@ -145,22 +148,10 @@ class Session:
         }
 
     def _record(self, status: str, trainer: Trainer, **found: Any) -> dict[str, Any]:
-        config, progress = self.config, trainer.progress
-        facts = {
-            "run_key": self.key,
-            "model": config.model.name,
-            "data": config.data.name,
-            "method": config.method["name"],
-            "recipe": config.recipe.name,
-            "preset": config.method.get("preset"),
-            "seed": config.seed,
-            "epochs": config.recipe.epochs,
-            "scale": config.scale,
-            "experiment_name": config.experiment_name,
+        progress = trainer.progress
+        facts = config_facts(self.config, self.key) | {
             "forked_from": self.forked_from,
-            "config": to_dict(config),
             "data_digest": self.task.digest,
-            "precision": config.trainer.precision,
             "threads": torch.get_num_threads(),
             "world_size": self.world.processes,
             "params_full": self.context.counts_full["params"],
@@ -178,3 +169,21 @@ class Session:
         if self.sinks.dropped:
             found["sinks_dropped"] = [redact_text(told) for told in self.sinks.dropped]
         return new_record(status, **facts, **self.provenance, **found)
+
+
+def config_facts(config: Config, key: str) -> dict[str, Any]:
+    """The record's fields that are known before anything is built."""
+    return {
+        "run_key": key,
+        "model": config.model.name,
+        "data": config.data.name,
+        "method": config.method["name"],
+        "recipe": config.recipe.name,
+        "preset": config.method.get("preset"),
+        "seed": config.seed,
+        "epochs": config.recipe.epochs,
+        "scale": config.scale,
+        "experiment_name": config.experiment_name,
+        "config": to_dict(config),
+        "precision": config.trainer.precision,
+    }

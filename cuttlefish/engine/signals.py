@@ -7,6 +7,8 @@ import signal
 import threading
 from types import FrameType
 
+from cuttlefish.errors import Interrupted
+
 HANDLED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 
 
@@ -15,9 +17,13 @@ class StopSignals:
 
     A second Ctrl-C raises KeyboardInterrupt there and then: what is on the disk is whole at any moment. Handlers can be set in
     the main thread only; elsewhere this does nothing.
+
+    at_once: while it is true (data are read, stacks timed, code compiled: nothing has been trained that could be saved) the first
+    signal already raises, as Interrupted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: bool = False) -> None:
+        self.at_once = at_once
         self.requested: str | None = None
         self._before: dict[int, object] = {}
 
@@ -36,5 +42,7 @@ class StopSignals:
             raise KeyboardInterrupt
         if self.requested is None:
             self.requested = signal.Signals(number).name
+            if self.at_once:
+                raise Interrupted(f"stopped by {self.requested} before a step was trained; the same command goes on", self.requested)
             # print() is not allowed to run inside itself, and a handler may run inside any print.
             os.write(2, f"cuttlefish: {self.requested}: finishing this step, then saving (Ctrl-C again stops at once)\n".encode())

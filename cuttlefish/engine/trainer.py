@@ -80,6 +80,7 @@ class Trainer:
         else:
             self._make_stage(phase, self.progress.epoch)
             self.stage.optimizer.load_state_dict(checkpoint["optimizer"])
+        self.stop.at_once = False  # from here on a stop is granted between steps, with the state saved
         self.sinks.phase(phase.name, phase.epochs.stop - self.progress.epoch)
         for epoch in range(self.progress.epoch, phase.epochs.stop):
             if self.progress.step is None and not self._begin_epoch(phase, epoch):
@@ -206,7 +207,6 @@ class Trainer:
         self.clock.collect()
         if tested is not None:
             self.progress.best = max(self.progress.best, tested.accuracy)
-        now = self.clock.by_part()
         self.progress.last = {
             "epoch": self.progress.trained,
             "phase": phase.name,
@@ -219,7 +219,7 @@ class Trainer:
             "params_total": sum(parameter.numel() for parameter in self.context.model.parameters()),
             "compute_seconds": self.clock.compute_seconds,
             "wall_seconds": self.clock.wall_seconds,
-            "seconds": {part: seconds - self.progress.parts.get(part, 0.0) for part, seconds in now.items()},
+            "seconds": {part: seconds - self.progress.parts.get(part, 0.0) for part, seconds in self.clock.by_part().items()},
         }
         self.sinks.epoch(self.progress.last)
 

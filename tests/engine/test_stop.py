@@ -8,16 +8,20 @@ import signal
 
 import pytest
 
+from cuttlefish import worker as worker_module
 from cuttlefish.config import TrainerConfig
+from cuttlefish.engine import session as session_module
 from cuttlefish.engine.checkpoint import after_whole_epochs
 from cuttlefish.engine.pace import Pace
 from cuttlefish.engine.signals import StopSignals
 from cuttlefish.engine.stage import Stage
 from cuttlefish.engine.trainer import Trainer
-from cuttlefish.errors import EXIT_SAVED, CuttlefishError, Interrupted
+from cuttlefish.errors import EXIT_SAVED, CuttlefishError, Interrupted, exit_code
 from cuttlefish.methods.base import Method
+from cuttlefish.methods.cuttlefish import CuttlefishMethod
 from cuttlefish.methods.full_rank import FullRank
 from cuttlefish.run_folder import read_epochs
+from cuttlefish.sinks.base import Sinks
 from cuttlefish.worker import finished_record, identify, main, run_config
 from tests.comparing import differences
 from tests.runs import EPOCHS, METHODS, little_config
@@ -98,6 +102,37 @@ def test_stopped_again_and_again(whole, tmp_path, monkeypatch):
     assert pieces == 5, "three steps a piece, sixteen in all"
     assert differences(tmp_path, record, *whole("cuttlefish")) == []
     assert record["wall_seconds"] >= record["compute_seconds"] > 0
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("place", ["identify", "load_task", "start"])
+def test_before_the_first_step_a_stop_is_at_once(place, begun, whole, tmp_path, monkeypatch):
+    """Nothing has been trained that could be saved: what builds or measures is not waited for."""
+    if begun:
+        with monkeypatch.context() as patch:
+            signal_at(patch, Stage, "step", STEPS + 2)
+            with pytest.raises(Interrupted):
+                run_config(little_config(tmp_path, "cuttlefish"))
+
+    def slow(*arguments, **keywords):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        raise AssertionError("it went on")
+
+    with monkeypatch.context() as patch:
+        owners = {"identify": (worker_module, "identify"), "load_task": (session_module, "load_task"), "start": (Sinks, "start")}
+        patch.setattr(*owners[place], slow)
+        with pytest.raises(Interrupted, match="SIGUSR1 before a step was trained; the same command goes on") as caught:
+            run_config(little_config(tmp_path, "cuttlefish"))
+    assert exit_code(caught.value) == EXIT_SAVED and caught.value.signal == "SIGUSR1"
+    assert differences(tmp_path, run_config(little_config(tmp_path, "cuttlefish")), *whole("cuttlefish")) == []
+
+
+def test_a_profile_is_not_waited_for(tmp_path, monkeypatch):
+    signal_at(monkeypatch, CuttlefishMethod, "on_fit_start", 1)
+    with pytest.raises(Interrupted, match="before a step was trained"):
+        run_config(little_config(tmp_path, "cuttlefish"))
+    assert interrupted(tmp_path)["status"] == "interrupted" and interrupted(tmp_path)["epochs_trained"] == 0
+    assert not (tmp_path / "profile.json").exists()
 
 
 def test_a_stop_after_the_last_epoch_finishes(tmp_path, monkeypatch):

@@ -1,0 +1,66 @@
+"""What goes wrong before training: bad input is only told, all else is a failed run with a record."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cuttlefish import worker
+from cuttlefish.engine import session
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.record import read_record, validate_record
+from cuttlefish.worker import run_config
+from tests.runs import little_config
+
+
+def refusing(monkeypatch, where, error):
+    def refuse(*arguments, **keywords):
+        raise error
+
+    monkeypatch.setattr(session, where, refuse)
+
+
+def test_a_crash_leaves_its_traceback_in_a_record(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        refusing(patch, "count_macs", RuntimeError("no such operation"))
+        with pytest.raises(RuntimeError, match="no such operation"):
+            run_config(little_config(tmp_path))
+    record = read_record(tmp_path)
+    assert validate_record(record) == [] and record["status"] == "failed"
+    assert "no such operation" in record["error"] and record["method"] == "full_rank" and record["world_size"] == 1
+    assert run_config(little_config(tmp_path))["status"] == "finished", "and it keeps nothing from going on"
+
+
+def test_out_of_memory_says_what_to_lower(tmp_path, monkeypatch):
+    refusing(monkeypatch, "load_task", torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
+    with pytest.raises(CuttlefishError, match="out of memory .*lower recipe.batch_size=16"):
+        run_config(little_config(tmp_path))
+    assert read_record(tmp_path)["status"] == "failed"
+
+
+def test_bad_input_leaves_nothing(tmp_path, monkeypatch):
+    refusing(monkeypatch, "load_task", CuttlefishError("no such data"))
+    with pytest.raises(CuttlefishError, match="no such data"):
+        run_config(little_config(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_earlier_piece_s_record_stays(tmp_path, monkeypatch):
+    run_config(little_config(tmp_path))
+    run = worker.identify(little_config(tmp_path))
+    worker._record_failure(run, RuntimeError("late"), 1)
+    assert read_record(tmp_path)["status"] == "finished"
+
+
+def test_killed_processes_leave_a_failed_record(tmp_path, monkeypatch):
+    from cuttlefish.engine import launch
+
+    def killed(resolved, config):
+        (resolved.parent / "log.txt").write_text("it had begun\n")
+        raise CuttlefishError("process 0 of 2 was killed by SIGKILL")
+
+    monkeypatch.setattr(launch, "launch", killed)
+    with pytest.raises(CuttlefishError, match="SIGKILL"):
+        run_config(little_config(tmp_path, trainer__devices=2))
+    record = read_record(tmp_path)
+    assert record["status"] == "failed" and record["world_size"] == 2 and "SIGKILL" in record["error"]
