@@ -6,11 +6,15 @@ Used for everything a run must be able to trust after it was killed: its record,
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+"""The names that `atomic_file` writes under until the file is whole."""
 
 
 @contextmanager
@@ -18,10 +22,10 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     """A binary file that takes `path`'s place when the block ends without an exception; otherwise `path` stays as it was.
 
     The bytes go to a hidden neighbour first (a rename is atomic only within one file system), and both the file and
-    the folder's entry are flushed to the disk. Missing parent folders are made.
+    the folder's entry are flushed to the disk. Missing parent folders are made, and their entries flushed too.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:
@@ -39,6 +43,14 @@ def write_atomic(path: str | Path, data: bytes | str) -> None:
         file.write(data.encode("utf-8") if isinstance(data, str) else data)
 
 
+def remove_left_overs(folder: Path) -> None:
+    """Remove what writes that were killed have left in the folder. To be called only while no one else writes there."""
+    with suppress(OSError):  # they cost room, and nothing else
+        for path in folder.glob(".*.tmp"):
+            if TEMPORARY.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+
+
 def append_line(path: str | Path, line: str) -> None:
     """Add `line` and a line end in one write, on the disk when this returns. A crash can tear only the last line;
     a full disk leaves the file as it was."""
@@ -54,6 +66,13 @@ def append_line(path: str | Path, line: str) -> None:
             raise
     if new:
         _flush_folder(path.parent)
+
+
+def _make_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _flush_folder(folder.parent)
 
 
 def _flush(file: BinaryIO) -> None:

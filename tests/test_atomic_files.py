@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cuttlefish import files
-from cuttlefish.files import append_line, atomic_file, write_atomic
+from cuttlefish.files import append_line, atomic_file, remove_left_overs, write_atomic
 
 
 def test_text_and_bytes_are_written_as_given(tmp_path):
@@ -61,6 +61,19 @@ def test_a_process_killed_in_the_middle_leaves_the_old_file(tmp_path):
     root = Path(files.__file__).parents[1]
     assert subprocess.run([sys.executable, "-c", code, str(path)], cwd=root).returncode == 9
     assert path.read_text() == "old"
+    (left,) = set(tmp_path.iterdir()) - {path}
+    others = [tmp_path / name for name in (".run.lock.4194303.tmp", "notes.0123abcd.tmp", ".hidden")]
+    for other in others:
+        other.touch()
+    remove_left_overs(tmp_path)
+    assert not left.exists() and set(tmp_path.iterdir()) == {path, *others}, "what the writer did not make stays"
+
+
+def test_new_folders_reach_the_disk_too(tmp_path, monkeypatch):
+    flushed, real = [], files._flush_folder
+    monkeypatch.setattr(files, "_flush_folder", lambda folder: (flushed.append(folder), real(folder)))
+    write_atomic(tmp_path / "a" / "b" / "text", "x")
+    assert flushed == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
 
 
 def test_files_get_the_usual_permissions_not_a_temporary_files(tmp_path):
