@@ -25,6 +25,10 @@ from cuttlefish.worker import run_config
 from tests.comparing import differences
 from tests.runs import little_config
 
+KINDS = {"epoch_": "checkpoint", "before_switch": "checkpoint", "model.safetensors": "weights", "epochs.jsonl": "epochs", "run.lock": "run"}
+KINDS |= {kind: kind for kind in ("record", "profile", "ranks", "log", "resolved")}
+"""What a file's name begins with -> its name in the table."""
+
 
 class Killed(BaseException):
     """Nothing catches it, as nothing catches SIGKILL."""
@@ -113,7 +117,9 @@ class Trials:
 
     def _resumed(self, folder: Path, kind: str, point: int, phases: list[str]) -> Outcome:
         try:
-            problems = differences(folder, self._run(folder, often=False), *self._reference())
+            record = self._run(folder, often=False)
+            problems = [f"left over: {path.name}" for path in folder.rglob("*.tmp")]  # first: looking for a checkpoint removes them
+            problems += differences(folder, record, *self._reference())
         except Exception as error:
             problems = [f"{type(error).__name__}: {error}"]
         shutil.rmtree(folder)
@@ -223,10 +229,7 @@ def _system(death: Death) -> SimpleNamespace:
 
 def _kind(path: str | Path) -> str:
     name = Path(path).name.lstrip(".")
-    for kind in ("epoch_", "before_switch", "record", "profile", "epochs.jsonl", "ranks.csv", "log.txt", "resolved", "run.lock"):
-        if name.startswith(kind):
-            return {"epoch_": "checkpoint", "before_switch": "checkpoint"}.get(kind, kind.partition(".")[0])
-    return "folder entry"
+    return next((kind for start, kind in KINDS.items() if name.startswith(start)), "folder entry")
 
 
 def _label(part: str) -> str:

@@ -26,7 +26,7 @@ def test_the_points_cover_every_kind_of_write(tmp_path):
     trials = Trials("cuttlefish", tmp_path)
     assert len(trials.write_points()) > 100
     phases = set(trials._log)
-    for kind in ("checkpoint", "record", "epochs", "ranks", "log", "resolved"):
+    for kind in ("checkpoint", "record", "weights", "epochs", "ranks", "log", "resolved"):
         assert f"writing: {kind}" in phases
     assert {"training: middle of a step", "training: ranks", "training: switch", "training: evaluate"} <= phases
 
