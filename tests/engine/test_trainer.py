@@ -9,7 +9,9 @@ import torch
 
 from cuttlefish.engine.checkpoint import BEFORE_SWITCH, load_checkpoint, newest_checkpoint
 from cuttlefish.engine.session import Session
+from cuttlefish.engine.stage import Stage
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.lowrank import timing
 from cuttlefish.run_folder import read_epochs, read_ranks
 from cuttlefish.worker import run_config
 from tests.runs import EPOCHS, little_config
@@ -44,11 +46,34 @@ def test_same_seed_same_run_other_seed_another(tmp_path):
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_profile_is_measured_once_and_reused(tmp_path):
+def test_a_deterministic_profile_uses_no_clock(tmp_path):
     record = run_config(little_config(tmp_path, "cuttlefish", method__k="profile", method__profile_repeats=2))
     profile = json.loads((tmp_path / "profile.json").read_text())
-    assert profile["source"] == "cost model", "deterministic runs use no clock"
-    assert record["profile"] is not None and record["k"] == profile["k"]
+    assert profile["source"] == "cost model" and record["profile"] is not None and record["k"] == profile["k"]
+
+
+@pytest.mark.parametrize("steps", [0, 5], ids=["before the first checkpoint", "after it"])
+def test_profile_is_measured_once_and_reused(tmp_path, monkeypatch, steps):
+    config = little_config(tmp_path, "cuttlefish", method__k="profile", method__profile_repeats=2, trainer__deterministic=False)
+    measured, taken, measure, step = [], [], timing.measure, Stage.step
+    monkeypatch.setattr(timing, "measure", lambda *arguments: (measured.append(None), measure(*arguments))[1])
+
+    def stopping(*arguments):
+        if len(taken) == steps:
+            raise KeyboardInterrupt
+        taken.append(None)
+        return step(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stage, "step", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            run_config(config)
+    assert bool(list((tmp_path / "checkpoints").glob("*.pt"))) == (steps > 0)
+    profile, times = (tmp_path / "profile.json").read_text(), len(measured)
+    assert times > 0 and json.loads(profile)["source"] == "timed"
+    record = run_config(config)
+    assert len(measured) == times and (tmp_path / "profile.json").read_text() == profile
+    assert record["k"] == json.loads(profile)["k"]
 
 
 def test_fork_from_before_the_switch(tmp_path):
