@@ -22,7 +22,11 @@ SETTINGS = {
     "login_timeout": 20.0,
     "finish_timeout": 60.0,
     "finish_timeout_raises": True,
-    # No copy of the working tree, of the command line or of the machine's name: the record has what a reader needs, without secrets.
+    # No copy of the working tree, of the command line or of the machine's and its user's names: the record has what a reader
+    # needs, without secrets. Where these names are not set at all, W&B looks for them itself.
+    "host": "",
+    "username": "",
+    "email": "",
     "disable_git": True,
     "disable_code": True,
     "x_disable_meta": True,

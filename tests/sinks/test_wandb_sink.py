@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 
 import pytest
@@ -55,6 +56,18 @@ def test_the_config_is_there_without_secrets_paths_or_the_machine(two_runs):
     assert (run.project, run.job_type, run.run_group) == ("tests", "cuttlefish", "resnet18-cifar10")
     assert set(run.tags) == {"mine", "scale: reduced", "preset: scale_free", "recipe: reduced", "precision: fp32"}
     assert not any(record.HasField("environment") for record in records)
+
+
+def test_no_name_of_the_machine_or_its_user_is_in_the_run_file(made_up, tmp_path, monkeypatch):
+    monkeypatch.setattr(socket, "gethostname", lambda: "anns-workstation")
+    monkeypatch.setenv("WANDB_USERNAME", "ann-username")
+    monkeypatch.setenv("WANDB_USER_EMAIL", "ann@mail.example")
+    with Sinks([WandbSink(WandbConfig())]) as sinks:
+        sinks.start(made_up.run_info(tmp_path))
+        sinks.finish(made_up.record())
+    (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    assert finished_run(path)
+    assert not [name for name in (b"anns-workstation", b"ann-username", b"ann@mail") if name in path.read_bytes()]
 
 
 def test_metrics_curves_and_seconds_are_logged_by_epoch(two_runs, made_up):
