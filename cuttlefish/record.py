@@ -18,11 +18,18 @@ from typing import Any
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.files import write_atomic
 from cuttlefish.record_fields import FIELDS, SCHEMA, problems_of
-from cuttlefish.redact import redact_config, redact_text
+from cuttlefish.redact import redact_config, redact_log, redact_text
 from cuttlefish.run_folder import RECORD
 
 log = logging.getLogger(__name__)
-CLEANERS = {"config": redact_config, "target": redact_config, "command": redact_text, "error": redact_text}
+
+
+def _clean_extra(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """What a sink was dropped for is an exception's own words."""
+    return {**extra, "sinks_dropped": [redact_log(told) for told in extra["sinks_dropped"]]} if extra.get("sinks_dropped") else dict(extra)
+
+
+CLEANERS = {"config": redact_config, "target": redact_config, "command": redact_text, "error": redact_log, "extra": _clean_extra}
 
 
 def new_record(status: str, **fields: Any) -> dict[str, Any]:
@@ -33,9 +40,13 @@ def new_record(status: str, **fields: Any) -> dict[str, Any]:
     values = {**fields, "schema": SCHEMA, "status": status}
     own = {name: value for name, value in values.items() if name not in FIELDS}
     values["extra"] = {**(fields.get("extra") or {}), **own} or None
-    for name, clean in CLEANERS.items():
-        values[name] = clean(values[name]) if values.get(name) else None
+    values = clean_record(values)
     return {name: plain(values.get(name)) for name in FIELDS}
+
+
+def clean_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy without secrets and without folders of the machine; a clean one is left as it is."""
+    return {**record, **{name: clean(record[name]) if record.get(name) else None for name, clean in CLEANERS.items()}}
 
 
 def validate_record(record: Mapping[str, Any]) -> list[str]:
@@ -68,12 +79,12 @@ def read_record(path: str | Path) -> dict[str, Any]:
 
 
 def error_text(error: BaseException) -> str:
-    """The traceback, with paths relative to the installation and without secrets."""
+    """The traceback, with paths relative to the installation, other folders shortened, and without secrets."""
     text = "".join(traceback.format_exception(error))
     folders = {str(Path(__file__).resolve().parent.parent), str(Path.home()), *filter(None, map(str, sys.path))}
     for folder in sorted(folders - {"/", "."}, key=len, reverse=True):
         text = text.replace(f'"{folder}/', '"')
-    return redact_text(text)
+    return redact_log(text)
 
 
 def plain(value: Any) -> Any:

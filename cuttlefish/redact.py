@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
@@ -20,6 +21,8 @@ ASSIGNMENT = re.compile(
 ABSOLUTE = re.compile(r"(?<![\w./:~)}\]>-])~?/[^\s'\",:;()\[\]]+")
 """A path from the root or from somebody's home, in running text."""
 HARMLESS = {"", "true", "false", "none", "null", "???"}
+SHORTEST = 6
+"""Shorter values of secret environment variables are left: blanked in running text, they would take words with them."""
 
 
 def is_secret(key: str, value: str) -> bool:
@@ -31,7 +34,10 @@ def is_secret(key: str, value: str) -> bool:
 
 
 def redact_text(text: str) -> str:
-    """Free text with the value of each `secret=value` or `secret: value`, and well-known shapes of tokens, blanked."""
+    """Free text with the value of each `secret=value` or `secret: value`, well-known shapes of tokens, and the values of
+    environment variables with a secret's name (an exception may quote one bare) blanked."""
+    for value in sorted(_secret_values(), key=len, reverse=True):  # one may be a part of another
+        text = text.replace(value, HIDDEN)
     return TOKEN_SHAPE.sub(HIDDEN, ASSIGNMENT.sub(_blank_assignment, text))
 
 
@@ -70,6 +76,10 @@ def shorten_path(text: str) -> str:
     """`.../name` for an absolute path: where the data lay says nothing about a result, and often names its owner."""
     path = PurePath(text)
     return f".../{path.name}" if path.is_absolute() or text.startswith("~") else text
+
+
+def _secret_values() -> set[str]:
+    return {value for name, value in os.environ.items() if len(value) >= SHORTEST and is_secret(name, value)}
 
 
 def _blank_assignment(match: re.Match[str]) -> str:

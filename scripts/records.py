@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.files import write_atomic
-from cuttlefish.record import read_record, validate_record
+from cuttlefish.record import clean_record, read_record, validate_record, write_record
 from cuttlefish.redact import redact_log
 from cuttlefish.run_folder import EPOCHS, LOG, PLOTS, PROFILE, RANKS, RECORD
 from cuttlefish.sinks.plots import draw_run
@@ -39,7 +39,8 @@ def import_run(run: Path, records: Path = RECORDS) -> Path:
     if there and there["status"] == "finished" and there["started"] != record["started"]:
         raise CuttlefishError(f"{target} already holds another run of this key: a repeat is imported under a run_dir of its own")
     target.mkdir(parents=True, exist_ok=True)
-    for file in (RECORD, EPOCHS, RANKS, PROFILE):
+    write_record(target, clean_record(record))
+    for file in (EPOCHS, RANKS, PROFILE):
         if (run / file).exists():
             shutil.copyfile(run / file, target / file)
     if (run / LOG).exists():

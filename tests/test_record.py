@@ -116,6 +116,18 @@ def test_values_become_jsons_own_types():
     json.dumps(plain(value), allow_nan=False)
 
 
+def test_what_exceptions_said_names_no_folder_and_no_secret(monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef")
+    told = "cannot write /home/ann/private/x.pt with key 0123456789abcdef"
+    try:
+        raise OSError(told)
+    except OSError as error:
+        assert "OSError: cannot write .../x.pt with key REDACTED" in error_text(error)
+    record = new_record("failed", error=told, sinks_dropped=[told], rounds=3)
+    assert record["error"] == "cannot write .../x.pt with key REDACTED"
+    assert record["extra"] == {"sinks_dropped": [record["error"]], "rounds": 3}
+
+
 def test_error_text_is_the_traceback_without_the_machines_folders():
     def fail():
         raise ValueError("password=hunter2 rejected")

@@ -44,6 +44,12 @@ def test_well_known_shapes_are_hidden_under_any_name(text):
         assert part not in redact_text(f"clone {text} now")
 
 
+def test_secrets_of_the_environment_are_hidden_where_they_stand_bare(monkeypatch):
+    for name, value in {"WANDB_API_KEY": "q0q0q0q0", "MY_PASSWORD": "q0q0q0q0-longer", "PIN_SECRET": "at", "CITY": "Madison"}.items():
+        monkeypatch.setenv(name, value)
+    assert redact_text("no q0q0q0q0-longer or (q0q0q0q0) at Madison") == f"no {HIDDEN} or ({HIDDEN}) at Madison"
+
+
 def test_folders_are_shortened_and_relative_paths_stay():
     assert redact_arguments(["data.root=/home/ann/cifar", "run_dir=runs/x", "/home/ann/run.yaml"]) == [
         "data.root=.../cifar", "run_dir=runs/x", ".../run.yaml"]  # fmt: skip
