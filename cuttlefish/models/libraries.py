@@ -10,6 +10,12 @@ from torch import nn
 from cuttlefish.config import ModelConfig
 from cuttlefish.errors import CuttlefishError
 
+LOADS = {
+    *("checkpoint", "checkpoint_path", "cache_dir", "weights", "weights_backbone"),
+    *("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_filter_fn", "pretrained_model_args", "pretrained_backbone"),
+}
+"""Arguments that read a file or fetch one, which may be somebody's pickle and is no part of the run key."""
+
 
 def timm_names() -> list[str]:
     return _imported("timm").list_models()
@@ -39,6 +45,11 @@ def build_torchvision(config: ModelConfig, classes: int) -> nn.Module:
 
 
 def _constructed(config: ModelConfig, construct: Callable[[], nn.Module]) -> nn.Module:
+    if refused := sorted(LOADS & config.arguments.keys()):
+        raise CuttlefishError(
+            f"model.arguments.{refused[0]}: weights are not loaded by an argument of {config.source}'s {config.name}; "
+            "model.pretrained=true takes the library's own"
+        )
     try:
         return construct()
     except Exception as error:  # what a failing download raises depends on the library's version

@@ -61,6 +61,15 @@ def test_one_sentence_for_what_cannot_be(settings, parts):
     assert all(part in sentence for part in parts), sentence
 
 
+@pytest.mark.parametrize("source", ["timm", "torchvision"])
+@pytest.mark.parametrize("argument", ["checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "weights"])
+def test_no_argument_loads_a_file(source, argument, tmp_path):
+    path = tmp_path / "x.pth"
+    torch.save({"not": "read"}, path)
+    sentence = refused(name="resnet18", source=source, arguments={argument: str(path)})
+    assert f"model.arguments.{argument}: weights are not loaded by an argument of {source}'s resnet18" in sentence
+
+
 def test_pretrained_weights_without_a_network(monkeypatch, tmp_path):
     def refuse(*arguments, **settings):
         raise urllib.error.URLError("no route to host")
