@@ -15,10 +15,11 @@ import uuid
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from torch.distributed import PrefixStore, TCPStore
-from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing import PContext, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.elastic.rendezvous import (
     RendezvousHandler,
@@ -30,8 +31,8 @@ from torch.distributed.elastic.rendezvous import (
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from cuttlefish.config import TrainerConfig
+from cuttlefish.engine import signals
 from cuttlefish.engine.distributed import ALONE, TELLS
-from cuttlefish.engine.signals import HANDLED
 from cuttlefish.errors import EXIT_BAD_INPUT, EXIT_BUSY, EXIT_SAVED, Busy, CuttlefishError, Interrupted
 
 logger = logging.getLogger("cuttlefish")
@@ -39,7 +40,24 @@ logger = logging.getLogger("cuttlefish")
 LOOPBACK = "127.0.0.1"
 BACKEND = "loopback"
 GRACE_SECONDS = 30
-"""For the workers to finish their step and save when asked to stop."""
+"""For the workers to save when asked to stop, beside the step that they finish first."""
+
+
+class StopSignals(signals.StopSignals):
+    """What its base is to one process: the first signal makes torch's launcher hand it on to the workers and wait until they have
+    saved, and a second Ctrl-C kills them."""
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested is None:
+            self.requested = signal.Signals(number).name
+            raise SignalException(f"stopped by {self.requested}", signal.Signals(number))
+        if number == signal.SIGINT:
+            while frame is not None and not isinstance(frame.f_locals.get("self"), PContext):
+                frame = frame.f_back  # torch keeps the workers to itself, but is at this moment waiting for them
+            for pid in frame.f_locals["self"].pids().values() if frame else ():
+                with suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
+            raise KeyboardInterrupt
 
 
 class LoopbackRendezvous(RendezvousHandler):
@@ -92,31 +110,28 @@ def launch(resolved: Path, config: TrainerConfig) -> None:
     plan = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=config.devices, run_id=uuid.uuid4().hex, rdzv_backend=BACKEND, rdzv_endpoint=LOOPBACK,
         max_restarts=0, monitor_interval=0.2, local_addr=LOOPBACK,
-        signals_to_handle=",".join(number.name for number in HANDLED), shutdown_timeout=GRACE_SECONDS,
+        signals_to_handle="", shutdown_timeout=int(60 * config.timeout_minutes) + GRACE_SECONDS,  # a step may take that long
     )  # fmt: skip
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # we say ourselves, in a sentence, what it says in pages
-    handlers = {number: signal.getsignal(number) for number in HANDLED}
     before = dict(os.environ)
     os.environ.update(_environment())
     try:
-        for restarts in range(config.max_restarts + 1):
-            try:
-                elastic_launch(plan, sys.executable)("-m", "cuttlefish.worker", str(resolved.absolute()))
-                return
-            except ChildFailedError as error:
-                ended = _what_happened(error.failures, config, restarts)
-                if restarts == config.max_restarts or not _may_go_better(error.failures):
-                    raise ended from error
-                logger.warning("%s: restart %d of %d", ended, restarts + 1, config.max_restarts)
+        with StopSignals():
+            for restarts in range(config.max_restarts + 1):
+                try:
+                    elastic_launch(plan, sys.executable)("-m", "cuttlefish.worker", str(resolved.absolute()))
+                    return
+                except ChildFailedError as error:
+                    ended = _what_happened(error.failures, config, restarts)
+                    if restarts == config.max_restarts or not _may_go_better(error.failures):
+                        raise ended from error
+                    logger.warning("%s: restart %d of %d", ended, restarts + 1, config.max_restarts)
     except SignalException as error:
         sentence = f"stopped by {error.sigval.name}; the same command goes on from the last checkpoint"
         raise Interrupted(sentence, error.sigval.name) from error
     finally:
         os.environ.clear()
         os.environ.update(before)
-        for number, handler in handlers.items():
-            with suppress(ValueError, TypeError):  # not the main thread, or a handler that Python did not set
-                signal.signal(number, handler)
 
 
 def _meeting(parameters: RendezvousParameters) -> RendezvousHandler:
