@@ -46,10 +46,11 @@ def run(composed: DictConfig) -> Outcome:
 
         outcome = Outcome(asked, attend(config)[0])
     except Interrupted as error:
+        outcome = failure(asked, error)
         if _in_this_process(job):
+            outcomes.append(outcome)
             raise  # the whole sweep is to stop
         requeue(error)
-        outcome = failure(asked, error)
     except Exception as error:
         outcome = failure(asked, error)
         if not isinstance(error, CuttlefishError):
@@ -78,6 +79,7 @@ def main() -> int:
         run()
     except Interrupted as error:
         _say(str(error))
+        _sum_up()
         return exit_code(error)
     except KeyboardInterrupt:
         return EXIT_AT_ONCE

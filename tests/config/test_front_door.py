@@ -162,3 +162,13 @@ def test_a_saved_interruption_ends_the_sweep_with_its_own_code(front_door):
 
     code, err, handed = front_door("-m", "seed=1,2", worker=stopped)
     assert (code, err) == (75, "cuttlefish: stopped by SIGTERM, state saved\n") and len(handed) == 1
+
+
+def test_an_interrupted_sweep_sums_up_what_it_did(front_door):
+    def second_stops(config: Config) -> None:
+        if config.seed == 2:
+            raise Interrupted("state saved")
+
+    code, err, handed = front_door("-m", "seed=1,2,3", worker=second_stops)
+    assert code == 75 and len(handed) == 2
+    assert err.splitlines() == ["cuttlefish: state saved", "cuttlefish: 2 runs: 1 finished, 1 interrupted (the same command goes on)"]
