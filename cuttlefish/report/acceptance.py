@@ -8,24 +8,35 @@ from typing import Any
 
 import yaml
 
-FIXED = ("accept", "reduced", "seeds", "rule", "reduced_rule")
-LINES = r"^ *(accept|reduced|seeds|rule|reduced_rule|paper|within|at_least|at_most|above|below|label|name):"
+JUDGED = ("accept", "reduced", "seeds", "rule", "reduced_rule", "reach", "value", "largest_of")
+"""What of an entry a verdict depends on; the rest is words."""
 UNCOMMITTED = "uncommitted"
 
 
 def fixed_by(claims: Path) -> str:
-    """`<commit> (<date>)` of the last commit that touched what a verdict depends on; `uncommitted` where the file's differs from the
-    last commit's; empty without git."""
-    committed = _git(claims, "show", f"HEAD:./{claims.name}")
+    """`<commit> (<date>)` of the last commit that changed what a verdict depends on; `uncommitted` where the file's differs from the
+    last commit's; empty without git. Contents are compared, not lines: any line of a rule may decide."""
+    committed = _fixed(claims, "HEAD")
     if committed is None:
         return UNCOMMITTED if _git(claims, "rev-parse", "HEAD") else ""
-    if _fixed(committed) != _fixed(claims.read_text(encoding="utf-8")):
+    if committed != _judged(claims.read_text(encoding="utf-8")):
         return UNCOMMITTED
-    return (_git(claims, "log", "-1", "--format=%h (%cs)", "-G", LINES, "--", claims.name) or "").strip()
+    commits = (_git(claims, "log", "--format=%H", "--", claims.name) or "").split()
+    fixing = next((commit for commit in commits if _fixed(claims, commit) != _fixed(claims, f"{commit}^")), None)
+    return (_git(claims, "show", "--no-patch", "--format=%h (%cs)", fixing) or "").strip() if fixing else ""
 
 
-def _fixed(text: str) -> list[Any]:
-    return [{key: entry.get(key) for key in ("id", *FIXED)} for entry in yaml.safe_load(text)]
+def _fixed(claims: Path, commit: str) -> Any:
+    """What that commit judges by; None where it has no such file."""
+    text = _git(claims, "show", f"{commit}:./{claims.name}")
+    return None if text is None else _judged(text)
+
+
+def _judged(text: str) -> Any:
+    try:
+        return {entry["id"]: {key: entry.get(key) for key in JUDGED} for entry in yaml.safe_load(text)}
+    except (yaml.YAMLError, TypeError, KeyError, AttributeError):
+        return text  # an old commit's that never was a list of claims
 
 
 def _git(claims: Path, *arguments: str) -> str | None:

@@ -1,0 +1,63 @@
+"""Which commit fixed the accepted ranges, in repositories made for it."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from cuttlefish.report.acceptance import fixed_by
+
+BASE = """- id: a
+  what: a claim
+  accept: [1, 2]
+  seeds: {paper: 3}
+  rule:
+    name: paired_difference
+    of: params_total
+    alike: [hardware]
+    tolerance: 0.05
+    left: {config.method.switch_epoch: 120}
+    correlation: {at_least: 0.7}
+"""
+
+
+def git(folder, *arguments):
+    named = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false"]
+    return subprocess.run(["git", "-C", str(folder), *named, *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def commit(claims, text):
+    claims.write_text(text)
+    git(claims.parent, "add", claims.name)
+    git(claims.parent, "commit", "--allow-empty", "-m", "x")
+    return git(claims.parent, "rev-parse", "--short", "HEAD")
+
+
+@pytest.fixture
+def claims(tmp_path):
+    git(tmp_path, "init", "-q")
+    return tmp_path / "claims.yaml"
+
+
+@pytest.mark.parametrize("old, new", [
+    ("params_total", "params_full"), ("tolerance: 0.05", "tolerance: 0.5"), ("[hardware]", "[]"), ("120", "60"), ("at_least: 0.7", "at_least: 0.1"),
+    ("    tolerance: 0.05\n", ""), ("[1, 2]", "[0, 9]"),
+])  # fmt: skip
+def test_any_change_of_what_a_verdict_depends_on_is_found(claims, old, new):
+    commit(claims, BASE)
+    changing = commit(claims, BASE.replace(old, new))
+    commit(claims, BASE.replace(old, new).replace("a claim", "other words") + "\n# a comment\n")
+    assert fixed_by(claims).startswith(f"{changing} (20")
+    claims.write_text(BASE)
+    assert fixed_by(claims) == "uncommitted"
+
+
+def test_the_first_commit_fixed_what_never_changed(claims):
+    assert fixed_by(claims) == ""  # no commit at all
+    claims.write_text(BASE)
+    git(claims.parent, "commit", "--allow-empty", "-m", "x")
+    assert fixed_by(claims) == "uncommitted"
+    first = commit(claims, BASE)
+    commit(claims, BASE.replace("a claim", "other words"))
+    assert fixed_by(claims).startswith(first)
