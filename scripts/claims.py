@@ -18,6 +18,7 @@ from rich.console import Console
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
 from cuttlefish.files import write_atomic
 from cuttlefish.report.acceptance import fixed_by
+from cuttlefish.report.admission import objection
 from cuttlefish.report.benches import load_benches
 from cuttlefish.report.claim_text import on_screen, to_json, to_markdown
 from cuttlefish.report.claims import judge, load_claims
@@ -47,6 +48,9 @@ def _judge(options: argparse.Namespace) -> int:
     Console(width=max(Console().width, 130)).print(on_screen(verdicts))
     for left in collection.left_out:
         print(f"left out: {left.path}: {left.reason}")
+    for run in collection.finished:
+        if reason := objection(run.record):
+            print(f"counts for no claim: {run.path}: {reason}")
     print(f"accepted ranges fixed by {fixed or 'an unknown commit'} -> {options.results / 'claims.md'}")
     return 0
 
@@ -56,7 +60,7 @@ def _arms(options: argparse.Namespace) -> int:
     claims = {entry["id"]: entry for entry in load_claims(options.results / "claims.yaml")}
     if options.claim not in claims:
         raise CuttlefishError(f"There is no claim {options.claim}; claims.yaml has {', '.join(claims)}.")
-    runs = load_evidence(options.results / "records").runs
+    runs = [run for run in load_evidence(options.results / "records").finished if not objection(run.record)]
     commands = [command for rule in _rules(claims[options.claim]) for command in _commands(rule, options.scale, runs)]
     if not commands:
         raise CuttlefishError(f"{options.claim} has no arm at {options.scale} scale that takes its ranks from a finished run.")

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.report.admission import objection
 from cuttlefish.report.benches import Bench
 from cuttlefish.report.cost import cost_of
 from cuttlefish.report.evidence import Collection, Evidence
@@ -53,8 +54,8 @@ def load_claims(path: str | Path) -> list[Claim]:
 
 
 def judge(collection: Collection, benches: Sequence[Bench], claims: Sequence[Claim]) -> list[Verdict]:
-    """A verdict for every claim, in the order of the file. Runs that did not finish do not count."""
-    runs = Runs(collection.finished)
+    """A verdict for every claim, in the order of the file. Runs that did not finish, or were not run as their scale is, do not count."""
+    runs = Runs(run for run in collection.finished if not objection(run.record))
     strict = Runs(run for run in runs if _strict(run))
     return [_verdict(entry, runs, strict, list(benches), claims) for entry in claims]
 

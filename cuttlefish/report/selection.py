@@ -13,6 +13,8 @@ from cuttlefish.report.evidence import Evidence
 Where = Mapping[str, Any]
 BESIDE_THE_SETTING = {"data": ("root", "download", "verify"), "method": ("match", "target_params", "track_ranks", "profile_repeats", "ranks")}
 """What may differ between runs of one setting, by section of the config."""
+TRAINER = ("compile", "max_steps", "max_eval_batches", "overfit")
+"""What of the trainer belongs to the setting."""
 
 
 class Unlike(CuttlefishError):
@@ -68,13 +70,15 @@ def select(runs: Iterable[Evidence], where: Where, scale: str) -> list[Evidence]
 
 
 def setting_of(record: Mapping[str, Any]) -> str:
-    """Model, data, recipe and method as one comparable text."""
+    """Model, data, recipe, method, precision and how far it ran, as one comparable text."""
     config = record.get("config") or {}
     sections = {name: dict(config.get(name) or {}) for name in ("model", "data", "recipe", "method")}
     for name, keys in BESIDE_THE_SETTING.items():
         for key in keys:
             sections[name].pop(key, None)
-    return repr((record["model"], record["data"], record["method"], record["epochs"], record["data_digest"], sections))
+    own = [record[name] for name in ("model", "data", "method", "epochs", "data_digest", "precision")]
+    trainer = {name: value_of(record, f"config.trainer.{name}") or None for name in TRAINER}  # False and None are both "no"
+    return repr((own, sections, trainer))
 
 
 def by_seed(runs: Iterable[Evidence], *also: str) -> dict[tuple[Any, ...], list[Evidence]]:

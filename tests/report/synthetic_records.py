@@ -14,19 +14,25 @@ LAYERS = {"conv1": 16, "layer2.0.conv1": 32, "layer3.0.conv1": 64, "layer4.0.con
 
 
 def record(method: str = "cuttlefish", seed: int = 0, **changes: Any) -> dict[str, Any]:
-    """A finished run. `knobs` are config.method's."""
+    """A finished run of the setting of its scale. `knobs` are config.method's, `setting` is laid over the config's sections."""
+    paper = changes.get("scale") == "paper"
+    epochs = changes.get("epochs", 300 if paper else 30)
     knobs = {"name": method, "k": "paper", "extra_bn": changes.get("model") == "vgg19", "metric": "scaled"} if method == "cuttlefish" else {}
     knobs |= {"k": 3, "rank_ratio": 0.25} if method == "pufferfish" else {}
     knobs |= changes.pop("knobs", {})
-    recipe = {"name": "reduced", "epochs": 30, "schedule": {"milestones": [0.5, 0.7334]}}
+    recipe = {"epochs": epochs, "batch_size": 1024 if paper else 128, "schedule": {"milestones": [0.5, 0.7334]}}
+    model, data = {"width": None if paper else 16}, {"images_per_class": None if paper else 1000}
+    config = {"model": model, "data": data, "recipe": recipe, "method": knobs, "trainer": {}}
+    for section, values in changes.pop("setting", {}).items():
+        config[section] = config[section] | values
     fields = dict(
-        run_key=sha256(repr((method, seed, sorted(changes.items(), key=repr), knobs)).encode()).hexdigest()[:12],
-        model="resnet18", data="cifar10", method=method, recipe="reduced", preset="default", seed=seed, epochs=30, scale="reduced",
+        run_key=sha256(repr((method, seed, sorted(changes.items(), key=repr), config)).encode()).hexdigest()[:12],
+        model="resnet18", data="cifar10", method=method, recipe="reduced", preset="default", seed=seed, epochs=epochs, scale="reduced",
         device=CPU, precision="fp32", threads=2, world_size=1, packages={"torch": "2"}, data_digest="d", started="2026-01-01T00:00:00+00:00",
-        command=f"python run.py experiment=reduced/resnet18_{method} seed={seed} runs_root=.../x", epochs_trained=30, phases=[{"name": "train"}],
+        command=f"python run.py experiment=reduced/resnet18_{method} seed={seed} runs_root=.../x", epochs_trained=epochs, phases=[{"name": "train"}],
         accuracy_final=76.0, accuracy_best=80.0, loss_final=0.7, params_full=1000, params_total=400, params_trainable=400, params_nonzero=400,
         params_stored_bits=12800, macs_full=1000, macs_final=500, compute_seconds=100.0, wall_seconds=120.0,
-        seconds={"train": 95.0, "ranks": 0.5, "profiling": 2.0}, config={"model": {"width": 16}, "data": {}, "recipe": recipe, "method": knobs},
+        seconds={"train": 95.0, "ranks": 0.5, "profiling": 2.0}, config=config,
     )  # fmt: skip
     fields |= {"switch_epoch": 10, "k": 5, "ranks": {"layer2.0.conv1": 16, "layer3.0.conv1": 16}} if method == "cuttlefish" else {}
     return new_record("finished", **(fields | changes))

@@ -71,6 +71,27 @@ def test_runs_of_two_settings_are_not_averaged(tmp_path):
     assert found.verdict is Outcome.NOT_RUN and "2 settings" in found.paper.notes[0]
 
 
+@pytest.mark.parametrize("odd", [{"precision": "bf16"}, {"setting": {"trainer": {"compile": True}}}])
+def test_runs_of_two_precisions_are_not_averaged(tmp_path, odd):
+    for seed in range(3):
+        put(tmp_path, seed=seed, scale="paper", **(odd if seed == 2 else {}))
+    assert "2 settings" in verdict_of(tmp_path, SIZE).paper.notes[0]
+
+
+@pytest.mark.parametrize("scale", ["paper", "reduced"])
+@pytest.mark.parametrize("section, odd", [
+    ("model", {"width": 32}), ("data", {"images_per_class": 100}), ("recipe", {"epochs": 2}), ("recipe", {"batch_size": 64}),
+    ("trainer", {"max_steps": 5}), ("trainer", {"max_eval_batches": 1}), ("trainer", {"overfit": True}),
+])  # fmt: skip
+def test_a_label_alone_makes_no_run_count(tmp_path, capsys, scale, section, odd):
+    for seed in range(3):
+        put(tmp_path, seed=seed, scale=scale, setting={section: odd})
+    found = verdict_of(tmp_path, SIZE)
+    assert found.verdict is found.reduced_verdict is Outcome.NOT_RUN
+    assert main(["--results", str(tmp_path)]) == 0
+    assert f"{section}.{next(iter(odd))}=" in capsys.readouterr().out
+
+
 def test_runs_of_other_scales_do_not_count(tmp_path):
     for seed in range(3):
         put(tmp_path, seed=seed, scale="free")
@@ -128,7 +149,7 @@ def test_several_rules_must_all_hold_and_a_missing_one_leaves_the_claim_open(tmp
     for seed in range(3):
         put(tmp_path, seed=seed, scale="paper", accuracy_final=76.0 + seed / 10)
     size = SIZE["rule"]
-    both = [size, size | {"of": "accuracy_final", "over": "epochs", "accept": {"at_least": 2}}]
+    both = [size, size | {"of": "accuracy_final", "over": "epochs", "times": 10, "accept": {"at_least": 2}}]
     assert verdict_of(tmp_path, SIZE | {"rule": both}).verdict is Outcome.REPRODUCED
     assert verdict_of(tmp_path, SIZE | {"rule": [size, both[1] | {"accept": {"above": 3}}]}).verdict is Outcome.NOT_REPRODUCED
     assert verdict_of(tmp_path, SIZE | {"rule": [size, size | {"where": {"method": "xnor"}}]}).verdict is Outcome.INCONCLUSIVE
