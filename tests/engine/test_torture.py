@@ -44,6 +44,13 @@ def test_a_lost_bit_would_be_noticed(tmp_path, monkeypatch):
         assert "model" in trials.killed_at([point]).problems
 
 
+def test_a_half_written_file_that_stayed_would_be_noticed(tmp_path, monkeypatch):
+    trials = Trials("full_rank", tmp_path)
+    opened = next(point for point in trials.write_points() if trials._log[point - 1] == "writing: checkpoint")
+    monkeypatch.setattr("cuttlefish.engine.checkpoint.remove_left_overs", lambda folder: None)
+    assert trials.killed_at([opened + 1]).problems.startswith("left over: .epoch_")
+
+
 def test_a_simulated_death_leaves_what_a_real_one_would(tmp_path):
     death = Death(3)
     with pytest.raises(Killed), watched(death):
