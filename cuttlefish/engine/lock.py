@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import hashlib
 import json
 import logging
 import os
+import secrets
+import signal
+import socket
 import threading
 import time
+import uuid
+from _thread import interrupt_main
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,19 +27,25 @@ log = logging.getLogger("cuttlefish.lock")
 BEAT_SECONDS = 10.0
 DEAD_SECONDS = 90.0
 """A lock of another machine without a heartbeat for so long has lost its owner."""
+SETTLE_SECONDS = 1.0
+"""Of several machines that take a lock over at once, the last to write has it: by now all have written."""
+NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+"""What a file system without kernel locks answers."""
 
 
 class RunLock:
     """A context manager: inside it, no other process has this lock. Raises Busy on entering if one has.
 
     On one machine the kernel holds the lock and drops it with its owner, however that ends. A file system that does not carry
-    locks between machines is covered by the heartbeat. wall_seconds: what the run has taken so far, written with each beat;
-    `lost_seconds` is that of an owner that died with the lock.
+    locks between machines is covered by the heartbeat, which names its owner by a nonce: an owner that finds another's asks its
+    own run to stop. wall_seconds: what the run has taken so far, written with each beat; `lost_seconds` is that of an owner that
+    died with the lock.
     """
 
     def __init__(self, folder: Path, wall_seconds: Callable[[], float], beat_seconds: float = BEAT_SECONDS):
         self.path, self.wall_seconds, self.beat_seconds = folder / LOCK, wall_seconds, beat_seconds
         self.lost_seconds = 0.0
+        self.nonce, self.machine = secrets.token_hex(8), _machine()
         self._ended = threading.Event()
 
     def __enter__(self) -> RunLock:
@@ -41,7 +54,6 @@ class RunLock:
             self._handle = self._locked()
         except OSError as error:
             raise CuttlefishError(f"cannot write to the run folder {self.path.parent}: {error.strerror}") from error
-        self._beat()
         self._thread = threading.Thread(target=self._beat_on, name="heartbeat", daemon=True)
         self._thread.start()
         return self
@@ -50,32 +62,61 @@ class RunLock:
         self._ended.set()
         self._thread.join()
         try:
-            self.path.unlink(missing_ok=True)
+            if self._is_ours():
+                self.path.unlink(missing_ok=True)
         finally:
             os.close(self._handle)
 
     def _locked(self) -> int:
         while True:
-            handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            handle, is_new = self._opened()
             try:
-                self._take(handle)
+                if self._take(handle, is_new):
+                    return handle
             except BaseException:
                 os.close(handle)
                 raise
-            if self._is_current(handle):
-                return handle
-            os.close(handle)  # its owner finished and removed it between the two calls
+            os.close(handle)  # its owner finished and removed it meanwhile
 
-    def _take(self, handle: int) -> None:
+    def _opened(self) -> tuple[int, bool]:
+        """And whether this made it: that is atomic on network file systems too, so of several machines only one starts a run afresh."""
+        try:
+            return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), True
+        except FileExistsError:
+            return os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), False
+
+    def _take(self, handle: int, is_new: bool) -> bool:
+        """False where the file has gone meanwhile."""
+        held = self._held_by_kernel(handle)
+        owner = _content(handle)
+        certain = held and owner.get("machine") == self.machine or is_new and not owner
+        if owner and not certain:
+            self._outwait()
+        elif not certain:  # made by a machine that has yet to write its first beat, or torn
+            time.sleep(SETTLE_SECONDS)
+            if self._owner_there():
+                return False
+        if not self._is_current(handle):
+            return False
+        self._beat(handle)
+        if not certain:
+            time.sleep(SETTLE_SECONDS)
+        if not self._is_ours():
+            raise Busy(f"{self.path.parent} has just been taken by another process: wait for it, or stop it first")
+        self.lost_seconds = owner.get("wall_seconds", 0.0)
+        return True
+
+    def _held_by_kernel(self, handle: int) -> bool:
         owner = _content(handle)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Busy(f"{self.path.parent} is being run by {_named(owner)}: wait for it, or stop it first") from None
-        owner = _content(handle)
-        if owner.get("machine", _machine()) != _machine():
-            self._outwait()
-        self.lost_seconds = owner.get("wall_seconds", 0.0)
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                return False
+            raise
+        return True
 
     def _outwait(self) -> None:
         """Wait until the owner on another machine has been silent for long enough. Raises Busy at its next sign of life.
@@ -83,7 +124,7 @@ class RunLock:
         A job that its scheduler moves to another machine finds the lock that the lost one has left: it must not give up.
         """
         first, told = self._last_beat(), False
-        while (last := self._last_beat()) is not None and (quiet := _now(self.path) - last) < DEAD_SECONDS:
+        while (last := self._last_beat()) is not None and (quiet := self._now() - last) < DEAD_SECONDS:
             if last != first:
                 raise Busy(f"{self.path.parent} is being run on another machine, which has just shown a sign of life: wait for it, or stop it first")
             if not told:
@@ -105,17 +146,46 @@ class RunLock:
         except FileNotFoundError:
             return False
 
-    def _beat(self) -> None:
-        owner = {"pid": os.getpid(), "machine": _machine(), "wall_seconds": round(self.wall_seconds(), 3), "at": round(time.time())}
+    def _owner_there(self) -> dict[str, Any] | None:
+        """What the lock says now, opened anew as in `_last_beat`; None where there is none."""
+        try:
+            with self.path.open("rb") as file:
+                return _content(file.fileno())
+        except FileNotFoundError:
+            return None
+
+    def _is_ours(self) -> bool:
+        return (self._owner_there() or {}).get("nonce") == self.nonce
+
+    def _beat(self, handle: int) -> None:
+        wall_seconds = round(self.wall_seconds(), 3)
+        owner = {"pid": os.getpid(), "machine": self.machine, "wall_seconds": wall_seconds, "at": round(time.time()), "nonce": self.nonce}
         # One write of constant length: a reader sees this beat or the last one.
-        os.pwrite(self._handle, json.dumps(owner).ljust(255).encode() + b"\n", 0)
+        os.pwrite(handle, json.dumps(owner).ljust(255).encode() + b"\n", 0)
 
     def _beat_on(self) -> None:
+        told = False
         while not self._ended.wait(self.beat_seconds):
             try:
-                self._beat()
+                if self._is_ours():
+                    self._beat(self._handle)
+                    continue
             except OSError:  # a full disk must not end the heartbeat for good
                 continue
+            if not told:
+                told = True
+                log.warning("%s was taken over by another process while this one showed no sign of life: this one stops", self.path.parent)
+            # As a scheduler would; without effect where nobody handles it, so it is asked again.
+            interrupt_main(signal.SIGTERM)
+
+    def _now(self) -> float:
+        """The file system's own time of day, which may differ from this machine's."""
+        probe = self.path.with_name(f".{self.path.name}.{self.nonce}.tmp")
+        probe.touch()
+        try:
+            return probe.stat().st_mtime
+        finally:
+            probe.unlink(missing_ok=True)
 
 
 def _content(handle: int) -> dict[str, Any]:
@@ -131,16 +201,8 @@ def _named(owner: dict[str, Any]) -> str:
 
 
 def _machine() -> str:
-    """An identity that names no machine: the kernel's random number of this boot."""
-    path = Path("/proc/sys/kernel/random/boot_id")
-    return path.read_text().strip() if path.exists() else ""
-
-
-def _now(path: Path) -> float:
-    """The file system's own time of day, which may differ from this machine's."""
-    probe = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    probe.touch()
+    """An identity that names no machine: the kernel's random number of this boot, or a digest where there is none."""
     try:
-        return probe.stat().st_mtime
-    finally:
-        probe.unlink(missing_ok=True)
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return hashlib.sha256(f"{socket.gethostname()} {uuid.getnode()}".encode()).hexdigest()[:32]

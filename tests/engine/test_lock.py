@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -16,6 +17,7 @@ import pytest
 
 from cuttlefish.engine import lock as lock_module
 from cuttlefish.engine.lock import LOCK, RunLock
+from cuttlefish.engine.signals import StopSignals
 from cuttlefish.errors import Busy, CuttlefishError
 from cuttlefish.worker import attend, run_config
 from tests.runs import little_config
@@ -98,6 +100,97 @@ def test_a_lock_that_its_owner_elsewhere_gives_up_is_free(tmp_path, monkeypatch)
         assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
 
 
+def test_a_file_system_without_locks_has_the_heartbeat(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(lock_module.fcntl, "flock", refuse)
+    with RunLock(tmp_path, float, beat_seconds=0.05), pytest.raises(Busy, match="a sign of life"), RunLock(tmp_path, float):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def machines(monkeypatch):
+    """Each thread is a machine of its own, and kernel locks do not reach from one to another."""
+    monkeypatch.setattr(lock_module.fcntl, "flock", lambda *_: None)
+    monkeypatch.setattr(lock_module, "SETTLE_SECONDS", 0.3)
+    monkeypatch.setattr(lock_module, "_machine", lambda: threading.current_thread().name)
+    beat = RunLock._beat
+    monkeypatch.setattr(RunLock, "_beat", lambda *arguments: time.sleep(0.1) or beat(*arguments))  # all have looked before one has written
+
+
+def at_once(folder, count=4):
+    """How many got the lock of those that wanted it together, and how many were refused."""
+    got, refused, start = [], [], threading.Barrier(count)
+
+    def want():
+        start.wait()
+        try:
+            with RunLock(folder, float, beat_seconds=0.05):
+                got.append(None)
+                end = time.monotonic() + 30
+                while len(refused) < count - 1 and time.monotonic() < end:
+                    time.sleep(0.01)
+        except Busy:
+            refused.append(None)
+
+    threads = [threading.Thread(target=want, name=f"machine {number}") for number in range(count)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    return len(got), len(refused)
+
+
+def test_of_many_machines_without_common_locks_one_starts_a_run(tmp_path, machines):
+    assert at_once(tmp_path) == (1, 3)
+    assert not list(tmp_path.iterdir())
+
+
+def test_of_many_machines_without_common_locks_one_takes_a_dead_owner_s(tmp_path, machines):
+    foreign(tmp_path, age=lock_module.DEAD_SECONDS + 5)
+    assert at_once(tmp_path) == (1, 3)
+
+
+def until_stopped(stop):
+    end = time.monotonic() + 30
+    while stop.requested is None and time.monotonic() < end:
+        time.sleep(0.01)
+    assert stop.requested == "SIGTERM"
+
+
+def test_who_wakes_after_a_take_over_stops_and_leaves_the_lock(tmp_path, caplog):
+    """Suspended for so long that another machine took over; where no signal is handled, it still beats no more."""
+    theirs = json.dumps({"pid": 1, "machine": "another", "nonce": "theirs"})
+    with StopSignals() as stop, RunLock(tmp_path, float, beat_seconds=0.02):
+        (tmp_path / LOCK).write_text(theirs)
+        until_stopped(stop)
+        time.sleep(0.1)
+    assert (tmp_path / LOCK).read_text() == theirs
+    assert [record.getMessage().partition(" was ")[2] for record in caplog.records] == [
+        "taken over by another process while this one showed no sign of life: this one stops"]  # fmt: skip
+
+
+def test_who_wakes_after_the_other_has_finished_stops_too(tmp_path):
+    with StopSignals() as stop, RunLock(tmp_path, float, beat_seconds=0.02):
+        (tmp_path / LOCK).unlink()
+        until_stopped(stop)
+    assert not (tmp_path / LOCK).exists()
+
+
+def test_a_machine_without_proc_has_an_identity_too(monkeypatch):
+    def missing(*_, **__):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", missing)
+    names = []
+    for name in ("anns-laptop", "bobs-laptop", "anns-laptop"):
+        monkeypatch.setattr(lock_module.socket, "gethostname", lambda name=name: name)
+        names.append(lock_module._machine())
+    assert names[0] == names[2] != names[1] and all(names) and "laptop" not in "".join(names)
+
+
 def test_the_heart_beats(tmp_path):
     wall = itertools.count()
     with RunLock(tmp_path, lambda: float(next(wall)), beat_seconds=0.02):
@@ -115,25 +208,7 @@ def test_a_torn_lock_file_is_no_obstacle(tmp_path):
 
 
 def test_of_many_at_once_exactly_one_gets_it(tmp_path):
-    got, refused, start = [], [], threading.Barrier(8)
-
-    def want():
-        start.wait()
-        try:
-            with RunLock(tmp_path, float):
-                got.append(None)
-                end = time.monotonic() + 30
-                while len(refused) < 7 and time.monotonic() < end:
-                    time.sleep(0.01)
-        except Busy:
-            refused.append(None)
-
-    threads = [threading.Thread(target=want) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert (len(got), len(refused)) == (1, 7)
+    assert at_once(tmp_path, 8) == (1, 7)
 
 
 def test_the_lock_is_free_after_a_failure(tmp_path):
