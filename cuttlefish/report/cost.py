@@ -8,7 +8,7 @@ from typing import Any
 
 from cuttlefish.report.evidence import Evidence
 from cuttlefish.report.format import counted, duration, memory
-from cuttlefish.report.selection import Where, select
+from cuttlefish.report.selection import Where, points_of, select
 
 CHECKPOINT_BYTES, CHECKPOINTS = 8, 3
 """A float32 weight and its momentum; the last two epochs and the one before the switch."""
@@ -40,8 +40,8 @@ def arms_of(rule: Any) -> Iterator[Where]:
     if isinstance(rule, Mapping):
         if "method" in rule:
             yield rule
-        for value in rule.values():
-            yield from arms_of(value)
+        for name, value in rule.items():
+            yield from arms_of([point for family in value for point in points_of(family)] if name == "grid" else value)
     elif isinstance(rule, list):
         for value in rule:
             yield from arms_of(value)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product
 from statistics import mean
 from typing import Any
 
@@ -67,6 +68,13 @@ def select(runs: Iterable[Evidence], where: Where, scale: str) -> list[Evidence]
     wanted = {path: value[scale] if isinstance(value, Mapping) and scale in value else value for path, value in where.items()}
     ordered = {path: wanted[path] for path in sorted(wanted, key=lambda path: path.count("."))}  # the record's own fields first: they are quick
     return [run for run in runs if run.finished and run.record["scale"] == scale and _fits(run.record, ordered)]
+
+
+def points_of(family: Where) -> Iterator[Where]:
+    """The points of a grid: each value of a list is one of its own."""
+    lists = {path: values for path, values in family.items() if isinstance(values, list)}
+    for values in product(*lists.values()):
+        yield {**family, **dict(zip(lists, values, strict=True))}
 
 
 def setting_of(record: Mapping[str, Any]) -> str:

@@ -215,3 +215,11 @@ def test_the_commands_name_experiments_and_scripts_that_exist():
     assert len(experiments) >= 5 and modules >= {"scripts.bench", "scripts.claims", "scripts.profile_layers"}
     assert all((root / "conf" / "experiment" / f"{name}.yaml").is_file() for name in experiments)
     assert all((root / f"{name.replace('.', '/')}.py").is_file() for name in modules)
+
+
+def test_the_frontiers_grid_is_that_of_figure_1():
+    root = CLAIMS.parents[1]
+    rows = [yaml.safe_load((root / f"conf/experiment/figure1/{name}.yaml").read_text())["row"]["sweep"] for name in ("fixed", "from_scratch")]
+    (rule,) = [entry["rule"] for entry in load_claims(CLAIMS) if entry["id"] == "frontier"]
+    swept = [{path.removeprefix("config."): values for path, values in family.items() if isinstance(values, list)} for family in rule["grid"]]
+    assert swept == [{}, *rows]

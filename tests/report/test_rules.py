@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from cuttlefish.report.benches import Bench
+from cuttlefish.report.cost import cost_of
 from cuttlefish.report.evidence import load_evidence
 from cuttlefish.report.interval import Range, t_interval
 from cuttlefish.report.rules import book
@@ -79,16 +80,36 @@ def test_times_come_from_the_machine_with_most_seeds(tmp_path):
     assert measures(tmp_path, saved)[0].samples == pytest.approx([100 / 11, 100 / 11])
 
 
+GRID = {"name": "frontier", "ours": OURS, "grid": [{"method": "pufferfish", "config.method.rank_ratio": [0.125, 0.25]}]}
+
+
 def test_only_smaller_grid_points_are_held_against_ours(tmp_path):
     for seed in (0, 1):
         put(tmp_path, seed=seed, accuracy_final=76.0)
         put(tmp_path, "pufferfish", seed, params_total=300, params_trainable=1, accuracy_final=75.0 + seed, knobs={"rank_ratio": 0.125})
         put(tmp_path, "pufferfish", seed, params_total=900, params_trainable=1, accuracy_final=79.0)
-    rule = {"name": "frontier", "ours": OURS, "grid": [{"method": "pufferfish"}], "points": 2}
-    (found,) = measures(tmp_path, rule)
-    assert found.samples == [-1.0, 0.0] and found.name == "pufferfish, ratio = 0.125"
-    more = measures(tmp_path, rule | {"points": 3})
-    assert more[1].missing == "2 of at least 3 points of the grid have runs" and more[1].samples == []
+    (found,) = measures(tmp_path, GRID)
+    assert found.samples == [-1.0, 0.0] and "rank_ratio 0.125" in found.name
+
+
+def test_a_grid_is_its_points_not_their_number(tmp_path):
+    put(tmp_path)
+    for ratio in (0.125, 0.5):  # the second is no point of the grid
+        put(tmp_path, "pufferfish", params_total=300, params_trainable=1, knobs={"rank_ratio": ratio})
+    found, absent = measures(tmp_path, GRID)
+    assert found.samples and absent.missing == "1 of the grid's 2 points have no run" and absent.samples == []
+
+
+def test_the_cost_of_a_grid_is_that_of_its_points():
+    assert cost_of(GRID, "reduced", 5, []).startswith("15 runs")
+
+
+def test_a_grid_point_without_a_seed_of_ours_is_missing(tmp_path):
+    put(tmp_path, seed=0)
+    for seed, ratio in ((0, 0.125), (1, 0.25)):
+        put(tmp_path, "pufferfish", seed, params_total=300, params_trainable=1, knobs={"rank_ratio": ratio})
+    found, absent = measures(tmp_path, GRID)
+    assert found.samples and "no seed in common" in absent.missing and "rank_ratio 0.25" in absent.missing
 
 
 def test_settling_is_the_slowest_inner_layers_late_over_early_change(tmp_path):

@@ -2,47 +2,35 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from statistics import mean
 
 from cuttlefish.report.evidence import Evidence
 from cuttlefish.report.rules.case import Case, Measure, describe
 from cuttlefish.report.rules.pairs import pairs
-from cuttlefish.report.selection import Where, average, select, setting_of
+from cuttlefish.report.selection import Where, average, points_of
 
 
-def frontier(case: Case, ours: Where, grid: list[Where], points: int, of: str = "accuracy_final", size: str = "params_total") -> list[Measure]:
+def frontier(case: Case, ours: Where, grid: list[Where], of: str = "accuracy_final", size: str = "params_total") -> list[Measure]:
     """Accuracy of each grid point that is no larger than ours, minus ours (points), paired by seed: a part a point.
 
-    points: the fewest settings that make a grid; with fewer nothing is judged.
+    grid: descriptions of runs, in which each value of a list is a point of its own (in `where` they are alternatives). A point
+    without runs, or without a seed of ours, is missing, and leaves the claim open.
     """
-    mine = case.arm(ours)
-    settings = _settings([run for where in grid for run in select(case.runs, where, case.scale)])
-    if not mine or not settings:
+    mine, points = case.arm(ours), [(where, case.arm(where)) for family in grid for where in points_of(family)]
+    found = [(where, runs) for where, runs in points if runs]
+    if not mine or not found:
         return [case.missing(f"no run of {describe(ours, case.scale)}" if not mine else "no run of the grid")]
     limit = mean(run.record[size] for run in mine)
-    smaller = [runs for runs in settings if mean(run.record[size] for run in runs) <= limit]
-    measures = [measure for runs in smaller if (measure := _gain(case, mine, runs, of))]
-    if len(settings) < points:
-        measures.append(case.missing(f"{len(settings)} of at least {points} points of the grid have runs"))
-    return measures or [case.missing("no point of the grid is as small and shares a seed")]
+    smaller = [(where, runs) for where, runs in found if mean(run.record[size] for run in runs) <= limit]
+    measures = [_gain(case, mine, runs, of, describe(where, case.scale)) for where, runs in smaller]
+    if len(found) < len(points):
+        measures.append(case.missing(f"{len(points) - len(found)} of the grid's {len(points)} points have no run"))
+    return measures or [case.missing("no point of the grid is as small")]
 
 
-def _settings(runs: list[Evidence]) -> list[list[Evidence]]:
-    groups: dict[str, list[Evidence]] = defaultdict(list)
-    for run in runs:
-        groups[setting_of(run.record)].append(run)
-    return list(groups.values())
-
-
-def _gain(case: Case, mine: list[Evidence], runs: list[Evidence], of: str) -> Measure | None:
+def _gain(case: Case, mine: list[Evidence], runs: list[Evidence], of: str, point: str) -> Measure:
     found, _ = pairs(case, runs, mine)
     samples = [average(theirs, of) - average(own, of) for theirs, own in found if average(theirs, of) is not None and average(own, of) is not None]
     used = [run for pair in found for side in pair for run in side]
-    return case.part(_point(runs[0]), case.accept).measure(samples, used) if samples else None
-
-
-def _point(run: Evidence) -> str:
-    method = (run.record.get("config") or {}).get("method") or {}
-    knobs = ((run.record.get("switch_epoch"), "E"), (run.record.get("k"), "K"), (method.get("rank_ratio"), "ratio"))
-    return ", ".join([run.record["method"], *(f"{name} = {value:g}" for value, name in knobs if value is not None)])
+    part = case.part(point, case.accept)
+    return part.measure(samples, used) if samples else part.missing(f"{point}: no seed in common with ours")
