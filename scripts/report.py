@@ -20,7 +20,7 @@ from cuttlefish.report.page.figure_list import listed_figures
 from cuttlefish.report.page.site import Report, write_site
 from cuttlefish.report.stated import Claims
 from cuttlefish.report.table import Table
-from cuttlefish.report.table_spec import Spec, read_spec
+from cuttlefish.report.table_spec import Spec, read_spec, times_notes
 from cuttlefish.report.tables import all_tables
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,7 +46,7 @@ def _report(results: Path) -> Report:
         records=records,
         collection=Collection(collection.runs, [*collection.left_out, *refused]),
         tables=tables,
-        verdicts=judge(collection, load_benches(results / "bench"), claims),
+        verdicts=judge(collection, load_benches(results / "bench"), claims, times_notes(results / "tables.yaml")),
         figures=list(listed_figures(results / "figures")),
         fixed=f"What is accepted was last changed in commit {fixed}." if fixed else "",
     )

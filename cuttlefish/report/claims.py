@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -19,7 +20,7 @@ from cuttlefish.report.hardware import is_cpu
 from cuttlefish.report.interval import INSIDE, MISSING, OPEN, OUTSIDE, Range, t_interval
 from cuttlefish.report.rules import book
 from cuttlefish.report.rules.case import Case, Measure
-from cuttlefish.report.selection import Runs
+from cuttlefish.report.selection import Runs, is_time
 from cuttlefish.report.verdict import Outcome, Part, Reading, Verdict
 
 PAPER, REDUCED = "paper", "reduced"
@@ -53,11 +54,13 @@ def load_claims(path: str | Path) -> list[Claim]:
     return content
 
 
-def judge(collection: Collection, benches: Sequence[Bench], claims: Sequence[Claim]) -> list[Verdict]:
-    """A verdict for every claim, in the order of the file. Runs that did not finish, or were not run as their scale is, do not count."""
+def judge(collection: Collection, benches: Sequence[Bench], claims: Sequence[Claim], times: Mapping[str, str] = MappingProxyType({})) -> list[Verdict]:
+    """A verdict for every claim, in the order of the file. Runs that did not finish, or were not run as their scale is, do not count.
+
+    times: by scale, why the times of its runs are no evidence of speed (`table_spec.times_notes`)."""
     runs = Runs(run for run in collection.finished if not objection(run.record))
     strict = Runs(run for run in runs if _strict(run))
-    return [_verdict(entry, runs, strict, list(benches), claims) for entry in claims]
+    return [_untimed(_verdict(entry, runs, strict, list(benches), claims), entry, times) for entry in claims]
 
 
 def _checked(entry: Any, path: str | Path) -> str:
@@ -83,6 +86,21 @@ def _verdict(entry: Claim, runs: Runs, strict: Runs, benches: list[Bench], claim
         accepted=str(accept or ""), accepted_reduced=entry.get("reduced", ""), note=entry.get("note", ""),
         paper=paper, reduced=reduced,
     )  # fmt: skip
+
+
+def _untimed(verdict: Verdict, entry: Claim, times: Mapping[str, str]) -> Verdict:
+    """Readings of the clock of runs whose times are no evidence of speed: shown, and not judged."""
+    rules = {PAPER: entry["rule"], REDUCED: entry.get("reduced_rule", entry["rule"])}
+    shown = {
+        scale: replace(reading, verdict=Outcome.INCONCLUSIVE, notes=[times[scale], *reading.notes])
+        for scale, reading in ((PAPER, verdict.paper), (REDUCED, verdict.reduced))
+        if times.get(scale) and reading.verdict in WORDS[scale].values() and _of_the_clock(rules[scale])
+    }
+    return replace(verdict, **shown)
+
+
+def _of_the_clock(rule: Any) -> bool:
+    return any(is_time(str(one.get(name))) for one in (rule if isinstance(rule, list) else [rule]) for name in ("of", "over"))
 
 
 def _paper(entry: Claim, runs: Runs, strict: Runs, benches: list[Bench]) -> Reading:

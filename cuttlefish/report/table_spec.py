@@ -120,6 +120,12 @@ def read_spec(file: Path, experiments: Path) -> Spec:
     return Spec(spec.scales, tables, spec.names)
 
 
+def times_notes(file: Path) -> dict[str, str]:
+    """By scale, why the times of its runs are no evidence of speed; nothing where there is no such file."""
+    scales = _mapping(file).get("scales") or {} if file.exists() else {}
+    return {name: scale["times"] for name, scale in scales.items() if scale.get("times")}
+
+
 def _with_rows(name: str, table: TableSpec, folder: Path) -> TableSpec:
     rows = {path.stem: _row(path) for path in sorted(folder.glob("*.yaml"))}
     for named in [*table.order, *(stated.row for stated in table.paper), *(row.match for row in rows.values() if row.match)]:
