@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
-from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -54,13 +53,13 @@ def load_claims(path: str | Path) -> list[Claim]:
     return content
 
 
-def judge(collection: Collection, benches: Sequence[Bench], claims: Sequence[Claim], times: Mapping[str, str] = MappingProxyType({})) -> list[Verdict]:
+def judge(collection: Collection, benches: Sequence[Bench], claims: Sequence[Claim], times: Mapping[str, str] | None = None) -> list[Verdict]:
     """A verdict for every claim, in the order of the file. Runs that did not finish, or were not run as their scale is, do not count.
 
     times: by scale, why the times of its runs are no evidence of speed (`table_spec.times_notes`)."""
     runs = Runs(run for run in collection.finished if not objection(run.record))
     strict = Runs(run for run in runs if _strict(run))
-    return [_untimed(_verdict(entry, runs, strict, list(benches), claims), entry, times) for entry in claims]
+    return [_untimed(_verdict(entry, runs, strict, list(benches), claims), entry, times or {}) for entry in claims]
 
 
 def _checked(entry: Any, path: str | Path) -> str:
@@ -92,7 +91,7 @@ def _untimed(verdict: Verdict, entry: Claim, times: Mapping[str, str]) -> Verdic
     """Readings of the clock of runs whose times are no evidence of speed: shown, and not judged."""
     rules = {PAPER: entry["rule"], REDUCED: entry.get("reduced_rule", entry["rule"])}
     shown = {
-        scale: replace(reading, verdict=Outcome.INCONCLUSIVE, notes=[times[scale], *reading.notes])
+        scale: replace(reading, verdict=Outcome.INCONCLUSIVE, notes=[times[scale].rstrip("."), *reading.notes])
         for scale, reading in ((PAPER, verdict.paper), (REDUCED, verdict.reduced))
         if times.get(scale) and reading.verdict in WORDS[scale].values() and _of_the_clock(rules[scale])
     }

@@ -6,13 +6,14 @@ Tables, figures, claims and the page all start here, so that none of them meets 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.identity import NOT_IN_KEY
 from cuttlefish.record import read_record, validate_record
 from cuttlefish.record_fields import SCHEMA
 from cuttlefish.report.hardware import threads_words
@@ -112,17 +113,34 @@ def _conflicts(runs: Iterable[Evidence]) -> dict[Path, str]:
     same key is a repeat, not a conflict."""
     refused: dict[Path, str] = {}
     for key, group in _grouped(runs, lambda record: record["run_key"]).items():
-        if len({(_identity(run.record)) for run in group}) > 1:
-            refused |= {run.path: f"in conflict: run key {key} stands for unlike runs" for run in group}
+        if unlike := _unlike([_identity(run.record) for run in group]):
+            refused |= {run.path: f"in conflict: run key {key} stands for unlike runs ({', '.join(unlike)})" for run in group}
     for (key, started), group in _grouped(runs, lambda record: (record["run_key"], record["started"])).items():
         if len({repr([run.record.get(name) for name in OUTCOME]) for run in group}) > 1:
             refused |= {run.path: f"in conflict: unlike outcomes of run {key} started {started}" for run in group}
     return refused
 
 
-def _identity(record: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What one run key must mean. Preset and scale are labels, outside the key: two names may stand for one run."""
-    return tuple(record[name] for name in ("model", "data", "method", "seed", "epochs"))
+def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What one run key must mean, by path. Preset and scale are labels, outside the key: two names may stand for one run."""
+    names = ("model", "data", "method", "seed", "epochs", "data_digest", "params_full")
+    own = {name: record[name] for name in names if record.get(name) is not None}  # a run that failed early knows not all of them
+    return own | dict(_settings(record.get("config") or {}))
+
+
+def _settings(values: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        path = f"{where}{name}"
+        if path not in NOT_IN_KEY:
+            yield from _settings(value, f"{path}.") if isinstance(value, Mapping) else [(path, value)]
+
+
+def _unlike(identities: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The paths to which several values are given. One without a value is no contradiction: it may be the default, spelt out elsewhere."""
+    first: dict[str, Any] = {}
+    for identity in identities:
+        first = dict(identity) | first
+    return sorted({path for identity in identities for path, value in identity.items() if value != first[path]})
 
 
 def _grouped(runs: Iterable[Evidence], key: Callable[[Mapping[str, Any]], Any]) -> dict[Any, list[Evidence]]:

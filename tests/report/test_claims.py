@@ -126,7 +126,7 @@ def test_times_count_on_one_gpu_in_fp32_only(tmp_path, device, changes, outcome)
 def test_times_that_are_no_evidence_of_speed_are_shown_and_not_judged(tmp_path, capsys):
     put_times(tmp_path, CPU, "reduced")
     (tmp_path / "claims.yaml").write_text(yaml.safe_dump([TIME, SIZE]))
-    (tmp_path / "tables.yaml").write_text(yaml.safe_dump({"scales": {"paper": {}, "reduced": {"times": "no evidence of speed"}}}))
+    (tmp_path / "tables.yaml").write_text(yaml.safe_dump({"scales": {"paper": {}, "reduced": {"times": "no evidence of speed."}}}))
     assert main(["--results", str(tmp_path)]) == 0
     time, size = json.loads((tmp_path / "claims.json").read_text())["claims"]
     assert time["reduced"]["verdict"] == "inconclusive" and time["reduced"]["ours"] == pytest.approx(1.196, abs=1e-3)

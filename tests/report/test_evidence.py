@@ -75,5 +75,27 @@ def test_records_that_contradict_each_other_are_all_refused(tmp_path):
     assert all("stands for unlike runs" in left.reason for left in found.left_out[2:])
 
 
+@pytest.mark.parametrize("change, path", [
+    ({"data_digest": "other"}, "data_digest"), ({"params_full": 2000}, "params_full"), ({"setting": {"model": {"width": 32}}}, "model.width"),
+    ({"setting": {"recipe": {"batch_size": 64}}}, "recipe.batch_size"), ({"setting": {"recipe": {"schedule": {"peak_lr": 9}}}}, None),
+    ({"knobs": {"k": 3}}, "method.k"), ({"setting": {"trainer": {"device": "cuda", "precision": "bf16"}}}, None),
+    ({"knobs": {"preset": "other", "profile_repeats": 11}}, None),
+])  # fmt: skip
+def test_a_repeat_is_of_the_same_data_size_and_config(tmp_path, change, path):
+    put(tmp_path, "a", setting={"trainer": {"device": "cpu"}})
+    put(tmp_path, "b", started="2026-01-02T00:00:00+00:00", **{"setting": {"trainer": {"device": "cpu"}}} | change)
+    reasons = [left.reason for left in load_evidence(tmp_path).left_out]
+    assert reasons == ([f"in conflict: run key 0123456789ab stands for unlike runs ({path})"] * 2 if path else [])
+
+
+def test_a_run_that_failed_before_it_knew_its_size_contradicts_nothing(tmp_path):
+    put(tmp_path, "a")
+    (tmp_path / "b").mkdir()
+    known = {name: record()[name] for name in ("run_key", "model", "data", "method", "seed", "epochs", "scale", "config", "device", "precision", "world_size")}
+    write_record(tmp_path / "b", new_record("failed", **known, started="2026-01-02T00:00:00+00:00", error="x"))
+    found = load_evidence(tmp_path)
+    assert len(found.finished) == 1 and not any("conflict" in left.reason for left in found.left_out)
+
+
 def test_an_empty_or_missing_folder_is_an_empty_collection(tmp_path):
     assert load_evidence(tmp_path / "none").runs == []
