@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from scipy import stats
 
@@ -186,6 +188,16 @@ def test_a_composed_run_of_another_model_or_without_benches_is_missing(tmp_path)
     put(tmp_path)
     assert "make bench" in measures(tmp_path, COMPOSED, benches()[:2])[0].missing
     assert "resnet18" in measures(tmp_path, COMPOSED | {"unnamed": False}, benches())[0].missing
+
+
+@pytest.mark.parametrize("other", [{"hardware": "another CPU, 2 cores"}, {"threads": 1}])
+def test_a_composed_run_is_of_one_machine(tmp_path, other):
+    put(tmp_path)
+    steps, overhead, ranks = benches()
+    odd = replace(steps, name="steps-y.json", facts=steps.facts | other)
+    assert "on one machine" in measures(tmp_path, COMPOSED, [odd, overhead, ranks])[0].missing
+    (found,) = measures(tmp_path, COMPOSED, [steps, overhead, ranks, odd])  # the newest steps stand alone
+    assert found.benches == [steps, ranks, overhead]
 
 
 def test_a_step_saves_what_its_rounds_say(tmp_path):

@@ -84,9 +84,10 @@ def _measure(
 
 def _parts(case: Case, arm: dict[str, Any], unnamed: bool) -> Parts | str:
     """The parts, or what is missing. unnamed: rows that name no model are of this one."""
-    steps, ranks, overhead = (newest(case.benches, what) for what in ("steps", "ranks", "overhead"))
-    if not (steps and ranks and overhead):
-        return "no bench of steps, ranks and overhead (make bench)"
+    found = _of_one_machine(case.benches)
+    if not found:
+        return "no bench of steps, ranks and overhead on one machine with as many threads (make bench)"
+    steps, ranks, overhead = found
     dense, low = (step_row(steps, **arm, arm=name) for name in ("dense", "rank 1/4"))
     once = [_once(overhead, word, arm, unnamed) for word in ("profile", "switch")]
     update = [row for row in ranks.rows if _is_of(row, arm, unnamed)]
@@ -95,6 +96,16 @@ def _parts(case: Case, arm: dict[str, Any], unnamed: bool) -> Parts | str:
     work = dense["flops"] / low["flops"]
     seconds = (once[0]["seconds"], once[1]["seconds"], update[0]["ours_s"])
     return Parts(dense["step_s"], step_ratio(dense, low), work, *seconds, [steps, ranks, overhead])
+
+
+def _of_one_machine(benches: list[Bench]) -> list[Bench]:
+    """The newest steps whose machine also has the other two, and the newest of these."""
+    for steps in reversed([bench for bench in benches if bench.what == "steps"]):
+        own = [bench for bench in benches if bench.hardware == steps.hardware]
+        others = [newest(own, "ranks"), newest(own, "overhead")]
+        if all(others):
+            return [steps, *others]
+    return []
 
 
 def _once(overhead: Bench, word: str, arm: dict[str, Any], unnamed: bool) -> dict[str, Any] | None:
