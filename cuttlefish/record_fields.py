@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -12,6 +13,10 @@ SCHEMA = 1
 STATUSES = ("finished", "failed", "interrupted")
 SCALES = ("smoke", "reduced", "paper", "free")
 Number = int | float
+LARGEST = 2**63
+POSITIVE = ("epochs", "epochs_trained", "params_full", "params_total", "params_nonzero", "params_stored_bits", "macs_full", "macs_final")
+"""What a finished run has at least one of: tables and claims divide by it."""
+SECTIONS = ("model", "data", "recipe", "method", "trainer")
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ def problems_of(record: Mapping[str, Any]) -> list[str]:
             problems += _missing(name, field, record.get("status"))
         else:
             problems += _mistyped(name, field, value)
-    return problems or _contradictions(record)
+    return problems or _nested(record) or _contradictions(record)
 
 
 def _unknown(name: str) -> str:
@@ -109,9 +114,47 @@ def _mistyped(name: str, field: Field, value: Any) -> list[str]:
         return [f"{name} is {value!r}, not of type {expected}"]
     if isinstance(value, float) and not isfinite(value):
         return [f"{name} is {value!r}, not a finite number"]
+    if isinstance(value, int) and abs(value) >= LARGEST:
+        return [f"{name} is beyond 64 bits"]
     if isinstance(value, Number) and value < 0 and name != "seed" and not name.startswith("loss"):
         return [f"{name} is negative ({value!r})"]
     return []
+
+
+def _nested(record: Mapping[str, Any]) -> list[str]:
+    """What the readers of a record take for granted inside its lists and mappings."""
+    config = record.get("config") or {}
+    unlike = [f"config.{name} is not a mapping" for name in SECTIONS if not isinstance(config.get(name) or {}, Mapping)]
+    schedule = (config.get("recipe") or {}).get("schedule") or {} if not unlike else {}
+    milestones = (schedule.get("milestones") or []) if isinstance(schedule, Mapping) else None
+    rules = {
+        "config.recipe.schedule.milestones are not fractions of the run": not isinstance(milestones, list) or not all(map(_is_share, milestones)),
+        "seconds are not a number each": not all(map(_is_amount, (record.get("seconds") or {}).values())),
+        "metrics are not a number each": not all(map(_is_number, (record.get("metrics") or {}).values())),
+        "it holds text or numbers that no file can: lone surrogates, NaN": not _is_writable(record),
+        "phases are not a mapping each": not all(isinstance(phase, Mapping) for phase in record.get("phases") or []),
+    }
+    return unlike + [sentence for sentence, broken in rules.items() if broken]
+
+
+def _is_writable(record: Mapping[str, Any]) -> bool:
+    try:
+        json.dumps(record, ensure_ascii=False, allow_nan=False, default=str).encode()
+    except ValueError:
+        return False
+    return True
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Number) and not isinstance(value, bool) and abs(value) < LARGEST  # so NaN is none
+
+
+def _is_amount(value: Any) -> bool:
+    return _is_number(value) and value >= 0
+
+
+def _is_share(value: Any) -> bool:
+    return _is_amount(value) and value <= 1
 
 
 def _contradictions(record: Mapping[str, Any]) -> list[str]:
@@ -131,9 +174,10 @@ def _contradictions(record: Mapping[str, Any]) -> list[str]:
         "more parameters are trainable than there are": _exceeds(record, "params_trainable", "params_total"),
         "the switch came after the last epoch": _exceeds(record, "switch_epoch", "epochs_trained"),
         "compute_seconds exceed wall_seconds": _exceeds(record, "compute_seconds", "wall_seconds"),
-        "a rank is not a whole number of at least 1": not all(type(rank) is int and rank >= 1 for rank in ranks),
+        "a rank is not a whole number of at least 1": not all(type(rank) is int and 1 <= rank < LARGEST for rank in ranks),
     }
-    return [sentence for sentence, broken in rules.items() if broken]
+    empty = [f"{name} of a finished run is 0" for name in POSITIVE if finished and record[name] == 0]
+    return [sentence for sentence, broken in rules.items() if broken] + empty
 
 
 def _exceeds(record: Mapping[str, Any], smaller: str, larger: str) -> bool:

@@ -60,10 +60,21 @@ def test_each_needed_field_is_missed(field):
     ({"params_trainable": 41}, "more parameters"), ({"switch_epoch": 31}, "after the last epoch"), ({"ranks": {"a": 0}}, "at least 1"),
     ({"ranks": {"a": 2.0}}, "at least 1"), ({"compute_seconds": 13.0}, "exceed wall_seconds"), ({"params_total": -1}, "negative"),
     ({"loss_final": float("inf")}, "finite"), ({"error": "Traceback"}, "cannot have an error"), ({"status": "failed"}, "needs its error"),
+    ({"epochs": 0}, "epochs of a finished run is 0"), ({"epochs_trained": 0, "switch_epoch": None}, "epochs_trained of a finished run is 0"),
+    ({"macs_full": 0}, "macs_full of a finished run is 0"), ({"params_nonzero": 0}, "params_nonzero of a finished run is 0"),
+    ({"macs_full": 2**63}, "macs_full is beyond 64 bits"), ({"ranks": {"a": 2**63}}, "at least 1"), ({"seconds": {"ranks": None}}, "seconds are not"),
+    ({"config": {"method": "x"}}, "config.method is not a mapping"), ({"config": {"recipe": [1]}}, "config.recipe is not a mapping"),
+    ({"config": {"recipe": {"schedule": {"milestones": [None]}}}}, "milestones are not fractions"),
+    ({"phases": [1]}, "phases are not a mapping each"),
+    ({"metrics": {"f1": "x"}}, "metrics are not a number each"), ({"command": "\ud800"}, "lone surrogates"),
 ])  # fmt: skip
 def test_each_problem_is_named(changes, words):
     problems = validate_record(finished() | changes)
     assert any(words in problem for problem in problems), problems
+
+
+def test_a_run_that_ended_before_its_first_epoch_is_sound():
+    assert validate_record(new_record("interrupted", **BASE, epochs_trained=0)) == []
 
 
 def test_glue_has_metrics_in_place_of_accuracy():

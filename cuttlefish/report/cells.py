@@ -31,7 +31,8 @@ class CellRuns:
 def cell_runs(planned: Iterable[PlannedRun], collection: Collection) -> tuple[list[CellRuns], list[LeftOut]]:
     """The cells in their order, and each record that has a planned key but does not count, with the reason.
 
-    A record of another scale is left out: the same config may not stand for two scales. Of repeats of one run key on one
+    A record of another scale is left out: the same config may not stand for two scales. So is one of another network, data set or
+    seed than its key was planned for: it was edited. Of repeats of one run key on one
     hardware the first that was started counts, whatever came out.
     """
     by_key: dict[str, list[Evidence]] = defaultdict(list)
@@ -49,8 +50,10 @@ def cell_runs(planned: Iterable[PlannedRun], collection: Collection) -> tuple[li
 def _add(cell: CellRuns, wanted: PlannedRun, found: Sequence[Evidence], left_out: dict[object, LeftOut]) -> None:
     hardware: set[str] = set()
     for run in sorted(found, key=lambda run: (run.record["started"], str(run.path))):
-        if run.record["scale"] != wanted.scale:
-            left_out[run.path] = LeftOut(run.path, f"it is of scale {run.record['scale']}, and the {wanted.table} cell of {wanted.scale}")
+        unlike = [name for name in ("scale", "model", "data", "seed") if run.record[name] != getattr(wanted, name)]
+        if unlike:
+            says, cell_says = run.record[unlike[0]], getattr(wanted, unlike[0])
+            left_out[run.path] = LeftOut(run.path, f"it is of {unlike[0]} {says}, and the {wanted.table} cell of {cell_says}")
         elif not run.finished:
             cell.unfinished.append(run.record["status"])
         elif run.hardware in hardware:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from planned_runs import found, ran, wanted
 
 from cuttlefish.report.cells import cell_runs
@@ -20,9 +21,12 @@ def test_hardware_is_kept_apart():
     }
 
 
-def test_another_scale_is_refused_with_its_reason():
-    (cell,), left_out = cell_runs([wanted("full")], found(ran("full", scale="free")))
-    assert cell.runs == {} and [item.reason for item in left_out] == ["it is of scale free, and the table1 cell of reduced"]
+@pytest.mark.parametrize("name, says, planned", [("scale", "free", "reduced"), ("seed", 3, 0), ("data", "svhn", "cifar10")])
+def test_a_record_of_something_else_than_its_key_was_planned_for_is_refused(name, says, planned):
+    edited = ran("full")
+    edited.record[name] = says
+    (cell,), left_out = cell_runs([wanted("full")], found(edited))
+    assert cell.runs == {} and [item.reason for item in left_out] == [f"it is of {name} {says}, and the table1 cell of {planned}"]
 
 
 def test_of_repeats_the_first_that_was_started_counts_whatever_came_out():
