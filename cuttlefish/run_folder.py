@@ -8,6 +8,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,11 @@ LOG = "log.txt"
 LOCK = "run.lock"
 PLOTS = "plots"
 RANK_COLUMNS = ("epoch", "layer", "stable_rank", "scaled_rank", "full_rank")
+RANK_HEADER = ",".join(RANK_COLUMNS)
+PLAUSIBLE = 1e-9, 1e9
+"""Ranks outside cannot be divided by: of a weight of zeros, of one that diverged, of a damaged file."""
+
+log = logging.getLogger(__name__)
 
 
 def read_epochs(folder: str | Path) -> list[dict[str, Any]]:
@@ -32,8 +39,22 @@ def read_epochs(folder: str | Path) -> list[dict[str, Any]]:
 
 
 def read_ranks(folder: str | Path) -> list[dict[str, Any]]:
-    """The rows of `ranks.csv` with numbers as numbers; empty without the file."""
-    return [_rank_row(cells) for cells in map(_rank_cells, _whole_lines(Path(folder) / RANKS)) if cells is not None]
+    """The rows of `ranks.csv` with numbers as numbers; empty without the file. What is no row of ranks is left out with a warning."""
+    rows, problem = checked_ranks(folder)
+    if problem:
+        log.warning("%s: %s", Path(folder) / RANKS, problem)
+    return rows
+
+
+def checked_ranks(folder: str | Path) -> tuple[list[dict[str, Any]], str]:
+    """The rows of `ranks.csv` that are some, and in words what of the file is left out."""
+    try:
+        lines = _whole_lines(Path(folder) / RANKS)
+    except OSError as error:
+        return [], f"the file cannot be read ({type(error).__name__})"
+    rows = [_rank_row(line) for line in lines if line != RANK_HEADER]
+    sound = [row for row in rows if row is not None]
+    return sound, f"{len(rows) - len(sound)} of {len(rows)} lines are no ranks and are left out" if len(sound) < len(rows) else ""
 
 
 def read_profile(folder: str | Path) -> dict[str, Any] | None:
@@ -56,8 +77,7 @@ def cut_back(folder: str | Path, epochs: int) -> None:
     after so many epochs, so the ranks of the checkpoint's own weights stay too. Torn and foreign lines go.
     """
     _keep(Path(folder) / EPOCHS, lambda line: _up_to(_epoch_of_json(line), epochs))
-    header = ",".join(RANK_COLUMNS)
-    _keep(Path(folder) / RANKS, lambda line: line == header or _up_to(_epoch_of_csv(line), epochs))
+    _keep(Path(folder) / RANKS, lambda line: line == RANK_HEADER or _up_to(_epoch_of_csv(line), epochs))
 
 
 def forget_ranks(folder: str | Path, epochs: set[int]) -> None:
@@ -102,9 +122,15 @@ def _epoch_of_csv(line: str) -> int | None:
 def _rank_cells(line: str) -> list[str] | None:
     """The cells of a whole row of numbers; None for the head and for a torn line."""
     cells = next(csv.reader([line]), []) if '"' in line else line.split(",")
-    return cells if len(cells) == len(RANK_COLUMNS) and cells[0].isdigit() else None
+    return cells if len(cells) == len(RANK_COLUMNS) and re.fullmatch("[0-9]{1,9}", cells[0]) else None
 
 
-def _rank_row(cells: list[str]) -> dict[str, Any]:
-    epoch, layer, stable, scaled, full = cells
-    return {"epoch": int(epoch), "layer": layer, "stable_rank": float(stable), "scaled_rank": float(scaled), "full_rank": int(full)}
+def _rank_row(line: str) -> dict[str, Any] | None:
+    cells = _rank_cells(line)
+    try:
+        epoch, layer, stable, scaled, full = cells or ()
+        row = {"epoch": int(epoch), "layer": layer, "stable_rank": float(stable), "scaled_rank": float(scaled), "full_rank": int(full)}
+    except ValueError:
+        return None
+    low, high = PLAUSIBLE
+    return row if low < row["stable_rank"] < high and low < row["scaled_rank"] < high and 0 < row["full_rank"] < high else None

@@ -95,6 +95,11 @@ def test_the_grid_has_a_point_a_setting_and_a_star(tmp_path):
     assert "4 points of the grid" in axes.get_title(loc="right")
     with pytest.raises(NoData, match="3 points of the grid"):
         figure1.draw(sources(tmp_path, plans[:4]))
+    for number, unknown in enumerate([{"k": None}, {"accuracy_final": None, "metrics": {"f1": 1.0}}]):  # neither has a place on the grid
+        made = put(tmp_path, "pufferfish", 9, **unknown)
+        plans.append(planned(made, "figure1", point=(("method.k", str(7 + number)),)))
+    (again,) = drawn(figure1.draw, sources(tmp_path, plans))
+    assert again.figure.axes[0].get_title(loc="right") == axes.get_title(loc="right")
 
 
 def tracked(root, seed, last, **changes):
@@ -113,6 +118,21 @@ def test_rank_curves_are_means_over_seeds(tmp_path):
     assert "n = 2 seeds" in axes.get_title(loc="right") and axes.get_title(loc="left") == "ResNet-18 on CIFAR-10"
     with pytest.raises(NoData, match="track_ranks"):
         figure2.draw(sources(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize("damage, curves", [("\n0,conv1,1,1,16\n30,conv1,1,1,16\n", 1), ("\n99,conv1,1,1,16\n", 0), ("x", 5)])
+def test_runs_whose_ranks_are_damaged_share_what_they_have(tmp_path, damage, curves):
+    tracked(tmp_path, 0, 0.4)
+    made = tracked(tmp_path, 1, 0.6)
+    (tmp_path / "records" / made["run_key"] / "ranks.csv").write_text(damage)
+    found = sources(tmp_path)
+    drawn(figure3.draw, found)
+    if not curves:
+        with pytest.raises(NoData):
+            figure2.draw(found)
+        return
+    (drawing,) = drawn(figure2.draw, found)
+    assert len([line for line in drawing.figure.axes[0].lines if line.get_gid() != "leader"]) == curves
 
 
 def test_settled_ratios_stand_beside_the_ranks_found(tmp_path):

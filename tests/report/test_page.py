@@ -144,8 +144,8 @@ def test_the_policy_allows_only_what_the_page_holds(tmp_path):
 
 @pytest.mark.parametrize("name, content, told", [
     ("epochs.jsonl", '{"epoch": "one", "train_loss": []}\n{"epoch": 2}\nnull\n{"epoch": 3, "train_loss": 1e400}\n', ""),
-    ("epochs.jsonl", "\x00\xff{\n", ""), ("ranks.csv", "1,layer,x,y,z\n", "ranks: the file beside the record cannot be read (ValueError"),
-    ("ranks.csv", "1,l,1.0,1.0,0\n2,l,nan,inf,0\n", "rank curves: left out"),
+    ("epochs.jsonl", "\x00\xff{\n", ""), ("ranks.csv", "1,layer,x,y,z\n", "ranks: 1 of 1 lines are no ranks and are left out"),
+    ("ranks.csv", "1,l,1.0,1.0,0\n2,l,nan,inf,0\n3,l,1.0,1.0,4\n", "ranks: 2 of 3 lines are no ranks"),
     ("profile.json", "[1]", "profile: the file beside the record cannot be read"),
     ("profile.json", "{", "profile: the file beside the record cannot be read"),
     ("profile.json", '{"stacks": [{}], "ratio": "<b>"}', "stacks: left out"),

@@ -39,7 +39,8 @@ def draw(sources: Sources) -> list[Drawing]:
 
 def of_one_kind(groups: list[Group]) -> list[Group]:
     """The cells of the kind of comparison that has most grid points: published recipes and equal budgets are never mixed."""
-    kinds = [[group for group in groups if kind in group.plan.kinds] for kind in (EQUAL, PUBLISHED)]
+    known = [group for group in groups if _is_known(group)]
+    kinds = [[group for group in known if kind in group.plan.kinds] for kind in (EQUAL, PUBLISHED)]
     return max(kinds, key=lambda own: sum(_on_grid(group) for group in own))
 
 
@@ -50,6 +51,12 @@ def plain_log(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.08)
+
+
+def _is_known(group: Group) -> bool:
+    """Whether all its runs have an accuracy, and a point of the grid its K."""
+    needed = ("accuracy_final", "k") if _on_grid(group) else ("accuracy_final",)
+    return all(run.record[name] is not None for run in group.runs for name in needed)
 
 
 def _on_grid(group: Group) -> bool:

@@ -20,15 +20,16 @@ from cuttlefish.run_folder import read_ranks
 
 def draw(sources: Sources) -> list[Drawing]:
     """One panel a network and data set: means over seeds of each layer's stable rank over its initial value."""
-    tracked = tracked_runs(sources)
+    curves = [(runs, mean_histories([rank_histories(read_ranks(run.path.parent)) for run in runs])) for runs in tracked_runs(sources)]
+    tracked = [(runs, histories) for runs, histories in curves if histories]
     if not tracked:
         raise NoData("no finished full-rank run has recorded its ranks (method.track_ranks=true)")
     figure, grid = style.new_figure(7.2, 0.5 + 3.9 * len(tracked), len(tracked), 1, squeeze=False)
-    for axes, runs in zip(grid.flat, tracked, strict=True):
+    for axes, (runs, histories) in zip(grid.flat, tracked, strict=True):
         first = runs[0].record
-        _curves(axes, [rank_histories(read_ranks(run.path.parent)) for run in runs])
+        _curves(axes, histories)
         style.entitle(axes, sources.network(first["model"], first["data"]), f"full rank, {seeds_of(runs)}")
-    used = [run for runs in tracked for run in runs]
+    used = [run for runs, _ in tracked for run in runs]
     small_print(figure, sources.scale, ["stable rank over its value at initialisation, from first layer (dark) to last", hardware_of(used)])
     return [Drawing("figure2", figure, "Stable rank of each layer while training at full rank.", keys_of(used))]
 
@@ -46,8 +47,10 @@ def tracked_runs(sources: Sources) -> list[list[Evidence]]:
 
 
 def mean_histories(histories: Sequence[Sequence[LayerHistory]]) -> list[LayerHistory]:
-    """Layer by layer the mean over runs, at the epochs that all of them have."""
-    return [_mean(own) for own in zip(*histories, strict=True)]
+    """Layer by layer the mean over runs, of the layers and at the epochs that all of them have."""
+    runs = [{history.layer: history for history in own} for own in histories]
+    means = [_mean([own[layer] for own in runs]) for layer in runs[0] if all(layer in own for own in runs)]
+    return [history for history in means if history.epochs]
 
 
 def _mean(own: Sequence[LayerHistory]) -> LayerHistory:
@@ -56,8 +59,7 @@ def _mean(own: Sequence[LayerHistory]) -> LayerHistory:
     return LayerHistory(own[0].layer, own[0].full_rank, shared, [mean(value[epoch] for value in values) for epoch in shared])
 
 
-def _curves(axes: Axes, runs: Sequence[Sequence[LayerHistory]]) -> None:
-    histories = mean_histories(runs)
+def _curves(axes: Axes, histories: Sequence[LayerHistory]) -> None:
     colours = style.depth_colours(len(histories))
     for history, colour in zip(histories, colours, strict=True):
         axes.plot(history.epochs, history.ratios, color=colour, marker="o", markersize=2.2 if history.epochs[-1] <= 50 else 0)

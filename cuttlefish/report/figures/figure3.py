@@ -36,7 +36,7 @@ def draw(sources: Sources) -> list[Drawing]:
 
 def _panel(axes: Axes, runs: list[Evidence], found: list[Group]) -> None:
     histories = [{history.layer: history for history in rank_histories(read_ranks(run.path.parent))} for run in runs]
-    layers = list(histories[0])
+    layers = [layer for layer in histories[0] if all(layer in own for own in histories)]
     settled = [mean(own[layer].ratios[-1] for own in histories) for layer in layers]
     axes.vlines(range(len(layers)), 0, settled, color=style.GRID, linewidth=5)
     axes.plot(range(len(layers)), settled, "o", color=style.INK, markersize=5, label=f"settled at full rank, {seeds_of(runs)}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cuttlefish.redact import redact_text
-from cuttlefish.run_folder import LOG, read_epochs, read_profile, read_ranks
+from cuttlefish.run_folder import LOG, checked_ranks, read_epochs, read_profile
 
 LOG_LINES = 60
 
@@ -24,8 +24,9 @@ class Files:
 
 
 def read_files(folder: Path) -> Files:
-    found, problems = {}, []
-    for name, read, empty in (("epochs", read_epochs, []), ("ranks", read_ranks, []), ("profile", profile_of, None), ("log", log_tail, "")):
+    ranks, damage = checked_ranks(folder)
+    found, problems = {"ranks": ranks}, [f"ranks: {damage}"] if damage else []
+    for name, read, empty in (("epochs", read_epochs, []), ("profile", profile_of, None), ("log", log_tail, "")):
         try:
             found[name] = read(folder)
         except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
