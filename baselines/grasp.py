@@ -78,6 +78,8 @@ class Grasp(Method):
     def check(self, context: Context) -> None:
         self.settings.check()
         own_recipe(context.recipe, self.settings.recipe)
+        if self.settings.images_per_iter is None:
+            grasp_math.check_enough(context.images_of_class, self.settings.samples_per_class)
         self._removed(context.model)
 
     def on_fit_start(self, context: Context) -> None:
@@ -139,7 +141,9 @@ class Grasp(Method):
                 f"grasp cannot reach {target.params:,} parameters ({target.source}) by pruning {total:,} weights of {params:,} parameters: "
                 f"the nearest it can is {nearest:,}"
             )
-        return params - target.params
+        removed = params - target.params
+        # The original keeps one of those it is told to remove.
+        return removed + 1 if removed and self.settings.mode == "original" else removed
 
     # Scoring
 

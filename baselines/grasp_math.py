@@ -107,6 +107,16 @@ class Samples:
             self.rest = batch[0][used:], batch[1][used:]
 
 
+def check_enough(images_of_class: Sequence[int], per_class: int) -> None:
+    """Raise CuttlefishError if a draw would hold an image twice: the stream goes on for ever, epoch after epoch."""
+    scarce = min(range(len(images_of_class)), key=images_of_class.__getitem__)
+    if images_of_class[scarce] < per_class:
+        raise CuttlefishError(
+            f"grasp draws samples_per_class={per_class} images of every class, but the training set has only {images_of_class[scarce]} of "
+            f"class {scarce}: lower samples_per_class, or set images_per_iter to draw without classes"
+        )
+
+
 def draw_per_class(samples: Samples, classes: int, per_class: int) -> Part:
     """The first `per_class` samples of each class in the stream, sorted by class.
 

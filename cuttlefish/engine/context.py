@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cuttlefish.config import Config
 from cuttlefish.data.task import Task
+from cuttlefish.engine.checkpoint import newest_checkpoint
 from cuttlefish.engine.clock import Clock
 from cuttlefish.engine.device import autocast
 from cuttlefish.engine.distributed import World
@@ -52,4 +53,6 @@ def make_context(
         log_ranks=sinks.ranks,
         log_profile=log_profile,
         part=clock.part,
+        saved=lambda: (newest_checkpoint(folder / "checkpoints") or {"method": {}})["method"],
+        images_of_class=task.train.labels.cpu().bincount(minlength=task.classes).tolist(),
     )

@@ -79,6 +79,10 @@ class Context:
     """A stack profile, for profile.json, the console and the plot."""
     part: Callable[[str], AbstractContextManager]
     """Names the part (profiling, ranks, switch, masks, scoring, …) to which the running clock books what is inside."""
+    saved: Callable[[], dict[str, Any]]
+    """The method's own state in the folder's newest checkpoint, from which the run will go on; empty where it starts."""
+    images_of_class: list[int] = field(default_factory=list)
+    """In the training set."""
     counts_full: dict[str, int] = field(default_factory=dict)
     """params and macs of the full-rank model."""
 

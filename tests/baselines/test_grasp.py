@@ -167,10 +167,16 @@ def test_chunks_of_equal_size_without_norms_score_alike():
 
 def test_dropout_is_the_same_in_both_passes_and_the_random_state_is_left_alone():
     model = nn.Sequential(nn.Flatten(), nn.Linear(72, 5), nn.Tanh(), nn.Dropout(0.5), nn.Linear(5, 4)).double()
+    dropped = []
+    model[3].register_forward_hook(lambda module, inputs, output: dropped.append(output == 0))
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    first, second = scores(model, halves()), scores(model, halves())
+    first = scores(model, halves())
     assert torch.equal(torch.get_rng_state(), before)
+    gradient, product = dropped[:2], dropped[2:]
+    assert [mask.shape for mask in product] == [mask.shape for mask in gradient] == [(6, 5)] * 2
+    assert all(torch.equal(*masks) for masks in zip(gradient, product, strict=True)) and not torch.equal(*gradient)
+    second = scores(model, halves())
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -334,8 +340,9 @@ def test_a_redrawn_classifier_is_scored_but_not_trained(tmp_path):
     assert torch.equal(run.context.model.fc.weight, weight * run.method.masks["fc.weight"])
 
 
-def test_a_target_is_met_exactly(tmp_path):
-    method, run = started(tmp_path, ratio=None, target_params=9999)
+@pytest.mark.parametrize("mode", ["exact_k", "original"])
+def test_a_target_is_met_exactly(tmp_path, mode):
+    method, run = started(tmp_path, ratio=None, target_params=9999, mode=mode)
     assert sum(int(parameter.numel()) for parameter in run.context.model.parameters()) - method.masks.total + method.masks.kept == 9999
     assert method.on_fit_end(run.context)["target"] == {"params": 9999, "source": "target_params", "achieved": 9999, "ratio": 1.0}
 
@@ -369,6 +376,19 @@ def test_sizes_of_resnet50_are_the_audit_s():
 def test_bad_input_ends_in_one_sentence_before_training(tmp_path, knobs, sentence):
     with pytest.raises(CuttlefishError, match=sentence):
         session(tmp_path, **knobs)
+
+
+def test_a_class_one_image_short_is_refused_before_there_is_a_folder(tmp_path):
+    """The stream is endless: it would give the same images again and call them enough."""
+    folder = tmp_path / "run"
+    with pytest.raises(CuttlefishError, match=r"samples_per_class=15 images of every class, but .* only 14 of class 0"):
+        run_config(little_config(folder, "grasp", method__samples_per_class=15))
+    assert not folder.exists()
+    session(folder, samples_per_class=15, images_per_iter=20)
+    context = session(folder, samples_per_class=14).context
+    assert context.images_of_class == [14] * 4
+    images, _ = draw_per_class(Samples(context.samples()), 4, 14)
+    assert len(images.flatten(1).unique(dim=0)) == 56
 
 
 def test_a_network_that_no_signal_passes_is_refused_before_training(tmp_path):
