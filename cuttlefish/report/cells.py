@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from cuttlefish.report.evidence import Collection, Evidence, LeftOut
+from cuttlefish.report.evidence import Collection, Evidence, LeftOut, by_start
 from cuttlefish.report.planned import PlannedRun
 
 
@@ -49,7 +49,7 @@ def cell_runs(planned: Iterable[PlannedRun], collection: Collection) -> tuple[li
 
 def _add(cell: CellRuns, wanted: PlannedRun, found: Sequence[Evidence], left_out: dict[object, LeftOut]) -> None:
     hardware: set[str] = set()
-    for run in sorted(found, key=lambda run: (run.record["started"], str(run.path))):
+    for run in by_start(found):
         unlike = [name for name in ("scale", "model", "data", "seed") if run.record[name] != getattr(wanted, name)]
         if unlike:
             says, cell_says = run.record[unlike[0]], getattr(wanted, unlike[0])

@@ -49,6 +49,11 @@ class Evidence:
         return " · ".join(words)
 
 
+def by_start(runs: Iterable[Evidence]) -> list[Evidence]:
+    """The order in which repeats count, in tables and claims alike: the first that was started, whatever came out."""
+    return sorted(runs, key=lambda run: (run.record["started"], str(run.path)))
+
+
 @dataclass(frozen=True)
 class LeftOut:
     """A record that does not count, and why."""

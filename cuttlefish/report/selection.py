@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
-from statistics import mean
 from typing import Any
 
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.report.evidence import Evidence
+from cuttlefish.report.evidence import Evidence, by_start
 
 Where = Mapping[str, Any]
 BESIDE_THE_SETTING = {"data": ("root", "download", "verify"), "method": ("match", "target_params", "track_ranks", "profile_repeats", "ranks")}
@@ -89,12 +88,12 @@ def setting_of(record: Mapping[str, Any]) -> str:
     return repr((own, sections, trainer))
 
 
-def by_seed(runs: Iterable[Evidence], *also: str) -> dict[tuple[Any, ...], list[Evidence]]:
-    """Repeats of a seed together. also: `hardware`, or further fields that must agree within a group."""
-    groups: dict[tuple[Any, ...], list[Evidence]] = defaultdict(list)
-    for run in runs:
-        groups[run.record["seed"], *(run.hardware if name == "hardware" else run.record.get(name) for name in also)].append(run)
-    return dict(sorted(groups.items(), key=repr))
+def by_seed(runs: Iterable[Evidence], *also: str) -> dict[tuple[Any, ...], Evidence]:
+    """Of each seed the run that counts. also: `hardware`, or further fields of which each value has a run that counts."""
+    found: dict[tuple[Any, ...], Evidence] = {}
+    for run in by_start(runs):
+        found.setdefault((run.record["seed"], *(run.hardware if name == "hardware" else run.record.get(name) for name in also)), run)
+    return dict(sorted(found.items(), key=lambda item: repr(item[0])))
 
 
 def on_one_machine(runs: Sequence[Evidence]) -> list[Evidence]:
@@ -108,12 +107,6 @@ def on_one_machine(runs: Sequence[Evidence]) -> list[Evidence]:
 def is_time(path: str) -> bool:
     """Whether a field is of the clock."""
     return path.split(".")[0] in ("seconds", "compute_seconds", "wall_seconds")
-
-
-def average(runs: Sequence[Evidence], path: str) -> float | None:
-    """The mean of a number over repeats; None where a record lacks it."""
-    values = [value_of(run.record, path) for run in runs]
-    return None if any(value is None for value in values) else mean(values)
 
 
 def _fits(record: Mapping[str, Any], wanted: Where) -> bool:

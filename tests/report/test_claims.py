@@ -58,10 +58,11 @@ def test_the_reduced_verdict_has_words_of_its_own_and_leaves_the_other_alone(tmp
     assert found.reduced.hardware == [f"{CPU} · fp32 · 2 threads"]
 
 
-def test_repeats_of_a_seed_are_one_sample(tmp_path):
-    for repeat in range(4):
+def test_of_repeats_of_a_seed_the_first_started_counts_as_in_tables(tmp_path):
+    for repeat in (2, 0, 3, 1):
         put(tmp_path, seed=0, params_total=400 + repeat, scale="paper", started=f"2026-01-0{repeat + 1}T00:00:00+00:00")
-    assert verdict_of(tmp_path, SIZE).paper.n == 1
+    found = verdict_of(tmp_path, SIZE).paper
+    assert found.n == 1 and found.ours == 1000 / 400 and len(found.runs) == 1
 
 
 def test_runs_of_two_settings_are_not_averaged(tmp_path):

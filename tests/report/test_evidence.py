@@ -91,7 +91,7 @@ def test_a_repeat_is_of_the_same_data_size_and_config(tmp_path, change, path):
 def test_a_run_that_failed_before_it_knew_its_size_contradicts_nothing(tmp_path):
     put(tmp_path, "a")
     (tmp_path / "b").mkdir()
-    unknown = ("data_digest", "status", "params_full", "params_total", "params_trainable", "params_nonzero", "started", "error")
+    unknown = ("status", "params_full", "params_total", "params_trainable", "params_nonzero", "started", "error")
     known = {name: value for name, value in record().items() if name not in unknown}
     write_record(tmp_path / "b", new_record("failed", **known, started="2026-01-02T00:00:00+00:00", error="x"))
     found = load_evidence(tmp_path)

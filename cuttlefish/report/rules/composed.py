@@ -67,8 +67,7 @@ def composed_share(
 def _measure(
     case: Case, where: Where, arm: dict[str, Any], run: dict[str, int], unnamed: bool, number: Callable[[Composed], float]
 ) -> Measure:
-    arm_runs = [one for one in case.arm(where) if one.record.get("switch_epoch") is not None]
-    runs = [group[0] for group in by_seed(arm_runs).values()]
+    runs = list(by_seed(one for one in case.arm(where) if one.record.get("switch_epoch") is not None).values())
     parts = _parts(case, arm, unnamed)
     if not runs or isinstance(parts, str):
         return case.missing(f"no run of {describe(where, case.scale)}" if not runs else str(parts))

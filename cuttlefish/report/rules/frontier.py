@@ -7,7 +7,7 @@ from statistics import mean
 from cuttlefish.report.evidence import Evidence
 from cuttlefish.report.rules.case import Case, Measure, describe
 from cuttlefish.report.rules.pairs import pairs
-from cuttlefish.report.selection import Where, average, points_of
+from cuttlefish.report.selection import Where, by_seed, points_of, value_of
 
 
 def frontier(case: Case, ours: Where, grid: list[Where], of: str = "accuracy_final", size: str = "params_total") -> list[Measure]:
@@ -20,17 +20,22 @@ def frontier(case: Case, ours: Where, grid: list[Where], of: str = "accuracy_fin
     found = [(where, runs) for where, runs in points if runs]
     if not mine or not found:
         return [case.missing(f"no run of {describe(ours, case.scale)}" if not mine else "no run of the grid")]
-    limit = mean(run.record[size] for run in mine)
-    smaller = [(where, runs) for where, runs in found if mean(run.record[size] for run in runs) <= limit]
+    limit = _size(mine, size)
+    smaller = [(where, runs) for where, runs in found if _size(runs, size) <= limit]
     measures = [_gain(case, mine, runs, of, describe(where, case.scale)) for where, runs in smaller]
     if len(found) < len(points):
         measures.append(case.missing(f"{len(points) - len(found)} of the grid's {len(points)} points have no run"))
     return measures or [case.missing("no point of the grid is as small")]
 
 
+def _size(runs: list[Evidence], size: str) -> float:
+    return mean(run.record[size] for run in by_seed(runs).values())
+
+
 def _gain(case: Case, mine: list[Evidence], runs: list[Evidence], of: str, point: str) -> Measure:
     found, _ = pairs(case, runs, mine)
-    samples = [average(theirs, of) - average(own, of) for theirs, own in found if average(theirs, of) is not None and average(own, of) is not None]
-    used = [run for pair in found for side in pair for run in side]
+    values = [(value_of(theirs.record, of), value_of(own.record, of)) for theirs, own in found]
+    samples = [theirs - own for theirs, own in values if theirs is not None and own is not None]
+    used = [run for pair in found for run in pair]
     part = case.part(point, case.accept)
     return part.measure(samples, used) if samples else part.missing(f"{point}: no seed in common with ours")

@@ -7,14 +7,13 @@ from statistics import mean, stdev
 from cuttlefish.report.evidence import Evidence
 from cuttlefish.report.interval import variation_interval
 from cuttlefish.report.rules.case import Case, Measure, describe
-from cuttlefish.report.selection import Where, average, by_seed, is_time, on_one_machine
+from cuttlefish.report.selection import Where, by_seed, is_time, on_one_machine, value_of
 
 
 def mean_over_seeds(case: Case, where: Where, of: str, over: str | None = None, times: float = 1, plus: float = 0) -> list[Measure]:
     """times · of / over + plus, one sample a seed; of and over are (dotted) fields of the record."""
-    runs = on_one_machine(case.arm(where)) if is_time(of) else case.arm(where)
-    values = {seed: _number(group, of, over) for seed, group in by_seed(runs).items()}
-    samples = [times * value + plus for value in values.values() if value is not None]
+    runs = list(by_seed(on_one_machine(case.arm(where)) if is_time(of) else case.arm(where)).values())
+    samples = [times * value + plus for run in runs if (value := _number(run, of, over)) is not None]
     return [case.measure(samples, runs) if samples else case.missing(f"no run of {describe(where, case.scale)} has it")]
 
 
@@ -27,13 +26,13 @@ def largest_over_cells(case: Case, cells: list[Where], of: str, over: str) -> li
 
 def variation_over_seeds(case: Case, cells: list[Where], of: str) -> list[Measure]:
     """The coefficient of variation over seeds of `of`, a part for each cell that has runs enough; of all cells if none has."""
-    found = [(where, case.arm(where)) for where in cells]
-    counted = [(where, runs) for where, runs in found if len(by_seed(runs)) >= case.needs]
+    found = [(where, list(by_seed(case.arm(where)).values())) for where in cells]
+    counted = [(where, runs) for where, runs in found if len(runs) >= case.needs]
     return [_variation(case.part(describe(where, case.scale), case.accept), runs, of) for where, runs in counted or found]
 
 
 def _variation(case: Case, runs: list[Evidence], of: str) -> Measure:
-    samples = [value for group in by_seed(runs).values() if (value := average(group, of)) is not None]
+    samples = [value for run in runs if (value := value_of(run.record, of)) is not None]
     interval = variation_interval(samples)
     if not samples:
         return case.missing(f"no run of {case.name}")
@@ -42,6 +41,6 @@ def _variation(case: Case, runs: list[Evidence], of: str) -> Measure:
     return case.measure(samples, runs, interval=interval, averaged=False, value=stdev(samples) / mean(samples))
 
 
-def _number(group: list[Evidence], of: str, over: str | None) -> float | None:
-    upper, lower = average(group, of), average(group, over) if over else 1.0
+def _number(run: Evidence, of: str, over: str | None) -> float | None:
+    upper, lower = value_of(run.record, of), value_of(run.record, over) if over else 1.0
     return None if upper is None or not lower else upper / lower

@@ -8,10 +8,10 @@ from typing import Any
 
 from cuttlefish.report.evidence import Evidence
 from cuttlefish.report.rules.case import Case, Measure, describe
-from cuttlefish.report.selection import Where, average, by_seed, on_one_machine, value_of
+from cuttlefish.report.selection import Where, by_seed, on_one_machine, value_of
 
 ALIKE = ("precision", "data_digest")
-Pair = tuple[list[Evidence], list[Evidence]]
+Pair = tuple[Evidence, Evidence]
 
 
 def paired_difference(case: Case, left: Where, right: Where, of: str, **conditions: Any) -> list[Measure]:
@@ -32,7 +32,7 @@ def _paired(case: Case, left: Where, right: Where, of: str, compare: Callable[[f
     if absent:
         return case.missing("no run of " + "; none of ".join(absent))
     found, notes = pairs(case, *arms, **conditions)
-    numbers = [(average(one, of), average(other, of), one + other) for one, other in found]
+    numbers = [(value_of(one.record, of), value_of(other.record, of), (one, other)) for one, other in found]
     known = [(upper, lower, runs) for upper, lower, runs in numbers if upper is not None and lower]
     if not known:
         return case.missing("; ".join(notes) or "the two arms have no seed in common")
@@ -52,8 +52,8 @@ def pairs(
     groups = by_seed(left, *alike), by_seed(right, *alike)
     found = [(groups[0][key], groups[1][key]) for key in groups[0] if key in groups[1]]
     if "hardware" in alike:
-        shared = on_one_machine([run for one, _ in found for run in one])
-        found = [pair for pair in found if pair[0][0] in shared]
+        shared = on_one_machine([one for one, _ in found])
+        found = [pair for pair in found if pair[0] in shared]
     kept = [pair for pair in found if all(_equal(pair, path) for path in same)]
     notes = [f"{len(found) - len(kept)} pairs dropped: unlike {' and '.join(same)}"] if len(kept) < len(found) else []
     if right_sized_as is not None:
@@ -64,13 +64,12 @@ def pairs(
 
 
 def _equal(pair: Pair, path: str) -> bool:
-    first = value_of(pair[0][0].record, path)
-    return all(value_of(run.record, path) == first for side in pair for run in side)
+    return value_of(pair[0].record, path) == value_of(pair[1].record, path)
 
 
 def _sized(case: Case, found: list[Pair], where: Where, tolerance: float) -> list[Pair]:
-    sizes = [run.record["params_total"] for run in case.arm(where)]
+    sizes = [run.record["params_total"] for run in by_seed(case.arm(where)).values()]
     if not sizes:
         return []
     wanted = mean(sizes)
-    return [pair for pair in found if all(abs(run.record["params_total"] / wanted - 1) <= tolerance for run in pair[1])]
+    return [pair for pair in found if abs(pair[1].record["params_total"] / wanted - 1) <= tolerance]

@@ -55,8 +55,8 @@ def ranks_agree(case: Case, left: Where, right: Where, correlation: dict[str, fl
     """
     arms = case.arm(left), case.arm(right)
     found, _ = pairs(case, *arms)
-    ranks = [_both(one[0], other[0]) for one, other in found]
-    used = [run for pair in found for side in pair for run in side[:1]]
+    ranks = [_both(one, other) for one, other in found]
+    used = [run for pair in found for run in pair]
     ranks = [both for both in ranks if len(both) > 2]
     if not ranks:
         absent = "; ".join(f"no run of {describe(where, case.scale)}" for where, arm in zip((left, right), arms, strict=True) if not arm)
@@ -70,11 +70,10 @@ def ranks_agree(case: Case, left: Where, right: Where, correlation: dict[str, fl
 
 
 def _of_each_run(case: Case, where: Where, number: Callable[[Evidence], float | None]) -> list[Measure]:
-    found = {id(run): value for run in case.arm(where) if (value := number(run)) is not None}
-    seeds = by_seed(run for run in case.arm(where) if id(run) in found).values()
-    if not seeds:
+    found = [(run, value) for run in by_seed(case.arm(where)).values() if (value := number(run)) is not None]
+    if not found:
         return [case.missing(f"no run of {describe(where, case.scale)} has recorded its ranks")]
-    return [case.measure([mean(found[id(run)] for run in group) for group in seeds], [run for group in seeds for run in group])]
+    return [case.measure([value for _, value in found], [run for run, _ in found])]
 
 
 def _inner(run: Evidence) -> list[LayerHistory]:
