@@ -25,7 +25,7 @@ from yaml import YAMLError
 from cuttlefish.choices import help_text
 from cuttlefish.compose import checked_config, sentence
 from cuttlefish.errors import EXIT_AT_ONCE, EXIT_BAD_INPUT, EXIT_CRASH, CuttlefishError, Interrupted, exit_code
-from cuttlefish.outcomes import Notes, Outcome, failure, noted, summary, worst_code
+from cuttlefish.outcomes import NOTE, Notes, Outcome, failure, note, noted, summary, worst_code
 from cuttlefish.own_devices import SHARING, take_devices
 from cuttlefish.requeue import requeue
 
@@ -40,24 +40,29 @@ def run(composed: DictConfig) -> Outcome:
     asked = " ".join(OmegaConf.to_container(job.overrides.task, resolve=False))
     try:
         config = checked_config(composed, job.runtime.choices)
-        if job.mode == RunMode.MULTIRUN and job.launcher._target_.endswith(SHARING) and config.trainer.device != "cpu":
+        if _shares_machine(job) and config.trainer.device != "cpu":
             take_devices(config.trainer.devices, Path(job.sweep.dir) / "devices")
         from cuttlefish.worker import attend  # imports torch
+
+        if NOTE in os.environ:
+            from cuttlefish.engine.distributed import end_with_launcher
+
+            end_with_launcher()
 
         outcome = Outcome(asked, attend(config)[0])
     except Interrupted as error:
         outcome = failure(asked, error)
         if _in_this_process(job):
-            outcomes.append(outcome)
+            _keep(outcome)
             raise  # the whole sweep is to stop
         requeue(error)
     except Exception as error:
         outcome = failure(asked, error)
         if not isinstance(error, CuttlefishError):
             traceback.print_exception(error)
-        if _in_this_process(job):
+        if _in_this_process(job) and NOTE not in os.environ:
             _say(_told(outcome, job.mode == RunMode.MULTIRUN))
-    outcomes.append(outcome)
+    _keep(outcome)
     return outcome
 
 
@@ -78,10 +83,12 @@ def main() -> int:
     try:
         run()
     except Interrupted as error:
-        _say(str(error))
+        if NOTE not in os.environ:
+            _say(str(error))
         _sum_up()
         return exit_code(error)
     except KeyboardInterrupt:
+        _sum_up()
         return EXIT_AT_ONCE
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         _say(sentence(error, CONF))
@@ -111,7 +118,7 @@ def _sum_up() -> int:
 def _launcher_gave_up(error: Exception) -> int:
     """A launcher that is missing, or that lost a job's process without a word of it."""
     if "Unknown plugin class" in str(error):
-        _say("this hydra/launcher is not installed: pip install -e '.[suite,launchers]' brings joblib and submitit, '.[suite,ray]' Ray")
+        _say("this hydra/launcher is not installed: pip install -e '.[suite,launchers]' brings submitit, '.[suite,ray]' Ray")
         return EXIT_BAD_INPUT
     if Notes.folder is None:
         raise error
@@ -119,6 +126,17 @@ def _launcher_gave_up(error: Exception) -> int:
     _sum_up()
     _say(f"the launcher lost a job ({type(error).__name__}); runs that were not told of may be unfinished, and the same command goes on with them")
     return EXIT_CRASH
+
+
+def _keep(outcome: Outcome) -> None:
+    outcomes.append(outcome)
+    if NOTE in os.environ:
+        note(Path(os.environ[NOTE]), outcome)
+
+
+def _shares_machine(job: DictConfig) -> bool:
+    """Whether this is one of several jobs on this machine, to none of which the launcher has given devices."""
+    return NOTE in os.environ or (job.mode == RunMode.MULTIRUN and job.launcher._target_.endswith(SHARING))
 
 
 def _in_this_process(job: DictConfig) -> bool:

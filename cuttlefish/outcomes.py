@@ -21,9 +21,12 @@ STATES = {
     "skipped": "skipped (finished before)",
     "busy": "being run by another process",
     "interrupted": "interrupted (the same command goes on)",
+    "not begun": "not begun",
     "failed": "failed",
 }
 """What a run can have come to, and how that is told."""
+NOTE = "CUTTLEFISH_NOTE"
+"""In the environment of a front door that is one job of another's sweep: the file for its outcome."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,16 @@ class Notes:
 
     def on_job_end(self, config: Any, job_return: Any, **_: Any) -> None:
         if getattr(self, "mine", None) is not None and job_return.status.name == "COMPLETED" and job_return.return_value:
-            write_atomic(self.mine / f"{config.hydra.job.num:06d}.json", json.dumps(asdict(job_return.return_value)))
+            note(self.mine / f"{config.hydra.job.num:06d}.json", job_return.return_value)
 
     def on_run_start(self, **_: Any) -> None: ...
     def on_run_end(self, **_: Any) -> None: ...
     def on_multirun_end(self, **_: Any) -> None: ...
     def on_job_start(self, **_: Any) -> None: ...
+
+
+def note(path: Path, outcome: Outcome) -> None:
+    write_atomic(path, json.dumps(asdict(outcome)))
 
 
 def noted() -> list[Outcome]:

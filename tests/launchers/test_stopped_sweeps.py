@@ -1,0 +1,115 @@
+"""A sweep of processes on this machine that is asked to stop, or loses one of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from cuttlefish import jobs as jobs_module
+from cuttlefish.jobs import Job, run_jobs
+from cuttlefish.record import validate_record
+from cuttlefish.run_folder import LOCK
+from tests.launchers.sweeps import LITTLE, ROOT, environment, records, sweep, told
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def begun(folder):
+    """The runs with a checkpoint: run key -> the process that is at it."""
+    found = folder.glob("runs/*/*/checkpoints/epoch_*.pt")
+    locks = [path for path in {path.parents[1] / LOCK for path in found} if path.exists()]
+    return {path.parent.name: json.loads(path.read_text())["pid"] for path in locks}
+
+
+@pytest.fixture
+def started(tmp_path):
+    """Starts a sweep as the leader of a process group, as a shell does; returns it once two of its runs have saved something."""
+    sweeps = []
+
+    def start(*words):
+        command = [sys.executable, str(ROOT / "run.py"), "-m", "hydra/launcher=joblib", f"runs_root={tmp_path / 'runs'}", *LITTLE, *words]
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        sweeps.append(subprocess.Popen(command, cwd=tmp_path, env=environment(), text=True, start_new_session=True, **pipes))
+        wait_for(lambda: len(begun(tmp_path)) == 2)
+        return sweeps[-1]
+
+    yield start
+    for one in sweeps:
+        one.kill()
+        one.communicate()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "send"), [(signal.SIGTERM, os.kill), (signal.SIGINT, os.killpg)])
+def test_a_sweep_that_is_asked_to_stop_saves_its_runs_and_sums_up(started, tmp_path, number, send):
+    parent = started("seed=0,1,2", "recipe.epochs=5000")
+    pids = list(begun(tmp_path).values())
+    send(parent.pid, number)
+    _, said = parent.communicate(timeout=60)
+    assert parent.returncode == 75, said
+    assert said.splitlines()[-1] == "cuttlefish: 3 runs: 2 interrupted (the same command goes on), 1 not begun", said
+    assert [record["status"] for record in records(tmp_path)] == ["interrupted", "interrupted"]
+    assert said.count("state saved; the same command goes on") == 2 and "Traceback" not in said
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+@pytest.mark.slow
+def test_the_runs_of_a_sweep_that_is_killed_save_themselves(started, tmp_path):
+    started("seed=0,1,2", "recipe.epochs=5000").kill()
+    wait_for(lambda: [record["status"] for record in records(tmp_path)] == ["interrupted", "interrupted"])
+
+
+@pytest.mark.slow
+def test_a_killed_job_is_told_of_and_the_others_go_on(started, tmp_path):
+    words = ("seed=0,1,2", "recipe.epochs=60")
+    parent = started(*words)
+    key, pid = next(iter(begun(tmp_path).items()))
+    os.kill(pid, signal.SIGKILL)
+    _, said = parent.communicate(timeout=200)
+    assert parent.returncode == 2 and "its process was killed by SIGKILL; the same command goes on from the last checkpoint" in said
+    assert said.splitlines()[-1].startswith("cuttlefish: 3 runs: 2 finished, 1 failed ("), said
+    (lost,) = [record for record in records(tmp_path) if record["status"] == "failed"]
+    assert key.endswith(lost["run_key"]) and "SIGKILL" in lost["error"] and validate_record(lost) == []
+    again = sweep(tmp_path, "joblib", *words)
+    assert again.returncode == 0 and told(again)[-1] == "cuttlefish: 3 runs: 1 finished, 2 skipped (finished before)"
+
+
+DEAF = """
+import os, signal, sys, time
+from pathlib import Path
+signal.signal(signal.SIGTERM, lambda *_: None)
+Path(sys.argv[1]).touch()
+time.sleep(60)
+"""
+
+
+def test_a_second_ctrl_c_stops_the_jobs_at_once(tmp_path, monkeypatch):
+    (tmp_path / "run.py").write_text(DEAF)
+    monkeypatch.setattr(jobs_module, "ROOT", tmp_path)
+    files = [tmp_path / "a", tmp_path / "b"]
+
+    def press_twice():
+        wait_for(lambda: all(path.exists() for path in files))
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+
+    threading.Thread(target=press_twice, daemon=True).start()
+    jobs = [Job([str(path)], path.with_suffix(".json")) for path in [*files, tmp_path / "c"]]
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(jobs, 2)
+    assert [job.process and job.process.poll() for job in jobs] == [-signal.SIGINT, -signal.SIGINT, None]
