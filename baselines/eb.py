@@ -23,7 +23,7 @@ from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.groups import decay_groups
 from cuttlefish.methods.base import Context, Method, Phase
 from cuttlefish.methods.own_recipe import all_decayed, own_recipe
-from cuttlefish.methods.target import Target, find_target
+from cuttlefish.methods.target import Target, keep_target, kept_target, settle_target
 from cuttlefish.schedule import build_schedule
 
 DEFAULT_P = 0.5
@@ -99,6 +99,7 @@ class Eb(Method):
         if limit is not None and not 0 <= limit < epochs:
             raise CuttlefishError(f"max_epoch={limit} lies outside the run's {epochs} epochs")
         self._find(context)
+        self._target = settle_target(self.settings, context)
         prove_slimming(context.model, self.chains, context.example_batch()[0])
         if self._target is not None:
             self._check_reachable(context.model, self._target)
@@ -133,17 +134,16 @@ class Eb(Method):
         return fields if self._target is None else fields | {"target": self._target.report(count_parameters(context.model).total)}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"history": self.history, "ticket": self.ticket}
+        return {"history": self.history, "ticket": self.ticket} | keep_target(self._target)
 
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
         self._find(context)
-        self.history, self.ticket = list(state["history"]), state["ticket"]
+        self.history, self.ticket, self._target = list(state["history"]), state["ticket"], kept_target(state) or self._target
         if self.ticket is not None:
             slim(context.model, self.chains, self._split(self.ticket["mask"]))
             self._scales = _norm_scales(context.model)
 
     def _find(self, context: Context) -> None:
-        self._target = find_target(self.settings.target_params, self.settings.match)
         self._scales = _norm_scales(context.model)
         if not self._scales:
             raise CuttlefishError("eb ranks channels by their batch norms, and this model has none (with a scale): choose another method")

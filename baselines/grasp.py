@@ -24,7 +24,7 @@ from cuttlefish.lowrank.trace import evaluating
 from cuttlefish.methods.base import Context, Method, Phase
 from cuttlefish.methods.masks import Masks, prunable
 from cuttlefish.methods.own_recipe import all_decayed, own_recipe
-from cuttlefish.methods.target import Target, find_target
+from cuttlefish.methods.target import Target, keep_target, kept_target, settle_target
 from cuttlefish.schedule import build_schedule
 
 RATIO = 0.9
@@ -74,9 +74,11 @@ class Grasp(Method):
     def __init__(self, settings: Settings):
         super().__init__(settings)
         self.masks: Masks | None = None
+        self.target: Target | None = None
 
     def check(self, context: Context) -> None:
         self.settings.check()
+        self.target = settle_target(self.settings, context)
         own_recipe(context.recipe, self.settings.recipe)
         if self.settings.images_per_iter is None:
             grasp_math.check_enough(context.images_of_class, self.settings.samples_per_class)
@@ -108,26 +110,22 @@ class Grasp(Method):
         achieved = count_parameters(context.model).total - total + kept
         found = {"kept": kept, "prunable": total, "params_pruned_to": achieved, "emptied_layers": self._emptied()}
         found["kept_by_layer"] = {name.removesuffix(".weight"): int(mask.sum()) for name, mask in self.masks.items()}
-        target = self._target()
-        return found if target is None else found | {"target": target.report(achieved)}
+        return found if self.target is None else found | {"target": self.target.report(achieved)}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"masks": self.masks.state_dict()}
+        return {"masks": self.masks.state_dict()} | keep_target(self.target)
 
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
         if "masks" not in state:
             raise CuttlefishError("grasp prunes before the first step, so it cannot go on from another method's run")
-        self.masks = Masks(state["masks"])
+        self.masks, self.target = Masks(state["masks"]), kept_target(state) or self.target
 
     # Size
-
-    def _target(self) -> Target | None:
-        return find_target(self.settings.target_params, self.settings.match)
 
     def _removed(self, model: nn.Module) -> int:
         """How many weights go. Raises CuttlefishError for a size that pruning cannot reach."""
         total, params = sum(weight.numel() for weight in prunable(model).values()), count_parameters(model).total
-        target = self._target()
+        target = self.target
         if total == 0:
             raise CuttlefishError("grasp prunes conv and linear weights, and this model has none")
         if target is None:

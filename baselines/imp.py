@@ -22,7 +22,7 @@ from cuttlefish.lowrank.groups import decay_groups
 from cuttlefish.methods.base import Context, Method, Phase
 from cuttlefish.methods.masks import Masks, prunable
 from cuttlefish.methods.own_recipe import all_decayed, own_recipe
-from cuttlefish.methods.target import Target, find_target
+from cuttlefish.methods.target import Target, keep_target, kept_target, settle_target
 from cuttlefish.schedule import build_schedule
 
 DEFAULT_LEVELS = 8
@@ -76,6 +76,7 @@ class Imp(Method):
     def __init__(self, settings: Settings):
         super().__init__(settings)
         self.levels: int | None = None
+        self.target: Target | None = None
         self.rewind: dict[str, Tensor] = {}
         self.masks: Masks | None = None
         self.kept: list[int] = []
@@ -92,8 +93,8 @@ class Imp(Method):
 
     def check(self, context: Context) -> None:
         self.settings.check()
-        sizes = self._sizes(context.model)
-        self.levels = self._choose_levels(sizes, self._target())
+        self.target = settle_target(self.settings, context)
+        self.levels = self._choose_levels(self._sizes(context.model), self.target)
         self._plan(context)
 
     def on_fit_start(self, context: Context) -> None:
@@ -123,22 +124,23 @@ class Imp(Method):
         found = self._plan(context)
         fields = {"levels": self.levels, "kept": self.kept, "emptied_layers": self.emptied}
         fields |= {"rewind_epoch": found.rewind, "level_epochs": list(found.lengths), "params_pruned_to": self._achieved(context.model)}
-        target = self._target()
-        if target is None:
+        if self.target is None:
             return fields
         sizes = self._sizes(context.model)
-        other = _nearest([level for level in range(len(sizes)) if level != self.levels], sizes, target)
+        other = _nearest([level for level in range(len(sizes)) if level != self.levels], sizes, self.target)
         neighbour = None if other is None else {"levels": other, "params": sizes[other]}
-        return fields | {"target": target.report(self._achieved(context.model)), "neighbour": neighbour}
+        return fields | {"target": self.target.report(self._achieved(context.model)), "neighbour": neighbour}
 
     def state_dict(self) -> dict[str, Any]:
         masks = None if self.masks is None else self.masks.state_dict()
-        return {"levels": self.levels, "rewind": self.rewind, "masks": masks, "kept": self.kept, "emptied": self.emptied}
+        state = {"levels": self.levels, "rewind": self.rewind, "masks": masks, "kept": self.kept, "emptied": self.emptied}
+        return state | keep_target(self.target)
 
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
         self.levels, self.kept, self.emptied = state["levels"], list(state["kept"]), list(state["emptied"])
         self.rewind = dict(state["rewind"])
         self.masks = None if state["masks"] is None else Masks(state["masks"])
+        self.target = kept_target(state) or self.target
 
     def _enter(self, level: int, context: Context) -> None:
         """Level 0 keeps the state to rewind to; a later level prunes what the level before has trained, and rewinds."""
@@ -164,9 +166,6 @@ class Imp(Method):
         self.emptied = [name.removesuffix(".weight") for name, mask in self.masks.items() if not mask.any()]
         if self.emptied:
             context.log(f"level {level} leaves no weight in {', '.join(self.emptied)}")
-
-    def _target(self) -> Target | None:
-        return find_target(self.settings.target_params, self.settings.match)
 
     def _achieved(self, model: nn.Module) -> int:
         weights = sum(weight.numel() for weight in prunable(model).values())

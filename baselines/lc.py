@@ -26,7 +26,8 @@ from cuttlefish.lowrank.surgery import factorize, find_layers, low_rank_layers
 from cuttlefish.lowrank.timing import positions
 from cuttlefish.lowrank.trace import NORMS
 from cuttlefish.methods.base import Context, Method, Phase
-from cuttlefish.methods.target import Target, find_target
+from cuttlefish.methods.target import Target, keep_target, kept_target, settle_target
+from cuttlefish.run_folder import RANK_COLUMNS
 
 
 class LC(Method):
@@ -38,6 +39,7 @@ class LC(Method):
     def __init__(self, settings: Settings):
         super().__init__(settings)
         self.done = 0
+        self.target: Target | None = None
         self.alpha: float | None = None
         self.deltas: dict[str, Tensor] = {}
         self.multipliers: dict[str, Tensor] = {}
@@ -53,6 +55,7 @@ class LC(Method):
 
     def check(self, context: Context) -> None:
         self._prepare(context)
+        self.target = settle_target(self.settings, context)
         if self.target is not None:
             smallest = lc_math.compressed(self.dense, self.layers, dict.fromkeys(self.layers, 0))
             reach = min(max(self.target.params, smallest), self.dense)
@@ -62,14 +65,10 @@ class LC(Method):
                 f"{context.model_name}: the nearest it can is {reach:,}",
             )
 
-    def on_fit_start(self, context: Context) -> None:
-        self._prepare(context)
-
     def _prepare(self, context: Context) -> None:
         """What follows from the settings, the recipe and the dense model alone."""
         chosen, model = self.settings, context.model
         self.plan = make_plan(chosen, context.recipe)
-        self.target: Target | None = find_target(chosen.target_params, chosen.match)
         self.dense = count_parameters(model).total
         images, _ = context.example_batch()
         executed = main_path(model, images, shortcuts=chosen.include_shortcuts)
@@ -151,9 +150,8 @@ class LC(Method):
         size = lc_math.compressed(self.dense, self.layers, ranks)
         context.log(f"C step {self.done} of {len(self.plan.mus)}: μ = {mu:.3g}, {size:,} parameters, ‖w - Δ‖ / ‖w‖ at most {max(gaps):.2g}")
         epoch = self.plan.recipe.epochs + sum(self.plan.l_steps[: self.done - 1])
-        columns = ("epoch", "layer", "stable_rank", "scaled_rank", "full_rank")
         rows = [(epoch, name, spectra[name].stable_rank, ranks[name], layer.full_rank) for name, layer in self.layers.items()]
-        context.log_ranks([dict(zip(columns, row, strict=True)) for row in rows])
+        context.log_ranks([dict(zip(RANK_COLUMNS, row, strict=True)) for row in rows])
 
     # L steps
 
@@ -170,7 +168,8 @@ class LC(Method):
 
     @contextmanager
     def evaluating(self, model: nn.Module) -> Iterator[None]:
-        """At w := Δ while a penalty pulls; w comes back bit by bit. Batch norm's statistics stay those of w."""
+        """At w := Δ while a penalty pulls, Δ being that of before this L step; w comes back bit by bit, and norms keep its statistics."""
+        # No headline suffers from the older Δ: the record's final and best accuracies are of the last phase, so of the factors.
         if self._pulled is None:
             yield
             return
@@ -229,13 +228,13 @@ class LC(Method):
         return found if self.target is None else found | {"target": self.target.report(count_parameters(context.model).total)}
 
     def state_dict(self) -> dict[str, Any]:
-        plain = {"done": self.done, "alpha": self.alpha, "path": self.path, "factorized": self.factorized}
-        return plain | {"deltas": self.deltas, "multipliers": self.multipliers}
+        names = ("done", "alpha", "path", "factorized", "deltas", "multipliers")
+        return {name: getattr(self, name) for name in names} | keep_target(self.target)
 
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
         """A state without these keys is that of another run's dense training, which then serves as the reference."""
         self._prepare(context)
-        self.done, self.alpha = state.get("done", 0), state.get("alpha")
+        self.done, self.alpha, self.target = state.get("done", 0), state.get("alpha"), kept_target(state) or self.target
         self.path, self.factorized = state.get("path", {}), state.get("factorized", {})
         if self.factorized or self.done == len(self.plan.mus):
             factorize(context.model, self.factorized, scheme=self.settings.scheme, keep_dense=False, initialise=False)

@@ -19,7 +19,7 @@ from cuttlefish.lowrank.matrix import matrix_shape
 from cuttlefish.lowrank.surgery import factorize, find_layers
 from cuttlefish.lowrank.trace import trace
 from cuttlefish.methods.base import Context, Method
-from cuttlefish.methods.target import Target, find_target
+from cuttlefish.methods.target import Target, keep_target, kept_target, settle_target
 
 TOLERANCE = 1e-6
 
@@ -93,7 +93,7 @@ class SpectralFrobenius(Method):
             raise CuttlefishError(f"frobenius_decay={self.settings.frobenius_decay} must not be negative")
         images, _ = context.example_batch()
         shapes = factorized_convs(context.model, images)
-        self.target = find_target(self.settings.target_params, self.settings.match)
+        self.target = settle_target(self.settings, context)
         self.rho = self.settings.rho if self.target is None else self._matched(shapes, context.counts_full["params"])
         self.ranks = {name: spatial_rank(shape, self.rho) for name, shape in shapes.items()}
 
@@ -120,12 +120,12 @@ class SpectralFrobenius(Method):
         return found if self.target is None else found | {"target": self.target.report(achieved)}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"ranks": self.ranks, "rho": self.rho, "switch_epoch": 0}
+        return {"ranks": self.ranks, "rho": self.rho, "switch_epoch": 0} | keep_target(self.target)
 
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
         if "ranks" not in state:
             raise CuttlefishError("SI&FD factorizes the initial weights, so it cannot start from another method's state")
-        self.ranks, self.rho = dict(state["ranks"]), state["rho"]
+        self.ranks, self.rho, self.target = dict(state["ranks"]), state["rho"], kept_target(state) or self.target
         self._factorize(context.model, initialise=False)
 
     def _factorize(self, model: nn.Module, initialise: bool) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.methods.base import Context
 from cuttlefish.record import read_record
 from cuttlefish.run_folder import RECORD
 
@@ -37,6 +39,21 @@ def find_target(target_params: int | None, match: str | None) -> Target | None:
     if record.get("status") != "finished" or not record.get("params_total"):
         raise CuttlefishError(f"match={match}: that run has not finished, so it has no size to match")
     return Target(record["params_nonzero"] or record["params_total"], f"run {record['run_key']} ({record['method']})")
+
+
+def settle_target(settings: Any, context: Context) -> Target | None:
+    """What `settings` name when a run starts. A run that goes on keeps the size it began with, whatever became of the matched run."""
+    kept = None if settings.match is None else kept_target(context.saved())
+    return kept or find_target(settings.target_params, settings.match)
+
+
+def keep_target(target: Target | None) -> dict[str, Any]:
+    """Its part of a method's state."""
+    return {} if target is None else {"target": asdict(target)}
+
+
+def kept_target(state: Mapping[str, Any]) -> Target | None:
+    return Target(**state["target"]) if "target" in state else None
 
 
 def _locate(match: str) -> Path:

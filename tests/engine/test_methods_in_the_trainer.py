@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -78,3 +80,27 @@ def test_state_is_safe_to_load(finished):
 def test_bf16(method, tmp_path):
     record = run_config(little_config(tmp_path, method, trainer__precision="bf16", trainer__deterministic=False))
     assert record["status"] == "finished" and record["precision"] == "bf16"
+
+
+@pytest.mark.parametrize("method", ["si_fd", "lc", "imp", "grasp", "eb"])
+def test_the_size_to_match_is_read_once(tmp_path, monkeypatch, method):
+    """Neither a run that is under way nor one that goes on heeds what becomes of the matched record."""
+    matched = tmp_path / "matched" / "record.json"
+    knobs = {"levels": None} if method == "imp" else {"ratio": None} if method == "grasp" else {}
+    config = little_config(tmp_path / "run", method, **{f"method__{key}": value for key, value in {"match": str(matched), **knobs}.items()})
+    fields = {"run_key": "0123456789ab", "status": "finished", "method": "cuttlefish", "params_nonzero": None}
+    matched.parent.mkdir()
+    matched.write_text(json.dumps(fields | {"params_total": 36_000}))
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        with pytest.raises(Stopped):
+            run_config(config)
+    matched.write_text(json.dumps(fields | {"params_total": 40_000}))
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(Stopped):
+            run_config(config)
+    matched.unlink()
+    record = run_config(config)
+    assert record["status"] == "finished"
+    assert (record["target"]["params"], record["target"]["source"]) == (36_000, "run 0123456789ab (cuttlefish)")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.methods.target import Target, find_target
+from cuttlefish.methods.target import Target, find_target, keep_target, kept_target, settle_target
 
 KEY = "0123456789ab"
 
@@ -63,3 +64,14 @@ def test_one_size_only(write):
     assert find_target(7, None) == Target(7, "target_params") and find_target(None, None) is None
     with pytest.raises(CuttlefishError, match="not both"):
         find_target(7, KEY)
+
+
+def test_a_run_that_goes_on_keeps_the_size_it_began_with(write):
+    file, saved = write("runs/x/record.json"), {}
+    settings, context = SimpleNamespace(target_params=None, match=str(file)), SimpleNamespace(saved=lambda: saved)
+    begun = settle_target(settings, context)
+    assert begun == find_target(None, str(file))
+    saved |= keep_target(begun)
+    file.unlink()
+    assert settle_target(settings, context) == kept_target(saved) == begun
+    assert keep_target(None) == {} and kept_target({}) is None
