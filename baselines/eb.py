@@ -95,9 +95,7 @@ class Eb(Method):
 
     def check(self, context: Context) -> None:
         self.settings.check()
-        epochs, limit = self._recipe(context).epochs, self.settings.max_epoch
-        if limit is not None and not 0 <= limit < epochs:
-            raise CuttlefishError(f"max_epoch={limit} lies outside the run's {epochs} epochs")
+        self._check_time(self._recipe(context).epochs)
         self._find(context)
         self._target = settle_target(self.settings, context)
         prove_slimming(context.model, self.chains, context.example_batch()[0])
@@ -159,8 +157,7 @@ class Eb(Method):
             self.history = [*self.history, scales][-(chosen.fifo + 1) :]
         mask_of = self._rule(context.model, scales)
         settled = has_settled([mask_of(earlier) for earlier in self.history], chosen.fifo, chosen.eps, chosen.distance)
-        last = self._recipe(context).epochs - 1 if chosen.max_epoch is None else chosen.max_epoch
-        if not settled and epoch < last:
+        if not settled and epoch < self._last(self._recipe(context).epochs):
             return
         if not settled and chosen.on_never == "error":
             raise CuttlefishError(f"no ticket up to epoch {epoch} (on_never=error): masks still change by more than eps={chosen.eps}")
@@ -195,6 +192,26 @@ class Eb(Method):
             if not self.settings.inherit_weights:
                 reinitialise(context.model, context.device)
                 _fill(self._scales, self.settings.gamma_init)
+
+    def _check_time(self, epochs: int) -> None:
+        """A ticket needs scales that were trained, and the masks that have to agree."""
+        chosen, last = self.settings, self._last(epochs)
+        if not 0 <= last < epochs:
+            raise CuttlefishError(f"max_epoch={last} lies outside the run's {epochs} epochs")
+        if chosen.guard and last == 0:
+            raise CuttlefishError(
+                f"eb would draw its ticket before the first update, from scales that are all equal (max_epoch={chosen.max_epoch}, {epochs} epochs): "
+                "give it an epoch more"
+            )
+        masks, needed = last + (not chosen.guard), chosen.fifo + (chosen.distance == "consecutive")
+        if chosen.on_never == "error" and masks < needed:
+            raise CuttlefishError(
+                f"fifo={chosen.fifo} needs {needed} masks to settle, and up to epoch {last} there are {masks}: with on_never=error no ticket is "
+                "possible"
+            )
+
+    def _last(self, epochs: int) -> int:
+        return epochs - 1 if self.settings.max_epoch is None else self.settings.max_epoch
 
     def _check_reachable(self, model: nn.Module, target: Target) -> None:
         whole, least = count_parameters(model).total, slim_size(model, self.chains, [1] * len(self.chains))

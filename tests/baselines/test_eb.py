@@ -166,6 +166,12 @@ def test_penalty_while_retraining_is_a_choice(tmp_path):
         ({"distance": "hamming"}, "distance=hamming is unknown"),
         ({"threshold": "strict"}, "threshold=strict is unknown"),
         ({"on_never": "wait"}, "on_never=wait is unknown"),
+        ({"max_epoch": -1}, "max_epoch=-1 lies outside"),
+        ({"max_epoch": 0}, "before the first update, from scales that are all equal"),
+        ({"recipe": {"epochs": 1, "schedule": {"warmup_epochs": 0}}}, "before the first update"),
+        ({"fifo": 50, "on_never": "error"}, "fifo=50 needs 50 masks to settle, and up to epoch 3 there are 3"),
+        ({"fifo": 3, "distance": "consecutive", "on_never": "error"}, "fifo=3 needs 4 masks"),
+        ({"fifo": 5, "guard": False, "on_never": "error"}, "fifo=5 needs 5 masks to settle, and up to epoch 3 there are 4"),
         ({"max_epoch": 4}, "max_epoch=4 lies outside the run's 4 epochs"),
         ({"fifo": 1}, "fifo=1"),
         ({"s": -1.0}, "s=-1.0"),
@@ -175,6 +181,13 @@ def test_bad_input_ends_before_training(tmp_path, knobs, sentence):
     with pytest.raises(CuttlefishError, match=sentence):
         run_config(little_config(tmp_path / "run", "eb", **{f"method__{key}": value for key, value in knobs.items()}))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("knobs", [{"fifo": 3}, {"fifo": 4, "guard": False}, {"fifo": 3, "guard": False, "distance": "consecutive"}])
+def test_just_enough_epochs_settle_at_the_last(tmp_path, knobs):
+    more = {f"method__{key}": value for key, value in {"on_never": "error", **knobs}.items()}
+    record = run_config(little_config(tmp_path, "eb", **more))
+    assert (record["switch_epoch"], record["switch_reason"]) == (3, SETTLED)
 
 
 class Reshaped(nn.Module):
