@@ -85,6 +85,7 @@ def test_the_site(tmp_path):
     assert len(page.ids) == len(set(page.ids)) and {"claim-speed", "table1", "figure2-reduced", "runs"} <= set(page.ids)
     assert {"runs/000000000001.html", "#runs?keys=000000000001,000000000025", "figures/reduced/figure2.svg"} <= set(page.links)
     assert "40 records: 40 finished runs" in page.text and "fixed by 1234" in page.text and "holds at reduced scale" in page.text
+    assert "1.5 (composed) [1.4, 1.6], n = 3" in page.text
     assert "no profile" in page.text and 'src="figures/reduced/figure2.svg"' in index.read_text()
     for link in page.links:
         assert link.startswith("#") or (tmp_path / "out" / link).exists(), link
