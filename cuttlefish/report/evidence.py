@@ -41,12 +41,23 @@ class Evidence:
 
     @cached_property
     def hardware(self) -> str:
-        """Device, precision, threads and processes: only times of the same hardware compare."""
+        """Device, precision, threads, processes and whether it was compiled: only times of the same hardware compare."""
         record = self.record
         words = [record["device"], record["precision"]]
         words += threads_words(record.get("threads"))
         words += [f"{record['world_size']} processes"] if record["world_size"] > 1 else []
+        words += ["compiled"] if _compiled(record) else []
         return " · ".join(words)
+
+    @cached_property
+    def timed_on(self) -> tuple[str, str]:
+        """What two runs must share for a speed-up: the hardware and torch's minor version, with which times change."""
+        return self.hardware, ".".join(str((self.record["packages"] or {}).get("torch")).split(".")[:2])
+
+
+def _compiled(record: Mapping[str, Any]) -> bool:
+    trainer = (record.get("config") or {}).get("trainer")
+    return isinstance(trainer, Mapping) and trainer.get("compile") is True
 
 
 def by_start(runs: Iterable[Evidence]) -> list[Evidence]:

@@ -92,15 +92,15 @@ def by_seed(runs: Iterable[Evidence], *also: str) -> dict[tuple[Any, ...], Evide
     """Of each seed the run that counts. also: `hardware`, or further fields of which each value has a run that counts."""
     found: dict[tuple[Any, ...], Evidence] = {}
     for run in by_start(runs):
-        found.setdefault((run.record["seed"], *(run.hardware if name == "hardware" else run.record.get(name) for name in also)), run)
+        found.setdefault((run.record["seed"], *(run.timed_on if name == "hardware" else run.record.get(name) for name in also)), run)
     return dict(sorted(found.items(), key=lambda item: repr(item[0])))
 
 
 def on_one_machine(runs: Sequence[Evidence]) -> list[Evidence]:
-    """Those on the hardware that has most of the seeds: times of unlike hardware are never averaged."""
-    machines: dict[str, list[Evidence]] = defaultdict(list)
+    """Those on the hardware (and torch) that has most of the seeds: times of unlike hardware are never averaged."""
+    machines: dict[tuple[str, str], list[Evidence]] = defaultdict(list)
     for run in runs:
-        machines[run.hardware].append(run)
+        machines[run.timed_on].append(run)
     return max(machines.values(), key=lambda own: len({run.record["seed"] for run in own}), default=[])
 
 

@@ -26,7 +26,7 @@ def test_sound_records_are_read_in_order_and_unfinished_ones_are_kept_apart(tmp_
     found = load_evidence(tmp_path)
     assert [run.record["run_key"][0] for run in found.runs] == ["a", "b", "c"] and found.left_out == []
     assert [run.record["run_key"][0] for run in found.finished] == ["a", "b"]
-    assert found.runs[0].hardware == "a CPU · fp32 · 1 thread"
+    assert found.runs[0].hardware == "a CPU · fp32 · 1 thread" and found.runs[0].timed_on == ("a CPU · fp32 · 1 thread", "2")
     assert found.runs[0].cell == ("resnet18", "cifar10", "cuttlefish", None, "reduced", 30, "reduced")
 
 
@@ -96,6 +96,11 @@ def test_a_run_that_failed_before_it_knew_its_size_contradicts_nothing(tmp_path)
     write_record(tmp_path / "b", new_record("failed", **known, started="2026-01-02T00:00:00+00:00", error="x"))
     found = load_evidence(tmp_path)
     assert [run.finished for run in found.runs] == [True, False] and found.left_out == []
+
+
+def test_only_a_compiled_run_says_so(tmp_path):
+    put(tmp_path, "a", setting={"trainer": {"compile": True}})
+    assert load_evidence(tmp_path).runs[0].hardware == "a CPU · fp32 · 1 thread · compiled"
 
 
 def test_an_empty_or_missing_folder_is_an_empty_collection(tmp_path):

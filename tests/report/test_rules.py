@@ -85,6 +85,21 @@ def test_times_come_from_the_machine_with_most_seeds(tmp_path):
 GRID = {"name": "frontier", "ours": OURS, "grid": [{"method": "pufferfish", "config.method.rank_ratio": [0.125, 0.25]}]}
 
 
+@pytest.mark.parametrize("odd", [{"setting": {"trainer": {"compile": True}}}, {"packages": {"torch": "2.15.0"}}])
+def test_a_speed_up_is_of_runs_compiled_alike_by_one_torch(tmp_path, odd):
+    rule = {"name": "paired_quotient", "left": FULL, "right": OURS, "of": "compute_seconds"}
+    put(tmp_path, "full_rank", packages={"torch": "2.14.0"})
+    put(tmp_path, "cuttlefish", **{"packages": {"torch": "2.14.1"}} | odd)
+    assert measures(tmp_path, rule)[0].missing == "the two arms have no seed in common"
+
+
+def test_patch_releases_of_torch_compare(tmp_path):
+    rule = {"name": "paired_quotient", "left": FULL, "right": OURS, "of": "compute_seconds"}
+    put(tmp_path, "full_rank", packages={"torch": "2.14.0"})
+    put(tmp_path, "cuttlefish", packages={"torch": "2.14.1+cu130"})
+    assert measures(tmp_path, rule)[0].samples == [1.0]
+
+
 def test_only_smaller_grid_points_are_held_against_ours(tmp_path):
     for seed in (0, 1):
         put(tmp_path, seed=seed, accuracy_final=76.0)

@@ -8,7 +8,7 @@ from typing import Any
 
 from cuttlefish.report.evidence import Evidence
 from cuttlefish.report.rules.case import Case, Measure, describe
-from cuttlefish.report.selection import Where, by_seed, on_one_machine, value_of
+from cuttlefish.report.selection import Where, by_seed, is_time, on_one_machine, value_of
 
 ALIKE = ("precision", "data_digest")
 Pair = tuple[Evidence, Evidence]
@@ -27,6 +27,8 @@ def paired_quotient(
 
 
 def _paired(case: Case, left: Where, right: Where, of: str, compare: Callable[[float, float], float], **conditions: Any) -> Measure:
+    if is_time(of):
+        conditions = {**conditions, "alike": ["hardware"]}  # whatever the claim says
     arms = case.arm(left), case.arm(right)
     absent = [describe(where, case.scale) for where, runs in zip((left, right), arms, strict=True) if not runs]
     if absent:
