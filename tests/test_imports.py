@@ -28,7 +28,7 @@ ALLOWED = {
     "baselines": [*FACTS, *LIBRARY, "auto", "settings", "schedule", "methods", "baselines"],
     "record": FACTS,
     "provenance": ["redact"],
-    "report": [*FACTS, "report", "lowrank"],
+    "report": [*FACTS, "identity", "report", "lowrank"],
     "plan": [*FACTS, "data", "identity", "compose", "methods", "provenance", "report", "plan"],
     "sinks": [*FACTS, "report", "sinks", "provenance"],
 }
