@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cuttlefish.report.bench_checks import bench_problem
 from cuttlefish.report.hardware import is_cpu, threads_words
 
 log = logging.getLogger(__name__)
@@ -54,11 +55,12 @@ def newest(benches: Iterable[Bench], what: str, **facts: Any) -> Bench | None:
 def _read(path: Path) -> Bench | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        rows = content.pop("rows")
-        if isinstance(content["hardware"], str) and all(isinstance(row, dict) for row in rows):
-            return Bench(path.name, content, rows)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        log.warning("%s is not a bench: %r", path, error)
+        bench = Bench(path.name, content, content.pop("rows"))
+        is_one = isinstance(content["hardware"], str) and all(isinstance(row, dict) for row in bench.rows)
+        problem = bench_problem(bench.what, content, bench.rows) if is_one else "its hardware or rows are of another type"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        problem = repr(error)
+    if problem:
+        log.warning("%s is not a bench and is left out: %s", path, problem)
         return None
-    log.warning("%s is not a bench: its hardware or rows are of another type", path)
-    return None
+    return bench
