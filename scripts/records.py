@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.files import write_atomic
@@ -24,8 +26,8 @@ RECORDS, FIGURES = RESULTS / "records", RESULTS / "figures"
 def import_run(run: Path, records: Path = RECORDS) -> Path:
     """Copy what a run's tables and figures need to records/<experiment>/<seed>-<run folder's name>; its new folder.
 
-    A record that is not finished gives way to a later one. Raises CuttlefishError for a record that is unsound, or another run's
-    under the same name.
+    A record that is not finished gives way to a later one; a repeat of one that is lies beside it, so that no started run is lost.
+    Raises CuttlefishError for a record that is unsound.
     """
     record = read_record(run)
     problems = validate_record(record)
@@ -37,7 +39,7 @@ def import_run(run: Path, records: Path = RECORDS) -> Path:
     target = records / name / f"seed{record['seed']}-{run.resolve().name}"
     there = read_record(target) if (target / RECORD).exists() else None
     if there and there["status"] == "finished" and there["started"] != record["started"]:
-        raise CuttlefishError(f"{target} already holds another run of this key: a repeat is imported under a run_dir of its own")
+        target = target.with_name(f"{target.name}-{_when_and_where(record)}")
     target.mkdir(parents=True, exist_ok=True)
     write_record(target, clean_record(record))
     for file in (EPOCHS, RANKS, PROFILE):
@@ -46,6 +48,11 @@ def import_run(run: Path, records: Path = RECORDS) -> Path:
     if (run / LOG).exists():
         write_atomic(target / LOG, redact_log((run / LOG).read_text(encoding="utf-8", errors="replace")))
     return target
+
+
+def _when_and_where(record: dict[str, Any]) -> str:
+    """What tells repeats of one key apart, as a few letters."""
+    return sha256(repr([record.get(name) for name in ("started", "device", "precision", "threads", "world_size")]).encode()).hexdigest()[:8]
 
 
 def draw(folder: Path, records: Path = RECORDS, figures: Path = FIGURES) -> Path:

@@ -7,8 +7,11 @@ import json
 import pytest
 
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.record import write_record
+from cuttlefish.report.evidence import load_evidence
 from cuttlefish.worker import run_config
 from scripts.records import draw, import_run
+from tests.report.synthetic_records import record as synthetic
 from tests.runs import little_config
 
 
@@ -42,10 +45,18 @@ def test_an_imported_record_names_no_folder_of_the_machine(tmp_path):
 def test_refusals(tmp_path):
     run = tmp_path / "run"
     record = run_config(little_config(run, recipe__epochs=2, recipe__schedule__warmup_epochs=0))
-    import_run(run, tmp_path / "records")
-    (run / "record.json").write_text(json.dumps(record | {"started": "2020-01-01T00:00:00+00:00"}))
-    with pytest.raises(CuttlefishError, match="already holds another run"):
-        import_run(run, tmp_path / "records")
     (run / "record.json").write_text(json.dumps(record | {"accuracy_final": "high"}))
     with pytest.raises(CuttlefishError, match="not imported: .*accuracy_final"):
         import_run(run, tmp_path / "records")
+
+
+def test_repeats_of_a_key_lie_side_by_side(tmp_path):
+    run, records = tmp_path / "run", tmp_path / "records"
+    run.mkdir()
+    starts = [("2026-01-01T00:00:00+00:00", "a CPU"), ("2026-01-02T00:00:00+00:00", "a GPU"), ("2026-01-03T00:00:00+00:00", "a GPU")]
+    for started, device in starts * 2:  # again is harmless
+        write_record(run, synthetic(run_key="0123456789ab", started=started, device=device))
+        target = import_run(run, records)
+        assert target.name.startswith("seed0-run") and json.loads((target / "record.json").read_text())["started"] == started
+    found = load_evidence(records)
+    assert sorted((one.record["started"], one.record["device"]) for one in found.runs) == starts and found.left_out == []
