@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
 from baselines.eb import NEVER, SETTLED, Eb, Settings
@@ -15,7 +17,11 @@ from cuttlefish.config import RecipeConfig
 from cuttlefish.engine import trainer as trainer_module
 from cuttlefish.engine.checkpoint import newest_checkpoint
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.methods.own_recipe import own_recipe
+from cuttlefish.presets import resolve_method
 from cuttlefish.run_folder import read_epochs
+from cuttlefish.schedule import build_schedule
+from cuttlefish.validate import build_settings
 from cuttlefish.worker import run_config
 from tests.runs import little_config
 
@@ -223,3 +229,20 @@ def test_check_changes_nothing():
     Eb(Settings()).check(context)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert torch.equal(random, torch.get_rng_state()) and model.training
+
+
+FILE = Path(__file__).resolve().parents[2] / "conf" / "method" / "eb.yaml"
+
+
+PUBLISHED = [("resnet50", 1.0, False, 90, (30, 60)), ("resnet18", 0.5, True, 160, (80, 120))]
+
+
+@pytest.mark.parametrize(("model", "gamma", "l1_retrain", "epochs", "milestones"), PUBLISHED)
+def test_the_published_recipes_are_the_audit_s(model, gamma, l1_retrain, epochs, milestones):
+    method = {**yaml.safe_load(FILE.read_text(encoding="utf-8")), "preset": "reference"}
+    chosen = build_settings(Settings, resolve_method(method, model, "x"))
+    recipe = own_recipe(RecipeConfig(), chosen.recipe)
+    schedule = build_schedule(recipe.schedule, recipe.epochs)
+    assert (chosen.gamma_init, chosen.l1_retrain, recipe.epochs, schedule.milestones) == (gamma, l1_retrain, epochs, milestones)
+    assert [schedule.lr(epoch) for epoch in (0, *milestones)] == pytest.approx([0.1, 0.01, 0.001])
+    assert (chosen.s, chosen.threshold, chosen.guard, chosen.inherit_weights, chosen.decay_all) == (1e-4, "original", False, False, True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 from copy import deepcopy
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
 from baselines.imp import Imp, Settings
@@ -18,7 +20,11 @@ from cuttlefish.engine import trainer as trainer_module
 from cuttlefish.engine.stage import Stage
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods.base import Method, Phase
+from cuttlefish.methods.own_recipe import own_recipe
+from cuttlefish.presets import resolve_method
 from cuttlefish.run_folder import read_epochs
+from cuttlefish.schedule import build_schedule
+from cuttlefish.validate import build_settings
 from cuttlefish.worker import run_config
 from tests.runs import little_config
 
@@ -172,3 +178,17 @@ def test_a_model_without_layers_is_refused():
     context = SimpleNamespace(model=nn.Sequential(nn.Flatten()), recipe=RecipeConfig())
     with pytest.raises(CuttlefishError, match="this model has none"):
         Imp(Settings()).check(context)
+
+
+FILE = Path(__file__).resolve().parents[2] / "conf" / "method" / "imp.yaml"
+
+
+def test_the_published_recipes_are_the_audit_s():
+    method = {**yaml.safe_load(FILE.read_text(encoding="utf-8")), "preset": "reference"}
+    resnet50, vgg, other = (build_settings(Settings, resolve_method(method, name, "x")) for name in ("resnet50", "vgg19", "resnet18"))
+    assert (resnet50.mode, resnet50.rewind_epoch, resnet50.decay_all, resnet50.ignore) == ("openlth", 6, True, [])
+    assert vgg.ignore == ["classifier"] and vgg.recipe == other.recipe != resnet50.recipe
+    recipe = own_recipe(RecipeConfig(), resnet50.recipe)
+    schedule = build_schedule(recipe.schedule, recipe.epochs)
+    assert (recipe.epochs, schedule.milestones, schedule.warmup_epochs) == (90, (30, 60, 80), 5)
+    assert [schedule.lr(epoch) for epoch in (5, 29, 30, 60, 80)] == pytest.approx([0.4, 0.4, 0.04, 0.004, 0.0004])
