@@ -48,7 +48,6 @@ def run(composed: DictConfig) -> Outcome:
             from cuttlefish.engine.distributed import end_with_launcher
 
             end_with_launcher()
-
         outcome = Outcome(asked, attend(config)[0])
     except Interrupted as error:
         outcome = failure(asked, error)
@@ -71,7 +70,6 @@ def main() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors, for us to tell in one sentence
     # Our launcher files bear the names that users know, which are also those of the plugins' schemas: Hydra matches them, as meant.
     warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
-    os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.process")  # the same, said in joblib's processes
     if {"--help", "-h"} & set(sys.argv):
         print(help_text(CONF))
         return 0

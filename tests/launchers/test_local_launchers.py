@@ -14,7 +14,6 @@ from tests.launchers.sweeps import check_one_of_two_fails, records, sweep
 
 
 def test_joblib(tmp_path):
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="hydra-joblib-launcher is not installed")
     check_one_of_two_fails(tmp_path, "joblib")
 
 
