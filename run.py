@@ -29,7 +29,9 @@ from cuttlefish.outcomes import NOTE, Notes, Outcome, failure, note, noted, summ
 from cuttlefish.own_devices import SHARING, take_devices
 from cuttlefish.requeue import requeue
 
-CONF = Path(__file__).resolve().parent / "conf"
+ROOT = Path(__file__).resolve().parent
+CONF = ROOT / "conf"
+sys.path.append(str(ROOT / "cuttlefish" / "launchers"))  # Hydra looks for launchers wherever a path has `hydra_plugins`
 outcomes: list[Outcome] = []
 """Of each run that was asked for."""
 
@@ -70,6 +72,7 @@ def main() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors, for us to tell in one sentence
     # Our launcher files bear the names that users know, which are also those of the plugins' schemas: Hydra matches them, as meant.
     warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.process")  # the same, said in joblib's processes
     if {"--help", "-h"} & set(sys.argv):
         print(help_text(CONF))
         return 0
@@ -116,7 +119,7 @@ def _sum_up() -> int:
 def _launcher_gave_up(error: Exception) -> int:
     """A launcher that is missing, or that lost a job's process without a word of it."""
     if "Unknown plugin class" in str(error):
-        _say("this hydra/launcher is not installed: pip install -e '.[suite,launchers]' brings submitit, '.[suite,ray]' Ray")
+        _say("this hydra/launcher is not installed: pip install -e '.[suite,launchers]' brings joblib and submitit, '.[suite,ray]' Ray")
         return EXIT_BAD_INPUT
     if Notes.folder is None:
         raise error

@@ -11,8 +11,8 @@ from functools import cache
 from itertools import count
 from pathlib import Path
 
-SHARING = "LocalLauncher"
-"""The launcher (its class) whose jobs have to come to terms by themselves; so have those that are a front door of their own."""
+SHARING = ("JoblibLauncher", "LocalLauncher")
+"""The launchers (their classes) whose jobs have to come to terms by themselves; so have those that are a front door of their own."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 _held: dict[str, int] = {}
 """Device -> the open file that holds it. A worker process that runs several jobs keeps its devices: CUDA cannot change them."""

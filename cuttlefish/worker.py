@@ -98,16 +98,16 @@ def _build(run: Run, world: World) -> Session:
         raise
     except Exception as error:
         if world.is_first:
-            _record_failure(run, error, world.processes)
+            record_failure(run, error, world.processes)
         with told_if_refused(run.config):
             raise
 
 
-def _record_failure(run: Run, error: BaseException, processes: int) -> None:
+def record_failure(run: Run, error: BaseException, processes: int, command: Sequence[str] | None = None) -> None:
     """For a run that ended where its session could not write a record of its own; an earlier piece's record stays."""
     if (run.folder / RECORD).exists():
         return
-    facts = config_facts(run.config, run.key) | provenance(str(choose_device(run.config.trainer)))
+    facts = config_facts(run.config, run.key) | provenance(str(choose_device(run.config.trainer)), arguments=command)
     try:
         record = new_record("failed", error=error_text(error), data_digest=run.digest, world_size=processes, **facts)
         write_record(run.folder, record)
@@ -134,7 +134,7 @@ def _launch(run: Run) -> tuple[Literal["finished"], dict[str, Any]]:
             (run.folder / RESOLVED).unlink()
             run.folder.rmdir()
         else:  # the first process may have been killed
-            _record_failure(run, error, run.config.trainer.devices)
+            record_failure(run, error, run.config.trainer.devices)
         raise
     return "finished", read_record(run.folder)
 

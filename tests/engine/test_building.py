@@ -48,7 +48,7 @@ def test_bad_input_leaves_nothing(tmp_path, monkeypatch):
 def test_an_earlier_piece_s_record_stays(tmp_path, monkeypatch):
     run_config(little_config(tmp_path))
     run = worker.identify(little_config(tmp_path))
-    worker._record_failure(run, RuntimeError("late"), 1)
+    worker.record_failure(run, RuntimeError("late"), 1)
     assert read_record(tmp_path)["status"] == "finished"
 
 

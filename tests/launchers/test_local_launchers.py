@@ -13,7 +13,12 @@ import pytest
 from tests.launchers.sweeps import check_one_of_two_fails, records, sweep
 
 
+def test_processes(tmp_path):
+    check_one_of_two_fails(tmp_path, "processes")
+
+
 def test_joblib(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="hydra-joblib-launcher is not installed")
     check_one_of_two_fails(tmp_path, "joblib")
 
 

@@ -39,7 +39,7 @@ def started(tmp_path):
     sweeps = []
 
     def start(*words):
-        command = [sys.executable, str(ROOT / "run.py"), "-m", "hydra/launcher=joblib", f"runs_root={tmp_path / 'runs'}", *LITTLE, *words]
+        command = [sys.executable, str(ROOT / "run.py"), "-m", "hydra/launcher=processes", f"runs_root={tmp_path / 'runs'}", *LITTLE, *words]
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
         sweeps.append(subprocess.Popen(command, cwd=tmp_path, env=environment(), text=True, start_new_session=True, **pipes))
         wait_for(lambda: len(begun(tmp_path)) == 2)
@@ -84,7 +84,7 @@ def test_a_killed_job_is_told_of_and_the_others_go_on(started, tmp_path):
     assert said.splitlines()[-1].startswith("cuttlefish: 3 runs: 2 finished, 1 failed ("), said
     (lost,) = [record for record in records(tmp_path) if record["status"] == "failed"]
     assert key.endswith(lost["run_key"]) and "SIGKILL" in lost["error"] and validate_record(lost) == []
-    again = sweep(tmp_path, "joblib", *words)
+    again = sweep(tmp_path, "processes", *words)
     assert again.returncode == 0 and told(again)[-1] == "cuttlefish: 3 runs: 1 finished, 2 skipped (finished before)"
 
 

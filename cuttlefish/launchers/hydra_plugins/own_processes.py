@@ -1,7 +1,4 @@
-"""What Hydra knows `hydra/launcher=joblib` by (it looks for launchers in this folder only); cuttlefish/jobs.py does the work.
-
-In place of Hydra's plugin of that name, under which one killed worker process, or one Ctrl-C, takes the whole sweep along.
-"""
+"""What Hydra knows `hydra/launcher=processes` by (it takes launchers from a package of this name only); cuttlefish/jobs.py does the work."""
 
 from __future__ import annotations
 
@@ -17,9 +14,9 @@ from cuttlefish.outcomes import Notes
 
 
 class ProcessLauncher(Launcher):
-    """n_jobs: how many at a time; as with joblib, -1 stands for all cores. joblib's other settings mean nothing here."""
+    """n_jobs: how many at a time; as with joblib, -1 stands for all cores."""
 
-    def __init__(self, n_jobs: int = 2, **_: Any):
+    def __init__(self, n_jobs: int = 2):
         self.at_once = n_jobs if n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + n_jobs)
 
     def setup(self, **_: Any) -> None: ...
