@@ -194,7 +194,8 @@ def test_our_claims_are_judged_without_any_evidence(tmp_path):
     assert [verdict.id for verdict in found] == [entry["id"] for entry in claims] and len(found) == 36
     assert {verdict.verdict for verdict in found} == {Outcome.NOT_RUN, Outcome.DATA_ABSENT, Outcome.CONTRADICTED}
     assert [verdict.id for verdict in found if verdict.verdict is Outcome.CONTRADICTED] == ["size-max"]
-    assert all(verdict.reduced.command for verdict in found if verdict.reduced_verdict is Outcome.NOT_RUN)
+    silent = [verdict.id for verdict in found if verdict.reduced_verdict is Outcome.NOT_RUN and not verdict.reduced.command]
+    assert silent == ["acc-sifd-vgg19-c100"], "of CIFAR-100 alone: no command makes such a run at reduced scale"
     assert all(verdict.paper.command for verdict in found if verdict.verdict is Outcome.NOT_RUN)
 
 
@@ -237,3 +238,14 @@ def test_the_frontiers_grid_is_that_of_figure_1():
     (rule,) = [entry["rule"] for entry in load_claims(CLAIMS) if entry["id"] == "frontier"]
     swept = [{path.removeprefix("config."): values for path, values in family.items() if isinstance(values, list)} for family in rule["grid"]]
     assert swept == [{}, *rows]
+
+
+def test_no_command_at_reduced_scale_promises_runs_that_this_scale_cannot_have():
+    """scale=reduced means CIFAR-10 (cuttlefish/checks.py)."""
+    def data_of(rule):
+        inner = rule.values() if isinstance(rule, dict) else rule if isinstance(rule, list) else []
+        return ({rule["data"]} if isinstance(rule, dict) and "data" in rule else set()).union(*map(data_of, inner))
+
+    commanded = [entry for entry in load_claims(CLAIMS) if "reduced" in (entry.get("run") or {})]
+    wanted = {entry["id"]: data_of(entry.get("reduced_rule", entry["rule"])) for entry in commanded}
+    assert len(wanted) > 10 and [name for name, data in wanted.items() if data and "cifar10" not in data] == []

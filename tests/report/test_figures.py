@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cuttlefish.report import style
-from cuttlefish.report.benches import Bench
+from cuttlefish.report.benches import Bench, load_benches
 from cuttlefish.report.evidence import Evidence, load_evidence
 from cuttlefish.report.figures import figure1, figure2, figure3, figure4, figure5, figure6, methods
 from cuttlefish.report.figures.figure import NoData, Sources, seeds_of, sources_of
@@ -15,6 +15,7 @@ from cuttlefish.report.figures.gallery import DRAWERS, draw_figure
 from cuttlefish.report.figures.ratios import ratio_word
 from cuttlefish.report.planned import PlannedRun
 from scripts import figures as command
+from scripts.tables import tables_spec
 from tests.report.synthetic_records import CPU, GPU, LAYERS, put, rank_rows
 
 NAMES = {"resnet18": "ResNet-18", "cifar10": "CIFAR-10"}
@@ -155,6 +156,7 @@ def test_chosen_ranks_are_drawn_over_the_full_ones(tmp_path):
     assert [bar.get_height() for bar in axes.patches] == list(LAYERS.values())
     ours, theirs = axes.lines
     assert [y for y in ours.get_ydata()[1:3]] == [16, 16] and theirs.get_ydata()[3] == 8 and theirs.get_label() == "LC"
+    assert axes.get_title(loc="left") == "ResNet-18 on CIFAR-10" and axes.get_title(loc="right") == "equal budget, n = 1 seed"
     with pytest.raises(NoData, match="two of the methods"):
         figure5.draw(sources(tmp_path, plans[:1]))
 
@@ -183,7 +185,13 @@ def test_layers_are_drawn_by_kind_with_their_mean_speed_up(tmp_path):
     (drawing,) = drawn(figure6.draw, sources(tmp_path, benches=[bench("layers", rows)]))
     (axes,) = drawing.figure.axes
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["full rank", "1/2 (1.33×)", "1/4 (2.67×)"]
-    assert "head of resnet18 at 1/4: 2.00×" in drawing.figure.get_supxlabel().replace("\n", " ")
+    assert "head of ResNet-18 at 1/4: 2.00×" in drawing.figure.get_supxlabel().replace("\n", " ")
+
+
+def test_every_profiled_network_is_called_by_its_name():
+    models = {load.facts["model"] for load in load_benches(command.ROOT / "results" / "bench") if load.what == "profile"}
+    names = tables_spec().names
+    assert models <= names.keys() and names["deit_small_patch16_224"] == "DeiT-small" and names["resnet50"] == "ResNet-50"
 
 
 def test_a_gpus_profile_is_not_of_the_reduced_scale(tmp_path):

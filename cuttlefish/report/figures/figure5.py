@@ -14,6 +14,7 @@ from cuttlefish.report.figures.layers import mean_ratio, name_layers
 from cuttlefish.report.figures.marks import mark_of
 from cuttlefish.report.figures.planned import Group, Network, groups_of, progress
 from cuttlefish.report.rank_history import full_ranks
+from cuttlefish.report.table_spec import EQUAL, PUBLISHED
 from cuttlefish.run_folder import read_ranks
 
 
@@ -27,7 +28,7 @@ def draw(sources: Sources) -> list[Drawing]:
     figure, grid = style.new_figure(7.2, 0.5 + 3.5 * len(networks), len(networks), 1, squeeze=False)
     for axes, (network, groups) in zip(grid.flat, networks.items(), strict=True):
         _panel(axes, groups, known_full_ranks(sources.runs, network))
-        style.entitle(axes, sources.network(*network), seeds_of(*(group.runs for group in groups)))
+        style.entitle(axes, sources.network(*network), f"{_kind(groups)}{seeds_of(*(group.runs for group in groups))}")
     used = [run for groups in networks.values() for group in groups for run in group.runs]
     small_print(figure, sources.scale, ["pale: full rank of each layer; a layer without a mark stayed dense", hardware_of(used)])
     return [Drawing("figure5", figure, "Ranks that the methods choose for each layer.", keys_of(used))]
@@ -41,6 +42,12 @@ def known_full_ranks(runs: Sequence[Evidence], network: Network) -> dict[str, in
 
 def _comparable(groups: Sequence[Group], rows: set[str]) -> list[Group]:
     return [group for group in groups if group.plan.row in rows and all(run.record.get("ranks") for run in group.runs)]
+
+
+def _kind(groups: Sequence[Group]) -> str:
+    """`equal budget, ` where every row is of it."""
+    shared = set.intersection(*(set(group.plan.kinds) for group in groups))
+    return "".join(f"{kind}, " for kind in (EQUAL, PUBLISHED) if kind in shared)
 
 
 def _panel(axes: Axes, groups: Sequence[Group], full: dict[str, int]) -> None:

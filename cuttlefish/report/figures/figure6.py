@@ -30,7 +30,7 @@ def draw(sources: Sources) -> list[Drawing]:
         style.entitle(axes, f"{sources.network(bench.facts['model'])}, {KINDS.get(kind, kind)}", f"batch {bench.facts['batch']}")
     benches = list({bench.name: bench for bench, _ in panels}.values())
     words = [word.replace("; bars: their range", "; in brackets the mean speed-up over the layers") for word in profile_words(benches)]
-    small_print(figure, sources.scale, [*words, *_alone(benches)])
+    small_print(figure, sources.scale, [*words, *_alone(sources, benches)])
     return [Drawing("figure6", figure, "Forward time of single layers at full rank and at lower rank ratios.", benches=[b.name for b in benches])]
 
 
@@ -39,14 +39,14 @@ def _kinds(bench: Bench) -> list[str]:
     return [kind for kind in dict.fromkeys(kinds) if kinds.count(kind) >= FEW]
 
 
-def _alone(benches: list[Bench]) -> list[str]:
-    """The parts without a panel, in words: `fc of resnet50 0.9× at 1/4`."""
+def _alone(sources: Sources, benches: list[Bench]) -> list[str]:
+    """The parts without a panel, in words: `fc of ResNet-50 at 1/4: 0.90×`."""
     words = []
     for bench in benches:
         place = bench.facts["ratios"].index(bench.facts["deciding_ratio"]) if bench.facts["deciding_ratio"] in bench.facts["ratios"] else 0
         rows = [row for row in bench.rows if row["kind"] not in _kinds(bench)]
         ratio = ratio_word(bench.facts["ratios"][place])
-        words += [f"{row['layer']} of {bench.facts['model']} at {ratio}: {times(_speed_up(row, place))}" for row in rows]
+        words += [f"{row['layer']} of {sources.network(bench.facts['model'])} at {ratio}: {times(_speed_up(row, place))}" for row in rows]
     return words
 
 
