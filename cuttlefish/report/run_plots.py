@@ -15,10 +15,20 @@ from cuttlefish.report import style
 from cuttlefish.report.format import short_count, times
 from cuttlefish.report.rank_history import LayerHistory, full_ranks, rank_histories
 from cuttlefish.report.screen import layer_order
+from cuttlefish.report.selection import value_of
 from cuttlefish.report.stack_rows import StackRow, stack_rows, unit_of
 
 Row = Mapping[str, Any]
 MOST_LABELS = 24
+
+
+def subject_of(record: Row) -> str:
+    """Which run it is. One that is not of paper scale says so, and its width: its picture may stand where its record is not seen."""
+    words = [record["model"], record["data"], record["method"], f"seed {record['seed']}"]
+    if record["scale"] != "paper":
+        width = value_of(record, "config.model.width")
+        words += [f"{record['scale']} scale", *([f"width {width}"] if width is not None else [])]
+    return ", ".join(words)
 
 
 def rank_curves(rank_rows: Sequence[Row], switch_epoch: int | None, subject: str = "") -> Figure:

@@ -35,7 +35,7 @@ def _drawable(folder: Path, record: dict[str, Any]) -> dict[str, Callable[[], An
     from cuttlefish.report import run_plots
 
     epochs, ranks, profile = read_epochs(folder), read_ranks(folder), read_profile(folder)
-    subject = f"{record['model']}, {record['data']}, {record['method']}, seed {record['seed']}"
+    subject = run_plots.subject_of(record)
     drawings = {
         "rank_curves": ranks and (lambda: run_plots.rank_curves(ranks, record.get("switch_epoch"), subject)),
         "rank_ratios": ranks and record.get("ranks") and (lambda: run_plots.rank_ratios(record, ranks, profile, subject)),

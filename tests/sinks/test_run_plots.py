@@ -127,3 +127,15 @@ def test_spread_keeps_order_and_distance_and_moves_nothing_needlessly(values, ga
     spaced = [values[index] for index in order]
     if all(after - before >= gap for before, after in zip(spaced, spaced[1:], strict=False)):
         assert moved == pytest.approx(values)
+
+
+@pytest.mark.parametrize("scale, config, ending", [
+    ("reduced", {"model": {"width": 16}}, "seed 0, reduced scale, width 16"), ("smoke", None, "seed 0, smoke scale"),
+    ("paper", {"model": {"width": 64}}, "seed 0"),
+])  # fmt: skip
+def test_a_picture_says_what_scale_and_width_it_is_of(tmp_path, monkeypatch, made_up, scale, config, ending):
+    drawn = []
+    monkeypatch.setattr(run_plots, "training_curves", lambda *_: drawn.append(_[-1]) or style.new_figure(1, 1)[0])
+    (tmp_path / "epochs.jsonl").write_text('{"epoch": 1}\n')
+    draw_run(tmp_path, made_up.full_rank_record() | {"seed": 0, "scale": scale, "config": config})
+    assert drawn[0].endswith(ending)
