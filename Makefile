@@ -62,9 +62,9 @@ PROFILED6 = layers
 NETWORKS4 = resnet18 vgg19
 NETWORKS6 = resnet50 deit_small_patch16_224
 figure4 figure6: $(READY)
-	$(if $(filter only,$(COLLATE))$(DRY),,$(foreach network,$(NETWORKS$(@:figure%=%)),\
-		$(PY) -m scripts.profile_layers $(PROFILED$(@:figure%=%)) --model $(network) --missing &&) true)
-	$(PY) -m scripts.figures $(@:figure%=%) --scale $(SCALE)
+	$(if $(filter only,$(COLLATE)),,$(foreach network,$(NETWORKS$(@:figure%=%)),\
+		$(PY) -m scripts.profile_layers $(PROFILED$(@:figure%=%)) --model $(network) --missing $(if $(DRY),--dry-run) &&) true)
+	$(if $(DRY),,$(PY) -m scripts.figures $(@:figure%=%) --scale $(SCALE))
 
 claims: $(READY)  ## a verdict on every claim of the paper, from results/records and results/bench
 	$(PY) -m scripts.claims

@@ -39,11 +39,17 @@ BATCH = {"cpu": {"stacks": 128, "layers": 8}, "cuda": {"stacks": 1024, "layers":
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
-        print(measure(options))
+        print(ahead(options) if options.dry_run else measure(options))
     except CuttlefishError as error:
         print(error, file=sys.stderr)
         return EXIT_BAD_INPUT
     return 0
+
+
+def ahead(options: argparse.Namespace) -> str:
+    """What would be done: the file, and whether it is there already."""
+    path = _path(options, device_name(str(choose_device(TrainerConfig(device=options.device, precision=options.precision)))))
+    return f"{path.name}: {'there' if path.exists() else 'missing'}"
 
 
 def measure(options: argparse.Namespace) -> Path:
@@ -93,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--device", choices=["cpu", "cuda", "auto"], default="auto")
     parser.add_argument("--missing", action="store_true", help="only if this device's profile is not there yet")
+    parser.add_argument("--dry-run", action="store_true", help="say which file it would be and whether it is there, and do nothing else")
     parser.add_argument("--out", type=Path, default=RESULTS)
     return parser
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from pathlib import Path
 
 import pytest
 import timm
@@ -83,3 +85,19 @@ def test_what_is_there_is_not_measured_again(tmp_path, capsys):
     path.write_text("mine")
     assert main(arguments) == 0
     assert path.read_text() == "mine" and capsys.readouterr().out == f"{path}\n" * 2
+
+
+def test_a_dry_run_says_what_is_missing_and_writes_nothing(tmp_path, capsys):
+    arguments = ["layers", "--model", "resnet50", "--device", "cpu", "--out", str(tmp_path), "--dry-run"]
+    assert main(arguments) == 0
+    (told,) = capsys.readouterr().out.splitlines()
+    assert told.startswith("profile-layers-resnet50-") and told.endswith(".json: missing") and list(tmp_path.iterdir()) == []
+    (tmp_path / told.partition(":")[0]).touch()
+    assert main(arguments) == 0 and capsys.readouterr().out.endswith(".json: there\n")
+
+
+@pytest.mark.parametrize("figure", ["figure4", "figure6"])
+def test_make_draws_no_figure_in_a_dry_run(figure):
+    makefile = Path(__file__).resolve().parents[1] / "Makefile"
+    said = subprocess.run(["make", "-n", "-f", makefile, figure, "DRY=1"], capture_output=True, text=True, check=True).stdout
+    assert said.count("--dry-run") == 2 and "scripts.figures" not in said
