@@ -17,16 +17,20 @@ def run(folder, method, **more):
     return run_config(little_config(folder, method, recipe__epochs=3, data__train_images=32, trainer__deterministic=False, **more))
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_the_compiled_run_is_the_eager_one(tmp_path, monkeypatch, method):
+CASES = [*((method, "fp32", 1e-3) for method in METHODS), ("cuttlefish", "bf16", 0.1), ("xnor", "bf16", 0.1)]
+"""bf16 for the method that changes its layers within the run, and for the one whose layers' forward is its own."""
+
+
+@pytest.mark.parametrize(("method", "precision", "tolerance"), CASES)
+def test_the_compiled_run_is_the_eager_one(tmp_path, monkeypatch, method, precision, tolerance):
     """`fullgraph` refuses any layer of a method's own that falls back to Python."""
     compiled = []
     captured = partial(nn.Module.compile, backend="aot_eager", fullgraph=True)
     monkeypatch.setattr(nn.Module, "compile", lambda model, **options: (compiled.append(model), captured(model, **options))[1])
-    fast = run(tmp_path / "compiled", method, trainer__compile=True)
-    assert compiled
-    eager = run(tmp_path / "eager", method)
-    assert fast["loss_final"] == pytest.approx(eager["loss_final"], rel=1e-3)
+    fast = run(tmp_path / "compiled", method, trainer__compile=True, trainer__precision=precision)
+    assert compiled and fast["precision"] == precision
+    eager = run(tmp_path / "eager", method, trainer__precision=precision)
+    assert fast["loss_final"] == pytest.approx(eager["loss_final"], rel=tolerance)
     for field in ("ranks", "switch_epoch", "params_total", "epochs_trained"):
         assert fast[field] == eager[field], field
     assert fast["seconds"]["compile"] > 0
