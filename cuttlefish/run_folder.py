@@ -132,5 +132,5 @@ def _rank_row(line: str) -> dict[str, Any] | None:
         row = {"epoch": int(epoch), "layer": layer, "stable_rank": float(stable), "scaled_rank": float(scaled), "full_rank": int(full)}
     except ValueError:
         return None
-    low, high = PLAUSIBLE
-    return row if low < row["stable_rank"] < high and low < row["scaled_rank"] < high and 0 < row["full_rank"] < high else None
+    low, high = PLAUSIBLE  # a method may choose rank 0 (LC); a weight has none that small
+    return row if low < row["stable_rank"] < high and 0 <= row["scaled_rank"] < high and 0 < row["full_rank"] < high else None

@@ -55,13 +55,20 @@ def test_readers_pass_over_a_torn_last_line(tmp_path, torn):
 
 
 @pytest.mark.parametrize("line", [
-    "3,conv1,x,y,16", "²,conv1,1,1,16", f"{'9' * 5000},conv1,1,1,16", "3,conv1,0,0,16", "3,conv1,1,1,0", "3,conv1,nan,1,16", "3,conv1,1,inf,16",
-    "3,conv1,1,1,1.5", "no row",
+    "3,conv1,x,y,16", "²,conv1,1,1,16", f"{'9' * 5000},conv1,1,1,16", "3,conv1,0,0,16", "3,conv1,1,1,0", "3,conv1,1,-1,16", "3,conv1,nan,1,16",
+    "3,conv1,1,inf,16", "3,conv1,1,1,1.5", "no row",
 ])  # fmt: skip
 def test_a_line_that_is_no_ranks_is_left_out_and_told(tmp_path, caplog, line):
     (tmp_path / "ranks.csv").write_text(f"{HEADER}\n0,conv1,1,1,16\n{line}\n")
     assert [row["epoch"] for row in read_ranks(tmp_path)] == [0]
     assert "ranks.csv: 1 of 2 lines are no ranks and are left out" in caplog.text
+
+
+def test_a_layer_of_which_nothing_is_left_has_rank_0(tmp_path, caplog):
+    """As LC chooses it."""
+    (tmp_path / "ranks.csv").write_text(f"{HEADER}\n15,conv1,5.3,0,16\n")
+    assert read_ranks(tmp_path) == [{"epoch": 15, "layer": "conv1", "stable_rank": 5.3, "scaled_rank": 0.0, "full_rank": 16}]
+    assert not caplog.records
 
 
 def test_a_folder_in_place_of_the_ranks_is_told(tmp_path, caplog):

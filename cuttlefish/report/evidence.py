@@ -89,7 +89,10 @@ def load_evidence(folder: str | Path) -> Collection:
     """Every record under `folder`. A damaged, foreign or older record, a second copy of one, and records that contradict
     each other under one run key are left out, each with its reason; none raises."""
     runs, left_out = [], []
-    for path in sorted(Path(folder).rglob(RECORD)):
+    # By pattern: a plain name passes over a link that leads nowhere.
+    for path in sorted(Path(folder).rglob(f"{RECORD}*")):
+        if path.name != RECORD:
+            continue
         read = _read(path)
         (runs if isinstance(read, Evidence) else left_out).append(read)
     for refuse in (_copies, _conflicts):

@@ -44,7 +44,7 @@ def hours_as_baseline(record: Record) -> float:
 
 def speedup(runs: Sequence[Evidence], baseline: Sequence[Evidence]) -> float | None:
     """Hours of the baseline over ours, of the seeds that both have on the same hardware; None without such a seed."""
-    pairs = [pair for pair in paired(runs, baseline) if pair[0].hardware == pair[1].hardware]
+    pairs = [pair for pair in paired(runs, baseline) if pair[0].timed_on == pair[1].timed_on]
     if not pairs:
         return None
     return ratio_of(sum(hours_as_baseline(other.record) for _, other in pairs), sum(hours(own.record) for own, _ in pairs))

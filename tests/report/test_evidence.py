@@ -30,6 +30,14 @@ def test_sound_records_are_read_in_order_and_unfinished_ones_are_kept_apart(tmp_
     assert found.runs[0].cell == ("resnet18", "cifar10", "cuttlefish", None, "reduced", 30, "reduced")
 
 
+def test_a_link_that_leads_nowhere_is_listed(tmp_path):
+    put(tmp_path, "good")
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "gone" / "record.json").symlink_to(tmp_path / "nowhere.json")
+    found = load_evidence(tmp_path)
+    assert len(found.runs) == 1 and "damaged" in found.left_out[0].reason
+
+
 @pytest.mark.parametrize("content, words", [
     ("{", "damaged"), ("[]", "damaged"), ("\x00\xff", "damaged"), ("[" * 100_000, "damaged"), ("{}", "foreign"), ('{"schema": true}', "foreign"),
     ('{"schema": 0}', "an older schema (0; this suite reads 1)"), ('{"schema": 2}', "a newer schema"), ('{"schema": 1}', "unsound: status"),

@@ -4,7 +4,7 @@ import math
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cuttlefish.report.page.chart import HEIGHT, MOST_POINTS, WIDTH, Series, line_chart, points, thinned, ticks
@@ -42,6 +42,7 @@ def test_a_line_s_points_lie_where_the_axes_say():
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=30))
+@example([(0.0, 0.0), (1.0, 2.2e-313)])
 def test_nothing_is_drawn_outside(drawn):
     svg = ElementTree.fromstring(line_chart("T", [Series("s", drawn, "low")], "x"))
     for element in svg:

@@ -27,6 +27,10 @@ class Series:
     legend: str = ""
 
 
+SMALLEST = 1e-300
+"""A spread below it, whose inverse is no number any more, is drawn as none."""
+
+
 @dataclass(frozen=True)
 class Scale:
     """From a value to a place on the drawing: offset + factor · value."""
@@ -80,7 +84,8 @@ def thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def ticks(low: float, high: float, whole: bool = False, about: int = 5) -> list[float]:
     """Round numbers that enclose low and high, 1, 2 or 5 times a power of ten apart."""
-    rough = max((high - low) / about, 1.0 if whole else 0.0) or abs(high) / about or 1.0
+    rough = max((high - low) / about, 1.0 if whole else 0.0) or abs(high) / about
+    rough = rough if rough > SMALLEST else 1.0
     power = 10.0 ** floor(log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
     first, last = floor(low / step + 1e-9), ceil(high / step - 1e-9)

@@ -38,8 +38,8 @@ def layer_speedup(case: Case, model: str, kind: str, ratio: float, facts: dict[s
     """Mean over the layers (or sub-blocks) of one kind of their forward speed-up at a rank ratio, one sample a repetition."""
     bench = newest(case.benches, "profile", profiled="layers", model=model, **facts)
     rows = bench.find(kind=kind) if bench else []
-    if not rows:
-        return [case.missing(f"no layer profile of {model} at {_words(facts)}")]
+    if not rows or ratio not in bench.facts["ratios"]:
+        return [case.missing(f"no layer profile of {model} at {_words(facts)} and rank ratio {ratio}")]
     place = bench.facts["ratios"].index(ratio)
     repeats = range(len(rows[0]["full_s"]))
     samples = [mean(row["full_s"][repeat] / row["low_s"][place][repeat] for row in rows) for repeat in repeats]

@@ -43,7 +43,7 @@ def ranks_differ(case: Case, where: Where) -> list[Measure]:
 
     def spread(run: Evidence) -> float | None:
         ratios = [history.ratios[-1] for history in _inner(run)]
-        return max(ratios) / min(ratios) if ratios else None
+        return max(ratios) / min(ratios) if min(ratios, default=0) else None
 
     return _of_each_run(case, where, spread)
 
