@@ -245,4 +245,4 @@ def test_a_layer_speed_up_is_the_mean_over_layers_of_a_kind(tmp_path):
     ]  # fmt: skip
     rule = {"name": "layer_speedup", "model": "resnet18", "kind": "conv", "ratio": 0.25, "facts": {"batch": 8}}
     assert measures(tmp_path, rule, [profile("layers", rows)])[0].samples == [1.5, 3.0]
-    assert "rank ratio 0.5" in measures(tmp_path, rule | {"ratio": 0.5}, [profile("layers", rows)])[0].missing
+    assert "rank ratio 0.125" in measures(tmp_path, rule | {"ratio": 0.125}, [profile("layers", rows)])[0].missing
