@@ -43,7 +43,7 @@ def test_a_job_that_its_scheduler_warns_saves_itself_and_is_put_back_into_the_qu
         end = time.monotonic() + 300
         while not list(tmp_path.glob("runs/*/*/checkpoints/epoch_*.pt")) and time.monotonic() < end:
             time.sleep(0.05)
-        controller = int(next(logs.iterdir()).name)
+        controller = next(int(path.name) for path in logs.iterdir() if path.name.isdigit())  # beside it lies `%j`
         task = int(Path(f"/proc/{controller}/task/{controller}/children").read_text().split()[0])
         os.kill(task, signal.SIGUSR2)
         warned.append(task)
