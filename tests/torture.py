@@ -118,7 +118,7 @@ class Trials:
     def _resumed(self, folder: Path, kind: str, point: int, phases: list[str]) -> Outcome:
         try:
             record = self._run(folder, often=False)
-            problems = [f"left over: {path.name}" for path in folder.rglob("*.tmp")]  # first: looking for a checkpoint removes them
+            problems = [f"left over: {path.name}" for path in folder.rglob("*.tmp")]
             problems += differences(folder, record, *self._reference())
         except Exception as error:
             problems = [f"{type(error).__name__}: {error}"]

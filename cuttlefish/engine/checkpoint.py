@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.files import remove_left_overs, write_atomic
+from cuttlefish.files import write_atomic
 
 logger = logging.getLogger("cuttlefish")
 KEEP = 2
@@ -54,14 +54,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """Where a run takes up its folder, under its lock: the newest sound checkpoint, or None if there is none of any kind.
+    """The newest sound checkpoint, or None if there is none of any kind. Looks and changes nothing.
 
-    What a killed write has left there and in the run folder is removed. Damaged checkpoints are named in a warning and passed
-    over. Raises CuttlefishError if all are damaged, or one that is reached is another version's or cannot be read: to begin again
-    would end in the loss of what is there.
+    Damaged ones are named in a warning and passed over. Raises CuttlefishError if all are damaged, or one that is reached is another
+    version's or cannot be read: to begin again would end in the loss of what is there.
     """
-    for place in (folder, folder.parent):
-        remove_left_overs(place)
     there = _in_order(folder)
     for path in reversed(there):
         try:

@@ -21,6 +21,7 @@ from cuttlefish.engine.signals import StopSignals
 from cuttlefish.engine.trainer import Trainer
 from cuttlefish.engine.weights import save_weights
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.files import remove_left_overs
 from cuttlefish.lowrank.count import count_macs, count_parameters
 from cuttlefish.methods import build_method
 from cuttlefish.models import build_model
@@ -72,6 +73,9 @@ class Session:
         lost_seconds: wall time up to where an earlier process died; the work since its last checkpoint is done again, but was paid for.
         stop: who asks it to stop; None: nobody.
         """
+        if self.world.is_first:  # under the run's lock: nobody else is writing here
+            for place in (self.folder, self.folder / "checkpoints"):
+                remove_left_overs(place)
         checkpoint = self.world.agree((newest_checkpoint(self.folder / "checkpoints") or self.fork) if self.world.is_first else None)
         resumed = checkpoint["progress"]["trained"] if checkpoint else 0
         lost_seconds = max(lost_seconds, self._recorded_seconds())

@@ -152,3 +152,14 @@ def test_nothing_is_unpickled_freely(tmp_path):
     with pytest.raises(Exception, match="[Ww]eights.only"):
         load_checkpoint(path)
     assert not Path("owned").exists()
+
+
+def test_only_the_run_itself_takes_away_what_killed_writes_have_left(tmp_path):
+    """Another process may look for checkpoints at any time, and what it finds half-written may be this run's at work."""
+    left = [tmp_path / ".record.json.0123abcd.tmp", tmp_path / "checkpoints" / ".epoch_00001.pt.0123abcd.tmp"]
+    for path in left:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert newest_checkpoint(tmp_path / "checkpoints") is None and all(path.exists() for path in left)
+    run_config(little_config(tmp_path, recipe__epochs=1, recipe__schedule__warmup_epochs=0))
+    assert not list(tmp_path.rglob("*.tmp"))

@@ -242,5 +242,5 @@ def test_killed_for_good(where, trained, whole, tmp_path):
     assert done.returncode == -signal.SIGKILL
     assert bool(list(tmp_path.rglob("*.tmp"))) == (where == "mid-checkpoint")
     assert newest_checkpoint(tmp_path / "checkpoints")["progress"]["trained"] == trained and not (tmp_path / "record.json").exists()
-    assert not list(tmp_path.rglob("*.tmp"))
     assert differences(tmp_path, run_config(little_config(tmp_path, "cuttlefish")), *whole) == []
+    assert not list(tmp_path.rglob("*.tmp"))

@@ -47,7 +47,7 @@ def test_a_lost_bit_would_be_noticed(tmp_path, monkeypatch):
 def test_a_half_written_file_that_stayed_would_be_noticed(tmp_path, monkeypatch):
     trials = Trials("full_rank", tmp_path)
     opened = next(point for point in trials.write_points() if trials._log[point - 1] == "writing: checkpoint")
-    monkeypatch.setattr("cuttlefish.engine.checkpoint.remove_left_overs", lambda folder: None)
+    monkeypatch.setattr("cuttlefish.engine.session.remove_left_overs", lambda folder: None)
     assert trials.killed_at([opened + 1]).problems.startswith("left over: .epoch_")
 
 
