@@ -22,7 +22,7 @@ from cuttlefish.errors import EXIT_BAD_INPUT, EXIT_SAVED, Busy, CuttlefishError,
 from cuttlefish.run_folder import read_epochs
 from cuttlefish.validate import to_dict
 from cuttlefish.worker import run_config
-from tests.comparing import assert_alike, final_state
+from tests.comparing import assert_alike, differences, final_state
 from tests.runs import EXACT, little_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -139,20 +139,49 @@ def test_the_rendezvous_listens_on_the_loopback_interface_only():
     assert store.get("key") == b"value"
 
 
-@pytest.mark.slow
-def test_two_machines_by_torchrun(tmp_path):
-    """Two agents on the loopback interface stand for two nodes."""
-    alone = run_config(little_config(tmp_path / "alone", **EXACT))
-    path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(to_dict(little_config(tmp_path / "run", **EXACT))))
+def on_two_nodes(config, folder, *rendezvous):
+    """torchrun's two agents on the loopback interface, which stand for two nodes."""
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(to_dict(config)))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+    ranks = [["--node-rank", str(node)] if "--master-addr" in rendezvous else [] for node in range(2)]
+    # Else torch's workers find, after a restart, the addresses of those before it.
+    variables = {**os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    return [subprocess.Popen([*command, *rendezvous, *rank, "-m", "cuttlefish.worker", str(path)], cwd=ROOT, env=variables) for rank in ranks]
+
+
+def free_port():
     with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--master-addr", "127.0.0.1"]
-    nodes = [
-        subprocess.Popen([*command, "--master-port", str(port), "--node-rank", str(node), "-m", "cuttlefish.worker", str(path)], cwd=ROOT)
-        for node in range(2)
-    ]
+        return str(probe.getsockname()[1])
+
+
+def elastic(restarts):
+    return ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--rdzv-id", "job", "--max-restarts", str(restarts)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("meeting", ["static", "elastic"])
+def test_two_machines_by_torchrun(tmp_path, meeting):
+    alone = run_config(little_config(tmp_path / "alone", **EXACT))
+    rendezvous = ["--master-addr", "127.0.0.1", "--master-port", free_port()] if meeting == "static" else elastic(0)
+    nodes = on_two_nodes(little_config(tmp_path / "run", **EXACT), tmp_path, *rendezvous)
     assert [node.wait(timeout=120) for node in nodes] == [0, 0]
     together = json.loads((tmp_path / "run" / "record.json").read_text())
     assert together["world_size"] == 2
     assert_alike(tmp_path / "alone", alone, tmp_path / "run", together)
+
+
+@pytest.mark.slow
+def test_torchrun_s_restart_goes_on_from_the_checkpoint(tmp_path):
+    longer = {**EXACT, "recipe__epochs": 20}
+    whole = run_config(little_config(tmp_path / "whole", trainer__devices=2, **longer))
+    nodes = on_two_nodes(little_config(tmp_path / "run", **longer), tmp_path, *elastic(2))
+    while not list(tmp_path.glob("run/checkpoints/epoch_*.pt")):
+        assert all(node.poll() is None for node in nodes)
+        time.sleep(0.05)
+    (worker,) = Path(f"/proc/{nodes[1].pid}/task/{nodes[1].pid}/children").read_text().split()
+    os.kill(int(worker), signal.SIGKILL)
+    assert [node.wait(timeout=240) for node in nodes] == [0, 0]
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    assert "going on after" in (tmp_path / "run" / "log.txt").read_text()
+    assert differences(tmp_path / "run", record, tmp_path / "whole", whole) == []

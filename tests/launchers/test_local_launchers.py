@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.launchers.sweeps import check_one_of_two_fails, records, sweep
+from tests.launchers.sweeps import check_one_of_two_fails, records, sweep, told
 
 
 def test_processes(tmp_path):
@@ -58,3 +58,14 @@ def test_a_job_that_its_scheduler_warns_saves_itself_and_is_put_back_into_the_qu
     (record,) = records(tmp_path)
     assert record["status"] == "finished" and record["epochs_trained"] == 60
     assert "going on after" in next(tmp_path.glob("runs/*/*/log.txt")).read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "processes"])
+def test_jobs_of_several_processes(tmp_path, launcher):
+    """Hydra runs in the front door alone: no worker composes, and none writes a folder of Hydra's."""
+    done = sweep(tmp_path, launcher, "seed=0,1", "trainer.devices=2")
+    assert done.returncode == 0, done.stderr
+    assert told(done)[-1] == "cuttlefish: 2 runs: 2 finished"
+    ends = sorted((record["seed"], record["status"], record["world_size"]) for record in records(tmp_path))
+    assert ends == [(0, "finished", 2), (1, "finished", 2)]
