@@ -38,12 +38,6 @@ bench: $(READY)  ## speed as ratios of one run, written to results/bench (run it
 reevaluate: $(READY)  ## every accuracy whose final weights are under runs/, from them alone
 	$(PY) -m scripts.reevaluate
 
-report: $(READY)  ## the report: claims, tables, figures and every run, in results/report/index.html
-	$(PY) -m scripts.report
-
-figures: $(READY)  ## the paper's figures as far as there is evidence, SVG and PNG in results/figures/<scale>/
-	$(PY) -m scripts.figures
-
 SCALE ?= reduced
 SEEDS ?= 0
 PLAN = --scale $(SCALE) --seeds $(SEEDS) $(if $(filter only,$(COLLATE)),--collate-only) $(if $(DRY),--dry-run)
@@ -65,6 +59,13 @@ figure4 figure6: $(READY)
 	$(if $(filter only,$(COLLATE)),,$(foreach network,$(NETWORKS$(@:figure%=%)),\
 		$(PY) -m scripts.profile_layers $(PROFILED$(@:figure%=%)) --model $(network) --missing $(if $(DRY),--dry-run) &&) true)
 	$(if $(DRY),,$(PY) -m scripts.figures $(@:figure%=%) --scale $(SCALE))
+
+EACH = figure1 figure2 figure3 figure4 figure5 figure6
+figures: $(READY) $(if $(filter only,$(COLLATE)),,$(EACH))  ## all six, as SVG and PNG, after the runs and profiles they lack (COLLATE=only draws what there is)
+	$(if $(DRY),,$(PY) -m scripts.figures)
+
+report: $(READY) $(if $(filter only,$(COLLATE)),,tables figures claims)  ## results/report/index.html, after tables, figures and claims (COLLATE=only: of what there is)
+	$(if $(DRY),,$(PY) -m scripts.report)
 
 claims: $(READY)  ## a verdict on every claim of the paper, from results/records and results/bench
 	$(PY) -m scripts.claims

@@ -101,3 +101,12 @@ def test_make_draws_no_figure_in_a_dry_run(figure):
     makefile = Path(__file__).resolve().parents[1] / "Makefile"
     said = subprocess.run(["make", "-n", "-f", makefile, figure, "DRY=1"], capture_output=True, text=True, check=True).stdout
     assert said.count("--dry-run") == 2 and "scripts.figures" not in said
+
+
+@pytest.mark.parametrize("target", ["report", "figures"])
+@pytest.mark.parametrize("trains", [True, False])
+def test_make_runs_what_figures_and_the_report_lack_unless_it_is_to_collate_only(target, trains):
+    makefile = Path(__file__).resolve().parents[1] / "Makefile"
+    said = subprocess.run(["make", "-n", "-f", makefile, target, *["COLLATE=only"][trains:]], capture_output=True, text=True, check=True).stdout
+    assert all((f"scripts.tables {figure}" in said) == trains for figure in ("figure1", "figure2", "figure3", "figure5"))
+    assert said.count("scripts.profile_layers") == 4 * trains and f"scripts.{target}" in said
