@@ -55,11 +55,14 @@ def _when_and_where(record: dict[str, Any]) -> str:
     return sha256(repr([record.get(name) for name in ("started", "device", "precision", "threads", "world_size")]).encode()).hexdigest()[:8]
 
 
-def draw(folder: Path, records: Path = RECORDS, figures: Path = FIGURES) -> Path:
-    """The plots of one imported record, from its own files, in figures/<experiment>/<seed and run>; their folder."""
+def draw(folder: Path, records: Path = RECORDS, figures: Path = FIGURES) -> Path | None:
+    """The plots of one imported record, from its own files, in figures/<experiment>/<seed and run>; their folder. None where a run
+    that was stopped has nothing to draw."""
     target = figures / folder.relative_to(records)
     draw_run(folder, read_record(folder))
     shutil.rmtree(target, ignore_errors=True)
+    if not (folder / PLOTS).exists():
+        return None
     shutil.move(folder / PLOTS, target)
     return target
 
@@ -74,7 +77,7 @@ def main() -> None:
             print(import_run(run))
     else:
         for record in sorted(RECORDS.rglob(RECORD)):
-            print(draw(record.parent))
+            print(draw(record.parent) or f"{record.parent}: nothing to draw")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from cuttlefish.engine.stage import Stage
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.record import write_record
 from cuttlefish.report.evidence import load_evidence
@@ -60,3 +61,11 @@ def test_repeats_of_a_key_lie_side_by_side(tmp_path):
         assert target.name.startswith("seed0-run") and json.loads((target / "record.json").read_text())["started"] == started
     found = load_evidence(records)
     assert sorted((one.record["started"], one.record["device"]) for one in found.runs) == starts and found.left_out == []
+
+
+def test_a_run_that_was_stopped_before_its_first_epoch_is_imported_and_has_nothing_to_draw(tmp_path, monkeypatch):
+    monkeypatch.setattr(Stage, "step", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run_config(little_config(tmp_path / "run"))
+    target = import_run(tmp_path / "run", tmp_path / "records")
+    assert draw(target, tmp_path / "records", tmp_path / "figures") is None and (target / "record.json").exists()
