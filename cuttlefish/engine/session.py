@@ -27,7 +27,6 @@ from cuttlefish.methods import build_method
 from cuttlefish.models import build_model
 from cuttlefish.provenance import provenance
 from cuttlefish.record import error_text, new_record, read_record, write_record
-from cuttlefish.redact import redact_text
 from cuttlefish.run_folder import RECORD
 from cuttlefish.sinks import build_sinks
 from cuttlefish.sinks.base import RunInfo, Sinks
@@ -171,7 +170,7 @@ class Session:
             "peak_memory_bytes": peak_memory(self.device),
         }
         if self.sinks.dropped:
-            found["sinks_dropped"] = [redact_text(told) for told in self.sinks.dropped]
+            found["sinks_dropped"] = list(self.sinks.dropped)
         return new_record(status, **facts, **self.provenance, **found)
 
 
