@@ -44,7 +44,7 @@ PLAN = --scale $(SCALE) --seeds $(SEEDS) $(if $(filter only,$(COLLATE)),--collat
 tables: $(READY)  ## runs what is missing of every table at SCALE=reduced SEEDS=0, then collates (COLLATE=only trains nothing, DRY=1 lists)
 	$(PY) -m scripts.tables $(PLAN)
 
-table1 table2 table3 table4 table5: $(READY)
+table1 table2 table3 table4 table5 overheads: $(READY)
 	$(PY) -m scripts.tables $@ $(PLAN)
 
 figure1 figure2 figure3 figure5: $(READY)
@@ -87,4 +87,4 @@ clean:  ## remove the environment and caches, not runs or results
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: reevaluate tables table1 table2 table3 table4 table5 figure1 figure2 figure3 figure4 figure5 figure6 figures campaign bundle import-records report claims help setup demo test test-slow test-gpu bench torture clean
+.PHONY: reevaluate tables table1 table2 table3 table4 table5 overheads figure1 figure2 figure3 figure4 figure5 figure6 figures campaign bundle import-records report claims help setup demo test test-slow test-gpu bench torture clean

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
 from cuttlefish.plan.runs import planned_runs
 from cuttlefish.report.acceptance import fixed_by
-from cuttlefish.report.benches import load_benches
+from cuttlefish.report.benches import Bench, load_benches
 from cuttlefish.report.claims import judge, load_claims
 from cuttlefish.report.evidence import Collection, LeftOut, load_evidence
 from cuttlefish.report.page.figure_list import listed_figures
@@ -41,25 +42,26 @@ def main(arguments: list[str] | None = None) -> int:
 def _report(results: Path) -> Report:
     records, path = results / "records", results / "claims.yaml"
     collection, claims, fixed = load_evidence(records), load_claims(path), fixed_by(path)
-    tables, refused = _tables(results, collection, {claim["id"]: claim for claim in claims})
+    benches = load_benches(results / "bench")
+    tables, refused = _tables(results, collection, benches, {claim["id"]: claim for claim in claims})
     return Report(
         records=records,
         collection=Collection(collection.runs, [*collection.left_out, *refused]),
         tables=tables,
-        verdicts=judge(collection, load_benches(results / "bench"), claims, times_notes(results / "tables.yaml")),
+        verdicts=judge(collection, benches, claims, times_notes(results / "tables.yaml")),
         figures=list(listed_figures(results / "figures")),
         fixed=f"What is accepted was last changed in commit {fixed}." if fixed else "",
     )
 
 
-def _tables(results: Path, collection: Collection, claims: Claims) -> tuple[list[Table], list[LeftOut]]:
+def _tables(results: Path, collection: Collection, benches: Sequence[Bench], claims: Claims) -> tuple[list[Table], list[LeftOut]]:
     """Every table at every scale that has a finished run, and the records that no table takes, with reasons."""
     spec = read_spec(results / "tables.yaml", ROOT / "conf" / "experiment")
     tables, refused = [], {}
     for scale in spec.scales:
         seeds = sorted({run.record["seed"] for run in collection.finished if run.record["scale"] == scale})
         if seeds:
-            found, left_out = all_tables(spec, planned_runs(spec, _names(spec), scale, seeds, ROOT), collection, claims, scale)
+            found, left_out = all_tables(spec, planned_runs(spec, _names(spec), scale, seeds, ROOT), collection, claims, scale, benches)
             tables += found
             refused |= {item.path: item for item in left_out}
     return tables, list(refused.values())

@@ -26,6 +26,7 @@ from cuttlefish.plan.cost import Estimates
 from cuttlefish.plan.execute import by_front_door, execute, exit_code_of
 from cuttlefish.plan.runs import planned_runs
 from cuttlefish.plan.state import FINISHED, Known, folder_state
+from cuttlefish.report.benches import load_benches
 from cuttlefish.report.evidence import Collection, load_evidence
 from cuttlefish.report.planned import PlannedRun
 from cuttlefish.report.stated import Claims
@@ -100,7 +101,8 @@ def _train(plan: list[PlannedRun], options: argparse.Namespace, records: Path) -
 
 def _collate(spec: Spec, names: list[str], planned: list[PlannedRun], collection: Collection, options: argparse.Namespace) -> None:
     shown = replace(spec, tables={name: spec.table(name) for name in names})
-    tables, refused = all_tables(shown, planned, collection, read_claims(options.root), options.scale)
+    benches = load_benches(options.root / "results" / "bench")
+    tables, refused = all_tables(shown, planned, collection, read_claims(options.root), options.scale, benches)
     left_out = [*collection.left_out, *refused]
     folder = options.root / "results" / "tables" / options.scale
     if tables:

@@ -37,7 +37,8 @@ def _are_mappings(value: Any) -> bool:
 STEP: dict[str, Check] = {"step_s": _is_positive, "fastest_s": _is_positive, "slowest_s": _is_positive, "flops": _is_positive}
 TIMES: dict[str, Check] = {"full_s": _are_positive, "low_s": _are_series}
 ROWS: dict[str, dict[str, Check]] = {
-    "steps": STEP, "ranks": {"ours_s": _is_positive}, "overhead": {"what": _is_text, "seconds": _is_amount},
+    "steps": STEP, "ranks": {"ours_s": _is_positive}, "checkpoints": {"what": _is_text, "checkpoint_s": _is_amount},
+    "overhead": {"what": _is_text, "seconds": _is_amount},
     "stacks": TIMES | {"stack": _is_text, "layers": lambda value: isinstance(value, list)}, "layers": TIMES | {"layer": _is_text, "kind": _is_text},
 }  # fmt: skip
 PROFILE: dict[str, Check] = {

@@ -52,6 +52,11 @@ def newest(benches: Iterable[Bench], what: str, **facts: Any) -> Bench | None:
     return fitting[-1] if fitting else None
 
 
+def benches_of(benches: Iterable[Bench], scale: str) -> list[Bench]:
+    """Those of a CPU belong to the reduced scale, of a GPU to the paper's."""
+    return [bench for bench in benches if scale == ("reduced" if bench.on_cpu else "paper")]
+
+
 def _read(path: Path) -> Bench | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from cuttlefish.report import overheads
+from cuttlefish.report.benches import Bench
 from cuttlefish.report.cells import CellRuns, cell_runs
 from cuttlefish.report.evidence import Collection, Evidence, LeftOut
 from cuttlefish.report.planned import PlannedRun
@@ -22,7 +24,9 @@ NOTES = [
 ]
 
 
-def all_tables(spec: Spec, planned: Iterable[PlannedRun], collection: Collection, claims: Claims, scale: str) -> tuple[list[Table], list[LeftOut]]:
+def all_tables(
+    spec: Spec, planned: Iterable[PlannedRun], collection: Collection, claims: Claims, scale: str, benches: Sequence[Bench] = ()
+) -> tuple[list[Table], list[LeftOut]]:  # fmt: skip
     """Every table of the spec, and the records that were planned but do not count, each with its reason.
 
     planned: the runs of (at least) these tables at `scale`. claims: by id, as in results/claims.yaml. Runs of different hardware
@@ -34,8 +38,11 @@ def all_tables(spec: Spec, planned: Iterable[PlannedRun], collection: Collection
         if table.is_figure:
             continue
         cells, refused = cell_runs([run for run in wanted if run.table == table.name], collection)
-        left_out |= {item.path: item for item in refused}
-        tables.append(_table(spec, table, cells, claims, scale))
+        left_out = {item.path: item for item in refused} | left_out
+        if table.name == overheads.NAME:
+            tables.append(overheads.overheads_table(spec, table, cells, collection, benches, claims, scale))
+        else:
+            tables.append(_table(spec, table, cells, claims, scale))
     return tables, list(left_out.values())
 
 

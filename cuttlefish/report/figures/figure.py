@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from matplotlib.figure import Figure
 
 from cuttlefish.report import style
-from cuttlefish.report.benches import Bench
+from cuttlefish.report.benches import Bench, benches_of
 from cuttlefish.report.evidence import Collection, Evidence
 from cuttlefish.report.planned import PlannedRun
 
@@ -50,10 +50,9 @@ def sources_of(
     collection: Collection, benches: Iterable[Bench], scale: str, planned: Sequence[PlannedRun] = (), names: Mapping[str, str] | None = None,
     times: str = "",
 ) -> Sources:  # fmt: skip
-    """Finished runs of the scale. Benches of a CPU belong to the reduced scale, of a GPU to the paper's."""
+    """Finished runs and benches of the scale."""
     runs = [run for run in collection.finished if run.record["scale"] == scale]
-    fitting = [bench for bench in benches if scale == ("reduced" if bench.on_cpu else "paper")]
-    return Sources(scale, runs, fitting, planned, names or {}, times)
+    return Sources(scale, runs, benches_of(benches, scale), planned, names or {}, times)
 
 
 def small_print(figure: Figure, scale: str, words: Sequence[str]) -> None:
