@@ -51,17 +51,18 @@ figure1 figure2 figure3 figure5: $(READY)
 	$(PY) -m scripts.tables $@ $(PLAN)
 	$(if $(DRY),,$(PY) -m scripts.figures $(@:figure%=%) --scale $(SCALE))
 
+# A dry run lists profiles with COLLATE=only, too; "only" alone is collating in earnest.
 PROFILED4 = stacks
 PROFILED6 = layers
 NETWORKS4 = resnet18 vgg19
 NETWORKS6 = resnet50 deit_small_patch16_224
 figure4 figure6: $(READY)
-	$(if $(filter only,$(COLLATE)),,$(foreach network,$(NETWORKS$(@:figure%=%)),\
-		$(PY) -m scripts.profile_layers $(PROFILED$(@:figure%=%)) --model $(network) --missing $(if $(DRY),--dry-run) &&) true)
+	$(if $(filter only,$(COLLATE)$(DRY)),,$(foreach network,$(NETWORKS$(@:figure%=%)),\
+		$(PY) -m scripts.profile_layers $(PROFILED$(@:figure%=%)) --model $(network) --scale $(SCALE) --missing $(if $(DRY),--dry-run) &&) true)
 	$(if $(DRY),,$(PY) -m scripts.figures $(@:figure%=%) --scale $(SCALE))
 
 EACH = figure1 figure2 figure3 figure4 figure5 figure6
-figures: $(READY) $(if $(filter only,$(COLLATE)),,$(EACH))  ## all six, as SVG and PNG, after the runs and profiles they lack (COLLATE=only draws what there is)
+figures: $(READY) $(if $(filter only,$(COLLATE)$(DRY)),,$(EACH))  ## all six, as SVG and PNG, after the runs and profiles they lack (COLLATE=only draws what there is)
 	$(if $(DRY),,$(PY) -m scripts.figures)
 
 report: $(READY) $(if $(filter only,$(COLLATE)),,tables figures claims)  ## results/report/index.html, after tables, figures and claims (COLLATE=only: of what there is)

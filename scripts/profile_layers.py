@@ -4,7 +4,7 @@
     python -m scripts.profile_layers layers --model resnet50        batch 8: figure 6 (results/bench/profile-layers-…)
     python -m scripts.profile_layers layers --model deit_small_patch16_224
 
-Run it with nothing beside it. On a GPU the batches are the paper's, 1024 (stacks) and 128 (layers).
+Run it with nothing beside it. On a GPU or with --scale paper the batches are the paper's, 1024 (stacks) and 128 (layers).
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from cuttlefish.lowrank.timing import Conditions
 from cuttlefish.models import build_model
 from cuttlefish.models.build import SUITE
 from cuttlefish.provenance import device_name, git_commit, git_dirty, package_versions, utc_now
+from cuttlefish.report.benches import PROFILED_BATCH
 from scripts.profiles.layers import profile_layers
 from scripts.profiles.stacks import DECIDING_RATIO, THRESHOLD, profile_of_stacks
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "bench"
 PROFILES = {"stacks": profile_of_stacks, "layers": profile_layers}
-BATCH = {"cpu": {"stacks": 128, "layers": 8}, "cuda": {"stacks": 1024, "layers": 128}}
-"""On a GPU the paper's."""
+WIDTH = 64
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def ahead(options: argparse.Namespace) -> str:
     """What would be done: the file, and whether it is there already."""
-    path = _path(options, device_name(str(choose_device(TrainerConfig(device=options.device, precision=options.precision)))))
+    path = _path(options, choose_device(TrainerConfig(device=options.device, precision=options.precision)))
     return f"{path.name}: {'there' if path.exists() else 'missing'}"
 
 
@@ -57,13 +57,13 @@ def measure(options: argparse.Namespace) -> Path:
     trainer = TrainerConfig(device=options.device, precision=options.precision)
     device = choose_device(trainer)
     set_up(trainer, device, 0)
-    path = _path(options, device_name(str(device)))
+    path = _path(options, device)
     if options.missing and path.exists():
         return path
     suite = options.model in SUITE
     classes, side = (10, 32) if suite else (1000, 224)
     config = ModelConfig(name=options.model, source="suite" if suite else "timm", width=options.width if suite else None)
-    batch_size = options.batch or BATCH[device.type][options.what]
+    batch_size = _batch(options, device)
     batch = torch.zeros(batch_size, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)
     model = build_model(config, classes, (3, side, side)).to(device)
     conditions = Conditions(batch, DECIDING_RATIO, options.zeta, False, False, lambda: autocast(trainer, device))
@@ -74,8 +74,17 @@ def measure(options: argparse.Namespace) -> Path:
     return path
 
 
-def _path(options: argparse.Namespace, hardware: str) -> Path:
-    return options.out / f"profile-{options.what}-{options.model}-{re.sub(r'[^a-z0-9]+', '-', hardware.lower()).strip('-')}.json"
+def _batch(options: argparse.Namespace, device: torch.device) -> int:
+    scale = "paper" if options.scale == "paper" or device.type == "cuda" else "reduced"
+    return options.batch or PROFILED_BATCH[scale][options.what]
+
+
+def _path(options: argparse.Namespace, device: torch.device) -> Path:
+    """One file a setting and device."""
+    narrow = [f"width{options.width}"] if options.model in SUITE and options.width != WIDTH else []
+    setting = [options.what, options.model, *narrow, f"batch{_batch(options, device)}", options.precision]
+    hardware = re.sub(r"[^a-z0-9]+", "-", device_name(str(device)).lower()).strip("-")
+    return options.out / f"profile-{'-'.join(setting)}-{hardware}.json"
 
 
 def _facts(options: argparse.Namespace, device: torch.device, batch: int, width: int | None, seconds: float) -> dict[str, Any]:
@@ -91,8 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("what", choices=PROFILES)
     parser.add_argument("--model", required=True, help="of the suite (resnet18, vgg19) or of timm")
-    parser.add_argument("--width", type=int, default=64, help="of the suite's models")
-    parser.add_argument("--batch", type=int, help=f"default: {BATCH}")
+    parser.add_argument("--width", type=int, default=WIDTH, help="of the suite's models")
+    parser.add_argument("--scale", choices=["smoke", "reduced", "paper"], default="reduced", help="paper: its batch, on whatever device")
+    parser.add_argument("--batch", type=int, help=f"default: {PROFILED_BATCH}")
     parser.add_argument("--ratios", type=float, nargs="+", default=[0.5, 0.25, 0.125, 0.0625])
     parser.add_argument("--zeta", type=int, default=11, help="runs of each, the first dropped")
     parser.add_argument("--repeats", type=int, default=5, help="whole profiles, one after the other")

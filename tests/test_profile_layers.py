@@ -96,17 +96,40 @@ def test_a_dry_run_says_what_is_missing_and_writes_nothing(tmp_path, capsys):
     assert main(arguments) == 0 and capsys.readouterr().out.endswith(".json: there\n")
 
 
-@pytest.mark.parametrize("figure", ["figure4", "figure6"])
-def test_make_draws_no_figure_in_a_dry_run(figure):
+@pytest.mark.parametrize("words, name", [
+    ("stacks --model resnet18", "stacks-resnet18-batch128-fp32-"), ("stacks --model resnet18 --scale paper", "stacks-resnet18-batch1024-fp32-"),
+    ("layers --model resnet50 --scale reduced", "layers-resnet50-batch8-fp32-"),
+    ("layers --model resnet50 --scale paper", "layers-resnet50-batch128-fp32-"),
+    ("stacks --model vgg19 --width 16 --batch 2", "stacks-vgg19-width16-batch2-fp32-"),
+    ("stacks --model vgg19 --precision bf16", "stacks-vgg19-batch128-bf16-"),
+])  # fmt: skip
+def test_every_setting_has_a_file_of_its_own(words, name, tmp_path, capsys):
+    assert main([*words.split(), "--device", "cpu", "--dry-run", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith(f"profile-{name}")
+
+
+def made(*words):
     makefile = Path(__file__).resolve().parents[1] / "Makefile"
-    said = subprocess.run(["make", "-n", "-f", makefile, figure, "DRY=1"], capture_output=True, text=True, check=True).stdout
-    assert said.count("--dry-run") == 2 and "scripts.figures" not in said
+    return subprocess.run(["make", "-n", "-f", makefile, *words], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("figure", ["figure4", "figure6"])
+@pytest.mark.parametrize("collate", [[], ["COLLATE=only"]])
+def test_make_lists_profiles_and_draws_no_figure_in_a_dry_run(figure, collate):
+    said = made(figure, "DRY=1", *collate)
+    assert said.count("--dry-run") == said.count("--scale reduced") == 2 and "scripts.figures" not in said
+    assert made(figure, "SCALE=paper").count("--scale paper --missing") == 2
+
+
+def test_make_measures_nothing_where_it_is_to_collate_only():
+    said = made("figure4", "COLLATE=only")
+    assert "scripts.profile_layers" not in said and "scripts.figures 4" in said
+    assert made("figures", "COLLATE=only", "DRY=1").count("--dry-run") == 8
 
 
 @pytest.mark.parametrize("target", ["report", "figures"])
 @pytest.mark.parametrize("trains", [True, False])
 def test_make_runs_what_figures_and_the_report_lack_unless_it_is_to_collate_only(target, trains):
-    makefile = Path(__file__).resolve().parents[1] / "Makefile"
-    said = subprocess.run(["make", "-n", "-f", makefile, target, *["COLLATE=only"][trains:]], capture_output=True, text=True, check=True).stdout
+    said = made(target, *["COLLATE=only"][trains:])
     assert all((f"scripts.tables {figure}" in said) == trains for figure in ("figure1", "figure2", "figure3", "figure5"))
     assert said.count("scripts.profile_layers") == 4 * trains and f"scripts.{target}" in said

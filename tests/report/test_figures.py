@@ -162,7 +162,8 @@ def test_chosen_ranks_are_drawn_over_the_full_ones(tmp_path):
 
 
 def bench(profiled, rows, hardware=CPU, **facts):
-    given = {"hardware": hardware, "threads": 2, "precision": "fp32", "profiled": profiled, "model": "resnet18", "width": 64, "batch": 8, "zeta": 11}
+    given = {"hardware": hardware, "threads": 2, "precision": "fp32", "profiled": profiled, "model": "resnet18", "width": 64, "zeta": 11}
+    given |= {"batch": {"stacks": 128, "layers": 8}[profiled]}
     given |= {"ratios": [0.5, 0.25], "deciding_ratio": 0.25, "threshold": 1.5, "time": "2026", "repeats": [{"k": 1}, {"k": 5}, {"k": 1}]}
     return Bench(f"profile-{profiled}-resnet18-x.json", given | facts, rows)
 
@@ -175,7 +176,7 @@ def test_bars_are_medians_of_the_repetitions_in_milliseconds(tmp_path):
     (axes,) = drawing.figure.axes
     assert [round(bar.get_height(), 9) for bar in axes.patches] == [5.0, 5.0, 4.0, 4.0, 2.0, 2.0]
     assert {text.get_text() for text in axes.texts} == {"1/4: 2.50×"} and {text.get_fontweight() for text in axes.texts} == {"bold"}
-    assert axes.get_title(loc="right") == "width 64, batch 8: K = 1 or 5"
+    assert axes.get_title(loc="right") == "width 64, batch 128: K = 1 or 5"
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["full rank", "1/2", "1/4"]
 
 
@@ -192,6 +193,15 @@ def test_every_profiled_network_is_called_by_its_name():
     models = {load.facts["model"] for load in load_benches(command.ROOT / "results" / "bench") if load.what == "profile"}
     names = tables_spec().names
     assert models <= names.keys() and names["deit_small_patch16_224"] == "DeiT-small" and names["resnet50"] == "ResNet-50"
+
+
+def test_batches_and_precisions_are_not_mixed(tmp_path):
+    wide = bench("stacks", [STACK], batch=1024)
+    others = [wide, bench("stacks", [STACK], precision="bf16"), bench("stacks", [STACK], width=16), bench("layers", [STACK], batch=128)]
+    narrow = bench("stacks", [STACK])
+    assert sources(tmp_path, benches=[narrow, *others]).benches == [narrow]
+    assert sources_of(load_evidence(tmp_path), [narrow, *others[:3]], "paper").benches == [wide], "whose batch is the paper's"
+    assert sources_of(load_evidence(tmp_path), [narrow, *others], "smoke").benches == []
 
 
 def test_a_gpus_profile_is_not_of_the_reduced_scale(tmp_path):

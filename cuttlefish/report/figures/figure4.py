@@ -19,7 +19,7 @@ def draw(sources: Sources) -> list[Drawing]:
     """One panel a model: the newest stack profile of each."""
     benches = newest_profiles(sources, "stacks")
     if not benches:
-        raise NoData("no stack profile (python -m scripts.profile_layers stacks --model resnet18, and vgg19)")
+        raise NoData(f"no stack profile (python -m scripts.profile_layers stacks --model resnet18 --scale {sources.scale}, and vgg19)")
     figure, grid = style.new_figure(7.2, 0.5 + 2.7 * len(benches), len(benches), 1, squeeze=False)
     for axes, bench in zip(grid.flat, benches, strict=True):
         _panel(axes, bench)

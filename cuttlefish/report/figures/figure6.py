@@ -23,7 +23,8 @@ def draw(sources: Sources) -> list[Drawing]:
     """A panel a model and kind of layer, a line a ratio; the mean speed-up over the layers stands in the legend."""
     panels = [(bench, kind) for bench in newest_profiles(sources, "layers") for kind in _kinds(bench)]
     if not panels:
-        raise NoData("no layer profile (python -m scripts.profile_layers layers --model resnet50, and deit_small_patch16_224)")
+        words = f"layers --model resnet50 --scale {sources.scale}, and deit_small_patch16_224"
+        raise NoData(f"no layer profile (python -m scripts.profile_layers {words})")
     figure, grid = style.new_figure(7.2, 0.5 + 2.7 * len(panels), len(panels), 1, squeeze=False)
     for axes, (bench, kind) in zip(grid.flat, panels, strict=True):
         _panel(axes, bench, kind)
