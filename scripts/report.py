@@ -17,6 +17,7 @@ from cuttlefish.report.acceptance import fixed_by
 from cuttlefish.report.benches import Bench, load_benches
 from cuttlefish.report.claims import judge, load_claims
 from cuttlefish.report.evidence import Collection, LeftOut, load_evidence
+from cuttlefish.report.ledgers import campaigns_table
 from cuttlefish.report.page.figure_list import listed_figures
 from cuttlefish.report.page.site import Report, write_site
 from cuttlefish.report.stated import Claims
@@ -44,13 +45,15 @@ def _report(results: Path) -> Report:
     collection, claims, fixed = load_evidence(records), load_claims(path), fixed_by(path)
     benches = load_benches(results / "bench")
     tables, refused = _tables(results, collection, benches, {claim["id"]: claim for claim in claims})
+    campaigns, damaged = campaigns_table(results / "campaigns", collection.runs)
     return Report(
         records=records,
-        collection=Collection(collection.runs, [*collection.left_out, *refused]),
+        collection=Collection(collection.runs, [*collection.left_out, *refused, *damaged]),
         tables=tables,
         verdicts=judge(collection, benches, claims, times_notes(results / "tables.yaml")),
         figures=list(listed_figures(results / "figures")),
         fixed=f"What is accepted was last changed in commit {fixed}." if fixed else "",
+        campaigns=campaigns,
     )
 
 
