@@ -14,6 +14,7 @@ from pathlib import Path
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
 from cuttlefish.plan.runs import planned_runs
 from cuttlefish.report.acceptance import fixed_by
+from cuttlefish.report.admission import not_admitted
 from cuttlefish.report.benches import Bench, load_benches
 from cuttlefish.report.claims import judge, load_claims
 from cuttlefish.report.evidence import Collection, LeftOut, load_evidence
@@ -48,7 +49,7 @@ def _report(results: Path) -> Report:
     campaigns, damaged = campaigns_table(results / "campaigns", collection.runs)
     return Report(
         records=records,
-        collection=Collection(collection.runs, [*collection.left_out, *refused, *damaged]),
+        collection=Collection(collection.runs, [*collection.left_out, *refused, *not_admitted(collection.runs), *damaged]),
         tables=tables,
         verdicts=judge(collection, benches, claims, times_notes(results / "tables.yaml")),
         figures=list(listed_figures(results / "figures")),

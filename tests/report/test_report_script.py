@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 from scripts.report import RESULTS, main
+from tests.report.synthetic_records import put
 
 
 def test_the_committed_evidence(tmp_path, capsys):
@@ -16,6 +17,16 @@ def test_the_committed_evidence(tmp_path, capsys):
     assert len(records) >= len(list((tmp_path / "site" / "runs").iterdir())) >= 2
     for anchor in ('id="claims"', 'id="table1-reduced"', 'id="figures"', 'id="runs"'):
         assert anchor in text
+
+
+def test_runs_that_count_for_no_claim_are_listed_with_what_is_left_out(tmp_path):
+    for name in ("claims.yaml", "tables.yaml"):
+        shutil.copy(RESULTS / name, tmp_path / name)
+    odd = put(tmp_path, setting={"model": {"width": 32}})
+    assert main(["--results", str(tmp_path)]) == 0
+    text = (tmp_path / "report" / "index.html").read_text()
+    told = f"<dt>{odd['run_key']}/record.json</dt><dd>counts for no claim: not what the reduced scale is: model.width=32</dd>"
+    assert told in text and "1 record<" in text
 
 
 def test_a_damaged_claims_file_is_one_sentence(tmp_path, capsys):
