@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -59,15 +60,18 @@ def draw(folder: Path, records: Path = RECORDS, figures: Path = FIGURES) -> Path
     """The plots of one imported record, from its own files, in figures/<experiment>/<seed and run>; their folder. None where a run
     that was stopped has nothing to draw."""
     target = figures / folder.relative_to(records)
-    draw_run(folder, read_record(folder))
     shutil.rmtree(target, ignore_errors=True)
-    if not (folder / PLOTS).exists():
-        return None
-    shutil.move(folder / PLOTS, target)
+    try:
+        draw_run(folder, read_record(folder))
+        if not (folder / PLOTS).exists():
+            return None
+        shutil.move(folder / PLOTS, target)
+    finally:
+        shutil.rmtree(folder / PLOTS, ignore_errors=True)
     return target
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=["import", "figures"])
     parser.add_argument("runs", nargs="*", type=Path)
@@ -76,9 +80,21 @@ def main() -> None:
         for run in options.runs:
             print(import_run(run))
     else:
-        for record in sorted(RECORDS.rglob(RECORD)):
-            print(draw(record.parent) or f"{record.parent}: nothing to draw")
+        return draw_all(RECORDS, FIGURES)
+    return 0
+
+
+def draw_all(records: Path, figures: Path) -> int:
+    """The plots of every record under `records`; 1 if there are some that cannot be drawn, each of which is told with the reason."""
+    damaged = 0
+    for path in sorted(records.rglob(RECORD)):
+        try:
+            print(draw(path.parent, records, figures) or f"{path.parent}: nothing to draw")
+        except (CuttlefishError, OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+            damaged += 1
+            print(f"{path.parent}: not drawn: damaged ({type(error).__name__}: {error})", file=sys.stderr)
+    return 1 if damaged else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

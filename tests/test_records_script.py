@@ -11,7 +11,8 @@ from cuttlefish.errors import CuttlefishError
 from cuttlefish.record import write_record
 from cuttlefish.report.evidence import load_evidence
 from cuttlefish.worker import run_config
-from scripts.records import draw, import_run
+from scripts.records import draw, draw_all, import_run
+from tests.report.synthetic_records import put, rank_rows
 from tests.report.synthetic_records import record as synthetic
 from tests.runs import little_config
 
@@ -69,3 +70,17 @@ def test_a_run_that_was_stopped_before_its_first_epoch_is_imported_and_has_nothi
         run_config(little_config(tmp_path / "run"))
     target = import_run(tmp_path / "run", tmp_path / "records")
     assert draw(target, tmp_path / "records", tmp_path / "figures") is None and (target / "record.json").exists()
+
+
+@pytest.mark.parametrize("name, content", [
+    ("profile.json", "{"), ("profile.json", "[1]"), ("profile.json", '{"stacks": [{}]}'), ("profile.json", "\x00"), ("record.json", "{"),
+])  # fmt: skip
+def test_a_damaged_file_is_told_and_the_others_are_drawn(tmp_path, capsys, name, content):
+    rows = rank_rows(lambda layer, epoch: 1 / (1 + epoch))
+    damaged, sound = (put(tmp_path, "cuttlefish", seed, rows=rows)["run_key"] for seed in (0, 1))
+    (tmp_path / "records" / damaged / name).write_text(content)
+    assert draw_all(tmp_path / "records", tmp_path / "figures") == 1
+    told = capsys.readouterr().err
+    assert f"{damaged}: not drawn: damaged (" in told and told.count("\n") == 1
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == [sound]
+    assert not list((tmp_path / "records").rglob("plots"))

@@ -6,17 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from cuttlefish.record import read_record, write_record
 from cuttlefish.report import style
 from cuttlefish.report.benches import Bench, load_benches
-from cuttlefish.report.evidence import Evidence, load_evidence
+from cuttlefish.report.evidence import Collection, Evidence, load_evidence
 from cuttlefish.report.figures import figure1, figure2, figure3, figure4, figure5, figure6, methods
 from cuttlefish.report.figures.figure import NoData, Sources, seeds_of, sources_of
 from cuttlefish.report.figures.gallery import DRAWERS, draw_figure
+from cuttlefish.report.figures.planned import groups_of
 from cuttlefish.report.figures.ratios import ratio_word
 from cuttlefish.report.planned import PlannedRun
 from scripts import figures as command
 from scripts.tables import tables_spec
-from tests.report.synthetic_records import CPU, GPU, LAYERS, put, rank_rows
+from tests.report.synthetic_records import CPU, GPU, LAYERS, put, rank_rows, record
 
 NAMES = {"resnet18": "ResNet-18", "cifar10": "CIFAR-10"}
 
@@ -59,6 +61,21 @@ def test_methods_are_points_at_their_size_accuracy_and_time(tmp_path):
     assert [round(60 * float(box.lines[0].get_xdata()[0])) for box in right.containers] == [110, 80, 100, 100]
     assert "n = 1 to 2 seeds" in right.get_title(loc="right") and drawing.name == "figure1-methods"
     assert len(drawing.runs) == 5
+
+
+def test_records_meet_the_plan_as_in_the_tables(tmp_path):
+    """Of repeats the first counts, on whatever hardware; a record that was edited to be another seed's counts nowhere."""
+    first = put(tmp_path, "lc", 0, accuracy_final=70.0)
+    key = {"run_key": first["run_key"]}
+    for number, changes in enumerate([{"device": GPU}, {"seed": 3}, {}], 1):
+        folder = tmp_path / "records" / f"again{number}"
+        folder.mkdir()
+        made = record("lc", **({"seed": 0} | changes), accuracy_final=60.0 + number, started=f"2026-02-0{number}T00:00:00+00:00", **key)
+        write_record(folder, made)
+    found = [Evidence(path, read_record(path)) for path in sorted((tmp_path / "records").rglob("record.json"))]
+    groups = groups_of(sources_of(Collection(found, []), [], "reduced", [planned(first)]), "table1")
+    ((group,),) = groups.values()
+    assert len(found) == 4 and [run.record["accuracy_final"] for run in group.runs] == [70.0]
 
 
 def test_equal_budgets_and_published_recipes_are_two_files(tmp_path):

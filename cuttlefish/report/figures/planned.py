@@ -1,13 +1,15 @@
-"""The runs of a figure's cells: planned runs met with records by run key."""
+"""The runs of a figure's cells: planned runs met with records as in the tables."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
 
-from cuttlefish.report.evidence import Evidence
+from cuttlefish.report.cells import cell_runs
+from cuttlefish.report.evidence import Collection, Evidence
 from cuttlefish.report.figures.figure import Sources
 from cuttlefish.report.planned import PlannedRun
+from cuttlefish.report.selection import by_seed
 
 Network = tuple[str, str]
 
@@ -25,17 +27,13 @@ class Group:
 
 
 def groups_of(sources: Sources, table: str) -> dict[Network, list[Group]]:
-    """Model and data set → the cells of a table or figure that have runs, in the order of its rows."""
-    by_key: dict[str, list[Evidence]] = defaultdict(list)
-    for run in sources.runs:
-        by_key[run.record["run_key"]].append(run)
-    cells: dict[tuple[object, ...], Group] = {}
-    for wanted in (one for one in sources.planned if one.table == table):
-        if wanted.run_key in by_key:
-            cells.setdefault(wanted.cell, Group(wanted, [])).runs.extend(by_key[wanted.run_key])
+    """Model and data set → the cells of a table or figure that have runs, in the order of its rows. Of each seed the run that was
+    started first counts, on whatever hardware: a figure shows no hardware apart."""
+    cells, _ = cell_runs([one for one in sources.planned if one.table == table], Collection(sources.runs, []))
     networks: dict[Network, list[Group]] = defaultdict(list)
-    for group in cells.values():
-        networks[group.plan.model, group.plan.data].append(group)
+    for cell in cells:
+        if runs := by_seed(run for own in cell.runs.values() for run in own):
+            networks[cell.planned[0].model, cell.planned[0].data].append(Group(cell.planned[0], list(runs.values())))
     return dict(networks)
 
 
