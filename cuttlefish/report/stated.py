@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.report.admission import PAPER_EPOCHS
 from cuttlefish.report.evidence import Evidence
 from cuttlefish.report.quantities import stated_quantity
 from cuttlefish.report.table import Cell
@@ -23,7 +24,7 @@ SHOWN = {
 
 
 def paper_cell(stated: Sequence[Stated], claims: Claims, runs: Sequence[Evidence], baseline: Sequence[Evidence], scale: str) -> Cell:
-    """`E 82.3 (ours +3.1)`; without a difference where ours is missing or not of the paper's scale. Raises CuttlefishError for a
+    """`E 82.3 of 300 (ours +3.1)`; without a difference where ours is missing or not of the paper's scale. Raises CuttlefishError for a
     claim without a value or a quantity that is unknown."""
     return Cell(" · ".join(_one(item, claims, runs, baseline, scale) for item in stated) or Cell().text)
 
@@ -34,5 +35,6 @@ def _one(item: Stated, claims: Claims, runs: Sequence[Evidence], baseline: Seque
     if item.quantity not in SHOWN:
         raise CuttlefishError(f"row {item.row}: quantity {item.quantity!r} is not one of {', '.join(SHOWN)}")
     text, difference = SHOWN[item.quantity]
+    text += f" of {PAPER_EPOCHS[item.data][0]}" if item.quantity == "switch_epoch" and item.data in PAPER_EPOCHS else ""
     ours = stated_quantity(item.quantity, runs, baseline) if scale == "paper" else None
     return text.format(value) + (f" (ours {difference.format(ours - value)})" if ours is not None else "")

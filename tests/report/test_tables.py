@@ -68,6 +68,16 @@ def test_the_paper_stands_beside_and_is_compared_at_its_own_scale_only():
     assert cells(table_of([])[0], 0, 1)["paper"].text == "5× smaller · 1.2× faster"
 
 
+@pytest.mark.parametrize("scale, shown", [("reduced", "E 82.3 of 300"), ("paper", "E 82.3 of 300 (ours -72.3)")])
+def test_the_papers_e_is_told_with_the_length_of_its_run(scale, shown):
+    spec = replace(spec_of(), scales={scale: Scale()})
+    spec.tables["table1"] = replace(spec.tables["table1"], paper=[Stated("low", "resnet18", "cifar10", "e", "switch_epoch")])
+    claims = {"e": {"value": 82.3}}
+    plan = [wanted("low", scale=scale)]
+    tables, _ = all_tables(spec, plan, found(ran("low", scale=scale, switch_epoch=10)), claims, scale)
+    assert cells(tables[0], 0, 0)["paper"].text == shown
+
+
 @pytest.mark.parametrize("stated, words", [
     (Stated("low", "resnet18", "cifar10", "nothing", "compression"), "the claim nothing has no value"),
     (Stated("low", "resnet18", "cifar10", "words", "compression"), "the claim words has no value"),
