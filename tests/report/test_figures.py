@@ -60,6 +60,10 @@ def test_methods_are_points_at_their_size_accuracy_and_time(tmp_path):
     assert "bits a parameter" in left.containers[3].get_label() and "60.0 ↓" in {text.get_text() for text in left.texts}
     assert [round(60 * float(box.lines[0].get_xdata()[0])) for box in right.containers] == [110, 80, 100, 100]
     assert "n = 1 to 2 seeds" in right.get_title(loc="right") and drawing.name == "figure1-methods"
+    legend = [text.get_text() for text in drawing.figure.legends[0].get_texts()]
+    assert legend[:1] == ["FULL_RANK"] and legend[-2:] == ["filled: all parameters", "hollow: parameters\nnot zero (masked)"]
+    (unmasked,) = drawn(methods.draw, sources(tmp_path, [plan for plan in plans if plan.row != "grasp"]))
+    assert len(unmasked.figure.legends[0].get_texts()) == 3
     assert len(drawing.runs) == 5
 
 

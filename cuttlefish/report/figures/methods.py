@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from cuttlefish.report import style
 from cuttlefish.report.figures.figure import Drawing, NoData, Sources, hardware_of, keys_of, seeds_of, small_print
@@ -19,6 +20,11 @@ from cuttlefish.report.table_spec import EQUAL, PUBLISHED
 FEWEST = 3
 FILES = {EQUAL: "figure1-methods", PUBLISHED: "figure1-methods-published"}
 BITS = 32
+FACES = [
+    Line2D([], [], color=style.MUTED, marker="o", markersize=7, markeredgewidth=1.6, linestyle="none", markerfacecolor=face, label=words)
+    for face, words in ((style.MUTED, "filled: all parameters"), ("white", "hollow: parameters\nnot zero (masked)"))
+]
+"""What tells the two sizes on one axis apart, in the legend."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +68,11 @@ def _drawing(sources: Sources, kind: str) -> Drawing | None:
     _times(right, points, floor)
     style.entitle(left, sources.network(*network))
     right.set_title(f"{kind}, {seeds_of(*(group.runs for group in groups))}", **style.SUBJECT)
-    figure.legend(*left.get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    is_masked = any(point.masked for point in points)
+    handles, _ = left.get_legend_handles_labels()
+    figure.legend(handles=[*handles, *(FACES if is_masked else ())], loc="outside right center", fontsize=8)
     used = [run for group in groups for run in group.runs]
-    masked = ["hollow: the parameters that a mask leaves nonzero; its zeros are stored and computed with"] if any(p.masked for p in points) else []
+    masked = ["hollow: a mask's zeros are not counted as parameters, but stored and computed with"] if is_masked else []
     times = " ".join([f"times: {hardware_of(on_one_machine(used))}.", sources.times]).strip(". ")
     small_print(figure, sources.scale, [*masked, "accuracy of the last epoch", times])
     return Drawing(FILES[kind], figure, f"Accuracy against parameters and compute time, {kind}.", keys_of(used))
