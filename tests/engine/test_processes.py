@@ -28,11 +28,23 @@ from tests.runs import EXACT, little_config
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize(("processes", "method"), [(2, "cuttlefish"), pytest.param(4, "cuttlefish", marks=pytest.mark.slow)])
-def test_match_one_process(tmp_path, processes, method):
-    alone = run_config(little_config(tmp_path / "alone", method, **EXACT))
-    together = run_config(little_config(tmp_path / "together", method, trainer__devices=processes, **EXACT))
-    assert together["world_size"] == processes and alone["switch_epoch"] == 2 and alone["ranks"]
+TOKENS = {
+    "model": {
+        "name": "vit_tiny_patch16_224", "source": "timm",
+        "arguments": {"img_size": 12, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2},
+    },
+    "trainer__sync_bn": False, "recipe__epochs": 5, "method__switch_epoch": None,
+}  # fmt: skip
+"""No batch norm, linear layers, and E found."""
+
+
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("network", "switch_epoch"), [({}, 2), (TOKENS, 3)], ids=["convolutions", "tokens"])
+def test_match_one_process(tmp_path, processes, network, switch_epoch):
+    settings = {**EXACT, **network}
+    alone = run_config(little_config(tmp_path / "alone", "cuttlefish", **settings))
+    together = run_config(little_config(tmp_path / "together", "cuttlefish", trainer__devices=processes, **settings))
+    assert together["world_size"] == processes and alone["switch_epoch"] == switch_epoch and alone["ranks"]
     assert_alike(tmp_path / "alone", alone, tmp_path / "together", together)
 
 
