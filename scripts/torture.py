@@ -25,8 +25,7 @@ from pathlib import Path
 
 from cuttlefish.files import write_atomic
 from cuttlefish.provenance import device_name, git_commit, git_dirty, package_versions
-from tests.runs import METHODS
-from tests.torture import Outcome, Trials
+from tests.torture import ARMS, Outcome, Trials
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -114,7 +113,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--points", type=int, help="points of writing a method, drawn at random (all)")
     parser.add_argument("--kills", type=int, default=1000, help="random kills, shared by the methods (1000)")
     parser.add_argument("--real", type=int, default=3, help="deaths by SIGKILL of a process, a method (3)")
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--methods", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "torture")
     parser.add_argument("--one", nargs=3, metavar=("METHOD", "POINT", "FOLDER"), help=argparse.SUPPRESS)

@@ -23,8 +23,11 @@ from cuttlefish.engine.stage import Stage
 from cuttlefish.provenance import provenance
 from cuttlefish.worker import run_config
 from tests.comparing import differences
-from tests.runs import little_config
+from tests.runs import METHODS, little_config
 
+ARMS: dict[str, tuple[str, dict[str, Any]]] = {method: (method, {}) for method in METHODS}
+ARMS["cuttlefish_profiled"] = "cuttlefish", {"method__k": "profile", "method__threshold": 1.0}
+"""name -> a method and its settings: every method, and one whose K is found and written down before the first step."""
 KINDS = {"epoch_": "checkpoint", "before_switch": "checkpoint", "model.safetensors": "weights", "epochs.jsonl": "epochs", "run.lock": "run"}
 KINDS |= {kind: kind for kind in ("record", "profile", "ranks", "log", "resolved")}
 """What a file's name begins with -> its name in the table."""
@@ -68,7 +71,7 @@ class Death:
 
 
 class Trials:
-    """Trials of one method against its uninterrupted run. count: points of that run."""
+    """Trials of one of ARMS against its uninterrupted run. count: points of that run."""
 
     def __init__(self, method: str, root: Path):
         self.method, self.root = method, root
@@ -141,7 +144,8 @@ class Trials:
     def _run(self, folder: Path, often: bool = True) -> dict[str, Any]:
         """often: a checkpoint after every step too; the more is written, the more there is to tear."""
         minutes = 1e-9 if often else 0.0
-        config = little_config(folder, self.method, data__train_images=40, data__test_images=8, trainer__checkpoint_minutes=minutes)
+        method, settings = ARMS[self.method]
+        config = little_config(folder, method, data__train_images=40, data__test_images=8, trainer__checkpoint_minutes=minutes, **settings)
         with redirect_stdout(StringIO()), mock.patch.object(session, "provenance", _origin):
             return run_config(config)
 

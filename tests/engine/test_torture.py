@@ -7,14 +7,13 @@ import random
 import pytest
 
 from cuttlefish.engine.checkpoint import save_checkpoint
-from tests.runs import METHODS
-from tests.torture import Death, Killed, Trials, watched
+from tests.torture import ARMS, Death, Killed, Trials, watched
 
 QUICK = ("cuttlefish", "imp")
 """One with a switch and one with several phases; the others take as long again each."""
 
 
-@pytest.mark.parametrize("method", [method if method in QUICK else pytest.param(method, marks=pytest.mark.slow) for method in METHODS])
+@pytest.mark.parametrize("method", [method if method in QUICK else pytest.param(method, marks=pytest.mark.slow) for method in ARMS])
 def test_killed_and_resumed(method, tmp_path):
     trials, draw = Trials(method, tmp_path), random.Random(method)
     writes = trials.write_points()
@@ -22,13 +21,22 @@ def test_killed_and_resumed(method, tmp_path):
     assert outcome.kills >= 1 and outcome.identical, outcome
 
 
+def test_killed_while_the_stacks_are_profiled_or_the_profile_is_written(tmp_path):
+    trials = Trials("cuttlefish_profiled", tmp_path)
+    trials.write_points()
+    points = [number for number, phase in enumerate(trials._log, 1) if phase in ("training: profiling", "writing: profile")]
+    assert len(points) > 5
+    for outcome in [trials.killed_at([point]) for point in points]:
+        assert outcome.kills == 1 and outcome.identical, outcome
+
+
 def test_the_points_cover_every_kind_of_write(tmp_path):
-    trials = Trials("cuttlefish", tmp_path)
+    trials = Trials("cuttlefish_profiled", tmp_path)
     assert len(trials.write_points()) > 100
     phases = set(trials._log)
-    for kind in ("checkpoint", "record", "weights", "epochs", "ranks", "log", "resolved"):
+    for kind in ("checkpoint", "record", "weights", "epochs", "ranks", "log", "resolved", "profile"):
         assert f"writing: {kind}" in phases
-    assert {"training: middle of a step", "training: ranks", "training: switch", "training: evaluate"} <= phases
+    assert {"training: middle of a step", "training: profiling", "training: ranks", "training: switch", "training: evaluate"} <= phases
 
 
 def test_a_lost_bit_would_be_noticed(tmp_path, monkeypatch):
