@@ -24,8 +24,9 @@ from yaml import YAMLError
 
 from cuttlefish.choices import help_text
 from cuttlefish.compose import checked_config, sentence
+from cuttlefish.config import Config
 from cuttlefish.errors import EXIT_AT_ONCE, EXIT_BAD_INPUT, EXIT_CRASH, CuttlefishError, Interrupted, exit_code
-from cuttlefish.outcomes import NOTE, Notes, Outcome, failure, note, noted, summary, worst_code
+from cuttlefish.outcomes import LOST, NOTE, Notes, Outcome, failure, note, noted, summary, worst_code
 from cuttlefish.own_devices import SHARING, take_devices
 from cuttlefish.requeue import requeue
 
@@ -42,14 +43,13 @@ def run(composed: DictConfig) -> Outcome:
     asked = " ".join(OmegaConf.to_container(job.overrides.task, resolve=False))
     try:
         config = checked_config(composed, job.runtime.choices)
+        if LOST in os.environ:
+            return _lost(asked, config)
         if _shares_machine(job) and config.trainer.device != "cpu":
-            take_devices(config.trainer.devices, Path(job.sweep.dir) / "devices")
+            sweep = Path(os.environ[NOTE]).parents[2] if NOTE in os.environ else Path(job.sweep.dir)
+            take_devices(config.trainer.devices, sweep / "devices")
         from cuttlefish.worker import attend  # imports torch
 
-        if NOTE in os.environ:
-            from cuttlefish.engine.distributed import end_with_launcher
-
-            end_with_launcher()
         outcome = Outcome(asked, attend(config)[0])
     except Interrupted as error:
         outcome = failure(asked, error)
@@ -127,6 +127,14 @@ def _launcher_gave_up(error: Exception) -> int:
     _sum_up()
     _say(f"the launcher lost a job ({type(error).__name__}); runs that were not told of may be unfinished, and the same command goes on with them")
     return EXIT_CRASH
+
+
+def _lost(asked: str, config: Config) -> Outcome:
+    from cuttlefish.worker import identify, record_failure  # imports torch
+
+    error = CuttlefishError(os.environ[LOST])
+    record_failure(identify(config), error, config.trainer.devices)
+    return failure(asked, error)
 
 
 def _keep(outcome: Outcome) -> None:

@@ -1,6 +1,7 @@
 """Jobs of a sweep on this machine, some at a time, each a `run.py` of its own with one value for every word.
 
-A job that is killed, for want of memory say, harms none of the others; a request to stop is handed on to all of them.
+A job that is killed, for want of memory say, harms none of the others; a request to stop is handed on to all of them, and should
+the sweep itself be killed, the kernel asks them.
 """
 
 from __future__ import annotations
@@ -12,31 +13,39 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from cuttlefish.engine.signals import StopSignals
+from cuttlefish.engine.signals import StopSignals, end_with_parent
 from cuttlefish.errors import EXIT_SAVED, CuttlefishError, Interrupted
-from cuttlefish.outcomes import NOTE, Outcome, failure, note
+from cuttlefish.outcomes import LOST, NOTE, Outcome, failure, note
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass
 class Job:
-    """One run; note: the file in which it says how it ended."""
+    """One run; note: the file in which it says how it ended; more: what stands before its words on the command line."""
 
     words: Sequence[str]
     note: Path
+    more: Sequence[str] = ()
     process: subprocess.Popen[bytes] | None = None
 
     @property
     def runs(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
+    @property
+    def command(self) -> list[str]:
+        return [sys.executable, str(ROOT / "run.py"), *self.more, *self.words]
+
     def start(self) -> None:
         # In a session of its own: a terminal's Ctrl-C reaches the sweep alone, which hands it on once.
-        command, variables = [sys.executable, str(ROOT / "run.py"), *self.words], {**os.environ, NOTE: str(self.note)}
-        self.process = subprocess.Popen(command, env=variables, stdin=subprocess.DEVNULL, start_new_session=True)
+        self.process = subprocess.Popen(
+            self.command, env={**os.environ, NOTE: str(self.note)}, stdin=subprocess.DEVNULL, start_new_session=True,
+            preexec_fn=partial(end_with_parent, os.getpid()),  # this early, for a job takes seconds to be able to
+        )  # fmt: skip
 
     def see_to_note(self, stopped: bool) -> None:
         """Say how it ended, if it could not say so itself; what was killed leaves a failed record too."""
@@ -50,7 +59,7 @@ class Job:
         ended = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended without a word (exit code {code})"
         sentence = f"its process {ended}; the same command goes on from the last checkpoint"
         # In a process of its own, for it needs torch, which the sweep itself has no memory to spare for.
-        subprocess.run([sys.executable, "-m", "cuttlefish.lost", sentence, *self.words], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+        subprocess.run(self.command, env={**os.environ, LOST: sentence}, check=False)
         note(self.note, failure(asked, CuttlefishError(sentence)))
 
 

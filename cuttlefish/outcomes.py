@@ -26,7 +26,9 @@ STATES = {
 }
 """What a run can have come to, and how that is told."""
 NOTE = "CUTTLEFISH_NOTE"
-"""In the environment of a front door that is one job of another's sweep: the file for its outcome."""
+"""In the environment of a front door that is one job of another's sweep: the file for its outcome, in a folder of the sweep's."""
+LOST = "CUTTLEFISH_LOST"
+"""In that of one which is to write the record of a job that was killed before it could: what ended it."""
 
 
 @dataclass(frozen=True)

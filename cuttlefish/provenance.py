@@ -24,7 +24,7 @@ CODE = (".", ":(exclude)results", ":(exclude)*.md")
 """What can change a result. Records, reports and text are written while a campaign runs and do not make its code dirty."""
 
 
-def provenance(device: str, threads: int | None = None, arguments: Sequence[str] | None = None) -> dict[str, Any]:
+def provenance(device: str, threads: int | None = None) -> dict[str, Any]:
     """The record's fields on origin. device: torch's name of it (`cpu`, `cuda:0`); threads: those torch computes with."""
     return {
         "git_commit": git_commit(),
@@ -33,7 +33,7 @@ def provenance(device: str, threads: int | None = None, arguments: Sequence[str]
         "device": device_name(device, threads),
         "platform": platform.platform(terse=True),
         "python": platform.python_version(),
-        "command": command_line(sys.argv, main_module()) if arguments is None else command_line(arguments),
+        "command": command_line(sys.argv, main_module()),
         "started": utc_now(),
     }
 

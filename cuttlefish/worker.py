@@ -103,11 +103,11 @@ def _build(run: Run, world: World) -> Session:
             raise
 
 
-def record_failure(run: Run, error: BaseException, processes: int, command: Sequence[str] | None = None) -> None:
+def record_failure(run: Run, error: BaseException, processes: int) -> None:
     """For a run that ended where its session could not write a record of its own; an earlier piece's record stays."""
     if (run.folder / RECORD).exists():
         return
-    facts = config_facts(run.config, run.key) | provenance(str(choose_device(run.config.trainer)), arguments=command)
+    facts = config_facts(run.config, run.key) | provenance(str(choose_device(run.config.trainer)))
     try:
         record = new_record("failed", error=error_text(error), data_digest=run.digest, world_size=processes, **facts)
         write_record(run.folder, record)

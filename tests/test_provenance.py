@@ -104,7 +104,9 @@ def test_the_command_is_what_one_would_type():
 def test_fields_fit_the_record_and_give_neither_host_nor_environment_away(monkeypatch):
     monkeypatch.setattr(socket, "gethostname", lambda: "annslaptop")
     monkeypatch.setenv("SOME_VARIABLE", "n0body-should-see")
-    fields = provenance("cpu", 2, arguments=["run.py", "seed=1"])
+    monkeypatch.setattr(sys, "argv", ["run.py", "seed=1"])
+    monkeypatch.setattr(origin, "main_module", lambda: None)
+    fields = provenance("cpu", 2)
     for name, value in fields.items():
         assert name in FIELDS and (value is None or isinstance(value, FIELDS[name].type))
     assert fields["command"] == "python run.py seed=1"

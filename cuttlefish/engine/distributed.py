@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,9 +18,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from cuttlefish.config import TrainerConfig
+from cuttlefish.engine.signals import end_with_parent
 from cuttlefish.errors import CuttlefishError
 
-PR_SET_PDEATHSIG = 1
 TELLS = "CUTTLEFISH_LAUNCHER_TELLS"
 """In a worker's environment if its launcher is ours, which says itself what ended the job; torchrun buries it in pages."""
 ALONE = "lost the others"
@@ -105,12 +103,6 @@ def hand_up(error: BaseException) -> None:
     Path(path).write_text(json.dumps({"message": {"message": str(error) or type(error).__name__, "extraInfo": details}}), encoding="utf-8")
 
 
-def end_with_launcher() -> None:
-    """Have the kernel ask this worker to save and stop when its launcher dies; where there is no such call, the time-out ends it."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 @contextmanager
 def _told_if_alone(world: World, config: TrainerConfig) -> Iterator[None]:
     """Turns what torch says of processes that have died, hang or cannot be reached into one sentence."""
@@ -135,7 +127,7 @@ def joined_world(config: TrainerConfig) -> Iterator[World]:
     if not under_launcher() or os.environ["WORLD_SIZE"] == "1":
         yield World()
         return
-    end_with_launcher()
+    end_with_parent()  # where the kernel has no such call, the time-out ends it
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     world = World(*(int(os.environ.get(name, default)) for name, default in zip(names, "0101", strict=True)))
     on_gpus = config.device != "cpu" and torch.cuda.is_available()

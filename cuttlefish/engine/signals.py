@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import threading
+from contextlib import suppress
 from types import FrameType
 
 from cuttlefish.errors import Interrupted
 
+PR_SET_PDEATHSIG = 1
 HANDLED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 
 
@@ -46,3 +49,14 @@ class StopSignals:
                 raise Interrupted(f"stopped by {self.requested} before a step was trained; the same command goes on", self.requested)
             # print() is not allowed to run inside itself, and a handler may run inside any print.
             os.write(2, f"cuttlefish: {self.requested}: finishing this step, then saving (Ctrl-C again stops at once)\n".encode())
+
+
+def end_with_parent(parent: int | None = None) -> None:
+    """Have the kernel send this process SIGTERM when the thread that started it ends. Without effect where there is no such call.
+
+    parent: the process that should have started it, if that is known; SIGTERM comes at once if it has died already.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if parent not in (None, os.getppid()):
+        os.kill(os.getpid(), signal.SIGTERM)

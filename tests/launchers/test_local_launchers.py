@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.launchers.sweeps import check_one_of_two_fails, records, sweep, told
+from tests.launchers.sweeps import ROOT, check_one_of_two_fails, records, sweep, told
 
 
 def test_processes(tmp_path):
@@ -69,3 +71,19 @@ def test_jobs_of_several_processes(tmp_path, launcher):
     assert told(done)[-1] == "cuttlefish: 2 runs: 2 finished"
     ends = sorted((record["seed"], record["status"], record["world_size"]) for record in records(tmp_path))
     assert ends == [(0, "finished", 2), (1, "finished", 2)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "processes"])
+def test_jobs_are_composed_with_the_sweep_s_flags_and_words_for_hydra(tmp_path, launcher):
+    shutil.copytree(ROOT / "conf", tmp_path / "mine")
+    (tmp_path / "mine" / "config.yaml").rename(tmp_path / "mine" / "start.yaml")
+    (tmp_path / "more" / "debug").mkdir(parents=True)
+    (tmp_path / "more" / "debug" / "short.yaml").write_text("# @package _global_\nrecipe:\n  label_smoothing: 0.2\n")
+    flags = [f"--config-path={tmp_path / 'mine'}", "--config-name=start", "--config-dir=more"]
+    words = ["hydra.job.chdir=true", "hydra.sweep.dir=sweep", "hydra.sweep.subdir=job${hydra.job.num}", "debug=short", "run_dir=here"]
+    done = sweep(tmp_path, launcher, "seed=0,1", *words, *flags)
+    assert done.returncode == 0, done.stderr
+    left = {path.relative_to(tmp_path).as_posix(): json.loads(path.read_text()) for path in tmp_path.rglob("record.json")}
+    assert {path: record["seed"] for path, record in left.items()} == {"sweep/job0/here/record.json": 0, "sweep/job1/here/record.json": 1}
+    assert [record["config"]["recipe"]["label_smoothing"] for record in left.values()] == [0.2, 0.2]

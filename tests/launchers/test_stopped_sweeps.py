@@ -97,6 +97,24 @@ time.sleep(60)
 """
 
 
+PARENT = """
+import sys
+from pathlib import Path
+from cuttlefish import jobs
+jobs.ROOT = Path(sys.argv[1])
+jobs.run_jobs([jobs.Job([], jobs.ROOT / "note.json")], 1)
+"""
+
+
+def test_a_job_whose_sweep_is_killed_in_its_first_moments_goes_too(tmp_path):
+    """A stand-in for a job that is still importing: it holds the sweep's output open for as long as it lives."""
+    (tmp_path / "run.py").write_text("import time\nprint('begun', flush=True)\ntime.sleep(60)")
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path)], cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True)
+    assert parent.stdout.readline() == "begun\n"
+    parent.kill()
+    parent.communicate(timeout=20)
+
+
 def test_a_second_ctrl_c_stops_the_jobs_at_once(tmp_path, monkeypatch):
     (tmp_path / "run.py").write_text(DEAF)
     monkeypatch.setattr(jobs_module, "ROOT", tmp_path)
