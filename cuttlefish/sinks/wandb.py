@@ -13,6 +13,7 @@ from cuttlefish.record import plain
 from cuttlefish.redact import redact_config
 from cuttlefish.run_folder import PLOTS
 from cuttlefish.sinks.base import RunInfo, Sink
+from cuttlefish.sinks.wandb_stop import abandon_service, finish_within
 
 SETTINGS = {
     "silent": True,
@@ -31,6 +32,8 @@ SETTINGS = {
     "disable_code": True,
     "x_disable_meta": True,
 }
+STOP_SECONDS = 5.0
+"""What an online run gets in place of `finish_timeout` when it is asked to stop."""
 UNSENT = "unsent"
 """Beside the file of an online run that its server has not taken whole: `scripts.wandb_runs upload` sends it."""
 LONGEST_TAG = 64
@@ -40,32 +43,35 @@ LONGEST_TAG = 64
 class WandbSink(Sink):
     """One W&B run a run, in the run folder: rank curves by layer, metrics by epoch, seconds by part, the record and the plots.
 
-    identity: W&B's id of the run; None makes one (`run_id`).
+    identity: W&B's id of the run; None makes one (`run_id`). stop_seconds: how long the end of a stopped run may take online.
     """
 
-    def __init__(self, config: WandbConfig, identity: str | None = None):
-        self.config, self.identity = config, identity
+    def __init__(self, config: WandbConfig, identity: str | None = None, stop_seconds: float = STOP_SECONDS):
+        self.config, self.identity, self.stop_seconds = config, identity, stop_seconds
         self.run: Any = None
 
     def start(self, run: RunInfo) -> None:
-        if self.config.mode == "offline":
-            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # offline it would still look for its server
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # offline it would look for its server; online it waits for it at the exit
         import wandb
 
         self.folder = Path(run.folder)
         online = {"resume": "allow"} if self.config.mode == "online" else {}
-        self.run = wandb.init(
-            project=self.config.project,
-            entity=self.config.entity,
-            mode=self.config.mode,
-            dir=str(self.folder),
-            id=self.identity or run_id(run),
-            config=redact_config(plain(run.config)) | {"run_key": run.run_key},
-            reinit="create_new",  # the jobs of a sweep share a process, but not a W&B run
-            settings=wandb.Settings(**{name: value for name, value in SETTINGS.items() if name in wandb.Settings.model_fields}),
-            **labels(run.config, self.config),
-            **online,
-        )
+        try:
+            self.run = wandb.init(
+                project=self.config.project,
+                entity=self.config.entity,
+                mode=self.config.mode,
+                dir=str(self.folder),
+                id=self.identity or run_id(run),
+                config=redact_config(plain(run.config)) | {"run_key": run.run_key},
+                reinit="create_new",  # the jobs of a sweep share a process, but not a W&B run
+                settings=wandb.Settings(**{name: value for name, value in SETTINGS.items() if name in wandb.Settings.model_fields}),
+                **labels(run.config, self.config),
+                **online,
+            )
+        except KeyboardInterrupt:  # stopped while it waits for its server
+            abandon_service()
+            raise
         self.run.define_metric("epoch")
         self.run.define_metric("*", step_metric="epoch")
 
@@ -92,18 +98,22 @@ class WandbSink(Sink):
         plots = sorted((self.folder / PLOTS).glob("*.png"))
         if plots:
             self.run.log({f"plots/{path.stem}": wandb.Image(str(path)) for path in plots})
-        self._end(0 if record["status"] == "finished" else 1)
+        self._end(0 if record["status"] == "finished" else 1, stopped=record["status"] == "interrupted")
 
     def close(self) -> None:
         if self.run is not None:
-            self._end(1)
+            self._end(1, stopped=True)
 
-    def _end(self, exit_code: int) -> None:
+    def _end(self, exit_code: int, stopped: bool) -> None:
         run, self.run = self.run, None
+        online = self.config.mode == "online"
         try:
-            run.finish(exit_code=exit_code)
-        except Exception:
-            if self.config.mode == "online":
+            if stopped and online:
+                finish_within(self.stop_seconds, run, exit_code)
+            else:
+                run.finish(exit_code=exit_code)
+        except BaseException:
+            if online:
                 (Path(run.dir).parent / UNSENT).touch()
             raise
 

@@ -16,6 +16,8 @@ from cuttlefish.run_folder import RECORD, read_epochs, read_profile, read_ranks
 from cuttlefish.sinks.base import RunInfo
 from cuttlefish.sinks.wandb import UNSENT, WandbSink
 
+SENT = "*.wandb.synced"
+"""What W&B leaves beside a file that it has sent whole; where it has not, it may say so and end well."""
 SECONDS = 600.0
 """What the upload of one run may take: without an answer W&B would try for days."""
 
@@ -27,7 +29,7 @@ def log_again(record: dict[str, Any], source: Path, settings: WandbConfig, folde
     time makes no second run.
     """
     identity = identity_of(record)
-    sink = WandbSink(settings, identity)
+    sink = WandbSink(settings, identity, stop_seconds=SECONDS)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         sink.start(RunInfo(folder, config_of(record), record["run_key"]))
@@ -67,7 +69,7 @@ def waiting(roots: Sequence[Path]) -> Iterator[Path]:
         offline, online = root.rglob("wandb/offline-run-*"), (path.parent for path in root.rglob(f"wandb/run-*/{UNSENT}"))
         for folder in sorted([*offline, *online], key=lambda folder: folder.name.removeprefix("offline-")):
             files = list(folder.glob("*.wandb"))
-            sent = list(folder.glob("*.wandb.synced"))
+            sent = list(folder.glob(SENT))
             if files and not sent and (folder.parent.parent / RECORD).exists():
                 yield folder
 
@@ -75,11 +77,11 @@ def waiting(roots: Sequence[Path]) -> Iterator[Path]:
 def send(folder: Path, settings: WandbConfig, seconds: float = SECONDS) -> None:
     """Hand one of W&B's offline folders to its own `sync`. Raises CuttlefishError if that fails or takes too long."""
     where = [word for name in ("project", "entity") if getattr(settings, name) for word in (f"--{name}", getattr(settings, name))]
-    command = [sys.executable, "-m", "wandb", "sync", *where, str(folder)]
+    command = [sys.executable, "-m", "wandb", "sync", "--include-online", *where, str(folder)]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds)
     except subprocess.TimeoutExpired:
         raise CuttlefishError(f"{folder}: W&B's server did not answer within {seconds:.0f} s; try again later") from None
-    if done.returncode:
+    if done.returncode or not list(folder.glob(SENT)):
         said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         raise CuttlefishError(f"{folder}: {said[-1] if said else 'wandb sync failed without a word'}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from cuttlefish.config import WandbConfig
@@ -101,3 +103,15 @@ def test_a_sync_that_hangs_is_given_up(tmp_path, monkeypatch):
     (tmp_path / "wandb").write_text("")
     with pytest.raises(CuttlefishError, match="did not answer within 0 s"):
         wandb_again.send(tmp_path, WandbConfig(), seconds=0.0)
+
+
+def test_a_sync_that_ends_well_without_having_sent_all_is_told(tmp_path, monkeypatch):
+    from cuttlefish.errors import CuttlefishError
+    from cuttlefish.sinks import wandb_again
+
+    told = subprocess.CompletedProcess([], 0, stdout="wandb: ERROR the file ends with an incomplete record\n", stderr="")
+    monkeypatch.setattr(wandb_again.subprocess, "run", lambda *_, **__: told)
+    with pytest.raises(CuttlefishError, match="incomplete record"):
+        wandb_again.send(tmp_path, WandbConfig())
+    (tmp_path / "run-x.wandb.synced").touch()
+    wandb_again.send(tmp_path, WandbConfig())

@@ -141,13 +141,14 @@ def test_a_failure_in_the_middle_closes_the_run_once(caplog, made_up, tmp_path, 
     assert asked["settings"].init_timeout <= 30 and asked["settings"].silent
 
 
-def test_offline_turns_error_reports_off_unless_the_user_chose(made_up, tmp_path, monkeypatch):
+@pytest.mark.parametrize("mode", ["offline", "online"])
+def test_error_reports_are_off_unless_the_user_chose(mode, made_up, tmp_path, monkeypatch):
     monkeypatch.setattr(wandb, "init", lambda **_: (_ for _ in ()).throw(RuntimeError))
     for given, expected in ((None, "false"), ("true", "true")):
         monkeypatch.delenv("WANDB_ERROR_REPORTING", raising=False)
         if given:
             monkeypatch.setenv("WANDB_ERROR_REPORTING", given)
-        Sinks([WandbSink(WandbConfig())]).start(made_up.run_info(tmp_path))
+        Sinks([WandbSink(WandbConfig(mode=mode))]).start(made_up.run_info(tmp_path))
         assert os.environ["WANDB_ERROR_REPORTING"] == expected
 
 
