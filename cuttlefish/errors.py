@@ -12,6 +12,16 @@ class Busy(CuttlefishError):
     """Another live process is doing this very run."""
 
 
+class TakenOver(Busy):
+    """Another process has taken this very run over from this one, which has nothing to write to its folder any more."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the run was taken over by another process while this one showed no sign of life (suspended, or cut off from the disk): "
+            "this one has stopped and left everything as that one has it"
+        )
+
+
 class Interrupted(KeyboardInterrupt):
     """A run was asked to stop, has saved its state and goes on by the same command. signal: the name of what asked, if that is known."""
 

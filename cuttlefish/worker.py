@@ -23,7 +23,7 @@ from cuttlefish.engine.lock import RunLock
 from cuttlefish.engine.refusals import told_if_refused
 from cuttlefish.engine.session import Session, config_facts
 from cuttlefish.engine.signals import StopSignals
-from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError, exit_code
+from cuttlefish.errors import EXIT_BAD_INPUT, Busy, CuttlefishError, exit_code
 from cuttlefish.files import write_atomic
 from cuttlefish.identity import run_folder, run_key
 from cuttlefish.methods import build_method, load_method
@@ -87,6 +87,7 @@ def _train(run: Run, world: World, stop: StopSignals) -> tuple[Literal["finished
         if world.is_first:
             _same_run(run)
             _claim(run)
+            stop.owned = lock.owned
         return "finished", session.run(lock.lost_seconds if world.is_first else 0.0, stop)
 
 
@@ -129,6 +130,8 @@ def _launch(run: Run) -> tuple[Literal["finished"], dict[str, Any]]:
     _claim(run)
     try:
         launch(run.folder / RESOLVED, run.config.trainer)
+    except Busy:  # it is another's
+        raise
     except CuttlefishError as error:
         if [path.name for path in run.folder.iterdir()] == [RESOLVED]:  # refused before anything began: nothing stays behind
             (run.folder / RESOLVED).unlink()

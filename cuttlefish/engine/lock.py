@@ -154,6 +154,13 @@ class RunLock:
         except FileNotFoundError:
             return None
 
+    def owned(self) -> bool:
+        """Whether no other process has taken it over. A file that cannot be read just now says nothing against it."""
+        try:
+            return self._is_ours()
+        except OSError:
+            return True
+
     def _is_ours(self) -> bool:
         return (self._owner_there() or {}).get("nonce") == self.nonce
 

@@ -20,7 +20,7 @@ from cuttlefish.engine.refusals import told_if_refused
 from cuttlefish.engine.signals import StopSignals
 from cuttlefish.engine.trainer import Trainer
 from cuttlefish.engine.weights import save_weights
-from cuttlefish.errors import CuttlefishError
+from cuttlefish.errors import CuttlefishError, TakenOver
 from cuttlefish.files import remove_left_overs
 from cuttlefish.lowrank.count import count_macs, count_parameters
 from cuttlefish.methods import build_method
@@ -67,7 +67,7 @@ class Session:
             self.fork, self.forked_from = fork_state(Path(config.fork_from), config, self.method)
 
     def run(self, lost_seconds: float = 0.0, stop: StopSignals | None = None) -> dict[str, Any]:
-        """Train and record. A failure is recorded too, then raised.
+        """Train and record. A failure is recorded too, then raised. Raises TakenOver, and records nothing, once the run is another's.
 
         lost_seconds: wall time up to where an earlier process died; the work since its last checkpoint is done again, but was paid for.
         stop: who asks it to stop; None: nobody.
@@ -80,10 +80,9 @@ class Session:
         lost_seconds = max(lost_seconds, self._recorded_seconds())
         if self.world.is_first:
             self.sinks.extend(build_sinks(self.config))
+        stop = stop or StopSignals()
         with self.sinks:
-            trainer = Trainer(
-                self.config, self.task, self.context, self.method, self.world, self.sinks, self.clock, stop or StopSignals()
-            )  # fmt: skip
+            trainer = Trainer(self.config, self.task, self.context, self.method, self.world, self.sinks, self.clock, stop)
             self.sinks.start(RunInfo(self.folder, to_dict(self.config), self.key, resumed))
             if checkpoint:
                 self.sinks.message(f"going on after {resumed} epochs and {checkpoint['progress'].get('step') or 0} steps")
@@ -92,9 +91,12 @@ class Session:
             try:
                 with told_if_refused(self.config):
                     found = trainer.fit(checkpoint)
+                    stop.check_owned()
                     self._keep_weights()
                     record = self._record("finished", trainer, **self._counts(), **found)
             except BaseException as error:
+                if not stop.owned():
+                    raise TakenOver from error
                 self._record_end(error, trainer)
                 raise
             self._write(record)

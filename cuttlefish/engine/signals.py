@@ -6,10 +6,11 @@ import ctypes
 import os
 import signal
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 
-from cuttlefish.errors import Interrupted
+from cuttlefish.errors import Interrupted, TakenOver
 
 PR_SET_PDEATHSIG = 1
 HANDLED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
@@ -23,10 +24,12 @@ class StopSignals:
 
     at_once: while it is true (data are read, stacks timed, code compiled: nothing has been trained that could be saved) the first
     signal already raises, as Interrupted.
+    owned: whether the run is still this process's (`RunLock.owned`); who has lost it is asked to stop too, but has nothing to save.
     """
 
     def __init__(self, at_once: bool = False) -> None:
         self.at_once = at_once
+        self.owned: Callable[[], bool] = lambda: True
         self.requested: str | None = None
         self._before: dict[int, object] = {}
 
@@ -40,6 +43,12 @@ class StopSignals:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)  # type: ignore[arg-type]
         self._before = {}
 
+    def check_owned(self) -> None:
+        """Raise TakenOver if the run is another process's now. To be called before anything is written to its folder: between
+        two signs of life nothing else tells."""
+        if not self.owned():
+            raise TakenOver
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.requested is not None:
             raise KeyboardInterrupt
@@ -47,8 +56,9 @@ class StopSignals:
             self.requested = signal.Signals(number).name
             if self.at_once:
                 raise Interrupted(f"stopped by {self.requested} before a step was trained; the same command goes on", self.requested)
+            then = "saving" if self.owned() else "stopping"
             # print() is not allowed to run inside itself, and a handler may run inside any print.
-            os.write(2, f"cuttlefish: {self.requested}: finishing this step, then saving (Ctrl-C again stops at once)\n".encode())
+            os.write(2, f"cuttlefish: {self.requested}: finishing this step, then {then} (Ctrl-C again stops at once)\n".encode())
 
 
 def end_with_parent(parent: int | None = None) -> None:

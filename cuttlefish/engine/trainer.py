@@ -27,13 +27,13 @@ from cuttlefish.engine.progress import Progress
 from cuttlefish.engine.randomness import random_state, restore_random_state
 from cuttlefish.engine.signals import StopSignals
 from cuttlefish.engine.stage import Stage
-from cuttlefish.errors import Interrupted
+from cuttlefish.errors import Interrupted, TakenOver
 from cuttlefish.methods.base import Context, Method, Phase
 from cuttlefish.schedule import build_schedule, schedule_from_dict, schedule_to_dict
 from cuttlefish.sinks.base import Sinks
 
-NOTHING, SAVE, STOP = range(3)
-"""What one process may want at a step; the highest wish of all is granted."""
+NOTHING, SAVE, STOP, LEAVE = range(4)
+"""What one process may want at a step; the highest wish of all is granted. LEAVE: stop and save nothing, since another has the run."""
 
 
 class Trainer:
@@ -114,6 +114,7 @@ class Trainer:
 
     def _begin_epoch(self, phase: Phase, epoch: int) -> bool:
         """The method's say before an epoch; False if the phase ends here."""
+        self.stop.check_owned()
         with self.clock.part("method"):
             transition = self.method.on_epoch_start(self.context, epoch)
         if transition is not None:
@@ -139,6 +140,7 @@ class Trainer:
             self._save_within_epoch()  # only here has the method put back what `evaluating` changed
             raise
         self.progress.end_epoch()
+        self.stop.check_owned()
         self._report(phase, epoch, lr, trained, tested)
         if self.world.highest(last or self.pace.due_after_epoch(self.progress.trained)):
             with self.clock.part("checkpoint"):
@@ -165,7 +167,7 @@ class Trainer:
 
     def _grant_wishes(self, sums: Tensor | None = None) -> None:
         """Between two steps: save, or save and stop, if any process wants to. sums: this process's, if it has begun the epoch."""
-        granted = self.world.highest(STOP if self.stop.requested else SAVE if self.pace.due_within_epoch() else NOTHING)
+        granted = self._agreed(SAVE if self.pace.due_within_epoch() else NOTHING)
         if granted == NOTHING:
             return
         if sums is not None:
@@ -173,6 +175,15 @@ class Trainer:
         self._save_within_epoch()
         if granted == STOP:
             raise Interrupted(self._stopped(), self.stop.requested)
+
+    def _agreed(self, wish: int = NOTHING) -> int:
+        """The highest wish of all processes. Raises TakenOver if one has to leave."""
+        if self.stop.requested:
+            wish = STOP if self.stop.owned() else LEAVE
+        granted = self.world.highest(wish)
+        if granted == LEAVE:
+            raise TakenOver
+        return granted
 
     def _save_within_epoch(self) -> None:
         check_loss(self.progress.sums[0], self.context.model, self.progress.trained + 1)
@@ -194,7 +205,7 @@ class Trainer:
     def _until_stopped(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         for batch in batches:
             yield batch
-            if self.world.highest(STOP if self.stop.requested else NOTHING) == STOP:
+            if self._agreed() == STOP:
                 raise Interrupted(self._stopped(), self.stop.requested)
 
     def _stopped(self) -> str:
@@ -227,6 +238,7 @@ class Trainer:
         """number: trained epochs, and within an epoch its steps."""
         state = self.state()
         if self.world.is_first:
+            self.stop.check_owned()
             self.sinks.settle()
             save_checkpoint(self._checkpoints, number[0], state, *number[1:])
 

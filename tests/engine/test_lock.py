@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import itertools
 import json
 import os
@@ -15,10 +16,14 @@ from pathlib import Path
 
 import pytest
 
+from cuttlefish import worker as worker_module
 from cuttlefish.engine import lock as lock_module
 from cuttlefish.engine.lock import LOCK, RunLock
 from cuttlefish.engine.signals import StopSignals
-from cuttlefish.errors import Busy, CuttlefishError
+from cuttlefish.engine.stage import Stage
+from cuttlefish.engine.trainer import Trainer
+from cuttlefish.errors import EXIT_BUSY, Busy, CuttlefishError, TakenOver, exit_code
+from cuttlefish.methods.cuttlefish import CuttlefishMethod
 from cuttlefish.worker import attend, run_config
 from tests.runs import little_config
 
@@ -31,6 +36,7 @@ with RunLock(Path(sys.argv[1]), lambda: 12.5):
     print("locked", flush=True)
     time.sleep(60)
 """
+THEIRS = json.dumps({"pid": 1, "machine": "another", "nonce": "theirs"})
 
 
 @pytest.fixture
@@ -162,14 +168,48 @@ def until_stopped(stop):
 
 def test_who_wakes_after_a_take_over_stops_and_leaves_the_lock(tmp_path, caplog):
     """Suspended for so long that another machine took over; where no signal is handled, it still beats no more."""
-    theirs = json.dumps({"pid": 1, "machine": "another", "nonce": "theirs"})
     with StopSignals() as stop, RunLock(tmp_path, float, beat_seconds=0.02):
-        (tmp_path / LOCK).write_text(theirs)
+        (tmp_path / LOCK).write_text(THEIRS)
         until_stopped(stop)
         time.sleep(0.1)
-    assert (tmp_path / LOCK).read_text() == theirs
+    assert (tmp_path / LOCK).read_text() == THEIRS
     assert [record.getMessage().partition(" was ")[2] for record in caplog.records] == [
         "taken over by another process while this one showed no sign of life: this one stops"]  # fmt: skip
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def overslept(folder, patch, owner, name, call, beat_seconds):
+    """What a run leaves, that another takes over in call number `call` of a method, with what was there at that moment."""
+    original, calls, there = getattr(owner, name), [], {}
+
+    def wrapped(self, *arguments, **keywords):
+        calls.append(None)
+        if len(calls) == call:
+            (folder / LOCK).write_text(THEIRS)
+            there.update(contents(folder))
+            time.sleep(10 * min(beat_seconds, 0.02))
+        return original(self, *arguments, **keywords)
+
+    patch.setattr(owner, name, wrapped)
+    patch.setattr(worker_module, "RunLock", functools.partial(RunLock, beat_seconds=beat_seconds))
+    with pytest.raises(TakenOver, match="taken over by another process while this one showed no sign of life") as caught:
+        run_config(little_config(folder, "cuttlefish", trainer__checkpoint_minutes=1e-9 if (owner, call) == (Stage, 2) else 0.0))
+    assert exit_code(caught.value) == EXIT_BUSY and len(calls) == call
+    return there, contents(folder)
+
+
+@pytest.mark.parametrize("beat_seconds", [0.02, 60.0])
+@pytest.mark.parametrize(
+    ("owner", "name", "call"),
+    [(Stage, "step", 2), (Stage, "step", 4), (Trainer, "_evaluate", 2), (Trainer, "_begin_epoch", 3), (CuttlefishMethod, "on_fit_end", 1)],
+)
+def test_who_lost_its_run_leaves_no_trace_in_it(owner, name, call, beat_seconds, tmp_path, monkeypatch):
+    """Whether a sign of life that failed told it, or a look before it wrote."""
+    there, left = overslept(tmp_path, monkeypatch, owner, name, call, beat_seconds)
+    assert left == there and Path("record.json") not in left and Path(LOCK) in left
 
 
 def test_who_wakes_after_the_other_has_finished_stops_too(tmp_path):

@@ -18,8 +18,8 @@ from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from cuttlefish.config import TrainerConfig
 from cuttlefish.engine.launch import LoopbackRendezvous, _may_go_better, _what_happened
-from cuttlefish.errors import EXIT_BAD_INPUT, EXIT_SAVED, Busy, CuttlefishError, Interrupted
-from cuttlefish.run_folder import read_epochs
+from cuttlefish.errors import EXIT_BAD_INPUT, EXIT_BUSY, EXIT_SAVED, Busy, CuttlefishError, Interrupted
+from cuttlefish.run_folder import LOCK, read_epochs
 from cuttlefish.validate import to_dict
 from cuttlefish.worker import run_config
 from tests.comparing import assert_alike, differences, final_state
@@ -105,6 +105,19 @@ def test_a_killed_process_ends_the_job_with_a_sentence_and_a_signal_saves_it(tmp
     assert job.returncode == EXIT_SAVED and "stopped by SIGTERM; the same command goes on" in told
     assert json.loads((tmp_path / "run" / "record.json").read_text())["status"] == "interrupted"
     assert len(read_epochs(tmp_path / "run")) == final_state(tmp_path / "run")["progress"]["trained"]
+
+
+@pytest.mark.slow
+def test_a_job_whose_run_was_taken_over_stops_and_records_nothing(tmp_path, worker):
+    job = worker(tmp_path, recipe__epochs=5000, trainer__devices=2)
+    wait_for(lambda: list((tmp_path / "run" / "checkpoints").glob("epoch_*.pt")))
+    theirs = json.dumps({"pid": 1, "machine": "another", "nonce": "theirs"})
+    (tmp_path / "run" / LOCK).write_text(theirs)
+    trained = len(read_epochs(tmp_path / "run"))
+    _, told = job.communicate(timeout=120)
+    assert job.returncode == EXIT_BUSY and "the run was taken over by another process" in told.splitlines()[-1]
+    assert not (tmp_path / "run" / "record.json").exists() and (tmp_path / "run" / LOCK).read_text() == theirs
+    assert len(read_epochs(tmp_path / "run")) <= trained + 1, "that of the moment"
 
 
 def failure(exitcode, timestamp, message=""):
