@@ -127,17 +127,17 @@ def _summary(folder: Path, record: dict[str, Any]) -> str:
 def _launch(run: Run) -> tuple[Literal["finished"], dict[str, Any]]:
     from cuttlefish.engine.launch import launch  # torch's launcher takes a second to import
 
-    _claim(run)
+    made = _claim(run)
     try:
         launch(run.folder / RESOLVED, run.config.trainer)
     except Busy:  # it is another's
         raise
     except CuttlefishError as error:
-        if [path.name for path in run.folder.iterdir()] == [RESOLVED]:  # refused before anything began: nothing stays behind
+        if [path.name for path in run.folder.iterdir()] != [RESOLVED]:  # the first process may have been killed
+            record_failure(run, error, run.config.trainer.devices)
+        elif made:  # refused before anything began: nothing stays behind
             (run.folder / RESOLVED).unlink()
             run.folder.rmdir()
-        else:  # the first process may have been killed
-            record_failure(run, error, run.config.trainer.devices)
         raise
     return "finished", read_record(run.folder)
 
@@ -192,13 +192,19 @@ def _same_run(run: Run) -> None:
         raise CuttlefishError(f"{run.folder} holds run {there.get('run_key')}, and this is run {run.key}: choose another run_dir or remove it")
 
 
-def _claim(run: Run) -> None:
-    """Write resolved.yaml, all that a machine without Hydra needs."""
+def _claim(run: Run) -> bool:
+    """Write resolved.yaml, all that a machine without Hydra needs; whether it was not there before.
+
+    One that says the same is left alone: a launcher claims before any of its workers has the lock, and another's may be at it.
+    """
+    path, content = run.folder / RESOLVED, dump({"run_key": run.key, "data_digest": run.digest, **to_dict(run.config)})
     try:
-        content = dump({"run_key": run.key, "data_digest": run.digest, **to_dict(run.config)})
-        write_atomic(run.folder / RESOLVED, content)
+        is_new = not path.exists()
+        if is_new or path.read_bytes() != content.encode():
+            write_atomic(path, content)
     except OSError as error:
         raise CuttlefishError(f"cannot write to the run folder {run.folder}: {error.strerror}") from error
+    return is_new
 
 
 def read_resolved(path: Path) -> Config:

@@ -11,7 +11,10 @@ import pytest
 
 from cuttlefish.config import TrainerConfig
 from cuttlefish.engine import launch as launch_module
-from cuttlefish.errors import Interrupted
+from cuttlefish.errors import Busy, CuttlefishError, Interrupted
+from cuttlefish.resolved import RESOLVED
+from cuttlefish.worker import run_config
+from tests.runs import little_config
 
 STEP = """
 import os, signal, time
@@ -64,3 +67,26 @@ def test_a_second_ctrl_c_stops_at_once(launched, tmp_path):
     for path in tmp_path.glob("begun*"):
         with pytest.raises(ProcessLookupError):
             os.kill(int(path.read_text()), 0)
+
+
+def refused(folder, monkeypatch, error):
+    """What is in the folder after a launch whose workers end so: names, and which write each file is from."""
+
+    def refuse(*_):
+        raise error
+
+    monkeypatch.setattr(launch_module, "launch", refuse)
+    with pytest.raises(type(error)):
+        run_config(little_config(folder, trainer__devices=2))
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.glob("*")}
+
+
+def test_a_second_launch_touches_nothing_of_the_first(tmp_path, monkeypatch):
+    begun = refused(tmp_path / "run", monkeypatch, Busy("another process is at it"))
+    assert list(begun) == [RESOLVED]
+    assert refused(tmp_path / "run", monkeypatch, Busy("another process is at it")) == begun
+    assert refused(tmp_path / "run", monkeypatch, CuttlefishError("bad input")) == begun, "not its own to remove"
+
+
+def test_a_launch_that_is_refused_leaves_no_folder(tmp_path, monkeypatch):
+    assert refused(tmp_path / "run", monkeypatch, CuttlefishError("bad input")) == {} and not (tmp_path / "run").exists()
