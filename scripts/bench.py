@@ -14,6 +14,7 @@ import json
 import re
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import pandas as pd
@@ -67,7 +68,9 @@ def main() -> None:
     facts = {"hardware": device_name(options.device), "commit": git_commit(), "dirty": git_dirty(), "packages": package_versions()}
     facts |= {"rounds": options.rounds, "threads": torch.get_num_threads(), "small": options.small}
     for name in options.what:
-        write(name, BENCHES[name](options.device, options.rounds, options.small), facts | {"time": utc_now()}, options.out)
+        began = perf_counter()
+        rows = BENCHES[name](options.device, options.rounds, options.small)
+        write(name, rows, facts | {"time": utc_now(), "seconds": perf_counter() - began}, options.out)
 
 
 if __name__ == "__main__":

@@ -23,11 +23,10 @@ from cuttlefish.report.benches import load_benches
 from cuttlefish.report.claim_text import on_screen, to_json, to_markdown
 from cuttlefish.report.claims import judge, load_claims
 from cuttlefish.report.evidence import Evidence, load_evidence
-from cuttlefish.report.selection import select
+from cuttlefish.report.selection import by_seed, select
 from cuttlefish.report.table_spec import times_notes
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
-OF_THE_MACHINE = ("runs_root=", "run_dir=", "sink.", "trainer.")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -63,9 +62,12 @@ def _arms(options: argparse.Namespace) -> int:
     if options.claim not in claims:
         raise CuttlefishError(f"There is no claim {options.claim}; claims.yaml has {', '.join(claims)}.")
     runs = [run for run in load_evidence(options.results / "records").finished if not objection(run.record)]
-    commands = [command for rule in _rules(claims[options.claim]) for command in _commands(rule, options.scale, runs)]
-    if not commands:
+    base, rules = (claims[options.claim].get("arms") or {}).get(options.scale), _rules(claims[options.claim])
+    if not base or not rules:
         raise CuttlefishError(f"{options.claim} has no arm at {options.scale} scale that takes its ranks from a finished run.")
+    commands = [command for rule in rules for command in _commands(base, rule, options.scale, runs)]
+    if not commands:
+        raise CuttlefishError(f"No finished run yet whose ranks the arms of {options.claim} take: first run {base} seed=0 and import its record.")
     print("\n".join(commands))
     return 0
 
@@ -75,14 +77,14 @@ def _rules(claim: dict[str, Any]) -> list[dict[str, Any]]:
     return [rule for rule in rules if "ranks" in rule.get("same", ())]
 
 
-def _commands(rule: dict[str, Any], scale: str, runs: list[Evidence]) -> Iterator[str]:
-    for run in select(runs, rule["left"], scale):
+def _commands(base: str, rule: dict[str, Any], scale: str, runs: list[Evidence]) -> Iterator[str]:
+    """base: the command of the left-hand runs, without the seed. However those were started, it is what their setting is."""
+    for run in by_seed(select(runs, rule["left"], scale)).values():
         fixed = {path: value.get(scale) if isinstance(value, dict) else value for path, value in rule["right"].items()}
         differing = {path: value for path, value in fixed.items() if path.startswith("config.") and rule["left"].get(path) != value}
         own = [f"{path.removeprefix('config.')}={str(value).lower()}" for path, value in differing.items()]
         ranks = ",".join(f"{layer}:{rank}" for layer, rank in run.record["ranks"].items())
-        asked = [word for word in shlex.split(run.record["command"]) if not word.startswith(OF_THE_MACHINE)]
-        yield shlex.join([*asked, *own, f"method.ranks={{{ranks}}}"])
+        yield shlex.join([*shlex.split(base), f"seed={run.record['seed']}", *own, f"method.ranks={{{ranks}}}"])
 
 
 def _parser() -> argparse.ArgumentParser:

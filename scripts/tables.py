@@ -3,6 +3,7 @@
     python -m scripts.tables                                   every table at reduced scale, seed 0
     python -m scripts.tables table1 --scale paper --seeds 0,1,2 --dry-run
     python -m scripts.tables --collate-only                    never trains
+    python -m scripts.tables table1 row=full_rank,lc model=vgg19     only runs of these rows, models and data
     python -m scripts.tables figure2 trainer.precision=bf16    further words go to each run
 
 Tables are written to results/tables/<scale>/; finished runs are imported into results/records/. --dry-run lists each run, its
@@ -21,6 +22,7 @@ import yaml
 
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
 from cuttlefish.identity import NOT_IN_KEY
+from cuttlefish.nearest import choose_from
 from cuttlefish.plan.ahead import ahead, waiting_lines
 from cuttlefish.plan.cost import Estimates
 from cuttlefish.plan.execute import by_front_door, execute, exit_code_of
@@ -38,6 +40,7 @@ from scripts.records import import_run
 ROOT = Path(__file__).resolve().parent.parent
 SMOKE = "smoke"
 """Its runs are no evidence: they stay in runs/ and their tables out of git."""
+PICKED_BY = ("row", "model", "data")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,10 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    spec = _with_words(tables_spec(options.root), options.scale, [word for word in options.names if "=" in word])
+    words = [word for word in options.names if "=" in word]
+    picks = dict(word.split("=", 1) for word in words if word.partition("=")[0] in PICKED_BY)
+    spec = _with_words(tables_spec(options.root), options.scale, [word for word in words if word.partition("=")[0] not in picks])
     names = [name for name in options.names if "=" not in name] or [name for name, table in spec.tables.items() if not table.is_figure]
     records = options.root / ("runs/debug" if options.scale == SMOKE else "results/records")
-    plan = planned_runs(spec, names, options.scale, options.seeds, options.root)
+    plan = _picked(planned_runs(spec, names, options.scale, options.seeds, options.root), picks)
     if options.dry_run:
         return _list(spec, names, plan, options, load_evidence(records))
     code = 0 if options.collate_only else _train(plan, options, records)
@@ -61,6 +66,17 @@ def _run(options: argparse.Namespace) -> int:
     planned = planned_runs(spec, names, options.scale, seeds_of(collection, options.seeds), options.root)
     _collate(spec, names, planned, collection, options)
     return code
+
+
+def _picked(plan: list[PlannedRun], picks: dict[str, str]) -> list[PlannedRun]:
+    """The runs of the plan with these rows, models and data."""
+    for key, values in picks.items():
+        there = list(dict.fromkeys(getattr(run, key) for run in plan))
+        for value in values.split(","):
+            if value not in there:
+                raise CuttlefishError(f"{key}={value} is of no run here{choose_from(value, there)}")
+        plan = [run for run in plan if getattr(run, key) in values.split(",")]
+    return plan
 
 
 def tables_spec(root: Path = ROOT) -> Spec:
@@ -128,7 +144,8 @@ def _seeds(text: str) -> list[int]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m scripts.tables", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="tables and figures (all tables if none is named), and words as in trainer.device=cuda")
+    names = "tables and figures (all tables if none is named), row=, model= and data=, and words as in trainer.device=cuda"
+    parser.add_argument("names", nargs="*", help=names)
     parser.add_argument("--scale", default="reduced", help="smoke, reduced or paper")
     parser.add_argument("--seeds", type=_seeds, default=[0], help="as in 0,1,2")
     parser.add_argument("--collate-only", action="store_true", help="train nothing")

@@ -39,4 +39,5 @@ def test_a_bench_writes_its_table(tmp_path, what):
     command = [sys.executable, "-m", "scripts.bench", what, "--small", "--rounds", "1", "--out", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (found,) = tmp_path.glob("*.json")
-    assert json.loads(found.read_text())["rows"] and found.with_suffix(".md").exists()
+    content = json.loads(found.read_text())
+    assert content["rows"] and content["seconds"] > 0 and found.with_suffix(".md").exists()

@@ -61,7 +61,13 @@ def test_a_dry_run_lists_states_and_writes_nothing(root, capsys, monkeypatch):
     assert not (root / "results" / "tables").exists()
 
 
+def test_a_part_of_a_table_is_picked_by_row_model_and_data(root, capsys):
+    assert call(root, "table5", "row=with_bn", "model=resnet18", "data=cifar10", "--dry-run", "--seeds", "0,1") == 0
+    assert [line.split("  ")[2].strip() for line in capsys.readouterr().out.splitlines()[:-1]] == ["extra BN"] * 2
+
+
 @pytest.mark.parametrize("words, told", [
+    (["table5", "row=with_bm"], "did you mean with_bn"), (["table5", "data=cifar100"], "data=cifar100 is of no run here"),
     (["tabel5"], "no table or figure 'tabel5'"), (["--scale", "tiny"], "no scale 'tiny'"),
     (["recipe.epochs=3"], "recipe.epochs=3 would make other"),
 ])  # fmt: skip

@@ -34,10 +34,11 @@ def _are_mappings(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
 
 
-STEP: dict[str, Check] = {"step_s": _is_positive, "fastest_s": _is_positive, "slowest_s": _is_positive, "flops": _is_positive}
+STEP: dict[str, Check] = {"batch": _is_positive, "step_s": _is_positive, "fastest_s": _is_positive, "slowest_s": _is_positive, "flops": _is_positive}
 TIMES: dict[str, Check] = {"full_s": _are_positive, "low_s": _are_series}
 ROWS: dict[str, dict[str, Check]] = {
-    "steps": STEP, "ranks": {"ours_s": _is_positive}, "checkpoints": {"what": _is_text, "checkpoint_s": _is_amount},
+    "steps": STEP, "methods": {"params_nonzero": _is_positive}, "ranks": {"ours_s": _is_positive},
+    "checkpoints": {"what": _is_text, "checkpoint_s": _is_amount},
     "overhead": {"what": _is_text, "seconds": _is_amount},
     "stacks": TIMES | {"stack": _is_text, "layers": lambda value: isinstance(value, list)}, "layers": TIMES | {"layer": _is_text, "kind": _is_text},
 }  # fmt: skip
@@ -52,6 +53,8 @@ REPEAT: dict[str, Check] = {"k": _is_amount, "first_factorized": _is_amount}
 def bench_problem(what: str, facts: Mapping[str, Any], rows: Rows) -> str:
     """What is wrong with a bench of that kind, or nothing. Of kinds that nobody reads nothing is asked."""
     kind = what
+    if not _is_amount(facts.get("seconds", 0)):
+        return f"seconds is {facts['seconds']!r}"
     if what == "profile":
         if wrong := _wrong(facts, PROFILE):
             return wrong

@@ -50,7 +50,8 @@ def to_markdown(verdicts: Sequence[Verdict], fixed: str) -> str:
     lines = [
         "# Claims", "", counts(verdicts), "",
         f"Accepted ranges were fixed by {f'commit {fixed}' if fixed not in ('', 'uncommitted') else fixed or 'an unknown commit'}. "
-        "Verdicts are computed by `make claims` from results/records and results/bench; intervals are 95 %.", "",
+        "Verdicts are computed by `make claims` from results/records and results/bench; intervals are 95 %. A run made by `python run.py` counts "
+        "once it is imported: `python -m scripts.records import runs/<experiment>/*`; `make` and `scripts.tables` import theirs.", "",
         heads, "|" + "---|" * heads.count(" |"), *rows, "", "## Evidence", "",
         *(line for verdict in verdicts for line in _evidence(verdict)),
     ]  # fmt: skip
@@ -99,8 +100,8 @@ def _details(reading: Reading) -> list[str]:
     lines += [f"- runs: {', '.join(f'`{key}`' for key in reading.runs)}"] if reading.runs else []
     lines += [f"- benches: {', '.join(f'`{name}`' for name in reading.benches)}"] if reading.benches else []
     lines += ["- composed of measured step times and what reduced runs found; no run took it"] if reading.composed else []
-    cost = f" ({reading.cost})" if reading.cost else ""
-    return lines + ([f"- to run{cost}: `{reading.command}`"] if reading.command else [])
+    lines += [f"- to run: `{reading.command}`"] if reading.command else []
+    return lines + ([f"- which takes: {reading.cost}"] if reading.cost else [])
 
 
 def _part(part: Part) -> str:

@@ -13,7 +13,7 @@ import yaml
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.report.admission import objection
 from cuttlefish.report.benches import Bench
-from cuttlefish.report.cost import cost_of
+from cuttlefish.report.cost import Costs
 from cuttlefish.report.evidence import Collection, Evidence
 from cuttlefish.report.hardware import is_cpu
 from cuttlefish.report.interval import INSIDE, MISSING, OPEN, OUTSIDE, Range, t_interval
@@ -59,7 +59,9 @@ def judge(collection: Collection, benches: Sequence[Bench], claims: Sequence[Cla
     times: by scale, why the times of its runs are no evidence of speed (`table_spec.times_notes`)."""
     runs = Runs(run for run in collection.finished if not objection(run.record))
     strict = Runs(run for run in runs if _strict(run))
-    return [_untimed(_verdict(entry, runs, strict, list(benches), claims), entry, times or {}) for entry in claims]
+    costs = Costs(collection.runs, benches, claims)
+    verdicts = [_untimed(_verdict(entry, runs, strict, list(benches), claims), entry, times or {}) for entry in claims]
+    return [_costed(verdict, entry, costs) for verdict, entry in zip(verdicts, claims, strict=True)]
 
 
 def _checked(entry: Any, path: str | Path) -> str:
@@ -71,15 +73,22 @@ def _checked(entry: Any, path: str | Path) -> str:
     return str(name)
 
 
-def _costed(reading: Reading, rule: Any, entry: Claim, scale: str, runs: Runs) -> Reading:
-    return replace(reading, cost=cost_of(rule, scale, entry["seeds"][scale], runs)) if reading.command else reading
+def _costed(verdict: Verdict, entry: Claim, costs: Costs) -> Verdict:
+    def costed(reading: Reading, rule: Any, scale: str) -> Reading:
+        return replace(reading, cost=costs.of(rule, scale, entry["seeds"][scale], reading.command)) if reading.command else reading
+
+    rules = _rules(entry)
+    return replace(verdict, paper=costed(verdict.paper, rules[PAPER], PAPER), reduced=costed(verdict.reduced, rules[REDUCED], REDUCED))
+
+
+def _rules(entry: Claim) -> dict[str, Any]:
+    return {PAPER: entry["rule"], REDUCED: entry.get("reduced_rule", entry["rule"])}
 
 
 def _verdict(entry: Claim, runs: Runs, strict: Runs, benches: list[Bench], claims: Sequence[Claim]) -> Verdict:
     accept = entry.get("accept")
     numbers = (float(accept[0]), float(accept[1])) if isinstance(accept, list) else None
-    paper = _costed(_contradicted(_paper(entry, runs, strict, benches), entry, claims), entry["rule"], entry, PAPER, runs)
-    reduced = _costed(_reduced(entry, runs, benches), entry.get("reduced_rule", entry["rule"]), entry, REDUCED, runs)
+    paper, reduced = _contradicted(_paper(entry, runs, strict, benches), entry, claims), _reduced(entry, runs, benches)
     return Verdict(
         id=entry["id"], what=entry["what"], source=entry["source"], reach=entry["reach"], value=entry.get("value"), accept=numbers,
         accepted=str(accept or ""), accepted_reduced=entry.get("reduced", ""), note=entry.get("note", ""),
@@ -89,7 +98,7 @@ def _verdict(entry: Claim, runs: Runs, strict: Runs, benches: list[Bench], claim
 
 def _untimed(verdict: Verdict, entry: Claim, times: Mapping[str, str]) -> Verdict:
     """Readings of the clock of runs whose times are no evidence of speed: shown, and not judged."""
-    rules = {PAPER: entry["rule"], REDUCED: entry.get("reduced_rule", entry["rule"])}
+    rules = _rules(entry)
     shown = {
         scale: replace(reading, verdict=Outcome.INCONCLUSIVE, notes=[times[scale].rstrip("."), *reading.notes])
         for scale, reading in ((PAPER, verdict.paper), (REDUCED, verdict.reduced))
@@ -121,7 +130,7 @@ def _paper(entry: Claim, runs: Runs, strict: Runs, benches: list[Bench]) -> Read
 def _reduced(entry: Claim, runs: Runs, benches: list[Bench]) -> Reading:
     if "reduced" not in entry:
         return Reading(Outcome.NO_READING)
-    measures = _measures(entry.get("reduced_rule", entry["rule"]), entry, REDUCED, runs, [b for b in benches if b.on_cpu])
+    measures = _measures(_rules(entry)[REDUCED], entry, REDUCED, runs, [b for b in benches if b.on_cpu])
     if not any(_present(measure) for measure in measures):
         return _reading(measures, Outcome.NOT_RUN, entry, REDUCED)
     return _reading(measures, WORDS[REDUCED][_together(measures)], entry, REDUCED)

@@ -1,38 +1,99 @@
-"""What the runs that a claim still needs would cost, going by those that were run."""
+"""What deciding a claim takes, time on a device and room on the disk, and where the estimate comes from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import mean
+from statistics import median
 from typing import Any
 
+from cuttlefish.report.admission import PAPER_EPOCHS, objection
+from cuttlefish.report.bench_cost import bench_costs
+from cuttlefish.report.benches import Bench, newest
+from cuttlefish.report.epochs import epochs_of
 from cuttlefish.report.evidence import Evidence
-from cuttlefish.report.format import counted, duration, memory
+from cuttlefish.report.format import counted, memory, rough
 from cuttlefish.report.selection import Where, points_of, select
+from cuttlefish.report.step_times import step_row
 
-CHECKPOINT_BYTES, CHECKPOINTS = 8, 3
-"""A float32 weight and its momentum; the last two epochs and the one before the switch."""
+COPIES = 7
+"""Of the parameters in float32: weights and momentum in the last two checkpoints and in the one before the switch, and the final weights."""
+FILES = 2 * 2**20
+"""Bytes of what else a run leaves: plots, W&B's copies of them, tables and logs."""
+IMAGES = 50_000
+"""Of CIFAR's training set."""
+STATED = "readme-compute"
+"""The claim that holds the one run time that is known of the paper's GPU: a run of PAPER_EPOCHS."""
 
 
-def cost_of(rule: Any, scale: str, needs: int, runs: Sequence[Evidence]) -> str:
-    """`8 runs, 5 h 10 min on <hardware>, 46 MiB`. Of each arm of the rule the seeds that are missing; times and sizes are means over
-    finished runs of the same scale, model and method, else of the same scale and model."""
-    arms = {repr(where): where for where in arms_of(rule)}
-    missing = {key: needs - len({run.record["seed"] for run in select(runs, where, scale)}) for key, where in arms.items()}
-    wanted = [(arms[key], count) for key, count in missing.items() if count > 0]
-    if not wanted:
-        return ""
-    alike = [(count, _alike(where, scale, runs)) for where, count in wanted]
-    total = sum(count for count, _ in alike)
-    words = [counted(total, "run")]
-    known = [(count, found) for count, found in alike if found]
-    if not known:
-        return f"{words[0]}; none like them has been timed"
-    seconds = sum(count * mean(run.record["wall_seconds"] for run in found) for count, found in known)
-    room = sum(count * mean(run.record["params_full"] for run in found) for count, found in known) * CHECKPOINT_BYTES * CHECKPOINTS
-    words += [f"about {duration(seconds)} on {known[0][1][0].record['device']}", f"{memory(room)} of disk"]
-    words += [f"the time of {total - sum(count for count, _ in known)} is unknown"] if len(known) < len(alike) else []
-    return ", ".join(words)
+class Costs:
+    """runs: every record, finished or not."""
+
+    def __init__(self, runs: Sequence[Evidence], benches: Sequence[Bench], claims: Sequence[Mapping[str, Any]]):
+        self._runs, self._benches = runs, benches
+        self._timed = [run for run in runs if run.finished and not objection(run.record)]
+        self._stated = next((claim["value"] / PAPER_EPOCHS["cifar10"][0] for claim in claims if claim["id"] == STATED), None)
+
+    def of(self, rule: Any, scale: str, needs: int, command: str) -> str:
+        """`5 runs (2 missing), about 2 h on …, going by 3 finished runs of …; about 96 MiB of disk`.
+
+        rule, needs: of the claim, whose arms are the runs; command: what would decide it, which names the benches.
+        """
+        arms = list({repr(arm): arm for arm in arms_of(rule)}.values())
+        return "; ".join([*(self._of_runs(arms, scale, needs) if arms else []), *bench_costs(command, self._benches)])
+
+    def _of_runs(self, arms: list[Where], scale: str, needs: int) -> list[str]:
+        total = needs * len(arms)
+        missing = sum(max(needs - len({run.record["seed"] for run in select(self._timed, arm, scale)}), 0) for arm in arms)
+        like = [(arm, self._like(arm, scale)) for arm in arms]
+        timed, untimed = [(arm, runs) for arm, runs in like if runs], [arm for arm, runs in like if not runs]
+        words = [f"{counted(total, 'run')}{f' ({missing} missing)' if 0 < missing < total else ''}"]
+        words += [_as_measured(timed, scale, needs)] if timed else []
+        words += [self._as_stated(untimed, scale, needs)] if untimed else []
+        sizes = [self._params(arm, scale) for arm in arms]
+        room = sum(needs * (4 * COPIES * size + FILES) for size in sizes if size)
+        return [", ".join(words), *([f"about {memory(room)} of disk"] if all(sizes) else [])]
+
+    def _as_stated(self, arms: list[Where], scale: str, needs: int) -> str:
+        """Of runs like which none has been timed: from the paper's time of an epoch, and from this suite's measured steps."""
+        epochs = [needs * epochs_of(arm, scale) for arm in arms]
+        words = f"{sum(epochs):,} epochs like which none has been timed here"
+        if scale != "paper":
+            return words
+        known = []
+        if self._stated:
+            known += [f"about {rough(sum(epochs) * self._stated)} on the paper's GPU ({self._stated:.1f} s an epoch of ResNet-18, by its README)"]
+        steps = newest(self._benches, "steps")
+        dense = [step_row(steps, model=arm.get("model"), arm="dense", width=64, precision="fp32") for arm in arms] if steps else []
+        if dense and all(dense):
+            seconds = sum(count * IMAGES / row["batch"] * row["step_s"] for count, row in zip(epochs, dense, strict=True))
+            known += [f"{rough(seconds)} on {steps.facts['hardware']} (every step as a dense one of {steps.name})"]
+        return ": ".join([words, *[" or ".join(known)][: len(known)]])
+
+    def _like(self, arm: Where, scale: str) -> list[Evidence]:
+        """Finished runs of the scale, on the hardware used last: of the same model and method, else of the same model, else all."""
+        own = [run for run in self._timed if run.record["scale"] == scale]
+        of_model = [run for run in own if run.record["model"] == arm.get("model")]
+        like = [run for run in of_model if run.record["method"] == arm.get("method")] or of_model or own
+        last = max(like, key=lambda run: run.record["started"], default=None)
+        return [run for run in like if run.hardware == last.hardware] if last else []
+
+    def _params(self, arm: Where, scale: str) -> float | None:
+        """Of the full-rank network: any record's of the scale; the full width is also in the bench of methods."""
+        sizes = [run.record.get("params_full") for run in self._runs if (run.record["scale"], run.record["model"]) == (scale, arm.get("model"))]
+        methods = newest(self._benches, "methods") if scale == "paper" else None
+        sizes += [row.get("params_nonzero") for row in methods.find(model=arm.get("model"), arm="full_rank")] if methods else []
+        return next(filter(None, sizes), None)
+
+
+def _as_measured(timed: list[tuple[Where, list[Evidence]]], scale: str, needs: int) -> str:
+    seconds = sum(needs * epochs_of(arm, scale) * median(map(_epoch, runs)) for arm, runs in timed)
+    sources = [run.record for run in {id(run): run for _, runs in timed for run in runs}.values()]
+    devices, models = (" and ".join(sorted({record[name] for record in sources})) for name in ("device", "model"))
+    return f"about {rough(seconds)} on {devices}, going by {counted(len(sources), 'finished run')} of {models}"
+
+
+def _epoch(run: Evidence) -> float:
+    return run.record["wall_seconds"] / run.record["epochs_trained"]
 
 
 def arms_of(rule: Any) -> Iterator[Where]:
@@ -45,8 +106,3 @@ def arms_of(rule: Any) -> Iterator[Where]:
     elif isinstance(rule, list):
         for value in rule:
             yield from arms_of(value)
-
-
-def _alike(where: Where, scale: str, runs: Sequence[Evidence]) -> list[Evidence]:
-    finished = [run for run in runs if run.finished and run.record["scale"] == scale and run.record["model"] == where.get("model")]
-    return [run for run in finished if run.record["method"] == where.get("method")] or finished

@@ -39,6 +39,11 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
+def rough(seconds: float) -> str:
+    """An estimate: `40 s`, `54 min`, `1,128 h`"""
+    return f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.0f} h"
+
+
 def percent(value: float | None) -> str:
     """`78.93 %` of a value already in percent."""
     return UNKNOWN if value is None else f"{value:.2f} %"

@@ -213,12 +213,15 @@ def test_the_command_writes_what_it_prints(tmp_path, capsys):
 
 def test_arms_that_need_ranks_take_them_from_the_finished_run(tmp_path, capsys):
     (tmp_path / "claims.yaml").write_text(CLAIMS.read_text())
-    put(tmp_path, seed=3)
+    put(tmp_path, seed=3, command="python -m cuttlefish.worker .../a.json")
+    put(tmp_path, seed=3, command="python -m cuttlefish.worker .../a.json", started="2026-01-02T00:00:00+00:00")  # a repeat
     assert main(["arms", "e-matters", "--results", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     ranks = "'method.ranks={layer2.0.conv1:16,layer3.0.conv1:16}'"
-    start = "python run.py experiment=reduced/resnet18_cuttlefish seed=3"
+    start = "python run.py experiment=reduced/resnet18_cuttlefish seed=3"  # however the record's run was started
     assert lines == [f"{start} method.switch_epoch={epoch} {ranks}" for epoch in (0, 12)]
+    assert main(["arms", "e-matters", "--scale", "paper", "--results", str(tmp_path)]) == 2
+    assert "first run python run.py experiment=table1/cuttlefish_reference" in capsys.readouterr().err
     assert main(["arms", "frontier", "--results", str(tmp_path)]) == 2 and main(["arms", "nothing", "--results", str(tmp_path)]) == 2
 
 

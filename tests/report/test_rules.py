@@ -8,7 +8,6 @@ import pytest
 from scipy import stats
 
 from cuttlefish.report.benches import Bench
-from cuttlefish.report.cost import cost_of
 from cuttlefish.report.evidence import load_evidence
 from cuttlefish.report.interval import Range, t_interval
 from cuttlefish.report.rules import book
@@ -115,10 +114,6 @@ def test_a_grid_is_its_points_not_their_number(tmp_path):
         put(tmp_path, "pufferfish", params_total=300, params_trainable=1, knobs={"rank_ratio": ratio})
     found, absent = measures(tmp_path, GRID)
     assert found.samples and absent.missing == "1 of the grid's 2 points have no run" and absent.samples == []
-
-
-def test_the_cost_of_a_grid_is_that_of_its_points():
-    assert cost_of(GRID, "reduced", 5, []).startswith("15 runs")
 
 
 def test_a_grid_point_without_a_seed_of_ours_is_missing(tmp_path):

@@ -1,0 +1,134 @@
+"""What a claim's runs and benches take: worked out by hand, and its commands against the runs that its rule asks for."""
+
+from __future__ import annotations
+
+import shlex
+from math import prod
+from pathlib import Path
+
+import pytest
+
+from cuttlefish.compose import compose_config
+from cuttlefish.methods import build_method
+from cuttlefish.plan.points import points
+from cuttlefish.report.bench_cost import bench_costs
+from cuttlefish.report.benches import Bench, load_benches
+from cuttlefish.report.claims import judge, load_claims
+from cuttlefish.report.cost import COPIES, FILES, Costs, arms_of
+from cuttlefish.report.epochs import epochs_of
+from cuttlefish.report.evidence import load_evidence
+from cuttlefish.report.format import memory
+from cuttlefish.report.selection import value_of
+from cuttlefish.report.table_spec import read_spec
+from tests.report.synthetic_records import CPU, put
+
+ROOT = Path(__file__).resolve().parents[2]
+CLAIMS = load_claims(ROOT / "results" / "claims.yaml")
+RULE = {"name": "mean_over_seeds", "where": {"model": "resnet18", "data": "cifar10", "method": "cuttlefish"}, "of": "params_total"}
+STEPS = Bench("steps-x.json", {"hardware": CPU}, [
+    {"model": "resnet18", "width": 64, "batch": 100, "precision": "fp32", "arm": "dense", "step_s": 0.36, "rounds_s": [100.0, 20.0]}])  # fmt: skip
+
+
+def cost(root, rule=RULE, scale="reduced", benches=(), command="", claims=()):
+    return Costs(load_evidence(root / "records").runs, list(benches), claims).of(rule, scale, 5, command)
+
+
+def test_runs_cost_what_their_like_took_to_the_epoch(tmp_path):
+    put(tmp_path, seed=0, wall_seconds=3000.0)
+    put(tmp_path, seed=1, wall_seconds=5000.0)
+    put(tmp_path, seed=2, wall_seconds=9000.0)
+    put(tmp_path, "full_rank", wall_seconds=36000.0)
+    room = memory(5 * (1000 * 4 * COPIES + FILES))
+    assert cost(tmp_path) == f"5 runs (2 missing), about 7 h on {CPU}, going by 3 finished runs of resnet18; about {room} of disk"
+    other = {**RULE, "where": {**RULE["where"], "method": "lc", "preset": "reference"}}  # no LC here: as all of the network, for 1,135 epochs
+    epoch = (5000 + 9000) / 2 / 30
+    assert cost(tmp_path, other).startswith(f"5 runs, about {5 * 1135 * epoch / 3600:,.0f} h on {CPU}, going by 4 finished runs")
+
+
+def test_a_grid_costs_its_points(tmp_path):
+    grid = {"name": "frontier", "ours": RULE["where"], "grid": [{**RULE["where"], "method": "pufferfish", "config.method.rank_ratio": [0.125, 0.25]}]}
+    assert cost(tmp_path, grid) == "15 runs, 450 epochs like which none has been timed here"
+
+
+def test_at_paper_scale_the_papers_time_and_measured_steps_stand_in(tmp_path):
+    put(tmp_path)  # of another scale
+    stated = [{"id": "readme-compute", "value": 3000.0}]
+    assert cost(tmp_path, scale="paper", benches=[STEPS], claims=stated) == (
+        "5 runs, 1,500 epochs like which none has been timed here: about 4 h on the paper's GPU (10.0 s an epoch of ResNet-18, by its README) "
+        "or 75 h on a CPU, 2 cores (every step as a dense one of steps-x.json)"
+    )
+
+
+@pytest.mark.parametrize("command, told", [
+    ("python -m scripts.bench steps ranks && python run.py -m seed=0", [
+        "bench of steps: at least 2 min on a CPU, 2 cores, under 1 MiB of disk", "bench of ranks: not timed, under 1 MiB of disk"]),
+    ("python -m scripts.bench overhead", ["bench of overhead: about 40 s on a CPU, 2 cores, under 1 MiB of disk"]),
+    ("python -m scripts.profile_layers stacks --model vgg19 --device cuda --batch 1024", [
+        "profile of vgg19: not timed on a GPU; about 3 min on a CPU, 2 cores, batch 128, under 1 MiB of disk"]),
+    ("python -m scripts.profile_layers layers --model vgg19", ["profile of vgg19: not timed, under 1 MiB of disk"]),
+    ("python run.py seed=0  # one GPU", []),
+])  # fmt: skip
+def test_a_bench_costs_what_it_took_when_it_was_last_made(command, told):
+    overhead = Bench("overhead-x.json", {"hardware": CPU, "seconds": 40.0}, [])
+    profile = Bench("profile-x.json", {"hardware": CPU, "seconds": 200.0, "profiled": "stacks", "model": "vgg19", "batch": 128}, [])
+    assert bench_costs(command, [STEPS, overhead, profile]) == told
+
+
+def test_every_claim_that_can_be_decided_says_how_and_at_what_cost():
+    """With the committed evidence: a command, device time with its source, and disk."""
+    verdicts = judge(load_evidence(ROOT / "results" / "records"), load_benches(ROOT / "results" / "bench"), CLAIMS)
+    open_ones = [verdict for verdict in verdicts if verdict.reach != "imagenet"]
+    readings = [reading for verdict in open_ones for reading in (verdict.paper, verdict.reduced) if reading.command]
+    assert len(open_ones) == 30 and all(verdict.paper.command for verdict in open_ones) and len(readings) > 45
+    assert [reading.command for reading in readings if " of disk" not in reading.cost or " on " not in reading.cost] == []
+
+
+def asked_of(scale):
+    return [(entry, entry["run"][scale]) for entry in CLAIMS if scale in (entry.get("run") or {})]
+
+
+@pytest.mark.parametrize("scale", ["paper"])
+def test_the_commands_make_the_runs_that_are_counted_and_no_others(scale):
+    spec = read_spec(ROOT / "results" / "tables.yaml", ROOT / "conf" / "experiment")
+    for entry, command in asked_of(scale):
+        arms = {repr(arm) for arm in arms_of(entry["rule"])}
+        assert made(spec, command, scale) == len(arms) * entry["seeds"][scale], (entry["id"], command)
+
+
+def made(spec, command, scale):
+    """How many runs a command makes."""
+    return sum(_made(spec, shlex.split(part.split("#")[0]), scale) for part in command.split(" && "))
+
+
+def _made(spec, words, scale):
+    values = {key: value.split(",") for key, _, value in (word.partition("=") for word in words) if value}
+    if "run.py" in words:
+        return prod(map(len, values.values()))
+    if "arms" in words:  # two a seed
+        return 2 * (9 if scale == "paper" else 5)
+    table = next((word for word in words if word.startswith(("table", "figure"))), None)
+    if table is None:
+        return 0
+    seeds = values.get("SEEDS") or words[words.index("--seeds") + 1].split(",")
+    found = [{**dict(point.values), "row": point.row.name} for point in points(spec, spec.table(table), scale)]
+    picked = [point for point in found if all(point[key] in values.get(key, [point[key]]) for key in ("row", "model", "data"))]
+    return len(seeds) * len(picked)
+
+
+@pytest.mark.parametrize("scale, words", [("paper", []), ("reduced", ["recipe=reduced"])])
+def test_runs_are_as_long_as_their_methods_plan(scale, words):
+    arms = [arm for entry in CLAIMS if entry["reach"] != "imagenet" for arm in arms_of(entry["rule"])]
+    for arm in arms:
+        preset = value_of(arm, "preset")
+        presets = preset if isinstance(preset, list) else [(preset or {}).get(scale) if isinstance(preset, dict) else preset]
+        lengths = [planned(*(arm[name] for name in ("model", "data", "method")), one, tuple(words)) for one in presets]
+        assert epochs_of(arm, scale) == min(lengths), arm
+
+
+def planned(model, data, method, preset, words, known={}):  # noqa: B006
+    key = (model, data, method, preset, words)
+    if key not in known:
+        named = [f"model={model}", f"data={data}", f"method={method}", *([f"method.preset={preset}"] if preset else []), *words]
+        config = compose_config(ROOT / "conf", named)
+        known[key] = build_method(config.method).planned_epochs(config.recipe)
+    return known[key]
