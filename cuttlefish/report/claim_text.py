@@ -49,7 +49,8 @@ def to_markdown(verdicts: Sequence[Verdict], fixed: str) -> str:
     rows = [_row(verdict) for verdict in verdicts]
     lines = [
         "# Claims", "", counts(verdicts), "",
-        f"Accepted ranges were fixed by {f'commit {fixed}' if fixed not in ('', 'uncommitted') else fixed or 'an unknown commit'}. "
+        f"What verdicts depend on was last changed by {f'commit {fixed}' if fixed not in ('', 'uncommitted') else fixed or 'an unknown commit'}; the "
+        "head of claims.yaml says what had been run by then. "
         "Verdicts are computed by `make claims` from results/records and results/bench; intervals are 95 %. A run made by `python run.py` counts "
         "once it is imported: `python -m scripts.records import runs/<experiment>/*`; `make` and `scripts.tables` import theirs.", "",
         heads, "|" + "---|" * heads.count(" |"), *rows, "", "## Evidence", "",

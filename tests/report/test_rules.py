@@ -116,6 +116,14 @@ def test_a_grid_is_its_points_not_their_number(tmp_path):
     assert found.samples and absent.missing == "1 of the grid's 2 points have no run" and absent.samples == []
 
 
+def test_a_grid_says_what_the_number_of_its_points_does_to_the_error(tmp_path):
+    put(tmp_path)
+    for ratio in (0.125, 0.25):
+        put(tmp_path, "pufferfish", params_total=300, params_trainable=1, knobs={"rank_ratio": ratio})
+    (first, second) = measures(tmp_path, GRID)
+    assert first.notes == second.notes and "2 points" in first.notes[0] and "up to 0.05 of them" in first.notes[0]
+
+
 def test_a_grid_point_without_a_seed_of_ours_is_missing(tmp_path):
     put(tmp_path, seed=0)
     for seed, ratio in ((0, 0.125), (1, 0.25)):
