@@ -23,6 +23,7 @@ from cuttlefish.report.benches import load_benches
 from cuttlefish.report.claim_text import on_screen, to_json, to_markdown
 from cuttlefish.report.claims import judge, load_claims
 from cuttlefish.report.evidence import Evidence, load_evidence
+from cuttlefish.report.scales import sweeps_of
 from cuttlefish.report.selection import by_seed, select
 from cuttlefish.report.table_spec import times_notes
 
@@ -41,8 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _judge(options: argparse.Namespace) -> int:
     claims = options.results / "claims.yaml"
     collection = load_evidence(options.results / "records")
-    times = times_notes(options.results / "tables.yaml")
-    verdicts = judge(collection, load_benches(options.results / "bench"), load_claims(claims), times)
+    tables = options.results / "tables.yaml"
+    verdicts = judge(collection, load_benches(options.results / "bench"), load_claims(claims), times_notes(tables), sweeps_of(tables))
     fixed = fixed_by(claims)
     write_atomic(options.results / "claims.md", to_markdown(verdicts, fixed))
     write_atomic(options.results / "claims.json", to_json(verdicts, fixed))

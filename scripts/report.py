@@ -21,6 +21,7 @@ from cuttlefish.report.evidence import Collection, LeftOut, load_evidence
 from cuttlefish.report.ledgers import campaigns_table
 from cuttlefish.report.page.figure_list import listed_figures
 from cuttlefish.report.page.site import Report, write_site
+from cuttlefish.report.scales import sweeps_of
 from cuttlefish.report.stated import Claims
 from cuttlefish.report.table import Table
 from cuttlefish.report.table_spec import Spec, read_spec, times_notes
@@ -42,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _report(results: Path) -> Report:
-    records, path = results / "records", results / "claims.yaml"
+    records, path, scales = results / "records", results / "claims.yaml", results / "tables.yaml"
     collection, claims, fixed = load_evidence(records), load_claims(path), fixed_by(path)
     benches = load_benches(results / "bench")
     tables, refused = _tables(results, collection, benches, {claim["id"]: claim for claim in claims})
@@ -51,7 +52,7 @@ def _report(results: Path) -> Report:
         records=records,
         collection=Collection(collection.runs, [*collection.left_out, *refused, *not_admitted(collection.runs), *damaged]),
         tables=tables,
-        verdicts=judge(collection, benches, claims, times_notes(results / "tables.yaml")),
+        verdicts=judge(collection, benches, claims, times_notes(scales), sweeps_of(scales)),
         figures=list(listed_figures(results / "figures")),
         fixed=f"What is accepted was last changed in commit {fixed}." if fixed else "",
         campaigns=campaigns,

@@ -89,7 +89,7 @@ def _evidence(verdict: Verdict) -> list[str]:
     lines = [f"### {verdict.id}", ""]
     lines += [f"{verdict.note}.", ""] if verdict.note else []
     for scale, reading, accepted in (("Paper scale", verdict.paper, verdict.accepted), ("Reduced scale", verdict.reduced, verdict.accepted_reduced)):
-        if reading.verdict is not Outcome.NO_READING:
+        if reading.verdict is not Outcome.NO_READING or reading.notes:
             lines += [f"**{scale}: {reading.verdict}.** Accepted: {accepted or 'anything, it is only shown'}.", "", *_details(reading), ""]
     return lines
 

@@ -13,12 +13,13 @@ import yaml
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.report.admission import objection
 from cuttlefish.report.benches import Bench
-from cuttlefish.report.cost import Costs
+from cuttlefish.report.cost import Costs, arms_of
 from cuttlefish.report.evidence import Collection, Evidence
 from cuttlefish.report.hardware import is_cpu
 from cuttlefish.report.interval import INSIDE, MISSING, OPEN, OUTSIDE, Range, t_interval
 from cuttlefish.report.rules import book
 from cuttlefish.report.rules.case import Case, Measure
+from cuttlefish.report.scales import Sweeps, left_out
 from cuttlefish.report.selection import Runs, is_time
 from cuttlefish.report.verdict import Outcome, Part, Reading, Verdict
 
@@ -53,14 +54,17 @@ def load_claims(path: str | Path) -> list[Claim]:
     return content
 
 
-def judge(collection: Collection, benches: Sequence[Bench], claims: Sequence[Claim], times: Mapping[str, str] | None = None) -> list[Verdict]:
+def judge(
+    collection: Collection, benches: Sequence[Bench], claims: Sequence[Claim], times: Mapping[str, str] | None = None, sweeps: Sweeps | None = None
+) -> list[Verdict]:
     """A verdict for every claim, in the order of the file. Runs that did not finish, or were not run as their scale is, do not count.
 
-    times: by scale, why the times of its runs are no evidence of speed (`table_spec.times_notes`)."""
+    times: by scale, why the times of its runs are no evidence of speed (`table_spec.times_notes`); sweeps: by scale, what it runs
+    (`scales.sweeps_of`). A claim about nothing that the reduced scale runs has no reading there."""
     runs = Runs(run for run in collection.finished if not objection(run.record))
     strict = Runs(run for run in runs if _strict(run))
-    costs = Costs(collection.runs, benches, claims)
-    verdicts = [_untimed(_verdict(entry, runs, strict, list(benches), claims), entry, times or {}) for entry in claims]
+    costs = Costs(collection.runs, benches, claims, sweeps or {})
+    verdicts = [_untimed(_verdict(entry, runs, strict, list(benches), claims, sweeps or {}), entry, times or {}) for entry in claims]
     return [_costed(verdict, entry, costs) for verdict, entry in zip(verdicts, claims, strict=True)]
 
 
@@ -85,10 +89,10 @@ def _rules(entry: Claim) -> dict[str, Any]:
     return {PAPER: entry["rule"], REDUCED: entry.get("reduced_rule", entry["rule"])}
 
 
-def _verdict(entry: Claim, runs: Runs, strict: Runs, benches: list[Bench], claims: Sequence[Claim]) -> Verdict:
+def _verdict(entry: Claim, runs: Runs, strict: Runs, benches: list[Bench], claims: Sequence[Claim], sweeps: Sweeps) -> Verdict:
     accept = entry.get("accept")
     numbers = (float(accept[0]), float(accept[1])) if isinstance(accept, list) else None
-    paper, reduced = _contradicted(_paper(entry, runs, strict, benches), entry, claims), _reduced(entry, runs, benches)
+    paper, reduced = _contradicted(_paper(entry, runs, strict, benches), entry, claims), _reduced(entry, runs, benches, sweeps)
     return Verdict(
         id=entry["id"], what=entry["what"], source=entry["source"], reach=entry["reach"], value=entry.get("value"), accept=numbers,
         accepted=str(accept or ""), accepted_reduced=entry.get("reduced", ""), note=entry.get("note", ""),
@@ -127,9 +131,12 @@ def _paper(entry: Claim, runs: Runs, strict: Runs, benches: list[Bench]) -> Read
     return _reading(measures, WORDS[PAPER][_together(measures)], entry, PAPER)
 
 
-def _reduced(entry: Claim, runs: Runs, benches: list[Bench]) -> Reading:
+def _reduced(entry: Claim, runs: Runs, benches: list[Bench], sweeps: Sweeps) -> Reading:
     if "reduced" not in entry:
         return Reading(Outcome.NO_READING)
+    out = [left_out(arm, REDUCED, sweeps) for arm in arms_of(_rules(entry)[REDUCED])]
+    if out and all(out):
+        return Reading(Outcome.NO_READING, notes=[f"the reduced scale has no {' and no '.join(dict.fromkeys(out))}"])
     measures = _measures(_rules(entry)[REDUCED], entry, REDUCED, runs, [b for b in benches if b.on_cpu])
     if not any(_present(measure) for measure in measures):
         return _reading(measures, Outcome.NOT_RUN, entry, REDUCED)

@@ -12,6 +12,7 @@ from cuttlefish.report.benches import Bench, newest
 from cuttlefish.report.epochs import epochs_of
 from cuttlefish.report.evidence import Evidence
 from cuttlefish.report.format import counted, memory, rough
+from cuttlefish.report.scales import Sweeps, left_out
 from cuttlefish.report.selection import Where, points_of, select
 from cuttlefish.report.step_times import step_row
 
@@ -28,17 +29,17 @@ STATED = "readme-compute"
 class Costs:
     """runs: every record, finished or not."""
 
-    def __init__(self, runs: Sequence[Evidence], benches: Sequence[Bench], claims: Sequence[Mapping[str, Any]]):
-        self._runs, self._benches = runs, benches
+    def __init__(self, runs: Sequence[Evidence], benches: Sequence[Bench], claims: Sequence[Mapping[str, Any]], sweeps: Sweeps):
+        self._runs, self._benches, self._sweeps = runs, benches, sweeps
         self._timed = [run for run in runs if run.finished and not objection(run.record)]
         self._stated = next((claim["value"] / PAPER_EPOCHS["cifar10"][0] for claim in claims if claim["id"] == STATED), None)
 
     def of(self, rule: Any, scale: str, needs: int, command: str) -> str:
         """`5 runs (2 missing), about 2 h on …, going by 3 finished runs of …; about 96 MiB of disk`.
 
-        rule, needs: of the claim, whose arms are the runs; command: what would decide it, which names the benches.
+        rule, needs: of the claim, whose arms are the runs as far as the scale has them; command: what would decide it, which names the benches.
         """
-        arms = list({repr(arm): arm for arm in arms_of(rule)}.values())
+        arms = list({repr(arm): arm for arm in arms_of(rule) if not left_out(arm, scale, self._sweeps)}.values())
         return "; ".join([*(self._of_runs(arms, scale, needs) if arms else []), *bench_costs(command, self._benches)])
 
     def _of_runs(self, arms: list[Where], scale: str, needs: int) -> list[str]:

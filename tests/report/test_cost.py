@@ -18,19 +18,21 @@ from cuttlefish.report.cost import COPIES, FILES, Costs, arms_of
 from cuttlefish.report.epochs import epochs_of
 from cuttlefish.report.evidence import load_evidence
 from cuttlefish.report.format import memory
+from cuttlefish.report.scales import left_out, sweeps_of
 from cuttlefish.report.selection import value_of
 from cuttlefish.report.table_spec import read_spec
 from tests.report.synthetic_records import CPU, put
 
 ROOT = Path(__file__).resolve().parents[2]
 CLAIMS = load_claims(ROOT / "results" / "claims.yaml")
+SWEEPS = sweeps_of(ROOT / "results" / "tables.yaml")
 RULE = {"name": "mean_over_seeds", "where": {"model": "resnet18", "data": "cifar10", "method": "cuttlefish"}, "of": "params_total"}
 STEPS = Bench("steps-x.json", {"hardware": CPU}, [
     {"model": "resnet18", "width": 64, "batch": 100, "precision": "fp32", "arm": "dense", "step_s": 0.36, "rounds_s": [100.0, 20.0]}])  # fmt: skip
 
 
 def cost(root, rule=RULE, scale="reduced", benches=(), command="", claims=()):
-    return Costs(load_evidence(root / "records").runs, list(benches), claims).of(rule, scale, 5, command)
+    return Costs(load_evidence(root / "records").runs, list(benches), claims, {}).of(rule, scale, 5, command)
 
 
 def test_runs_cost_what_their_like_took_to_the_epoch(tmp_path):
@@ -76,7 +78,7 @@ def test_a_bench_costs_what_it_took_when_it_was_last_made(command, told):
 
 def test_every_claim_that_can_be_decided_says_how_and_at_what_cost():
     """With the committed evidence: a command, device time with its source, and disk."""
-    verdicts = judge(load_evidence(ROOT / "results" / "records"), load_benches(ROOT / "results" / "bench"), CLAIMS)
+    verdicts = judge(load_evidence(ROOT / "results" / "records"), load_benches(ROOT / "results" / "bench"), CLAIMS, sweeps=SWEEPS)
     open_ones = [verdict for verdict in verdicts if verdict.reach != "imagenet"]
     readings = [reading for verdict in open_ones for reading in (verdict.paper, verdict.reduced) if reading.command]
     assert len(open_ones) == 30 and all(verdict.paper.command for verdict in open_ones) and len(readings) > 45
@@ -87,11 +89,12 @@ def asked_of(scale):
     return [(entry, entry["run"][scale]) for entry in CLAIMS if scale in (entry.get("run") or {})]
 
 
-@pytest.mark.parametrize("scale", ["paper"])
+@pytest.mark.parametrize("scale", ["paper", "reduced"])
 def test_the_commands_make_the_runs_that_are_counted_and_no_others(scale):
     spec = read_spec(ROOT / "results" / "tables.yaml", ROOT / "conf" / "experiment")
     for entry, command in asked_of(scale):
-        arms = {repr(arm) for arm in arms_of(entry["rule"])}
+        rule = entry.get("reduced_rule", entry["rule"]) if scale == "reduced" else entry["rule"]
+        arms = {repr(arm) for arm in arms_of(rule) if not left_out(arm, scale, SWEEPS)}
         assert made(spec, command, scale) == len(arms) * entry["seeds"][scale], (entry["id"], command)
 
 

@@ -1,0 +1,26 @@
+"""What a scale leaves out: the values that results/tables.yaml narrows an axis to there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cuttlefish.report.selection import Where
+
+Sweeps = Mapping[str, Mapping[str, list[Any]]]
+"""By scale and axis (`data`), what can be run."""
+
+
+def sweeps_of(file: Path) -> Sweeps:
+    """Of results/tables.yaml; nothing where there is no such file."""
+    scales = yaml.safe_load(file.read_text(encoding="utf-8")).get("scales") or {} if file.exists() else {}
+    return {name: scale["sweep"] for name, scale in scales.items() if scale.get("sweep")}
+
+
+def left_out(where: Where, scale: str, sweeps: Sweeps) -> str:
+    """`cifar100`: the value of the description for which this scale has no runs; empty where it has all."""
+    swept = sweeps.get(scale, {})
+    return next((str(where[axis]) for axis, values in swept.items() if isinstance(where.get(axis), str) and where[axis] not in values), "")
