@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ from torch import Tensor, nn
 
 from cuttlefish.config import Config
 from cuttlefish.data.task import Task
-from cuttlefish.engine.checkpoint import newest_checkpoint
 from cuttlefish.engine.clock import Clock
 from cuttlefish.engine.device import autocast
 from cuttlefish.engine.distributed import World
@@ -24,8 +24,9 @@ from cuttlefish.sinks.base import Sinks
 
 
 def make_context(
-    config: Config, task: Task, model: nn.Module, *, device: torch.device, world: World, folder: Path, sinks: Sinks, clock: Clock
-) -> Context:
+    config: Config, task: Task, model: nn.Module, *, device: torch.device, world: World, folder: Path, sinks: Sinks, clock: Clock,
+    saved: Callable[[], dict[str, Any]],
+) -> Context:  # fmt: skip
     size = min(max(config.recipe.batch_size // world.processes, 1), len(task.train))
 
     def log_profile(profile: dict[str, Any]) -> None:
@@ -53,6 +54,6 @@ def make_context(
         log_ranks=sinks.ranks,
         log_profile=log_profile,
         part=clock.part,
-        saved=lambda: (newest_checkpoint(folder / "checkpoints") or {"method": {}})["method"],
+        saved=saved,
         images_of_class=task.train.labels.cpu().bincount(minlength=task.classes).tolist(),
     )

@@ -20,7 +20,7 @@ def reevaluate(config: Config, key: str, folder: Path) -> Scores:
     weights = load_weights(folder)
     if weights.run_key != key:
         raise CuttlefishError(f"the weights in {folder} are those of run {weights.run_key}, not of {key}")
-    session = Session(config, key, folder)
+    session = Session(config, key, folder, state=weights.method)
     context = session.context
     session.method.load_state_dict(context, weights.method)
     try:

@@ -38,10 +38,11 @@ logger = logging.getLogger("cuttlefish")
 class Session:
     """Construction checks everything that can be checked before training and writes nothing; `run` trains.
 
+    state: the method's, of a run that has ended; otherwise it is the newest checkpoint's.
     Raises CuttlefishError where the device, the data, the model or the method do not fit the config.
     """
 
-    def __init__(self, config: Config, key: str, folder: Path, world: World | None = None):
+    def __init__(self, config: Config, key: str, folder: Path, world: World | None = None, state: dict[str, Any] | None = None):
         self.config, self.key, self.folder = config, key, folder
         self.world = world or World()
         self.device = choose_device(config.trainer, self.world.local)
@@ -57,8 +58,9 @@ class Session:
             torch.manual_seed(config.seed + 2**32 * self.world.process)
         self.method = build_method(config.method)
         self.context = make_context(
-            config, self.task, model, device=self.device, world=self.world, folder=folder, sinks=self.sinks, clock=self.clock
-        )
+            config, self.task, model, device=self.device, world=self.world, folder=folder, sinks=self.sinks, clock=self.clock,
+            saved=lambda: (newest_checkpoint(folder / "checkpoints") or {}).get("method", {}) if state is None else state,
+        )  # fmt: skip
         self.context.counts_full = {"params": count_parameters(model).total, "macs": count_macs(model, self._one_input())}
         self.method.check(self.context)
         self.forked_from: str | None = None
@@ -75,6 +77,7 @@ class Session:
         if self.world.is_first:  # under the run's lock: nobody else is writing here
             for place in (self.folder, self.folder / "checkpoints"):
                 remove_left_overs(place)
+        # Whatever was read before the lock was taken may be an older one.
         checkpoint = self.world.agree((newest_checkpoint(self.folder / "checkpoints") or self.fork) if self.world.is_first else None)
         resumed = checkpoint["progress"]["trained"] if checkpoint else 0
         lost_seconds = max(lost_seconds, self._recorded_seconds())

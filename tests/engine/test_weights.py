@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
+import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +19,8 @@ from cuttlefish.worker import identify, run_config
 from tests.comparing import same
 from tests.runs import METHODS, little_config
 
+SIZED_BY = ("rho", "ratio", "levels", "alpha")
+"""Knobs of tests.runs that give way to `match`."""
 DAMAGES = {
     "cut short": lambda whole: whole[:-3],
     "empty": lambda whole: b"",
@@ -30,6 +35,20 @@ def test_every_method_s_accuracy_is_found_again(method, tmp_path):
     record = run_config(config)
     run = identify(config)
     scores = reevaluate(run.config, run.key, tmp_path)
+    assert (scores.accuracy, scores.loss) == (record["accuracy_final"], record["loss_final"])
+
+
+@pytest.mark.parametrize("method", ["si_fd", "grasp", "eb", "imp", "lc"])
+def test_a_matched_run_needs_neither_the_other_run_nor_its_checkpoints(method, tmp_path):
+    other = tmp_path / "record.json"
+    other.write_text(json.dumps({"run_key": "0" * 12, "status": "finished", "method": "full_rank", "params_total": 9000, "params_nonzero": 9000}))
+    knobs = {name: value for name, value in METHODS[method].items() if name not in SIZED_BY}
+    config = replace(little_config(tmp_path / "run"), method={"name": method, **knobs, "match": str(other)})
+    record = run_config(config)
+    run = identify(config)
+    other.unlink()
+    shutil.rmtree(run.folder / "checkpoints")
+    scores = reevaluate(run.config, run.key, run.folder)
     assert (scores.accuracy, scores.loss) == (record["accuracy_final"], record["loss_final"])
 
 
