@@ -14,12 +14,15 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import multiprocessing
+import os
 import random
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from pathlib import Path
 
@@ -32,7 +35,6 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def main(arguments: list[str]) -> int:
     options = _options(arguments)
-    logging.getLogger("cuttlefish").setLevel(logging.ERROR)
     if options.one:
         method, point, folder = options.one
         Trials(method, Path(folder).parent).die_for_good(Path(folder), int(point))
@@ -40,11 +42,13 @@ def main(arguments: list[str]) -> int:
     outcomes: list[Outcome] = []
     _origin()
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as root:
-        for method in options.methods:
-            outcomes += _of_method(method, Path(root) / method, options)
+    spawned = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    with tempfile.TemporaryDirectory() as root, ProcessPoolExecutor(options.jobs, spawned) as pool:
+        trials = {pool.submit(_of_method, method, Path(root) / method, options): method for method in options.methods}
+        for done in as_completed(trials):
+            outcomes += done.result()
             _write(outcomes, time.monotonic() - began, options)
-            print(f"{method}: {len(outcomes)} trials so far, {sum(not o.identical for o in outcomes)} lost", flush=True)
+            print(f"{trials[done]}: {len(outcomes)} trials so far, {sum(not o.identical for o in outcomes)} lost", flush=True)
     print(table(outcomes))
     for outcome in outcomes:
         if not outcome.identical:
@@ -53,6 +57,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _of_method(method: str, root: Path, options: argparse.Namespace) -> list[Outcome]:
+    logging.getLogger("cuttlefish").setLevel(logging.ERROR)
     trials = Trials(method, root)
     draw = random.Random(f"{options.seed} {method}")
     writes = trials.write_points()
@@ -115,6 +120,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--real", type=int, default=3, help="deaths by SIGKILL of a process, a method (3)")
     parser.add_argument("--methods", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="methods at a time (one a core)")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "torture")
     parser.add_argument("--one", nargs=3, metavar=("METHOD", "POINT", "FOLDER"), help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
