@@ -82,6 +82,8 @@ class Grasp(Method):
         own_recipe(context.recipe, self.settings.recipe)
         if self.settings.images_per_iter is None:
             grasp_math.check_enough(context.images_of_class, self.settings.samples_per_class)
+        else:
+            grasp_math.check_enough_of_any(sum(context.images_of_class), self.settings.images_per_iter, self.settings.num_iters)
         self._removed(context.model)
 
     def on_fit_start(self, context: Context) -> None:
@@ -167,8 +169,8 @@ class Grasp(Method):
         """Drawn again for each pass, which costs less than keeping what ImageNet needs."""
         chosen, samples = self.settings, grasp_math.Samples(context.samples())
         for number in range(chosen.num_iters):
-            if chosen.images_per_iter is None:
-                drawn = grasp_math.draw_per_class(samples, classes, chosen.samples_per_class)
+            if chosen.images_per_iter is None:  # of an order of its own, as the original: one that ran into the next would hold images twice
+                drawn = grasp_math.draw_per_class(grasp_math.Samples(context.samples(number)), classes, chosen.samples_per_class)
             else:
                 drawn = grasp_math.draw_any(samples, chosen.images_per_iter)
             yield from grasp_math.split_parts(drawn, chosen.chunk_size, number if chosen.shuffle_halves else None)

@@ -117,6 +117,14 @@ def check_enough(images_of_class: Sequence[int], per_class: int) -> None:
         )
 
 
+def check_enough_of_any(images: int, per_draw: int, draws: int) -> None:
+    """Raise CuttlefishError if draws that follow one another in the stream would run into its next epoch, and hold an image twice."""
+    if images < per_draw * draws:
+        raise CuttlefishError(
+            f"grasp draws images_per_iter={per_draw} images num_iters={draws} times, but the training set has only {images:,}: lower one of them"
+        )
+
+
 def draw_per_class(samples: Samples, classes: int, per_class: int) -> Part:
     """The first `per_class` samples of each class in the stream, sorted by class.
 

@@ -111,9 +111,12 @@ class ResidentImages:
             share = slice(start + size * process // processes, start + size * (process + 1) // processes)
             yield Batch(*self._show(crops[share]), size)
 
-    def samples(self, batch_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """An endless stream of augmented (images, labels), independent of the training order and the same on all processes."""
-        for epoch in count():
+    def samples(self, batch_size: int, seed: int, order: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """An endless stream of augmented (images, labels), independent of the training order and the same on all processes.
+
+        order: the shuffled order of the set that it begins with; those that follow come after it.
+        """
+        for epoch in count(order):
             crops = self._drawn(SAMPLES, seed, epoch)
             yield from (self._show(crops[start : start + batch_size]) for start in range(0, len(self), batch_size))
 

@@ -47,7 +47,7 @@ def make_context(
         folder=folder,
         deterministic=config.trainer.deterministic,
         example_batch=example_batch,
-        samples=lambda: task.train.samples(size, config.seed),
+        samples=lambda order=0: task.train.samples(size, config.seed, order),
         autocast=lambda: autocast(config.trainer, device),
         agree=world.agree,
         log=sinks.message,

@@ -66,8 +66,8 @@ class Context:
     deterministic: bool
     example_batch: Callable[[], tuple[Tensor, Tensor]]
     """A training batch of this process, in the run's batch size and memory layout; always the same one."""
-    samples: Callable[[], Iterator[tuple[Tensor, Tensor]]]
-    """A seeded, endless stream of augmented training batches, apart from the training order."""
+    samples: Callable[..., Iterator[tuple[Tensor, Tensor]]]
+    """A seeded, endless stream of augmented training batches, apart from the training order; `samples(n)` begins with the n-th shuffled order."""
     autocast: Callable[[], AbstractContextManager]
     """The run's precision, for a forward pass."""
     agree: Callable[[Any], Any]

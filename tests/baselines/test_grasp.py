@@ -106,6 +106,7 @@ def test_sizes_of_resnet50_are_the_audit_s():
         ({"ratio": None, "target_params": 50_000}, r"the nearest it can is 44,424$"),
         ({"samples_per_class": 0}, "at least 1"),
         ({"temperature": 0.0}, "above 0"),
+        ({"images_per_iter": 30, "num_iters": 2}, "images_per_iter=30 images num_iters=2 times, but the training set has only 56"),
         ({"recipe": {"batch_size": 3}}, "batch"),
     ],
 )
@@ -125,6 +126,15 @@ def test_a_class_one_image_short_is_refused_before_there_is_a_folder(tmp_path):
     assert context.images_of_class == [14] * 4
     images, _ = draw_per_class(Samples(context.samples()), 4, 14)
     assert len(images.flatten(1).unique(dim=0)) == 56
+
+
+def test_no_draw_of_several_runs_into_the_next_epoch_and_holds_an_image_twice(tmp_path):
+    plain = little_config(tmp_path, data__crop_padding=0, data__flip=False)  # images that can be told apart
+    run = Session(replace(plain, method={"name": "grasp", "samples_per_class": 10, "num_iters": 4}), "key", tmp_path)
+    halves = [images for images, _ in run.method._parts(run.context, 4)]
+    draws = [torch.cat(halves[start : start + 2]).flatten(1) for start in range(0, 8, 2)]
+    assert [len(draw.unique(dim=0)) for draw in draws] == [40] * 4
+    assert not torch.equal(draws[0].unique(dim=0), draws[1].unique(dim=0))
 
 
 def test_a_network_that_no_signal_passes_is_refused_before_training(tmp_path):
