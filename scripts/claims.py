@@ -31,7 +31,7 @@ RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_intermixed_args(arguments)
     try:
         return _arms(options) if options.action == "arms" else _judge(options)
     except CuttlefishError as error:

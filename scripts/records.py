@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from cuttlefish.errors import CuttlefishError
+from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
 from cuttlefish.files import write_atomic
 from cuttlefish.record import clean_record, read_record, validate_record, write_record
 from cuttlefish.redact import redact_log
@@ -71,17 +71,27 @@ def draw(folder: Path, records: Path = RECORDS, figures: Path = FIGURES) -> Path
     return target
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=["import", "figures"])
     parser.add_argument("runs", nargs="*", type=Path)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.action == "import":
-        for run in options.runs:
+        return _import(options.runs)
+    return draw_all(RECORDS, FIGURES)
+
+
+def _import(runs: list[Path]) -> int:
+    """One that cannot be imported is told and keeps none of the others."""
+    problems = [] if runs else ["import which runs? As in: python -m scripts.records import runs/reduced/resnet18-cuttlefish/*"]
+    for run in runs:
+        try:
             print(import_run(run))
-    else:
-        return draw_all(RECORDS, FIGURES)
-    return 0
+        except CuttlefishError as error:
+            problems.append(str(error))
+    for problem in problems:
+        print(f"cuttlefish: {problem}", file=sys.stderr)
+    return EXIT_BAD_INPUT if problems else 0
 
 
 def draw_all(records: Path, figures: Path) -> int:

@@ -27,7 +27,7 @@ from cuttlefish.plan.ahead import ahead, waiting_lines
 from cuttlefish.plan.cost import Estimates
 from cuttlefish.plan.execute import by_front_door, execute, exit_code_of
 from cuttlefish.plan.runs import planned_runs
-from cuttlefish.plan.state import FINISHED, Known, folder_state
+from cuttlefish.plan.state import DATA_ABSENT, FINISHED, Known, folder_state
 from cuttlefish.report.benches import load_benches
 from cuttlefish.report.evidence import Collection, load_evidence
 from cuttlefish.report.planned import PlannedRun
@@ -111,7 +111,8 @@ def _train(plan: list[PlannedRun], options: argparse.Namespace, records: Path) -
         if options.scale != SMOKE and folder_state(folder, run.run_key) == FINISHED:
             print(f"imported {import_run(folder, records)}")
         elif state.startswith(("waits", "data")):
-            print(f"not run: {run.title}, {run.model} on {run.data}, seed {run.seed}: {state}", file=sys.stderr)
+            where = "; CUTTLEFISH_DATA names its folder" if state == DATA_ABSENT else ""
+            print(f"not run: {run.title}, {run.model} on {run.data}, seed {run.seed}: {state}{where}", file=sys.stderr)
     return exit_code_of(codes)
 
 

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_intermixed_args(arguments)
     try:
         return _upload(options) if options.action == "upload" else _rebuild(options)
     except CuttlefishError as error:
@@ -48,6 +48,8 @@ def _upload(options: argparse.Namespace) -> int:
 
 
 def _rebuild(options: argparse.Namespace) -> int:
+    if options.offline and not options.out:
+        raise CuttlefishError("rebuild --offline needs --out FOLDER: what it writes is for `wandb sync` later")
     collections = [load_evidence(path) for path in options.paths or [ROOT / "results" / "records"]]
     mode = "offline" if options.offline else "online"
     settings = WandbConfig(mode=mode, project=options.project or WandbConfig.project, entity=options.entity)
@@ -73,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--entity")
     parser.add_argument("--list", action="store_true", help="of upload: only say what would be sent")
     parser.add_argument("--offline", action="store_true", help="of rebuild: write W&B's files, send nothing")
-    parser.add_argument("--out", type=Path, help="of rebuild: where W&B writes (default: a scratch folder, so give one with --offline)")
+    parser.add_argument("--out", type=Path, help="of rebuild: where W&B writes (default: a scratch folder)")
     return parser
 
 

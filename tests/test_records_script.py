@@ -11,7 +11,7 @@ from cuttlefish.errors import CuttlefishError
 from cuttlefish.record import write_record
 from cuttlefish.report.evidence import load_evidence
 from cuttlefish.worker import run_config
-from scripts.records import draw, draw_all, import_run
+from scripts.records import draw, draw_all, import_run, main
 from tests.report.synthetic_records import put, rank_rows
 from tests.report.synthetic_records import record as synthetic
 from tests.runs import little_config
@@ -84,3 +84,13 @@ def test_a_damaged_file_is_told_and_the_others_are_drawn(tmp_path, capsys, name,
     assert f"{damaged}: not drawn: damaged (" in told and told.count("\n") == 1
     assert [path.name for path in (tmp_path / "figures").iterdir()] == [sound]
     assert not list((tmp_path / "records").rglob("plots"))
+
+
+def test_a_run_that_cannot_be_imported_is_told_and_keeps_none_of_the_others(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("scripts.records.import_run", lambda run: import_run(run, tmp_path / "records"))
+    write_record(tmp_path / "b", synthetic(experiment_name="x"))
+    (tmp_path / "a").mkdir()
+    assert main(["import", str(tmp_path / "a"), str(tmp_path / "b")]) == 2
+    told = capsys.readouterr()
+    assert told.out == f"{tmp_path / 'records' / 'x' / 'seed0-b'}\n" and told.err.count("\n") == 1 and "There is no record" in told.err
+    assert main(["import"]) == 2 and "import which runs?" in capsys.readouterr().err

@@ -66,6 +66,13 @@ def test_a_part_of_a_table_is_picked_by_row_model_and_data(root, capsys):
     assert [line.split("  ")[2].strip() for line in capsys.readouterr().out.splitlines()[:-1]] == ["extra BN"] * 2
 
 
+def test_runs_without_their_data_say_where_it_is_looked_for(root, capsys, monkeypatch):
+    monkeypatch.setenv("CUTTLEFISH_DATA", str(root / "nowhere"))
+    assert call(root, "table5", "row=with_bn") == 0
+    assert capsys.readouterr().err.startswith("not run: extra BN, resnet18 on cifar10, seed 0: data absent; CUTTLEFISH_DATA names its folder\n")
+    assert not (root / "runs").exists()
+
+
 @pytest.mark.parametrize("words, told", [
     (["table5", "row=with_bm"], "did you mean with_bn"), (["table5", "data=cifar100"], "data=cifar100 is of no run here"),
     (["tabel5"], "no table or figure 'tabel5'"), (["--scale", "tiny"], "no scale 'tiny'"),

@@ -115,3 +115,9 @@ def test_a_sync_that_ends_well_without_having_sent_all_is_told(tmp_path, monkeyp
         wandb_again.send(tmp_path, WandbConfig())
     (tmp_path / "run-x.wandb.synced").touch()
     wandb_again.send(tmp_path, WandbConfig())
+
+
+def test_folders_may_stand_behind_options_and_offline_needs_a_place(tmp_path, capsys):
+    assert main(["rebuild", "--offline", "--out", str(tmp_path / "out"), str(tmp_path)]) == 0
+    assert "0 of 0 logged again" in capsys.readouterr().out
+    assert main(["rebuild", "--offline"]) == 2 and "needs --out" in capsys.readouterr().err
