@@ -17,7 +17,7 @@ else
 endif
 	@touch $(READY)
 
-setup: $(READY)  ## a virtual environment with everything the suite needs (LOCKED=1: the exact packages of requirements.lock)
+setup: $(READY)  ## a virtual environment with everything the suite needs (LOCKED=1 in a new clone: the exact packages of requirements.lock)
 
 demo: $(READY)  ## full rank against Cuttlefish on embedded digits: minutes on a CPU, offline
 	$(PY) -m scripts.demo
