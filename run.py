@@ -14,7 +14,11 @@ import traceback
 import warnings
 from pathlib import Path
 
-import hydra
+try:
+    import hydra
+except ModuleNotFoundError:
+    sys.stderr.write("cuttlefish: this Python lacks Hydra; `make setup` makes one that has everything, .venv/bin/python\n")
+    sys.exit(2)
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode

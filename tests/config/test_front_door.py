@@ -172,3 +172,10 @@ def test_an_interrupted_sweep_sums_up_what_it_did(front_door):
     code, err, handed = front_door("-m", "seed=1,2,3", worker=second_stops)
     assert code == 75 and len(handed) == 2
     assert err.splitlines() == ["cuttlefish: state saved", "cuttlefish: 2 runs: 1 finished, 1 interrupted (the same command goes on)"]
+
+
+def test_a_python_without_the_suite_s_packages_says_which_one_has_them(tmp_path):
+    (tmp_path / "hydra.py").write_text("raise ModuleNotFoundError(\"No module named 'hydra'\")")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, str(ROOT / "run.py"), "data=synthetic"], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "make setup" in done.stderr
