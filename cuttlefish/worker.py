@@ -22,7 +22,7 @@ from cuttlefish.engine.distributed import TELLS, World, hand_up, joined_world, u
 from cuttlefish.engine.lock import RunLock
 from cuttlefish.engine.refusals import told_if_refused
 from cuttlefish.engine.session import Session, config_facts
-from cuttlefish.engine.signals import StopSignals
+from cuttlefish.engine.signals import UNTRAINED, StopSignals
 from cuttlefish.errors import EXIT_BAD_INPUT, Busy, CuttlefishError, exit_code
 from cuttlefish.files import write_atomic
 from cuttlefish.identity import run_folder, run_key
@@ -59,7 +59,7 @@ def attend(config: Config) -> tuple[Literal["finished", "skipped"], dict[str, An
     Raises Busy if another process is at it, and Interrupted when asked to stop, with the state saved.
     """
     # Of several processes none may leave by itself: they agree on it between two steps.
-    with StopSignals(at_once=not under_launcher()) as stop:
+    with StopSignals(at_once="" if under_launcher() else UNTRAINED) as stop:
         return _attend(identify(config), stop)
 
 

@@ -44,6 +44,10 @@ class Feed:
         sizes = [self.recipe.batch_size] * bool(whole) + [rest] * bool(rest and self.steps > whole)
         return [self._example(max(size // self.world.processes, 1)) for size in sizes]
 
+    def shapes_of_evaluation(self) -> list[Batch]:
+        """One batch of each size that evaluation will see."""
+        return list({len(batch.labels): batch for batch in self.evaluate()}.values())
+
     def _example(self, size: int) -> Batch:
         images, labels = self.task.train.example(min(size, len(self.task.train)))
         return Batch(images, labels, len(labels))

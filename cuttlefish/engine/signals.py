@@ -6,13 +6,15 @@ import ctypes
 import os
 import signal
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import NoReturn
 
 from cuttlefish.errors import Interrupted, TakenOver
 
 PR_SET_PDEATHSIG = 1
+UNTRAINED = "before a step was trained"
 HANDLED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 
 
@@ -22,12 +24,12 @@ class StopSignals:
     A second Ctrl-C raises KeyboardInterrupt there and then: what is on the disk is whole at any moment. Handlers can be set in
     the main thread only; elsewhere this does nothing.
 
-    at_once: while it is true (data are read, stacks timed, code compiled: nothing has been trained that could be saved) the first
-    signal already raises, as Interrupted.
+    at_once: while it says where the run stands (data are read, stacks timed, layers factorized, code compiled: nothing has been
+    trained that is not on the disk) the first signal already raises, as Interrupted.
     owned: whether the run is still this process's (`RunLock.owned`); who has lost it is asked to stop too, but has nothing to save.
     """
 
-    def __init__(self, at_once: bool = False) -> None:
+    def __init__(self, at_once: str = "") -> None:
         self.at_once = at_once
         self.owned: Callable[[], bool] = lambda: True
         self.requested: str | None = None
@@ -43,6 +45,20 @@ class StopSignals:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)  # type: ignore[arg-type]
         self._before = {}
 
+    @contextmanager
+    def leaving_at_once(self, where: str) -> Iterator[None]:
+        """Inside, a stop is not waited with, be it asked for now or before."""
+        self.at_once = where
+        try:
+            if self.requested:
+                self._raise()
+            yield
+        finally:
+            self.at_once = ""
+
+    def _raise(self) -> NoReturn:
+        raise Interrupted(f"stopped by {self.requested} {self.at_once}; the same command goes on", self.requested)
+
     def check_owned(self) -> None:
         """Raise TakenOver if the run is another process's now. To be called before anything is written to its folder: between
         two signs of life nothing else tells."""
@@ -55,7 +71,7 @@ class StopSignals:
         if self.requested is None:
             self.requested = signal.Signals(number).name
             if self.at_once:
-                raise Interrupted(f"stopped by {self.requested} before a step was trained; the same command goes on", self.requested)
+                self._raise()
             then = "saving" if self.owned() else "stopping"
             # print() is not allowed to run inside itself, and a handler may run inside any print.
             os.write(2, f"cuttlefish: {self.requested}: finishing this step, then {then} (Ctrl-C again stops at once)\n".encode())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -25,15 +26,13 @@ from cuttlefish.engine.pace import Pace
 from cuttlefish.engine.profiler import first_steps
 from cuttlefish.engine.progress import Progress
 from cuttlefish.engine.randomness import random_state, restore_random_state
-from cuttlefish.engine.signals import StopSignals
+from cuttlefish.engine.signals import UNTRAINED, StopSignals
 from cuttlefish.engine.stage import Stage
-from cuttlefish.errors import Interrupted, TakenOver
+from cuttlefish.engine.wishes import NOTHING, SAVE, STOP, granted
+from cuttlefish.errors import Interrupted
 from cuttlefish.methods.base import Context, Method, Phase
 from cuttlefish.schedule import build_schedule, schedule_from_dict, schedule_to_dict
 from cuttlefish.sinks.base import Sinks
-
-NOTHING, SAVE, STOP, LEAVE = range(4)
-"""What one process may want at a step; the highest wish of all is granted. LEAVE: stop and save nothing, since another has the run."""
 
 
 class Trainer:
@@ -49,6 +48,8 @@ class Trainer:
         self.pace = Pace(config.trainer)
         self.progress = Progress()
         self.stage: Stage | None = None
+        self.saved = 0
+        """Trained epochs that are on the disk."""
 
     def fit(self, checkpoint: dict[str, Any] | None = None) -> dict[str, Any]:
         """Train from the start, or on from a checkpoint of this run. Raises Interrupted when asked to stop, with the state saved."""
@@ -57,6 +58,7 @@ class Trainer:
                 self.method.on_fit_start(self.context)
         else:
             self.restore(checkpoint)
+        self.saved = self.progress.trained
         start = self.progress.phase
         for index, phase in enumerate(islice(self.method.phases(self.context), start, None), start):
             self._run_phase(index, phase, checkpoint)
@@ -75,12 +77,12 @@ class Trainer:
 
     def _run_phase(self, index: int, phase: Phase, checkpoint: dict[str, Any] | None) -> None:
         self.clock.phase = phase.name
-        if checkpoint is None or not self.progress.entered:
-            self._enter(index, phase)
-        else:
-            self._make_stage(phase, self.progress.epoch)
-            self.stage.optimizer.load_state_dict(checkpoint["optimizer"])
-        self.stop.at_once = False  # from here on a stop is granted between steps, with the state saved
+        with self._between_epochs():
+            if checkpoint is None or not self.progress.entered:
+                self._enter(index, phase)
+            else:
+                self._make_stage(phase, self.progress.epoch)
+                self.stage.optimizer.load_state_dict(checkpoint["optimizer"])
         self.sinks.phase(phase.name, phase.epochs.stop - self.progress.epoch)
         for epoch in range(self.progress.epoch, phase.epochs.stop):
             if self.progress.step is None and not self._begin_epoch(phase, epoch):
@@ -111,10 +113,29 @@ class Trainer:
         if self.config.trainer.compile:
             with self.clock.part("compile"):
                 self.stage.warm_up(self.feed.shapes(), self.recipe.label_smoothing)
+                self._scores(self.feed.shapes_of_evaluation())
+
+    def _between_epochs(self) -> AbstractContextManager[None]:
+        """Around what may change the model (on the largest, a minute of decompositions and compiling): a stop gives it up, and the
+        resumed run does it again from the checkpoint before. Not where that is older, for epochs would be lost; nor with several
+        processes, of which none may leave by itself: there a stop is granted between steps, with the state saved, as everywhere else."""
+        if self.world.processes > 1 or self.saved != self.progress.trained:
+            return nullcontext()
+        return self.stop.leaving_at_once("before another step was trained, state saved" if self.progress.trained else UNTRAINED)
 
     def _begin_epoch(self, phase: Phase, epoch: int) -> bool:
-        """The method's say before an epoch; False if the phase ends here."""
+        """False if the phase ends here."""
         self.stop.check_owned()
+        with self._between_epochs():
+            self._ask_method(phase, epoch)
+            if phase.until is not None and phase.until():
+                return False
+        self.progress.begin_epoch(self.clock.by_part())
+        self._grant_wishes()
+        return True
+
+    def _ask_method(self, phase: Phase, epoch: int) -> None:
+        """Its say before an epoch."""
         with self.clock.part("method"):
             transition = self.method.on_epoch_start(self.context, epoch)
         if transition is not None:
@@ -123,11 +144,6 @@ class Trainer:
             self.context.schedule = transition.schedule or self.context.schedule
             self._make_stage(phase, epoch)
             self.sinks.message(transition.reason)
-        if phase.until is not None and phase.until():
-            return False
-        self.progress.begin_epoch(self.clock.by_part())
-        self._grant_wishes()
-        return True
 
     def _run_epoch(self, phase: Phase, epoch: int) -> None:
         lr, last = self.context.schedule.lr(epoch), epoch == phase.epochs.stop - 1
@@ -146,6 +162,7 @@ class Trainer:
             with self.clock.part("checkpoint"):
                 self._save(self.progress.trained)
             self.pace.saved(whole=True)
+            self.saved = self.progress.trained
 
     def _train(self, label: str) -> Scores:
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
@@ -167,23 +184,14 @@ class Trainer:
 
     def _grant_wishes(self, sums: Tensor | None = None) -> None:
         """Between two steps: save, or save and stop, if any process wants to. sums: this process's, if it has begun the epoch."""
-        granted = self._agreed(SAVE if self.pace.due_within_epoch() else NOTHING)
-        if granted == NOTHING:
+        wish = granted(self.stop, self.world, SAVE if self.pace.due_within_epoch() else NOTHING)
+        if wish == NOTHING:
             return
         if sums is not None:
             self.progress.sums = self.world.sum(sums.clone()).tolist()
         self._save_within_epoch()
-        if granted == STOP:
+        if wish == STOP:
             raise Interrupted(self._stopped(), self.stop.requested)
-
-    def _agreed(self, wish: int = NOTHING) -> int:
-        """The highest wish of all processes. Raises TakenOver if one has to leave."""
-        if self.stop.requested:
-            wish = STOP if self.stop.owned() else LEAVE
-        granted = self.world.highest(wish)
-        if granted == LEAVE:
-            raise TakenOver
-        return granted
 
     def _save_within_epoch(self) -> None:
         check_loss(self.progress.sums[0], self.context.model, self.progress.trained + 1)
@@ -196,16 +204,18 @@ class Trainer:
         if not last and (self.progress.trained + 1) % self.config.trainer.eval_epochs:
             return None
         self.world.share_buffers(self.context.model)
-        with self.clock.part("evaluate"), self.method.evaluating(self.context.model):
-            return evaluate(
-                self.context.model, self._until_stopped(self.feed.evaluate()), autocast=self.context.autocast, reduce=self.world.sum,
-                device=self.device,
-            )  # fmt: skip
+        with self.clock.part("evaluate"):
+            return self._scores(self._until_stopped(self.feed.evaluate()))
+
+    def _scores(self, batches: Iterable[Batch]) -> Scores:
+        model = self.context.model
+        with self.method.evaluating(model):
+            return evaluate(model, batches, autocast=self.context.autocast, reduce=self.world.sum, device=self.device)
 
     def _until_stopped(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         for batch in batches:
             yield batch
-            if self._agreed() == STOP:
+            if granted(self.stop, self.world) == STOP:
                 raise Interrupted(self._stopped(), self.stop.requested)
 
     def _stopped(self) -> str:

@@ -5,18 +5,25 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 
 import pytest
+import torch
 
+from baselines import eb
+from baselines.imp import Imp
+from baselines.lc import LC
 from cuttlefish import worker as worker_module
 from cuttlefish.config import TrainerConfig
 from cuttlefish.engine import session as session_module
+from cuttlefish.engine import trainer as trainer_module
 from cuttlefish.engine.checkpoint import after_whole_epochs
 from cuttlefish.engine.pace import Pace
 from cuttlefish.engine.signals import StopSignals
 from cuttlefish.engine.stage import Stage
 from cuttlefish.engine.trainer import Trainer
 from cuttlefish.errors import EXIT_SAVED, CuttlefishError, Interrupted, exit_code
+from cuttlefish.lowrank import surgery
 from cuttlefish.methods.base import Method
 from cuttlefish.methods.cuttlefish import CuttlefishMethod
 from cuttlefish.methods.full_rank import FullRank
@@ -43,13 +50,14 @@ def whole(tmp_path_factory):
     return run
 
 
-def signal_at(patch, owner, name, call, number=signal.SIGTERM):
-    """Send this process a signal in the middle of call number `call` of a method."""
+def signal_at(patch, owner, name, call, number=signal.SIGTERM, pause=0.0):
+    """Send this process a signal in the middle of call number `call` of a method (or a module's function), after so many seconds."""
     original, calls = getattr(owner, name), []
 
     def wrapped(self, *arguments, **keywords):
         calls.append(None)
         if len(calls) == call:
+            time.sleep(pause)
             os.kill(os.getpid(), number)
         return original(self, *arguments, **keywords)
 
@@ -77,8 +85,8 @@ def test_stops_within_an_epoch_and_resumes_to_the_same_bits(method, whole, tmp_p
         (Stage, "step", 1, "epoch 1 after step 1"),
         (Stage, "step", 2 * STEPS, f"epoch 2 after step {STEPS}"),
         (Trainer, "_evaluate", 2, f"epoch 2 after step {STEPS}"),
-        (FullRank, "on_epoch_start", 1, "epoch 1 after step 0"),
-        (FullRank, "on_epoch_start", 3, "epoch 3 after step 0"),
+        (FullRank, "on_epoch_start", 1, "before a step was trained"),
+        (FullRank, "on_epoch_start", 3, "before another step was trained, state saved"),
     ],
 )
 def test_any_moment_will_do(owner, name, call, message, whole, tmp_path, monkeypatch):
@@ -87,6 +95,59 @@ def test_any_moment_will_do(owner, name, call, message, whole, tmp_path, monkeyp
         with pytest.raises(Interrupted, match=message):
             run_config(little_config(tmp_path))
     assert differences(tmp_path, run_config(little_config(tmp_path)), *whole("full_rank")) == []
+
+
+CHANGES = {
+    "cuttlefish": (surgery, "split_layer", 3),
+    "pufferfish": (surgery, "split_layer", 3),
+    "lc": (LC, "_take_up", 2),
+    "imp": (Imp, "_say_emptied", 1),
+    "eb": (eb, "_norm_scales", 3),
+}
+"""Method -> something in the middle of its change of the model."""
+
+
+@pytest.mark.parametrize("method", CHANGES)
+def test_a_change_of_the_model_is_not_waited_for_and_made_again(method, whole, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        signal_at(patch, *CHANGES[method], pause=1.0)
+        with pytest.raises(Interrupted, match="SIGTERM before another step was trained, state saved; the same command goes on"):
+            run_config(little_config(tmp_path, method))
+    left = interrupted(tmp_path)
+    assert left["status"] == "interrupted" and 0 < left["epochs_trained"] == len(read_epochs(tmp_path))
+    assert sorted(path.name for path in (tmp_path / "checkpoints").glob("epoch*"))[-1] == f"epoch_{left['epochs_trained']:05d}.pt"
+    record = run_config(little_config(tmp_path, method))
+    assert differences(tmp_path, record, *whole(method)) == []
+    assert record["wall_seconds"] > left["wall_seconds"] > 1.0
+    assert all(record["seconds"][part] < 1.0 for part in ("switch", "enter", "method", "masks") if part in record["seconds"]), "paid for once"
+
+
+def test_a_stop_that_was_asked_for_before_keeps_the_change_from_beginning(whole, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        signal_at(patch, Trainer, "_report", 2)
+        patch.setattr(surgery, "split_layer", lambda *_, **__: pytest.fail("it began"))
+        with pytest.raises(Interrupted, match="before another step was trained, state saved"):
+            run_config(little_config(tmp_path, "cuttlefish"))
+    assert differences(tmp_path, run_config(little_config(tmp_path, "cuttlefish")), *whole("cuttlefish")) == []
+
+
+def test_a_change_is_waited_for_where_epochs_would_be_lost(whole, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        signal_at(patch, surgery, "split_layer", 3)
+        with pytest.raises(Interrupted, match=f"in epoch 3 after step 0 of {STEPS}, state saved"):
+            run_config(little_config(tmp_path, "cuttlefish", trainer__checkpoint_epochs=3))
+    assert [path.name for path in (tmp_path / "checkpoints").glob("epoch*")] == ["epoch_00002_step_000000.pt"]
+    assert differences(tmp_path, run_config(little_config(tmp_path, "cuttlefish")), *whole("cuttlefish")) == []
+
+
+@pytest.mark.parametrize(("owner", "name", "call"), [(Stage, "warm_up", 2), (trainer_module, "evaluate", 4)])
+def test_compiling_is_not_waited_for(owner, name, call, tmp_path, monkeypatch):
+    """Neither of a changed model's step nor of its evaluation, which is compiled beforehand too: a stop could not be granted within one."""
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda *_, **__: None)
+    signal_at(monkeypatch, owner, name, call)
+    with pytest.raises(Interrupted, match="before another step was trained, state saved"):
+        run_config(little_config(tmp_path, "cuttlefish", trainer__compile=True, trainer__deterministic=False))
+    assert interrupted(tmp_path)["epochs_trained"] == 2
 
 
 def test_stopped_again_and_again(whole, tmp_path, monkeypatch):
