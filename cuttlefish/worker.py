@@ -8,7 +8,6 @@ One of several processes where torchrun or our own launcher started it as such. 
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -18,7 +17,7 @@ from typing import Any, Literal
 
 from cuttlefish.config import Config
 from cuttlefish.engine.device import choose_device
-from cuttlefish.engine.distributed import TELLS, World, hand_up, joined_world, under_launcher
+from cuttlefish.engine.distributed import World, hand_up, joined_world, tell, under_launcher
 from cuttlefish.engine.lock import RunLock
 from cuttlefish.engine.refusals import told_if_refused
 from cuttlefish.engine.session import Session, config_facts
@@ -219,9 +218,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         run_config(read_resolved(Path(arguments[0])))
     except (CuttlefishError, KeyboardInterrupt) as error:
-        hand_up(error)
-        if TELLS not in os.environ:
-            print(f"cuttlefish: {error}", file=sys.stderr)
+        tell(error)
         return exit_code(error)
     except Exception as error:
         hand_up(error)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -19,11 +21,13 @@ from torch import Tensor, nn
 
 from cuttlefish.config import TrainerConfig
 from cuttlefish.engine.signals import end_with_parent
-from cuttlefish.errors import CuttlefishError
+from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
 
 TELLS = "CUTTLEFISH_LAUNCHER_TELLS"
 """In a worker's environment if its launcher is ours, which says itself what ended the job; torchrun buries it in pages."""
 ALONE = "lost the others"
+SPARE_SECONDS = 5
+"""After the time-out, for torch to find by itself that nobody answers."""
 LOST = ("gloo", "nccl", "connection", "timed out", "timeout", "socket", "broken pipe", "recv", "rendezvous")
 """Words of the errors (plain RuntimeErrors, many of them) by which torch says that another process did not answer."""
 
@@ -103,6 +107,20 @@ def hand_up(error: BaseException) -> None:
     Path(path).write_text(json.dumps({"message": {"message": str(error) or type(error).__name__, "extraInfo": details}}), encoding="utf-8")
 
 
+def tell(error: BaseException) -> None:
+    """The sentence, for whoever reads it: our launcher, or a person."""
+    hand_up(error)
+    if TELLS not in os.environ:
+        print(f"cuttlefish: {error}", file=sys.stderr, flush=True)
+
+
+def _alone(world: World, config: TrainerConfig, said: str) -> CuttlefishError:
+    return CuttlefishError(
+        f"process {world.process} of {world.processes} {ALONE}: one has died, hangs, cannot be reached or was slower than "
+        f"trainer.timeout_minutes={config.timeout_minutes:g}; the same command goes on from the last checkpoint ({said[:160]})"
+    )
+
+
 @contextmanager
 def _told_if_alone(world: World, config: TrainerConfig) -> Iterator[None]:
     """Turns what torch says of processes that have died, hang or cannot be reached into one sentence."""
@@ -112,10 +130,25 @@ def _told_if_alone(world: World, config: TrainerConfig) -> Iterator[None]:
         said = " ".join(str(error).split())
         if not isinstance(error, dist.DistError) and not any(word in said.lower() for word in LOST):
             raise
-        raise CuttlefishError(
-            f"process {world.process} of {world.processes} {ALONE}: one has died, hangs, cannot be reached or was slower than "
-            f"trainer.timeout_minutes={config.timeout_minutes:g}; the same command goes on from the last checkpoint ({said[:160]})"
-        ) from error
+        raise _alone(world, config, said) from error
+
+
+@contextmanager
+def _met_in_time(world: World, config: TrainerConfig) -> Iterator[None]:
+    """Ends this process if the others are not met within the time-out. Some of what torch asks its store then has none: an answer
+    that never comes, because the network was cut just then, would be waited for until the kernel gives the connection up."""
+
+    def give_up() -> None:
+        tell(_alone(world, config, "the meeting point has fallen silent"))
+        os._exit(EXIT_BAD_INPUT)  # the main thread cannot be interrupted
+
+    timer = threading.Timer(60 * config.timeout_minutes + SPARE_SECONDS, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @contextmanager
@@ -134,6 +167,7 @@ def joined_world(config: TrainerConfig) -> Iterator[World]:
     if on_gpus:
         torch.cuda.set_device(world.local % torch.cuda.device_count())
     with _told_if_alone(world, config):
-        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo", timeout=timedelta(minutes=config.timeout_minutes))
+        with _met_in_time(world, config):
+            dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo", timeout=timedelta(minutes=config.timeout_minutes))
         yield world
     dist.destroy_process_group()  # not after a failure: it would wait for processes that are gone

@@ -16,6 +16,7 @@ import yaml
 
 from cuttlefish.engine import launch as launch_module
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.run_folder import read_epochs
 from cuttlefish.validate import to_dict
 from cuttlefish.worker import run_config
 from tests.comparing import differences
@@ -77,21 +78,30 @@ def test_a_hanging_worker_ends_the_job_within_the_time_out(tmp_path, monkeypatch
     assert not below(os.getpid()) or all(rank(pid) is None for pid in below(os.getpid())), "nothing is left behind"
 
 
-def test_a_machine_that_vanishes_ends_the_others_with_one_sentence(tmp_path):
-    """The first of two nodes, with the meeting point and its worker, is gone at once: as if its network had been cut."""
-    path = tmp_path / "config.yaml"
-    many = {**TWO, "trainer__devices": 1, "recipe__epochs": 5000, "trainer__timeout_minutes": 0.2}
-    path.write_text(yaml.safe_dump(to_dict(little_config(tmp_path / "run", **many))))
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+        return probe.getsockname()[1]
+
+
+def on_two_nodes(folder: Path, *ports: int) -> list[subprocess.Popen]:
+    """torchrun's agents of two nodes, both on this machine; ports: where each of them looks for the meeting point."""
+    path = folder / "config.yaml"
+    many = {**TWO, "trainer__devices": 1, "recipe__epochs": 5000, "trainer__timeout_minutes": 0.2}
+    path.write_text(yaml.safe_dump(to_dict(little_config(folder / "run", **many))))
     command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--master-addr", "127.0.0.1"]
-    agents = [
+    return [
         subprocess.Popen(
             [*command, "--master-port", str(port), "--node-rank", str(node), "-m", "cuttlefish.worker", str(path)],
             cwd=ROOT, stderr=subprocess.PIPE, text=True,
         )
-        for node in range(2)
+        for node, port in enumerate(ports)
     ]  # fmt: skip
+
+
+def test_a_machine_that_vanishes_ends_the_others_with_one_sentence(tmp_path):
+    """The first of two nodes, with the meeting point and its worker, is gone at once: as if its network had been cut."""
+    port = free_port()
+    agents = on_two_nodes(tmp_path, port, port)
     try:
         once_begun(tmp_path / "run", signal.SIGSTOP, agents[0].pid, "0").join()
         hanging = below(agents[0].pid)
@@ -105,3 +115,92 @@ def test_a_machine_that_vanishes_ends_the_others_with_one_sentence(tmp_path):
     sentences = [line for line in told.splitlines() if line.startswith("cuttlefish: process")]
     assert agents[1].returncode != 0
     assert len(sentences) == 1 and "process 1 of 2 lost the others" in sentences[0] and "the same command goes on" in sentences[0], told
+
+
+class Line:
+    """Between a node and the meeting point on another. Once it is cut, what is sent is lost and nothing is closed."""
+
+    def __init__(self, target: int):
+        self.target, self.is_cut, self.ends = target, False, []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            near, _ = self.listener.accept()
+            self.ends.append(near)
+            if not self.is_cut:
+                self.ends.append(far := self._reached())
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=self._forward, args=pair, daemon=True).start()
+
+    def _reached(self) -> socket.socket:
+        while True:
+            try:
+                return socket.create_connection(("127.0.0.1", self.target))
+            except ConnectionRefusedError:  # that node is still starting
+                time.sleep(0.05)
+
+    def _forward(self, source: socket.socket, target: socket.socket) -> None:
+        while data := source.recv(2**16):
+            if not self.is_cut:
+                target.sendall(data)
+        if not self.is_cut:
+            target.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture
+def apart(tmp_path):
+    """Starts two nodes with a line between them; returns both and the line. None of their processes outlives the test."""
+    started = []
+
+    def start() -> tuple[list[subprocess.Popen], Line]:
+        line = Line(free_port())
+        nodes = on_two_nodes(tmp_path, line.target, line.port)
+        started.extend(nodes)
+        return nodes, line
+
+    yield start
+    for node in started:
+        for pid in [*below(node.pid), node.pid] if node.poll() is None else []:
+            os.kill(pid, signal.SIGKILL)
+        node.communicate()
+
+
+def wait_for(condition, seconds: float = 200) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def ended(nodes: list[subprocess.Popen], seconds: float) -> list[str]:
+    """What each of them said until it ended, which it must within so many seconds, and not well."""
+    end = time.monotonic() + seconds
+    said = [node.communicate(timeout=end - time.monotonic())[1] for node in nodes]
+    assert all(node.returncode not in (0, None) for node in nodes)
+    return ["\n".join(line for line in text.splitlines() if line.startswith("cuttlefish: ")) for text in said]
+
+
+def test_a_network_that_falls_silent_before_the_workers_have_met_ends_both_nodes(apart):
+    nodes, line = apart()
+    wait_for(lambda: all(below(node.pid) for node in nodes))
+    line.is_cut = True
+    for number, said in enumerate(ended(nodes, 0.2 * 60 + 30)):
+        assert said.startswith(f"cuttlefish: process {number} of 2 lost the others") and "the same command goes on" in said, said
+
+
+def test_a_meeting_point_that_falls_silent_later_stops_nothing_and_a_request_to_stop_still_saves(apart, tmp_path):
+    def trained() -> int:
+        return len(read_epochs(tmp_path / "run"))
+
+    for again in (False, True):
+        nodes, line = apart()
+        before = trained()
+        wait_for(lambda before=before: trained() > before)
+        line.is_cut, before = True, trained()
+        wait_for(lambda before=before: trained() > before + 20)
+        nodes[0].send_signal(signal.SIGTERM)
+        assert all("state saved; the same command goes on" in said for said in ended(nodes, 30))
+        assert ("going on after" in (tmp_path / "run" / "log.txt").read_text()) is again
