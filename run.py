@@ -29,6 +29,7 @@ from yaml import YAMLError
 from cuttlefish.choices import help_text
 from cuttlefish.compose import checked_config, sentence
 from cuttlefish.config import Config
+from cuttlefish.engine.signals import end_with_parent
 from cuttlefish.errors import EXIT_AT_ONCE, EXIT_BAD_INPUT, EXIT_CRASH, CuttlefishError, Interrupted, exit_code
 from cuttlefish.outcomes import LOST, NOTE, Notes, Outcome, failure, note, noted, summary, worst_code
 from cuttlefish.own_devices import SHARING, take_devices
@@ -45,6 +46,8 @@ outcomes: list[Outcome] = []
 def run(composed: DictConfig) -> Outcome:
     job = HydraConfig.get()
     asked = " ".join(OmegaConf.to_container(job.overrides.task, resolve=False))
+    if _shares_machine(job):
+        end_with_parent()  # joblib hands no signal on
     try:
         config = checked_config(composed, job.runtime.choices)
         if LOST in os.environ:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -36,16 +37,20 @@ def begun(folder):
 @pytest.fixture
 def started(tmp_path):
     """Starts a sweep as the leader of a process group, as a shell does; returns it once two of its runs have saved something."""
-    sweeps = []
+    sweeps, pids = [], []
 
-    def start(*words):
-        command = [sys.executable, str(ROOT / "run.py"), "-m", "hydra/launcher=processes", f"runs_root={tmp_path / 'runs'}", *LITTLE, *words]
+    def start(*words, launcher="processes"):
+        command = [sys.executable, str(ROOT / "run.py"), "-m", f"hydra/launcher={launcher}", f"runs_root={tmp_path / 'runs'}", *LITTLE, *words]
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
         sweeps.append(subprocess.Popen(command, cwd=tmp_path, env=environment(), text=True, start_new_session=True, **pipes))
         wait_for(lambda: len(begun(tmp_path)) == 2)
+        pids.extend(begun(tmp_path).values())
         return sweeps[-1]
 
     yield start
+    for pid in pids:  # joblib's processes stay for a while, for a next job
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     for one in sweeps:
         one.kill()
         one.communicate()
@@ -68,8 +73,12 @@ def test_a_sweep_that_is_asked_to_stop_saves_its_runs_and_sums_up(started, tmp_p
 
 
 @pytest.mark.slow
-def test_the_runs_of_a_sweep_that_is_killed_save_themselves(started, tmp_path):
-    started("seed=0,1,2", "recipe.epochs=5000").kill()
+@pytest.mark.parametrize("launcher", ["processes", "joblib"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_runs_of_a_sweep_that_is_killed_save_themselves(started, tmp_path, launcher, number):
+    if launcher == "joblib":
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="hydra-joblib-launcher is not installed")
+    started("seed=0,1,2", "recipe.epochs=5000", launcher=launcher).send_signal(number)
     wait_for(lambda: [record["status"] for record in records(tmp_path)] == ["interrupted", "interrupted"])
 
 
