@@ -99,7 +99,8 @@ def _list(spec: Spec, names: list[str], plan: list[PlannedRun], options: argpars
     tables = [name for name, table in spec.tables.items() if table.rows]
     baselines = planned_runs(spec, tables, options.scale, seeds_of(collection, options.seeds), options.root, only_baselines=True)
     print("\n".join(waiting_lines(spec.table(name) for name in names)), end="\n" if any(spec.table(name).waiting for name in names) else "")
-    print("\n".join(ahead(plan, Known.of(collection.runs, options.root), Estimates(every, baselines, collection))))
+    estimates = Estimates(every, baselines, collection, load_benches(options.root / "results" / "bench"))
+    print("\n".join(ahead(plan, Known.of(collection.runs, options.root), estimates)))
     return 0
 
 

@@ -16,7 +16,7 @@ UNKNOWN = "unknown"
 def ahead(runs: Iterable[PlannedRun], known: Known, estimates: Estimates) -> list[str]:
     """A line a run (a run that several tables show has one), and the sum of what is still to do."""
     unique = each_once(runs)
-    rows = [_row(run, state_of(run, known), estimates.hours(run)) for run in unique]
+    rows = [_row(run, state_of(run, known), estimates) for run in unique]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
     lines = ["  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return [*lines, _sum(unique, known, estimates)]
@@ -34,17 +34,31 @@ def waiting_lines(tables: Iterable[TableSpec]) -> list[str]:
     ]
 
 
-def _row(run: PlannedRun, state: str, hours: float | None) -> tuple[str, ...]:
-    cost = "" if state == FINISHED else _hours(hours)
+def _row(run: PlannedRun, state: str, estimates: Estimates) -> tuple[str, ...]:
+    cost = "" if state == FINISHED else _cost(run, estimates)
     return (run.table, f"{run.model} on {run.data}", run.title, f"seed {run.seed}", run.run_key, state, cost)
 
 
+def _cost(run: PlannedRun, estimates: Estimates) -> str:
+    if (hours := estimates.hours(run)) is not None:
+        return _hours(hours)
+    if (benched := estimates.by_bench(run)) is not None:
+        return f"{_hours(benched[0])} by the bench"
+    return UNKNOWN
+
+
 def _sum(runs: Iterable[PlannedRun], known: Known, estimates: Estimates) -> str:
-    todo = [estimates.hours(run) for run in runs if state_of(run, known) != FINISHED]
-    known_hours = [hours for hours in todo if hours is not None]
-    beyond = f", and {len(todo) - len(known_hours)} of unknown length" if len(known_hours) < len(todo) else ""
-    return f"{len(todo)} runs to do: about {_hours(sum(known_hours))}{beyond}" if todo else "nothing to do"
+    todo = [run for run in runs if state_of(run, known) != FINISHED]
+    if not todo:
+        return "nothing to do"
+    timed = {run.run_key: hours for run in todo if (hours := estimates.hours(run)) is not None}
+    benched = [found for run in todo if run.run_key not in timed and (found := estimates.by_bench(run)) is not None]
+    unknown = len(todo) - len(timed) - len(benched)
+    parts = [f"about {_hours(sum(timed.values()))}"] if timed or not benched else []
+    parts += [f"about {_hours(sum(hours for hours, _ in benched))} if every step took what a dense one did on {benched[0][1]}"] if benched else []
+    parts += [f"and {unknown} of unknown length"] if unknown else []
+    return f"{len(todo)} runs to do: {', '.join(parts)}"
 
 
-def _hours(hours: float | None) -> str:
-    return UNKNOWN if hours is None else f"{hours:.3g} device hours"
+def _hours(hours: float) -> str:
+    return f"{hours:,.0f} device hours" if hours >= 100 else f"{hours:.3g} device hours"

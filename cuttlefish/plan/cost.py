@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from statistics import mean
 
+from cuttlefish.report.benches import Bench
 from cuttlefish.report.evidence import Collection, Evidence
 from cuttlefish.report.planned import PlannedRun
 from cuttlefish.report.quantities import hours, hours_as_baseline
+from cuttlefish.report.step_times import dense_epoch
 
 
 class Estimates:
-    """planned: every run that may serve as a measure, whatever its seed; baselines: those of any table at the same scale."""
+    """planned: every run that may serve as a measure, whatever its seed; baselines: those of any table at the same scale; benches:
+    by which runs of full width are estimated that nothing else is known of."""
 
-    def __init__(self, planned: Iterable[PlannedRun], baselines: Iterable[PlannedRun], collection: Collection):
+    def __init__(self, planned: Iterable[PlannedRun], baselines: Iterable[PlannedRun], collection: Collection, benches: Sequence[Bench] = ()):
+        self._benches = benches
         self._finished = {run.record["run_key"]: run for run in collection.finished}
         self._keys: dict[tuple[object, ...], list[str]] = {}
         for run in planned:
@@ -30,6 +34,11 @@ class Estimates:
         if not full or run.epochs is None:
             return None
         return run.epochs * mean(hours_as_baseline(found.record) / found.record["epochs_trained"] for found in full)
+
+    def by_bench(self, run: PlannedRun) -> tuple[float, str] | None:
+        """Device hours as if every step were a dense one of the newest bench of steps, and its hardware; None where that is not known."""
+        found = dense_epoch(self._benches, run.model, run.data) if run.scale == "paper" and run.epochs is not None else None
+        return (run.epochs * found[0] / 3600, str(found[1].facts["hardware"])) if found else None
 
     def _newest(self, keys: Sequence[str]) -> list[Evidence]:
         found = sorted((self._finished[key] for key in dict.fromkeys(keys) if key in self._finished), key=lambda run: run.record["started"])

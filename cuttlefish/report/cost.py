@@ -14,14 +14,12 @@ from cuttlefish.report.evidence import Evidence
 from cuttlefish.report.format import counted, memory, rough
 from cuttlefish.report.scales import Sweeps, left_out
 from cuttlefish.report.selection import Where, points_of, select
-from cuttlefish.report.step_times import step_row
+from cuttlefish.report.step_times import dense_epoch
 
 COPIES = 7
 """Of the parameters in float32: weights and momentum in the last two checkpoints and in the one before the switch, and the final weights."""
 FILES = 2 * 2**20
 """Bytes of what else a run leaves: plots, W&B's copies of them, tables and logs."""
-IMAGES = 50_000
-"""Of CIFAR's training set."""
 STATED = "readme-compute"
 """The claim that holds the one run time that is known of the paper's GPU: a run of PAPER_EPOCHS."""
 
@@ -63,11 +61,10 @@ class Costs:
         known = []
         if self._stated:
             known += [f"about {rough(sum(epochs) * self._stated)} on the paper's GPU ({self._stated:.1f} s an epoch of ResNet-18, by its README)"]
-        steps = newest(self._benches, "steps")
-        dense = [step_row(steps, model=arm.get("model"), arm="dense", width=64, precision="fp32") for arm in arms] if steps else []
-        if dense and all(dense):
-            seconds = sum(count * IMAGES / row["batch"] * row["step_s"] for count, row in zip(epochs, dense, strict=True))
-            known += [f"{rough(seconds)} on {steps.facts['hardware']} (every step as a dense one of {steps.name})"]
+        dense = [dense_epoch(self._benches, arm.get("model"), arm.get("data")) for arm in arms]
+        if all(dense):
+            seconds, bench = sum(count * of_one for count, (of_one, _) in zip(epochs, dense, strict=True)), dense[0][1]
+            known += [f"{rough(seconds)} on {bench.facts['hardware']} (every step as a dense one of {bench.name})"]
         return ": ".join([words, *[" or ".join(known)][: len(known)]])
 
     def _like(self, arm: Where, scale: str) -> list[Evidence]:

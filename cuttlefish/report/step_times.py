@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-from cuttlefish.report.benches import Bench
+from cuttlefish.report.benches import Bench, newest
 from cuttlefish.report.interval import Interval, t_interval
+
+IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257}
+"""Of a training set."""
 
 
 @dataclass(frozen=True)
@@ -38,3 +42,10 @@ def step_ratio(slow: dict[str, Any], fast: dict[str, Any]) -> StepRatio:
             return StepRatio(samples, bounds)
     widest = slow["fastest_s"] / fast["slowest_s"], slow["slowest_s"] / fast["fastest_s"]
     return StepRatio([slow["step_s"] / fast["step_s"]], widest)
+
+
+def dense_epoch(benches: Sequence[Bench], model: str | None, data: str | None) -> tuple[float, Bench] | None:
+    """Seconds of one full-width fp32 epoch as the newest bench of steps has it, every step a dense one, and that bench."""
+    steps = newest(benches, "steps")
+    row = step_row(steps, model=model, arm="dense", width=64, precision="fp32") if steps else None
+    return (IMAGES[data] / row["batch"] * row["step_s"], steps) if steps and row and data in IMAGES else None

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from test_state import put, wanted
 
@@ -7,6 +9,7 @@ from cuttlefish.plan.ahead import ahead
 from cuttlefish.plan.cost import Estimates
 from cuttlefish.plan.execute import execute, exit_code_of
 from cuttlefish.plan.state import Known
+from cuttlefish.report.benches import Bench
 from cuttlefish.report.evidence import Collection, Evidence
 
 FULL = wanted(row="full", run_key="f", folder="runs/x/f", baseline=True, epochs=30)
@@ -56,6 +59,18 @@ def test_hours_are_the_cell_s_own_else_the_baseline_s_by_epochs_else_unknown():
     assert only_full.hours(LOW) == pytest.approx(4.0), "twice the epochs of full rank"
     assert only_full.hours(wanted(epochs=None)) is None and only_full.hours(LOST) is None
     assert Estimates([LOW, other_seed], [FULL], Collection(runs, [])).hours(LOW) == pytest.approx(5.0)
+
+
+def test_a_bench_of_steps_estimates_paper_scale_runs_that_nothing_else_is_known_of(tmp_path):
+    rows = [{"model": "resnet18", "arm": "dense", "width": 64, "precision": "fp32", "batch": 100, "step_s": 0.72}]
+    estimates = Estimates([], [], Collection([], []), [Bench("steps-x.json", {"hardware": "some CPU"}, rows)])
+    run = wanted(scale="paper", epochs=10, model="resnet18", data="cifar10")
+    assert estimates.by_bench(run) == (pytest.approx(10 * 500 * 0.72 / 3600), "some CPU")
+    for other in ({"scale": "reduced"}, {"epochs": None}, {"model": "resnet50"}, {"data": "imagenet"}):
+        assert estimates.by_bench(replace(run, **other)) is None
+    lines = ahead([run, replace(run, run_key="o", model="resnet50")], Known({}, tmp_path), estimates)
+    assert lines[0].endswith("1 device hours by the bench") and lines[1].endswith("unknown")
+    assert lines[2] == "2 runs to do: about 1 device hours if every step took what a dense one did on some CPU, and 1 of unknown length"
 
 
 def test_hours_are_of_the_hardware_used_last():
