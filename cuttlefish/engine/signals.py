@@ -73,8 +73,10 @@ class StopSignals:
             if self.at_once:
                 self._raise()
             then = "saving" if self.owned() else "stopping"
-            # print() is not allowed to run inside itself, and a handler may run inside any print.
-            os.write(2, f"cuttlefish: {self.requested}: finishing this step, then {then} (Ctrl-C again stops at once)\n".encode())
+            # print() is not allowed to run inside itself, and a handler may run inside any print. Nor may it fail: who read it may be
+            # gone by the same Ctrl-C, as `| tee` is.
+            with suppress(OSError):
+                os.write(2, f"cuttlefish: {self.requested}: finishing this step, then {then} (Ctrl-C again stops at once)\n".encode())
 
 
 def end_with_parent(parent: int | None = None) -> None:

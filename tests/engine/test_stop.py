@@ -221,6 +221,20 @@ def test_handlers_are_put_back():
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)] == before
 
 
+def test_a_stop_needs_no_one_to_read_of_it():
+    """As where a terminal's Ctrl-C ends `| tee` as well."""
+    before, (reader, writer) = os.dup(2), os.pipe()
+    os.close(reader)
+    os.dup2(writer, 2)
+    try:
+        with StopSignals() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stop.requested == "SIGINT"
+    finally:
+        os.dup2(before, 2)
+        os.close(before), os.close(writer)
+
+
 def test_the_worker_s_exit_code_says_that_the_command_goes_on(tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         signal_at(patch, Stage, "step", 2)
