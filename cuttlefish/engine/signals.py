@@ -82,8 +82,11 @@ class StopSignals:
 def end_with_parent(parent: int | None = None) -> None:
     """Have the kernel send this process SIGTERM when the thread that started it ends. Without effect where there is no such call.
 
-    parent: the process that should have started it, if that is known; SIGTERM comes at once if it has died already.
+    parent: for a process that is still to become the program it was started for: who starts it. It then ends by SIGTERM, at once if
+    the parent has died already; the parent's handlers, which it still has, would take the signal for a request and lose it.
     """
+    if parent is not None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if parent not in (None, os.getppid()):

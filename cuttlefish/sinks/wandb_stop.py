@@ -47,9 +47,8 @@ def finish_within(seconds: float, run: Any, exit_code: int) -> None:
 
 def abandon_service() -> None:
     """End W&B's process at once, which would keep this one from exiting until the server has answered. The next run starts another."""
-    from wandb.sdk.wandb_setup import singleton
-
     import wandb
+    from wandb.sdk.wandb_setup import singleton
 
     with suppress(AttributeError):  # there is none, or not there in this version: then its own time-outs hold
         singleton()._connection._proc._process.kill()

@@ -10,10 +10,12 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 
 import pytest
 
 from cuttlefish import jobs as jobs_module
+from cuttlefish.engine.signals import StopSignals, end_with_parent
 from cuttlefish.jobs import Job, run_jobs
 from cuttlefish.record import validate_record
 from cuttlefish.run_folder import LOCK
@@ -122,6 +124,16 @@ def test_a_job_whose_sweep_is_killed_in_its_first_moments_goes_too(tmp_path):
     assert parent.stdout.readline() == "begun\n"
     parent.kill()
     parent.communicate(timeout=20)
+
+
+def test_a_job_whose_sweep_was_killed_before_it_began_does_not_begin(tmp_path):
+    """Forked, and the sweep gone before the kernel was asked to tell of that; a sweep's handlers are set meanwhile."""
+    with StopSignals():
+        job = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], preexec_fn=partial(end_with_parent, os.getpid() + 1))
+        try:
+            assert job.wait(timeout=20) == -signal.SIGTERM
+        finally:
+            job.kill()
 
 
 def test_a_second_ctrl_c_stops_the_jobs_at_once(tmp_path, monkeypatch):
