@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from cuttlefish.config import TrainerConfig
 from cuttlefish.engine.signals import end_with_parent
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
+from cuttlefish.files import write_atomic
 
 TELLS = "CUTTLEFISH_LAUNCHER_TELLS"
 """In a worker's environment if its launcher is ours, which says itself what ended the job; torchrun buries it in pages."""
@@ -97,20 +97,22 @@ def under_launcher() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
-def hand_up(error: BaseException) -> None:
-    """Leave what ended this worker where its launcher looks for it."""
+def hand_up(error: BaseException) -> bool:
+    """Leave what ended this worker where its launcher looks for it; False where it looks for nothing, or the disk takes nothing."""
     path = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if path is None:
-        return
+        return False
     details = {"py_callstack": "".join(traceback.format_exception(error)), "timestamp": str(int(time.time()))}
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(json.dumps({"message": {"message": str(error) or type(error).__name__, "extraInfo": details}}), encoding="utf-8")
+    try:
+        write_atomic(path, json.dumps({"message": {"message": str(error) or type(error).__name__, "extraInfo": details}}))
+    except OSError:  # the full disk that has ended the worker, it may be
+        return False
+    return True
 
 
 def tell(error: BaseException) -> None:
     """The sentence, for whoever reads it: our launcher, or a person."""
-    hand_up(error)
-    if TELLS not in os.environ:
+    if not hand_up(error) or TELLS not in os.environ:
         print(f"cuttlefish: {error}", file=sys.stderr, flush=True)
 
 

@@ -159,9 +159,9 @@ def _what_happened(failures: dict[int, ProcessFailure], config: TrainerConfig, r
     if silent and failure.exitcode == EXIT_BAD_INPUT:
         told = f"{told} (process {', '.join(map(str, silent))} of {config.devices} answered nothing, not even a request to stop)"
     kinds = {EXIT_BAD_INPUT: CuttlefishError, EXIT_BUSY: Busy, EXIT_SAVED: Interrupted}
-    if failure.exitcode in kinds and told:
-        return kinds[failure.exitcode](told)
-    end = f"was killed by {signal.Signals(-failure.exitcode).name}" if failure.exitcode < 0 else f"failed ({told or failure.exitcode})"
+    if failure.exitcode in kinds:
+        return kinds[failure.exitcode](told or f"process {process} of {config.devices} ended with exit code {failure.exitcode}, as it says above")
+    end = f"was killed by {signal.Signals(-failure.exitcode).name}" if failure.exitcode < 0 else f"failed ({told or 'as it says above'})"
     again = f" after {restarts} restart{'s' * (restarts > 1)}" if restarts else ""
     return CuttlefishError(
         f"process {process} of {config.devices} {end}{again}, and the others were stopped; the same command goes on from the last checkpoint"
@@ -187,5 +187,6 @@ def _ended_late(failure: ProcessFailure, failures: dict[int, ProcessFailure]) ->
 
 
 def _told(failure: ProcessFailure) -> str:
-    data: Any = failure.error_file_data.get("message", "")
-    return data.get("message", "") if isinstance(data, dict) else str(data)
+    """The worker's sentence; empty if it could leave none."""
+    data: Any = failure.error_file_data["message"]
+    return data["message"] if isinstance(data, dict) else ""

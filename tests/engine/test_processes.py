@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -17,11 +18,12 @@ import yaml
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from cuttlefish.config import TrainerConfig
+from cuttlefish.engine.distributed import TELLS
 from cuttlefish.engine.launch import LoopbackRendezvous, _may_go_better, _what_happened
 from cuttlefish.errors import EXIT_BAD_INPUT, EXIT_BUSY, EXIT_SAVED, Busy, CuttlefishError, Interrupted
 from cuttlefish.run_folder import LOCK, read_epochs
 from cuttlefish.validate import to_dict
-from cuttlefish.worker import run_config
+from cuttlefish.worker import main, run_config
 from tests.comparing import assert_alike, differences, final_state
 from tests.runs import EXACT, little_config
 
@@ -143,6 +145,30 @@ def test_the_first_cause_is_told(failures, kind, sentence, again):
     assert type(error) is kind
     assert re.match(sentence, str(error))
     assert _may_go_better(failures) is again
+
+
+@pytest.mark.parametrize(("exitcode", "kind"), [(2, CuttlefishError), (3, Busy), (75, Interrupted)])
+def test_a_worker_that_could_leave_no_sentence_is_no_other_end(exitcode, kind):
+    failures = {0: ProcessFailure(local_rank=0, pid=1, exitcode=exitcode, error_file="none")}
+    error = _what_happened(failures, TrainerConfig(devices=2))
+    assert type(error) is kind and str(error) == f"process 0 of 2 ended with exit code {exitcode}, as it says above"
+    assert not _may_go_better(failures)
+
+
+def test_a_disk_that_takes_no_sentence_for_the_launcher_changes_no_exit_code(tmp_path, monkeypatch, capsys):
+    """Said aloud then; and not left by half, at which torch's launcher would fail itself."""
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
+    monkeypatch.setenv(TELLS, "1")
+    assert main([str(tmp_path / "no.yaml")]) == 2
+    assert "cannot read" in json.loads((tmp_path / "error.json").read_text())["message"]["message"] and capsys.readouterr().err == ""
+    (tmp_path / "error.json").unlink()
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert main([str(tmp_path / "no.yaml")]) == 2
+    assert capsys.readouterr().err.startswith("cuttlefish: cannot read") and not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
