@@ -29,7 +29,7 @@ from yaml import YAMLError
 from cuttlefish.choices import help_text
 from cuttlefish.compose import checked_config, sentence
 from cuttlefish.config import Config
-from cuttlefish.engine.signals import end_with_parent
+from cuttlefish.engine.signals import StopSignals, end_with_parent
 from cuttlefish.errors import EXIT_AT_ONCE, EXIT_BAD_INPUT, EXIT_CRASH, CuttlefishError, Interrupted, exit_code
 from cuttlefish.outcomes import LOST, NOTE, Notes, Outcome, failure, note, noted, summary, worst_code
 from cuttlefish.own_devices import SHARING, take_devices
@@ -46,6 +46,7 @@ outcomes: list[Outcome] = []
 def run(composed: DictConfig) -> Outcome:
     job = HydraConfig.get()
     asked = " ".join(OmegaConf.to_container(job.overrides.task, resolve=False))
+    stop = StopSignals()
     if _shares_machine(job):
         end_with_parent()  # joblib hands no signal on
     try:
@@ -57,7 +58,7 @@ def run(composed: DictConfig) -> Outcome:
             take_devices(config.trainer.devices, sweep / "devices")
         from cuttlefish.worker import attend  # imports torch
 
-        outcome = Outcome(asked, attend(config)[0])
+        outcome = Outcome(asked, attend(config, stop)[0])
     except Interrupted as error:
         outcome = failure(asked, error)
         if _in_this_process(job):
@@ -71,6 +72,9 @@ def run(composed: DictConfig) -> Outcome:
         if _in_this_process(job) and NOTE not in os.environ:
             _say(_told(outcome, job.mode == RunMode.MULTIRUN))
     _keep(outcome)
+    if stop.requested and outcome.state != "busy" and job.mode == RunMode.MULTIRUN and _in_this_process(job):
+        # It came when this run was as good as over; the next one is not begun. (Who loses a run to another process was not asked by anyone.)
+        raise Interrupted(f"stopped by {stop.requested}; the same command goes on", stop.requested)
     return outcome
 
 

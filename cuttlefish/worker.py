@@ -52,13 +52,15 @@ def run_config(config: Config) -> dict[str, Any]:
     return attend(config)[1]
 
 
-def attend(config: Config) -> tuple[Literal["finished", "skipped"], dict[str, Any]]:
+def attend(config: Config, stop: StopSignals | None = None) -> tuple[Literal["finished", "skipped"], dict[str, Any]]:
     """As `run_config`, and whether it was trained now or had been before.
 
+    stop: hears the requests to stop; one that came too late for this run is left in it.
     Raises Busy if another process is at it, and Interrupted when asked to stop, with the state saved.
     """
-    # Of several processes none may leave by itself: they agree on it between two steps.
-    with StopSignals(at_once="" if under_launcher() else UNTRAINED) as stop:
+    stop = stop or StopSignals()
+    stop.at_once = "" if under_launcher() else UNTRAINED  # of several processes none may leave by itself: they agree on it between two steps
+    with stop:
         return _attend(identify(config), stop)
 
 

@@ -29,8 +29,8 @@ class StopSignals:
     owned: whether the run is still this process's (`RunLock.owned`); who has lost it is asked to stop too, but has nothing to save.
     """
 
-    def __init__(self, at_once: str = "") -> None:
-        self.at_once = at_once
+    def __init__(self) -> None:
+        self.at_once = ""
         self.owned: Callable[[], bool] = lambda: True
         self.requested: str | None = None
         self._before: dict[int, object] = {}

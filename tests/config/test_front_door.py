@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ from types import ModuleType
 import pytest
 
 from cuttlefish.config import Config
-from cuttlefish.errors import Busy, CuttlefishError, Interrupted
+from cuttlefish.engine.signals import StopSignals
+from cuttlefish.errors import Busy, CuttlefishError, Interrupted, TakenOver
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,9 +29,10 @@ def front_door(monkeypatch, tmp_path, capsys):
     def call(*arguments: str, worker=lambda config: None) -> tuple[int, str, list[Config]]:
         handed: list[Config] = []
 
-        def attend(config: Config) -> tuple[str, dict]:
+        def attend(config: Config, stop: StopSignals) -> tuple[str, dict]:
             handed.append(config)
-            return worker(config) or "finished", {}
+            with stop:
+                return worker(config) or "finished", {}
 
         stand_in = ModuleType("cuttlefish.worker")
         stand_in.attend = attend
@@ -172,6 +175,21 @@ def test_an_interrupted_sweep_sums_up_what_it_did(front_door):
     code, err, handed = front_door("-m", "seed=1,2,3", worker=second_stops)
     assert code == 75 and len(handed) == 2
     assert err.splitlines() == ["cuttlefish: state saved", "cuttlefish: 2 runs: 1 finished, 1 interrupted (the same command goes on)"]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_stop_that_comes_too_late_for_a_run_ends_its_sweep(lost, front_door):
+    """While its plots are drawn, say, or on the way to another failure; not where the run has been lost and nobody asked."""
+
+    def late(config: Config) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        if lost:
+            raise TakenOver
+
+    code, err, handed = front_door("-m", "seed=1,2", worker=late)
+    assert (code, len(handed)) == ((3, 2) if lost else (75, 1))
+    assert err.splitlines()[-1].endswith("2 runs: 2 being run by another process" if lost else "stopped by SIGTERM; the same command goes on")
+    assert front_door("seed=1", worker=late)[0] == (3 if lost else 0), "one that has finished has finished"
 
 
 def test_a_python_without_the_suite_s_packages_says_which_one_has_them(tmp_path):

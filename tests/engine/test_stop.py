@@ -29,7 +29,7 @@ from cuttlefish.methods.cuttlefish import CuttlefishMethod
 from cuttlefish.methods.full_rank import FullRank
 from cuttlefish.run_folder import read_epochs
 from cuttlefish.sinks.base import Sinks
-from cuttlefish.worker import finished_record, identify, main, run_config
+from cuttlefish.worker import attend, finished_record, identify, main, run_config
 from tests.comparing import differences
 from tests.runs import EPOCHS, METHODS, little_config
 
@@ -196,9 +196,11 @@ def test_a_profile_is_not_waited_for(tmp_path, monkeypatch):
     assert not (tmp_path / "profile.json").exists()
 
 
-def test_a_stop_after_the_last_epoch_finishes(tmp_path, monkeypatch):
+def test_a_stop_after_the_last_epoch_finishes_and_is_left_to_the_sweep(tmp_path, monkeypatch):
     signal_at(monkeypatch, Method, "on_fit_end", 1)
-    assert run_config(little_config(tmp_path))["status"] == "finished"
+    stop = StopSignals()
+    outcome, record = attend(little_config(tmp_path), stop)
+    assert (outcome, record["status"], stop.requested) == ("finished", "finished", "SIGTERM")
 
 
 def test_a_second_ctrl_c_stops_at_once_without_damage(whole, tmp_path, monkeypatch):
