@@ -106,15 +106,18 @@ def _build(run: Run, world: World) -> Session:
 
 
 def record_failure(run: Run, error: BaseException, processes: int) -> None:
-    """For a run that ended where its session could not write a record of its own; an earlier piece's record stays."""
+    """For a run that ended where its session could not write a record of its own; an earlier piece's record stays, and so does
+    the folder of a run that another process is at."""
     if (run.folder / RECORD).exists():
         return
     facts = config_facts(run.config, run.key) | provenance(str(choose_device(run.config.trainer)))
+    facts |= {"error": error_text(error), "data_digest": run.digest, "world_size": processes}
     try:
-        record = new_record("failed", error=error_text(error), data_digest=run.digest, world_size=processes, **facts)
-        write_record(run.folder, record)
-    except OSError as also:
-        logger.warning("the record of %s cannot be written: %s", run.folder, also.strerror)
+        with RunLock(run.folder, float) as lock:
+            if not (run.folder / RECORD).exists():
+                write_record(run.folder, new_record("failed", wall_seconds=lock.lost_seconds or None, **facts))
+    except (CuttlefishError, OSError) as also:
+        logger.warning("no record is written of what ended this: %s", also)
 
 
 def _summary(folder: Path, record: dict[str, Any]) -> str:

@@ -7,8 +7,10 @@ import torch
 
 from cuttlefish import worker
 from cuttlefish.engine import session
+from cuttlefish.engine.lock import RunLock
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.record import read_record, validate_record
+from cuttlefish.run_folder import LOCK
 from cuttlefish.worker import run_config
 from tests.runs import little_config
 
@@ -52,11 +54,24 @@ def test_an_earlier_piece_s_record_stays(tmp_path, monkeypatch):
     assert read_record(tmp_path)["status"] == "finished"
 
 
+def test_a_run_that_another_process_is_at_is_left_alone(tmp_path, monkeypatch, caplog):
+    """This one finds no room beside it, say, before it asks whose the run is."""
+    refusing(monkeypatch, "load_task", torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
+    with RunLock(tmp_path, float):
+        before = sorted(tmp_path.iterdir())
+        with pytest.raises(CuttlefishError, match="out of memory"):
+            run_config(little_config(tmp_path))
+        assert sorted(tmp_path.iterdir()) == before
+    assert "is being run by process" in caplog.text
+
+
 def test_killed_processes_leave_a_failed_record(tmp_path, monkeypatch):
     from cuttlefish.engine import launch
 
     def killed(resolved, config):
-        (resolved.parent / "log.txt").write_text("it had begun\n")
+        with RunLock(resolved.parent, lambda: 100.5):
+            left = (resolved.parent / LOCK).read_text()
+        (resolved.parent / LOCK).write_text(left)
         raise CuttlefishError("process 0 of 2 was killed by SIGKILL")
 
     monkeypatch.setattr(launch, "launch", killed)
@@ -64,3 +79,4 @@ def test_killed_processes_leave_a_failed_record(tmp_path, monkeypatch):
         run_config(little_config(tmp_path, trainer__devices=2))
     record = read_record(tmp_path)
     assert record["status"] == "failed" and record["world_size"] == 2 and "SIGKILL" in record["error"]
+    assert record["wall_seconds"] == 100.5, "what they took is known from their last sign of life"
