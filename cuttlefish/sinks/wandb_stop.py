@@ -12,7 +12,8 @@ from typing import Any
 
 BLOCK, HEADER = 32768, struct.Struct("<IHB")
 """The run file is a log in LevelDB's format: blocks of chunks, each with (checksum, length, kind) ahead of it."""
-FILE_HEADER = 7
+FILE_HEADER = b":W&B\xe1\xbe\x00"
+"""What it begins with, the version of its format last."""
 LAST_CHUNKS = 1, 4
 """The kinds that end a record: whole, and last."""
 
@@ -58,9 +59,13 @@ def abandon_service() -> None:
 
 
 def cut_torn_record(path: Path) -> None:
-    """Cut a run file back to its last whole record: `wandb sync` takes one that ends in a torn one for a run that still goes on."""
+    """Cut a run file back to its last whole record: `wandb sync` takes one that ends in a torn one for a run that still goes on.
+
+    A file of a format that is not known here is left as it is."""
     content = path.read_bytes()
-    at = whole = FILE_HEADER
+    if not content.startswith(FILE_HEADER):
+        return
+    at = whole = len(FILE_HEADER)
     while at + HEADER.size <= len(content):
         left = BLOCK - at % BLOCK
         if left < HEADER.size:  # too little for a chunk: the rest of the block is empty

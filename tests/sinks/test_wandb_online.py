@@ -23,6 +23,7 @@ from cuttlefish.record import read_record, write_record
 from cuttlefish.run_folder import LOG, read_epochs
 from cuttlefish.sinks.wandb import SETTINGS, WandbSink
 from cuttlefish.sinks.wandb_again import send, waiting
+from cuttlefish.sinks.wandb_stop import cut_torn_record
 from cuttlefish.validate import to_dict
 from cuttlefish.worker import run_config
 from tests.runs import little_config
@@ -145,6 +146,14 @@ def test_a_stopped_run_s_file_is_whole_and_sent_later(made_up, tmp_path, server_
         sink.finish(record)
     assert [json.loads(line)["epoch"] for line in server.lines["wandb-history.jsonl"]] == [1], "a server that answers is sent all at once"
     assert "_filled" not in json.loads(server.lines["wandb-summary.json"][-1]) and not list(waiting([tmp_path]))
+
+
+@pytest.mark.parametrize("content", [b"", b":W&B", b":W&B\xe1\xbe\x01" + bytes(range(256))])
+def test_a_run_file_that_is_read_in_no_known_way_is_not_cut(content, tmp_path):
+    path = tmp_path / "run.wandb"
+    path.write_bytes(content)
+    cut_torn_record(path)
+    assert path.read_bytes() == content
 
 
 def wait_for(condition, seconds=120):
