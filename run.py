@@ -12,6 +12,7 @@ import os
 import sys
 import traceback
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 try:
@@ -68,7 +69,7 @@ def run(composed: DictConfig) -> Outcome:
     except Exception as error:
         outcome = failure(asked, error)
         if not isinstance(error, CuttlefishError):
-            traceback.print_exception(error)
+            _show(error)
         if _in_this_process(job) and NOTE not in os.environ:
             _say(_told(outcome, job.mode == RunMode.MULTIRUN))
     _keep(outcome)
@@ -134,7 +135,7 @@ def _launcher_gave_up(error: Exception) -> int:
         return EXIT_BAD_INPUT
     if Notes.folder is None:
         raise error
-    traceback.print_exception(error)
+    _show(error)
     _sum_up()
     _say(f"the launcher lost a job ({type(error).__name__}); runs that were not told of may be unfinished, and the same command goes on with them")
     return EXIT_CRASH
@@ -168,7 +169,13 @@ def _told(outcome: Outcome, one_of_many: bool) -> str:
 
 
 def _say(text: str) -> None:
-    print(f"cuttlefish: {text}", file=sys.stderr, flush=True)
+    with suppress(OSError):  # who read it may be gone (`| tee`, a lost connection), which is no reason for a sweep to end
+        print(f"cuttlefish: {text}", file=sys.stderr, flush=True)
+
+
+def _show(error: Exception) -> None:
+    with suppress(OSError):
+        traceback.print_exception(error)
 
 
 if __name__ == "__main__":

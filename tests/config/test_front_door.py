@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -103,6 +104,21 @@ def test_a_sweep_goes_on_after_a_failure_and_sums_up(front_door):
         "cuttlefish: seed=-1: seed must be in [0, 2**32), not -1",
         "cuttlefish: 3 runs: 1 finished, 2 failed (seed=1, seed=-1)",
     ]
+
+
+def test_a_sweep_that_nobody_reads_of_goes_on(front_door, monkeypatch):
+    """Started over a connection that is lost since."""
+
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    def both_fail(config: Config) -> None:
+        raise CuttlefishError("bad") if config.seed == 1 else RuntimeError("a bug")
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    code, _, handed = front_door("-m", "seed=1,2", worker=both_fail)
+    assert code == 1 and [config.seed for config in handed] == [1, 2]
 
 
 def test_a_sweep_after_a_failed_one_starts_afresh(front_door):
