@@ -28,6 +28,16 @@ class Progress:
     sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
     parts: dict[str, float] = field(default_factory=dict)
 
+    def begin_phase(self, name: str, epoch: int) -> None:
+        self.epoch, self.entered = epoch, True
+        self.best = -math.inf  # the run's best epoch is one of its last phase: earlier ones train another network
+        self.history.append({"name": name, "before": self.trained})
+
+    def end_phase(self) -> None:
+        self.history[-1]["epochs"] = self.trained - self.history[-1]["before"]
+        self.entered = False
+        self.phase += 1
+
     def begin_epoch(self, parts: dict[str, float]) -> None:
         self.step, self.sums, self.parts = 0, [0.0, 0.0, 0.0], dict(parts)
 

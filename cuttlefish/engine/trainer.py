@@ -88,9 +88,7 @@ class Trainer:
             if self.progress.step is None and not self._begin_epoch(phase, epoch):
                 break
             self._run_epoch(phase, epoch)
-        self.progress.history[-1]["epochs"] = self.progress.trained - self.progress.history[-1]["before"]
-        self.progress.entered = False
-        self.progress.phase += 1
+        self.progress.end_phase()
 
     def _enter(self, index: int, phase: Phase) -> None:
         self.stage = None
@@ -98,9 +96,7 @@ class Trainer:
         if phase.enter is not None:
             with self.clock.part("enter"):
                 phase.enter(self.context)
-        self.progress.epoch, self.progress.entered = phase.epochs.start, True
-        self.progress.best = float("-inf")  # the run's best epoch is one of its last phase: earlier ones train another network
-        self.progress.history.append({"name": phase.name, "before": self.progress.trained})
+        self.progress.begin_phase(phase.name, phase.epochs.start)
         self._make_stage(phase, phase.epochs.start)
 
     def _make_stage(self, phase: Phase, epoch: int) -> None:
@@ -159,9 +155,7 @@ class Trainer:
         self.stop.check_owned()
         self._report(phase, epoch, lr, trained, tested)
         if self.world.highest(last or self.pace.due_after_epoch(self.progress.trained)):
-            with self.clock.part("checkpoint"):
-                self._save(self.progress.trained)
-            self.pace.saved(whole=True)
+            self._save()
             self.saved = self.progress.trained
 
     def _train(self, label: str) -> Scores:
@@ -196,9 +190,7 @@ class Trainer:
     def _save_within_epoch(self) -> None:
         check_loss(self.progress.sums[0], self.context.model, self.progress.trained + 1)
         self.clock.collect()
-        with self.clock.part("checkpoint"):
-            self._save(self.progress.trained, self.progress.step)
-        self.pace.saved(whole=False)
+        self._save()
 
     def _evaluate(self, last: bool) -> Scores | None:
         if not last and (self.progress.trained + 1) % self.config.trainer.eval_epochs:
@@ -244,13 +236,14 @@ class Trainer:
         }
         self.sinks.epoch(self.progress.last)
 
-    def _save(self, *number: int) -> None:
-        """number: trained epochs, and within an epoch its steps."""
-        state = self.state()
-        if self.world.is_first:
-            self.stop.check_owned()
-            self.sinks.settle()
-            save_checkpoint(self._checkpoints, number[0], state, *number[1:])
+    def _save(self) -> None:
+        with self.clock.part("checkpoint"):
+            state = self.state()
+            if self.world.is_first:
+                self.stop.check_owned()
+                self.sinks.settle()
+                save_checkpoint(self._checkpoints, self.progress.trained, state, self.progress.step)
+        self.pace.saved(whole=self.progress.step is None)
 
     def state(self) -> dict[str, Any]:
         """All that a resumed run needs; tensors and plain containers. To be called on all processes."""

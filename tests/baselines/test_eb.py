@@ -33,9 +33,9 @@ def saved_states(patch):
     """Every checkpoint of the runs to come, in memory."""
     states, save = [], trainer_module.save_checkpoint
 
-    def saving(folder, number, state):
+    def saving(folder, number, state, step=None):
         states.append(deepcopy(state))
-        return save(folder, number, state)
+        return save(folder, number, state, step)
 
     patch.setattr(trainer_module, "save_checkpoint", saving)
     return states

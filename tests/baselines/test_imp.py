@@ -55,9 +55,9 @@ def run(tmp_path_factory):
             seen.evaluated.append((dict(self.masks or {}), deepcopy(model.state_dict())))
             return Method.evaluating(self, model)
 
-        def saving(folder, number, state):
+        def saving(folder, number, state, step=None):
             seen.saved.append(deepcopy(state))
-            return save(folder, number, state)
+            return save(folder, number, state, step)
 
         patch.setattr(Imp, "_enter", entering)
         patch.setattr(Imp, "on_step_end", stepping)

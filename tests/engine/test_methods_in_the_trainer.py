@@ -21,8 +21,8 @@ def stop_after(monkeypatch, epochs):
     """Make the trainer fall over right after the checkpoint of so many trained epochs, as a killed process would."""
     save = trainer_module.save_checkpoint
 
-    def saving(folder, number, state):
-        save(folder, number, state)
+    def saving(folder, number, state, step=None):
+        save(folder, number, state, step)
         if number == epochs:
             raise Stopped
 
