@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cuttlefish.engine.signals import StopSignals, end_with_parent
+from cuttlefish.engine.signals import HANDLED, StopSignals, end_with_parent
 from cuttlefish.errors import EXIT_SAVED, CuttlefishError, Interrupted
 from cuttlefish.outcomes import LOST, NOTE, Outcome, failure, note
 
@@ -52,7 +52,7 @@ class Job:
         if self.note.exists():
             return
         asked = " ".join(self.words)
-        if stopped and (self.process is None or self.process.returncode == -signal.SIGTERM):
+        if stopped and (self.process is None or -self.process.returncode in HANDLED):  # a scheduler may ask all of its processes by itself
             note(self.note, Outcome(asked, "not begun", EXIT_SAVED))
             return
         code = self.process.returncode

@@ -136,6 +136,18 @@ def test_a_job_whose_sweep_was_killed_before_it_began_does_not_begin(tmp_path):
             job.kill()
 
 
+@pytest.mark.parametrize(("stopped", "state"), [(True, "not begun"), (False, "failed")])
+def test_a_job_that_is_asked_to_stop_before_it_can_hear_is_not_begun(stopped, state, tmp_path, monkeypatch):
+    """SLURM warns every process of a job: one that is still importing ends by the signal that its sweep saves itself for."""
+    (tmp_path / "run.py").write_text("")
+    monkeypatch.setattr(jobs_module, "ROOT", tmp_path)
+    job = Job(["seed=1"], tmp_path / "note.json")
+    job.process = subprocess.Popen([sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGUSR1)"])
+    job.process.wait()
+    job.see_to_note(stopped)
+    assert json.loads(job.note.read_text())["state"] == state
+
+
 def test_a_second_ctrl_c_stops_the_jobs_at_once(tmp_path, monkeypatch):
     (tmp_path / "run.py").write_text(DEAF)
     monkeypatch.setattr(jobs_module, "ROOT", tmp_path)
