@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from cuttlefish.report.selection import Where
+from cuttlefish.report.table_spec import read_scales
 
-Sweeps = Mapping[str, Mapping[str, list[Any]]]
+Sweeps = Mapping[str, Mapping[str, list[str]]]
 """By scale and axis (`data`), what can be run."""
 
 
 def sweeps_of(file: Path) -> Sweeps:
     """Of results/tables.yaml; nothing where there is no such file."""
-    scales = yaml.safe_load(file.read_text(encoding="utf-8")).get("scales") or {} if file.exists() else {}
-    return {name: scale["sweep"] for name, scale in scales.items() if scale.get("sweep")}
+    return {name: scale.sweep for name, scale in read_scales(file).items() if scale.sweep}
 
 
 def left_out(where: Where, scale: str, sweeps: Sweeps) -> str:

@@ -120,10 +120,14 @@ def read_spec(file: Path, experiments: Path) -> Spec:
     return Spec(spec.scales, tables, spec.names)
 
 
+def read_scales(file: Path) -> dict[str, Scale]:
+    """Those of results/tables.yaml alone; nothing where there is no such file. Raises CuttlefishError as `read_spec` does."""
+    return convert(_mapping(file).get("scales"), dict[str, Scale], f"{file.name}.scales") if file.exists() else {}
+
+
 def times_notes(file: Path) -> dict[str, str]:
-    """By scale, why the times of its runs are no evidence of speed; nothing where there is no such file."""
-    scales = _mapping(file).get("scales") or {} if file.exists() else {}
-    return {name: scale["times"] for name, scale in scales.items() if scale.get("times")}
+    """By scale, why the times of its runs are no evidence of speed."""
+    return {name: scale.times for name, scale in read_scales(file).items() if scale.times}
 
 
 def _with_rows(name: str, table: TableSpec, folder: Path) -> TableSpec:

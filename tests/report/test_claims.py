@@ -193,6 +193,18 @@ def test_a_bad_file_ends_in_one_sentence(tmp_path, capsys, text, words):
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("scales, words", [
+    ("3", "tables.yaml.scales must be a mapping, not 3"), ("{reduced: 3}", "tables.yaml.scales.reduced must be a mapping, not 3"),
+    ("{reduced: {sweep: 3}}", "tables.yaml.scales.reduced.sweep must be a mapping, not 3"), ("{reduced: {tiems: no}}", "did you mean"),
+])  # fmt: skip
+def test_scales_that_are_none_end_in_one_sentence(tmp_path, capsys, scales, words):
+    (tmp_path / "claims.yaml").write_text(yaml.safe_dump([SIZE]))
+    (tmp_path / "tables.yaml").write_text(f"scales: {scales}\n")
+    assert main(["--results", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert words in told and told.count("\n") == 1
+
+
 @pytest.mark.parametrize("change, words", [
     ({"name": "mean_over_seed"}, "did you mean mean_over_seeds"), ({"off": 1}, "unexpected keyword argument 'off'"),
 ])  # fmt: skip
