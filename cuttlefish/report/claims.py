@@ -13,6 +13,7 @@ import yaml
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.report.admission import objection
 from cuttlefish.report.benches import Bench
+from cuttlefish.report.claim_entry import Entry
 from cuttlefish.report.cost import Costs, arms_of
 from cuttlefish.report.evidence import Collection, Evidence
 from cuttlefish.report.hardware import is_cpu
@@ -22,13 +23,13 @@ from cuttlefish.report.rules.case import Case, Measure
 from cuttlefish.report.scales import Sweeps, left_out
 from cuttlefish.report.selection import Runs, is_time
 from cuttlefish.report.verdict import Outcome, Part, Reading, Verdict
+from cuttlefish.validate import convert
 
 PAPER, REDUCED = "paper", "reduced"
 WORDS = {
     PAPER: {INSIDE: Outcome.REPRODUCED, OUTSIDE: Outcome.NOT_REPRODUCED, OPEN: Outcome.INCONCLUSIVE},
     REDUCED: {INSIDE: Outcome.HOLDS, OUTSIDE: Outcome.FAILS, OPEN: Outcome.INCONCLUSIVE},
 }
-NEEDED = ("id", "what", "source", "reach", "seeds", "rule")
 REACHES = {"here": Outcome.NOT_RUN, "fp32": Outcome.NOT_RUN, "absolute": Outcome.NOT_RUN, "imagenet": Outcome.DATA_ABSENT}
 """What a claim is called of which there is no evidence, by what it takes."""
 STRICT = ("fp32", "absolute")
@@ -39,7 +40,8 @@ Claim = Mapping[str, Any]
 
 
 def load_claims(path: str | Path) -> list[Claim]:
-    """The entries of claims.yaml. Raises CuttlefishError with one sentence for a file or an entry that cannot be judged."""
+    """The entries of claims.yaml. Raises CuttlefishError with one sentence for a file or an entry that cannot be judged: a key that
+    there is not, a value of another type, a largest value of claims that have none."""
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -49,6 +51,10 @@ def load_claims(path: str | Path) -> list[Claim]:
     if not isinstance(content, list):
         raise CuttlefishError(f"{path} should be a list of claims, not a {type(content).__name__}.")
     ids = [_checked(entry, path) for entry in content]
+    numeric = {entry["id"] for entry in content if "value" in entry and isinstance(entry.get("accept"), list)}
+    for entry in content:
+        if lacking := {entry["id"], *entry["largest_of"]} - numeric if entry.get("largest_of") else ():
+            raise CuttlefishError(f"{path}: {entry['id']} is the largest of claims, of which {min(lacking)} has no value with an accepted range.")
     if twice := sorted({name for name in ids if ids.count(name) > 1}):
         raise CuttlefishError(f"{path} has several claims {twice[0]}.")
     return content
@@ -69,12 +75,7 @@ def judge(
 
 
 def _checked(entry: Any, path: str | Path) -> str:
-    name = entry.get("id", "without an id") if isinstance(entry, dict) else entry
-    if not isinstance(entry, dict) or any(key not in entry for key in NEEDED):
-        raise CuttlefishError(f"{path}: claim {name} needs {', '.join(NEEDED)}.")
-    if entry["reach"] not in REACHES:
-        raise CuttlefishError(f"{path}: claim {name} has the reach {entry['reach']!r}, not one of {', '.join(REACHES)}.")
-    return str(name)
+    return convert(entry, Entry, f"{path}: {entry.get('id', 'a claim') if isinstance(entry, dict) else 'a claim'}").id
 
 
 def _costed(verdict: Verdict, entry: Claim, costs: Costs) -> Verdict:

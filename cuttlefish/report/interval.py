@@ -65,7 +65,8 @@ LIMITS = {
 
 def range_of(limits: Mapping[str, object]) -> Range:
     """`{within: [a, b]}`, or one limit: `{above: a}`, `{below: b}`, `{at_least: a}`, `{at_most: b}`."""
-    if len(limits) != 1 or not set(limits) <= set(LIMITS):
-        raise CuttlefishError(f"{dict(limits)} is not a range of accepted values; one of {', '.join(LIMITS)} with its number is")
-    ((name, value),) = limits.items()
-    return LIMITS[name](value)
+    try:
+        ((name, value),) = limits.items()
+        return LIMITS[name](value)
+    except (AttributeError, LookupError, TypeError, ValueError):
+        raise CuttlefishError(f"{limits!r} is not a range of accepted values; one of {', '.join(LIMITS)} with its number is") from None

@@ -10,7 +10,7 @@ from typing import Any
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.report.evidence import Evidence, by_start
 
-Where = Mapping[str, Any]
+Where = dict[str, Any]
 BESIDE_THE_SETTING = {"data": ("root", "download", "verify"), "method": ("match", "target_params", "track_ranks", "profile_repeats", "ranks")}
 """What may differ between runs of one setting, by section of the config."""
 TRAINER = ("compile", "max_steps", "max_eval_batches", "overfit")

@@ -184,11 +184,28 @@ def test_several_rules_must_all_hold_and_a_missing_one_leaves_the_claim_open(tmp
 
 
 @pytest.mark.parametrize("text, words", [
-    ("{}", "should be a list"), ("- {id: a}", "needs id, what"), (": [", "not valid YAML"),
+    ("{}", "should be a list"), ("- {id: a}", "a.what must be given"), (": [", "not valid YAML"),
     (yaml.safe_dump([SIZE, SIZE]), "several claims size"), (yaml.safe_dump([SIZE | {"reach": "moon"}]), "'moon'"),
+    ("- 3", "a claim must be a mapping, not 3"),
+    *((yaml.safe_dump([SIZE | change]), words) for change, words in (
+        ({"seeds": 3}, "size.seeds must be a mapping, not 3"), ({"accept": [9.2]}, "size.accept must be a list of 2, not [9.2]"),
+        ({"value": "much"}, "size.value must be a number or null, not 'much'"), ({"rule": 3}, "size.rule must be"),
+        ({"run": "make"}, "size.run must be"),
+        ({"acept": [1, 2]}, "did you mean"), ({"reach": ["here"]}, "size.reach must be one of here"),
+        ({"largest_of": ["no"]}, "size is the largest of claims, of which no has no value"),
+    )),
 ])  # fmt: skip
 def test_a_bad_file_ends_in_one_sentence(tmp_path, capsys, text, words):
     (tmp_path / "claims.yaml").write_text(text)
+    assert main(["--results", str(tmp_path)]) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change, words", [
+    ({"alik": ["hardware"]}, "unexpected keyword argument 'alik'"), ({"same": 3}, "same of paired_quotient must"),
+])  # fmt: skip
+def test_a_mistyped_condition_of_pairs_ends_in_one_sentence(tmp_path, capsys, change, words):
+    (tmp_path / "claims.yaml").write_text(yaml.safe_dump([TIME | {"rule": TIME["rule"] | change}]))
     assert main(["--results", str(tmp_path)]) == 2
     assert words in capsys.readouterr().err
 
@@ -207,6 +224,8 @@ def test_scales_that_are_none_end_in_one_sentence(tmp_path, capsys, scales, word
 
 @pytest.mark.parametrize("change, words", [
     ({"name": "mean_over_seed"}, "did you mean mean_over_seeds"), ({"off": 1}, "unexpected keyword argument 'off'"),
+    ({"where": 3}, "size: where of mean_over_seeds must be a mapping, not 3"), ({"of": ["a"]}, "size: of of mean_over_seeds must be a string"),
+    ({"accept": 3}, "3 is not a range"), ({"accept": {"at_least": "x"}}, "is not a range"), ({"accept": {"within": [1]}}, "is not a range"),
 ])  # fmt: skip
 def test_a_mistyped_rule_ends_in_one_sentence(tmp_path, capsys, change, words):
     (tmp_path / "claims.yaml").write_text(yaml.safe_dump([SIZE | {"rule": SIZE["rule"] | change}]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_type_hints
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.nearest import did_you_mean
@@ -12,6 +12,7 @@ from cuttlefish.report.interval import range_of
 from cuttlefish.report.rules import composed, frontier, means, measured, pairs, ranks
 from cuttlefish.report.rules.case import Case, Measure
 from cuttlefish.report.selection import Unlike
+from cuttlefish.validate import convert
 
 RULES: dict[str, Callable[..., list[Measure]]] = {
     rule.__name__: rule
@@ -42,16 +43,22 @@ def _apply(spec: Mapping[str, Any], case: Case) -> list[Measure]:
         raise CuttlefishError(f"{case.name}: there is no rule {given.get('name')!r}{did_you_mean(given.get('name'), RULES)}")
     accept = range_of(given["accept"]) if "accept" in given else case.accept
     own = Case(given.get("label", case.name), case.scale, case.runs, case.benches, accept, given.get("needs", case.needs))
-    _check(rule, own, parameters)
+    checked = _checked(rule, own, parameters)
     try:
-        return rule(own, **parameters)
+        return rule(own, **checked)
     except Unlike as error:
         return [own.missing(str(error))]
 
 
-def _check(rule: Callable[..., list[Measure]], case: Case, parameters: Mapping[str, Any]) -> None:
+def _checked(rule: Callable[..., list[Measure]], case: Case, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters as the types that the rule names. Raises CuttlefishError for one that is missing, unknown or of another type."""
+    kinds = get_type_hints(rule)
     try:
-        inspect.signature(rule).bind(case, **parameters)
+        inspect.signature(rule).bind(case, **given)
+        if "conditions" in kinds:  # handed on to `pairs`
+            kinds = get_type_hints(pairs.pairs) | kinds
+            inspect.signature(pairs.pairs).bind(case, [], [], **{name: given[name] for name in given.keys() - inspect.signature(rule).parameters})
     except TypeError as error:
         raise CuttlefishError(f"{case.name}: rule {rule.__name__} {error}") from None
+    return {name: convert(value, kinds[name], f"{case.name}: {name} of {rule.__name__}") for name, value in given.items()}
 

@@ -28,7 +28,7 @@ def paired_quotient(
 
 def _paired(case: Case, left: Where, right: Where, of: str, compare: Callable[[float, float], float], **conditions: Any) -> Measure:
     if is_time(of):
-        conditions = {**conditions, "alike": ["hardware"]}  # whatever the claim says
+        conditions = {**conditions, "alike": ("hardware",)}  # whatever the claim says
     arms = case.arm(left), case.arm(right)
     absent = [describe(where, case.scale) for where, runs in zip((left, right), arms, strict=True) if not runs]
     if absent:
@@ -42,7 +42,7 @@ def _paired(case: Case, left: Where, right: Where, of: str, compare: Callable[[f
 
 
 def pairs(
-    case: Case, left: Sequence[Evidence], right: Sequence[Evidence], *, alike: Sequence[str] = ALIKE, same: Sequence[str] = (),
+    case: Case, left: Sequence[Evidence], right: Sequence[Evidence], *, alike: tuple[str, ...] = ALIKE, same: tuple[str, ...] = (),
     right_sized_as: Where | None = None, tolerance: float = 0.0,
 ) -> tuple[list[Pair], list[str]]:  # fmt: skip
     """Pairs of one seed, and what was dropped and why.
