@@ -42,11 +42,15 @@ class Start:
 
 def campaigns_table(folder: Path, runs: Iterable[Evidence]) -> tuple[Table | None, list[LeftOut]]:
     """Every start in the ledgers of `folder`, each once (a later ledger of a campaign repeats the earlier ones), in their order;
-    None where there is none. Also the ledgers with lines that are no entries, which are left out."""
+    None where there is none. Also the ledgers that cannot be read, and those with lines that are no entries, which are left out."""
     found: dict[tuple[str, str], Start] = {}
     damaged = []
     for path in sorted(folder.glob("*.jsonl")):
-        lines, bad = _entries(path)
+        try:
+            lines, bad = _entries(path)
+        except OSError as error:
+            damaged.append(LeftOut(path, f"a ledger that cannot be read: {error.strerror}"))
+            continue
         damaged += [LeftOut(path, f"a ledger: {bad} of {bad + len(lines)} lines are no entries and are left out")] if bad else []
         for start in _starts(lines):
             known = found.get((start.time, start.key))
@@ -72,8 +76,8 @@ def _entry(line: str) -> dict[str, Any] | None:
     if not isinstance(entry, dict) or entry.get("event") not in ("started", "ended"):
         return None
     wanted: Mapping[str, Any] = TYPES | (OF_AN_END if entry["event"] == "ended" else {})
-    is_one = all(isinstance(entry.get(name), kind) for name, kind in wanted.items()) and 0 <= entry.get("seconds", 0) < LONGEST
-    return entry if is_one else None
+    is_one = all(isinstance(entry.get(name), kind) for name, kind in wanted.items())
+    return entry if is_one and (entry["event"] == "started" or 0 <= entry["seconds"] < LONGEST) else None
 
 
 def _starts(entries: Iterable[Mapping[str, Any]]) -> Iterator[Start]:

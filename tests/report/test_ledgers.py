@@ -56,12 +56,19 @@ def test_a_later_ledger_of_the_campaign_repeats_nothing(tmp_path):
 
 @pytest.mark.parametrize("line", [
     "{", "[]", '"started"', entry("ended", 1, exit_code="x"), entry("started", 1, run_key=3), entry("ended", 1, seconds=None),
-    entry("ended", 1, seconds=10**400), entry("ended", 1, seconds=float("nan")),
+    entry("ended", 1, seconds="long"), entry("ended", 1, seconds=10**400), entry("ended", 1, seconds=float("nan")),
 ])  # fmt: skip
 def test_lines_that_are_no_entries_are_told(tmp_path, line):
     folder = ledger(tmp_path, entry("started", 0), line)
     table, (damaged,) = campaigns_table(folder, [])
     assert len(rows(table)) == 1 and damaged.reason == "a ledger: 1 of 2 lines are no entries and are left out"
+
+
+def test_a_start_may_say_more_and_a_ledger_that_cannot_be_read_is_told(tmp_path):
+    folder = ledger(tmp_path, entry("started", 0, seconds="unknown"))
+    (folder / "records-0.jsonl").mkdir()
+    table, damaged = campaigns_table(folder, [])
+    assert len(rows(table)) == 1 and [item.reason for item in damaged] == ["a ledger that cannot be read: Is a directory"]
 
 
 def test_what_a_campaign_writes_is_read(tmp_path, monkeypatch):
