@@ -18,8 +18,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import yaml
-
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
 from cuttlefish.identity import NOT_IN_KEY
 from cuttlefish.nearest import choose_from
@@ -29,6 +27,7 @@ from cuttlefish.plan.execute import by_front_door, execute, exit_code_of
 from cuttlefish.plan.runs import planned_runs
 from cuttlefish.plan.state import DATA_ABSENT, FINISHED, Known, folder_state
 from cuttlefish.report.benches import load_benches
+from cuttlefish.report.claims import load_claims
 from cuttlefish.report.evidence import Collection, load_evidence
 from cuttlefish.report.planned import PlannedRun
 from cuttlefish.report.stated import Claims
@@ -84,9 +83,8 @@ def tables_spec(root: Path = ROOT) -> Spec:
 
 
 def read_claims(root: Path = ROOT) -> Claims:
-    """results/claims.yaml by id; only what the tables show of it is read."""
-    content = yaml.safe_load((root / "results" / "claims.yaml").read_text(encoding="utf-8"))
-    return {claim["id"]: claim for claim in content}
+    """results/claims.yaml by id."""
+    return {claim["id"]: claim for claim in load_claims(root / "results" / "claims.yaml")}
 
 
 def seeds_of(collection: Collection, seeds: Sequence[int] = ()) -> list[int]:

@@ -84,6 +84,15 @@ def test_mistakes_end_in_one_sentence(root, capsys, words, told):
     assert told in said and said.count("\n") == 1
 
 
+@pytest.mark.parametrize("text", ["- [", "- 3", None])
+def test_claims_that_cannot_be_read_end_in_one_sentence(root, capsys, text):
+    claims = root / "results" / "claims.yaml"
+    claims.unlink() if text is None else claims.write_text(text)
+    assert call(root, "--collate-only") == 2
+    said = capsys.readouterr().err
+    assert "claims.yaml" in said and said.count("\n") == 1
+
+
 @pytest.mark.slow
 def test_missing_runs_are_run_once_and_collated(root, capsys):
     (root / "results" / "tables.yaml").write_text(TABLES.format(data="synthetic"))

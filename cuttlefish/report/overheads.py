@@ -122,7 +122,7 @@ def _composed_row(part: str, reading: Reading, claims: Claims) -> list[Cell]:
 
 def _stated(claims: Claims, *what: str) -> Cell:
     """`3.98 s (P 4.3) · 0.16 % (P 4.3)`, as far as the claims have it."""
-    found = [(claims[STATED[one][0]], STATED[one][1]) for one in what if one in STATED and STATED[one][0] in claims]
+    found = [(claims[STATED[one][0]], STATED[one][1]) for one in what if one in STATED and "value" in claims.get(STATED[one][0], ())]
     return Cell(" · ".join(f"{text.format(claim['value'])} ({claim['source']})" for claim, text in found) or Cell().text)
 
 
