@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import yaml
-
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.identity import NOT_IN_KEY
 from cuttlefish.nearest import choose_from
 from cuttlefish.plan.runs import planned_runs
 from cuttlefish.report.planned import PlannedRun
-from cuttlefish.report.table_spec import Spec
+from cuttlefish.report.table_spec import Spec, read_mapping
 from cuttlefish.validate import convert
 
 
@@ -38,10 +36,7 @@ class Order:
 
 def read_order(path: Path, scale: str) -> Order:
     """Raises CuttlefishError if the file or its scale is not there, or a word would change what is run."""
-    try:
-        scales = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise CuttlefishError(f"cannot read the campaign's order {path}: {' '.join(str(error).split())}") from error
+    scales = read_mapping(path)
     if scale not in scales:
         raise CuttlefishError(f"{path.name} has no scale {scale}{choose_from(scale, list(scales))}")
     order = convert(scales[scale], Order, f"{path.name}: {scale}")

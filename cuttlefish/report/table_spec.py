@@ -115,14 +115,14 @@ class Spec:
 def read_spec(file: Path, experiments: Path) -> Spec:
     """file: results/tables.yaml; experiments: conf/experiment. Raises CuttlefishError for an unknown key, a wrong type or an
     order that names no row."""
-    spec = convert(_mapping(file), Spec, file.name)
+    spec = convert(read_mapping(file), Spec, file.name)
     tables = {name: _with_rows(name, table, experiments / name) for name, table in spec.tables.items()}
     return Spec(spec.scales, tables, spec.names)
 
 
 def read_scales(file: Path) -> dict[str, Scale]:
     """Those of results/tables.yaml alone; nothing where there is no such file. Raises CuttlefishError as `read_spec` does."""
-    return convert(_mapping(file).get("scales"), dict[str, Scale], f"{file.name}.scales") if file.exists() else {}
+    return convert(read_mapping(file).get("scales"), dict[str, Scale], f"{file.name}.scales") if file.exists() else {}
 
 
 def times_notes(file: Path) -> dict[str, str]:
@@ -140,7 +140,7 @@ def _with_rows(name: str, table: TableSpec, folder: Path) -> TableSpec:
 
 
 def _row(path: Path) -> Row:
-    content = _mapping(path).get("row")
+    content = read_mapping(path).get("row")
     if content is None:
         raise CuttlefishError(f"{path} has no row: it says a row's label, kinds and scales")
     return convert({**_checked(content, path), "name": path.stem}, Row, f"row of {path.name}")
@@ -155,7 +155,8 @@ def _checked(content: Any, path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _mapping(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
+    """A YAML file's mapping. Raises CuttlefishError with one sentence for a file that is none."""
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (OSError, ValueError, yaml.YAMLError) as error:

@@ -206,6 +206,9 @@ def test_the_registered_order_names_runs_of_the_tables_only(spec, tmp_path):
     (tmp_path / "order.yaml").write_text(yaml.safe_dump({"paper": {"blocks": [], "words": ["recipe.epochs=3"]}}))
     with pytest.raises(CuttlefishError, match="recipe.epochs=3 would make other runs"):
         read_order(tmp_path / "order.yaml", "paper")
+    (tmp_path / "order.yaml").write_text("3")
+    with pytest.raises(CuttlefishError, match="must hold a mapping"):
+        read_order(tmp_path / "order.yaml", "paper")
     with pytest.raises(CuttlefishError, match="no scale papr"):
         read_order(ROOT / "results" / "campaign.yaml", "papr")
 
