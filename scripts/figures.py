@@ -13,6 +13,7 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
 from cuttlefish.files import write_atomic
@@ -21,7 +22,7 @@ from cuttlefish.record_fields import SCALES
 from cuttlefish.report.benches import load_benches
 from cuttlefish.report.evidence import load_evidence
 from cuttlefish.report.figures.figure import Sources, sources_of
-from cuttlefish.report.figures.gallery import DRAWERS, Drawn, draw_figure
+from cuttlefish.report.figures.gallery import DRAWERS, Drawn, draw_figure, is_of
 from cuttlefish.report.format import counted
 from cuttlefish.report.table_spec import Spec, read_spec
 
@@ -65,10 +66,18 @@ def _sources(scale: str, spec: Spec, results: Path) -> Sources:
 def _list(folder: Path, drawn: list[Drawn], names: list[str]) -> None:
     """figures.json: what was drawn now in place of what it said of these figures before."""
     path = folder / LIST
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    kept = [one for one in before if not any(one["name"] == name or one["name"].startswith(f"{name}-p") for name in names)]
+    kept = [one for one in _listed(path) if not any(is_of(one["name"], name) for name in names)]
     rows = sorted([*kept, *map(asdict, drawn)], key=lambda one: one["name"])
     write_atomic(path, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+
+
+def _listed(path: Path) -> list[dict[str, Any]]:
+    """What the list says; of a damaged one nothing, for this is what writes it again."""
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return [one for one in rows if isinstance(one["name"], str)]
+    except (OSError, ValueError, LookupError, TypeError):
+        return []
 
 
 def _scales(results: Path) -> list[str]:

@@ -244,6 +244,22 @@ def test_a_figure_whose_evidence_is_gone_goes_too(tmp_path):
     assert list((tmp_path / "out").iterdir()) == [] and one.command == "make figure4 SCALE=reduced" and "no stack profile" in one.missing
 
 
+def test_a_file_of_a_figure_that_is_drawn_no_more_goes_and_other_figures_stay(tmp_path):
+    for name in ("figure4-published", "figure44", "figure4-methods"):
+        (tmp_path / f"{name}.svg").touch()
+    draw_figure("figure4", DRAWERS["figure4"], sources(tmp_path, benches=[bench("stacks", [STACK])]), tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("*.svg")) == ["figure4-methods.svg", "figure4.svg", "figure44.svg"]
+
+
+@pytest.mark.parametrize("text", ["{", "[3]", "3"])
+def test_a_damaged_list_is_written_again(tmp_path, monkeypatch, text):
+    monkeypatch.setattr(command, "planned_runs", lambda *_: [])
+    (tmp_path / "figures/reduced").mkdir(parents=True)
+    (tmp_path / "figures/reduced/figures.json").write_text(text)
+    assert command.main(["6", "--scale", "reduced", "--results", str(tmp_path)]) == 0
+    assert [one["name"] for one in json.loads((tmp_path / "figures/reduced/figures.json").read_text())] == ["figure6"]
+
+
 def test_the_command_draws_what_it_can_and_says_what_is_missing(tmp_path, capsys, monkeypatch):
     tracked(tmp_path, 0, 0.5)
     (tmp_path / "bench").mkdir()

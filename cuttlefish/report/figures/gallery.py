@@ -49,11 +49,18 @@ def draw_figure(name: str, draw: Draw, sources: Sources, folder: Path) -> list[D
             for drawing in drawings:
                 style.save_figure(drawing.figure, folder, drawing.name)
     except NoData as error:
-        _remove(folder, name)
+        _remove_all_but(folder, name, set())
         return [Drawn(name, TITLES[name], missing=str(error), command=f"make {number} SCALE={sources.scale}")]
+    _remove_all_but(folder, name, {drawing.name for drawing in drawings})
     return [Drawn(d.name, TITLES[name], d.caption, runs=d.runs, benches=d.benches) for d in drawings]
 
 
-def _remove(folder: Path, name: str) -> None:
-    for suffix in ("png", "svg"):
-        (folder / f"{name}.{suffix}").unlink(missing_ok=True)
+def is_of(file: str, name: str) -> bool:
+    """Whether a file (without its suffix) is of that figure: `figure1-methods-published` is of figure1-methods."""
+    return file == name or file.startswith(f"{name}-p")
+
+
+def _remove_all_but(folder: Path, name: str, drawn: set[str]) -> None:
+    for path in [*folder.glob(f"{name}*.png"), *folder.glob(f"{name}*.svg")]:
+        if is_of(path.stem, name) and path.stem not in drawn:
+            path.unlink()
