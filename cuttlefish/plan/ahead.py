@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from cuttlefish.plan.cost import Estimates
 from cuttlefish.plan.execute import each_once
 from cuttlefish.plan.state import FINISHED, Known, state_of
+from cuttlefish.report.format import counted
 from cuttlefish.report.planned import PlannedRun
 from cuttlefish.report.table_spec import TableSpec
 
@@ -54,10 +55,10 @@ def _sum(runs: Iterable[PlannedRun], known: Known, estimates: Estimates) -> str:
     timed = {run.run_key: hours for run in todo if (hours := estimates.hours(run)) is not None}
     benched = [found for run in todo if run.run_key not in timed and (found := estimates.by_bench(run)) is not None]
     unknown = len(todo) - len(timed) - len(benched)
-    parts = [f"about {_hours(sum(timed.values()))}"] if timed or not benched else []
-    parts += [f"about {_hours(sum(hours for hours, _ in benched))} if every step took what a dense one did on {benched[0][1]}"] if benched else []
-    parts += [f"and {unknown} of unknown length"] if unknown else []
-    return f"{len(todo)} runs to do: {', '.join(parts)}"
+    lengths = [f"about {_hours(sum(timed.values()))}"] * bool(timed)
+    lengths += [f"about {_hours(sum(hours for hours, _ in benched))} if every step took what a dense one did on {benched[0][1]}"] if benched else []
+    lengths += [f"{unknown} of unknown length"] * bool(unknown)
+    return f"{counted(len(todo), 'run')} to do: {', and '.join(lengths)}"
 
 
 def _hours(hours: float) -> str:

@@ -86,4 +86,5 @@ def test_the_list_names_each_run_once_and_sums_up(tmp_path):
     assert [line.split()[-1] for line in lines[:3]] == ["finished", "hours", "unknown"] and "data absent" in lines[2]
     assert lines[3] == "2 runs to do: about 4 device hours, and 1 of unknown length"
     assert ahead([FULL], Known({("f", "fp32"): None}, tmp_path), estimates)[-1] == "nothing to do"
+    assert ahead([LOST], Known({}, tmp_path), estimates)[-1] == "1 run to do: 1 of unknown length"
     assert ahead([], Known({}, tmp_path), estimates) == ["nothing to do"]
