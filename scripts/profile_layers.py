@@ -4,7 +4,8 @@
     python -m scripts.profile_layers layers --model resnet50        batch 8: figure 6 (results/bench/profile-layers-…)
     python -m scripts.profile_layers layers --model deit_small_patch16_224
 
-Run it with nothing beside it. On a GPU or with --scale paper the batches are the paper's, 1024 (stacks) and 128 (layers).
+Run it with nothing beside it. On a GPU or with --scale paper the batches are the paper's, 1024 (stacks) and 128 (layers); with
+--scale reduced it is measured on the CPU.
 """
 
 from __future__ import annotations
@@ -48,13 +49,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def ahead(options: argparse.Namespace) -> str:
     """What would be done: the file, and whether it is there already."""
-    path = _path(options, choose_device(TrainerConfig(device=options.device, precision=options.precision)))
+    path = _path(options, choose_device(_trainer(options)))
     return f"{path.name}: {'there' if path.exists() else 'missing'}"
 
 
 def measure(options: argparse.Namespace) -> Path:
     """Profile the model `--repeats` times and write the file; its path. With `--missing`, one that is there already stays as it is."""
-    trainer = TrainerConfig(device=options.device, precision=options.precision)
+    trainer = _trainer(options)
     device = choose_device(trainer)
     set_up(trainer, device, 0)
     path = _path(options, device)
@@ -72,6 +73,12 @@ def measure(options: argparse.Namespace) -> Path:
     facts = _facts(options, device, batch_size, config.width, perf_counter() - began)
     write_atomic(path, json.dumps({**facts, "repeats": repeats, "rows": rows}, indent=1) + "\n")
     return path
+
+
+def _trainer(options: argparse.Namespace) -> TrainerConfig:
+    """Where no device is named, a scale below the paper's is measured on the CPU: profiles of GPUs do not count there."""
+    below = options.device == "auto" and options.scale in ("smoke", "reduced")
+    return TrainerConfig(device="cpu" if below else options.device, precision=options.precision)
 
 
 def _batch(options: argparse.Namespace, device: torch.device) -> int:
@@ -101,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("what", choices=PROFILES)
     parser.add_argument("--model", required=True, help="of the suite (resnet18, vgg19) or of timm")
     parser.add_argument("--width", type=int, default=WIDTH, help="of the suite's models")
-    parser.add_argument("--scale", choices=["smoke", "reduced", "paper"], default="reduced", help="paper: its batch, on whatever device")
+    parser.add_argument("--scale", choices=["smoke", "reduced", "paper"], help="paper: its batch, on whatever device; below it: the CPU")
     parser.add_argument("--batch", type=int, help=f"default: {PROFILED_BATCH}")
     parser.add_argument("--ratios", type=float, nargs="+", default=[0.5, 0.25, 0.125, 0.0625])
     parser.add_argument("--zeta", type=int, default=11, help="runs of each, the first dropped")

@@ -108,6 +108,14 @@ def test_every_setting_has_a_file_of_its_own(words, name, tmp_path, capsys):
     assert capsys.readouterr().out.startswith(f"profile-{name}")
 
 
+def test_scales_below_the_papers_are_measured_on_the_cpu(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("scripts.profile_layers.choose_device", lambda trainer: asked.append(trainer.device) or torch.device("cpu"))
+    for words in ([], ["--scale", "reduced"], ["--scale", "paper"], ["--scale", "reduced", "--device", "cuda"]):
+        assert main(["stacks", "--model", "vgg19", *words, "--dry-run", "--out", str(tmp_path)]) == 0
+    assert asked == ["auto", "cpu", "auto", "cuda"]
+
+
 def made(*words):
     makefile = Path(__file__).resolve().parents[1] / "Makefile"
     return subprocess.run(["make", "-n", "-f", makefile, *words], capture_output=True, text=True, check=True).stdout
