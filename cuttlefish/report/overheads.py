@@ -13,7 +13,7 @@ from cuttlefish.report.evidence import Collection
 from cuttlefish.report.format import counted, duration, ratio_of
 from cuttlefish.report.quantities import Record
 from cuttlefish.report.stated import Claims
-from cuttlefish.report.table import Block, Cell, Column, Table
+from cuttlefish.report.table import Block, Cell, Column, Table, text_cell
 from cuttlefish.report.table_cells import Filling
 from cuttlefish.report.table_spec import Spec, TableSpec
 from cuttlefish.report.verdict import Reading
@@ -74,8 +74,8 @@ def _run_row(fill: Filling, part: str, claims: Claims) -> list[Cell]:
         return None if ratio is None else 100 * ratio
 
     stated = _stated(claims, f"{part} seconds", f"{part} share")
-    source = Cell(", ".join(fill.keys), len(fill.keys), "", fill.keys)
-    return [Cell(part, part), fill.mean(seconds, duration), fill.mean(share, _percent), Cell("compute_seconds"), stated, source]
+    source = text_cell(", ".join(fill.keys), fill.keys)
+    return [text_cell(part), fill.mean(seconds, duration), fill.mean(share, _percent), text_cell("compute_seconds"), stated, source]
 
 
 def _bench_blocks(spec: Spec, benches: Sequence[Bench], claims: Claims) -> Iterator[Block]:
@@ -99,8 +99,8 @@ def _bench_row(spec: Spec, bench: Bench, row: Mapping[str, Any], claims: Claims)
     share = row.get("share", row.get("share_of_epoch"))
     known = isinstance(share, int | float)
     stated = {"profile": "profiling seconds", "ranks": "ranks seconds"}.get(_part(bench, row), "") if row.get("model") == MODEL else ""
-    shown = [Cell(_percent(100 * share), 100 * share), Cell("an epoch")] if known else [Cell(), Cell()]
-    return [Cell(what, what), Cell(duration(seconds), seconds), *shown, _stated(claims, stated), Cell(bench.name)]
+    shown = [Cell(_percent(100 * share), 100 * share), text_cell("an epoch")] if known else [Cell(), Cell()]
+    return [text_cell(what), Cell(duration(seconds), seconds), *shown, _stated(claims, stated), text_cell(bench.name)]
 
 
 def _composed_block(spec: Spec, collection: Collection, benches: Sequence[Bench], claims: Claims) -> list[Block]:
@@ -116,14 +116,14 @@ def _composed_block(spec: Spec, collection: Collection, benches: Sequence[Bench]
 def _composed_row(part: str, reading: Reading, claims: Claims) -> list[Cell]:
     runs = tuple(reading.runs)
     share = Cell(_percent(reading.ours), reading.ours, "composed", runs)
-    source = Cell(", ".join([*runs, *reading.benches]), None, "", runs)
-    return [Cell(part, part), Cell(), share, Cell("the run"), _stated(claims, f"{part} share"), source]
+    source = text_cell(", ".join([*runs, *reading.benches]), runs)
+    return [text_cell(part), Cell(), share, text_cell("the run"), _stated(claims, f"{part} share"), source]
 
 
 def _stated(claims: Claims, *what: str) -> Cell:
     """`3.98 s (P 4.3) · 0.16 % (P 4.3)`, as far as the claims have it."""
     found = [(claims[STATED[one][0]], STATED[one][1]) for one in what if one in STATED and "value" in claims.get(STATED[one][0], ())]
-    return Cell(" · ".join(f"{text.format(claim['value'])} ({claim['source']})" for claim, text in found) or Cell().text)
+    return text_cell(" · ".join(f"{text.format(claim['value'])} ({claim['source']})" for claim, text in found))
 
 
 def _percent(value: float) -> str:

@@ -9,7 +9,7 @@ from cuttlefish.errors import CuttlefishError
 from cuttlefish.report.admission import PAPER_EPOCHS
 from cuttlefish.report.evidence import Evidence
 from cuttlefish.report.quantities import stated_quantity
-from cuttlefish.report.table import Cell
+from cuttlefish.report.table import Cell, text_cell
 from cuttlefish.report.table_spec import Stated
 
 Claims = Mapping[str, Mapping[str, Any]]
@@ -26,7 +26,7 @@ SHOWN = {
 def paper_cell(stated: Sequence[Stated], claims: Claims, runs: Sequence[Evidence], baseline: Sequence[Evidence], scale: str) -> Cell:
     """`E 82.3 of 300 (ours +3.1)`; without a difference where ours is missing or not of the paper's scale. Raises CuttlefishError for a
     claim without a value or a quantity that is unknown."""
-    return Cell(" · ".join(_one(item, claims, runs, baseline, scale) for item in stated) or Cell().text)
+    return text_cell(" · ".join(_one(item, claims, runs, baseline, scale) for item in stated))
 
 
 def _one(item: Stated, claims: Claims, runs: Sequence[Evidence], baseline: Sequence[Evidence], scale: str) -> str:

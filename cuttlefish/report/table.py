@@ -30,6 +30,11 @@ class Cell:
         return f"{self.text} ({self.mark})" if self.mark and self.text != UNKNOWN else self.text
 
 
+def text_cell(words: str, runs: tuple[str, ...] = ()) -> Cell:
+    """A text that is sorted by itself; unknown where it is empty."""
+    return Cell(words, words, runs=runs) if words else Cell()
+
+
 @dataclass(frozen=True)
 class Column:
     """key: short and stable, the CSV's head. title: what people read. unit: of the values. better: which end is the good one."""

@@ -64,6 +64,8 @@ def test_our_own_benches_and_what_they_compose_stand_beside_the_paper():
     row = table.blocks[1].rows[1]
     assert (row[0].text, row[2].value, row[2].mark, row[2].runs) == ("ranks", claimed.ours, "composed", tuple(claimed.runs))
     assert composed["profiling"][3] == "0.16 % (P 4.3)" and table.notes[0].startswith("composed of")
+    known = [cell for _, row in table.rows for cell in row if cell.text != "–"]
+    assert [cell.text for cell in known if cell.value is None] == [], "what is known can be sorted by"
     assert table_of(collection, "paper", benches).blocks[-1].rows[0][0].text == "no run", "a CPU's benches are not of the paper's scale"
 
 
