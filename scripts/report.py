@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
 from cuttlefish.plan.runs import planned_runs
-from cuttlefish.report.acceptance import fixed_by
+from cuttlefish.report.acceptance import fixed_by, words_of
 from cuttlefish.report.admission import not_admitted
 from cuttlefish.report.benches import Bench, load_benches
 from cuttlefish.report.claims import judge, load_claims
@@ -54,7 +54,7 @@ def _report(results: Path) -> Report:
         tables=tables,
         verdicts=judge(collection, benches, claims, times_notes(scales), sweeps_of(scales)),
         figures=list(listed_figures(results / "figures")),
-        fixed=f"What is accepted was last changed in commit {fixed}." if fixed else "",
+        fixed=words_of(fixed) if fixed else "",
         campaigns=campaigns,
     )
 

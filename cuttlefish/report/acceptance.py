@@ -26,6 +26,13 @@ def fixed_by(claims: Path) -> str:
     return (_git(claims, "show", "--no-patch", "--format=%h (%cs)", fixing) or "").strip() if fixing else ""
 
 
+def words_of(fixed: str) -> str:
+    """What `fixed_by` found, as a sentence."""
+    if fixed == UNCOMMITTED:
+        return "What verdicts depend on differs from what is committed."
+    return f"What verdicts depend on was last changed by {f'commit {fixed}' if fixed else 'an unknown commit'}."
+
+
 def _fixed(claims: Path, commit: str) -> Any:
     """What that commit judges by; None where it has no such file."""
     text = _git(claims, "show", f"{commit}:./{claims.name}")

@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cuttlefish.record import plain
-from cuttlefish.report.format import UNKNOWN
+from cuttlefish.report.acceptance import words_of
+from cuttlefish.report.format import UNKNOWN, number
 from cuttlefish.report.verdict import Interval, Outcome, Part, Reading, Verdict
 
 GOOD, BAD = (Outcome.REPRODUCED, Outcome.HOLDS), (Outcome.NOT_REPRODUCED, Outcome.FAILS, Outcome.CONTRADICTED)
@@ -49,21 +50,13 @@ def to_markdown(verdicts: Sequence[Verdict], fixed: str) -> str:
     rows = [_row(verdict) for verdict in verdicts]
     lines = [
         "# Claims", "", counts(verdicts), "",
-        f"What verdicts depend on was last changed by {f'commit {fixed}' if fixed not in ('', 'uncommitted') else fixed or 'an unknown commit'}; the "
-        "head of claims.yaml says what had been run by then. "
+        f"{words_of(fixed)} The head of claims.yaml says what had been run by then. "
         "Verdicts are computed by `make claims` from results/records and results/bench; intervals are 95 %. A run made by `python run.py` counts "
         "once it is imported: `python -m scripts.records import runs/<experiment>/*`; `make` and `scripts.tables` import theirs.", "",
         heads, "|" + "---|" * heads.count(" |"), *rows, "", "## Evidence", "",
         *(line for verdict in verdicts for line in _evidence(verdict)),
     ]  # fmt: skip
     return "\n".join(lines).rstrip() + "\n"
-
-
-def number(value: float | None) -> str:
-    """Three digits and more where the number has them: `10.8`, `0.00446`, `500,000`."""
-    if value is None:
-        return UNKNOWN
-    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def ours(reading: Reading) -> str:
@@ -82,7 +75,8 @@ def _row(verdict: Verdict) -> str:
 
 
 def _ours(reading: Reading) -> str:
-    return f"{ours(reading)} {between(reading.interval)}, n = {reading.n}" if reading.ours is not None else ""
+    of_several = f", one of {len(reading.parts)} parts" if len(reading.parts) > 1 else ""
+    return f"{ours(reading)} {between(reading.interval)}, n = {reading.n}{of_several}" if reading.ours is not None else ""
 
 
 def _evidence(verdict: Verdict) -> list[str]:

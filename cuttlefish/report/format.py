@@ -18,6 +18,13 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
+def number(value: float | None) -> str:
+    """Three digits and more where the number has them: `10.8`, `0.00446`, `500,000`."""
+    if value is None:
+        return UNKNOWN
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def short_count(number: float | None) -> str:
     """Three digits and a unit: `11.2 M`."""
     if number is None:

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from cuttlefish.report.acceptance import fixed_by
+from cuttlefish.report.acceptance import fixed_by, words_of
 
 BASE = """- id: a
   what: a claim
@@ -50,7 +50,7 @@ def test_any_change_of_what_a_verdict_depends_on_is_found(claims, old, new):
     commit(claims, BASE.replace(old, new).replace("a claim", "other words") + "\n# a comment\n")
     assert fixed_by(claims).startswith(f"{changing} (20")
     claims.write_text(BASE)
-    assert fixed_by(claims) == "uncommitted"
+    assert words_of(fixed_by(claims)) == "What verdicts depend on differs from what is committed."
 
 
 def test_the_first_commit_fixed_what_never_changed(claims):

@@ -8,6 +8,7 @@ import yaml
 from scipy import stats
 
 from cuttlefish.report.benches import load_benches
+from cuttlefish.report.claim_text import to_markdown
 from cuttlefish.report.claims import judge, load_claims
 from cuttlefish.report.evidence import load_evidence
 from cuttlefish.report.scales import sweeps_of
@@ -178,7 +179,8 @@ def test_several_rules_must_all_hold_and_a_missing_one_leaves_the_claim_open(tmp
         put(tmp_path, seed=seed, scale="paper", accuracy_final=76.0 + seed / 10)
     size = SIZE["rule"]
     both = [size, size | {"of": "accuracy_final", "over": "epochs", "times": 10, "accept": {"at_least": 2}}]
-    assert verdict_of(tmp_path, SIZE | {"rule": both}).verdict is Outcome.REPRODUCED
+    assert (found := verdict_of(tmp_path, SIZE | {"rule": both})).verdict is Outcome.REPRODUCED
+    assert "n = 3, one of 2 parts |" in to_markdown([found], "")
     assert verdict_of(tmp_path, SIZE | {"rule": [size, both[1] | {"accept": {"above": 3}}]}).verdict is Outcome.NOT_REPRODUCED
     assert verdict_of(tmp_path, SIZE | {"rule": [size, size | {"where": {"method": "xnor"}}]}).verdict is Outcome.INCONCLUSIVE
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -94,6 +95,14 @@ def test_the_site(tmp_path):
     assert {"../index.html#claim-speed", "../index.html#table1", "../index.html#figure2-reduced"} <= set(run.links)
     assert "E = 13 of 30: every rank settled" in run.text and "replay=000000000001" in run.text
     assert run.tags.count(("svg", "aria-label", "class", "role", "viewbox")) == 3
+
+
+def test_numbers_are_written_as_in_the_list_of_claims_and_an_empty_reading_has_nothing_to_open(tmp_path):
+    many = replace(claim(value=2_700_000.0), reduced=Reading(Outcome.NO_READING), accepted_reduced="")
+    text = write_site(Report(tmp_path, load_evidence(tmp_path), [], [many]), tmp_path / "out").read_text()
+    assert "the paper: 2,700,000<" in text and text.count("How it is judged") == 1
+    text = write_site(Report(tmp_path, load_evidence(tmp_path), [], [claim()]), tmp_path / "out").read_text()
+    assert "n = 3, one of 2 parts<" in text and text.count("How it is judged") == 2
 
 
 def test_nothing_in_a_record_becomes_markup(tmp_path):
