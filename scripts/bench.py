@@ -51,7 +51,8 @@ def write(name: str, rows: Rows, facts: dict[str, Any], out: Path = RESULTS) -> 
     table = pd.DataFrame(rows).drop(columns="rounds_s", errors="ignore").dropna(axis=1, how="all").round(3).astype(object)
     text = "| " + " | ".join(table.columns) + " |\n|" + "---|" * len(table.columns) + "\n"
     text += "\n".join("| " + " | ".join("" if pd.isna(cell) else str(cell) for cell in row) + " |" for row in table.to_numpy()) + "\n"
-    write_atomic(path.with_suffix(".md"), f"{facts['hardware']} · {facts['time']} · commit {facts['commit']}\n\n{text}")
+    origin = f"commit {facts['commit']}{' with uncommitted changes' if facts.get('dirty') else ''}"
+    write_atomic(path.with_suffix(".md"), f"{facts['hardware']} · {facts['time']} · {origin}\n\n{text}")
     print(f"\n{name} ({facts['hardware']})\n{text}\n-> {path}", flush=True)
     return path
 

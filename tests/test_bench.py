@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.bench import write
 from scripts.benches.methods import ARMS, method_arms
 from scripts.benches.turns import take_turns
 from tests.runs import METHODS
@@ -41,3 +42,9 @@ def test_a_bench_writes_its_table(tmp_path, what):
     (found,) = tmp_path.glob("*.json")
     content = json.loads(found.read_text())
     assert content["rows"] and content["seconds"] > 0 and found.with_suffix(".md").exists()
+
+
+@pytest.mark.parametrize("dirty, told", [(True, "commit abc with uncommitted changes\n"), (False, "commit abc\n")])
+def test_a_table_says_whether_its_code_was_committed(tmp_path, dirty, told):
+    path = write("ranks", [{"ours_s": 1.0}], {"hardware": "a CPU", "time": "now", "commit": "abc", "dirty": dirty}, tmp_path)
+    assert path.with_suffix(".md").read_text().startswith(f"a CPU · now · {told}")
