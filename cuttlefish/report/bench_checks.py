@@ -51,7 +51,7 @@ REPEAT: dict[str, Check] = {"k": _is_amount, "first_factorized": _is_amount}
 
 
 def bench_problem(what: str, facts: Mapping[str, Any], rows: Rows) -> str:
-    """What is wrong with a bench of that kind, or nothing. Of kinds that nobody reads nothing is asked."""
+    """What is wrong with a bench of that kind, or nothing. Of kinds that nobody reads only their times are asked for."""
     kind = what
     if not _is_amount(facts.get("seconds", 0)):
         return f"seconds is {facts['seconds']!r}"
@@ -61,6 +61,7 @@ def bench_problem(what: str, facts: Mapping[str, Any], rows: Rows) -> str:
         kind = facts["profiled"]
     repeats = facts["repeats"] if kind == "stacks" else []
     wrong = [*(_wrong(row, ROWS.get(kind, {})) for row in rows), *(_wrong(repeat, REPEAT) for repeat in repeats)]
+    wrong += [_wrong(row, {"rounds_s": _are_positive}) for row in rows if row.get("rounds_s")]
     return next(filter(None, wrong), "") or _uneven(kind, facts, rows)
 
 
@@ -73,7 +74,7 @@ def _uneven(kind: str, facts: Mapping[str, Any], rows: Rows) -> str:
     """Rounds and repetitions are compared one by one."""
     if kind == "steps":
         rounds = [row["rounds_s"] for row in rows if row.get("rounds_s")]
-        return "" if all(map(_are_positive, rounds)) and len(set(map(len, rounds))) <= 1 else "its rows have unlike rounds"
+        return "" if len(set(map(len, rounds))) <= 1 else "its rows have unlike rounds"
     if kind in ("stacks", "layers"):
         lengths = {len(series) for row in rows for series in [row["full_s"], *row["low_s"]]}
         ratios = {len(row["low_s"]) for row in rows} - {len(facts["ratios"])}

@@ -4,6 +4,7 @@ evidence, of benches, and of a full-width run composed of both."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 from cuttlefish.report.benches import Bench, benches_of
@@ -97,7 +98,7 @@ def _bench_row(spec: Spec, bench: Bench, row: Mapping[str, Any], claims: Claims)
     what += f" ({spec.called(str(row['model']))})" if "model" in row else ""
     seconds = row[{"ranks": "ours_s", "overhead": "seconds", "checkpoints": "checkpoint_s"}[bench.what]]
     share = row.get("share", row.get("share_of_epoch"))
-    known = isinstance(share, int | float)
+    known = isinstance(share, int | float) and isfinite(share)
     stated = {"profile": "profiling seconds", "ranks": "ranks seconds"}.get(_part(bench, row), "") if row.get("model") == MODEL else ""
     shown = [Cell(_percent(100 * share), 100 * share), text_cell("an epoch")] if known else [Cell(), Cell()]
     return [text_cell(what), Cell(duration(seconds), seconds), *shown, _stated(claims, stated), text_cell(bench.name)]

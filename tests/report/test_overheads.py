@@ -69,7 +69,10 @@ def test_our_own_benches_and_what_they_compose_stand_beside_the_paper():
     assert table_of(collection, "paper", benches).blocks[-1].rows[0][0].text == "no run", "a CPU's benches are not of the paper's scale"
 
 
-@pytest.mark.parametrize("row", [{"what": ""}, {"what": "data"}, {"what": "data (share of an epoch, width 16)", "share": "a lot"}])
+@pytest.mark.parametrize("row", [
+    {"what": ""}, {"what": "data"}, {"what": "data (share of an epoch, width 16)", "share": "a lot"},
+    {"what": "data, width 16", "share": float("nan")},
+])  # fmt: skip
 def test_a_bench_that_lacks_a_share_has_none(row):
     bench = Bench("overhead-x.json", {"hardware": "a CPU, 2 cores"}, [{"seconds": 1.0} | row])
     assert [cells[2].text for block in table_of(found(), benches=[bench], times=TIMES).blocks for cells in block.rows] == ["–"] * bool(row["what"])
