@@ -15,7 +15,8 @@ UNCOMMITTED = "uncommitted"
 
 def fixed_by(claims: Path) -> str:
     """`<commit> (<date>)` of the last commit that changed what a verdict depends on; `uncommitted` where the file's differs from the
-    last commit's; empty without git. Contents are compared, not lines: any line of a rule may decide."""
+    last commit's; empty without git, and where the history was cut off (a shallow clone) before that commit. Contents are compared,
+    not lines: any line of a rule may decide."""
     committed = _fixed(claims, "HEAD")
     if committed is None:
         return UNCOMMITTED if _git(claims, "rev-parse", "HEAD") else ""
@@ -23,7 +24,15 @@ def fixed_by(claims: Path) -> str:
         return UNCOMMITTED
     commits = (_git(claims, "log", "--format=%H", "--", claims.name) or "").split()
     fixing = next((commit for commit in commits if _fixed(claims, commit) != _fixed(claims, f"{commit}^")), None)
-    return (_git(claims, "show", "--no-patch", "--format=%h (%cs)", fixing) or "").strip() if fixing else ""
+    if fixing is None or _is_cut_off(claims, fixing):
+        return ""
+    return (_git(claims, "show", "--no-patch", "--format=%h (%cs)", fixing) or "").strip()
+
+
+def _is_cut_off(claims: Path, commit: str) -> bool:
+    """Whether the commits before it are not here: then nobody can tell what it changed."""
+    shallow = (_git(claims, "rev-parse", "--is-shallow-repository") or "").strip() == "true"
+    return shallow and _git(claims, "rev-parse", "--verify", f"{commit}^") is None
 
 
 def words_of(fixed: str) -> str:

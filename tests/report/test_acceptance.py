@@ -61,3 +61,13 @@ def test_the_first_commit_fixed_what_never_changed(claims):
     first = commit(claims, BASE)
     commit(claims, BASE.replace("a claim", "other words"))
     assert fixed_by(claims).startswith(first)
+
+
+def test_a_history_that_was_cut_off_tells_nothing(claims, tmp_path_factory):
+    for text in (BASE, BASE.replace("120", "60"), BASE.replace("120", "60") + "\n# a comment\n"):
+        commit(claims, text)
+    for depth, known in ((1, False), (2, False), (3, True)):
+        clone = tmp_path_factory.mktemp("clone")
+        git(clone, "clone", "--depth", str(depth), f"file://{claims.parent}", ".")
+        assert bool(fixed_by(clone / claims.name)) == known
+    assert words_of("") == "What verdicts depend on was last changed by an unknown commit."
