@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -21,7 +22,8 @@ import pandas as pd
 import torch
 
 from cuttlefish.config import TrainerConfig
-from cuttlefish.engine.device import set_up
+from cuttlefish.engine.device import choose_device, set_up
+from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
 from cuttlefish.files import write_atomic
 from cuttlefish.provenance import device_name, git_commit, git_dirty, package_versions, utc_now
 from scripts.benches.methods import bench_methods
@@ -57,14 +59,19 @@ def write(name: str, rows: Rows, facts: dict[str, Any], out: Path = RESULTS) -> 
     return path
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", default=list(BENCHES), choices=[*BENCHES, []], metavar="what", help=" | ".join(BENCHES))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--small", action="store_true", help="ResNet-18 only, and narrow where a bench trains")
     parser.add_argument("--out", type=Path, default=RESULTS)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    try:
+        choose_device(TrainerConfig(device=options.device))
+    except CuttlefishError as error:
+        print(error, file=sys.stderr)
+        return EXIT_BAD_INPUT
     set_up(TrainerConfig(device=options.device), torch.device(options.device), 0)
     facts = {"hardware": device_name(options.device), "commit": git_commit(), "dirty": git_dirty(), "packages": package_versions()}
     facts |= {"rounds": options.rounds, "threads": torch.get_num_threads(), "small": options.small}
@@ -72,7 +79,8 @@ def main() -> None:
         began = perf_counter()
         rows = BENCHES[name](options.device, options.rounds, options.small)
         write(name, rows, facts | {"time": utc_now(), "seconds": perf_counter() - began}, options.out)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

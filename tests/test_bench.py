@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from scripts.bench import write
+from scripts.bench import main, write
 from scripts.benches.methods import ARMS, method_arms
 from scripts.benches.turns import take_turns
 from tests.runs import METHODS
@@ -48,3 +49,10 @@ def test_a_bench_writes_its_table(tmp_path, what):
 def test_a_table_says_whether_its_code_was_committed(tmp_path, dirty, told):
     path = write("ranks", [{"ours_s": 1.0}], {"hardware": "a CPU", "time": "now", "commit": "abc", "dirty": dirty}, tmp_path)
     assert path.with_suffix(".md").read_text().startswith(f"a CPU · now · {told}")
+
+
+def test_a_gpu_that_is_not_there_is_one_sentence(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(["ranks", "--device", "cuda", "--out", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert "torch sees no GPU" in told and told.count("\n") == 1 and list(tmp_path.iterdir()) == []
