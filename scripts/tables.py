@@ -139,7 +139,10 @@ def _with_words(spec: Spec, scale: str, words: list[str]) -> Spec:
 
 
 def _seeds(text: str) -> list[int]:
-    return [int(seed) for seed in text.replace(",", " ").split()]
+    try:
+        return [int(seed) for seed in text.replace(",", " ").split()]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is not a list of seeds, as in 0,1,2") from None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -84,6 +84,12 @@ def test_mistakes_end_in_one_sentence(root, capsys, words, told):
     assert told in said and said.count("\n") == 1
 
 
+def test_seeds_are_numbers(root, capsys):
+    with pytest.raises(SystemExit):
+        call(root, "--seeds", "0,one")
+    assert "0,one is not a list of seeds" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["- [", "- 3", None])
 def test_claims_that_cannot_be_read_end_in_one_sentence(root, capsys, text):
     claims = root / "results" / "claims.yaml"
