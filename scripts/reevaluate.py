@@ -44,6 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     words = [word for word in options.paths if "=" in word]
     folders = [Path(path) for path in options.paths if "=" not in path] or [ROOT / "runs"]
+    for path in options.paths:
+        if "=" not in path and not Path(path).exists():
+            print(f"cuttlefish: there is no folder {path}", file=sys.stderr)
+            return EXIT_BAD_INPUT
     runs = [run for folder in folders for run in load_evidence(folder).finished]
     kept = [run for run in runs if (run.path.parent / WEIGHTS).exists()]
     outcomes = [evaluated(run, words) for run in kept]

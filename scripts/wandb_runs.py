@@ -26,6 +26,9 @@ ROOT = Path(__file__).resolve().parent.parent
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_intermixed_args(arguments)
     try:
+        for path in options.paths:
+            if not path.exists():
+                raise CuttlefishError(f"there is no folder {path}")
         return _upload(options) if options.action == "upload" else _rebuild(options)
     except CuttlefishError as error:
         print(f"cuttlefish: {error}", file=sys.stderr)

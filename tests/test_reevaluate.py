@@ -57,3 +57,8 @@ def test_weights_that_cannot_be_used_are_told(runs, tmp_path, capsys):
 @pytest.mark.parametrize("accuracy, loss, expected", [(71.0, 0.7, SAME), (71.04, 0.7001, AGREES), (71.1, 0.7, DIFFERS), (71.0, 0.71, DIFFERS)])
 def test_agreement(accuracy, loss, expected):
     assert agreement({"accuracy_final": 71.0, "loss_final": 0.7}, accuracy, loss) == expected
+
+
+def test_a_folder_that_is_not_there_is_one_sentence(tmp_path, capsys):
+    assert main([str(tmp_path / "nowhere")]) == 2
+    assert capsys.readouterr().err == f"cuttlefish: there is no folder {tmp_path / 'nowhere'}\n"

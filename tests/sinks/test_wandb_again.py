@@ -121,3 +121,10 @@ def test_folders_may_stand_behind_options_and_offline_needs_a_place(tmp_path, ca
     assert main(["rebuild", "--offline", "--out", str(tmp_path / "out"), str(tmp_path)]) == 0
     assert "0 of 0 logged again" in capsys.readouterr().out
     assert main(["rebuild", "--offline"]) == 2 and "needs --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["upload"], ["rebuild"]])
+def test_a_folder_that_is_not_there_is_one_sentence(tmp_path, capsys, words):
+    assert main([*words, str(tmp_path / "nowhere")]) == 2
+    told = capsys.readouterr()
+    assert told.err == f"cuttlefish: there is no folder {tmp_path / 'nowhere'}\n" and told.out == ""
