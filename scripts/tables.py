@@ -3,7 +3,7 @@
     python -m scripts.tables                                   every table at reduced scale, seed 0
     python -m scripts.tables table1 --scale paper --seeds 0,1,2 --dry-run
     python -m scripts.tables --collate-only                    never trains
-    python -m scripts.tables table1 row=full_rank,lc model=vgg19     only runs of these rows, models and data
+    python -m scripts.tables table1 row=cuttlefish,lc model=vgg19     only runs of these rows, models and data (lc takes cuttlefish's size)
     python -m scripts.tables figure2 trainer.precision=bf16    further words go to each run
 
 Tables are written to results/tables/<scale>/; finished runs are imported into results/records/. --dry-run lists each run, its
