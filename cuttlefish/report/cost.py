@@ -33,7 +33,7 @@ class Costs:
         self._stated = next((claim["value"] / PAPER_EPOCHS["cifar10"][0] for claim in claims if claim["id"] == STATED), None)
 
     def of(self, rule: Any, scale: str, needs: int, command: str) -> str:
-        """`5 runs (2 missing), about 2 h on …, going by 3 finished runs of …; about 96 MiB of disk`.
+        """`5 runs in all (2 missing), about 2 h on …, going by 3 finished runs of …; about 96 MiB of disk`.
 
         rule, needs: of the claim, whose arms are the runs as far as the scale has them; command: what would decide it, which names the benches.
         """
@@ -45,7 +45,7 @@ class Costs:
         missing = sum(max(needs - len({run.record["seed"] for run in select(self._timed, arm, scale)}), 0) for arm in arms)
         like = [(arm, self._like(arm, scale)) for arm in arms]
         timed, untimed = [(arm, runs) for arm, runs in like if runs], [arm for arm, runs in like if not runs]
-        words = [f"{counted(total, 'run')}{f' ({missing} missing)' if 0 < missing < total else ''}"]
+        words = [f"{counted(total, 'run')}{f' in all ({missing} missing)' if 0 < missing < total else ''}"]
         words += [_as_measured(timed, scale, needs)] if timed else []
         words += [self._as_stated(untimed, scale, needs)] if untimed else []
         sizes = [self._params(arm, scale) for arm in arms]

@@ -41,7 +41,7 @@ def test_runs_cost_what_their_like_took_to_the_epoch(tmp_path):
     put(tmp_path, seed=2, wall_seconds=9000.0)
     put(tmp_path, "full_rank", wall_seconds=36000.0)
     room = memory(5 * (1000 * 4 * COPIES + FILES))
-    assert cost(tmp_path) == f"5 runs (2 missing), about 7 h on {CPU}, going by 3 finished runs of resnet18; about {room} of disk"
+    assert cost(tmp_path) == f"5 runs in all (2 missing), about 7 h on {CPU}, going by 3 finished runs of resnet18; about {room} of disk"
     other = {**RULE, "where": {**RULE["where"], "method": "lc", "preset": "reference"}}  # no LC here: as all of the network, for 1,135 epochs
     epoch = (5000 + 9000) / 2 / 30
     assert cost(tmp_path, other).startswith(f"5 runs, about {5 * 1135 * epoch / 3600:,.0f} h on {CPU}, going by 4 finished runs")
