@@ -14,7 +14,7 @@ from rich.text import Text
 
 from cuttlefish.record import plain
 from cuttlefish.report.acceptance import words_of
-from cuttlefish.report.format import UNKNOWN, number
+from cuttlefish.report.format import UNKNOWN, number, stated
 from cuttlefish.report.verdict import Interval, Outcome, Part, Reading, Verdict
 
 GOOD, BAD = (Outcome.REPRODUCED, Outcome.HOLDS), (Outcome.NOT_REPRODUCED, Outcome.FAILS, Outcome.CONTRADICTED)
@@ -27,7 +27,7 @@ def on_screen(verdicts: Sequence[Verdict]) -> RenderableType:
         table.add_column(heading, no_wrap=True, justify="right" if heading in ("the paper", "ours", "n") else "left")
     for verdict in verdicts:
         paper, reduced = verdict.paper, verdict.reduced
-        row = (verdict.id, number(verdict.value), _coloured(paper), ours(paper), _coloured(reduced), ours(reduced), str(reduced.n or ""))
+        row = (verdict.id, stated(verdict.value), _coloured(paper), ours(paper), _coloured(reduced), ours(reduced), str(reduced.n or ""))
         table.add_row(*row)
     return Group(table, Text(""), Text(counts(verdicts)))
 
@@ -69,7 +69,7 @@ def between(interval: Interval | None) -> str:
 
 
 def _row(verdict: Verdict) -> str:
-    says = f"{verdict.what}{f': **{number(verdict.value)}**' if verdict.value is not None else ''} ({verdict.source})"
+    says = f"{verdict.what}{f': **{stated(verdict.value)}**' if verdict.value is not None else ''} ({verdict.source})"
     cells = [f"[{verdict.id}](#{verdict.id})", says, verdict.accepted, f"**{verdict.verdict}**", _ours(verdict.paper)]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in [*cells, verdict.reduced_verdict, _ours(verdict.reduced)]) + " |"
 

@@ -25,6 +25,11 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}" if abs(value) >= 100 else f"{value:.3g}"
 
 
+def stated(value: float | None) -> str:
+    """A number of the paper, as it stands there: `94.66`, `2,700,000`"""
+    return UNKNOWN if value is None else f"{value:,.12g}"
+
+
 def short_count(number: float | None) -> str:
     """Three digits and a unit: `11.2 M`."""
     if number is None:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.report.claim_text import to_markdown
 from cuttlefish.report.evidence import Collection, Evidence, load_evidence
 from cuttlefish.report.page.figure_list import Figure, listed_figures
 from cuttlefish.report.page.names import Links, page_names
@@ -101,7 +102,8 @@ def test_numbers_are_written_as_in_the_list_of_claims_and_an_empty_reading_has_n
     many = replace(claim(value=2_700_000.0), reduced=Reading(Outcome.NO_READING), accepted_reduced="")
     text = write_site(Report(tmp_path, load_evidence(tmp_path), [], [many]), tmp_path / "out").read_text()
     assert "the paper: 2,700,000<" in text and text.count("How it is judged") == 1
-    text = write_site(Report(tmp_path, load_evidence(tmp_path), [], [claim()]), tmp_path / "out").read_text()
+    text = write_site(Report(tmp_path, load_evidence(tmp_path), [], [claim(value=94.66)]), tmp_path / "out").read_text()
+    assert "the paper: 94.66<" in text and ": **94.66** (Table 1)" in to_markdown([claim(value=94.66)], "")
     assert "n = 3, one of 2 parts<" in text and text.count("How it is judged") == 2
 
 

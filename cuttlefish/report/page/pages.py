@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from cuttlefish.report.format import UNKNOWN, number
+from cuttlefish.report.format import UNKNOWN, number, stated
 
 HERE = Path(__file__).resolve().parent
 
@@ -52,5 +52,5 @@ def _environment() -> Environment:
         loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         finalize=lambda value: UNKNOWN if value is None else value,
     )  # fmt: skip
-    environment.globals |= {"asset": cache(asset), "policy": policy, "number": number}
+    environment.globals |= {"asset": cache(asset), "policy": policy, "number": number, "stated": stated}
     return environment
