@@ -53,7 +53,7 @@ def next_masks(
     magnitudes = torch.cat([weights[name].detach().reshape(-1) for name in names]).abs()
     candidates = flat.nonzero().squeeze(1)
     ignored = sum(int(now[name].sum()) for name in ignore if name in now)
-    keep = _survivors(magnitudes[candidates], ignored, fraction, mode)
+    keep = _survivors(magnitudes[candidates], ignored, fraction, mode) if len(candidates) else candidates.bool()
     if not keep.any():
         raise CuttlefishError(f"pruning {fraction} of the remaining weights (mode={mode}) would leave none: fewer levels, or other ties")
     flat[candidates] = keep

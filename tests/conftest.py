@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 
 def pytest_configure(config):
     # Fewer surprises on shared machines: tests are small, and many threads only get in each other's way.
     torch.set_num_threads(min(2, torch.get_num_threads()))
+    # The same examples every time: what a draw finds becomes an example of its own.
+    settings.register_profile("deterministic", derandomize=True, database=None)
+    settings.load_profile("deterministic")
 
 
 def pytest_collection_modifyitems(config, items):

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from baselines.imp_math import MODES, ladder, next_masks, number_to_prune, plan, shortened
@@ -18,6 +18,7 @@ from cuttlefish.models.resnet_cifar import ResNet
 from cuttlefish.models.vgg_cifar import Vgg19
 from cuttlefish.schedule import build_schedule
 
+EMPTY = {"w0": torch.ones(3)}, {"w0": torch.zeros(3, dtype=torch.bool)}
 PAPER = RecipeConfig(epochs=300, schedule=ScheduleConfig(base_lr=0.1, peak_lr=0.8, warmup_epochs=5))
 
 
@@ -60,6 +61,7 @@ def openlth_by_hand(weights, masks, fraction, ignore=()):
 
 @settings(deadline=None, max_examples=60)
 @given(networks(), st.integers(1, 9))
+@example(EMPTY, 2)
 def test_exact_k_drops_exactly_the_smallest(network, tenths):
     weights, masks = network
     expected = exact_by_hand(weights, masks, tenths)
@@ -74,6 +76,7 @@ def test_exact_k_drops_exactly_the_smallest(network, tenths):
 
 @settings(deadline=None, max_examples=60)
 @given(networks(), st.booleans())
+@example(EMPTY, False)
 def test_openlth_is_the_published_threshold(network, ignoring):
     weights, masks = network
     ignore = {"w0"} if ignoring and len(weights) > 1 else set()
