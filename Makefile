@@ -71,7 +71,7 @@ report: $(READY) $(if $(filter only,$(COLLATE)),,tables figures claims)  ## resu
 claims: $(READY)  ## a verdict on every claim of the paper, from results/records and results/bench
 	$(PY) -m scripts.claims
 
-torture: $(READY)  ## kill little runs at every write and at 1,000 random moments, resume, compare the bits (an hour; results/torture)
+torture: $(READY)  ## kill little runs at every write and at 1,000 random moments, resume, compare the bits (half an hour; results/torture)
 	OMP_NUM_THREADS=1 $(PY) -m scripts.torture
 
 MINUTES ?= 9
