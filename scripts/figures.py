@@ -25,6 +25,7 @@ from cuttlefish.report.figures.figure import Sources, sources_of
 from cuttlefish.report.figures.gallery import DRAWERS, Drawn, draw_figure, is_of
 from cuttlefish.report.format import counted
 from cuttlefish.report.table_spec import Spec, read_spec
+from scripts.records import records_of
 
 ROOT = Path(__file__).resolve().parent.parent
 LIST = "figures.json"
@@ -57,7 +58,7 @@ def draw_scale(scale: str, numbers: list[int], results: Path) -> list[Drawn]:
 
 
 def _sources(scale: str, spec: Spec, results: Path) -> Sources:
-    collection = load_evidence(results / "records")
+    collection = load_evidence(records_of(scale, results))
     seeds = sorted({0, *(run.record["seed"] for run in collection.finished if run.record["scale"] == scale)})
     planned = planned_runs(spec, PLANNED, scale, seeds, ROOT) if scale in spec.scales else []
     return sources_of(collection, load_benches(results / "bench"), scale, planned, spec.names, spec.scale(scale).times)

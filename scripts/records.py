@@ -22,6 +22,13 @@ from cuttlefish.sinks.plots import draw_run
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 RECORDS, FIGURES = RESULTS / "records", RESULTS / "figures"
+SMOKE = "smoke"
+"""Runs of this scale are no evidence: they stay in runs/, and what is made of them stays out of git and of the report."""
+
+
+def records_of(scale: str, results: Path) -> Path:
+    """Where what is collated at that scale lies. results: the folder of that name."""
+    return results.parent / "runs" / "debug" if scale == SMOKE else results / "records"
 
 
 def import_run(run: Path, records: Path = RECORDS) -> Path:

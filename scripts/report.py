@@ -26,6 +26,7 @@ from cuttlefish.report.stated import Claims
 from cuttlefish.report.table import Table
 from cuttlefish.report.table_spec import Spec, read_spec, times_notes
 from cuttlefish.report.tables import all_tables
+from scripts.records import SMOKE
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
@@ -53,7 +54,7 @@ def _report(results: Path) -> Report:
         collection=Collection(collection.runs, [*collection.left_out, *refused, *not_admitted(collection.runs), *damaged]),
         tables=tables,
         verdicts=judge(collection, benches, claims, times_notes(scales), sweeps_of(scales)),
-        figures=list(listed_figures(results / "figures")),
+        figures=[figure for figure in listed_figures(results / "figures") if figure.scale != SMOKE],
         fixed=words_of(fixed) if fixed else "",
         campaigns=campaigns,
     )

@@ -34,11 +34,9 @@ from cuttlefish.report.stated import Claims
 from cuttlefish.report.table_files import left_out_text, write_tables
 from cuttlefish.report.table_spec import Spec, read_spec
 from cuttlefish.report.tables import all_tables
-from scripts.records import import_run
+from scripts.records import SMOKE, import_run, records_of
 
 ROOT = Path(__file__).resolve().parent.parent
-SMOKE = "smoke"
-"""Its runs are no evidence: they stay in runs/ and their tables out of git."""
 PICKED_BY = ("row", "model", "data")
 
 
@@ -56,7 +54,7 @@ def _run(options: argparse.Namespace) -> int:
     picks = dict(word.split("=", 1) for word in words if word.partition("=")[0] in PICKED_BY)
     spec = _with_words(tables_spec(options.root), options.scale, [word for word in words if word.partition("=")[0] not in picks])
     names = [name for name in options.names if "=" not in name] or [name for name, table in spec.tables.items() if not table.is_figure]
-    records = options.root / ("runs/debug" if options.scale == SMOKE else "results/records")
+    records = records_of(options.scale, options.root / "results")
     plan = _picked(planned_runs(spec, names, options.scale, options.seeds, options.root), picks)
     if options.dry_run:
         return _list(spec, names, plan, options, load_evidence(records))

@@ -12,7 +12,8 @@ from typing import Any
 from cuttlefish.report.bench_checks import bench_problem
 from cuttlefish.report.hardware import is_cpu, threads_words
 
-PROFILED_BATCH = {"reduced": {"stacks": 128, "layers": 8}, "paper": {"stacks": 1024, "layers": 128}}
+PROFILED_BATCH = {"paper": {"stacks": 1024, "layers": 128}, "reduced": {"stacks": 128, "layers": 8}}
+PROFILED_BATCH["smoke"] = PROFILED_BATCH["reduced"]
 """Of figures 4 and 6, by scale and what is profiled."""
 
 log = logging.getLogger(__name__)
@@ -56,14 +57,14 @@ def newest(benches: Iterable[Bench], what: str, **facts: Any) -> Bench | None:
 
 
 def benches_of(benches: Iterable[Bench], scale: str) -> list[Bench]:
-    """Those of a CPU belong to the reduced scale, of a GPU to the paper's. Profiles count at full width, in fp32 and
+    """Those of a CPU belong to the reduced scale and to smoke, of a GPU to the paper's. Profiles count at full width, in fp32 and
     at the batch of the scale alone; the paper's is of the paper's scale on whatever device."""
     return [bench for bench in benches if _is_of(bench, scale)]
 
 
 def _is_of(bench: Bench, scale: str) -> bool:
     if bench.what != "profile":
-        return scale == ("reduced" if bench.on_cpu else "paper")
+        return bench.on_cpu == (scale != "paper")
     facts, batch = bench.facts, PROFILED_BATCH.get(scale, {}).get(bench.facts["profiled"])
     is_set = (facts["precision"], facts["batch"]) == ("fp32", batch) and facts["width"] in (None, 64)
     return is_set and (scale == "paper" or bench.on_cpu)

@@ -222,7 +222,7 @@ def test_batches_and_precisions_are_not_mixed(tmp_path):
     narrow = bench("stacks", [STACK])
     assert sources(tmp_path, benches=[narrow, *others]).benches == [narrow]
     assert sources_of(load_evidence(tmp_path), [narrow, *others[:3]], "paper").benches == [wide], "whose batch is the paper's"
-    assert sources_of(load_evidence(tmp_path), [narrow, *others], "smoke").benches == []
+    assert sources_of(load_evidence(tmp_path), [narrow, *others], "smoke").benches == [narrow]
 
 
 def test_a_gpus_profile_is_not_of_the_reduced_scale(tmp_path):
@@ -271,6 +271,15 @@ def test_the_command_draws_what_it_can_and_says_what_is_missing(tmp_path, capsys
     listed = {one["name"]: one for one in json.loads((tmp_path / "figures/reduced/figures.json").read_text())}
     assert list(listed) == ["figure1", "figure1-methods", "figure2", "figure6"]
     assert listed["figure2"]["runs"] and listed["figure6"]["missing"] and (tmp_path / "figures/reduced/figure2.svg").exists()
+
+
+def test_smoke_runs_are_drawn_from_where_they_stay(tmp_path, monkeypatch):
+    tracked(tmp_path, 0, 0.5, scale="smoke")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "records").rename(tmp_path / "runs" / "debug")
+    monkeypatch.setattr(command, "planned_runs", lambda *_: [])
+    assert command.main(["2", "--scale", "smoke", "--results", str(tmp_path / "results")]) == 0
+    assert (tmp_path / "results" / "figures" / "smoke" / "figure2.svg").exists()
 
 
 def test_an_unknown_number_is_refused(capsys):
