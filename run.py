@@ -30,11 +30,11 @@ from yaml import YAMLError
 from cuttlefish.choices import help_text
 from cuttlefish.compose import checked_config, sentence
 from cuttlefish.config import Config
-from cuttlefish.engine.signals import StopSignals, end_with_parent
 from cuttlefish.errors import EXIT_AT_ONCE, EXIT_BAD_INPUT, EXIT_CRASH, CuttlefishError, Interrupted, exit_code
 from cuttlefish.outcomes import LOST, NOTE, Notes, Outcome, failure, note, noted, summary, worst_code
 from cuttlefish.own_devices import SHARING, take_devices
 from cuttlefish.requeue import requeue
+from cuttlefish.signals import StopSignals, end_with_parent
 
 ROOT = Path(__file__).resolve().parent
 CONF = ROOT / "conf"

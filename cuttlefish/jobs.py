@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cuttlefish.engine.signals import HANDLED, StopSignals, end_with_parent
 from cuttlefish.errors import EXIT_SAVED, CuttlefishError, Interrupted
 from cuttlefish.outcomes import LOST, NOTE, Outcome, failure, note
+from cuttlefish.signals import HANDLED, StopSignals, end_with_parent
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -21,7 +21,6 @@ from cuttlefish.engine.distributed import World, hand_up, joined_world, tell, un
 from cuttlefish.engine.lock import RunLock
 from cuttlefish.engine.refusals import told_if_refused
 from cuttlefish.engine.session import Session, config_facts
-from cuttlefish.engine.signals import UNTRAINED, StopSignals
 from cuttlefish.errors import EXIT_BAD_INPUT, Busy, CuttlefishError, exit_code
 from cuttlefish.files import write_atomic
 from cuttlefish.identity import run_folder, run_key
@@ -31,6 +30,7 @@ from cuttlefish.record import error_text, new_record, read_record, write_record
 from cuttlefish.record_fields import SCHEMA
 from cuttlefish.resolved import RESOLVED, dump, load
 from cuttlefish.run_folder import RECORD, read_profile, read_ranks
+from cuttlefish.signals import UNTRAINED, StopSignals
 from cuttlefish.validate import load_config, to_dict
 
 logger = logging.getLogger("cuttlefish")

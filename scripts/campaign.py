@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
+from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError, exit_code
 from cuttlefish.plan.archive import pack, unpack
 from cuttlefish.plan.campaign import LEDGER, MANIFEST, Campaign
 from cuttlefish.provenance import utc_now
@@ -44,14 +44,15 @@ def _run(options: argparse.Namespace) -> int:
     if not (home / MANIFEST).exists():
         home = options.root / "runs" / f"campaign-{options.scale}"
         _write_manifest(home, options)
-    campaign = Campaign.read(home, options.root)
+    campaign, code = Campaign.read(home, options.root), 0
     try:
         print(f"{counted(campaign.work(60 * options.minutes), 'run')} started in this slice; of all {len(campaign.runs)}: {campaign.standing()}")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("stopped; the same command goes on")
+        code = exit_code(error)
     stamp = utc_now().translate(str.maketrans("", "", ":-"))[:15]
     print(f"the records of all runs started so far: {pack(campaign, options.out or home / f'records-{stamp}.tar.gz')}")
-    return 0
+    return code
 
 
 def _bundle(options: argparse.Namespace) -> int:

@@ -28,8 +28,10 @@ ALLOWED = {
     "baselines": [*FACTS, *LIBRARY, "auto", "settings", "schedule", "methods", "baselines"],
     "record": FACTS,
     "provenance": ["redact"],
+    "signals": ["errors"],
+    "child": ["signals"],
     "report": [*FACTS, "identity", "report", "lowrank"],
-    "plan": [*FACTS, "data", "identity", "compose", "methods", "provenance", "report", "plan"],
+    "plan": [*FACTS, "data", "identity", "compose", "methods", "provenance", "report", "signals", "child", "plan"],
     "sinks": [*FACTS, "report", "sinks", "provenance"],
 }
 """Room → what of the project it may import."""

@@ -19,9 +19,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from cuttlefish.config import TrainerConfig
-from cuttlefish.engine.signals import end_with_parent
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
 from cuttlefish.files import write_atomic
+from cuttlefish.signals import end_with_parent
 
 TELLS = "CUTTLEFISH_LAUNCHER_TELLS"
 """In a worker's environment if its launcher is ours, which says itself what ended the job; torchrun buries it in pages."""

@@ -30,8 +30,8 @@ from torch.distributed.elastic.rendezvous import (
 )
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from cuttlefish import signals
 from cuttlefish.config import TrainerConfig
-from cuttlefish.engine import signals
 from cuttlefish.engine.distributed import ALONE, TELLS
 from cuttlefish.errors import EXIT_BAD_INPUT, EXIT_BUSY, EXIT_SAVED, Busy, CuttlefishError, Interrupted
 

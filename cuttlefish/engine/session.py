@@ -17,7 +17,6 @@ from cuttlefish.engine.device import choose_device, element_type, peak_memory, s
 from cuttlefish.engine.distributed import World
 from cuttlefish.engine.fork import fork_state
 from cuttlefish.engine.refusals import told_if_refused
-from cuttlefish.engine.signals import StopSignals
 from cuttlefish.engine.trainer import Trainer
 from cuttlefish.engine.weights import save_weights
 from cuttlefish.errors import CuttlefishError, TakenOver
@@ -28,6 +27,7 @@ from cuttlefish.models import build_model
 from cuttlefish.provenance import provenance
 from cuttlefish.record import error_text, new_record, read_record, write_record
 from cuttlefish.run_folder import RECORD
+from cuttlefish.signals import StopSignals
 from cuttlefish.sinks import build_sinks
 from cuttlefish.sinks.base import RunInfo, Sinks
 from cuttlefish.validate import to_dict

@@ -26,12 +26,12 @@ from cuttlefish.engine.pace import Pace
 from cuttlefish.engine.profiler import first_steps
 from cuttlefish.engine.progress import Progress
 from cuttlefish.engine.randomness import random_state, restore_random_state
-from cuttlefish.engine.signals import UNTRAINED, StopSignals
 from cuttlefish.engine.stage import Stage
 from cuttlefish.engine.wishes import NOTHING, SAVE, STOP, granted
 from cuttlefish.errors import Interrupted
 from cuttlefish.methods.base import Context, Method, Phase
 from cuttlefish.schedule import build_schedule, schedule_from_dict, schedule_to_dict
+from cuttlefish.signals import UNTRAINED, StopSignals
 from cuttlefish.sinks.base import Sinks
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from cuttlefish.engine.distributed import World
-from cuttlefish.engine.signals import StopSignals
 from cuttlefish.errors import TakenOver
+from cuttlefish.signals import StopSignals
 
 NOTHING, SAVE, STOP, LEAVE = range(4)
 """STOP: save and stop. LEAVE: stop and save nothing, since another process has the run now."""

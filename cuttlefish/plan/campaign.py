@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cuttlefish.child import run_child
 from cuttlefish.data.files import data_there
-from cuttlefish.errors import CuttlefishError
+from cuttlefish.errors import CuttlefishError, Interrupted
 from cuttlefish.plan.cost import Estimates
 from cuttlefish.plan.execute import needs_run
 from cuttlefish.plan.state import Known, state_of
@@ -26,6 +26,7 @@ from cuttlefish.provenance import utc_now
 from cuttlefish.report.evidence import Collection, load_evidence
 from cuttlefish.report.planned import PlannedRun
 from cuttlefish.run_folder import read_epochs
+from cuttlefish.signals import StopSignals
 from cuttlefish.validate import load_config
 
 MANIFEST, CONFIGS, LEDGER = "manifest.json", "configs", "ledger.jsonl"
@@ -59,18 +60,22 @@ class Campaign:
 
     def work(self, seconds: float, start: Callable[[PlannedRun, float], int] | None = None, clock: Callable[[], float] = time.monotonic) -> int:
         """Runs until the slice is used up or nothing is left; how many were started. start: trains a run for at most so many
-        seconds and returns its exit code."""
+        seconds and returns its exit code. Raises Interrupted when asked to stop, once the run under way has ended."""
         end, started = clock() + seconds, set()
-        while (left := end - clock() - GRACE) >= SHORTEST:
-            collection = self.evidence()
-            run = self.next(left, started, collection)
-            if run is None:
-                break
-            started.add(run.run_key)
-            self._note(run, event="started", state=state_of(run, self._known(collection)))
-            before = clock()
-            code = (start or self.train)(run, left)
-            self._note(run, event="ended", exit_code=code, seconds=round(clock() - before, 1))
+        with StopSignals() as stop:
+            train = start or partial(self.train, stop=stop)
+            while (left := end - clock() - GRACE) >= SHORTEST and not stop.requested:
+                collection = self.evidence()
+                run = self.next(left, started, collection)
+                if run is None:
+                    break
+                started.add(run.run_key)
+                self._note(run, event="started", state=state_of(run, self._known(collection)))
+                before = clock()
+                code = train(run, left)
+                self._note(run, event="ended", exit_code=code, seconds=round(clock() - before, 1))
+        if stop.requested:
+            raise Interrupted(f"stopped by {stop.requested}; the same command goes on", stop.requested)
         return len(started)
 
     def next(self, left: float, started: Iterable[str] = (), collection: Collection | None = None) -> PlannedRun | None:
@@ -90,20 +95,11 @@ class Campaign:
         waiting = sum(states.pop(state) for state in list(states) if state.startswith("waits"))
         return ", ".join(f"{number} {state}" for state, number in [*sorted(states.items()), ("waiting for another's size", waiting)] if number)
 
-    def train(self, run: PlannedRun, seconds: float) -> int:
+    def train(self, run: PlannedRun, seconds: float, stop: StopSignals) -> int:
         """In a process of its own, which is asked to save its state after `seconds`, and killed if it does not; its exit code."""
         config = (self.home / CONFIGS / f"{run.run_key}.json").resolve()
-        command = [sys.executable, "-m", "cuttlefish.worker", str(config)]
-        process = subprocess.Popen(command, cwd=self.root, env={**os.environ, "PYTHONPATH": str(self.root.resolve())})
-        for wait, stop in ((seconds, signal.SIGTERM), (0.7 * GRACE, signal.SIGKILL), (None, None)):
-            try:
-                return process.wait(wait)
-            except subprocess.TimeoutExpired:
-                process.send_signal(stop)
-            except KeyboardInterrupt:  # the terminal sent it to the run as well, which now saves its state
-                process.wait(GRACE)
-                raise
-        raise AssertionError("waited without end")
+        command, env = [sys.executable, "-m", "cuttlefish.worker", str(config)], {**os.environ, "PYTHONPATH": str(self.root.resolve())}
+        return run_child(command, stop, self.root, env, seconds, 0.7 * GRACE)
 
     def _seconds(self, run: PlannedRun, estimates: Estimates) -> float:
         """What is left of it; 0 where nothing tells."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from cuttlefish.child import run_child
 from cuttlefish.errors import EXIT_AT_ONCE, EXIT_BUSY, EXIT_SAVED
 from cuttlefish.plan.state import DATA_ABSENT, FINISHED, RUNNING, Known, state_of
 from cuttlefish.report.planned import PlannedRun
+from cuttlefish.signals import StopSignals
 
 STOPPED = (EXIT_SAVED, EXIT_AT_ONCE)
 Outcome = tuple[PlannedRun, str, int]
@@ -45,10 +46,13 @@ def each_once(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
 
 
 def by_front_door(root: Path) -> Callable[[PlannedRun], int]:
-    """A `start` that types the run's words behind `python run.py`."""
+    """A `start` that types the run's words behind `python run.py`. A request to stop is handed on, and ends the list whatever has
+    become of the run."""
 
     def start(run: PlannedRun) -> int:
-        return subprocess.run([sys.executable, "run.py", *run.words], cwd=root, check=False).returncode
+        with StopSignals() as stop:
+            code = run_child([sys.executable, "run.py", *run.words], stop, root)
+        return EXIT_SAVED if stop.requested else code
 
     return start
 

@@ -13,8 +13,8 @@ from types import ModuleType
 import pytest
 
 from cuttlefish.config import Config
-from cuttlefish.engine.signals import StopSignals
 from cuttlefish.errors import Busy, CuttlefishError, Interrupted, TakenOver
+from cuttlefish.signals import StopSignals
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -19,11 +19,11 @@ import pytest
 from cuttlefish import worker as worker_module
 from cuttlefish.engine import lock as lock_module
 from cuttlefish.engine.lock import LOCK, RunLock
-from cuttlefish.engine.signals import StopSignals
 from cuttlefish.engine.stage import Stage
 from cuttlefish.engine.trainer import Trainer
 from cuttlefish.errors import EXIT_BUSY, Busy, CuttlefishError, TakenOver, exit_code
 from cuttlefish.methods.cuttlefish import CuttlefishMethod
+from cuttlefish.signals import StopSignals
 from cuttlefish.worker import attend, run_config
 from tests.runs import little_config
 

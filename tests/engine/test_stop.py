@@ -19,7 +19,6 @@ from cuttlefish.engine import session as session_module
 from cuttlefish.engine import trainer as trainer_module
 from cuttlefish.engine.checkpoint import after_whole_epochs
 from cuttlefish.engine.pace import Pace
-from cuttlefish.engine.signals import StopSignals
 from cuttlefish.engine.stage import Stage
 from cuttlefish.engine.trainer import Trainer
 from cuttlefish.errors import EXIT_SAVED, CuttlefishError, Interrupted, exit_code
@@ -28,6 +27,7 @@ from cuttlefish.methods.base import Method
 from cuttlefish.methods.cuttlefish import CuttlefishMethod
 from cuttlefish.methods.full_rank import FullRank
 from cuttlefish.run_folder import read_epochs
+from cuttlefish.signals import StopSignals
 from cuttlefish.sinks.base import Sinks
 from cuttlefish.worker import attend, finished_record, identify, main, run_config
 from tests.comparing import differences

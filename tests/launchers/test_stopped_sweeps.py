@@ -15,10 +15,10 @@ from functools import partial
 import pytest
 
 from cuttlefish import jobs as jobs_module
-from cuttlefish.engine.signals import StopSignals, end_with_parent
 from cuttlefish.jobs import Job, run_jobs
 from cuttlefish.record import validate_record
 from cuttlefish.run_folder import LOCK
+from cuttlefish.signals import StopSignals, end_with_parent
 from tests.launchers.sweeps import LITTLE, ROOT, environment, records, sweep, told
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import signal
 import tarfile
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,12 +14,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cuttlefish.errors import CuttlefishError
+from cuttlefish.errors import CuttlefishError, Interrupted
 from cuttlefish.plan import archive as archives
 from cuttlefish.plan.archive import pack, unpack
 from cuttlefish.plan.campaign import CONFIGS, GRACE, LEDGER, MANIFEST, Campaign
 from cuttlefish.plan.manifest import Block, Order, ordered_runs, read_order
 from cuttlefish.report.planned import PlannedRun
+from cuttlefish.signals import StopSignals
 from cuttlefish.validate import to_dict
 from cuttlefish.worker import identify
 from scripts import campaign as command
@@ -109,6 +112,19 @@ def test_a_run_that_waits_for_another_and_one_without_data_are_passed_over(tmp_p
     assert absent.next(100) is None and absent.standing() == "1 data absent, 1 finished"
 
 
+def test_a_stop_ends_the_slice_with_the_run_under_way_noted(tmp_path):
+    campaign = made(tmp_path, [planned("a", "a"), planned("b", "b")])
+
+    def start(run, seconds):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 75
+
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        campaign.work(1000, start)
+    events = [json.loads(line) for line in (campaign.home / LEDGER).read_text().splitlines()]
+    assert [(event["event"], event.get("exit_code")) for event in events] == [("started", None), ("ended", 75)]
+
+
 @pytest.mark.slow
 def test_trains_for_real_packs_and_imports(tmp_path, capsys):
     """One run ends, one is stopped by the end of its slice and one dies without a record; the archive has them all."""
@@ -130,7 +146,7 @@ def test_trains_for_real_packs_and_imports(tmp_path, capsys):
     codes = []
 
     def start(run, seconds):
-        codes.append(campaign.train(run, next(ends)) if run.row != "lost" else -9)
+        codes.append(campaign.train(run, next(ends), StopSignals()) if run.row != "lost" else -9)
         return codes[-1]
 
     assert campaign.work(10_000, start) == 3

@@ -7,7 +7,7 @@ from test_state import put, wanted
 
 from cuttlefish.plan.ahead import ahead
 from cuttlefish.plan.cost import Estimates
-from cuttlefish.plan.execute import execute, exit_code_of
+from cuttlefish.plan.execute import by_front_door, execute, exit_code_of
 from cuttlefish.plan.state import Known
 from cuttlefish.report.benches import Bench
 from cuttlefish.report.evidence import Collection, Evidence
@@ -44,6 +44,14 @@ def test_a_stop_ends_the_whole_list(tmp_path):
 @pytest.mark.parametrize("codes, worst", [([], 0), ([0, 3, 0], 3), ([3, 2], 2), ([1, 2], 1), ([-9, 0], -9), ([1, 75], 75)])
 def test_the_worst_exit_code_is_told(codes, worst):
     assert exit_code_of(codes) == worst
+
+
+def test_a_request_to_stop_is_handed_on_and_ends_the_list(tmp_path):
+    """Even if it comes when the run is as good as over: the front door here saves nothing and ends well."""
+    hears = "import os, signal, time\nsignal.signal(signal.SIGTERM, lambda *_: os._exit(0))\n"
+    (tmp_path / "run.py").write_text(hears + "os.kill(os.getppid(), signal.SIGTERM)\ntime.sleep(60)\n")
+    outcomes = execute([FULL, wanted(run_key="o")], Known({}, tmp_path), by_front_door(tmp_path))
+    assert [(run.run_key, code) for run, _, code in outcomes] == [("f", 75)]
 
 
 def evidence(key, hours, **changes):
