@@ -46,6 +46,7 @@ def test_the_variation_of_sizes_over_seeds(tmp_path):
     (found,) = measures(tmp_path, rule)  # VGG-19 has too few seeds to count
     assert found.value == pytest.approx(stats.variation([100, 104, 97], ddof=1))
     assert found.interval[0] < found.value < found.interval[1]
+    assert found.notes == ["without vgg19: 1 of 2 seeds"]
     assert [measure.samples for measure in measures(tmp_path, rule, needs=5)] == [[100, 104, 97], [400]]
 
 

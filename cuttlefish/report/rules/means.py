@@ -25,20 +25,24 @@ def largest_over_cells(case: Case, cells: list[Where], of: str, over: str) -> li
 
 
 def variation_over_seeds(case: Case, cells: list[Where], of: str) -> list[Measure]:
-    """The coefficient of variation over seeds of `of`, a part for each cell that has runs enough; of all cells if none has."""
+    """The coefficient of variation over seeds of `of`, a part for each cell that has runs enough, with a note on the others; of all
+    cells if none has."""
     found = [(where, list(by_seed(case.arm(where)).values())) for where in cells]
     counted = [(where, runs) for where, runs in found if len(runs) >= case.needs]
-    return [_variation(case.part(describe(where, case.scale), case.accept), runs, of) for where, runs in counted or found]
+    few = [f"without {describe(where, case.scale)}: {len(runs)} of {case.needs} seeds" for where, runs in found if len(runs) < case.needs]
+    return [
+        _variation(case.part(describe(where, case.scale), case.accept), runs, of, few if counted else []) for where, runs in counted or found
+    ]
 
 
-def _variation(case: Case, runs: list[Evidence], of: str) -> Measure:
+def _variation(case: Case, runs: list[Evidence], of: str, notes: list[str]) -> Measure:
     samples = [value for run in runs if (value := value_of(run.record, of)) is not None]
     interval = variation_interval(samples)
     if not samples:
         return case.missing(f"no run of {case.name}")
     if interval is None:
         return case.measure(samples, runs, averaged=False, notes=["one seed has no variation"])
-    return case.measure(samples, runs, interval=interval, averaged=False, value=stdev(samples) / mean(samples))
+    return case.measure(samples, runs, interval=interval, averaged=False, value=stdev(samples) / mean(samples), notes=notes)
 
 
 def _number(run: Evidence, of: str, over: str | None) -> float | None:
