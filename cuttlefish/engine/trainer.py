@@ -59,9 +59,8 @@ class Trainer:
         else:
             self.restore(checkpoint)
         self.saved = self.progress.trained
-        start = self.progress.phase
-        for index, phase in enumerate(islice(self.method.phases(self.context), start, None), start):
-            self._run_phase(index, phase, checkpoint)
+        for phase in islice(self.method.phases(self.context), self.progress.phase, None):
+            self._run_phase(phase, checkpoint)
             checkpoint = None
         found = self.method.on_fit_end(self.context)
         self.clock.collect()
@@ -75,11 +74,11 @@ class Trainer:
         self.context.model.load_state_dict(checkpoint["model"])
         restore_random_state(checkpoint["random"], checkpoint.get("random_others", []), self.world, self.device)
 
-    def _run_phase(self, index: int, phase: Phase, checkpoint: dict[str, Any] | None) -> None:
+    def _run_phase(self, phase: Phase, checkpoint: dict[str, Any] | None) -> None:
         self.clock.phase = phase.name
         with self._between_epochs():
             if checkpoint is None or not self.progress.entered:
-                self._enter(index, phase)
+                self._enter(phase)
             else:
                 self._make_stage(phase, self.progress.epoch)
                 self.stage.optimizer.load_state_dict(checkpoint["optimizer"])
@@ -90,7 +89,7 @@ class Trainer:
             self._run_epoch(phase, epoch)
         self.progress.end_phase()
 
-    def _enter(self, index: int, phase: Phase) -> None:
+    def _enter(self, phase: Phase) -> None:
         self.stage = None
         self.context.schedule = phase.schedule or build_schedule(self.recipe.schedule, self.recipe.epochs)
         if phase.enter is not None:
@@ -156,7 +155,6 @@ class Trainer:
         self._report(phase, epoch, lr, trained, tested)
         if self.world.highest(last or self.pace.due_after_epoch(self.progress.trained)):
             self._save()
-            self.saved = self.progress.trained
 
     def _train(self, label: str) -> Scores:
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
@@ -243,6 +241,7 @@ class Trainer:
                 self.stop.check_owned()
                 self.sinks.settle()
                 save_checkpoint(self._checkpoints, self.progress.trained, state, self.progress.step)
+        self.saved = self.progress.trained
         self.pace.saved(whole=self.progress.step is None)
 
     def state(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from cuttlefish.errors import EXIT_AT_ONCE, EXIT_BAD_INPUT, EXIT_BUSY, EXIT_SAVED
 from cuttlefish.report.evidence import Evidence, LeftOut, by_start
-from cuttlefish.report.table import Block, Cell, Column, Table
+from cuttlefish.report.table import Block, Cell, Column, Table, text_cell
 
 COLUMNS = [
     Column("run", "run", numeric=False), Column("start", "start (UTC)", numeric=False), Column("end", "end (UTC)", numeric=False),
@@ -120,8 +120,6 @@ def _end(code: int | None) -> str:
 def _row(start: Start, hardware: str) -> list[Cell]:
     minutes = None if start.seconds is None else start.seconds / 60
     shown = Cell() if minutes is None else Cell(f"{minutes:.1f}", minutes)
-    became = _end(start.code)
     return [
-        Cell(start.run, start.run, "", (start.key,)), _when(start.time), _when(start.end), Cell(became, became), shown,
-        Cell(hardware, hardware) if hardware else Cell(),
+        text_cell(start.run, (start.key,)), _when(start.time), _when(start.end), text_cell(_end(start.code)), shown, text_cell(hardware),
     ]  # fmt: skip

@@ -9,7 +9,7 @@ from cuttlefish.report import quantities as q
 from cuttlefish.report.evidence import Evidence
 from cuttlefish.report.format import UNKNOWN, count, short_count, times
 from cuttlefish.report.seeds import OverSeeds, Quantity, over_seeds
-from cuttlefish.report.table import Cell, Column
+from cuttlefish.report.table import Cell, Column, text_cell
 
 COLUMNS = [
     Column("method", "method", numeric=False),
@@ -67,12 +67,12 @@ def row_cells(label: str, runs: Sequence[Evidence], baseline: Sequence[Evidence]
 
 def empty_cells(label: str, why: str) -> list[Cell]:
     """A row without a run, which says so."""
-    return [Cell(label, label), *(Cell() for _ in COLUMNS[2:]), Cell(why)]
+    return [text_cell(label), *(Cell() for _ in COLUMNS[2:]), Cell(why)]
 
 
 def waiting_cells(label: str, why: str) -> list[Cell]:
     """A row that no config can run yet: every cell says why."""
-    return [Cell(label, label), *(Cell(why) for _ in COLUMNS[1:])]
+    return [text_cell(label), *(Cell(why) for _ in COLUMNS[1:])]
 
 
 def _accuracy(fill: Filling) -> Cell:
