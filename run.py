@@ -27,18 +27,18 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from cuttlefish.choices import help_text
-from cuttlefish.compose import checked_config, sentence
-from cuttlefish.config import Config
+from cuttlefish.config.choices import help_text
+from cuttlefish.config.compose import checked_config, sentence
+from cuttlefish.config.schema import Config
 from cuttlefish.errors import EXIT_AT_ONCE, EXIT_BAD_INPUT, EXIT_CRASH, CuttlefishError, Interrupted, exit_code
-from cuttlefish.outcomes import LOST, NOTE, Notes, Outcome, failure, note, noted, summary, worst_code
-from cuttlefish.own_devices import SHARING, take_devices
-from cuttlefish.requeue import requeue
-from cuttlefish.signals import StopSignals, end_with_parent
+from cuttlefish.process.claim_gpus import SHARING, take_devices
+from cuttlefish.process.outcomes import LOST, NOTE, Notes, Outcome, failure, note, noted, summary, worst_code
+from cuttlefish.process.requeue import requeue
+from cuttlefish.process.signals import StopSignals, end_with_parent
 
 ROOT = Path(__file__).resolve().parent
 CONF = ROOT / "conf"
-sys.path.append(str(ROOT / "cuttlefish" / "launchers"))  # Hydra looks for launchers wherever a path has `hydra_plugins`
+sys.path.append(str(ROOT / "cuttlefish" / "process" / "launchers"))  # Hydra looks for launchers wherever a path has `hydra_plugins`
 outcomes: list[Outcome] = []
 """Of each run that was asked for."""
 

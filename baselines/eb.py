@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from baselines.eb_channels import Chain, find_chains
 from baselines.eb_math import DISTANCES, THRESHOLDS, add_l1, channel_masks, drop_smallest, has_settled, nearest_drop
 from baselines.eb_slim import gammas, prove_slimming, reinitialise, slim, slim_size
-from cuttlefish.config import RecipeConfig
+from cuttlefish.config.schema import RecipeConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.groups import decay_groups
 from cuttlefish.methods.base import Context, Method, Phase
 from cuttlefish.methods.own_recipe import all_decayed, own_recipe
+from cuttlefish.methods.schedule import build_schedule
 from cuttlefish.methods.target import Target, keep_target, kept_target, settle_target
-from cuttlefish.schedule import build_schedule
 
 DEFAULT_P = 0.5
 """Where neither p nor a size is given; the middle one of the authors' three."""

@@ -24,8 +24,8 @@ from cuttlefish.lowrank.trace import evaluating
 from cuttlefish.methods.base import Context, Method, Phase
 from cuttlefish.methods.masks import Masks, prunable
 from cuttlefish.methods.own_recipe import all_decayed, own_recipe
+from cuttlefish.methods.schedule import build_schedule
 from cuttlefish.methods.target import Target, keep_target, kept_target, settle_target
-from cuttlefish.schedule import build_schedule
 
 RATIO = 0.9
 

@@ -15,15 +15,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from baselines.imp_math import MODES, Plan, ladder, next_masks, plan, shortened
-from cuttlefish.config import RecipeConfig
+from cuttlefish.config.schema import RecipeConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.groups import decay_groups
 from cuttlefish.methods.base import Context, Method, Phase
 from cuttlefish.methods.masks import Masks, prunable
 from cuttlefish.methods.own_recipe import all_decayed, own_recipe
+from cuttlefish.methods.schedule import build_schedule
 from cuttlefish.methods.target import Target, keep_target, kept_target, settle_target
-from cuttlefish.schedule import build_schedule
 
 DEFAULT_LEVELS = 8
 """Where neither levels nor a size is given; 5.9 times smaller, the paper's size for ResNet-18 on CIFAR-10."""

@@ -10,7 +10,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from cuttlefish.config import RecipeConfig
+from cuttlefish.config.schema import RecipeConfig
 from cuttlefish.errors import CuttlefishError
 
 MODES = ("exact_k", "openlth")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from baselines import lc_math
 from baselines.lc_math import Layer, Spectrum
 from baselines.lc_plan import Settings, make_plan, require
-from cuttlefish.config import RecipeConfig
+from cuttlefish.config.schema import RecipeConfig
 from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.decay import FrobeniusDecay
 from cuttlefish.lowrank.groups import decay_groups
@@ -27,7 +27,7 @@ from cuttlefish.lowrank.timing import positions
 from cuttlefish.lowrank.trace import NORMS
 from cuttlefish.methods.base import Context, Method, Phase
 from cuttlefish.methods.target import Target, keep_target, kept_target, settle_target
-from cuttlefish.run_folder import RANK_COLUMNS
+from cuttlefish.record.folder import RANK_COLUMNS
 
 
 class LC(Method):

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from baselines.lc_math import mu_schedule, split_budget
-from cuttlefish.config import OptimizerConfig, RecipeConfig
+from cuttlefish.config.schema import OptimizerConfig, RecipeConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.matrix import check_scheme
 from cuttlefish.methods.own_recipe import own_recipe
-from cuttlefish.schedule import Exponential, Schedule, build_schedule
+from cuttlefish.methods.schedule import Exponential, Schedule, build_schedule
 
 
 @dataclass(frozen=True)

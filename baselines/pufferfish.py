@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.profiling import candidates, main_path
 from cuttlefish.lowrank.rank import clamp_rank, full_rank
+from cuttlefish.lowrank.settings import Settings as CuttlefishSettings
 from cuttlefish.methods.base import Context
 from cuttlefish.methods.cuttlefish import CuttlefishMethod
-from cuttlefish.settings import Settings as CuttlefishSettings
 
 
 def scaled_epoch(fraction: float, epochs: int) -> int:

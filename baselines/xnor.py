@@ -15,15 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from baselines.xnor_math import BinaryConv2d, centre_and_clamp
-from cuttlefish.checks import check_optimizer, check_schedule
-from cuttlefish.config import OptimizerConfig, ScheduleConfig
+from cuttlefish.config.checks import check_optimizer, check_schedule
+from cuttlefish.config.schema import OptimizerConfig, ScheduleConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.groups import decay_groups
 from cuttlefish.lowrank.surgery import find_layers, replace_module
 from cuttlefish.lowrank.trace import NORMS, evaluating
 from cuttlefish.methods.base import Context, Method, Phase
-from cuttlefish.schedule import build_schedule
+from cuttlefish.methods.schedule import build_schedule
 
 
 @torch.no_grad()

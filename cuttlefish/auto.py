@@ -15,9 +15,9 @@ from cuttlefish.lowrank.decay import FrobeniusDecay
 from cuttlefish.lowrank.groups import decay_groups
 from cuttlefish.lowrank.profiling import candidates, main_path, profile_stacks
 from cuttlefish.lowrank.rank import RankTracker, clamp_rank, full_rank
+from cuttlefish.lowrank.settings import Settings
 from cuttlefish.lowrank.stability import StabilityTest
 from cuttlefish.lowrank.surgery import factorize, low_rank_layers
-from cuttlefish.settings import Settings
 
 logger = logging.getLogger("cuttlefish")
 

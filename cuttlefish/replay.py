@@ -16,15 +16,15 @@ from typing import Any
 
 import yaml
 
-from cuttlefish.config import Config
+from cuttlefish.config.identity import NOT_IN_KEY
+from cuttlefish.config.resolved import RESOLVED, load
+from cuttlefish.config.schema import Config
+from cuttlefish.config.validate import load_config
 from cuttlefish.errors import EXIT_AT_ONCE, CuttlefishError, Interrupted, exit_code
-from cuttlefish.identity import NOT_IN_KEY
-from cuttlefish.record import read_record, validate_record
-from cuttlefish.record_search import find_record
-from cuttlefish.report.agreement import Difference, bitwise, differences, first_unlike_epoch, unlike
-from cuttlefish.resolved import RESOLVED, load
-from cuttlefish.run_folder import RECORD, read_epochs
-from cuttlefish.validate import load_config
+from cuttlefish.evidence.agreement import Difference, bitwise, differences, first_unlike_epoch, unlike
+from cuttlefish.record.find import find_record
+from cuttlefish.record.folder import RECORD, read_epochs
+from cuttlefish.record.record import read_record, validate_record
 
 EXIT_DIFFERS = 4
 WORD = "replay="
@@ -89,8 +89,8 @@ def replayed_config(path: Path, record: Mapping[str, Any], words: Sequence[str])
 
 def comparison(one: Mapping[str, Any], other: Mapping[str, Any], found: Sequence[Difference], exact: bool, epoch: int | None) -> str:
     """The table of differences, below what of hardware and software differs."""
-    from cuttlefish.report.screen import plain_table
-    from cuttlefish.report.summary import as_text
+    from cuttlefish.display.screen import plain_table
+    from cuttlefish.display.summary import as_text
 
     table = plain_table(f"Replay of {one['run_key']}", ("", "left"), ("recorded", "right"), ("replayed", "right"), ("allowed", "left"), ("", "left"))
     for item in found:

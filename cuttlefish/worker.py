@@ -15,23 +15,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from cuttlefish.config import Config
+from cuttlefish.config.identity import run_folder, run_key
+from cuttlefish.config.resolved import RESOLVED, dump, load
+from cuttlefish.config.schema import Config
+from cuttlefish.config.validate import load_config, to_dict
 from cuttlefish.engine.device import choose_device
 from cuttlefish.engine.distributed import World, hand_up, joined_world, tell, under_launcher
-from cuttlefish.engine.lock import RunLock
 from cuttlefish.engine.refusals import told_if_refused
 from cuttlefish.engine.session import Session, config_facts
 from cuttlefish.errors import EXIT_BAD_INPUT, Busy, CuttlefishError, exit_code
-from cuttlefish.files import write_atomic
-from cuttlefish.identity import run_folder, run_key
 from cuttlefish.methods import build_method, load_method
-from cuttlefish.provenance import provenance
-from cuttlefish.record import error_text, new_record, read_record, write_record
-from cuttlefish.record_fields import SCHEMA
-from cuttlefish.resolved import RESOLVED, dump, load
-from cuttlefish.run_folder import RECORD, read_profile, read_ranks
-from cuttlefish.signals import UNTRAINED, StopSignals
-from cuttlefish.validate import load_config, to_dict
+from cuttlefish.process.lock import RunLock
+from cuttlefish.process.signals import UNTRAINED, StopSignals
+from cuttlefish.record.atomic import write_atomic
+from cuttlefish.record.fields import SCHEMA
+from cuttlefish.record.folder import RECORD, read_profile, read_ranks
+from cuttlefish.record.provenance import provenance
+from cuttlefish.record.record import error_text, new_record, read_record, write_record
 
 logger = logging.getLogger("cuttlefish")
 
@@ -122,7 +122,7 @@ def record_failure(run: Run, error: BaseException, processes: int) -> None:
 
 def _summary(folder: Path, record: dict[str, Any]) -> str:
     try:
-        from cuttlefish.report.summary import as_text, run_summary
+        from cuttlefish.display.summary import as_text, run_summary
     except ImportError:  # a machine with torch only, without rich
         return f"accuracy {record['accuracy_final']} %, {record['params_total']} parameters"
     return as_text(run_summary(record, read_profile(folder), read_ranks(folder)))

@@ -21,11 +21,11 @@ from typing import Any
 import pandas as pd
 import torch
 
-from cuttlefish.config import TrainerConfig
+from cuttlefish.config.schema import TrainerConfig
 from cuttlefish.engine.device import choose_device, set_up
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
-from cuttlefish.files import write_atomic
-from cuttlefish.provenance import device_name, git_commit, git_dirty, package_versions, utc_now
+from cuttlefish.record.atomic import write_atomic
+from cuttlefish.record.provenance import device_name, git_commit, git_dirty, package_versions, utc_now
 from scripts.benches.methods import bench_methods
 from scripts.benches.parts import bench_checkpoints, bench_overhead
 from scripts.benches.processes import bench_processes

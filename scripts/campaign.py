@@ -17,12 +17,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from cuttlefish.display.format import counted
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError, exit_code
 from cuttlefish.plan.archive import pack, unpack
 from cuttlefish.plan.campaign import LEDGER, MANIFEST, Campaign
-from cuttlefish.provenance import utc_now
-from cuttlefish.report.format import counted
-from cuttlefish.run_folder import RECORD
+from cuttlefish.record.folder import RECORD
+from cuttlefish.record.provenance import utc_now
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORTED = "results/campaigns"

@@ -16,16 +16,17 @@ from typing import Any
 from rich.console import Console
 
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
-from cuttlefish.files import write_atomic
-from cuttlefish.report.acceptance import fixed_by
-from cuttlefish.report.admission import objection
-from cuttlefish.report.benches import load_benches
-from cuttlefish.report.claim_text import on_screen, to_json, to_markdown
-from cuttlefish.report.claims import judge, load_claims
-from cuttlefish.report.evidence import Evidence, load_evidence
-from cuttlefish.report.scales import sweeps_of
-from cuttlefish.report.selection import by_seed, select
-from cuttlefish.report.table_spec import times_notes
+from cuttlefish.evidence.admission import objection
+from cuttlefish.evidence.benches import load_benches
+from cuttlefish.evidence.records import Evidence, load_evidence
+from cuttlefish.evidence.selection import by_seed, select
+from cuttlefish.plan.scales import sweeps_of
+from cuttlefish.plan.spec import times_notes
+from cuttlefish.record.atomic import write_atomic
+from cuttlefish.report.claims.acceptance import fixed_by
+from cuttlefish.report.claims.judge import judge, load_claims
+from cuttlefish.report.claims.text import on_screen, to_json, to_markdown
+from cuttlefish.report.paper import CLAIMS, PAPER, TABLES
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 
@@ -40,9 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _judge(options: argparse.Namespace) -> int:
-    claims = options.results / "claims.yaml"
+    claims = options.paper / CLAIMS
     collection = load_evidence(options.results / "records")
-    tables = options.results / "tables.yaml"
+    tables = options.paper / TABLES
     verdicts = judge(collection, load_benches(options.results / "bench"), load_claims(claims), times_notes(tables), sweeps_of(tables))
     fixed = fixed_by(claims)
     write_atomic(options.results / "claims.md", to_markdown(verdicts, fixed))
@@ -59,7 +60,7 @@ def _judge(options: argparse.Namespace) -> int:
 
 def _arms(options: argparse.Namespace) -> int:
     """Print the right-hand arms of a paired rule, each with the ranks of the finished left-hand run of its seed."""
-    claims = {entry["id"]: entry for entry in load_claims(options.results / "claims.yaml")}
+    claims = {entry["id"]: entry for entry in load_claims(options.paper / CLAIMS)}
     if options.claim not in claims:
         raise CuttlefishError(f"There is no claim {options.claim}; claims.yaml has {', '.join(claims)}.")
     runs = [run for run in load_evidence(options.results / "records").finished if not objection(run.record)]
@@ -93,7 +94,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("action", nargs="?", choices=["judge", "arms"], default="judge")
     parser.add_argument("claim", nargs="?", help="of arms: whose")
     parser.add_argument("--scale", choices=["paper", "reduced"], default="reduced", help="of arms")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder with claims.yaml, records/ and bench/")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder with records/ and bench/")
+    parser.add_argument("--paper", type=Path, default=PAPER, help="the folder with claims.yaml and tables.yaml")
     return parser
 
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from cuttlefish.config import DataConfig
+from cuttlefish.config.schema import DataConfig
 from cuttlefish.data.files import data_digest, data_root
 from cuttlefish.data.packed import unpack
 from cuttlefish.data.published import FILE_SETS

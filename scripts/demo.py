@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from cuttlefish.compose import compose_config
-from cuttlefish.report.summary import as_text, comparison_summary
-from cuttlefish.run_folder import PLOTS, read_profile, read_ranks
+from cuttlefish.config.compose import compose_config
+from cuttlefish.display.summary import as_text, comparison_summary
+from cuttlefish.record.folder import PLOTS, read_profile, read_ranks
 from cuttlefish.worker import identify, run_config
 
 CONF = Path(__file__).resolve().parent.parent / "conf"

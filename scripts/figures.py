@@ -15,16 +15,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from cuttlefish.display.format import counted
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
-from cuttlefish.files import write_atomic
+from cuttlefish.evidence.benches import load_benches
+from cuttlefish.evidence.records import load_evidence
 from cuttlefish.plan.runs import planned_runs
-from cuttlefish.record_fields import SCALES
-from cuttlefish.report.benches import load_benches
-from cuttlefish.report.evidence import load_evidence
-from cuttlefish.report.figures.figure import Sources, sources_of
+from cuttlefish.plan.spec import Spec, read_spec
+from cuttlefish.record.atomic import write_atomic
+from cuttlefish.record.fields import SCALES
+from cuttlefish.report.figures.base import Sources, sources_of
 from cuttlefish.report.figures.gallery import DRAWERS, Drawn, draw_figure, is_of
-from cuttlefish.report.format import counted
-from cuttlefish.report.table_spec import Spec, read_spec
+from cuttlefish.report.paper import PAPER, TABLES
 from scripts.records import records_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def draw_scale(scale: str, numbers: list[int], results: Path) -> list[Drawn]:
     """Draw figures of one scale (all, if no numbers are given) and bring the list beside them up to date."""
-    spec = read_spec(ROOT / "results" / "tables.yaml", ROOT / "conf" / "experiment")
+    spec = read_spec(PAPER / TABLES, ROOT / "conf" / "experiment")
     sources = _sources(scale, spec, results)
     folder = results / "figures" / scale
     wanted = {name: draw for name, draw in DRAWERS.items() if not numbers or int(name[6]) in numbers}

@@ -20,15 +20,15 @@ from typing import Any
 
 import torch
 
-from cuttlefish.config import ModelConfig, TrainerConfig
+from cuttlefish.config.schema import ModelConfig, TrainerConfig
 from cuttlefish.engine.device import autocast, choose_device, set_up
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
-from cuttlefish.files import write_atomic
+from cuttlefish.evidence.benches import PROFILED_BATCH
 from cuttlefish.lowrank.timing import Conditions
 from cuttlefish.models import build_model
 from cuttlefish.models.build import SUITE
-from cuttlefish.provenance import device_name, git_commit, git_dirty, package_versions, utc_now
-from cuttlefish.report.benches import PROFILED_BATCH
+from cuttlefish.record.atomic import write_atomic
+from cuttlefish.record.provenance import device_name, git_commit, git_dirty, package_versions, utc_now
 from scripts.profiles.layers import profile_layers
 from scripts.profiles.stacks import DECIDING_RATIO, THRESHOLD, profile_of_stacks
 

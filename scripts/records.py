@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
-from cuttlefish.files import write_atomic
-from cuttlefish.record import clean_record, read_record, validate_record, write_record
-from cuttlefish.redact import redact_log
-from cuttlefish.run_folder import EPOCHS, LOG, PLOTS, PROFILE, RANKS, RECORD
-from cuttlefish.sinks.plots import draw_run
+from cuttlefish.loggers.plots import draw_run
+from cuttlefish.record.atomic import write_atomic
+from cuttlefish.record.folder import EPOCHS, LOG, PLOTS, PROFILE, RANKS, RECORD
+from cuttlefish.record.record import clean_record, read_record, validate_record, write_record
+from cuttlefish.record.redact import redact_log
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 RECORDS, FIGURES = RESULTS / "records", RESULTS / "figures"

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cuttlefish.display.format import UNKNOWN
+from cuttlefish.display.screen import plain_table
+from cuttlefish.display.summary import as_text
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
+from cuttlefish.evidence.records import Evidence, load_evidence
+from cuttlefish.record.folder import WEIGHTS
 from cuttlefish.replay import EXIT_DIFFERS, replayed_config
-from cuttlefish.report.evidence import Evidence, load_evidence
-from cuttlefish.report.format import UNKNOWN
-from cuttlefish.report.screen import plain_table
-from cuttlefish.report.summary import as_text
-from cuttlefish.run_folder import WEIGHTS
 
 ROOT = Path(__file__).resolve().parent.parent
 POINTS, LOSS_SHARE = 0.05, 1e-3

@@ -12,20 +12,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
+from cuttlefish.evidence.admission import not_admitted
+from cuttlefish.evidence.benches import Bench, load_benches
+from cuttlefish.evidence.records import Collection, LeftOut, load_evidence
 from cuttlefish.plan.runs import planned_runs
-from cuttlefish.report.acceptance import fixed_by, words_of
-from cuttlefish.report.admission import not_admitted
-from cuttlefish.report.benches import Bench, load_benches
-from cuttlefish.report.claims import judge, load_claims
-from cuttlefish.report.evidence import Collection, LeftOut, load_evidence
-from cuttlefish.report.ledgers import campaigns_table
+from cuttlefish.plan.scales import sweeps_of
+from cuttlefish.plan.spec import Spec, read_spec, times_notes
+from cuttlefish.report.claims.acceptance import fixed_by, words_of
+from cuttlefish.report.claims.judge import judge, load_claims
 from cuttlefish.report.page.figure_list import listed_figures
 from cuttlefish.report.page.site import Report, write_site
-from cuttlefish.report.scales import sweeps_of
-from cuttlefish.report.stated import Claims
-from cuttlefish.report.table import Table
-from cuttlefish.report.table_spec import Spec, read_spec, times_notes
-from cuttlefish.report.tables import all_tables
+from cuttlefish.report.paper import CLAIMS, PAPER, TABLES
+from cuttlefish.report.tables.build import all_tables
+from cuttlefish.report.tables.campaigns import campaigns_table
+from cuttlefish.report.tables.paper_values import Claims
+from cuttlefish.report.tables.table import Table
 from scripts.records import SMOKE
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,7 +36,7 @@ RESULTS = ROOT / "results"
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
-        index = write_site(_report(options.results), options.out or options.results / "report")
+        index = write_site(_report(options.results, options.paper), options.out or options.results / "report")
     except (CuttlefishError, OSError) as error:
         print(f"cuttlefish: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -43,11 +44,11 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _report(results: Path) -> Report:
-    records, path, scales = results / "records", results / "claims.yaml", results / "tables.yaml"
+def _report(results: Path, paper: Path = PAPER) -> Report:
+    records, path, scales = results / "records", paper / CLAIMS, paper / TABLES
     collection, claims, fixed = load_evidence(records), load_claims(path), fixed_by(path)
     benches = load_benches(results / "bench")
-    tables, refused = _tables(results, collection, benches, {claim["id"]: claim for claim in claims})
+    tables, refused = _tables(read_spec(scales, ROOT / "conf" / "experiment"), collection, benches, {claim["id"]: claim for claim in claims})
     campaigns, damaged = campaigns_table(results / "campaigns", collection.runs)
     return Report(
         records=records,
@@ -60,9 +61,8 @@ def _report(results: Path) -> Report:
     )
 
 
-def _tables(results: Path, collection: Collection, benches: Sequence[Bench], claims: Claims) -> tuple[list[Table], list[LeftOut]]:
+def _tables(spec: Spec, collection: Collection, benches: Sequence[Bench], claims: Claims) -> tuple[list[Table], list[LeftOut]]:
     """Every table at every scale that has a finished run, and the records that no table takes, with reasons."""
-    spec = read_spec(results / "tables.yaml", ROOT / "conf" / "experiment")
     tables, refused = [], {}
     for scale in spec.scales:
         seeds = sorted({run.record["seed"] for run in collection.finished if run.record["scale"] == scale})
@@ -79,7 +79,8 @@ def _names(spec: Spec) -> list[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m scripts.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder with records/, bench/, claims.yaml and figures/")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder with records/, bench/ and figures/")
+    parser.add_argument("--paper", type=Path, default=PAPER, help="the folder with claims.yaml and tables.yaml")
     parser.add_argument("--out", type=Path, help="default: <results>/report")
     return parser
 

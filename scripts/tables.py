@@ -18,22 +18,23 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from cuttlefish.config.identity import NOT_IN_KEY
+from cuttlefish.config.suggest import choose_from
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
-from cuttlefish.identity import NOT_IN_KEY
-from cuttlefish.nearest import choose_from
+from cuttlefish.evidence.benches import load_benches
+from cuttlefish.evidence.records import Collection, load_evidence
 from cuttlefish.plan.ahead import ahead, waiting_lines
 from cuttlefish.plan.cost import Estimates
 from cuttlefish.plan.execute import by_front_door, execute, exit_code_of
+from cuttlefish.plan.planned_run import PlannedRun
 from cuttlefish.plan.runs import planned_runs
+from cuttlefish.plan.spec import Spec, read_spec
 from cuttlefish.plan.state import DATA_ABSENT, FINISHED, Known, folder_state
-from cuttlefish.report.benches import load_benches
-from cuttlefish.report.claims import load_claims
-from cuttlefish.report.evidence import Collection, load_evidence
-from cuttlefish.report.planned import PlannedRun
-from cuttlefish.report.stated import Claims
-from cuttlefish.report.table_files import left_out_text, write_tables
-from cuttlefish.report.table_spec import Spec, read_spec
-from cuttlefish.report.tables import all_tables
+from cuttlefish.report.claims.judge import load_claims
+from cuttlefish.report.paper import CLAIMS, PAPER, TABLES
+from cuttlefish.report.tables.build import all_tables
+from cuttlefish.report.tables.paper_values import Claims
+from cuttlefish.report.tables.write import left_out_text, write_tables
 from scripts.records import SMOKE, import_run, records_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     words = [word for word in options.names if "=" in word]
     picks = dict(word.split("=", 1) for word in words if word.partition("=")[0] in PICKED_BY)
-    spec = _with_words(tables_spec(options.root), options.scale, [word for word in words if word.partition("=")[0] not in picks])
+    spec = _with_words(tables_spec(options.root, options.paper), options.scale, [word for word in words if word.partition("=")[0] not in picks])
     names = [name for name in options.names if "=" not in name] or [name for name, table in spec.tables.items() if not table.is_figure]
     records = records_of(options.scale, options.root / "results")
     plan = _picked(planned_runs(spec, names, options.scale, options.seeds, options.root), picks)
@@ -76,13 +77,13 @@ def _picked(plan: list[PlannedRun], picks: dict[str, str]) -> list[PlannedRun]:
     return plan
 
 
-def tables_spec(root: Path = ROOT) -> Spec:
-    return read_spec(root / "results" / "tables.yaml", root / "conf" / "experiment")
+def tables_spec(root: Path = ROOT, paper: Path = PAPER) -> Spec:
+    return read_spec(paper / TABLES, root / "conf" / "experiment")
 
 
-def read_claims(root: Path = ROOT) -> Claims:
-    """results/claims.yaml by id."""
-    return {claim["id"]: claim for claim in load_claims(root / "results" / "claims.yaml")}
+def read_claims(paper: Path = PAPER) -> Claims:
+    """The claims of claims.yaml by id."""
+    return {claim["id"]: claim for claim in load_claims(paper / CLAIMS)}
 
 
 def seeds_of(collection: Collection, seeds: Sequence[int] = ()) -> list[int]:
@@ -116,7 +117,7 @@ def _train(plan: list[PlannedRun], options: argparse.Namespace, records: Path) -
 def _collate(spec: Spec, names: list[str], planned: list[PlannedRun], collection: Collection, options: argparse.Namespace) -> None:
     shown = replace(spec, tables={name: spec.table(name) for name in names})
     benches = load_benches(options.root / "results" / "bench")
-    tables, refused = all_tables(shown, planned, collection, read_claims(options.root), options.scale, benches)
+    tables, refused = all_tables(shown, planned, collection, read_claims(options.paper), options.scale, benches)
     left_out = [*collection.left_out, *refused]
     folder = options.root / "results" / "tables" / options.scale
     if tables:
@@ -151,6 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=_seeds, default=[0], help="as in 0,1,2")
     parser.add_argument("--collate-only", action="store_true", help="train nothing")
     parser.add_argument("--dry-run", action="store_true", help="list the runs, and do nothing")
+    parser.add_argument("--paper", type=Path, default=PAPER, help=argparse.SUPPRESS)
     parser.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)
     return parser
 

@@ -26,8 +26,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from pathlib import Path
 
-from cuttlefish.files import write_atomic
-from cuttlefish.provenance import device_name, git_commit, git_dirty, package_versions
+from cuttlefish.record.atomic import write_atomic
+from cuttlefish.record.provenance import device_name, git_commit, git_dirty, package_versions
 from tests.torture import ARMS, Outcome, Trials
 
 ROOT = Path(__file__).resolve().parents[1]

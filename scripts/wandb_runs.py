@@ -15,10 +15,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from cuttlefish.config import WandbConfig
+from cuttlefish.config.schema import WandbConfig
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
-from cuttlefish.report.evidence import load_evidence
-from cuttlefish.sinks.wandb_again import log_again, send, waiting
+from cuttlefish.evidence.records import load_evidence
+from cuttlefish.loggers.wandb_again import log_again, send, waiting
 
 ROOT = Path(__file__).resolve().parent.parent
 

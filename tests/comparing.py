@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cuttlefish.engine.checkpoint import newest_checkpoint
-from cuttlefish.run_folder import read_epochs, read_ranks
+from cuttlefish.record.folder import read_epochs, read_ranks
 
 METRICS = ("accuracy_final", "accuracy_best", "loss_final", "switch_epoch", "switch_reason", "ranks", "k", "params_total", "epochs_trained")
 TIMES = {"seconds", "compute_seconds", "wall_seconds"}

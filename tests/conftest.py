@@ -9,6 +9,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests import made_up_run
+
 
 def pytest_configure(config):
     # Fewer surprises on shared machines: tests are small, and many threads only get in each other's way.
@@ -33,3 +35,9 @@ def pytest_runtest_makereport(item, call):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped, but CUTTLEFISH_REQUIRE_DATA asks for the real data: {report.longrepr}"
     return report
+
+
+@pytest.fixture(scope="session")
+def made_up():
+    """The functions of tests/made_up_run.py."""
+    return made_up_run

@@ -7,10 +7,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-from cuttlefish.config import Config
-from cuttlefish.record import new_record
-from cuttlefish.run_folder import RANK_COLUMNS
-from cuttlefish.validate import to_dict
+from cuttlefish.config.schema import Config
+from cuttlefish.config.validate import to_dict
+from cuttlefish.record.folder import RANK_COLUMNS
+from cuttlefish.record.record import new_record
 
 MODELS, DATA = ("resnet18", "vgg19"), ("cifar10", "cifar100", "svhn")
 METHODS = ("full_rank", "cuttlefish", "pufferfish", "si_fd", "lc", "imp", "grasp", "eb", "xnor")

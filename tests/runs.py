@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from cuttlefish.config import Config
-from cuttlefish.validate import load_config
+from cuttlefish.config.schema import Config
+from cuttlefish.config.validate import load_config
 
 METHODS: dict[str, dict[str, Any]] = {
     "full_rank": {},

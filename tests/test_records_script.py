@@ -8,8 +8,8 @@ import pytest
 
 from cuttlefish.engine.stage import Stage
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.record import write_record
-from cuttlefish.report.evidence import load_evidence
+from cuttlefish.evidence.records import load_evidence
+from cuttlefish.record.record import write_record
 from cuttlefish.worker import run_config
 from scripts.records import draw, draw_all, import_run, main
 from tests.report.synthetic_records import put, rank_rows

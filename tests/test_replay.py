@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.record_search import find_record
+from cuttlefish.record.find import find_record
 from cuttlefish.replay import EXIT_DIFFERS, main, replayed_config
 from cuttlefish.worker import run_config
 from tests.many_records import made_up_record, write_run

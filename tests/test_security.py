@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cuttlefish.config.validate import load_config, to_dict
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.validate import load_config, to_dict
 from cuttlefish.worker import main, run_config
 from tests.runs import little_config
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cuttlefish.compose import compose_config
+from cuttlefish.config.compose import compose_config
 from cuttlefish.worker import run_config
 
 CONF = Path(__file__).resolve().parent.parent / "conf"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cuttlefish.report.paper import PAPER
 from scripts.tables import main
 
 HERE = Path(__file__).resolve().parent.parent
@@ -28,13 +29,14 @@ def root(tmp_path, monkeypatch):
     for name in ("conf", "cuttlefish", "baselines", "run.py"):
         (tmp_path / name).symlink_to(HERE / name)
     (tmp_path / "results" / "records").mkdir(parents=True)
-    shutil.copy(HERE / "results" / "claims.yaml", tmp_path / "results")
-    (tmp_path / "results" / "tables.yaml").write_text(TABLES.format(data="cifar10"))
+    (tmp_path / "paper").mkdir()
+    shutil.copy(PAPER / "claims.yaml", tmp_path / "paper")
+    (tmp_path / "paper" / "tables.yaml").write_text(TABLES.format(data="cifar10"))
     return tmp_path
 
 
 def call(root, *words):
-    return main([*words, "--root", str(root)])
+    return main([*words, "--root", str(root), "--paper", str(root / "paper")])
 
 
 def test_collation_shows_committed_records_and_what_was_left_out(root, capsys):
@@ -92,7 +94,7 @@ def test_seeds_are_numbers(root, capsys):
 
 @pytest.mark.parametrize("text", ["- [", "- 3", None])
 def test_claims_that_cannot_be_read_end_in_one_sentence(root, capsys, text):
-    claims = root / "results" / "claims.yaml"
+    claims = root / "paper" / "claims.yaml"
     claims.unlink() if text is None else claims.write_text(text)
     assert call(root, "--collate-only") == 2
     said = capsys.readouterr().err
@@ -101,7 +103,7 @@ def test_claims_that_cannot_be_read_end_in_one_sentence(root, capsys, text):
 
 @pytest.mark.slow
 def test_missing_runs_are_run_once_and_collated(root, capsys):
-    (root / "results" / "tables.yaml").write_text(TABLES.format(data="synthetic"))
+    (root / "paper" / "tables.yaml").write_text(TABLES.format(data="synthetic"))
     assert call(root, "table5", "figure3", "--scale", "smoke") == 0
     assert "| extra BN | 1 |" in (root / "results" / "tables" / "smoke" / "table5.md").read_text()
     records = sorted((root / "runs" / "debug").rglob("record.json"))

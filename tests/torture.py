@@ -16,11 +16,11 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from cuttlefish import files
 from cuttlefish.engine import checkpoint, session
 from cuttlefish.engine.clock import Clock
 from cuttlefish.engine.stage import Stage
-from cuttlefish.provenance import provenance
+from cuttlefish.record import atomic as files
+from cuttlefish.record.provenance import provenance
 from cuttlefish.worker import run_config
 from tests.comparing import differences
 from tests.runs import METHODS, little_config

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cuttlefish.config import DataConfig
+from cuttlefish.config.schema import DataConfig
 from cuttlefish.data.split import stratified
 from cuttlefish.errors import CuttlefishError
 

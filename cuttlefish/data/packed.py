@@ -17,7 +17,7 @@ import numpy as np
 
 from cuttlefish.data.published import FileSet
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.files import write_atomic
+from cuttlefish.record.atomic import write_atomic
 
 SIDE = 32
 MEMBER = re.compile(r"\d_head\.bin|strip_\d{3}\.webp|tail\.bin")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cuttlefish.config import DataConfig
+from cuttlefish.config.schema import DataConfig
 from cuttlefish.data.files import data_files
 from cuttlefish.errors import CuttlefishError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cuttlefish.config import DataConfig
+from cuttlefish.config.schema import DataConfig
 from cuttlefish.data.split import SEED
 
 VERSION = 1

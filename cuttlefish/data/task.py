@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 import torch
 
-from cuttlefish.config import DataConfig
+from cuttlefish.config.schema import DataConfig
 from cuttlefish.data.files import data_digest
 from cuttlefish.data.resident import ResidentImages
 from cuttlefish.data.split import first_of_each_class, validation_split

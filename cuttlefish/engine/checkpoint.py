@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.files import write_atomic
+from cuttlefish.record.atomic import write_atomic
 
 logger = logging.getLogger("cuttlefish")
 KEEP = 2

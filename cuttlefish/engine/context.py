@@ -10,17 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cuttlefish.config import Config
+from cuttlefish.config.schema import Config
 from cuttlefish.data.task import Task
 from cuttlefish.engine.clock import Clock
 from cuttlefish.engine.device import autocast
 from cuttlefish.engine.distributed import World
-from cuttlefish.files import write_atomic
+from cuttlefish.loggers.base import Sinks
 from cuttlefish.methods.base import Context
-from cuttlefish.record import plain
-from cuttlefish.run_folder import PROFILE
-from cuttlefish.schedule import build_schedule
-from cuttlefish.sinks.base import Sinks
+from cuttlefish.methods.schedule import build_schedule
+from cuttlefish.record.atomic import write_atomic
+from cuttlefish.record.folder import PROFILE
+from cuttlefish.record.record import plain
 
 
 def make_context(

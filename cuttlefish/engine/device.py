@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from cuttlefish.config import TrainerConfig
+from cuttlefish.config.schema import TrainerConfig
 from cuttlefish.engine.allocator import keep_memory
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.provenance import available_cores
+from cuttlefish.record.provenance import available_cores
 
 
 def choose_device(config: TrainerConfig, process: int = 0) -> torch.device:

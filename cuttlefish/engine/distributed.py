@@ -18,10 +18,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from cuttlefish.config import TrainerConfig
+from cuttlefish.config.schema import TrainerConfig
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
-from cuttlefish.files import write_atomic
-from cuttlefish.signals import end_with_parent
+from cuttlefish.process.signals import end_with_parent
+from cuttlefish.record.atomic import write_atomic
 
 TELLS = "CUTTLEFISH_LAUNCHER_TELLS"
 """In a worker's environment if its launcher is ours, which says itself what ended the job; torchrun buries it in pages."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from itertools import islice
 
-from cuttlefish.config import Config
+from cuttlefish.config.schema import Config
 from cuttlefish.data.resident import Batch
 from cuttlefish.data.task import Task
 from cuttlefish.engine.distributed import World

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cuttlefish.config import Config
+from cuttlefish.config.resolved import RESOLVED, load
+from cuttlefish.config.schema import Config
+from cuttlefish.config.validate import to_dict
 from cuttlefish.engine.checkpoint import BEFORE_SWITCH, after_whole_epochs, load_checkpoint
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods.base import Method
-from cuttlefish.resolved import RESOLVED, load
-from cuttlefish.validate import to_dict
 
 SHARED = ("model", "data", "recipe", "seed")
 """What an arm must have in common with the run it starts from."""

@@ -30,10 +30,10 @@ from torch.distributed.elastic.rendezvous import (
 )
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from cuttlefish import signals
-from cuttlefish.config import TrainerConfig
+from cuttlefish.config.schema import TrainerConfig
 from cuttlefish.engine.distributed import ALONE, TELLS
 from cuttlefish.errors import EXIT_BAD_INPUT, EXIT_BUSY, EXIT_SAVED, Busy, CuttlefishError, Interrupted
+from cuttlefish.process import signals
 
 logger = logging.getLogger("cuttlefish")
 

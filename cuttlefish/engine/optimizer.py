@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from cuttlefish.config import OptimizerConfig
+from cuttlefish.config.schema import OptimizerConfig
 
 
 def build_optimizer(config: OptimizerConfig, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from cuttlefish.config import TrainerConfig
+from cuttlefish.config.schema import TrainerConfig
 
 
 class Pace:

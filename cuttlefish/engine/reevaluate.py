@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cuttlefish.config import Config
+from cuttlefish.config.schema import Config
 from cuttlefish.engine.evaluate import Scores, evaluate
 from cuttlefish.engine.feed import Feed
 from cuttlefish.engine.session import Session

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from cuttlefish.config import Config
+from cuttlefish.config.schema import Config
 from cuttlefish.errors import CuttlefishError
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from cuttlefish.config import Config
+from cuttlefish.config.schema import Config
+from cuttlefish.config.validate import to_dict
 from cuttlefish.data import load_task
 from cuttlefish.engine.checkpoint import newest_checkpoint
 from cuttlefish.engine.clock import Clock
@@ -20,17 +21,16 @@ from cuttlefish.engine.refusals import told_if_refused
 from cuttlefish.engine.trainer import Trainer
 from cuttlefish.engine.weights import save_weights
 from cuttlefish.errors import CuttlefishError, TakenOver
-from cuttlefish.files import remove_left_overs
+from cuttlefish.loggers import build_sinks
+from cuttlefish.loggers.base import RunInfo, Sinks
 from cuttlefish.lowrank.count import count_macs, count_parameters
 from cuttlefish.methods import build_method
 from cuttlefish.models import build_model
-from cuttlefish.provenance import provenance
-from cuttlefish.record import error_text, new_record, read_record, write_record
-from cuttlefish.run_folder import RECORD
-from cuttlefish.signals import StopSignals
-from cuttlefish.sinks import build_sinks
-from cuttlefish.sinks.base import RunInfo, Sinks
-from cuttlefish.validate import to_dict
+from cuttlefish.process.signals import StopSignals
+from cuttlefish.record.atomic import remove_left_overs
+from cuttlefish.record.folder import RECORD
+from cuttlefish.record.provenance import provenance
+from cuttlefish.record.record import error_text, new_record, read_record, write_record
 
 logger = logging.getLogger("cuttlefish")
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from cuttlefish.config import OptimizerConfig, TrainerConfig
+from cuttlefish.config.schema import OptimizerConfig, TrainerConfig
 from cuttlefish.engine.device import autocast
 from cuttlefish.engine.distributed import World
 from cuttlefish.engine.evaluate import at_least_float32

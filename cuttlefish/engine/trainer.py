@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cuttlefish.config import Config
+from cuttlefish.config.schema import Config
 from cuttlefish.data.resident import Batch
 from cuttlefish.data.task import Task
 from cuttlefish.engine.checkpoint import keep_before_switch, save_checkpoint
@@ -29,10 +29,10 @@ from cuttlefish.engine.randomness import random_state, restore_random_state
 from cuttlefish.engine.stage import Stage
 from cuttlefish.engine.wishes import NOTHING, SAVE, STOP, granted
 from cuttlefish.errors import Interrupted
+from cuttlefish.loggers.base import Sinks
 from cuttlefish.methods.base import Context, Method, Phase
-from cuttlefish.schedule import build_schedule, schedule_from_dict, schedule_to_dict
-from cuttlefish.signals import UNTRAINED, StopSignals
-from cuttlefish.sinks.base import Sinks
+from cuttlefish.methods.schedule import build_schedule, schedule_from_dict, schedule_to_dict
+from cuttlefish.process.signals import UNTRAINED, StopSignals
 
 
 class Trainer:

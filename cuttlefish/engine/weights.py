@@ -15,8 +15,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.files import write_atomic
-from cuttlefish.run_folder import WEIGHTS
+from cuttlefish.record.atomic import write_atomic
+from cuttlefish.record.folder import WEIGHTS
 
 KINDS = {"list": list, "tuple": tuple, "set": set}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cuttlefish.engine.distributed import World
 from cuttlefish.errors import TakenOver
-from cuttlefish.signals import StopSignals
+from cuttlefish.process.signals import StopSignals
 
 NOTHING, SAVE, STOP, LEAVE = range(4)
 """STOP: save and stop. LEAVE: stop and save nothing, since another process has the run now."""

@@ -6,9 +6,9 @@ import re
 from importlib import import_module, util
 from typing import Any
 
+from cuttlefish.config.validate import build_settings
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods.base import Method
-from cuttlefish.validate import build_settings
 
 
 def load_method(name: str) -> type[Method]:

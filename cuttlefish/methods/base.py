@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from cuttlefish.config import OptimizerConfig, RecipeConfig
+from cuttlefish.config.schema import OptimizerConfig, RecipeConfig
 from cuttlefish.lowrank.groups import decay_groups
 from cuttlefish.methods.own_recipe import own_recipe
-from cuttlefish.schedule import Schedule
+from cuttlefish.methods.schedule import Schedule
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from torch import nn
 from cuttlefish.auto import Cuttlefish
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.profiling import candidates, main_path
+from cuttlefish.lowrank.settings import Settings
 from cuttlefish.methods.base import Context, Method, Transition
-from cuttlefish.run_folder import read_profile
-from cuttlefish.settings import Settings
+from cuttlefish.record.folder import read_profile
 
 
 class CuttlefishMethod(Method):

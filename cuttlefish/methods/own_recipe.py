@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import nn
 
-from cuttlefish.checks import check_optimizer, check_schedule
-from cuttlefish.config import RecipeConfig
+from cuttlefish.config.checks import check_optimizer, check_schedule
+from cuttlefish.config.schema import RecipeConfig
+from cuttlefish.config.validate import build_settings
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.validate import build_settings
 
 CHANGEABLE = ("epochs", "optimizer", "schedule")
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods.base import Context
-from cuttlefish.record import read_record
-from cuttlefish.run_folder import RECORD
+from cuttlefish.record.folder import RECORD
+from cuttlefish.record.record import read_record
 
 SEARCHED = ("results/records", "runs")
 

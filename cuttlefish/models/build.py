@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cuttlefish.config import ModelConfig
+from cuttlefish.config.schema import ModelConfig
+from cuttlefish.config.suggest import choose_from, did_you_mean
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.models.libraries import build_timm, build_torchvision, timm_names, torchvision_names
 from cuttlefish.models.resnet_cifar import ResNet
 from cuttlefish.models.vgg_cifar import Vgg19
-from cuttlefish.nearest import choose_from, did_you_mean
 
 SUITE = {"resnet18": ResNet, "vgg19": Vgg19}
 

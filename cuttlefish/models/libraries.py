@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from cuttlefish.config import ModelConfig
+from cuttlefish.config.schema import ModelConfig
 from cuttlefish.errors import CuttlefishError
 
 LOADS = {

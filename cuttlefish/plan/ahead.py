@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from cuttlefish.display.format import counted
 from cuttlefish.plan.cost import Estimates
 from cuttlefish.plan.execute import each_once
+from cuttlefish.plan.planned_run import PlannedRun
+from cuttlefish.plan.spec import TableSpec
 from cuttlefish.plan.state import FINISHED, Known, state_of
-from cuttlefish.report.format import counted
-from cuttlefish.report.planned import PlannedRun
-from cuttlefish.report.table_spec import TableSpec
 
 UNKNOWN = "unknown"
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.plan.campaign import LEDGER, MANIFEST, Campaign
-from cuttlefish.run_folder import EPOCHS, LOG, PROFILE, RANKS, RECORD
+from cuttlefish.record.folder import EPOCHS, LOG, PROFILE, RANKS, RECORD
 
 INDEX, RUNS = "index.json", "runs"
 KEPT = (RECORD, EPOCHS, RANKS, PROFILE, LOG)

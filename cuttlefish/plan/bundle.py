@@ -10,14 +10,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from cuttlefish.config.validate import to_dict
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.files import write_atomic
 from cuttlefish.plan.campaign import CONFIGS, MANIFEST
-from cuttlefish.provenance import COMMIT, git_commit, git_dirty
-from cuttlefish.record import read_record
-from cuttlefish.report.planned import PlannedRun
-from cuttlefish.run_folder import RECORD
-from cuttlefish.validate import to_dict
+from cuttlefish.plan.planned_run import PlannedRun
+from cuttlefish.record.atomic import write_atomic
+from cuttlefish.record.folder import RECORD
+from cuttlefish.record.provenance import COMMIT, git_commit, git_dirty
+from cuttlefish.record.record import read_record
 
 CODE = ("cuttlefish", "baselines", "scripts/campaign.py", "scripts/records.py", "pyproject.toml")
 RECORDS = Path("results/records")
@@ -50,7 +50,7 @@ def write_bundle(target: Path, runs: Iterable[PlannedRun], scale: str, root: Pat
 
 def _config(run: PlannedRun, root: Path) -> dict[str, Any]:
     """As the front door would resolve it, without what needs more than torch."""
-    from cuttlefish.compose import compose_config  # Hydra
+    from cuttlefish.config.compose import compose_config  # Hydra
 
     config = to_dict(compose_config(root / "conf", list(run.words)))
     config["sink"] |= {"plots": False, "wandb": {**config["sink"]["wandb"], "mode": "disabled"}}

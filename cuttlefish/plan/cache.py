@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from cuttlefish.data.files import cache_folder
-from cuttlefish.files import write_atomic
+from cuttlefish.record.atomic import write_atomic
 
-SOURCES = ("conf/**/*.yaml", "cuttlefish/*.py", "cuttlefish/data/*.py", "cuttlefish/methods/*.py", "cuttlefish/plan/*.py", "baselines/*.py")
+ROOMS = ("config", "data", "lowrank", "methods", "models", "plan", "record")
+SOURCES = ("conf/**/*.yaml", "cuttlefish/*.py", "baselines/*.py", *(f"cuttlefish/{room}/*.py" for room in ROOMS))
 Words = tuple[str, ...]
 
 

@@ -16,18 +16,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cuttlefish.child import run_child
+from cuttlefish.config.validate import load_config
 from cuttlefish.data.files import data_there
 from cuttlefish.errors import CuttlefishError, Interrupted
+from cuttlefish.evidence.records import Collection, load_evidence
 from cuttlefish.plan.cost import Estimates
 from cuttlefish.plan.execute import needs_run
+from cuttlefish.plan.planned_run import PlannedRun
 from cuttlefish.plan.state import Known, state_of
-from cuttlefish.provenance import utc_now
-from cuttlefish.report.evidence import Collection, load_evidence
-from cuttlefish.report.planned import PlannedRun
-from cuttlefish.run_folder import read_epochs
-from cuttlefish.signals import StopSignals
-from cuttlefish.validate import load_config
+from cuttlefish.process.child import run_child
+from cuttlefish.process.signals import StopSignals
+from cuttlefish.record.folder import read_epochs
+from cuttlefish.record.provenance import utc_now
 
 MANIFEST, CONFIGS, LEDGER = "manifest.json", "configs", "ledger.jsonl"
 GRACE = 45.0

@@ -8,12 +8,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from cuttlefish.config import Config, DataConfig
+from cuttlefish.config.identity import run_folder, run_key
+from cuttlefish.config.schema import Config, DataConfig
+from cuttlefish.config.validate import load_config, to_dict
 from cuttlefish.data.files import data_digest, data_there, digest_of
 from cuttlefish.data.published import FILE_SETS
-from cuttlefish.identity import run_folder, run_key
 from cuttlefish.plan.points import Point
-from cuttlefish.validate import load_config, to_dict
 
 
 def composed(point: Point, conf: Path) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def composed(point: Point, conf: Path) -> dict[str, Any]:
 
     config: resolved, at seed 0 and without a size to match; version, defaults: the method's; epochs: see `PlannedRun`.
     """
-    from cuttlefish.compose import compose_config  # Hydra
+    from cuttlefish.config.compose import compose_config  # Hydra
     from cuttlefish.methods import build_method  # torch
 
     config = compose_config(conf, point.words)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from statistics import mean
 
-from cuttlefish.report.benches import Bench
-from cuttlefish.report.evidence import Collection, Evidence
-from cuttlefish.report.planned import PlannedRun
-from cuttlefish.report.quantities import hours, hours_as_baseline
-from cuttlefish.report.step_times import dense_epoch
+from cuttlefish.evidence.benches import Bench
+from cuttlefish.evidence.quantities import hours, hours_as_baseline
+from cuttlefish.evidence.records import Collection, Evidence
+from cuttlefish.evidence.step_times import dense_epoch
+from cuttlefish.plan.planned_run import PlannedRun
 
 
 class Estimates:

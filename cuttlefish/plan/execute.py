@@ -6,11 +6,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from cuttlefish.child import run_child
 from cuttlefish.errors import EXIT_AT_ONCE, EXIT_BUSY, EXIT_SAVED
+from cuttlefish.plan.planned_run import PlannedRun
 from cuttlefish.plan.state import DATA_ABSENT, FINISHED, RUNNING, Known, state_of
-from cuttlefish.report.planned import PlannedRun
-from cuttlefish.signals import StopSignals
+from cuttlefish.process.child import run_child
+from cuttlefish.process.signals import StopSignals
 
 STOPPED = (EXIT_SAVED, EXIT_AT_ONCE)
 Outcome = tuple[PlannedRun, str, int]

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from cuttlefish.config.identity import NOT_IN_KEY
+from cuttlefish.config.suggest import choose_from
+from cuttlefish.config.validate import convert
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.identity import NOT_IN_KEY
-from cuttlefish.nearest import choose_from
+from cuttlefish.plan.planned_run import PlannedRun
 from cuttlefish.plan.runs import planned_runs
-from cuttlefish.report.planned import PlannedRun
-from cuttlefish.report.table_spec import Spec, read_mapping
-from cuttlefish.validate import convert
+from cuttlefish.plan.spec import Spec, read_mapping
 
 
 @dataclass(frozen=True)

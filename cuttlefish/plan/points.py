@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
-from cuttlefish.report.table_spec import EQUAL, PUBLISHED, Row, Scale, Spec, TableSpec
+from cuttlefish.plan.spec import EQUAL, PUBLISHED, Row, Scale, Spec, TableSpec
 
 SHARED = ("model", "data")
 """What tables sweep over; any other key is a row's own."""

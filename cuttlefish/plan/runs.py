@@ -9,9 +9,9 @@ from typing import Any
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.plan.cache import kept
 from cuttlefish.plan.composed import Seeded, composed
+from cuttlefish.plan.planned_run import PlannedRun
 from cuttlefish.plan.points import Point, points
-from cuttlefish.report.planned import PlannedRun
-from cuttlefish.report.table_spec import Spec
+from cuttlefish.plan.spec import Spec
 
 Entries = Mapping[int, Seeded]
 

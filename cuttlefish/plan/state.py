@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.record import read_record
-from cuttlefish.report.evidence import Evidence
-from cuttlefish.report.planned import PlannedRun
-from cuttlefish.run_folder import LOCK, RECORD
+from cuttlefish.evidence.records import Evidence
+from cuttlefish.plan.planned_run import PlannedRun
+from cuttlefish.record.folder import LOCK, RECORD
+from cuttlefish.record.record import read_record
 
 FINISHED, RUNNING, MISSING, DATA_ABSENT = "finished", "running", "missing", "data absent"
 

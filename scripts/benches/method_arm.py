@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
+from cuttlefish.config.validate import load_config
 from cuttlefish.engine.session import Session
+from cuttlefish.loggers.base import Sink
 from cuttlefish.lowrank.count import count_parameters
-from cuttlefish.sinks.base import Sink
-from cuttlefish.validate import load_config
 from cuttlefish.worker import identify
 
 ONCE = ("start", "enter", "method", "ranks", "switch", "profile", "scoring", "masks")

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from cuttlefish.config import ModelConfig
+from cuttlefish.config.schema import ModelConfig
+from cuttlefish.config.validate import load_config
 from cuttlefish.lowrank.profiling import profile_stacks
 from cuttlefish.lowrank.rank import full_rank
 from cuttlefish.lowrank.surgery import factorize
 from cuttlefish.models import build_model
-from cuttlefish.run_folder import read_epochs
-from cuttlefish.validate import load_config
+from cuttlefish.record.folder import read_epochs
 from cuttlefish.worker import run_config
 from scripts.benches.turns import Rows, seconds_of
 

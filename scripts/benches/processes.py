@@ -7,8 +7,8 @@ from statistics import median
 
 import torch
 
-from cuttlefish.run_folder import read_epochs
-from cuttlefish.validate import load_config
+from cuttlefish.config.validate import load_config
+from cuttlefish.record.folder import read_epochs
 from cuttlefish.worker import run_config
 from scripts.benches.turns import Rows
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from scipy.linalg import svdvals
 
-from cuttlefish.config import ModelConfig
+from cuttlefish.config.schema import ModelConfig
 from cuttlefish.lowrank.profiling import main_path
 from cuttlefish.lowrank.rank import stable_ranks
 from cuttlefish.models import build_model

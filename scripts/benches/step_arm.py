@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from cuttlefish.config import ModelConfig, OptimizerConfig, TrainerConfig
+from cuttlefish.config.schema import ModelConfig, OptimizerConfig, TrainerConfig
 from cuttlefish.data.resident import Batch
 from cuttlefish.engine.device import set_up
 from cuttlefish.engine.distributed import World

@@ -15,16 +15,16 @@ from torch import nn
 
 from baselines.imp import Imp, Settings
 from baselines.imp_math import ladder, next_masks
-from cuttlefish.config import RecipeConfig
+from cuttlefish.config.presets import resolve_method
+from cuttlefish.config.schema import RecipeConfig
+from cuttlefish.config.validate import build_settings
 from cuttlefish.engine import trainer as trainer_module
 from cuttlefish.engine.stage import Stage
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods.base import Method, Phase
 from cuttlefish.methods.own_recipe import own_recipe
-from cuttlefish.presets import resolve_method
-from cuttlefish.run_folder import read_epochs
-from cuttlefish.schedule import build_schedule
-from cuttlefish.validate import build_settings
+from cuttlefish.methods.schedule import build_schedule
+from cuttlefish.record.folder import read_epochs
 from cuttlefish.worker import run_config
 from tests.runs import little_config
 

@@ -11,12 +11,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from baselines.imp_math import MODES, ladder, next_masks, number_to_prune, plan, shortened
-from cuttlefish.config import RecipeConfig, ScheduleConfig
+from cuttlefish.config.schema import RecipeConfig, ScheduleConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods.masks import prunable
+from cuttlefish.methods.schedule import build_schedule
 from cuttlefish.models.resnet_cifar import ResNet
 from cuttlefish.models.vgg_cifar import Vgg19
-from cuttlefish.schedule import build_schedule
 
 EMPTY = {"w0": torch.ones(3)}, {"w0": torch.zeros(3, dtype=torch.bool)}
 PAPER = RecipeConfig(epochs=300, schedule=ScheduleConfig(base_lr=0.1, peak_lr=0.8, warmup_epochs=5))

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from baselines.lc_math import mu_schedule
 from baselines.lc_plan import Settings, make_plan
-from cuttlefish.config import OptimizerConfig, RecipeConfig, ScheduleConfig
+from cuttlefish.config.presets import resolve_method
+from cuttlefish.config.schema import OptimizerConfig, RecipeConfig, ScheduleConfig
+from cuttlefish.config.validate import build_settings
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.presets import resolve_method
-from cuttlefish.schedule import Exponential, Milestones
-from cuttlefish.validate import build_settings
+from cuttlefish.methods.schedule import Exponential, Milestones
 
 FILE = Path(__file__).resolve().parents[2] / "conf" / "method" / "lc.yaml"
 

@@ -10,17 +10,17 @@ import torch
 import yaml
 
 from baselines.pufferfish import Pufferfish, Settings, fixed_ranks, scaled_epoch
-from cuttlefish.config import ModelConfig
+from cuttlefish.config.presets import resolve_method
+from cuttlefish.config.schema import ModelConfig
+from cuttlefish.config.validate import build_settings
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.layers import LowRankConv2d
+from cuttlefish.lowrank.settings import Settings as CuttlefishSettings
 from cuttlefish.lowrank.surgery import factorize, low_rank_layers
 from cuttlefish.methods.cuttlefish import CuttlefishMethod
 from cuttlefish.models import build_model
 from cuttlefish.models.resnet_cifar import ResNet
-from cuttlefish.presets import resolve_method
-from cuttlefish.run_folder import read_ranks
-from cuttlefish.settings import Settings as CuttlefishSettings
-from cuttlefish.validate import build_settings
+from cuttlefish.record.folder import read_ranks
 from cuttlefish.worker import run_config
 from tests.runs import little_config
 

@@ -8,7 +8,7 @@ import pytest
 
 from cuttlefish.engine.session import Session
 from cuttlefish.lowrank.groups import decay_groups
-from cuttlefish.schedule import build_schedule
+from cuttlefish.methods.schedule import build_schedule
 from tests.runs import little_config
 
 OWN = {"epochs": 8, "optimizer": {"momentum": 0.5, "weight_decay": 0.3}, "schedule": {"peak_lr": 0.7, "warmup_epochs": 2}}

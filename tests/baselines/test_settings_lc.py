@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from baselines import lc_math
-from cuttlefish.config import OptimizerConfig
+from cuttlefish.config.schema import OptimizerConfig
 from cuttlefish.engine.session import Session
 from cuttlefish.lowrank.matrix import unroll
 from tests.runs import little_config

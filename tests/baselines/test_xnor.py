@@ -15,9 +15,9 @@ from baselines.xnor_math import BinaryConv2d, centre_and_clamp
 from cuttlefish.engine.checkpoint import newest_checkpoint
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.count import count_parameters
+from cuttlefish.methods.schedule import build_schedule
 from cuttlefish.models.resnet_cifar import ResNet
 from cuttlefish.models.vgg_cifar import Vgg19
-from cuttlefish.schedule import build_schedule
 from cuttlefish.worker import run_config
 from tests.runs import little_config
 

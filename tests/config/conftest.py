@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cuttlefish.compose import compose_config
-from cuttlefish.config import Config
+from cuttlefish.config.compose import compose_config
+from cuttlefish.config.schema import Config
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 

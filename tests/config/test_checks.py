@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from cuttlefish.config.validate import load_config
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.validate import load_config
 
 
 def nested(path: str, value: Any) -> dict[str, Any]:

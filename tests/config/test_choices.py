@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cuttlefish.choices import GROUPS, help_text, list_choices
+from cuttlefish.config.choices import GROUPS, help_text, list_choices
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cuttlefish.compose import sentence
+from cuttlefish.config.compose import sentence
 from cuttlefish.errors import CuttlefishError
 
 

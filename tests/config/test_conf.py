@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cuttlefish.choices import GROUPS, OPTIONAL, list_choices
+from cuttlefish.config.choices import GROUPS, OPTIONAL, list_choices
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.schedule import build_schedule
+from cuttlefish.methods.schedule import build_schedule
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 CHOICES = {group: list(list_choices(CONF, group)) for group in GROUPS}

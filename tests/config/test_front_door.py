@@ -12,9 +12,9 @@ from types import ModuleType
 
 import pytest
 
-from cuttlefish.config import Config
+from cuttlefish.config.schema import Config
 from cuttlefish.errors import Busy, CuttlefishError, Interrupted, TakenOver
-from cuttlefish.signals import StopSignals
+from cuttlefish.process.signals import StopSignals
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -152,7 +152,7 @@ def test_nothing_heavy_is_imported_before_the_config_is_sound(tmp_path, argument
 
 
 def test_the_config_s_modules_need_neither_torch_nor_hydra():
-    modules = "config identity validate checks presets choices nearest data.files"
+    modules = "config.schema config.identity config.validate config.checks config.presets config.choices config.suggest data.files"
     names = ", ".join(f"cuttlefish.{module}" for module in modules.split())
     code = f"import sys, {names}; print([name for name in ('torch', 'hydra', 'omegaconf') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from cuttlefish import identity
-from cuttlefish.config import Config, TrainerConfig
-from cuttlefish.identity import run_folder, run_key
-from cuttlefish.validate import load_config, to_dict
+from cuttlefish.config import identity
+from cuttlefish.config.identity import run_folder, run_key
+from cuttlefish.config.schema import Config, TrainerConfig
+from cuttlefish.config.validate import load_config, to_dict
 
 DIGEST = "0" * 64
 RECIPE = {"recipe": {"schedule": {"peak_lr": 0.8, "warmup_epochs": 5}}}

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cuttlefish.config.presets import NOT_KNOBS, resolve_method
+from cuttlefish.config.validate import build_settings
 from cuttlefish.methods import load_method
-from cuttlefish.presets import NOT_KNOBS, resolve_method
-from cuttlefish.validate import build_settings
 
 FILES = sorted((Path(__file__).resolve().parents[2] / "conf" / "method").glob("*.yaml"))
 MODELS = ("resnet18", "vgg19", "some other")

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from cuttlefish.config.presets import resolve_method
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.presets import resolve_method
 
 METHOD = {
     "name": "toy",

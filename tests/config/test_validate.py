@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cuttlefish.config import Config
+from cuttlefish.config.schema import Config
+from cuttlefish.config.validate import build_settings, convert, load_config, to_dict
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.validate import build_settings, convert, load_config, to_dict
 
 
 @dataclass(frozen=True)

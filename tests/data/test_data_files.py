@@ -9,7 +9,7 @@ import urllib.request
 
 import pytest
 
-from cuttlefish.config import DataConfig
+from cuttlefish.config.schema import DataConfig
 from cuttlefish.data import download
 from cuttlefish.data.files import cache_folder, data_digest, data_files, data_root
 from cuttlefish.data.published import FILE_SETS
@@ -129,7 +129,7 @@ def test_made_data_is_told_apart_by_its_parameters():
 def test_digests_need_no_torch():
     program = """
 import sys
-from cuttlefish.config import DataConfig
+from cuttlefish.config.schema import DataConfig
 import cuttlefish.data, cuttlefish.data.files, cuttlefish.data.packed, cuttlefish.data.cifar, cuttlefish.data.download
 for kind in ("digits", "synthetic"):
     cuttlefish.data.files.data_digest(DataConfig(kind=kind))

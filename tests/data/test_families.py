@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.io import savemat
 from torch.nn import functional as F
 
-from cuttlefish.config import DataConfig
+from cuttlefish.config.schema import DataConfig
 from cuttlefish.data import cifar, digits, svhn, synthetic
 from cuttlefish.errors import CuttlefishError
 

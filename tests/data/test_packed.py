@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cuttlefish.config import DataConfig
+from cuttlefish.config.schema import DataConfig
 from cuttlefish.data import files
 from cuttlefish.data.files import data_digest, data_files
 from cuttlefish.data.packed import unpack

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cuttlefish.config import DataConfig
+from cuttlefish.config.schema import DataConfig
 from cuttlefish.data import cifar, load_task
 from cuttlefish.data.files import data_digest
 from cuttlefish.errors import CuttlefishError

@@ -7,10 +7,10 @@ import torch
 
 from cuttlefish import worker
 from cuttlefish.engine import session
-from cuttlefish.engine.lock import RunLock
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.record import read_record, validate_record
-from cuttlefish.run_folder import LOCK
+from cuttlefish.process.lock import RunLock
+from cuttlefish.record.folder import LOCK
+from cuttlefish.record.record import read_record, validate_record
 from cuttlefish.worker import run_config
 from tests.runs import little_config
 

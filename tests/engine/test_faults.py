@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from cuttlefish import files
 from cuttlefish.engine.checkpoint import newest_checkpoint
 from cuttlefish.engine.stage import Stage
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.run_folder import read_epochs
-from cuttlefish.sinks import build_sinks
-from cuttlefish.sinks.base import Sink
+from cuttlefish.loggers import build_sinks
+from cuttlefish.loggers.base import Sink
+from cuttlefish.record import atomic as files
+from cuttlefish.record.folder import read_epochs
 from cuttlefish.worker import main, run_config
 from tests.comparing import differences
 from tests.runs import little_config
@@ -71,7 +71,7 @@ def test_a_disk_full_during_the_log(whole, tmp_path, monkeypatch, calls, stops):
 
     config = little_config(tmp_path, "cuttlefish")
     with monkeypatch.context() as patch:
-        patch.setattr("cuttlefish.sinks.jsonl.append_line", append_line)
+        patch.setattr("cuttlefish.loggers.jsonl.append_line", append_line)
         told = r"cannot write to the log of the run in .*: No space left .*same command again"
         with pytest.raises(CuttlefishError, match=told) if stops else nullcontext():
             run_config(config)
@@ -212,7 +212,7 @@ def test_a_bad_resolved_config(tmp_path, capsys, content, sentence):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from cuttlefish import files
+from cuttlefish.record import atomic as files
 from cuttlefish.engine import stage
 from cuttlefish.worker import run_config
 from tests.runs import little_config

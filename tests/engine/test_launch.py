@@ -9,10 +9,10 @@ import time
 
 import pytest
 
-from cuttlefish.config import TrainerConfig
+from cuttlefish.config.resolved import RESOLVED
+from cuttlefish.config.schema import TrainerConfig
 from cuttlefish.engine import launch as launch_module
 from cuttlefish.errors import Busy, CuttlefishError, Interrupted
-from cuttlefish.resolved import RESOLVED
 from cuttlefish.worker import run_config
 from tests.runs import little_config
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cuttlefish.config.validate import to_dict
 from cuttlefish.engine import launch as launch_module
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.run_folder import read_epochs
-from cuttlefish.validate import to_dict
+from cuttlefish.record.folder import read_epochs
 from cuttlefish.worker import run_config
 from tests.comparing import differences
 from tests.runs import little_config

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from cuttlefish.engine import trainer as trainer_module
-from cuttlefish.record import validate_record
+from cuttlefish.record.record import validate_record
 from cuttlefish.worker import run_config
 from tests.comparing import differences, final_state
 from tests.runs import METHODS, little_config

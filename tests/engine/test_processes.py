@@ -17,12 +17,12 @@ import pytest
 import yaml
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
-from cuttlefish.config import TrainerConfig
+from cuttlefish.config.schema import TrainerConfig
+from cuttlefish.config.validate import to_dict
 from cuttlefish.engine.distributed import TELLS
 from cuttlefish.engine.launch import LoopbackRendezvous, _may_go_better, _what_happened
 from cuttlefish.errors import EXIT_BAD_INPUT, EXIT_BUSY, EXIT_SAVED, Busy, CuttlefishError, Interrupted
-from cuttlefish.run_folder import LOCK, read_epochs
-from cuttlefish.validate import to_dict
+from cuttlefish.record.folder import LOCK, read_epochs
 from cuttlefish.worker import main, run_config
 from tests.comparing import assert_alike, differences, final_state
 from tests.runs import EXACT, little_config

@@ -14,7 +14,7 @@ from baselines import eb
 from baselines.imp import Imp
 from baselines.lc import LC
 from cuttlefish import worker as worker_module
-from cuttlefish.config import TrainerConfig
+from cuttlefish.config.schema import TrainerConfig
 from cuttlefish.engine import session as session_module
 from cuttlefish.engine import trainer as trainer_module
 from cuttlefish.engine.checkpoint import after_whole_epochs
@@ -22,13 +22,13 @@ from cuttlefish.engine.pace import Pace
 from cuttlefish.engine.stage import Stage
 from cuttlefish.engine.trainer import Trainer
 from cuttlefish.errors import EXIT_SAVED, CuttlefishError, Interrupted, exit_code
+from cuttlefish.loggers.base import Sinks
 from cuttlefish.lowrank import surgery
 from cuttlefish.methods.base import Method
 from cuttlefish.methods.cuttlefish import CuttlefishMethod
 from cuttlefish.methods.full_rank import FullRank
-from cuttlefish.run_folder import read_epochs
-from cuttlefish.signals import StopSignals
-from cuttlefish.sinks.base import Sinks
+from cuttlefish.process.signals import StopSignals
+from cuttlefish.record.folder import read_epochs
 from cuttlefish.worker import attend, finished_record, identify, main, run_config
 from tests.comparing import differences
 from tests.runs import EPOCHS, METHODS, little_config

@@ -12,7 +12,7 @@ from cuttlefish.engine.session import Session
 from cuttlefish.engine.stage import Stage
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank import timing
-from cuttlefish.run_folder import read_epochs, read_ranks
+from cuttlefish.record.folder import read_epochs, read_ranks
 from cuttlefish.worker import run_config
 from tests.runs import EPOCHS, little_config
 

@@ -14,7 +14,7 @@ from torch import nn
 from cuttlefish.engine.reevaluate import reevaluate
 from cuttlefish.engine.weights import load_weights, save_weights
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.files import write_atomic
+from cuttlefish.record.atomic import write_atomic
 from cuttlefish.worker import identify, run_config
 from tests.comparing import same
 from tests.runs import METHODS, little_config

@@ -11,7 +11,7 @@ import torch
 from cuttlefish.engine import trainer as trainer_module
 from cuttlefish.engine.stage import Stage
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.run_folder import read_epochs
+from cuttlefish.record.folder import read_epochs
 from cuttlefish.worker import run_config
 from tests.comparing import assert_alike, differences, final_state
 from tests.runs import EXACT, METHODS, little_config

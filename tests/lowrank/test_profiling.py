@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from cuttlefish.config import ModelConfig
+from cuttlefish.config.schema import ModelConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank import profiling
 from cuttlefish.lowrank.profiling import block_name, candidates, main_path, profile_stacks

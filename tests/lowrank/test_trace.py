@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import nn
 
-from cuttlefish.config import ModelConfig
+from cuttlefish.config.schema import ModelConfig
 from cuttlefish.lowrank.trace import trace
 from cuttlefish.models import build_model
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torchvision
 
-from cuttlefish.config import ModelConfig
+from cuttlefish.config.schema import ModelConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.models import build_model
 
@@ -94,7 +94,7 @@ def test_pretrained_weights_load_except_for_the_head(monkeypatch):
 def test_libraries_are_imported_only_when_asked():
     program = """
 import sys
-from cuttlefish.config import ModelConfig
+from cuttlefish.config.schema import ModelConfig
 from cuttlefish.models import build_model
 build_model(ModelConfig(width=4), 10, (3, 32, 32))
 assert not {"timm", "torchvision"} & set(sys.modules)

@@ -8,7 +8,7 @@ import torchvision
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from cuttlefish.config import ModelConfig
+from cuttlefish.config.schema import ModelConfig
 from cuttlefish.models import build_model
 
 SHAPE = (3, 32, 32)

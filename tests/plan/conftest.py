@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cuttlefish.report.table_spec import read_spec
+from cuttlefish.plan.spec import read_spec
+from cuttlefish.report.paper import PAPER
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -12,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="session")
 def spec():
     """The repository's own tables."""
-    return read_spec(ROOT / "results" / "tables.yaml", ROOT / "conf" / "experiment")
+    return read_spec(PAPER / "tables.yaml", ROOT / "conf" / "experiment")
 
 
 @pytest.fixture(scope="session")

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cuttlefish.config.validate import to_dict
 from cuttlefish.errors import CuttlefishError, Interrupted
 from cuttlefish.plan import archive as archives
 from cuttlefish.plan.archive import pack, unpack
 from cuttlefish.plan.campaign import CONFIGS, GRACE, LEDGER, MANIFEST, Campaign
 from cuttlefish.plan.manifest import Block, Order, ordered_runs, read_order
-from cuttlefish.report.planned import PlannedRun
-from cuttlefish.signals import StopSignals
-from cuttlefish.validate import to_dict
+from cuttlefish.plan.planned_run import PlannedRun
+from cuttlefish.process.signals import StopSignals
 from cuttlefish.worker import identify
 from scripts import campaign as command
 from tests.report.synthetic_records import record as synthetic

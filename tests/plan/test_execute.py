@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 from test_state import put, wanted
 
+from cuttlefish.evidence.benches import Bench
+from cuttlefish.evidence.records import Collection, Evidence
 from cuttlefish.plan.ahead import ahead
 from cuttlefish.plan.cost import Estimates
 from cuttlefish.plan.execute import by_front_door, execute, exit_code_of
 from cuttlefish.plan.state import Known
-from cuttlefish.report.benches import Bench
-from cuttlefish.report.evidence import Collection, Evidence
 
 FULL = wanted(row="full", run_key="f", folder="runs/x/f", baseline=True, epochs=30)
 LOW = wanted(row="low", run_key="l", folder="runs/x/l", waits_for="f", waits_for_label="Full", waits_in="runs/x/f", epochs=60)

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cuttlefish.compose import compose_config
+from cuttlefish.config.compose import compose_config
 from cuttlefish.data.published import FILE_SETS
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.evidence.records import load_evidence
 from cuttlefish.plan.composed import published_digest
 from cuttlefish.plan.runs import planned_runs
-from cuttlefish.report.evidence import load_evidence
-from cuttlefish.report.table_spec import Spec
+from cuttlefish.plan.spec import Spec
 from cuttlefish.worker import identify
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from cuttlefish.plan.points import points
-from cuttlefish.report.table_spec import Row, Scale, Spec, TableSpec
+from cuttlefish.plan.spec import Row, Scale, Spec, TableSpec
 
 SPEC = Spec(
     scales={"paper": Scale(), "reduced": Scale(["recipe=r"], {"data": ["a"]}, "equal budget"), "smoke": Scale(["debug=smoke"], match=False)},

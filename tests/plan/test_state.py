@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from cuttlefish.plan.planned_run import PlannedRun
 from cuttlefish.plan.state import Known, state_of
-from cuttlefish.report.planned import PlannedRun
 
 
 def wanted(**changes):

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from synthetic_records import record
-
-from cuttlefish.report.evidence import Collection, Evidence
-from cuttlefish.report.planned import PlannedRun
-from cuttlefish.report.table_spec import Row, Scale, Spec, Stated, TableSpec, Waiting
+from cuttlefish.evidence.records import Collection, Evidence
+from cuttlefish.plan.planned_run import PlannedRun
+from cuttlefish.plan.spec import Row, Scale, Spec, Stated, TableSpec, Waiting
+from tests.report.synthetic_records import record
 
 
 def key_of(row: str, seed: int = 0, model: str = "resnet18") -> str:

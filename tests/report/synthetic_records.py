@@ -6,8 +6,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from cuttlefish.record import new_record, write_record
-from cuttlefish.run_folder import RANK_COLUMNS, RANKS
+from cuttlefish.record.folder import RANK_COLUMNS, RANKS
+from cuttlefish.record.record import new_record, write_record
 
 CPU, GPU = "a CPU, 2 cores", "a GPU"
 LAYERS = {"conv1": 16, "layer2.0.conv1": 32, "layer3.0.conv1": 64, "layer4.0.conv1": 128, "fc": 10}

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from cuttlefish.report.acceptance import fixed_by, words_of
+from cuttlefish.report.claims.acceptance import fixed_by, words_of
 
 BASE = """- id: a
   what: a claim

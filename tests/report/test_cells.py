@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from planned_runs import found, ran, wanted
 
-from cuttlefish.report.cells import cell_runs
+from cuttlefish.report.tables.match_runs import cell_runs
+from tests.report.planned_runs import found, ran, wanted
 
 
 def test_runs_meet_their_cell_by_key_one_a_seed():

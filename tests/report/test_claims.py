@@ -7,16 +7,17 @@ import pytest
 import yaml
 from scipy import stats
 
-from cuttlefish.report.benches import load_benches
-from cuttlefish.report.claim_text import to_markdown
-from cuttlefish.report.claims import judge, load_claims
-from cuttlefish.report.evidence import load_evidence
-from cuttlefish.report.scales import sweeps_of
-from cuttlefish.report.verdict import Outcome
+from cuttlefish.evidence.benches import load_benches
+from cuttlefish.evidence.records import load_evidence
+from cuttlefish.plan.scales import sweeps_of
+from cuttlefish.report.claims.judge import judge, load_claims
+from cuttlefish.report.claims.text import to_markdown
+from cuttlefish.report.claims.verdict import Outcome
+from cuttlefish.report.paper import PAPER
 from scripts.claims import main
 from tests.report.synthetic_records import CPU, GPU, put
 
-CLAIMS = Path(__file__).resolve().parents[2] / "results" / "claims.yaml"
+CLAIMS = PAPER / "claims.yaml"
 SIZE = {
     "id": "size", "what": "full-rank over Cuttlefish parameters", "source": "P 4.2", "reach": "here", "value": 2.5, "accept": [2.0, 3.0],
     "reduced": "above 1", "seeds": {"paper": 3, "reduced": 5}, "run": {"paper": "python run.py"},
@@ -91,7 +92,7 @@ def test_a_label_alone_makes_no_run_count(tmp_path, capsys, scale, section, odd)
         put(tmp_path, seed=seed, scale=scale, setting={section: odd})
     found = verdict_of(tmp_path, SIZE)
     assert found.verdict is found.reduced_verdict is Outcome.NOT_RUN
-    assert main(["--results", str(tmp_path)]) == 0
+    assert main(["--results", str(tmp_path), "--paper", str(tmp_path)]) == 0
     assert f"{section}.{next(iter(odd))}=" in capsys.readouterr().out
 
 
@@ -130,12 +131,12 @@ def test_times_that_are_no_evidence_of_speed_are_shown_and_not_judged(tmp_path, 
     put_times(tmp_path, CPU, "reduced")
     (tmp_path / "claims.yaml").write_text(yaml.safe_dump([TIME, SIZE]))
     (tmp_path / "tables.yaml").write_text(yaml.safe_dump({"scales": {"paper": {}, "reduced": {"times": "no evidence of speed."}}}))
-    assert main(["--results", str(tmp_path)]) == 0
+    assert main(["--results", str(tmp_path), "--paper", str(tmp_path)]) == 0
     time, size = json.loads((tmp_path / "claims.json").read_text())["claims"]
     assert time["reduced"]["verdict"] == "inconclusive" and time["reduced"]["ours"] == pytest.approx(1.196, abs=1e-3)
     assert time["reduced"]["notes"] == ["no evidence of speed"] and size["reduced"]["verdict"] == "holds at reduced scale"
     (tmp_path / "tables.yaml").unlink()
-    assert main(["--results", str(tmp_path)]) == 0
+    assert main(["--results", str(tmp_path), "--paper", str(tmp_path)]) == 0
     assert json.loads((tmp_path / "claims.json").read_text())["claims"][0]["reduced"]["verdict"] == "holds at reduced scale"
 
 
@@ -161,7 +162,7 @@ def test_a_claim_about_data_that_the_reduced_scale_does_not_run_has_no_reading_t
     (tmp_path / "tables.yaml").write_text(yaml.safe_dump({"scales": {"paper": {}, "reduced": {"sweep": {"data": ["cifar10"]}}}}))
     for claim, outcome in ((about("cifar100"), "no reading"), (about("cifar100", "cifar10"), "not run"), (about("cifar10"), "not run")):
         (tmp_path / "claims.yaml").write_text(yaml.safe_dump([claim]))
-        assert main(["--results", str(tmp_path)]) == 0
+        assert main(["--results", str(tmp_path), "--paper", str(tmp_path)]) == 0
         (found,) = json.loads((tmp_path / "claims.json").read_text())["claims"]
         assert found["reduced"]["verdict"] == outcome and found["paper"]["verdict"] == "not run"
         text = (tmp_path / "claims.md").read_text()
@@ -201,7 +202,7 @@ def test_several_rules_must_all_hold_and_a_missing_one_leaves_the_claim_open(tmp
 ])  # fmt: skip
 def test_a_bad_file_ends_in_one_sentence(tmp_path, capsys, text, words):
     (tmp_path / "claims.yaml").write_text(text)
-    assert main(["--results", str(tmp_path)]) == 2
+    assert main(["--results", str(tmp_path), "--paper", str(tmp_path)]) == 2
     assert words in capsys.readouterr().err
 
 
@@ -210,7 +211,7 @@ def test_a_bad_file_ends_in_one_sentence(tmp_path, capsys, text, words):
 ])  # fmt: skip
 def test_a_mistyped_condition_of_pairs_ends_in_one_sentence(tmp_path, capsys, change, words):
     (tmp_path / "claims.yaml").write_text(yaml.safe_dump([TIME | {"rule": TIME["rule"] | change}]))
-    assert main(["--results", str(tmp_path)]) == 2
+    assert main(["--results", str(tmp_path), "--paper", str(tmp_path)]) == 2
     assert words in capsys.readouterr().err
 
 
@@ -221,7 +222,7 @@ def test_a_mistyped_condition_of_pairs_ends_in_one_sentence(tmp_path, capsys, ch
 def test_scales_that_are_none_end_in_one_sentence(tmp_path, capsys, scales, words):
     (tmp_path / "claims.yaml").write_text(yaml.safe_dump([SIZE]))
     (tmp_path / "tables.yaml").write_text(f"scales: {scales}\n")
-    assert main(["--results", str(tmp_path)]) == 2
+    assert main(["--results", str(tmp_path), "--paper", str(tmp_path)]) == 2
     told = capsys.readouterr().err
     assert words in told and told.count("\n") == 1
 
@@ -233,7 +234,7 @@ def test_scales_that_are_none_end_in_one_sentence(tmp_path, capsys, scales, word
 ])  # fmt: skip
 def test_a_mistyped_rule_ends_in_one_sentence(tmp_path, capsys, change, words):
     (tmp_path / "claims.yaml").write_text(yaml.safe_dump([SIZE | {"rule": SIZE["rule"] | change}]))
-    assert main(["--results", str(tmp_path)]) == 2
+    assert main(["--results", str(tmp_path), "--paper", str(tmp_path)]) == 2
     assert words in capsys.readouterr().err
 
 
@@ -250,7 +251,7 @@ def test_our_claims_are_judged_without_any_evidence(tmp_path):
 def test_the_command_writes_what_it_prints(tmp_path, capsys):
     (tmp_path / "claims.yaml").write_text(CLAIMS.read_text())
     put(tmp_path, seed=0)
-    assert main(["--results", str(tmp_path)]) == 0
+    assert main(["--results", str(tmp_path), "--paper", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     content = json.loads((tmp_path / "claims.json").read_text())
     text = (tmp_path / "claims.md").read_text()
@@ -263,18 +264,19 @@ def test_arms_that_need_ranks_take_them_from_the_finished_run(tmp_path, capsys):
     (tmp_path / "claims.yaml").write_text(CLAIMS.read_text())
     put(tmp_path, seed=3, command="python -m cuttlefish.worker .../a.json")
     put(tmp_path, seed=3, command="python -m cuttlefish.worker .../a.json", started="2026-01-02T00:00:00+00:00")  # a repeat
-    assert main(["arms", "e-matters", "--results", str(tmp_path)]) == 0
+    assert main(["arms", "e-matters", "--results", str(tmp_path), "--paper", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     ranks = "'method.ranks={layer2.0.conv1:16,layer3.0.conv1:16}'"
     start = "python run.py experiment=reduced/resnet18_cuttlefish seed=3"  # however the record's run was started
     assert lines == [f"{start} method.switch_epoch={epoch} {ranks}" for epoch in (0, 12)]
-    assert main(["arms", "e-matters", "--scale", "paper", "--results", str(tmp_path)]) == 2
+    assert main(["arms", "e-matters", "--scale", "paper", "--results", str(tmp_path), "--paper", str(tmp_path)]) == 2
     assert "first run python run.py experiment=table1/cuttlefish_reference" in capsys.readouterr().err
-    assert main(["arms", "frontier", "--results", str(tmp_path)]) == 2 and main(["arms", "nothing", "--results", str(tmp_path)]) == 2
+    assert main(["arms", "frontier", "--results", str(tmp_path), "--paper", str(tmp_path)]) == 2
+    assert main(["arms", "nothing", "--results", str(tmp_path)]) == 2
 
 
 def test_the_commands_name_experiments_and_scripts_that_exist():
-    root = CLAIMS.parents[1]
+    root = Path(__file__).resolve().parents[2]
     commands = " ".join(command for entry in load_claims(CLAIMS) for command in (entry.get("run") or {}).values()).split()
     experiments = {word.removeprefix("experiment=") for word in commands if word.startswith("experiment=")}
     modules = {commands[place + 1] for place, word in enumerate(commands[:-1]) if word == "-m" and "." in commands[place + 1]}
@@ -284,7 +286,7 @@ def test_the_commands_name_experiments_and_scripts_that_exist():
 
 
 def test_the_frontiers_grid_is_that_of_figure_1():
-    root = CLAIMS.parents[1]
+    root = Path(__file__).resolve().parents[2]
     rows = [yaml.safe_load((root / f"conf/experiment/figure1/{name}.yaml").read_text())["row"]["sweep"] for name in ("fixed", "from_scratch")]
     (rule,) = [entry["rule"] for entry in load_claims(CLAIMS) if entry["id"] == "frontier"]
     swept = [{path.removeprefix("config."): values for path, values in family.items() if isinstance(values, list)} for family in rule["grid"]]
@@ -292,7 +294,7 @@ def test_the_frontiers_grid_is_that_of_figure_1():
 
 
 def test_no_command_at_reduced_scale_promises_runs_that_this_scale_cannot_have():
-    """scale=reduced means CIFAR-10 (cuttlefish/checks.py)."""
+    """scale=reduced means CIFAR-10 (cuttlefish/config/checks.py)."""
     def data_of(rule):
         inner = rule.values() if isinstance(rule, dict) else rule if isinstance(rule, list) else []
         return ({rule["data"]} if isinstance(rule, dict) and "data" in rule else set()).union(*map(data_of, inner))

@@ -8,24 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from cuttlefish.compose import compose_config
+from cuttlefish.config.compose import compose_config
+from cuttlefish.display.format import memory
+from cuttlefish.evidence.benches import Bench, load_benches
+from cuttlefish.evidence.records import load_evidence
 from cuttlefish.methods import build_method
 from cuttlefish.plan.points import points
-from cuttlefish.report.bench_cost import bench_costs
-from cuttlefish.report.benches import Bench, load_benches
-from cuttlefish.report.claims import judge, load_claims
-from cuttlefish.report.cost import COPIES, FILES, Costs, arms_of
-from cuttlefish.report.epochs import epochs_of
-from cuttlefish.report.evidence import load_evidence
-from cuttlefish.report.format import memory
-from cuttlefish.report.scales import left_out, sweeps_of
-from cuttlefish.report.selection import value_of
-from cuttlefish.report.table_spec import read_spec
+from cuttlefish.plan.scales import left_out, sweeps_of
+from cuttlefish.plan.spec import read_spec
+from cuttlefish.record.record import value_of
+from cuttlefish.report.claims.bench_cost import bench_costs
+from cuttlefish.report.claims.cost import COPIES, FILES, Costs, arms_of
+from cuttlefish.report.claims.epochs import epochs_of
+from cuttlefish.report.claims.judge import judge, load_claims
+from cuttlefish.report.paper import PAPER
 from tests.report.synthetic_records import CPU, put
 
 ROOT = Path(__file__).resolve().parents[2]
-CLAIMS = load_claims(ROOT / "results" / "claims.yaml")
-SWEEPS = sweeps_of(ROOT / "results" / "tables.yaml")
+CLAIMS = load_claims(PAPER / "claims.yaml")
+SWEEPS = sweeps_of(PAPER / "tables.yaml")
 RULE = {"name": "mean_over_seeds", "where": {"model": "resnet18", "data": "cifar10", "method": "cuttlefish"}, "of": "params_total"}
 STEPS = Bench("steps-x.json", {"hardware": CPU}, [
     {"model": "resnet18", "width": 64, "batch": 100, "precision": "fp32", "arm": "dense", "step_s": 0.36, "rounds_s": [100.0, 20.0]}])  # fmt: skip
@@ -91,7 +92,7 @@ def asked_of(scale):
 
 @pytest.mark.parametrize("scale", ["paper", "reduced"])
 def test_the_commands_make_the_runs_that_are_counted_and_no_others(scale):
-    spec = read_spec(ROOT / "results" / "tables.yaml", ROOT / "conf" / "experiment")
+    spec = read_spec(PAPER / "tables.yaml", ROOT / "conf" / "experiment")
     for entry, command in asked_of(scale):
         rule = entry.get("reduced_rule", entry["rule"]) if scale == "reduced" else entry["rule"]
         arms = {repr(arm) for arm in arms_of(rule) if not left_out(arm, scale, SWEEPS)}

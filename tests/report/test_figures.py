@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from cuttlefish.record import read_record, write_record
-from cuttlefish.report import style
-from cuttlefish.report.benches import Bench, load_benches
-from cuttlefish.report.evidence import Collection, Evidence, load_evidence
+from cuttlefish.display import style
+from cuttlefish.evidence.benches import Bench, load_benches
+from cuttlefish.evidence.records import Collection, Evidence, load_evidence
+from cuttlefish.plan.planned_run import PlannedRun
+from cuttlefish.record.record import read_record, write_record
 from cuttlefish.report.figures import figure1, figure2, figure3, figure4, figure5, figure6, methods
-from cuttlefish.report.figures.figure import NoData, Sources, seeds_of, sources_of
+from cuttlefish.report.figures.base import NoData, Sources, seeds_of, sources_of
 from cuttlefish.report.figures.gallery import DRAWERS, draw_figure
 from cuttlefish.report.figures.planned import groups_of
 from cuttlefish.report.figures.ratios import ratio_word
-from cuttlefish.report.planned import PlannedRun
 from scripts import figures as command
 from scripts.tables import tables_spec
 from tests.report.synthetic_records import CPU, GPU, LAYERS, put, rank_rows, record

@@ -6,12 +6,12 @@ import json
 from dataclasses import replace
 
 import pytest
-from planned_runs import ran
 
+from cuttlefish.evidence.records import Collection
 from cuttlefish.plan.campaign import Campaign
-from cuttlefish.report.evidence import Collection
-from cuttlefish.report.ledgers import NO_END, campaigns_table
 from cuttlefish.report.page.site import Report, write_site
+from cuttlefish.report.tables.campaigns import NO_END, campaigns_table
+from tests.report.planned_runs import ran
 
 DAY = "2026-01-01T00:{:02d}:00+00:00"
 

@@ -6,17 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from planned_runs import found, ran, spec_of, wanted
 
-from cuttlefish.report.benches import Bench, load_benches
-from cuttlefish.report.claims import judge, load_claims
-from cuttlefish.report.evidence import load_evidence
-from cuttlefish.report.table import Table
-from cuttlefish.report.table_spec import Scale, TableSpec
-from cuttlefish.report.tables import all_tables
+from cuttlefish.evidence.benches import Bench, load_benches
+from cuttlefish.evidence.records import load_evidence
+from cuttlefish.plan.spec import Scale, TableSpec
+from cuttlefish.report.claims.judge import judge, load_claims
+from cuttlefish.report.paper import PAPER
+from cuttlefish.report.tables.build import all_tables
+from cuttlefish.report.tables.table import Table
+from tests.report.planned_runs import found, ran, spec_of, wanted
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
-CLAIMS = {claim["id"]: claim for claim in load_claims(RESULTS / "claims.yaml")}
+CLAIMS = {claim["id"]: claim for claim in load_claims(PAPER / "claims.yaml")}
 TIMES = "Their times are no evidence."
 
 

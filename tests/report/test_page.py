@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.report.claim_text import to_markdown
-from cuttlefish.report.evidence import Collection, Evidence, load_evidence
+from cuttlefish.evidence.records import Collection, Evidence, load_evidence
+from cuttlefish.report.claims.text import to_markdown
+from cuttlefish.report.claims.verdict import Outcome, Part, Reading, Verdict
 from cuttlefish.report.page.figure_list import Figure, listed_figures
 from cuttlefish.report.page.names import Links, page_names
 from cuttlefish.report.page.run_page import RunView, run_page
 from cuttlefish.report.page.site import Report, write_site
-from cuttlefish.report.table import Block, Cell, Column, Table
-from cuttlefish.report.verdict import Outcome, Part, Reading, Verdict
+from cuttlefish.report.tables.table import Block, Cell, Column, Table
 from tests.many_records import made_up_record, write_many, write_run
 
 HOSTILE = """</script></pre></title><script>alert(1)</script><img src=x onerror=alert(1)>"'&\u2028"""

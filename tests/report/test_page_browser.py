@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from cuttlefish.report.evidence import load_evidence
+from cuttlefish.evidence.records import load_evidence
+from cuttlefish.report.claims.verdict import Outcome, Reading, Verdict
 from cuttlefish.report.page.site import Report, write_site
-from cuttlefish.report.table import Block, Cell, Column, Table
-from cuttlefish.report.verdict import Outcome, Reading, Verdict
-from tests.browser import CHROMIUM, Browser
+from cuttlefish.report.tables.table import Block, Cell, Column, Table
 from tests.many_records import made_up_record, write_many, write_run
+from tests.report.browser import CHROMIUM, Browser
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here to look at the pages with")
 RUNS = 130

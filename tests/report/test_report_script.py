@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+from cuttlefish.report.paper import PAPER
 from scripts.report import RESULTS, main
 from tests.report.synthetic_records import put
 
@@ -21,9 +22,9 @@ def test_the_committed_evidence(tmp_path, capsys):
 
 def test_runs_that_count_for_no_claim_are_listed_with_what_is_left_out(tmp_path):
     for name in ("claims.yaml", "tables.yaml"):
-        shutil.copy(RESULTS / name, tmp_path / name)
+        shutil.copy(PAPER / name, tmp_path / name)
     odd = put(tmp_path, setting={"model": {"width": 32}})
-    assert main(["--results", str(tmp_path)]) == 0
+    assert main(["--results", str(tmp_path), "--paper", str(tmp_path)]) == 0
     text = (tmp_path / "report" / "index.html").read_text()
     told = f"<dt>{odd['run_key']}/record.json</dt><dd>counts for no claim: not what the reduced scale is: model.width=32</dd>"
     assert told in text and "1 record<" in text
@@ -31,8 +32,8 @@ def test_runs_that_count_for_no_claim_are_listed_with_what_is_left_out(tmp_path)
 
 def test_a_damaged_claims_file_is_one_sentence(tmp_path, capsys):
     for name in ("claims.yaml", "tables.yaml"):
-        shutil.copy(RESULTS / name, tmp_path / name)
+        shutil.copy(PAPER / name, tmp_path / name)
     (tmp_path / "claims.yaml").write_text("- [")
-    assert main(["--results", str(tmp_path)]) == 2
+    assert main(["--results", str(tmp_path), "--paper", str(tmp_path)]) == 2
     told = capsys.readouterr().err
     assert told.startswith("cuttlefish: ") and "claims.yaml" in told and told.count("\n") == 1

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 from scipy import stats
 
-from cuttlefish.report.benches import Bench
-from cuttlefish.report.evidence import load_evidence
-from cuttlefish.report.interval import Range, t_interval
-from cuttlefish.report.rules import book
-from cuttlefish.report.rules.case import Case
-from cuttlefish.report.selection import Runs
+from cuttlefish.evidence.benches import Bench
+from cuttlefish.evidence.interval import Range, t_interval
+from cuttlefish.evidence.records import load_evidence
+from cuttlefish.evidence.selection import Runs
+from cuttlefish.report.claims.rules import book
+from cuttlefish.report.claims.rules.case import Case
 from tests.report.synthetic_records import CPU, put, rank_rows
 
 OURS, FULL = {"method": "cuttlefish"}, {"method": "full_rank"}

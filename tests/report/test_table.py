@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from cuttlefish.display.format import UNKNOWN
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.report.format import UNKNOWN
-from cuttlefish.report.table import Block, Cell, Column, Table
+from cuttlefish.report.tables.table import Block, Cell, Column, Table
 
 
 def test_a_cell_wears_its_mark_and_an_unknown_one_none():

@@ -7,9 +7,9 @@ import re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cuttlefish.report.table import Block, Cell, Column, Table
-from cuttlefish.report.table_latex import escaped, to_latex
-from cuttlefish.report.table_text import to_csv, to_markdown
+from cuttlefish.report.tables.latex import escaped, to_latex
+from cuttlefish.report.tables.markdown import to_csv, to_markdown
+from cuttlefish.report.tables.table import Block, Cell, Column, Table
 
 COLUMNS = [Column("method", "method", numeric=False), Column("accuracy", "accuracy", "%"), Column("size", "size")]
 ROWS = [

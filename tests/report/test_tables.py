@@ -3,12 +3,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from planned_runs import CLAIMS, found, key_of, ran, spec_of, wanted
 
+from cuttlefish.display.format import UNKNOWN
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.report.format import UNKNOWN
-from cuttlefish.report.table_spec import Scale, Stated
-from cuttlefish.report.tables import all_tables
+from cuttlefish.plan.spec import Scale, Stated
+from cuttlefish.report.tables.build import all_tables
+from tests.report.planned_runs import CLAIMS, found, key_of, ran, spec_of, wanted
 
 PLAN = [wanted("full", 0), wanted("full", 1), wanted("low", 0), wanted("low", 1)]
 

@@ -8,13 +8,13 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from cuttlefish.report import style
-from cuttlefish.report.evidence import Evidence
-from cuttlefish.report.figures.figure import Drawing, NoData, Sources, hardware_of, keys_of, seeds_of, small_print
+from cuttlefish.display import style
+from cuttlefish.display.format import short_count
+from cuttlefish.evidence.records import Evidence
+from cuttlefish.plan.spec import EQUAL, PUBLISHED
+from cuttlefish.report.figures.base import Drawing, NoData, Sources, hardware_of, keys_of, seeds_of, small_print
 from cuttlefish.report.figures.marks import SHAPES
 from cuttlefish.report.figures.planned import Group, groups_of, progress
-from cuttlefish.report.format import short_count
-from cuttlefish.report.table_spec import EQUAL, PUBLISHED
 
 FEWEST = 3
 """Grid points below which there is no grid to see."""

@@ -9,13 +9,13 @@ from statistics import mean
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from cuttlefish.report import style
-from cuttlefish.report.evidence import Evidence
-from cuttlefish.report.figures.figure import Drawing, NoData, Sources, hardware_of, keys_of, seeds_of, small_print
-from cuttlefish.report.rank_history import LayerHistory, rank_histories
-from cuttlefish.report.run_plots import MOST_LABELS, depth_bar, label_ends
-from cuttlefish.report.selection import setting_of
-from cuttlefish.run_folder import read_ranks
+from cuttlefish.display import style
+from cuttlefish.display.plots import MOST_LABELS, depth_bar, label_ends
+from cuttlefish.display.rank_history import LayerHistory, rank_histories
+from cuttlefish.evidence.records import Evidence
+from cuttlefish.evidence.selection import setting_of
+from cuttlefish.record.folder import read_ranks
+from cuttlefish.report.figures.base import Drawing, NoData, Sources, hardware_of, keys_of, seeds_of, small_print
 
 
 def draw(sources: Sources) -> list[Drawing]:

@@ -6,14 +6,14 @@ from statistics import mean
 
 from matplotlib.axes import Axes
 
-from cuttlefish.report import style
-from cuttlefish.report.evidence import Evidence
-from cuttlefish.report.figures.figure import Drawing, NoData, Sources, hardware_of, keys_of, seeds_of, small_print
+from cuttlefish.display import style
+from cuttlefish.display.rank_history import rank_histories
+from cuttlefish.evidence.records import Evidence
+from cuttlefish.record.folder import read_ranks
+from cuttlefish.report.figures.base import Drawing, NoData, Sources, hardware_of, keys_of, seeds_of, small_print
 from cuttlefish.report.figures.figure2 import tracked_runs
 from cuttlefish.report.figures.layers import mean_ratio, name_layers
 from cuttlefish.report.figures.planned import Group, groups_of
-from cuttlefish.report.rank_history import rank_histories
-from cuttlefish.run_folder import read_ranks
 
 
 def draw(sources: Sources) -> list[Drawing]:

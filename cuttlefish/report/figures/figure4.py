@@ -8,11 +8,11 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from cuttlefish.report import style
-from cuttlefish.report.benches import Bench
-from cuttlefish.report.figures.figure import Drawing, NoData, Sources, small_print
+from cuttlefish.display import style
+from cuttlefish.display.format import counted, times
+from cuttlefish.evidence.benches import Bench
+from cuttlefish.report.figures.base import Drawing, NoData, Sources, small_print
 from cuttlefish.report.figures.ratios import HATCHES, ratio_colours, ratio_word
-from cuttlefish.report.format import counted, times
 
 
 def draw(sources: Sources) -> list[Drawing]:

@@ -7,12 +7,12 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from cuttlefish.report import style
-from cuttlefish.report.benches import Bench
-from cuttlefish.report.figures.figure import Drawing, NoData, Sources, small_print
+from cuttlefish.display import style
+from cuttlefish.display.format import times
+from cuttlefish.evidence.benches import Bench
+from cuttlefish.report.figures.base import Drawing, NoData, Sources, small_print
 from cuttlefish.report.figures.figure4 import newest_profiles, profile_words
 from cuttlefish.report.figures.ratios import ratio_colours, ratio_word
-from cuttlefish.report.format import times
 
 KINDS = {"conv": "convolutions", "attn": "attention", "mlp": "MLP", "fc": "linear layers"}
 FEW = 3

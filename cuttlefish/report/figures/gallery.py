@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cuttlefish.report import style
+from cuttlefish.display import style
 from cuttlefish.report.figures import figure1, figure2, figure3, figure4, figure5, figure6, methods
-from cuttlefish.report.figures.figure import Drawing, NoData, Sources
+from cuttlefish.report.figures.base import Drawing, NoData, Sources
 
 Draw = Callable[[Sources], list[Drawing]]
 

@@ -7,7 +7,7 @@ from statistics import mean
 
 from matplotlib.axes import Axes
 
-from cuttlefish.report.evidence import Evidence
+from cuttlefish.evidence.records import Evidence
 
 
 def mean_ratio(runs: Sequence[Evidence], layer: str, full: int) -> float | None:

@@ -9,13 +9,13 @@ from statistics import mean, stdev
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from cuttlefish.report import style
-from cuttlefish.report.figures.figure import Drawing, NoData, Sources, hardware_of, keys_of, seeds_of, small_print
+from cuttlefish.display import style
+from cuttlefish.evidence.selection import on_one_machine
+from cuttlefish.plan.spec import EQUAL, PUBLISHED
+from cuttlefish.report.figures.base import Drawing, NoData, Sources, hardware_of, keys_of, seeds_of, small_print
 from cuttlefish.report.figures.figure1 import plain_log
 from cuttlefish.report.figures.marks import mark_of
 from cuttlefish.report.figures.planned import Group, groups_of, progress
-from cuttlefish.report.selection import on_one_machine
-from cuttlefish.report.table_spec import EQUAL, PUBLISHED
 
 FEWEST = 3
 FILES = {EQUAL: "figure1-methods", PUBLISHED: "figure1-methods-published"}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from cuttlefish.report.cells import cell_runs
-from cuttlefish.report.evidence import Collection, Evidence
-from cuttlefish.report.figures.figure import Sources
-from cuttlefish.report.planned import PlannedRun
-from cuttlefish.report.selection import by_seed
+from cuttlefish.evidence.records import Collection, Evidence
+from cuttlefish.evidence.selection import by_seed
+from cuttlefish.plan.planned_run import PlannedRun
+from cuttlefish.report.figures.base import Sources
+from cuttlefish.report.tables.match_runs import cell_runs
 
 Network = tuple[str, str]
 

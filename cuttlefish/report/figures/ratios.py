@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import matplotlib
 
-from cuttlefish.report import style
+from cuttlefish.display import style
 
 Colour = tuple[float, float, float, float]
 

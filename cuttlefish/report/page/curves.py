@@ -7,8 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from cuttlefish.display.rank_history import LayerHistory, rank_histories
 from cuttlefish.report.page.chart import Series, line_chart, pairs, points
-from cuttlefish.report.rank_history import LayerHistory, rank_histories
 
 Rows = Sequence[dict[str, Any]]
 RAMP = 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from cuttlefish.report.format import ratio_of
+from cuttlefish.display.format import ratio_of
 from cuttlefish.report.page.run_page import RunView
 
 LONGEST = 120

@@ -6,7 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from cuttlefish.report.evidence import Evidence
+from cuttlefish.evidence.records import Evidence
 
 LONGEST = 40
 

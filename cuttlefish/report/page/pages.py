@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from cuttlefish.report.format import UNKNOWN, number, stated
+from cuttlefish.display.format import UNKNOWN, number, stated
 
 HERE = Path(__file__).resolve().parent
 

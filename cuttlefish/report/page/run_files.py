@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cuttlefish.redact import redact_text
-from cuttlefish.run_folder import LOG, checked_ranks, read_epochs, read_profile
+from cuttlefish.record.folder import LOG, checked_ranks, read_epochs, read_profile
+from cuttlefish.record.redact import redact_text
 
 LOG_LINES = 60
 

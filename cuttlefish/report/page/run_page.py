@@ -10,13 +10,13 @@ from typing import Any
 
 from markupsafe import Markup
 
-from cuttlefish.report.evidence import Evidence
+from cuttlefish.display.stack_rows import unit_of
+from cuttlefish.evidence.records import Evidence
 from cuttlefish.report.page.curves import accuracy_chart, loss_chart, rank_chart
 from cuttlefish.report.page.facts import fact_list
 from cuttlefish.report.page.pages import render
 from cuttlefish.report.page.run_files import Files, read_files
 from cuttlefish.report.page.run_rows import config_rows, profile_rows, rank_rows, result_rows, shown
-from cuttlefish.report.stack_rows import unit_of
 
 ORIGIN = (
     "git_commit", "git_dirty", "command", "started", "device", "precision", "threads", "world_size", "platform", "python", "data_digest",

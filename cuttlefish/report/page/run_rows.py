@@ -10,12 +10,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from cuttlefish.config import Config
-from cuttlefish.report.format import UNKNOWN, bar, count, duration, memory, named, percent, short_count, times
-from cuttlefish.report.rank_history import full_ranks
-from cuttlefish.report.screen import layer_order, shrinkage, switch_words
-from cuttlefish.report.stack_rows import stack_rows
-from cuttlefish.validate import to_dict
+from cuttlefish.config.schema import Config
+from cuttlefish.config.validate import to_dict
+from cuttlefish.display.format import UNKNOWN, bar, count, duration, memory, named, percent, short_count, times
+from cuttlefish.display.rank_history import full_ranks
+from cuttlefish.display.screen import layer_order, shrinkage, switch_words
+from cuttlefish.display.stack_rows import stack_rows
 
 _as_json = json.JSONEncoder(ensure_ascii=False).encode
 

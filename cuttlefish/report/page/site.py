@@ -13,14 +13,14 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from cuttlefish.report.evidence import Collection, LeftOut
+from cuttlefish.evidence.records import Collection, LeftOut
+from cuttlefish.report.claims.verdict import Verdict
 from cuttlefish.report.page.figure_list import Figure
 from cuttlefish.report.page.index_data import index_data
 from cuttlefish.report.page.names import Links, page_names
 from cuttlefish.report.page.pages import as_json, render
 from cuttlefish.report.page.run_page import Link, RunView, run_page
-from cuttlefish.report.table import Table
-from cuttlefish.report.verdict import Verdict
+from cuttlefish.report.tables.table import Table
 
 MOST_LINKS = 20
 FEW = 200

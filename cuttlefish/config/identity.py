@@ -1,0 +1,88 @@
+"""Which run is this? The run key says what changes its result; the run folder is where it lives. Free of torch and Hydra.
+
+Only values that differ from their defaults are hashed, so a new field whose default means "as before" changes no key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cuttlefish.config.schema import Config
+from cuttlefish.config.validate import to_dict
+
+NOT_IN_KEY = frozenset(
+    "sink run_dir runs_root experiment_name scale fork_from recipe.name data.root data.download data.verify "
+    "trainer.device trainer.devices trainer.threads trainer.precision trainer.compile trainer.channels_last "
+    "trainer.checkpoint_epochs trainer.checkpoint_minutes trainer.timeout_minutes trainer.max_restarts "
+    "trainer.torch_profile method.name method.preset".split()
+)
+"""Labels, paths, trackers, and what belongs to the evidence instead (hardware, precision, processes).
+
+A preset is hashed by the knobs it stands for. A fork shares its key with the run it saves training the beginning of."""
+
+
+def run_key(
+    config: Mapping[str, Any], data_digest: str, method_version: int, method_defaults: Mapping[str, Any] | None = None
+) -> str:
+    """12 hexadecimal digits for a config as a nested mapping (`to_dict`), whose method is resolved (see `presets.py`).
+
+    data_digest: hash of the data's content. method_version, method_defaults: the method's `version` and the defaults of
+    its `Settings` as a mapping; give its knobs as `Settings` types them, lest 1 and 1.0 differ from "1".
+    """
+    method = dict(config["method"])
+    changed = dict(_changed({key: value for key, value in config.items() if key != "method"}, to_dict(Config()), ""))
+    changed |= dict(_changed(method, dict(method_defaults or {}), "method", deep=False))
+    identity = {"changed": changed, "data": data_digest, "method": method["name"], "method_version": method_version}
+    text = json.dumps(_canonical(identity), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def run_folder(config: Config, key: str) -> Path:
+    """`run_dir` if given, else runs_root/<experiment>/<key> with what makes it another piece of evidence for that key."""
+    if config.run_dir is not None:
+        return Path(config.run_dir)
+    experiment = config.experiment_name or _plain(f"{config.model.name}-{config.data.name}-{config.method['name']}")
+    return Path(config.runs_root) / experiment / "-".join([key, *_variants(config)])
+
+
+def _variants(config: Config) -> Iterator[str]:
+    trainer = config.trainer
+    if trainer.precision != "fp32":
+        yield trainer.precision
+    if trainer.compile:
+        yield "compile"
+    if trainer.devices > 1:
+        yield f"x{trainer.devices}"
+    if config.fork_from is not None:
+        origin = str(Path(config.fork_from).resolve())
+        yield f"fork-{hashlib.sha256(origin.encode()).hexdigest()[:6]}"
+
+
+def _changed(values: Mapping[str, Any], defaults: Mapping[str, Any], where: str, deep: bool = True) -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of what counts and differs; a section of the schema is entered, a mapping that is a value is not."""
+    for key, value in values.items():
+        path, default = f"{where}.{key}" if where else key, defaults.get(key)
+        if path in NOT_IN_KEY:
+            continue
+        if deep and isinstance(default, Mapping) and default:
+            yield from _changed(value, default, path)
+        elif _canonical(value) != _canonical(default):
+            yield path, value
+
+
+def _canonical(value: Any) -> Any:
+    """Equal values in one spelling: 1.0 is 1, a tuple is a list."""
+    if isinstance(value, Mapping):
+        return {str(key): _canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", name)

@@ -1,0 +1,147 @@
+"""The four figures of one run, as pure functions of what its folder holds. Draw and save them inside `styled()`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from cuttlefish.display import style
+from cuttlefish.display.format import short_count, times
+from cuttlefish.display.rank_history import LayerHistory, full_ranks, rank_histories
+from cuttlefish.display.screen import layer_order
+from cuttlefish.display.stack_rows import StackRow, stack_rows, unit_of
+from cuttlefish.record.record import value_of
+
+Row = Mapping[str, Any]
+MOST_LABELS = 24
+
+
+def subject_of(record: Row) -> str:
+    """Which run it is. One that is not of paper scale says so, and its width: its picture may stand where its record is not seen."""
+    words = [record["model"], record["data"], record["method"], f"seed {record['seed']}"]
+    if record["scale"] != "paper":
+        width = value_of(record, "config.model.width")
+        words += [f"{record['scale']} scale", *([f"width {width}"] if width is not None else [])]
+    return ", ".join(words)
+
+
+def rank_curves(rank_rows: Sequence[Row], switch_epoch: int | None, subject: str = "") -> Figure:
+    """Each layer's stable rank over epochs, relative to its value at initialisation (paper, figure 2), switch marked."""
+    histories = rank_histories(rank_rows)
+    colours = style.depth_colours(len(histories))
+    figure, axes = style.new_figure(7.2, 4.4)
+    last, highest = max(history.epochs[-1] for history in histories), max(max(history.ratios) for history in histories)
+    for history, colour in zip(histories, colours, strict=True):
+        axes.plot(history.epochs, history.ratios, color=colour, marker="o", markersize=2.4 if last <= 50 else 0)
+    axes.set(xlabel="epochs trained", ylabel="stable rank / its initial value", ylim=(0, 1.04 * max(1, highest)))
+    axes.set_xlim(0, 1.012 * max(1, last))
+    style.entitle(axes, "Ranks while training", subject)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if switch_epoch is not None:
+        style.mark_switch(axes, switch_epoch, f"switch, E = {switch_epoch}", side="left" if switch_epoch > last / 2 else "right")
+    (label_ends if len(histories) <= MOST_LABELS else depth_bar)(axes, histories, colours)
+    return figure
+
+
+def rank_ratios(record: Row, rank_rows: Sequence[Row], profile: Row | None, subject: str = "") -> Figure:
+    """The rank of each factorized layer as a share of its full rank; layers kept dense are pale."""
+    full, ranks = full_ranks(rank_rows), record["ranks"]
+    layers = [layer for layer in layer_order(full, ranks, profile) if layer in full or layer not in ranks]
+    figure, axes = style.new_figure(7.2, 0.9 + 0.21 * len(layers))
+    for place, (layer, colour) in enumerate(zip(layers, style.depth_colours(len(layers)), strict=True)):
+        if layer in ranks:
+            axes.barh(place, ranks[layer] / full[layer], color=colour, height=0.72)
+            axes.text(ranks[layer] / full[layer] + 0.01, place, f"{ranks[layer]} of {full[layer]}", va="center", fontsize=8)
+        else:
+            axes.barh(place, 1, color=style.PALE, height=0.72)
+            axes.text(0.99, place, "dense", va="center", ha="right", fontsize=8, color=style.MUTED)
+    axes.set(yticks=range(len(layers)), yticklabels=layers, ylim=(len(layers) - 0.4, -0.6), xlim=(0, 1.005), xlabel="rank / full rank")
+    style.entitle(axes, "Rank of each layer", subject)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def stack_profile(profile: Row, subject: str = "") -> Figure:
+    """Forward time of each stack at full rank and at ratio α (paper, figure 4), and its speed-up against τ."""
+    rows, places = stack_rows(profile), range(len(profile["stacks"]))
+    figure, (left, right) = style.new_figure(7.2, 1.4 + 0.42 * len(rows), 1, 2, sharey=True, width_ratios=(1.5, 1))
+    left.barh([place - 0.19 for place in places], [row.full for row in rows], 0.36, color=style.FULL, label="full rank")
+    ratio = f"rank ratio {profile['ratio']:g}"
+    left.barh([place + 0.19 for place in places], [row.low for row in rows], 0.36, color=style.LOW, label=ratio)
+    left.set(yticks=places, yticklabels=[f"{row.name} ({row.layers})" for row in rows], ylim=(len(rows) - 0.4, -0.6))
+    left.set_xlabel(f"forward pass ({unit_of(profile)})")
+    style.entitle(left, "Stack profile")
+    right.set_title(subject, **style.SUBJECT)
+    left.legend(loc="best", fontsize=8.5)
+    _speed_ups(right, rows, profile["threshold"])
+    for axes in (left, right):
+        axes.grid(visible=False, axis="y")
+        axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def training_curves(epoch_rows: Sequence[Row], record: Row, subject: str = "") -> Figure:
+    """Loss and accuracy over epochs, training and evaluated; the switch lies between the last dense epoch and the next."""
+    figure, (upper, lower) = style.new_figure(7.2, 5.0, 2, 1, sharex=True)
+    for axes, quantity in ((upper, "loss"), (lower, "accuracy")):
+        for side, colour in (("train", style.FULL), ("test", style.LOW)):
+            points = [(row["epoch"], row[f"{side}_{quantity}"]) for row in epoch_rows if row.get(f"{side}_{quantity}") is not None]
+            axes.plot(*zip(*points, strict=True) if points else ([], []), color=colour, label=side, marker="o" if len(points) < 3 else None)
+    upper.set(ylabel="loss", ylim=(0, None))
+    style.entitle(upper, "Loss and accuracy", subject)
+    lower.set(ylabel="accuracy (%)", xlabel="epoch", xlim=(epoch_rows[0]["epoch"], max(epoch_rows[-1]["epoch"], 2)))
+    lower.xaxis.set_major_locator(MaxNLocator(integer=True))
+    upper.legend(loc="upper right")
+    if record.get("switch_epoch") is not None:
+        late = record["switch_epoch"] > 0.5 * epoch_rows[-1]["epoch"]
+        style.mark_switch(upper, record["switch_epoch"] + 0.5, _switch_label(record), side="left" if late else "right")
+        style.mark_switch(lower, record["switch_epoch"] + 0.5)
+    return figure
+
+
+def _switch_label(record: Row) -> str:
+    label = f"switch, E = {record['switch_epoch']}"
+    if record.get("params_full") is None or record.get("params_total") is None:
+        return label
+    return f"{label}\n{short_count(record['params_full'])} → {short_count(record['params_total'])} parameters"
+
+
+def _speed_ups(axes: Axes, rows: Sequence[StackRow], threshold: float) -> None:
+    for place, row in enumerate(rows):
+        colour = style.LOW if row.factorize else style.FULL
+        axes.hlines(place, 0, row.speedup, color=colour, linewidth=2)
+        axes.plot(row.speedup, place, "o", color=colour, markersize=6)
+        beside = {"xytext": (7, 0), "textcoords": "offset points", "va": "center", "bbox": style.ON_WHITE, "zorder": 4}
+        axes.annotate(times(row.speedup), (row.speedup, place), color=style.INK, **beside)
+    axes.axvline(threshold, color=style.ACCENT, linestyle=(0, (4, 2.5)), linewidth=1.2, gid="threshold")
+    foot = {"xycoords": axes.get_xaxis_transform(), "xytext": (5, 3), "textcoords": "offset points", "va": "bottom"}
+    axes.annotate(f"τ = {threshold:g}", (threshold, 0.0), color=style.ACCENT, bbox=style.ON_WHITE, **foot)
+    axes.set(xlabel="speed-up", xlim=(0, 1.25 * max(threshold, *(row.speedup for row in rows))))
+
+
+def label_ends(axes: Axes, histories: Sequence[LayerHistory], colours: Sequence[Any]) -> None:
+    """Layer names at the right margin, moved apart where curves end close together."""
+    low, high = axes.get_ylim()
+    heights = style.spread([history.ratios[-1] for history in histories], (high - low) * 0.041, low + 0.02 * high, high)
+    transform, right = axes.get_yaxis_transform(), axes.get_xlim()[1]
+    for history, colour, height in zip(histories, colours, heights, strict=True):
+        ends = (history.epochs[-1] / right, 1.03), (history.ratios[-1], height)
+        axes.plot(*ends, color=colour, linewidth=1.0, transform=transform, clip_on=False, gid="leader", scalex=False, scaley=False)
+        label = f"{history.layer}  {history.ratios[-1]:.2f}"
+        axes.text(1.037, height, label, transform=transform, va="center", fontsize=7.5, color=style.INK)
+
+
+def depth_bar(axes: Axes, histories: Sequence[LayerHistory], colours: Sequence[Any]) -> None:
+    """A colour bar from the first to the last layer, where there are too many for labels."""
+    scale = ScalarMappable(cmap=ListedColormap(colours))
+    bar = axes.figure.colorbar(scale, ax=axes, ticks=(0, 1), pad=0.02, aspect=40)
+    bar.ax.set_yticklabels([histories[0].layer, histories[-1].layer], fontsize=7.5)
+    bar.ax.invert_yaxis()
+    bar.outline.set_visible(False)

@@ -1,0 +1,151 @@
+"""The tables of a summary screen: stack profile, ranks of the layers, facts of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from statistics import mean
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from cuttlefish.display.format import UNKNOWN, bar, count, duration, memory, named, percent, ratio_of, short_count, times
+from cuttlefish.display.rank_history import full_ranks
+from cuttlefish.display.stack_rows import stack_rows, unit_of
+
+MOST_LAYERS = 20
+REASONS = {
+    "settled": "every rank settled",
+    "settled by relaxation": "every rank settled, the last ones by the relaxed threshold",
+    "at the minimum E": "every rank had settled at the earliest epoch allowed",
+    "at the maximum E": "not every rank had settled by the latest epoch allowed",
+    "fixed": "fixed beforehand",
+    "never": "the ranks did not settle",
+    "declined": "no stack passed the profile's threshold",
+}
+"""The method's words for why it switched, in full."""
+
+
+def plain_table(title: str, *columns: tuple[str, str]) -> Table:
+    """A table in the house style; columns are (heading, justification)."""
+    style = {"title_justify": "left", "title_style": "bold", "box": box.SIMPLE_HEAD, "show_edge": False}
+    table = Table(title=title, padding=(0, 1, 0, 0), pad_edge=False, **style)
+    for heading, justify in columns:
+        table.add_column(heading, justify=justify, no_wrap=True)
+    return table
+
+
+def profile_table(profile: Mapping[str, Any]) -> Table:
+    """One row a stack: its forward pass at full rank and at ratio α, speed-ups forward and backward, arithmetic intensity, decision."""
+    title = f"Stack profile: α = {profile['ratio']:g}, τ = {profile['threshold']:g}, {profile.get('source', 'timed')}, K = {profile['k']}"
+    sides = ("full ms", "low ms") if unit_of(profile) == "ms" else ("full GF", "low GF")
+    right = [(heading, "right") for heading in (*sides, "fwd", "bwd", "intens.")]
+    table = plain_table(title, ("stack", "left"), *right, ("rank", "left"))
+    for row in stack_rows(profile):
+        numbers = [f"{row.full:.2f}", f"{row.low:.2f}", times(row.speedup), times(row.backward_speedup), count(row.intensity)]
+        table.add_row(f"{row.name} ({row.layers})", *numbers, "low" if row.factorize else "full", style=None if row.factorize else "dim")
+    return table
+
+
+def rank_table(record: Mapping[str, Any], profile: Mapping[str, Any] | None, rank_rows: Iterable[Mapping[str, Any]]) -> Table | None:
+    """One row a layer (a group of layers where there are many): rank, full rank and their ratio; None without ranks."""
+    full, ranks = full_ranks(rank_rows), record.get("ranks") or {}
+    if not full or not ranks:
+        return None
+    table = plain_table("Ranks", ("layer", "left"), ("rank / full", "right"), ("ratio", "left"))
+    for name, layers in _groups(layer_order(full, ranks, profile)):
+        table.add_row(*_rank_cells(name, layers, full, ranks))
+    return table
+
+
+def facts_table(record: Mapping[str, Any]) -> Table:
+    """Switch, size, work, accuracy and times of one run."""
+    table = Table(box=None, show_header=False, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for name, value in facts(record).items():
+        if value != UNKNOWN:
+            table.add_row(name, value)
+    return table
+
+
+def facts(record: Mapping[str, Any]) -> dict[str, str]:
+    get = record.get
+    error = (get("error") or "").strip().splitlines()
+    return {
+        "error": error[-1] if error else UNKNOWN,
+        "switch": switch_words(record),
+        "parameters": shrinkage(get("params_full"), get("params_total"), "smaller", count),
+        "nonzero": _zeros(record),
+        "stored": _bits(record),
+        "MACs": shrinkage(get("macs_full"), get("macs_final"), "fewer", short_count),
+        "accuracy": named({"final": percent(get("accuracy_final")), "best": percent(get("accuracy_best"))}) or _metrics(record),
+        "time": named({"compute": duration(get("compute_seconds")), "wall": duration(get("wall_seconds"))}),
+        "by part": named({part: duration(value) for part, value in (get("seconds") or {}).items()}) or UNKNOWN,
+        "peak memory": memory(get("peak_memory_bytes")),
+        "hardware": f"{get('device') or UNKNOWN}, {get('precision') or UNKNOWN}",
+    }
+
+
+def switch_words(record: Mapping[str, Any]) -> str:
+    """E, the number of full-rank epochs, and why the switch came then or never."""
+    epoch, reason = record.get("switch_epoch"), record.get("switch_reason")
+    why = f": {REASONS.get(reason, reason)}" if reason else ""
+    return f"E = {epoch} of {record.get('epochs_trained') or record['epochs']}{why}" if epoch is not None else f"full rank throughout{why}"
+
+
+def shrinkage(full: float | None, now: float | None, word: str, show: Any) -> str:
+    """`702,618 → 189,112 (3.72× smaller)`"""
+    if full is None or now is None or full == now:
+        return show(now if now is not None else full)
+    return f"{show(full)} → {show(now)} ({times(ratio_of(full, now))} {word})"
+
+
+def _zeros(record: Mapping[str, Any]) -> str:
+    """What masks leave; a handful of zeros by chance is not worth a line."""
+    total, nonzero = record.get("params_total"), record.get("params_nonzero")
+    masked = total is not None and nonzero is not None and nonzero < 0.99 * total
+    return f"{shrinkage(total, nonzero, 'fewer', count)}; zeros are computed with all the same" if masked else UNKNOWN
+
+
+def _bits(record: Mapping[str, Any]) -> str:
+    """Of a model whose numbers need fewer than 32 bits each."""
+    nonzero, bits = record.get("params_nonzero"), record.get("params_stored_bits")
+    packed = nonzero is not None and bits is not None and bits < 0.99 * 32 * nonzero
+    return f"{memory(bits / 8) if bits >= 2**23 else f'{bits / 8192:.0f} KiB'}, {bits / nonzero:.3g} bits a parameter" if packed else UNKNOWN
+
+
+def layer_order(full: Mapping[str, int], ranks: Mapping[str, int], profile: Mapping[str, Any] | None) -> list[str]:
+    profiled = [layer for stack in (profile or {}).get("stacks", []) for layer in stack["layers"]]
+    return list(dict.fromkeys([*profiled, *full, *ranks]))
+
+
+def _groups(layers: list[str]) -> list[tuple[str, list[str]]]:
+    """Layers one by one; where they would fill the screen, by the first two parts of their names, and the middle left out."""
+    if len(layers) <= MOST_LAYERS:
+        return [(layer, [layer]) for layer in layers]
+    groups: dict[str, list[str]] = {}
+    for layer in layers:
+        groups.setdefault(".".join(layer.split(".")[:2]), []).append(layer)
+    rows = [(f"{name} ({len(own)})", own) for name, own in groups.items()]
+    half = MOST_LAYERS // 2
+    if len(rows) > MOST_LAYERS:
+        left_out = [layer for _, own in rows[half:-half] for layer in own]
+        rows[half:-half] = [(f"… {len(left_out)} layers", left_out)]
+    return rows
+
+
+def _rank_cells(name: str, layers: list[str], full: Mapping[str, int], ranks: Mapping[str, int]) -> tuple[str, str, str]:
+    low = [layer for layer in layers if layer in ranks and layer in full]
+    if not low:
+        return name, "dense", ""
+    ratio = mean(ranks[layer] / full[layer] for layer in low)
+    return name, f"{_range([ranks[layer] for layer in low])} / {_range([full[layer] for layer in low])}", f"{bar(ratio, 8)} {ratio:.2f}"
+
+
+def _range(values: list[int]) -> str:
+    return str(values[0]) if len(set(values)) == 1 else f"{min(values)}–{max(values)}"
+
+
+def _metrics(record: Mapping[str, Any]) -> str:
+    return named({name: f"{value:.4g}" for name, value in (record.get("metrics") or {}).items()}) or UNKNOWN

@@ -1,0 +1,102 @@
+"""One-screen summaries: of a run, and of a run beside full rank. At most 100 columns wide."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from cuttlefish.display.format import UNKNOWN, count, duration, percent, ratio_of, short_count, times
+from cuttlefish.display.screen import facts_table, plain_table, profile_table, rank_table, switch_words
+
+WIDTH = 100
+Record = Mapping[str, Any]
+
+
+def run_summary(record: Record, profile: Record | None, rank_rows: Sequence[Record]) -> RenderableType:
+    """Profile, ranks, switch, size, accuracy and times of one run. profile and rank_rows as in the run folder; may be empty."""
+    return Group(_headline(record), _screen(record, profile, rank_rows, facts_table(record)))
+
+
+def comparison_summary(
+    full: Record,
+    cuttlefish: Record,
+    profile: Record | None = None,
+    rank_rows: Sequence[Record] = (),
+    plots: Iterable[object] = (),
+) -> RenderableType:
+    """A full-rank run and a Cuttlefish run of the same length side by side; plots: paths to name at the end."""
+    caution = _unlike(full, cuttlefish)
+    parts = [
+        _headline(cuttlefish),
+        Text(f"switch  {switch_words(cuttlefish)}"),
+        _screen(cuttlefish, profile, rank_rows, _comparison_table(full, cuttlefish)),
+        *([Text(f"Not a like-for-like comparison: {caution}.", style="yellow")] if caution else []),
+        *(Text(f"plot  {path}", no_wrap=True, overflow="fold") for path in plots),
+    ]
+    return Group(*parts)
+
+
+def as_text(renderable: RenderableType, width: int = WIDTH) -> str:
+    """What a renderable looks like without colours or control characters; trailing blanks removed."""
+    stream = io.StringIO()
+    Console(file=stream, width=width, force_terminal=False, color_system=None, no_color=True).print(renderable)
+    return "\n".join(line.rstrip() for line in stream.getvalue().rstrip().split("\n"))
+
+
+def _headline(record: Record) -> Text:
+    words = [f"{record['model']} on {record['data']}", record["method"], f"seed {record['seed']}", f"{record['epochs']} epochs"]
+    words += [f"scale {record['scale']}", record["status"]]
+    return Text(" · ".join(words), style="bold" if record["status"] == "finished" else "bold red")
+
+
+def _screen(record: Record, profile: Record | None, rank_rows: Sequence[Record], facts: Table) -> RenderableType:
+    """Ranks on the left, the rest on the right, so that the 17 layers of a ResNet-18 and all facts fit one screen."""
+    right = Group(profile_table(profile), facts) if profile else facts
+    ranks = rank_table(record, profile, rank_rows)
+    if ranks is None:
+        return right
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column()
+    grid.add_row(ranks, right)
+    return grid
+
+
+def _comparison_table(full: Record, low: Record) -> Table:
+    table = plain_table("Against full rank", ("", "left"), ("full rank", "right"), (str(low["method"]), "right"), ("difference", "right"))
+    for name, field, show, compare in COMPARED:
+        table.add_row(name, show(full.get(field)), show(low.get(field)), compare(full.get(field), low.get(field)))
+    return table
+
+
+def _points(full: float | None, low: float | None) -> str:
+    return UNKNOWN if full is None or low is None else f"{low - full:+.2f} points"
+
+
+def _smaller(full: float | None, low: float | None) -> str:
+    return f"{times(ratio_of(full, low))} smaller"
+
+
+def _faster(full: float | None, low: float | None) -> str:
+    ratio = ratio_of(full, low)
+    return UNKNOWN if ratio is None else f"{times(ratio)} faster" if ratio >= 1 else f"{times(1 / ratio)} slower"
+
+
+COMPARED = (
+    ("accuracy, final", "accuracy_final", percent, _points),
+    ("accuracy, best", "accuracy_best", percent, _points),
+    ("parameters", "params_total", count, _smaller),
+    ("MACs an image", "macs_final", short_count, _smaller),
+    ("compute time", "compute_seconds", duration, _faster),
+    ("wall time", "wall_seconds", duration, _faster),
+)
+
+
+def _unlike(full: Record, low: Record) -> str:
+    fields = ("model", "data", "recipe", "epochs", "seed", "scale", "device", "precision", "threads", "world_size", "data_digest")
+    return ", ".join(f"{name} {full.get(name)} / {low.get(name)}" for name in fields if full.get(name) != low.get(name))

@@ -1,0 +1,101 @@
+"""Does a run repeated agree with its record? To the bit where that can be asked, else within a stated tolerance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cuttlefish.display.format import UNKNOWN
+from cuttlefish.evidence.hardware import is_cpu
+
+Record = Mapping[str, Any]
+CLOCKS = {"seconds", "compute_seconds", "wall_seconds"}
+EQUAL = ("epochs_trained", "k", "params_full", "macs_full")
+POINTS = {"accuracy_final": 1.5, "accuracy_best": 1.5}
+"""Percentage points. Two runs whose arithmetic differs in the last bit drift apart as two seeds do; at reduced scale those scatter by 0.5."""
+SHARES = {"loss_final": 0.1, "params_total": 0.05, "params_trainable": 0.05, "params_nonzero": 0.05, "params_stored_bits": 0.05, "macs_final": 0.05}
+EPOCHS_SHARE, RANK_SHARE, RANK_STEPS = 0.1, 0.1, 2
+"""E may move by a tenth of the run (at least one epoch), a rank by a tenth of itself (at least two)."""
+BITWISE = ("fp32", "fp64")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A figure of two runs. allowed: how far they may be apart, in words."""
+
+    name: str
+    recorded: Any
+    repeated: Any
+    allowed: str
+    within: bool
+
+
+def unlike(one: Record, other: Record) -> list[str]:
+    """What of hardware and software differs, each in words: `torch 2.9 -> 2.14`."""
+    names = ("device", "precision", "threads", "world_size", "platform", "python", "git_commit", "git_dirty")
+    packages = sorted({*one["packages"], *other["packages"]})
+    pairs = [(name.replace("_", " "), one.get(name), other.get(name)) for name in names]
+    pairs += [(name, one["packages"].get(name), other["packages"].get(name)) for name in packages]
+    return [f"{name} {_word(a)} -> {_word(b)}" for name, a, b in pairs if a != b]
+
+
+def bitwise(one: Record, other: Record) -> bool:
+    """Whether the same bits are promised: CPU, fp32 or fp64, one process, deterministic mode without compilation, and the same CPU,
+    threads and torch."""
+    trainer = (one.get("config") or {}).get("trainer", {})
+    asked = trainer.get("deterministic") and not trainer.get("compile") and one["precision"] in BITWISE and one["world_size"] == 1
+    same = all(one.get(name) == other.get(name) for name in ("device", "precision", "threads", "world_size"))
+    return bool(asked and is_cpu(one["device"]) and same and one["packages"].get("torch") == other["packages"].get("torch"))
+
+
+def differences(one: Record, other: Record, exact: bool) -> list[Difference]:
+    """Every figure that either record knows, in the order people read them."""
+    rules = [(name, f"{limit} points", _by_points(limit)) for name, limit in POINTS.items()]
+    rules += [(name, f"{share:.0%}", _by_share(share)) for name, share in SHARES.items()]
+    steps = max(1, round(EPOCHS_SHARE * (one.get("epochs_trained") or one["epochs"])))
+    rules += [("switch_epoch", f"{steps} epochs", _by_points(steps)), *((name, "equal", _same) for name in EQUAL)]
+    found = [
+        Difference(name, one.get(name), other.get(name), "equal" if exact else allowed, (_same if exact else agrees)(one.get(name), other.get(name)))
+        for name, allowed, agrees in rules
+        if one.get(name) is not None or other.get(name) is not None
+    ]
+    return [*found, *_ranks(one.get("ranks") or {}, other.get("ranks") or {}, exact)]
+
+
+def first_unlike_epoch(one: Sequence[Record], other: Sequence[Record]) -> int | None:
+    """The first epoch whose rows differ in anything but the clock; None where all agree."""
+    for index in range(max(len(one), len(other))):
+        pair = [rows[index] if index < len(rows) else {} for rows in (one, other)]
+        if len({repr({key: value for key, value in sorted(row.items()) if key not in CLOCKS}) for row in pair}) > 1:
+            return index + 1
+    return None
+
+
+def _ranks(one: Mapping[str, int], other: Mapping[str, int], exact: bool) -> list[Difference]:
+    """One line for all layers; where they differ, the layer that differs most."""
+    if not one and not other:
+        return []
+    if one.keys() != other.keys():
+        return [Difference("ranks", f"{len(one)} layers", f"{len(other)} layers", "the same layers", False)]
+    limits = {layer: 0.0 if exact else max(RANK_STEPS, RANK_SHARE * rank) for layer, rank in one.items()}
+    worst = max(one, key=lambda layer: abs(one[layer] - other[layer]) - limits[layer])
+    within = abs(one[worst] - other[worst]) <= limits[worst]
+    name = f"ranks of {len(one)} layers ({worst})"
+    return [Difference(name, one[worst], other[worst], "equal" if exact else f"{limits[worst]:.3g}", within)]
+
+
+def _same(one: Any, other: Any) -> bool:
+    return one == other
+
+
+def _by_points(limit: float) -> Any:
+    return lambda one, other: one is not None and other is not None and abs(one - other) <= limit
+
+
+def _by_share(share: float) -> Any:
+    return lambda one, other: one is not None and other is not None and abs(one - other) <= share * abs(one)
+
+
+def _word(value: Any) -> str:
+    return UNKNOWN if value is None else str(value)

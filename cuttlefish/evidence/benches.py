@@ -1,0 +1,84 @@
+"""Measurements outside runs: the files of results/bench, each of one bench on one machine."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cuttlefish.evidence.bench_checks import bench_problem
+from cuttlefish.evidence.hardware import is_cpu, threads_words
+
+PROFILED_BATCH = {"paper": {"stacks": 1024, "layers": 128}, "reduced": {"stacks": 128, "layers": 8}}
+PROFILED_BATCH["smoke"] = PROFILED_BATCH["reduced"]
+"""Of figures 4 and 6, by scale and what is profiled."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """name: the file's. what: its first word (steps, ranks, overhead, profile …)."""
+
+    name: str
+    facts: dict[str, Any]
+    rows: list[dict[str, Any]]
+
+    @property
+    def what(self) -> str:
+        return self.name.split("-")[0]
+
+    @property
+    def on_cpu(self) -> bool:
+        return is_cpu(self.facts["hardware"])
+
+    @property
+    def hardware(self) -> str:
+        return " · ".join([self.facts["hardware"], *threads_words(self.facts.get("threads"))])
+
+    def find(self, **wanted: Any) -> list[dict[str, Any]]:
+        """The rows that have all these values."""
+        return [row for row in self.rows if all(row.get(name) == value for name, value in wanted.items())]
+
+
+def load_benches(folder: str | Path) -> list[Bench]:
+    """Every bench below `folder`, the newest last. A file that is none is left out with a warning."""
+    found = [bench for path in sorted(Path(folder).glob("*.json")) if (bench := _read(path))]
+    return sorted(found, key=lambda bench: str(bench.facts.get("time")))
+
+
+def newest(benches: Iterable[Bench], what: str, **facts: Any) -> Bench | None:
+    """The last of the benches of that kind with these facts."""
+    fitting = [b for b in benches if b.what == what and all(b.facts.get(name) == value for name, value in facts.items())]
+    return fitting[-1] if fitting else None
+
+
+def benches_of(benches: Iterable[Bench], scale: str) -> list[Bench]:
+    """Those of a CPU belong to the reduced scale and to smoke, of a GPU to the paper's. Profiles count at full width, in fp32 and
+    at the batch of the scale alone; the paper's is of the paper's scale on whatever device."""
+    return [bench for bench in benches if _is_of(bench, scale)]
+
+
+def _is_of(bench: Bench, scale: str) -> bool:
+    if bench.what != "profile":
+        return bench.on_cpu == (scale != "paper")
+    facts, batch = bench.facts, PROFILED_BATCH.get(scale, {}).get(bench.facts["profiled"])
+    is_set = (facts["precision"], facts["batch"]) == ("fp32", batch) and facts["width"] in (None, 64)
+    return is_set and (scale == "paper" or bench.on_cpu)
+
+
+def _read(path: Path) -> Bench | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        bench = Bench(path.name, content, content.pop("rows"))
+        is_one = isinstance(content["hardware"], str) and all(isinstance(row, dict) for row in bench.rows)
+        problem = bench_problem(bench.what, content, bench.rows) if is_one else "its hardware or rows are of another type"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        problem = repr(error)
+    if problem:
+        log.warning("%s is not a bench and is left out: %s", path, problem)
+        return None
+    return bench

@@ -1,0 +1,169 @@
+"""The records that count: every `record.json` under a folder, and a reason for each one that does not count.
+
+Tables, figures, claims and the page all start here, so that none of them meets a damaged record, and none drops one silently.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cuttlefish.config.identity import NOT_IN_KEY
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.evidence.hardware import threads_words
+from cuttlefish.record.fields import SCHEMA
+from cuttlefish.record.folder import RECORD
+from cuttlefish.record.record import read_record, validate_record
+
+CELL = ("model", "data", "method", "preset", "recipe", "epochs", "scale")
+OUTCOME = ("status", "accuracy_final", "accuracy_best", "loss_final", "params_total", "switch_epoch", "ranks", "compute_seconds")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One sound record and the file it was read from."""
+
+    path: Path
+    record: dict[str, Any]
+
+    @property
+    def finished(self) -> bool:
+        return self.record["status"] == "finished"
+
+    @cached_property
+    def cell(self) -> tuple[Any, ...]:
+        """What the run stands for, its seed apart: the values of CELL."""
+        return tuple(self.record.get(name) for name in CELL)
+
+    @cached_property
+    def hardware(self) -> str:
+        """Device, precision, threads, processes and whether it was compiled: only times of the same hardware compare."""
+        record = self.record
+        words = [record["device"], record["precision"]]
+        words += threads_words(record.get("threads"))
+        words += [f"{record['world_size']} processes"] if record["world_size"] > 1 else []
+        words += ["compiled"] if _compiled(record) else []
+        return " · ".join(words)
+
+    @cached_property
+    def timed_on(self) -> tuple[str, str]:
+        """What two runs must share for a speed-up: the hardware and torch's minor version, with which times change."""
+        return self.hardware, ".".join(str((self.record["packages"] or {}).get("torch")).split(".")[:2])
+
+
+def _compiled(record: Mapping[str, Any]) -> bool:
+    trainer = (record.get("config") or {}).get("trainer")
+    return isinstance(trainer, Mapping) and trainer.get("compile") is True
+
+
+def by_start(runs: Iterable[Evidence]) -> list[Evidence]:
+    """The order in which repeats count, in tables and claims alike: the first that was started, whatever came out."""
+    return sorted(runs, key=lambda run: (run.record["started"], str(run.path)))
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A record that does not count, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What `load_evidence` found, in the order of paths."""
+
+    runs: list[Evidence]
+    left_out: list[LeftOut]
+
+    @property
+    def finished(self) -> list[Evidence]:
+        return [run for run in self.runs if run.finished]
+
+
+def load_evidence(folder: str | Path) -> Collection:
+    """Every record under `folder`. A damaged, foreign or older record, a second copy of one, and records that contradict
+    each other under one run key are left out, each with its reason; none raises."""
+    runs, left_out = [], []
+    # By pattern: a plain name passes over a link that leads nowhere.
+    for path in sorted(Path(folder).rglob(f"{RECORD}*")):
+        if path.name != RECORD:
+            continue
+        read = _read(path)
+        (runs if isinstance(read, Evidence) else left_out).append(read)
+    for refuse in (_copies, _conflicts):
+        refused = refuse(runs)
+        left_out += [LeftOut(path, reason) for path, reason in refused.items()]
+        runs = [run for run in runs if run.path not in refused]
+    return Collection(runs, sorted(left_out, key=lambda item: item.path))
+
+
+def _read(path: Path) -> Evidence | LeftOut:
+    try:
+        record = read_record(path)
+        problems = validate_record(record)
+    except (CuttlefishError, OSError, ValueError, TypeError, RecursionError) as error:
+        return LeftOut(path, f"damaged: {error}")
+    schema = record.get("schema")
+    if not isinstance(schema, int) or isinstance(schema, bool):
+        return LeftOut(path, "foreign: it has no schema of this suite")
+    if schema != SCHEMA:
+        return LeftOut(path, f"of {'an older' if schema < SCHEMA else 'a newer'} schema ({schema}; this suite reads {SCHEMA})")
+    return LeftOut(path, f"unsound: {problems[0]}") if problems else Evidence(path, record)
+
+
+def _copies(runs: Iterable[Evidence]) -> dict[Path, str]:
+    """All but the first of equal records: a run counts once however often its folder was copied."""
+    return {
+        other.path: f"a copy of {first.path}"
+        for group in _grouped(runs, lambda record: (record["run_key"], record["started"])).values()
+        for first in group[:1]
+        for other in group[1:]
+        if other.record == first.record
+    }
+
+
+def _conflicts(runs: Iterable[Evidence]) -> dict[Path, str]:
+    """Records that cannot all be true: one run key for unlike cells, or one start with unlike outcomes. A later start of the
+    same key is a repeat, not a conflict."""
+    refused: dict[Path, str] = {}
+    for key, group in _grouped(runs, lambda record: record["run_key"]).items():
+        if unlike := _unlike([_identity(run.record) for run in group]):
+            refused |= {run.path: f"in conflict: run key {key} stands for unlike runs ({', '.join(unlike)})" for run in group}
+    for (key, started), group in _grouped(runs, lambda record: (record["run_key"], record["started"])).items():
+        if len({repr([run.record.get(name) for name in OUTCOME]) for run in group}) > 1:
+            refused |= {run.path: f"in conflict: unlike outcomes of run {key} started {started}" for run in group}
+    return refused
+
+
+def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What one run key must mean, by path. Preset and scale are labels, outside the key: two names may stand for one run."""
+    names = ("model", "data", "method", "seed", "epochs", "data_digest", "params_full")
+    own = {name: record[name] for name in names if record.get(name) is not None}  # a run that failed early knows not all of them
+    return own | dict(_settings(record.get("config") or {}))
+
+
+def _settings(values: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        path = f"{where}{name}"
+        if path not in NOT_IN_KEY:
+            yield from _settings(value, f"{path}.") if isinstance(value, Mapping) else [(path, value)]
+
+
+def _unlike(identities: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The paths to which several values are given. One without a value is no contradiction: it may be the default, spelt out elsewhere."""
+    first: dict[str, Any] = {}
+    for identity in identities:
+        first = dict(identity) | first
+    return sorted({path for identity in identities for path, value in identity.items() if value != first[path]})
+
+
+def _grouped(runs: Iterable[Evidence], key: Callable[[Mapping[str, Any]], Any]) -> dict[Any, list[Evidence]]:
+    groups: dict[Any, list[Evidence]] = defaultdict(list)
+    for run in runs:
+        groups[key(run.record)].append(run)
+    return groups

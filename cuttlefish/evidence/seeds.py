@@ -1,0 +1,51 @@
+"""Mean and standard deviation over seeds, of runs that may be averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.evidence.records import Evidence
+
+Quantity = Callable[[dict[str, Any]], float | None]
+
+
+@dataclass(frozen=True)
+class OverSeeds:
+    """std is of the sample (n − 1); None of one seed."""
+
+    mean: float
+    std: float | None
+    n: int
+
+    def text(self, show: Callable[[float], str]) -> str:
+        """`78.93 ± 0.21`; without the deviation where there is none."""
+        return f"{show(self.mean)} ± {show(self.std)}" if self.std else show(self.mean)
+
+
+def over_seeds(runs: Sequence[Evidence], quantity: Quantity) -> OverSeeds | None:
+    """None where no run has the quantity, or only some have it: a mean of those would hide the others."""
+    values = [quantity(run.record) for run in check_alike(runs)]
+    if not values or any(value is None for value in values):
+        return None
+    return OverSeeds(mean(values), stdev(values) if len(values) > 1 else None, len(values))
+
+
+def check_alike(runs: Sequence[Evidence]) -> Sequence[Evidence]:
+    """The runs, which differ by their seeds alone. Raises CuttlefishError for two scales, two kinds of hardware, or one seed twice."""
+    for what, values in (("scales", {run.record["scale"] for run in runs}), ("kinds of hardware", {run.hardware for run in runs})):
+        if len(values) > 1:
+            raise CuttlefishError(f"runs of several {what} cannot be averaged: {', '.join(sorted(values))}")
+    seeds = [run.record["seed"] for run in runs]
+    if len(set(seeds)) < len(seeds):
+        raise CuttlefishError(f"a seed was given twice to an average: seeds {', '.join(map(str, sorted(seeds)))}")
+    return runs
+
+
+def paired(left: Iterable[Evidence], right: Iterable[Evidence]) -> list[tuple[Evidence, Evidence]]:
+    """Runs of the same seed, side by side."""
+    others = {run.record["seed"]: run for run in right}
+    return [(run, others[run.record["seed"]]) for run in left if run.record["seed"] in others]

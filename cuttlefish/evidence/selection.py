@@ -1,0 +1,108 @@
+"""Which runs a claim or a figure is about: by fields of their records, one setting at a time, paired by seed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product
+from typing import Any
+
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.evidence.records import Evidence, by_start
+from cuttlefish.record.record import value_of
+
+Where = dict[str, Any]
+BESIDE_THE_SETTING = {"data": ("root", "download", "verify"), "method": ("match", "target_params", "track_ranks", "profile_repeats", "ranks")}
+"""What may differ between runs of one setting, by section of the config."""
+TRAINER = ("compile", "max_steps", "max_eval_batches", "overfit")
+"""What of the trainer belongs to the setting."""
+
+
+class Unlike(CuttlefishError):
+    """Runs that must not be compared or averaged."""
+
+
+class Runs(list[Evidence]):
+    """Finished runs among which many searches are made: kept by scale and method, and every search is remembered."""
+
+    def __init__(self, runs: Iterable[Evidence]):
+        super().__init__(run for run in runs if run.finished)
+        self._kept: dict[tuple[Any, Any], list[Evidence]] = defaultdict(list)
+        self._found: dict[tuple[str, str], list[Evidence]] = {}
+        self._unlike: dict[str, int] = {}
+        for run in self:
+            self._kept[run.record["scale"], run.record["method"]].append(run)
+
+    def find(self, where: Where, scale: str) -> list[Evidence]:
+        asked = repr(where), scale
+        if asked not in self._found:
+            own = self._kept[scale, where["method"]] if isinstance(where.get("method"), str) else self
+            self._found[asked] = select(list(own), where, scale)
+        return self._found[asked]
+
+    def arm(self, where: Where, scale: str, name: str) -> list[Evidence]:
+        """Those found, if they are of one setting; else Unlike is raised."""
+        found = self.find(where, scale)
+        key = f"{where!r} {scale}"
+        if key not in self._unlike:
+            self._unlike[key] = len({setting_of(run.record) for run in found})
+        if self._unlike[key] > 1:
+            raise Unlike(f"{name}: the runs are of {self._unlike[key]} settings, which do not average")
+        return found
+
+
+def select(runs: Iterable[Evidence], where: Where, scale: str) -> list[Evidence]:
+    """Finished runs of `scale` whose records have these values. A list names alternatives; a mapping holds one value a scale."""
+    if isinstance(runs, Runs):
+        return runs.find(where, scale)
+    wanted = {path: value[scale] if isinstance(value, Mapping) and scale in value else value for path, value in where.items()}
+    ordered = {path: wanted[path] for path in sorted(wanted, key=lambda path: path.count("."))}  # the record's own fields first: they are quick
+    return [run for run in runs if run.finished and run.record["scale"] == scale and _fits(run.record, ordered)]
+
+
+def points_of(family: Where) -> Iterator[Where]:
+    """The points of a grid: each value of a list is one of its own."""
+    lists = {path: values for path, values in family.items() if isinstance(values, list)}
+    for values in product(*lists.values()):
+        yield {**family, **dict(zip(lists, values, strict=True))}
+
+
+def setting_of(record: Mapping[str, Any]) -> str:
+    """Model, data, recipe, method, precision and how far it ran, as one comparable text."""
+    config = record.get("config") or {}
+    sections = {name: dict(config.get(name) or {}) for name in ("model", "data", "recipe", "method")}
+    for name, keys in BESIDE_THE_SETTING.items():
+        for key in keys:
+            sections[name].pop(key, None)
+    own = [record[name] for name in ("model", "data", "method", "epochs", "data_digest", "precision")]
+    trainer = {name: value_of(record, f"config.trainer.{name}") or None for name in TRAINER}  # False and None are both "no"
+    return repr((own, sections, trainer))
+
+
+def by_seed(runs: Iterable[Evidence], *also: str) -> dict[tuple[Any, ...], Evidence]:
+    """Of each seed the run that counts. also: `hardware`, or further fields of which each value has a run that counts."""
+    found: dict[tuple[Any, ...], Evidence] = {}
+    for run in by_start(runs):
+        found.setdefault((run.record["seed"], *(run.timed_on if name == "hardware" else run.record.get(name) for name in also)), run)
+    return dict(sorted(found.items(), key=lambda item: repr(item[0])))
+
+
+def on_one_machine(runs: Sequence[Evidence]) -> list[Evidence]:
+    """Those on the hardware (and torch) that has most of the seeds: times of unlike hardware are never averaged."""
+    machines: dict[tuple[str, str], list[Evidence]] = defaultdict(list)
+    for run in runs:
+        machines[run.timed_on].append(run)
+    return max(machines.values(), key=lambda own: len({run.record["seed"] for run in own}), default=[])
+
+
+def is_time(path: str) -> bool:
+    """Whether a field is of the clock."""
+    return path.split(".")[0] in ("seconds", "compute_seconds", "wall_seconds")
+
+
+def _fits(record: Mapping[str, Any], wanted: Where) -> bool:
+    for path, value in wanted.items():
+        found = value_of(record, path)
+        if found not in value if isinstance(value, list) else found != value:
+            return False
+    return True

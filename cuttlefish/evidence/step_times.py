@@ -1,0 +1,51 @@
+"""Training steps of a bench: how much faster one arm is than another, and between which bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+from cuttlefish.evidence.benches import Bench, newest
+from cuttlefish.evidence.interval import Interval, t_interval
+
+IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257}
+"""Of a training set."""
+
+
+@dataclass(frozen=True)
+class StepRatio:
+    """slow / fast seconds a step. samples: one a round where the bench kept its rounds, else the quotient of medians alone;
+    bounds: the 95 % interval of the rounds' mean, else from the fastest and slowest rounds of either arm, which is wider."""
+
+    samples: list[float]
+    bounds: Interval
+
+    @property
+    def value(self) -> float:
+        return mean(self.samples)
+
+
+def step_row(bench: Bench, **arm: Any) -> dict[str, Any] | None:
+    """The only row with these values."""
+    rows = bench.find(**arm)
+    return rows[0] if len(rows) == 1 else None
+
+
+def step_ratio(slow: dict[str, Any], fast: dict[str, Any]) -> StepRatio:
+    """Rounds are paired: in each of them the arms took turns within seconds."""
+    if slow.get("rounds_s") and fast.get("rounds_s"):
+        samples = [one / other for one, other in zip(slow["rounds_s"], fast["rounds_s"], strict=True)]
+        bounds = t_interval(samples)
+        if bounds:
+            return StepRatio(samples, bounds)
+    widest = slow["fastest_s"] / fast["slowest_s"], slow["slowest_s"] / fast["fastest_s"]
+    return StepRatio([slow["step_s"] / fast["step_s"]], widest)
+
+
+def dense_epoch(benches: Sequence[Bench], model: str | None, data: str | None) -> tuple[float, Bench] | None:
+    """Seconds of one full-width fp32 epoch as the newest bench of steps has it, every step a dense one, and that bench."""
+    steps = newest(benches, "steps")
+    row = step_row(steps, model=model, arm="dense", width=64, precision="fp32") if steps else None
+    return (IMAGES[data] / row["batch"] * row["step_s"], steps) if steps and row and data in IMAGES else None

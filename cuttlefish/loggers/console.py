@@ -1,0 +1,171 @@
+"""What a person sees while a run goes on: a progress bar on a terminal, one plain line an epoch everywhere else."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Iterator
+from statistics import mean
+from time import monotonic
+from typing import Any, TextIO
+
+from rich.console import Console, RenderableType
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.text import Text
+
+from cuttlefish.display.format import UNKNOWN, duration, named, percent, short_count
+from cuttlefish.display.screen import profile_table
+from cuttlefish.display.summary import WIDTH, as_text, run_summary
+from cuttlefish.loggers.base import RunInfo, Sink
+from cuttlefish.record.folder import PLOTS, read_profile, read_ranks
+
+
+def console_sink(stream: TextIO | None = None) -> Sink:
+    """The console that fits `stream` (standard output)."""
+    stream = stream or sys.stdout
+    terminal = Console(file=stream)
+    return TerminalConsole(terminal) if stream.isatty() and not terminal.is_dumb_terminal else PlainConsole(stream)
+
+
+class PlainConsole(Sink):
+    """Lines without colours or control characters, for logs and pipes."""
+
+    def __init__(self, stream: TextIO):
+        self.stream = stream
+        self.trained = self.last_epoch = 0
+        self.rank_ratio: float | None = None
+
+    def start(self, run: RunInfo) -> None:
+        self.run = run
+        self.trained = run.resumed_from
+        self.say("\n".join(describe(run)))
+
+    def phase(self, name: str, epochs: int) -> None:
+        self.last_epoch = self.trained + epochs
+        self.say(f"phase {name}: up to {epochs} epochs")
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        self.trained = row["epoch"]
+        last = max(self.last_epoch, row["epoch"])
+        self.say(f"epoch {row['epoch']:>{len(str(last))}}/{last}  {self.figures(row)}  {duration(sum(row['seconds'].values()))}")
+
+    def ranks(self, rows: list[dict[str, Any]]) -> None:
+        self.rank_ratio = mean(row["scaled_rank"] / row["full_rank"] for row in rows) if rows else None
+
+    def profile(self, profile: dict[str, Any]) -> None:
+        self.show(profile_table(profile))
+
+    def message(self, text: str) -> None:
+        self.say(f">> {text}")
+
+    def finish(self, record: dict[str, Any]) -> None:
+        self.show(run_summary(record, read_profile(self.run.folder), read_ranks(self.run.folder)))
+        plots = sorted((self.run.folder / PLOTS).glob("*.png"))
+        self.say("\n".join([f"folder  {self.run.folder}", *(f"plot    {path}" for path in plots)]))
+
+    def figures(self, row: dict[str, Any]) -> str:
+        """An epoch row's figures; the mean rank ratio if ranks were estimated since the last one."""
+        ranks = "" if self.rank_ratio is None else f"  rank ratio {self.rank_ratio:.2f}"
+        self.rank_ratio = None
+        return f"lr {row['lr']:.3g}  {_side(row, 'train')}  {_side(row, 'test')}  params {short_count(row['params_total'])}{ranks}"
+
+    def show(self, renderable: RenderableType) -> None:
+        self.say(as_text(renderable))
+
+    def say(self, text: str) -> None:
+        encoding = getattr(self.stream, "encoding", None) or "utf-8"
+        self.stream.write(text.encode(encoding, "replace").decode(encoding) + "\n")
+        self.stream.flush()
+
+
+class TerminalConsole(PlainConsole):
+    """Two bars, the phase's epochs and the epoch's steps, under the latest figures; everything else scrolls above them."""
+
+    def __init__(self, console: Console):
+        super().__init__(console.file)
+        self.console = console
+        self.bars: Bars | None = None
+        self.laps: deque[float] = deque(maxlen=10)
+
+    def start(self, run: RunInfo) -> None:
+        self.run = run
+        self.trained = run.resumed_from
+        self.show(Panel("\n".join(describe(run)), title="cuttlefish", title_align="left", expand=False, border_style="cyan"))
+
+    def phase(self, name: str, epochs: int) -> None:
+        self.last_epoch = self.trained + epochs
+        self.close()
+        self.bars = Bars(self.console)
+        self.epochs = self.bars.add_task(name, total=epochs, left="")
+        self.steps = self.bars.add_task("epoch", total=None, left="")
+        self.bars.start()
+        self.lap = monotonic()
+
+    def epoch_begin(self, steps: int, label: str) -> None:
+        if self.bars:
+            self.bars.reset(self.steps, total=steps, description=label)
+
+    def step(self) -> None:
+        if self.bars:
+            self.bars.advance(self.steps)
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        self.trained = row["epoch"]
+        if self.bars:
+            self.laps.append(monotonic() - self.lap)
+            self.lap = monotonic()
+            left = max(self.last_epoch - self.trained, 0) * mean(self.laps)
+            self.bars.figures = self.figures(row)
+            self.bars.update(self.epochs, advance=1, left=f"{duration(left)} left")
+
+    def finish(self, record: dict[str, Any]) -> None:
+        self.close()
+        super().finish(record)
+
+    def show(self, renderable: RenderableType) -> None:
+        self.console.print(renderable, width=min(WIDTH, self.console.width))
+
+    def say(self, text: str) -> None:
+        self.console.print(Text(text, style="cyan" if text.startswith(">>") else ""), soft_wrap=True)
+
+    def close(self) -> None:
+        if self.bars:
+            self.bars.stop()
+            self.bars = None
+
+
+class Bars(Progress):
+    """Progress bars under a line of figures."""
+
+    figures = ""
+
+    def __init__(self, console: Console):
+        super().__init__(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"), console=console
+        )
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield Text(self.figures, no_wrap=True, overflow="ellipsis")
+        yield from super().get_renderables()
+
+
+def describe(run: RunInfo) -> list[str]:
+    """What is run, from the resolved config, in a few lines."""
+    config = run.config
+    model, recipe, trainer, method = (config.get(group, {}) for group in ("model", "recipe", "trainer", "method"))
+    width = {"width": model.get("width")}
+    choices = {"preset": method.get("preset"), **width, "seed": config.get("seed"), "scale": config.get("scale")}
+    training = {"recipe": recipe.get("name"), "epochs": recipe.get("epochs"), "batch": recipe.get("batch_size")}
+    hardware = {name: trainer.get(name) for name in ("device", "devices", "precision")}
+    return [
+        f"{model.get('name')} on {config.get('data', {}).get('name')} with {method.get('name')} · {named(choices)}",
+        named({**training, **hardware}),
+        f"run {run.run_key} in {run.folder}" + (f", resumed after epoch {run.resumed_from}" if run.resumed_from else ""),
+    ]
+
+
+def _side(row: dict[str, Any], side: str) -> str:
+    """`test 0.462 79.04 %`: loss and accuracy, where measured."""
+    loss, accuracy = row.get(f"{side}_loss"), row.get(f"{side}_accuracy")
+    return f"{side} {UNKNOWN if loss is None else f'{loss:.3f}'} {percent(accuracy)}"

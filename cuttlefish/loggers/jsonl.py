@@ -1,0 +1,85 @@
+"""The run folder's own log: `epochs.jsonl`, `ranks.csv` and `log.txt`."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cuttlefish.loggers.base import RunInfo, Sink
+from cuttlefish.record.atomic import append_line
+from cuttlefish.record.folder import EPOCHS, LOG, RANK_COLUMNS, RANKS, csv_line, cut_back, forget_ranks
+from cuttlefish.record.record import plain
+
+logger = logging.getLogger("cuttlefish.loggers")
+
+
+class JsonLines(Sink):
+    """Each row is on the disk when the call returns. On resume the rows are cut back to the checkpoint.
+
+    What a full disk does not take waits, in order, for the next call; `settle` keeps a checkpoint from overtaking it.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: deque[Callable[[], None]] = deque()
+        self.trouble: OSError | None = None
+
+    def start(self, run: RunInfo) -> None:
+        self.folder = Path(run.folder)
+        self.known_ranks = run.resumed_from
+        self._write(partial(self._open, run.resumed_from))
+        self.message(f"resumed after epoch {run.resumed_from}" if run.resumed_from else f"started, run key {run.run_key}")
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        self._write(partial(append_line, self.folder / EPOCHS, json.dumps(plain(row), ensure_ascii=False, allow_nan=False)))
+
+    def ranks(self, rows: list[dict[str, Any]]) -> None:
+        # A resumed run may estimate the checkpoint's own ranks once more: the newer rows replace the older.
+        repeated = {row["epoch"] for row in rows if row["epoch"] <= self.known_ranks}
+        if repeated:
+            self._write(partial(forget_ranks, self.folder, repeated))
+        lines = [csv_line([row[column] for column in RANK_COLUMNS]) for row in rows]
+        if lines:
+            self._write(partial(append_line, self.folder / RANKS, "\n".join(lines)))
+
+    def settle(self) -> str | None:
+        self._catch_up()
+        if self.trouble is None:
+            return None
+        return f"cannot write to the log of the run in {self.folder}: {self.trouble.strerror}"
+
+    def message(self, text: str) -> None:
+        time = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+        self._write(partial(append_line, self.folder / LOG, f"{time}  {text}"))
+
+    def profile(self, profile: dict[str, Any]) -> None:
+        self.message(f"profile ({profile['source']}): K = {profile['k']}, {len(profile['layers'])} layers to factorize")
+
+    def finish(self, record: dict[str, Any]) -> None:
+        self.message(f"{record['status']}" + (f"\n{record['error']}" if record.get("error") else ""))
+
+    def _open(self, resumed_from: int) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        cut_back(self.folder, resumed_from)
+        if not (self.folder / RANKS).exists():
+            append_line(self.folder / RANKS, csv_line(list(RANK_COLUMNS)))
+
+    def _write(self, action: Callable[[], None]) -> None:
+        self.waiting.append(action)
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        told, self.trouble = self.trouble, None
+        while self.waiting and self.trouble is None:
+            try:
+                self.waiting[0]()
+                self.waiting.popleft()
+            except OSError as error:
+                self.trouble = error
+                if told is None:
+                    logger.warning("cannot write to %s for now: %s; its rows wait for room", self.folder, error.strerror)

@@ -1,0 +1,166 @@
+"""What each table and figure is made of: tables.yaml and the `row:` of each file in conf/experiment/<table>/.
+
+Reads YAML only; composing a row into a config is `cuttlefish/plan`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cuttlefish.config.suggest import choose_from
+from cuttlefish.config.validate import convert
+from cuttlefish.errors import CuttlefishError
+
+PUBLISHED, EQUAL = "published", "equal budget"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One file of conf/experiment/<table>/. kinds: the comparisons it belongs to. sweep: override key → values, beside or in
+    place of the table's. match: the row whose finished run of the same seed sets the size. words: more of the command line, by
+    scale. baseline: the row that hours are compared with. of: the row of another table, as in table1/lc, whose runs these are."""
+
+    label: str
+    kinds: list[str]
+    scales: list[str]
+    name: str = ""
+    sweep: dict[str, list[Any]] = field(default_factory=dict)
+    match: str | None = None
+    words: dict[str, list[str]] = field(default_factory=dict)
+    baseline: bool = False
+    of: str | None = None
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Rows that no config can run yet, by model, and why."""
+
+    reason: str
+    data: list[str]
+    models: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What the paper states of one row: the claim that holds the value, and which of our quantities it is."""
+
+    row: str
+    model: str
+    data: str
+    claim: str
+    quantity: str
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    title: str
+    name: str = ""
+    sweep: dict[str, list[str]] = field(default_factory=dict)
+    order: list[str] = field(default_factory=list)
+    paper: list[Stated] = field(default_factory=list)
+    waiting: Waiting | None = None
+    notes: list[str] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def is_figure(self) -> bool:
+        return self.name.startswith("figure")
+
+    def row(self, name: str) -> Row:
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise CuttlefishError(f"{self.name} has no row {name}{choose_from(name, [row.name for row in self.rows])}")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How every row is run at one scale; see tables.yaml."""
+
+    words: list[str] = field(default_factory=list)
+    sweep: dict[str, list[str]] = field(default_factory=dict)
+    kind: str | None = None
+    match: bool = True
+    note: str = ""
+    times: str = ""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """names: how models and data sets are written."""
+
+    scales: dict[str, Scale]
+    tables: dict[str, TableSpec]
+    names: dict[str, str] = field(default_factory=dict)
+
+    def called(self, name: str) -> str:
+        return self.names.get(name, name)
+
+    def table(self, name: str) -> TableSpec:
+        if name not in self.tables:
+            raise CuttlefishError(f"there is no table or figure {name!r} made of runs{choose_from(name, self.tables)}")
+        return self.tables[name]
+
+    def scale(self, name: str) -> Scale:
+        if name not in self.scales:
+            raise CuttlefishError(f"there is no scale {name!r}{choose_from(name, self.scales)}")
+        return self.scales[name]
+
+
+def read_spec(file: Path, experiments: Path) -> Spec:
+    """file: tables.yaml; experiments: conf/experiment. Raises CuttlefishError for an unknown key, a wrong type or an
+    order that names no row."""
+    spec = convert(read_mapping(file), Spec, file.name)
+    tables = {name: _with_rows(name, table, experiments / name) for name, table in spec.tables.items()}
+    return Spec(spec.scales, tables, spec.names)
+
+
+def read_scales(file: Path) -> dict[str, Scale]:
+    """Those of tables.yaml alone; nothing where there is no such file. Raises CuttlefishError as `read_spec` does."""
+    return convert(read_mapping(file).get("scales"), dict[str, Scale], f"{file.name}.scales") if file.exists() else {}
+
+
+def times_notes(file: Path) -> dict[str, str]:
+    """By scale, why the times of its runs are no evidence of speed."""
+    return {name: scale.times for name, scale in read_scales(file).items() if scale.times}
+
+
+def _with_rows(name: str, table: TableSpec, folder: Path) -> TableSpec:
+    rows = {path.stem: _row(path) for path in sorted(folder.glob("*.yaml"))}
+    for named in [*table.order, *(stated.row for stated in table.paper), *(row.match for row in rows.values() if row.match)]:
+        if named not in rows:
+            raise CuttlefishError(f"{name} names the row {named}, and {folder} has no {named}.yaml{choose_from(named, rows)}")
+    ordered = [rows[row] for row in dict.fromkeys([*table.order, *rows])]
+    return TableSpec(table.title, name, table.sweep, table.order, table.paper, table.waiting, table.notes, ordered)
+
+
+def _row(path: Path) -> Row:
+    content = read_mapping(path).get("row")
+    if content is None:
+        raise CuttlefishError(f"{path} has no row: it says a row's label, kinds and scales")
+    return convert({**_checked(content, path), "name": path.stem}, Row, f"row of {path.name}")
+
+
+def _checked(content: Any, path: Path) -> Mapping[str, Any]:
+    if not isinstance(content, Mapping):
+        raise CuttlefishError(f"row of {path} must be a mapping, not {content!r}")
+    for kind in content.get("kinds") or []:
+        if kind not in (PUBLISHED, EQUAL):
+            raise CuttlefishError(f"row of {path}: kinds are {PUBLISHED} and {EQUAL}, not {kind!r}")
+    return content
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """A YAML file's mapping. Raises CuttlefishError with one sentence for a file that is none."""
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise CuttlefishError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise CuttlefishError(f"{path} must hold a mapping")
+    return content

@@ -1,0 +1,41 @@
+"""From what a person types (a record, a run folder, a run key) to the record's file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.record.folder import RECORD
+from cuttlefish.record.record import read_record
+
+SEARCHED = ("results/records", "runs")
+
+
+def find_record(word: str, searched: Sequence[str | Path] = SEARCHED) -> Path:
+    """The path of a `record.json`. Raises CuttlefishError where there is none, or where a key has several runs."""
+    path = Path(word)
+    if path.is_file() or (path / RECORD).is_file():
+        return path if path.is_file() else path / RECORD
+    if not re.fullmatch(r"[0-9a-f]{12}", word):
+        raise CuttlefishError(f"{word}: neither a record, nor a folder with one, nor a run key of 12 hexadecimal digits")
+    found = {started: path for folder in reversed(searched) for path, started in _records_of(Path(folder), word)}
+    if not found:
+        raise CuttlefishError(f"{word}: no record under {' or '.join(map(str, searched))} has this run key")
+    if len(found) > 1:
+        raise CuttlefishError(f"{word}: several runs have this key; give one of {', '.join(str(path.parent) for path in found.values())}")
+    return next(iter(found.values()))
+
+
+def _records_of(folder: Path, key: str) -> list[tuple[Path, str]]:
+    """(file, when it started) of each; a damaged record is nobody's."""
+    found = []
+    for path in sorted(folder.rglob(RECORD)):
+        try:
+            record = read_record(path)
+        except (CuttlefishError, OSError):
+            continue
+        if record.get("run_key") == key:
+            found.append((path, str(record.get("started"))))
+    return found

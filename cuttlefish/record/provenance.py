@@ -1,0 +1,129 @@
+"""Where a result came from: the commit, the packages, the hardware, the command and the time. Never the host's name or environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from cuttlefish.record.redact import redact_arguments
+
+SOURCE = Path(__file__).resolve().parents[1]
+PACKAGES = ("torch", "torchvision", "timm", "hydra-core", "omegaconf", "wandb", "numpy", "scipy", "pandas")
+COMMIT = "COMMIT.json"
+"""Beside the code of a bundle."""
+CODE = (".", ":(exclude)results", ":(exclude)*.md")
+"""What can change a result. Records, reports and text are written while a campaign runs and do not make its code dirty."""
+
+
+def provenance(device: str, threads: int | None = None) -> dict[str, Any]:
+    """The record's fields on origin. device: torch's name of it (`cpu`, `cuda:0`); threads: those torch computes with."""
+    return {
+        "git_commit": git_commit(),
+        "git_dirty": git_dirty(),
+        "packages": package_versions(),
+        "device": device_name(device, threads),
+        "platform": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "command": command_line(sys.argv, main_module()),
+        "started": utc_now(),
+    }
+
+
+def git_commit(source: Path = SOURCE) -> str | None:
+    """The commit of the repository that tracks `source`, or that its bundle was made of; None without git, or if an unrelated
+    repository surrounds it."""
+    tracked = _git(source, "ls-files", "--", ".")
+    return _git(source, "rev-parse", "HEAD") if tracked else _bundled(source).get("commit")
+
+
+def git_dirty(source: Path = SOURCE) -> bool | None:
+    """Whether the code differs from its commit (new files count); None where there is no commit."""
+    if not _git(source, "ls-files", "--", "."):
+        return _bundled(source).get("dirty")
+    root = _git(source, "rev-parse", "--show-toplevel")
+    status = _git(Path(root), "status", "--porcelain", "--", *CODE) if root else None
+    return None if status is None else status != ""
+
+
+def _bundled(source: Path) -> dict[str, Any]:
+    """What a bundle, which has no repository, says of its origin."""
+    try:
+        return json.loads((source.parent / COMMIT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Versions of those that are installed, read without importing them."""
+    found = {name: _version(name) for name in names}
+    return {name: number for name, number in found.items() if number is not None}
+
+
+def device_name(device: str, threads: int | None = None) -> str:
+    """The GPU's name, or the CPU's with the number of cores computed on: `AMD EPYC 7B13, 2 cores`."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    cores = threads or available_cores()
+    return f"{_cpu_model()}, {cores} {'core' if cores == 1 else 'cores'}"
+
+
+def available_cores() -> int:
+    """Cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def command_line(arguments: Sequence[str], module: str | None = None) -> str:
+    """The command as one would type it, without secrets and without the machine's folders. module: that of `python -m`."""
+    script, *rest = arguments or [""]
+    start = ["python", "-m", module] if module else ["python", Path(script).name]
+    return shlex.join([word for word in start if word] + redact_arguments(rest))
+
+
+def main_module() -> str | None:
+    """The module this process was started with by `python -m`."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec.name.removesuffix(".__main__") if spec else None
+
+
+def utc_now() -> str:
+    """ISO 8601, whole seconds, UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.lower().startswith("model name"):
+                return " ".join(line.partition(":")[2].split())
+    return platform.processor() or platform.machine() or "unknown CPU"
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """The command's output; None if git is missing, fails or hangs."""
+    # A hook's GIT_DIR would point every call at the hook's own repository.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, env=environment)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,106 @@
+"""What deciding a claim takes, time on a device and room on the disk, and where the estimate comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from cuttlefish.display.format import counted, memory, rough
+from cuttlefish.evidence.admission import PAPER_EPOCHS, objection
+from cuttlefish.evidence.benches import Bench, newest
+from cuttlefish.evidence.records import Evidence
+from cuttlefish.evidence.selection import Where, points_of, select
+from cuttlefish.evidence.step_times import dense_epoch
+from cuttlefish.plan.scales import Sweeps, left_out
+from cuttlefish.report.claims.bench_cost import bench_costs
+from cuttlefish.report.claims.epochs import epochs_of
+
+COPIES = 7
+"""Of the parameters in float32: weights and momentum in the last two checkpoints and in the one before the switch, and the final weights."""
+FILES = 2 * 2**20
+"""Bytes of what else a run leaves: plots, W&B's copies of them, tables and logs."""
+STATED = "readme-compute"
+"""The claim that holds the one run time that is known of the paper's GPU: a run of PAPER_EPOCHS."""
+
+
+class Costs:
+    """runs: every record, finished or not."""
+
+    def __init__(self, runs: Sequence[Evidence], benches: Sequence[Bench], claims: Sequence[Mapping[str, Any]], sweeps: Sweeps):
+        self._runs, self._benches, self._sweeps = runs, benches, sweeps
+        self._timed = [run for run in runs if run.finished and not objection(run.record)]
+        self._stated = next((claim["value"] / PAPER_EPOCHS["cifar10"][0] for claim in claims if claim["id"] == STATED), None)
+
+    def of(self, rule: Any, scale: str, needs: int, command: str) -> str:
+        """`5 runs in all (2 missing), about 2 h on …, going by 3 finished runs of …; about 96 MiB of disk`.
+
+        rule, needs: of the claim, whose arms are the runs as far as the scale has them; command: what would decide it, which names the benches.
+        """
+        arms = list({repr(arm): arm for arm in arms_of(rule) if not left_out(arm, scale, self._sweeps)}.values())
+        return "; ".join([*(self._of_runs(arms, scale, needs) if arms else []), *bench_costs(command, self._benches)])
+
+    def _of_runs(self, arms: list[Where], scale: str, needs: int) -> list[str]:
+        total = needs * len(arms)
+        missing = sum(max(needs - len({run.record["seed"] for run in select(self._timed, arm, scale)}), 0) for arm in arms)
+        like = [(arm, self._like(arm, scale)) for arm in arms]
+        timed, untimed = [(arm, runs) for arm, runs in like if runs], [arm for arm, runs in like if not runs]
+        words = [f"{counted(total, 'run')}{f' in all ({missing} missing)' if 0 < missing < total else ''}"]
+        words += [_as_measured(timed, scale, needs)] if timed else []
+        words += [self._as_stated(untimed, scale, needs)] if untimed else []
+        sizes = [self._params(arm, scale) for arm in arms]
+        room = sum(needs * (4 * COPIES * size + FILES) for size in sizes if size)
+        return [", ".join(words), *([f"about {memory(room)} of disk"] if all(sizes) else [])]
+
+    def _as_stated(self, arms: list[Where], scale: str, needs: int) -> str:
+        """Of runs like which none has been timed: from the paper's time of an epoch, and from this suite's measured steps."""
+        epochs = [needs * epochs_of(arm, scale) for arm in arms]
+        words = f"{sum(epochs):,} epochs like which none has been timed here"
+        if scale != "paper":
+            return words
+        known = []
+        if self._stated:
+            known += [f"about {rough(sum(epochs) * self._stated)} on the paper's GPU ({self._stated:.1f} s an epoch of ResNet-18, by its README)"]
+        dense = [dense_epoch(self._benches, arm.get("model"), arm.get("data")) for arm in arms]
+        if all(dense):
+            seconds, bench = sum(count * of_one for count, (of_one, _) in zip(epochs, dense, strict=True)), dense[0][1]
+            known += [f"{rough(seconds)} on {bench.facts['hardware']} (every step as a dense one of {bench.name})"]
+        return ": ".join([words, *[" or ".join(known)][: len(known)]])
+
+    def _like(self, arm: Where, scale: str) -> list[Evidence]:
+        """Finished runs of the scale, on the hardware used last: of the same model and method, else of the same model, else all."""
+        own = [run for run in self._timed if run.record["scale"] == scale]
+        of_model = [run for run in own if run.record["model"] == arm.get("model")]
+        like = [run for run in of_model if run.record["method"] == arm.get("method")] or of_model or own
+        last = max(like, key=lambda run: run.record["started"], default=None)
+        return [run for run in like if run.hardware == last.hardware] if last else []
+
+    def _params(self, arm: Where, scale: str) -> float | None:
+        """Of the full-rank network: any record's of the scale; the full width is also in the bench of methods."""
+        sizes = [run.record.get("params_full") for run in self._runs if (run.record["scale"], run.record["model"]) == (scale, arm.get("model"))]
+        methods = newest(self._benches, "methods") if scale == "paper" else None
+        sizes += [row.get("params_nonzero") for row in methods.find(model=arm.get("model"), arm="full_rank")] if methods else []
+        return next(filter(None, sizes), None)
+
+
+def _as_measured(timed: list[tuple[Where, list[Evidence]]], scale: str, needs: int) -> str:
+    seconds = sum(needs * epochs_of(arm, scale) * median(map(_epoch, runs)) for arm, runs in timed)
+    sources = [run.record for run in {id(run): run for _, runs in timed for run in runs}.values()]
+    devices, models = (" and ".join(sorted({record[name] for record in sources})) for name in ("device", "model"))
+    return f"about {rough(seconds)} on {devices}, going by {counted(len(sources), 'finished run')} of {models}"
+
+
+def _epoch(run: Evidence) -> float:
+    return run.record["wall_seconds"] / run.record["epochs_trained"]
+
+
+def arms_of(rule: Any) -> Iterator[Where]:
+    """Every description of runs in a rule: a mapping that names a method."""
+    if isinstance(rule, Mapping):
+        if "method" in rule:
+            yield rule
+        for name, value in rule.items():
+            yield from arms_of([point for family in value for point in points_of(family)] if name == "grid" else value)
+    elif isinstance(rule, list):
+        for value in rule:
+            yield from arms_of(value)

@@ -1,0 +1,72 @@
+"""What every rule is given, and what every rule returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from cuttlefish.evidence.benches import Bench
+from cuttlefish.evidence.interval import Interval, Range
+from cuttlefish.evidence.records import Evidence
+from cuttlefish.evidence.selection import Runs, Where
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Samples of one number: one a seed, a pair of seeds, or a repetition of a bench.
+
+    interval: where it is not Student's interval of the mean. averaged: whether the value
+    is the mean of the samples; if not, it is `value`. missing: what is not there, in a
+    few words. composed: put together from parts of which no run took the whole.
+    """
+
+    name: str
+    samples: list[float]
+    accept: Range
+    needs: int
+    runs: list[Evidence] = field(default_factory=list)
+    benches: list[Bench] = field(default_factory=list)
+    interval: Interval | None = None
+    value: float | None = None
+    averaged: bool = True
+    missing: str = ""
+    composed: bool = False
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One reading of a claim: the runs and benches that may count, the accepted range, and the fewest samples to judge by."""
+
+    name: str
+    scale: str
+    runs: Runs
+    benches: list[Bench]
+    accept: Range
+    needs: int
+
+    def arm(self, where: Where) -> list[Evidence]:
+        """The runs of one setting. Raises Unlike where the description fits several."""
+        return self.runs.arm(where, self.scale, describe(where, self.scale))
+
+    def measure(self, samples: list[float], runs: list[Evidence], **more: object) -> Measure:
+        return Measure(self.name, samples, self.accept, self.needs, runs, **more)
+
+    def missing(self, what: str) -> Measure:
+        return Measure(self.name, [], self.accept, self.needs, missing=what)
+
+    def part(self, name: str, accept: Range) -> Case:
+        return replace(self, name=name, accept=accept)
+
+
+def describe(where: Where, scale: str) -> str:
+    """`resnet18 on cifar10, pufferfish` of a description of runs."""
+    named = {path: value.get(scale, value) if isinstance(value, dict) else value for path, value in where.items()}
+    network = " on ".join(str(named[path]) for path in ("model", "data") if path in named)
+    rest = [_words(named["method"])] if "method" in named else []
+    others = {path.split(".")[-1]: value for path, value in named.items() if path not in ("model", "data", "method") and value is not None}
+    rest += [f"{name} {_words(value)}" for name, value in others.items()]
+    return ", ".join([network, *rest])
+
+
+def _words(value: object) -> str:
+    return " or ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,121 @@
+"""A full-width run that nobody ran, composed of measured steps and of what a narrow run found.
+
+Of the narrow run: E as a share of its epochs, and its low-rank model's share of the multiply-accumulates. Of the benches at
+full width: a dense step, and the rate at which rank 1/4 computes, at which the low-rank model's work is done; the profile, the
+switch and a rank update. Whatever is shown from here is marked as composed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cuttlefish.evidence.benches import Bench, newest
+from cuttlefish.evidence.interval import Interval, t_interval
+from cuttlefish.evidence.selection import Where, by_seed
+from cuttlefish.evidence.step_times import StepRatio, step_ratio, step_row
+from cuttlefish.report.claims.rules.case import Case, Measure, describe
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Seconds at full width. faster: a dense over a rank-1/4 step; work: the same quotient of their FLOPs."""
+
+    dense: float
+    faster: StepRatio
+    work: float
+    profile: float
+    switch: float
+    ranks: float
+    benches: list[Bench]
+
+
+@dataclass(frozen=True)
+class Composed:
+    """Seconds of the composed run, and of its parts."""
+
+    full_rank: float
+    total: float
+    profile: float
+    ranks: float
+
+
+def compose(parts: Parts, record: Mapping[str, Any], run: Mapping[str, int], faster: float) -> Composed:
+    """run: epochs, images and batch of the run that is composed. faster: which value of the quotient to take."""
+    steps = run["images"] / run["batch"]
+    dense_epochs = record["switch_epoch"] / record["epochs"] * run["epochs"]
+    low = record["macs_final"] / record["macs_full"] * parts.work * parts.dense / faster
+    ranks = (dense_epochs + 1) * parts.ranks
+    training = steps * (dense_epochs * parts.dense + (run["epochs"] - dense_epochs) * low)
+    return Composed(steps * run["epochs"] * parts.dense, training + parts.profile + parts.switch + ranks, parts.profile, ranks)
+
+
+def composed_speedup(case: Case, where: Where, arm: dict[str, Any], run: dict[str, int], unnamed: bool = False) -> list[Measure]:
+    """Full-rank over Cuttlefish time, one sample a seed. arm: model, width, batch and precision of the measured steps;
+    run: epochs and images; unnamed: rows of benches that name no model are of this one."""
+    return [_measure(case, where, arm, run, unnamed, lambda composed: composed.full_rank / composed.total)]
+
+
+def composed_share(
+    case: Case, where: Where, arm: dict[str, Any], run: dict[str, int], of: str, unnamed: bool = False
+) -> list[Measure]:
+    """What `of` (profile, ranks) takes of the Cuttlefish run, in percent."""
+    return [_measure(case, where, arm, run, unnamed, lambda composed: 100 * getattr(composed, of) / composed.total)]
+
+
+def _measure(
+    case: Case, where: Where, arm: dict[str, Any], run: dict[str, int], unnamed: bool, number: Callable[[Composed], float]
+) -> Measure:
+    runs = list(by_seed(one for one in case.arm(where) if one.record.get("switch_epoch") is not None).values())
+    parts = _parts(case, arm, unnamed)
+    if not runs or isinstance(parts, str):
+        return case.missing(f"no run of {describe(where, case.scale)}" if not runs else str(parts))
+    length = {**run, "batch": arm["batch"]}
+
+    def samples(faster: float) -> list[float]:
+        return [number(compose(parts, one.record, length, faster)) for one in runs]
+
+    bounds = [t_interval(samples(faster)) for faster in parts.faster.bounds]
+    more = {"benches": parts.benches, "interval": _hull(bounds), "composed": True}
+    return case.measure(samples(parts.faster.value), runs, notes=["the interval spans the steps' spread, too"], **more)
+
+
+def _parts(case: Case, arm: dict[str, Any], unnamed: bool) -> Parts | str:
+    """The parts, or what is missing. unnamed: rows that name no model are of this one."""
+    found = _of_one_machine(case.benches)
+    if not found:
+        return "no bench of steps, ranks and overhead on one machine with as many threads (make bench)"
+    steps, ranks, overhead = found
+    dense, low = (step_row(steps, **arm, arm=name) for name in ("dense", "rank 1/4"))
+    once = [_once(overhead, word, arm, unnamed) for word in ("profile", "switch")]
+    update = [row for row in ranks.rows if _is_of(row, arm, unnamed)]
+    if not (dense and low and update and all(once)):
+        return f"the benches lack steps, ranks, profile or switch of {arm['model']} at width {arm['width']}"
+    work = dense["flops"] / low["flops"]
+    seconds = (once[0]["seconds"], once[1]["seconds"], update[0]["ours_s"])
+    return Parts(dense["step_s"], step_ratio(dense, low), work, *seconds, [steps, ranks, overhead])
+
+
+def _of_one_machine(benches: list[Bench]) -> list[Bench]:
+    """The newest steps whose machine also has the other two, and the newest of these."""
+    for steps in reversed([bench for bench in benches if bench.what == "steps"]):
+        own = [bench for bench in benches if bench.hardware == steps.hardware]
+        others = [newest(own, "ranks"), newest(own, "overhead")]
+        if all(others):
+            return [steps, *others]
+    return []
+
+
+def _once(overhead: Bench, word: str, arm: dict[str, Any], unnamed: bool) -> dict[str, Any] | None:
+    found = [row for row in overhead.rows if row["what"].startswith(f"{word}, ") and f"width {arm['width']}" in row["what"]]
+    return next((row for row in found if _is_of(row, arm, unnamed)), None)
+
+
+def _is_of(row: dict[str, Any], arm: dict[str, Any], unnamed: bool) -> bool:
+    return row["model"] == arm["model"] if "model" in row else unnamed
+
+
+def _hull(bounds: list[Interval | None]) -> Interval | None:
+    known = [bound for bound in bounds if bound is not None]
+    return (min(low for low, _ in known), max(high for _, high in known)) if known else None

@@ -1,0 +1,113 @@
+"""What stable ranks do over a run, and how the ranks of two methods agree (paper, figures 2, 3 and 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from math import floor, inf
+from pathlib import Path
+from statistics import mean, median
+
+from scipy.stats import spearmanr
+
+from cuttlefish.display.rank_history import LayerHistory, full_ranks, rank_histories
+from cuttlefish.evidence.interval import range_of
+from cuttlefish.evidence.records import Evidence
+from cuttlefish.evidence.selection import Where, by_seed
+from cuttlefish.record.folder import RANKS, read_ranks
+from cuttlefish.record.record import value_of
+from cuttlefish.report.claims.rules.case import Case, Measure, describe
+from cuttlefish.report.claims.rules.pairs import pairs
+
+Window = tuple[int, int]
+
+
+def ranks_settle(
+    case: Case, where: Where, early: Window, late: Window | None = None, late_before_drop: int | None = None
+) -> list[Measure]:
+    """The slowest layer's mean |d rank / epoch| in the late epochs over that in the early ones, one sample a seed.
+
+    early, late: epochs counted from 1, both ends included; late_before_drop: the last so many before the learning rate first
+    drops. The first and the last layer are not looked at: they are never factorized.
+    """
+
+    def slowest(run: Evidence) -> float | None:
+        window = late or _before_drop(run, late_before_drop or 0)
+        speeds = [(_speed(history, window), _speed(history, early)) for history in _inner(run) if _covers(history, window, early)]
+        return max((slow / fast if fast else inf for slow, fast in speeds), default=None)
+
+    return _of_each_run(case, where, slowest)
+
+
+def ranks_differ(case: Case, where: Where) -> list[Measure]:
+    """The largest over the smallest settled rank ratio (stable rank over its initial value), one sample a seed."""
+
+    def spread(run: Evidence) -> float | None:
+        ratios = [history.ratios[-1] for history in _inner(run)]
+        return max(ratios) / min(ratios) if min(ratios, default=0) else None
+
+    return _of_each_run(case, where, spread)
+
+
+def ranks_agree(case: Case, left: Where, right: Where, correlation: dict[str, float], quotient: dict[str, list[float]]) -> list[Measure]:
+    """Spearman's correlation over layers of the two arms' ranks, and the median over layers of left / right; a sample a seed.
+
+    A layer that one side kept dense counts with its full rank.
+    """
+    arms = case.arm(left), case.arm(right)
+    found, _ = pairs(case, *arms)
+    ranks = [_both(one, other) for one, other in found]
+    used = [run for pair in found for run in pair]
+    ranks = [both for both in ranks if len(both) > 2]
+    if not ranks:
+        absent = "; ".join(f"no run of {describe(where, case.scale)}" for where, arm in zip((left, right), arms, strict=True) if not arm)
+        return [case.missing(absent or "the two arms share no seed and layers")]
+    first = case.part("Spearman correlation over layers", range_of(correlation))
+    second = case.part("median over layers of the quotient", range_of(quotient))
+    return [
+        first.measure([float(spearmanr(*zip(*both, strict=True)).statistic) for both in ranks], used),
+        second.measure([median(one / other for one, other in both) for both in ranks], used),
+    ]
+
+
+def _of_each_run(case: Case, where: Where, number: Callable[[Evidence], float | None]) -> list[Measure]:
+    found = [(run, value) for run in by_seed(case.arm(where)).values() if (value := number(run)) is not None]
+    if not found:
+        return [case.missing(f"no run of {describe(where, case.scale)} has recorded its ranks")]
+    return [case.measure([value for _, value in found], [run for run, _ in found])]
+
+
+def _inner(run: Evidence) -> list[LayerHistory]:
+    file = run.path.parent / RANKS
+    return _histories(file, file.stat().st_mtime_ns)[1:-1] if file.exists() else []
+
+
+@lru_cache(maxsize=4096)
+def _histories(file: Path, _modified: int) -> list[LayerHistory]:
+    """Several claims ask for the same ones, and of thousands of runs reading them takes longest."""
+    return rank_histories(read_ranks(file.parent))
+
+
+def _speed(history: LayerHistory, window: Window) -> float:
+    """Mean |Δ| of a layer's ratio over the epochs of the window; row e shows the weights after e epochs."""
+    after = dict(zip(history.epochs, history.ratios, strict=True))
+    return mean(abs(after[epoch] - after[epoch - 1]) for epoch in range(window[0], window[1] + 1))
+
+
+def _covers(history: LayerHistory, *windows: Window) -> bool:
+    needed = {epoch for first, last in windows for epoch in range(first - 1, last + 1)}
+    return needed <= set(history.epochs)
+
+
+def _before_drop(run: Evidence, count: int) -> Window:
+    """Milestones are fractions of the run; the rate drops after floor(fraction · epochs) epochs."""
+    milestones = value_of(run.record, "config.recipe.schedule.milestones") or [1.0]
+    drop = floor(min(milestones) * run.record["epochs"])
+    return drop - count + 1, drop
+
+
+def _both(left: Evidence, right: Evidence) -> list[tuple[int, int]]:
+    full = full_ranks([*read_ranks(left.path.parent), *read_ranks(right.path.parent)])
+    ranks = [run.record.get("ranks") or {} for run in (left, right)]
+    layers = [layer for layer in full if layer in ranks[0] or layer in ranks[1]]
+    return [(ranks[0].get(layer, full[layer]), ranks[1].get(layer, full[layer])) for layer in layers]

@@ -1,0 +1,111 @@
+"""Verdicts as people read them: a screen, Markdown, JSON."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from cuttlefish.display.format import UNKNOWN, number, stated
+from cuttlefish.record.record import plain
+from cuttlefish.report.claims.acceptance import words_of
+from cuttlefish.report.claims.verdict import Interval, Outcome, Part, Reading, Verdict
+
+GOOD, BAD = (Outcome.REPRODUCED, Outcome.HOLDS), (Outcome.NOT_REPRODUCED, Outcome.FAILS, Outcome.CONTRADICTED)
+
+
+def on_screen(verdicts: Sequence[Verdict]) -> RenderableType:
+    """One line a claim: both verdicts, with our value where there is one."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("claim", "the paper", "at paper scale", "ours", "at reduced scale", "ours", "n"):
+        table.add_column(heading, no_wrap=True, justify="right" if heading in ("the paper", "ours", "n") else "left")
+    for verdict in verdicts:
+        paper, reduced = verdict.paper, verdict.reduced
+        row = (verdict.id, stated(verdict.value), _coloured(paper), ours(paper), _coloured(reduced), ours(reduced), str(reduced.n or ""))
+        table.add_row(*row)
+    return Group(table, Text(""), Text(counts(verdicts)))
+
+
+def counts(verdicts: Sequence[Verdict]) -> str:
+    """`36 claims at paper scale: 23 not run, …. At reduced scale: …`"""
+    paper, reduced = (Counter(outcomes) for outcomes in zip(*((v.verdict, v.reduced_verdict) for v in verdicts), strict=True))
+    lists = [", ".join(f"{count} {outcome}" for outcome, count in counter.most_common()) for counter in (paper, reduced)]
+    return f"{len(verdicts)} claims. At paper scale: {lists[0]}. At reduced scale: {lists[1]}."
+
+
+def to_json(verdicts: Sequence[Verdict], fixed: str) -> str:
+    content = {"accepted_ranges_fixed_by": fixed, "claims": [verdict.to_dict() for verdict in verdicts]}
+    return json.dumps(plain(content), indent=1, ensure_ascii=False) + "\n"
+
+
+def to_markdown(verdicts: Sequence[Verdict], fixed: str) -> str:
+    """A table of all claims, then the evidence of each."""
+    heads = "| claim | the paper says | accepted | at paper scale | ours | at reduced scale | ours |"
+    rows = [_row(verdict) for verdict in verdicts]
+    lines = [
+        "# Claims", "", counts(verdicts), "",
+        f"{words_of(fixed)} The head of claims.yaml says what had been run by then. "
+        "Verdicts are computed by `make claims` from results/records and results/bench; intervals are 95 %. A run made by `python run.py` counts "
+        "once it is imported: `python -m scripts.records import runs/<experiment>/*`; `make` and `scripts.tables` import theirs.", "",
+        heads, "|" + "---|" * heads.count(" |"), *rows, "", "## Evidence", "",
+        *(line for verdict in verdicts for line in _evidence(verdict)),
+    ]  # fmt: skip
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def ours(reading: Reading) -> str:
+    """Our value, marked where it is composed."""
+    return f"{number(reading.ours)}{' (composed)' if reading.composed and reading.ours is not None else ''}" if reading.ours is not None else ""
+
+
+def between(interval: Interval | None) -> str:
+    return f"[{number(interval[0])}, {number(interval[1])}]" if interval else UNKNOWN
+
+
+def _row(verdict: Verdict) -> str:
+    says = f"{verdict.what}{f': **{stated(verdict.value)}**' if verdict.value is not None else ''} ({verdict.source})"
+    cells = [f"[{verdict.id}](#{verdict.id})", says, verdict.accepted, f"**{verdict.verdict}**", _ours(verdict.paper)]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in [*cells, verdict.reduced_verdict, _ours(verdict.reduced)]) + " |"
+
+
+def _ours(reading: Reading) -> str:
+    of_several = f", one of {len(reading.parts)} parts" if len(reading.parts) > 1 else ""
+    return f"{ours(reading)} {between(reading.interval)}, n = {reading.n}{of_several}" if reading.ours is not None else ""
+
+
+def _evidence(verdict: Verdict) -> list[str]:
+    lines = [f"### {verdict.id}", ""]
+    lines += [f"{verdict.note}.", ""] if verdict.note else []
+    for scale, reading, accepted in (("Paper scale", verdict.paper, verdict.accepted), ("Reduced scale", verdict.reduced, verdict.accepted_reduced)):
+        if reading.verdict is not Outcome.NO_READING or reading.notes:
+            lines += [f"**{scale}: {reading.verdict}.** Accepted: {accepted or 'anything, it is only shown'}.", "", *_details(reading), ""]
+    return lines
+
+
+def _details(reading: Reading) -> list[str]:
+    lines = [_part(part) for part in reading.parts if part.value is not None]
+    lines += [f"- {'; '.join(reading.notes)}"] if reading.notes else []
+    lines += [f"- hardware: {', '.join(reading.hardware)}"] if reading.hardware else []
+    lines += [f"- runs: {', '.join(f'`{key}`' for key in reading.runs)}"] if reading.runs else []
+    lines += [f"- benches: {', '.join(f'`{name}`' for name in reading.benches)}"] if reading.benches else []
+    lines += ["- composed of measured step times and what reduced runs found; no run took it"] if reading.composed else []
+    lines += [f"- to run: `{reading.command}`"] if reading.command else []
+    return lines + ([f"- which takes: {reading.cost}"] if reading.cost else [])
+
+
+def _part(part: Part) -> str:
+    low, high = part.accept
+    limits = "anything" if low is None and high is None else f"{UNKNOWN if low is None else f'{low:g}'} to {UNKNOWN if high is None else f'{high:g}'}"
+    few = f" of {part.needs}" if part.n < part.needs else ""
+    return f"- {part.name}: {number(part.value)}, interval {between(part.interval)}, n = {part.n}{few}, accepted {limits}: {part.state}"
+
+
+def _coloured(reading: Reading) -> Text:
+    style: Any = "green" if reading.verdict in GOOD else "red" if reading.verdict in BAD else "dim" if reading.ours is None else ""
+    return Text(str(reading.verdict), style=style)

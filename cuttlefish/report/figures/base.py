@@ -1,0 +1,80 @@
+"""What every figure is given and returns, and its small print."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from matplotlib.figure import Figure
+
+from cuttlefish.display import style
+from cuttlefish.evidence.benches import Bench, benches_of
+from cuttlefish.evidence.records import Collection, Evidence
+from cuttlefish.plan.planned_run import PlannedRun
+
+
+class NoData(Exception):
+    """There is nothing to draw; the words say which runs or benches are missing."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Evidence of one scale. planned: the runs of tables and figures at that scale, of every seed that was run. names: model or
+    data set → what people read."""
+
+    scale: str
+    runs: list[Evidence]
+    benches: list[Bench]
+    planned: Sequence[PlannedRun] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+    times: str = ""
+    """What the times of these runs must not be taken for."""
+
+    def network(self, model: str, data: str | None = None) -> str:
+        return " on ".join(self.names.get(name, name) for name in (model, data) if name)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One file. name: figure1, figure1-methods …; caption: a sentence or two; runs, benches: what it was drawn from."""
+
+    name: str
+    figure: Figure
+    caption: str
+    runs: list[str] = field(default_factory=list)
+    benches: list[str] = field(default_factory=list)
+
+
+def sources_of(
+    collection: Collection, benches: Iterable[Bench], scale: str, planned: Sequence[PlannedRun] = (), names: Mapping[str, str] | None = None,
+    times: str = "",
+) -> Sources:  # fmt: skip
+    """Finished runs and benches of the scale."""
+    runs = [run for run in collection.finished if run.record["scale"] == scale]
+    return Sources(scale, runs, benches_of(benches, scale), planned, names or {}, times)
+
+
+def small_print(figure: Figure, scale: str, words: Sequence[str]) -> None:
+    """Scale, hardware, n and whatever else must not be missed, below the figure."""
+    text = " · ".join([f"{scale} scale", *words])
+    figure.supxlabel(_wrapped(text, int(figure.get_figwidth() * 19)), x=0.006, ha="left", fontsize=7, color=style.MUTED)
+
+
+def hardware_of(runs: Iterable[Evidence]) -> str:
+    return ", ".join(sorted({run.hardware for run in runs}))
+
+
+def seeds_of(*groups: Iterable[Evidence]) -> str:
+    """`n = 3 seeds`, or of several groups `n = 1 to 5 seeds`."""
+    counts = sorted({len({run.record["seed"] for run in group}) for group in groups})
+    words = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"n = {words} seed{'s' * (counts[-1] > 1)}"
+
+
+def keys_of(runs: Iterable[Evidence]) -> list[str]:
+    return list(dict.fromkeys(run.record["run_key"] for run in runs))
+
+
+def _wrapped(text: str, width: int) -> str:
+    return "\n".join(textwrap.wrap(text, width))

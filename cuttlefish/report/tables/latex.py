@@ -1,0 +1,53 @@
+"""A table as LaTeX, for `\\input` in a paper; needs the packages booktabs and graphicx."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cuttlefish.report.tables.markdown import DAGGER, daggered
+from cuttlefish.report.tables.table import Cell, Column, Table
+
+SPECIAL = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "×": r"$\times$", "±": r"$\pm$", "–": "--",
+    "−": "$-$", "·": r"$\cdot$", DAGGER: r"\textsuperscript{\dag}", "…": r"\ldots{}", "≥": r"$\geq$", "≤": r"$\leq$", "τ": r"$\tau$",
+    "ρ": r"$\rho$", "ε": r"$\epsilon$", '"': r"\textquotedbl{}",
+}  # fmt: skip
+"""What LaTeX reads otherwise, or cannot read in the fonts that every installation has."""
+
+
+def to_latex(table: Table) -> str:
+    """A table* with one tabular; blocks apart by a line of their own, notes below."""
+    return "\n".join(_lines(table)) + "\n"
+
+
+def escaped(text: str) -> str:
+    """Text that LaTeX prints as it is. Other characters outside ASCII are left out as `?`, which any engine prints."""
+    return "".join(SPECIAL.get(character, character if character.isascii() else "?") for character in text)
+
+
+def _lines(table: Table) -> Iterator[str]:
+    alignment = "".join("r" if column.numeric else "l" for column in table.columns)
+    yield "% Written by `make tables`; needs \\usepackage{booktabs} and \\usepackage{graphicx}."
+    yield from (r"\begin{table*}", r"\centering", rf"\caption{{{escaped(table.title)}.}}", rf"\label{{tab:{table.name}-{table.scale or 'all'}}}")
+    yield from (r"\resizebox{\textwidth}{!}{%", rf"\begin{{tabular}}{{{alignment}}}", r"\toprule")
+    yield _row([escaped(column.title) for column in table.columns])
+    for block in table.blocks:
+        yield from (r"\midrule", rf"\multicolumn{{{len(table.columns)}}}{{l}}{{\emph{{{escaped(block.title)}}}}} \\")
+        yield from (_row([_text(column, cell) for column, cell in zip(table.columns, row, strict=True)]) for row in block.rows)
+    yield from (r"\bottomrule", r"\end{tabular}}")
+    yield from (rf"\par\smallskip\raggedright\footnotesize {escaped(_note(table, index))}" for index in range(len(table.notes)))
+    yield r"\end{table*}"
+
+
+def _text(column: Column, cell: Cell) -> str:
+    return escaped(daggered(column, cell))
+
+
+def _note(table: Table, index: int) -> str:
+    marked = any(cell.mark for _, row in table.rows for cell in row)
+    return f"{DAGGER} {table.notes[index]}" if marked and index == 0 else table.notes[index]
+
+
+def _row(words: list[str]) -> str:
+    return f"{' & '.join(words)} \\\\"

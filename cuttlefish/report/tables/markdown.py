@@ -1,0 +1,71 @@
+"""A table as Markdown and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+
+from cuttlefish.report.tables.table import Block, Cell, Column, Table
+
+DAGGER = "†"
+"""Stands beside every number that has a mark; the first note below the table says what it means."""
+
+
+def to_markdown(table: Table) -> str:
+    """A heading, a table a block, then the notes. GitHub's flavour; marked numbers wear a dagger."""
+    lines = [f"# {table.title}", ""]
+    for block in table.blocks:
+        lines += [f"## {block.title}", "", *_markdown_block(table.columns, block), ""]
+    marks = dict.fromkeys(cell.mark for _, row in table.rows for cell in row if cell.mark)
+    notes = [f"{DAGGER} {note}" if marks and index == 0 else note for index, note in enumerate(table.notes)]
+    return "\n".join([*lines, *(line for note in notes for line in (_escaped(note), ""))]).rstrip() + "\n"
+
+
+def to_csv(table: Table) -> str:
+    """One line a row: table, scale, block, then for each numeric column its value (in the column's unit, full precision) and its
+    text, for each other column its text; at last the mark and the keys of all runs."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["table", "scale", "block", *(head for column in table.columns for head in _heads(column)), "mark", "run_keys"])
+    for block, row in table.rows:
+        fields = [field for column, cell in zip(table.columns, row, strict=True) for field in _fields(column, cell)]
+        marks, keys = dict.fromkeys(cell.mark for cell in row if cell.mark), dict.fromkeys(key for cell in row for key in cell.runs)
+        writer.writerow([table.name, table.scale, _one_line(block.title), *fields, " ".join(marks), " ".join(keys)])
+    return buffer.getvalue()
+
+
+def daggered(column: Column, cell: Cell) -> str:
+    """A cell's text, with the dagger where a number has a mark."""
+    return f"{cell.text} {DAGGER}" if cell.mark and column.numeric else cell.text
+
+
+def _markdown_block(columns: list[Column], block: Block) -> Iterator[str]:
+    yield _line([column.title for column in columns])
+    yield _line(["---:" if column.numeric else "---" for column in columns])
+    for row in block.rows:
+        yield _line([_escaped(daggered(column, cell)) for column, cell in zip(columns, row, strict=True)])
+
+
+def _line(words: list[str]) -> str:
+    return f"| {' | '.join(words)} |"
+
+
+def _escaped(text: str) -> str:
+    """No cell may end a column, start markup or break its line."""
+    for character in "\\|*_`<":
+        text = text.replace(character, f"\\{character}")
+    return _one_line(text)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _heads(column: Column) -> list[str]:
+    return [column.key, f"{column.key}_text"] if column.numeric else [column.key]
+
+
+def _fields(column: Column, cell: Cell) -> list[object]:
+    text = _one_line(cell.text)
+    return [cell.value if cell.value is not None else "", text] if column.numeric else [text]

@@ -1,0 +1,63 @@
+"""The runs of each cell: planned runs met with records, apart by hardware, one run a seed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from cuttlefish.evidence.records import Collection, Evidence, LeftOut, by_start
+from cuttlefish.plan.planned_run import PlannedRun
+
+
+@dataclass(frozen=True)
+class CellRuns:
+    """One cell of a table or figure. planned: a run a seed. runs: hardware → the finished runs that count, in the order of seeds.
+    unfinished: status of the runs that came to no end."""
+
+    planned: list[PlannedRun]
+    runs: dict[str, list[Evidence]] = field(default_factory=dict)
+    unfinished: list[str] = field(default_factory=list)
+
+    @property
+    def state(self) -> str:
+        """Why there is nothing to show where there is no finished run."""
+        if self.unfinished:
+            return f"no finished run ({', '.join(dict.fromkeys(self.unfinished))})"
+        waits = self.planned[0].waits_for_label
+        return f"no run (its size is that of {waits})" if waits else "no run"
+
+
+def cell_runs(planned: Iterable[PlannedRun], collection: Collection) -> tuple[list[CellRuns], list[LeftOut]]:
+    """The cells in their order, and each record that has a planned key but does not count, with the reason.
+
+    A record of another scale is left out: the same config may not stand for two scales. So is one of another network, data set or
+    seed than its key was planned for: it was edited. Of repeats of one run key on one
+    hardware the first that was started counts, whatever came out.
+    """
+    by_key: dict[str, list[Evidence]] = defaultdict(list)
+    for run in collection.runs:
+        by_key[run.record["run_key"]].append(run)
+    cells: dict[tuple[object, ...], CellRuns] = {}
+    left_out: dict[object, LeftOut] = {}
+    for wanted in planned:
+        cell = cells.setdefault(wanted.cell, CellRuns([]))
+        cell.planned.append(wanted)
+        _add(cell, wanted, by_key.get(wanted.run_key, []), left_out)
+    return list(cells.values()), list(left_out.values())
+
+
+def _add(cell: CellRuns, wanted: PlannedRun, found: Sequence[Evidence], left_out: dict[object, LeftOut]) -> None:
+    hardware: set[str] = set()
+    for run in by_start(found):
+        unlike = [name for name in ("scale", "model", "data", "seed") if run.record[name] != getattr(wanted, name)]
+        if unlike:
+            says, cell_says = run.record[unlike[0]], getattr(wanted, unlike[0])
+            left_out[run.path] = LeftOut(run.path, f"it is of {unlike[0]} {says}, and the {wanted.table} cell of {cell_says}")
+        elif not run.finished:
+            cell.unfinished.append(run.record["status"])
+        elif run.hardware in hardware:
+            left_out[run.path] = LeftOut(run.path, "a repeat: another run of its key and hardware was started before it and counts")
+        else:
+            hardware.add(run.hardware)
+            cell.runs.setdefault(run.hardware, []).append(run)

@@ -1,0 +1,131 @@
+"""What profiling, ranks, the switch, checkpoints and data take (paper, section 4.3): of runs by their own clock where that is
+evidence, of benches, and of a full-width run composed of both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
+from typing import Any
+
+from cuttlefish.display.format import counted, duration, ratio_of
+from cuttlefish.evidence.benches import Bench, benches_of
+from cuttlefish.evidence.quantities import Record
+from cuttlefish.evidence.records import Collection
+from cuttlefish.plan.spec import Spec, TableSpec
+from cuttlefish.report.claims.judge import judge
+from cuttlefish.report.claims.verdict import Reading
+from cuttlefish.report.tables.match_runs import CellRuns
+from cuttlefish.report.tables.paper_values import Claims
+from cuttlefish.report.tables.rows import Filling
+from cuttlefish.report.tables.table import Block, Cell, Column, Table, text_cell
+
+NAME = "overheads"
+COLUMNS = [
+    Column("part", "what", numeric=False), Column("seconds", "seconds", "s", better="lower"), Column("share", "share", "%", better="lower"),
+    Column("of", "of", numeric=False), Column("paper", "the paper", numeric=False), Column("source", "from", numeric=False),
+]  # fmt: skip
+PARTS = ("profiling", "ranks", "switch", "checkpoint", "data")
+OF_BENCHES = {"overhead": ("profile", "switch", "ranks", "data"), "ranks": ("ranks",), "checkpoints": ("checkpoint",)}
+"""What is shown of a bench; a checkpoint over a long epoch, not over the short one of the bench of overheads."""
+MODEL = "resnet18"
+STATED = {
+    "profiling seconds": ("profiling-seconds", "{:.3g} s"), "profiling share": ("profiling-share", "{:.3g} %"),
+    "ranks seconds": ("rank-seconds", "{:.3g} s an epoch"), "ranks share": ("rank-share", "{:.3g} %"),
+}  # fmt: skip
+"""The claim that holds the paper's figure, of MODEL on CIFAR-10, and how it is written."""
+COMPOSED = "composed of measured step times and what narrow runs found; no run took it."
+NOTE = (
+    "Of runs: means over seeds, and shares of compute_seconds, which hold profiling, ranks and the switch, but neither checkpoints nor data. "
+    "Of benches (make bench): what the machine named took with nothing beside it. The paper's seconds are of one V100, so ours stand beside "
+    "them and are not judged by them."
+)
+NO_BENCH = "No bench on hardware of this scale yet: python -m scripts.bench steps ranks overhead checkpoints."
+
+
+def overheads_table(
+    spec: Spec, table: TableSpec, cells: Sequence[CellRuns], collection: Collection, benches: Sequence[Bench], claims: Claims, scale: str
+) -> Table:  # fmt: skip
+    """A block for each cell and hardware, unless the times of the scale's runs are no evidence; one for each machine's benches;
+    and one for what is composed."""
+    own, found = benches_of(benches, scale), spec.scale(scale)
+    blocks = [] if found.times else [block for cell in cells for block in _run_blocks(spec, cell, claims, scale)]
+    composed = _composed_block(spec, collection, own, claims) if scale == "reduced" else []
+    notes = [COMPOSED] * bool(composed) + [f"{found.times} They are not shown." if found.times else found.note]
+    title = table.title if scale == "paper" else f"{table.title} – {scale} scale"
+    shown = [note for note in (*notes, *table.notes, NOTE, "" if own else NO_BENCH) if note]
+    return Table(NAME, title, COLUMNS, [*blocks, *_bench_blocks(spec, own, claims), *composed], shown, scale)
+
+
+def _run_blocks(spec: Spec, cell: CellRuns, claims: Claims, scale: str) -> Iterator[Block]:
+    run = cell.planned[0]
+    title = f"{spec.called(run.model)} on {spec.called(run.data)}, {run.title}"
+    for hardware, runs in cell.runs.items():
+        fill, stated = Filling(runs, "" if scale == "paper" else scale), claims if run.model == MODEL else {}
+        yield Block(f"{title}, {counted(len(runs), 'run')} · {hardware}", [_run_row(fill, part, stated) for part in PARTS])
+    if not cell.runs:
+        yield Block(title, [[Cell(cell.state), *(Cell() for _ in COLUMNS[1:])]])
+
+
+def _run_row(fill: Filling, part: str, claims: Claims) -> list[Cell]:
+    def seconds(record: Record) -> float | None:
+        return (record["seconds"] or {}).get(part)
+
+    def share(record: Record) -> float | None:
+        ratio = ratio_of(seconds(record), record["compute_seconds"])
+        return None if ratio is None else 100 * ratio
+
+    stated = _stated(claims, f"{part} seconds", f"{part} share")
+    source = text_cell(", ".join(fill.keys), fill.keys)
+    return [text_cell(part), fill.mean(seconds, duration), fill.mean(share, _percent), text_cell("compute_seconds"), stated, source]
+
+
+def _bench_blocks(spec: Spec, benches: Sequence[Bench], claims: Claims) -> Iterator[Block]:
+    newest = {(bench.hardware, bench.what): bench for bench in benches}
+    for hardware in dict.fromkeys(bench.hardware for bench in benches):
+        own = [newest[hardware, what] for what in OF_BENCHES if (hardware, what) in newest]
+        rows = [_bench_row(spec, bench, row, claims) for bench in own for row in bench.rows if _part(bench, row) in OF_BENCHES[bench.what]]
+        if rows:
+            yield Block(f"Benches, each part by itself · {hardware}", rows)
+
+
+def _part(bench: Bench, row: Mapping[str, Any]) -> str:
+    """`profile` of `profile, forward only, width 64: K = 1`"""
+    return "ranks" if bench.what == "ranks" else row["what"].removeprefix("a ").partition(" ")[0].strip(",;")
+
+
+def _bench_row(spec: Spec, bench: Bench, row: Mapping[str, Any], claims: Claims) -> list[Cell]:
+    what = row.get("what", f"ranks of {row.get('layers')} layers, width {row.get('width')}").removeprefix("a ").replace("share of an epoch, ", "")
+    what += f" ({spec.called(str(row['model']))})" if "model" in row else ""
+    seconds = row[{"ranks": "ours_s", "overhead": "seconds", "checkpoints": "checkpoint_s"}[bench.what]]
+    share = row.get("share", row.get("share_of_epoch"))
+    known = isinstance(share, int | float) and isfinite(share)
+    stated = {"profile": "profiling seconds", "ranks": "ranks seconds"}.get(_part(bench, row), "") if row.get("model") == MODEL else ""
+    shown = [Cell(_percent(100 * share), 100 * share), text_cell("an epoch")] if known else [Cell(), Cell()]
+    return [text_cell(what), Cell(duration(seconds), seconds), *shown, _stated(claims, stated), text_cell(bench.name)]
+
+
+def _composed_block(spec: Spec, collection: Collection, benches: Sequence[Bench], claims: Claims) -> list[Block]:
+    """The shares of a whole run that the claims of section 4.3 compose."""
+    entries = {part: claims[claim] for part in ("profiling", "ranks") if (claim := STATED[f"{part} share"][0]) in claims}
+    readings = [verdict.reduced for verdict in judge(collection, benches, list(entries.values()))]
+    composed = [(part, reading) for part, reading in zip(entries, readings, strict=True) if reading.composed and reading.ours is not None]
+    hardware = dict.fromkeys(name for _, reading in composed for name in reading.hardware)
+    title = f"{spec.called(MODEL)} at full width, a whole run, composed · {'; '.join(hardware)}"
+    return [Block(title, [_composed_row(part, reading, claims) for part, reading in composed])] if composed else []
+
+
+def _composed_row(part: str, reading: Reading, claims: Claims) -> list[Cell]:
+    runs = tuple(reading.runs)
+    share = Cell(_percent(reading.ours), reading.ours, "composed", runs)
+    source = text_cell(", ".join([*runs, *reading.benches]), runs)
+    return [text_cell(part), Cell(), share, text_cell("the run"), _stated(claims, f"{part} share"), source]
+
+
+def _stated(claims: Claims, *what: str) -> Cell:
+    """`3.98 s (P 4.3) · 0.16 % (P 4.3)`, as far as the claims have it."""
+    found = [(claims[STATED[one][0]], STATED[one][1]) for one in what if one in STATED and "value" in claims.get(STATED[one][0], ())]
+    return text_cell(" · ".join(f"{text.format(claim['value'])} ({claim['source']})" for claim, text in found))
+
+
+def _percent(value: float) -> str:
+    return f"{value:.2g} %"

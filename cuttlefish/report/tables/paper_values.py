@@ -1,0 +1,40 @@
+"""What the paper states beside a row of ours, and the difference where the two may be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.evidence.admission import PAPER_EPOCHS
+from cuttlefish.evidence.quantities import stated_quantity
+from cuttlefish.evidence.records import Evidence
+from cuttlefish.plan.spec import Stated
+from cuttlefish.report.tables.table import Cell, text_cell
+
+Claims = Mapping[str, Mapping[str, Any]]
+SHOWN = {
+    "accuracy_best": ("best {:.4g} %", "{:+.2f}"),
+    "accuracy_lost": ("{:.3g} points lost", "{:+.2f}"),
+    "switch_epoch": ("E {:.4g}", "{:+.1f}"),
+    "speedup": ("{:.3g}× faster", "{:+.2f}"),
+    "compression": ("{:.4g}× smaller", "{:+.2f}"),
+}
+"""How a quantity and a difference of it are written."""
+
+
+def paper_cell(stated: Sequence[Stated], claims: Claims, runs: Sequence[Evidence], baseline: Sequence[Evidence], scale: str) -> Cell:
+    """`E 82.3 of 300 (ours +3.1)`; without a difference where ours is missing or not of the paper's scale. Raises CuttlefishError for a
+    claim without a value or a quantity that is unknown."""
+    return text_cell(" · ".join(_one(item, claims, runs, baseline, scale) for item in stated))
+
+
+def _one(item: Stated, claims: Claims, runs: Sequence[Evidence], baseline: Sequence[Evidence], scale: str) -> str:
+    if not isinstance(value := claims.get(item.claim, {}).get("value"), int | float):
+        raise CuttlefishError(f"row {item.row}: the claim {item.claim} has no value to show")
+    if item.quantity not in SHOWN:
+        raise CuttlefishError(f"row {item.row}: quantity {item.quantity!r} is not one of {', '.join(SHOWN)}")
+    text, difference = SHOWN[item.quantity]
+    text += f" of {PAPER_EPOCHS[item.data][0]}" if item.quantity == "switch_epoch" and item.data in PAPER_EPOCHS else ""
+    ours = stated_quantity(item.quantity, runs, baseline) if scale == "paper" else None
+    return text.format(value) + (f" (ours {difference.format(ours - value)})" if ours is not None else "")

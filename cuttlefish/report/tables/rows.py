@@ -1,0 +1,100 @@
+"""The cells of a row: what a table shows of one cell's runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cuttlefish.display.format import UNKNOWN, count, short_count, times
+from cuttlefish.evidence import quantities as q
+from cuttlefish.evidence.records import Evidence
+from cuttlefish.evidence.seeds import OverSeeds, Quantity, over_seeds
+from cuttlefish.report.tables.table import Cell, Column, text_cell
+
+COLUMNS = [
+    Column("method", "method", numeric=False),
+    Column("seeds", "seeds"),
+    Column("accuracy", "accuracy, last epoch (best)", "%", better="higher"),
+    Column("params_total", "parameters", better="lower"),
+    Column("params_nonzero", "nonzero parameters", better="lower"),
+    Column("stored", "stored", "MiB", better="lower"),
+    Column("macs", "MACs", better="lower"),
+    Column("switch_epoch", "E"),
+    Column("hours", "hours", "h", better="lower"),
+    Column("speedup", "speed-up", "×", better="higher"),
+    Column("paper", "the paper", numeric=False),
+    Column("runs", "runs", numeric=False),
+]
+
+
+@dataclass(frozen=True)
+class Filling:
+    """Turns values into cells that know their runs and their mark."""
+
+    runs: Sequence[Evidence]
+    mark: str
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(run.record["run_key"] for run in self.runs)
+
+    def cell(self, text: str, value: float | str | None) -> Cell:
+        return Cell() if value is None else Cell(text, value, self.mark, self.keys)
+
+    def mean(self, quantity: Quantity, show: Callable[[float], str], beside: str = "") -> Cell:
+        found = over_seeds(self.runs, quantity)
+        return self.cell(f"{found.text(show)}{beside}", found.mean) if found else Cell()
+
+
+def row_cells(label: str, runs: Sequence[Evidence], baseline: Sequence[Evidence], is_baseline: bool, paper: Cell, mark: str) -> list[Cell]:
+    """The cells under COLUMNS of one row with runs. baseline: the runs that hours are compared with, of the same hardware."""
+    fill = Filling(runs, mark)
+    return [
+        Cell(label, label, mark, fill.keys),
+        Cell(str(len(runs)), len(runs), runs=fill.keys),
+        _accuracy(fill),
+        fill.mean(_of("params_total"), count, _ratio(over_seeds(runs, q.compression))),
+        fill.mean(_of("params_nonzero"), count, _ratio(over_seeds(runs, q.compression_nonzero))),
+        fill.mean(_stored, lambda size: f"{size:.3g} MiB", _ratio(over_seeds(runs, q.compression_stored))),
+        fill.mean(_of("macs_final"), short_count, _ratio(over_seeds(runs, q.fewer_macs))),
+        fill.mean(_of("switch_epoch"), lambda epoch: f"{epoch:.3g}"),
+        fill.mean(q.hours_as_baseline if is_baseline else q.hours, lambda hours: f"{hours:.3g} h"),
+        Cell() if is_baseline else _speedup(fill, baseline),
+        paper,
+        Cell(", ".join(fill.keys), len(runs), "", fill.keys),
+    ]
+
+
+def empty_cells(label: str, why: str) -> list[Cell]:
+    """A row without a run, which says so."""
+    return [text_cell(label), *(Cell() for _ in COLUMNS[2:]), Cell(why)]
+
+
+def waiting_cells(label: str, why: str) -> list[Cell]:
+    """A row that no config can run yet: every cell says why."""
+    return [text_cell(label), *(Cell(why) for _ in COLUMNS[1:])]
+
+
+def _accuracy(fill: Filling) -> Cell:
+    best = over_seeds(fill.runs, _of("accuracy_best"))
+    return fill.mean(_of("accuracy_final"), lambda value: f"{value:.2f}", f" ({best.mean:.2f})" if best else "")
+
+
+def _speedup(fill: Filling, baseline: Sequence[Evidence]) -> Cell:
+    """A network that computes as much as before has not become faster, whatever a clock on a shared machine says."""
+    faster = q.speedup(fill.runs, baseline)
+    if faster is not None and faster > 1 and all(run.record["macs_final"] >= run.record["macs_full"] for run in fill.runs):
+        return Cell("none: as many MACs", None, "", fill.keys)
+    return fill.cell(times(faster), faster)
+
+
+def _of(name: str) -> Quantity:
+    return lambda record: record.get(name)
+
+
+def _stored(record: q.Record) -> float:
+    return record["params_stored_bits"] / 8 / 2**20
+
+
+def _ratio(found: OverSeeds | None) -> str:
+    return f" ({times(found.mean)})" if found else f" ({UNKNOWN})"

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import errno
+import json
+
+import pytest
+
+from cuttlefish.loggers.jsonl import JsonLines
+from cuttlefish.record import atomic as files
+from cuttlefish.record.folder import read_epochs, read_ranks
+
+
+def start(made_up, folder, resumed_from=0):
+    sink = JsonLines()
+    sink.start(made_up.run_info(folder, resumed_from))
+    return sink
+
+
+def train(made_up, sink, first, last):
+    """As the trainer: the ranks of the weights before an epoch, then the epoch."""
+    for trained in range(first, last):
+        sink.ranks(made_up.rank_rows(trained))
+        sink.epoch(made_up.epoch_row(trained + 1))
+
+
+def test_rows_are_read_back_as_they_were(made_up, tmp_path):
+    train(made_up, start(made_up, tmp_path), 0, 3)
+    assert read_epochs(tmp_path) == [made_up.epoch_row(epoch) for epoch in (1, 2, 3)]
+    assert read_ranks(tmp_path) == [row for epoch in (0, 1, 2) for row in made_up.rank_rows(epoch)]
+
+
+@pytest.mark.parametrize("kept", [0, 1, 3, 4])
+def test_resume_continues_as_if_never_interrupted(made_up, tmp_path, kept):
+    train(made_up, start(made_up, tmp_path / "straight"), 0, 6)
+    train(made_up, start(made_up, tmp_path / "cut"), 0, 4)
+    train(made_up, start(made_up, tmp_path / "cut", resumed_from=kept), kept, 6)
+    for name in ("epochs.jsonl", "ranks.csv"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+
+
+def test_ranks_of_the_checkpoint_itself_survive_where_they_are_not_estimated_again(made_up, tmp_path):
+    sink = start(made_up, tmp_path)
+    train(made_up, sink, 0, 3)
+    sink.ranks(made_up.rank_rows(3))
+    start(made_up, tmp_path, resumed_from=3)
+    assert {row["epoch"] for row in read_ranks(tmp_path)} == {0, 1, 2, 3}
+
+
+def test_a_torn_last_line_does_not_count_and_is_gone_after_resume(made_up, tmp_path):
+    train(made_up, start(made_up, tmp_path), 0, 2)
+    for name, torn in (("epochs.jsonl", '{"epoch": 3, "train_lo'), ("ranks.csv", "2,layer2.0.conv1,5")):
+        with open(tmp_path / name, "a") as file:
+            file.write(torn)
+    assert [row["epoch"] for row in read_epochs(tmp_path)] == [1, 2]
+    start(made_up, tmp_path, resumed_from=2)
+    assert (tmp_path / "epochs.jsonl").read_text().count("\n") == 2
+    assert "conv1,5\n" not in (tmp_path / "ranks.csv").read_text()
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_numbers_that_json_lacks_become_null(made_up, tmp_path):
+    sink = start(made_up, tmp_path)
+    sink.epoch(made_up.epoch_row(1) | {"train_loss": float("nan"), "test_loss": None})
+    row = json.loads((tmp_path / "epochs.jsonl").read_text())
+    assert row["train_loss"] is None and row["test_loss"] is None
+
+
+def test_the_log_keeps_earlier_messages_and_the_error(made_up, tmp_path):
+    start(made_up, tmp_path).message("switch at epoch 5 (settled)")
+    sink = start(made_up, tmp_path, resumed_from=5)
+    sink.profile(made_up.profile())
+    sink.finish(made_up.record("failed", error="Traceback\nValueError: loss is NaN"))
+    text = (tmp_path / "log.txt").read_text()
+    for words in (made_up.KEY, "switch at epoch 5", "resumed after epoch 5", "K = 5", "ValueError: loss is NaN"):
+        assert words in text
+
+
+def test_what_a_full_disk_does_not_take_waits_and_loses_neither_row_nor_order(made_up, tmp_path, monkeypatch, caplog):
+    train(made_up, start(made_up, tmp_path / "straight"), 0, 6)
+    sink = start(made_up, tmp_path / "full")
+    train(made_up, sink, 0, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_flush", no_space)  # after the bytes have gone out: what is there must be taken back
+        train(made_up, sink, 2, 4)
+        assert sink.settle() == f"cannot write to the log of the run in {tmp_path / 'full'}: No space left on device"
+    assert [row["epoch"] for row in read_epochs(tmp_path / "full")] == [1, 2]
+    assert sum("wait for room" in line for line in caplog.messages) == 1, "told once"
+    train(made_up, sink, 4, 6)
+    assert sink.settle() is None
+    for name in ("epochs.jsonl", "ranks.csv"):
+        assert (tmp_path / "full" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+
+
+def test_a_disk_that_is_full_at_the_start_still_cuts_the_old_rows_back(made_up, tmp_path, monkeypatch):
+    train(made_up, start(made_up, tmp_path), 0, 4)
+    sink = JsonLines()
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_flush", no_space)
+        sink.start(made_up.run_info(tmp_path, 2))
+        sink.epoch(made_up.epoch_row(3))
+    assert sink.settle() is None
+    assert [row["epoch"] for row in read_epochs(tmp_path)] == [1, 2, 3]
+
+
+def no_space(file):
+    file.flush()
+    raise OSError(errno.ENOSPC, "No space left on device")

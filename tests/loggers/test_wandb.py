@@ -1,0 +1,170 @@
+"""Against the real package, offline; its run file is read back."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+
+import pytest
+
+from cuttlefish.config.schema import WandbConfig
+from cuttlefish.loggers.base import Sinks
+from cuttlefish.loggers.wandb import WandbSink, labels, run_id
+from tests.loggers.wandb_file import finished_run, items
+
+wandb = pytest.importorskip("wandb")
+
+
+@pytest.fixture(scope="module")
+def two_runs(made_up, tmp_path_factory):
+    """Two jobs of one sweep, in one process, as Hydra's basic launcher runs them; the second fails."""
+    from PIL import Image
+
+    base = tmp_path_factory.mktemp("sweep")
+    for name, epochs in (("a", 2), ("b", 1)):
+        (base / name / "plots").mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(base / name / "plots" / "rank_curves.png")
+        with Sinks([WandbSink(WandbConfig(project="tests", tags=["mine"]))]) as sinks:
+            sinks.start(made_up.run_info(base / name))
+            sinks.profile(made_up.profile())
+            for epoch in range(epochs):
+                sinks.ranks(made_up.rank_rows(epoch))
+                sinks.epoch(made_up.epoch_row(epoch + 1) | {"test_loss": None})
+            if name == "a":
+                sinks.finish(made_up.record())
+            assert len(sinks) == 1
+    return {path.relative_to(base).parts[0]: finished_run(path) for path in base.glob("*/wandb/offline-run-*/*.wandb")}, base
+
+
+def test_every_run_of_a_process_has_its_own_folder_and_id(two_runs):
+    runs, base = two_runs
+    assert sorted(runs) == ["a", "b"]
+    ids = [next(record.run.run_id for record in records if record.HasField("run")) for records in runs.values()]
+    assert len(set(ids)) == 2
+    assert {(base / name / "wandb" / "run_id.txt").read_text().strip() for name in runs} == set(ids)
+
+
+def test_the_config_is_there_without_secrets_paths_or_the_machine(two_runs):
+    runs, _ = two_runs
+    records = runs["a"]
+    run = next(record.run for record in records if record.HasField("run"))
+    config = items(run.config.update)
+    assert config["run_key"] == "3f2a9c81d0b7" and config["recipe"]["epochs"] == 12
+    assert config["method"]["api_key"] == "REDACTED" and config["data"]["root"] == ".../data"
+    assert (run.project, run.job_type, run.run_group) == ("tests", "cuttlefish", "resnet18-cifar10")
+    assert set(run.tags) == {"mine", "scale: reduced", "preset: scale_free", "recipe: reduced", "precision: fp32"}
+    assert not any(record.HasField("environment") for record in records)
+
+
+def test_no_name_of_the_machine_or_its_user_is_in_the_run_file(made_up, tmp_path, monkeypatch):
+    monkeypatch.setattr(socket, "gethostname", lambda: "anns-workstation")
+    monkeypatch.setenv("WANDB_USERNAME", "ann-username")
+    monkeypatch.setenv("WANDB_USER_EMAIL", "ann@mail.example")
+    with Sinks([WandbSink(WandbConfig())]) as sinks:
+        sinks.start(made_up.run_info(tmp_path))
+        sinks.finish(made_up.record())
+    (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    assert finished_run(path)
+    assert not [name for name in (b"anns-workstation", b"ann-username", b"ann@mail") if name in path.read_bytes()]
+
+
+def test_metrics_curves_and_seconds_are_logged_by_epoch(two_runs, made_up):
+    runs, _ = two_runs
+    history = [items(record.history.item) for record in runs["a"] if record.HasField("history")]
+    rows = [row for row in history if "train_loss" in row]
+    assert [(row["epoch"], row["train_loss"], row["seconds/train"]) for row in rows] == [(1, 2.3, 28.5), (2, 1.15, 28.5)]
+    assert all("test_loss" not in row and row["params_total"] == 11173962 for row in rows)
+    curve = {row["epoch"]: row["ranks/layer3.1.conv2"] for row in history if "ranks/layer3.1.conv2" in row}
+    expected = {epoch: row["stable_rank"] for epoch in (0, 1) for row in made_up.rank_rows(epoch) if row["layer"] == "layer3.1.conv2"}
+    assert curve == pytest.approx(expected)
+    metrics = [record.metric for record in runs["a"] if record.HasField("metric")]
+    assert any(metric.glob_name == "*" and metric.step_metric == "epoch" for metric in metrics)
+
+
+def test_summary_plots_and_exit_code(two_runs):
+    runs, _ = two_runs
+    summary = {}
+    for record in runs["a"]:
+        if record.HasField("summary"):
+            summary |= items(record.summary.update)
+    assert summary["accuracy_final"] == 78.93 and summary["switch_epoch"] == 5 and summary["status"] == "finished"
+    assert summary["total_seconds/train"] == 742.0 and summary["final_rank/layer2.0.conv1"] > 0
+    assert any(key.startswith("plots/rank_curves") for key in summary)
+    codes = {name: [record.exit.exit_code for record in records if record.HasField("exit")] for name, records in runs.items()}
+    assert codes == {"a": [0], "b": [1]}
+
+
+def one_warning(caplog, made_up, folder, mode="offline"):
+    with caplog.at_level(logging.WARNING), Sinks([WandbSink(WandbConfig(mode=mode))]) as sinks:
+        sinks.start(made_up.run_info(folder))
+        for epoch in (1, 2):
+            sinks.epoch(made_up.epoch_row(epoch))
+        sinks.finish(made_up.record())
+    (warning,) = [record for record in caplog.records if record.name.startswith("cuttlefish")]
+    return warning.getMessage()
+
+
+def test_without_the_package_there_is_one_warning_and_the_run_goes_on(caplog, made_up, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert "WandbSink stopped at start (ModuleNotFoundError" in one_warning(caplog, made_up, tmp_path)
+
+
+def test_an_init_that_fails_does_not_stop_the_run(caplog, made_up, tmp_path, monkeypatch):
+    def refuse(**_):
+        raise TimeoutError("no answer in 20 s")
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    assert "TimeoutError: no answer in 20 s" in one_warning(caplog, made_up, tmp_path)
+
+
+def test_a_failure_in_the_middle_closes_the_run_once(caplog, made_up, tmp_path, monkeypatch):
+    ended = []
+
+    class FakeRun:
+        summary: dict = {}
+
+        def define_metric(self, *_, **__): ...
+
+        def log(self, _):
+            raise ConnectionError("gone")
+
+        def finish(self, exit_code):
+            ended.append(exit_code)
+
+    asked = {}
+    monkeypatch.setattr(wandb, "init", lambda **options: asked.update(options) or FakeRun())
+    assert "stopped at epoch (ConnectionError: gone)" in one_warning(caplog, made_up, tmp_path, mode="online")
+    assert ended == [1]
+    assert asked["reinit"] == "create_new" and asked["resume"] == "allow" and asked["mode"] == "online"
+    assert asked["settings"].init_timeout <= 30 and asked["settings"].silent
+
+
+@pytest.mark.parametrize("mode", ["offline", "online"])
+def test_error_reports_are_off_unless_the_user_chose(mode, made_up, tmp_path, monkeypatch):
+    monkeypatch.setattr(wandb, "init", lambda **_: (_ for _ in ()).throw(RuntimeError))
+    for given, expected in ((None, "false"), ("true", "true")):
+        monkeypatch.delenv("WANDB_ERROR_REPORTING", raising=False)
+        if given:
+            monkeypatch.setenv("WANDB_ERROR_REPORTING", given)
+        Sinks([WandbSink(WandbConfig(mode=mode))]).start(made_up.run_info(tmp_path))
+        assert os.environ["WANDB_ERROR_REPORTING"] == expected
+
+
+def test_a_resumed_run_keeps_its_id_and_a_repeat_gets_another(made_up, tmp_path):
+    first = run_id(made_up.run_info(tmp_path))
+    assert first.startswith("3f2a9c81d0b7-")
+    assert run_id(made_up.run_info(tmp_path, resumed_from=4)) == first
+    assert run_id(made_up.run_info(tmp_path / "elsewhere")) != first
+    assert run_id(made_up.run_info(tmp_path)) != first
+
+
+def test_a_given_group_wins_then_the_experiment_s_name(made_up):
+    named = made_up.CONFIG | {"experiment_name": "reduced/cell"}
+    assert labels(named, WandbConfig(group="table 1"))["group"] == "table 1"
+    assert labels(named, WandbConfig())["group"] == "reduced/cell"
+
+
+def test_a_long_tag_is_cut_to_what_the_server_takes(made_up):
+    assert max(map(len, labels(made_up.CONFIG | {"scale": "x" * 99}, WandbConfig(tags=["y" * 99]))["tags"])) == 64

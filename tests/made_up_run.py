@@ -1,0 +1,87 @@
+"""A made-up but plausible run: ResNet-18 on CIFAR-10 for 12 epochs, 17 convolutions, switch after epoch 5."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+from cuttlefish.loggers.base import RunInfo
+from cuttlefish.loggers.jsonl import JsonLines
+from cuttlefish.record.atomic import write_atomic
+from cuttlefish.record.record import new_record, write_record
+
+E, EPOCHS, KEY = 5, 12, "3f2a9c81d0b7"
+STACKS = {f"{32 >> s}×{32 >> s}": [f"layer{s + 1}.{b}.conv{c}" for b in (0, 1) for c in (1, 2)] for s in range(4)}
+CONFIG = {
+    "model": {"name": "resnet18", "width": 16},
+    "data": {"name": "cifar10", "root": "/home/someone/data"},
+    "method": {"name": "cuttlefish", "preset": "scale_free", "api_key": "hunter2"},
+    "recipe": {"name": "reduced", "epochs": EPOCHS, "batch_size": 128},
+    "trainer": {"device": "cpu", "devices": 1, "precision": "fp32"},
+    "seed": 3,
+    "scale": "reduced",
+}
+
+
+def rank_rows(epoch: int) -> list[dict]:
+    rows = []
+    for index, layer in enumerate(layer for layers in list(STACKS.values())[1:] for layer in layers):
+        full = 128 * 2 ** (index // 4)
+        ratio = 0.6 - 0.03 * index + (0.4 + 0.03 * index) * math.exp(-epoch)
+        rows.append(dict(epoch=epoch, layer=layer, stable_rank=ratio * full / 1.778, scaled_rank=math.ceil(ratio * full), full_rank=full))
+    return rows
+
+
+def epoch_row(epoch: int) -> dict:
+    return {
+        "epoch": epoch, "phase": "train", "schedule_epoch": epoch - 1, "lr": 0.1,
+        "train_loss": 2.3 / epoch, "train_accuracy": 90 - 70 / epoch, "test_loss": 2.5 / epoch, "test_accuracy": 80 - 60 / epoch,
+        "params_total": 11173962 if epoch <= E else 3389514, "compute_seconds": 30.0 * epoch, "wall_seconds": 33.0 * epoch,
+        "seconds": {"train": 28.5, "evaluate": 1.5},
+    }  # fmt: skip
+
+
+def profile() -> dict:
+    stacks = []
+    for index, (name, layers) in enumerate(STACKS.items()):
+        full, low = 0.020 / (index + 1), 0.018 / (index + 1) ** 1.7
+        times = {"full_forward": full, "low_forward": low, "speedup": full / low, "backward_speedup": 0.9 * full / low}
+        stacks.append({"name": name, "layers": layers, **times, "intensity": 576.0 * 2**index, "factorize": index > 0})
+    chosen = [layer for stack in stacks[1:] for layer in stack["layers"]]
+    return {"ratio": 0.25, "threshold": 1.5, "source": "timed", "k": 5, "layers": chosen, "stacks": stacks}
+
+
+def record(status: str = "finished", **changes) -> dict:
+    fields = dict(
+        run_key=KEY, model="resnet18", data="cifar10", method="cuttlefish", recipe="reduced", preset="scale_free", seed=3, epochs=EPOCHS,
+        scale="reduced", epochs_trained=EPOCHS, phases=[{"name": "train", "epochs": EPOCHS}], accuracy_final=78.93, accuracy_best=79.21,
+        loss_final=0.71, params_full=11173962, params_total=3389514, params_trainable=3389514, params_nonzero=3389514,
+        params_stored_bits=32 * 3389514, macs_full=555422720, macs_final=303422720, switch_epoch=E, switch_reason="settled", k=5,
+        ranks={row["layer"]: row["scaled_rank"] for row in rank_rows(E)}, compute_seconds=812.4, wall_seconds=901.2,
+        seconds={"train": 742.0, "evaluate": 60.2, "ranks": 1.3}, peak_memory_bytes=2**30, device="a CPU, 2 cores", precision="fp32",
+        threads=2, world_size=1, packages={"torch": "2"}, data_digest="abc", command="python run.py", started="2026-01-01T00:00:00+00:00",
+    )  # fmt: skip
+    return new_record(status, **(fields | changes))
+
+
+def full_rank_record() -> dict:
+    none = dict(ranks=None, switch_epoch=None, switch_reason=None, k=None, preset=None)
+    size = {"params_total": 11173962, "params_nonzero": 11173962, "macs_final": 555422720}
+    return record(method="full_rank", **size, accuracy_final=79.43, compute_seconds=1031.7, **none)
+
+
+def run_info(folder: Path, resumed_from: int = 0) -> RunInfo:
+    return RunInfo(folder, CONFIG, KEY, resumed_from)
+
+
+def write_run(folder: Path) -> dict:
+    sink = JsonLines()
+    sink.start(run_info(folder))
+    write_atomic(folder / "profile.json", json.dumps(profile()))
+    for epoch in range(EPOCHS):
+        if epoch <= E:
+            sink.ranks(rank_rows(epoch))
+        sink.epoch(epoch_row(epoch + 1))
+    write_record(folder, record())
+    return record()

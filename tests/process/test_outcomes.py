@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import os
+import signal
+from types import SimpleNamespace
+
+import pytest
+
+from cuttlefish.errors import Busy, CuttlefishError, Interrupted
+from cuttlefish.process.outcomes import Notes, Outcome, failure, noted, summary, worst_code
+from cuttlefish.process.requeue import requeue
+
+
+def hydra_config(folder, launcher, number=0):
+    job = SimpleNamespace(num=number)
+    return SimpleNamespace(hydra=SimpleNamespace(launcher=SimpleNamespace(_target_=launcher), sweep=SimpleNamespace(dir=str(folder)), job=job))
+
+
+def test_every_kind_of_end_has_its_place_in_the_summary():
+    ends = [failure("a", CuttlefishError("bad")), failure("b", Busy("taken")), failure("c", Interrupted("saved")), failure("d", ZeroDivisionError())]
+    assert [(end.state, end.code, end.said) for end in ends] == [
+        *(("failed", 2, "bad"), ("busy", 3, "taken"), ("interrupted", 75, "saved"), ("failed", 1, "ZeroDivisionError")),
+    ]
+    assert summary([Outcome("e", "finished"), Outcome("f", "skipped"), *ends]) == (
+        "6 runs: 1 finished, 1 skipped (finished before), 1 being run by another process, 1 interrupted (the same command goes on), "
+        "2 failed (a, d)"
+    )
+
+
+@pytest.mark.parametrize(("codes", "worst"), [([], 0), ([0, 3], 3), ([75, 3], 75), ([75, 2, 3], 2), ([0, 2, 1, 75], 1)])
+def test_the_worst_end_gives_the_exit_code(codes, worst):
+    assert worst_code(Outcome("", "failed", code) for code in codes) == worst
+
+
+def test_what_a_job_noted_elsewhere_is_counted_here(tmp_path):
+    notes = Notes()
+    notes.on_multirun_start(hydra_config(tmp_path, "x.JoblibLauncher"))
+    for number in (10, 2):  # a third one died without a word
+        ended = SimpleNamespace(status=SimpleNamespace(name="COMPLETED"), return_value=Outcome(f"seed={number}", "finished"))
+        notes.on_job_end(hydra_config(tmp_path, "", number), ended)
+    assert [outcome.asked for outcome in noted()] == ["seed=2", "seed=10"]
+    assert noted() == [] and not list(tmp_path.rglob("*.json"))
+
+
+def test_jobs_of_this_process_need_no_notes(tmp_path):
+    notes = Notes()
+    notes.on_multirun_start(hydra_config(tmp_path, "hydra._internal.core_plugins.basic_launcher.BasicLauncher"))
+    assert Notes.folder is None and noted() == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "by", "called"),
+    [
+        ({"SUBMITIT_EXECUTOR": "slurm"}, "SIGUSR2", True),
+        ({"SUBMITIT_EXECUTOR": "slurm"}, "SIGTERM", False),
+        ({"SUBMITIT_EXECUTOR": "slurm", "SUBMITIT_PREEMPT_SIGNAL": "USR1"}, "SIGUSR1", True),
+        ({}, "SIGUSR2", False),
+    ],
+)
+def test_only_the_scheduler_s_warning_puts_a_job_back_into_its_queue(monkeypatch, variables, by, called):
+    for name in ("SUBMITIT_EXECUTOR", "SUBMITIT_PREEMPT_SIGNAL"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setitem(os.environ, name, value)
+    heard, number = [], getattr(signal, by)
+    before = signal.signal(number, lambda signum, frame: heard.append(signum))
+    try:
+        requeue(Interrupted("saved", by))
+    finally:
+        signal.signal(number, before)
+    assert heard == ([number] if called else [])
