@@ -24,6 +24,7 @@ demo: $(READY)  ## full rank against Cuttlefish on embedded digits: minutes on a
 
 test: $(READY)  ## the fast tests and the linter
 	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
 	$(VENV)/bin/lint-imports --no-logo
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
 

@@ -18,7 +18,9 @@ from pathlib import Path
 try:
     import hydra
 except ModuleNotFoundError:
-    sys.stderr.write("cuttlefish: this Python lacks Hydra; `make setup` makes one that has everything, .venv/bin/python\n")
+    sys.stderr.write(
+        "cuttlefish: this Python lacks Hydra; `make setup` makes one that has everything, .venv/bin/python\n"
+    )
     sys.exit(2)
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -30,7 +32,14 @@ from yaml import YAMLError
 from cuttlefish.config.choices import help_text
 from cuttlefish.config.compose import checked_config, sentence
 from cuttlefish.config.schema import Config
-from cuttlefish.errors import EXIT_AT_ONCE, EXIT_BAD_INPUT, EXIT_CRASH, CuttlefishError, Interrupted, exit_code
+from cuttlefish.errors import (
+    EXIT_AT_ONCE,
+    EXIT_BAD_INPUT,
+    EXIT_CRASH,
+    CuttlefishError,
+    Interrupted,
+    exit_code,
+)
 from cuttlefish.process.claim_gpus import SHARING, take_devices
 from cuttlefish.process.outcomes import LOST, NOTE, Notes, Outcome, failure, note, noted, summary, worst_code
 from cuttlefish.process.requeue import requeue
@@ -38,7 +47,9 @@ from cuttlefish.process.signals import StopSignals, end_with_parent
 
 ROOT = Path(__file__).resolve().parent
 CONF = ROOT / "conf"
-sys.path.append(str(ROOT / "cuttlefish" / "process" / "launchers"))  # Hydra looks for launchers wherever a path has `hydra_plugins`
+sys.path.append(
+    str(ROOT / "cuttlefish" / "process" / "launchers")
+)  # Hydra looks for launchers wherever a path has `hydra_plugins`
 outcomes: list[Outcome] = []
 """Of each run that was asked for."""
 
@@ -83,8 +94,12 @@ def main() -> int:
     outcomes.clear()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors, for us to tell in one sentence
     # Our launcher files bear the names that users know, which are also those of the plugins' schemas: Hydra matches them, as meant.
-    warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
-    os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.process")  # the same, said in joblib's processes
+    warnings.filterwarnings(
+        "ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema"
+    )
+    os.environ.setdefault(
+        "PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.process"
+    )  # the same, said in joblib's processes
     if {"--help", "-h"} & set(sys.argv):
         print(help_text(CONF))
         return 0
@@ -92,7 +107,9 @@ def main() -> int:
         from cuttlefish.replay import main as replay
 
         return replay(sys.argv[1:])
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # Hydra stumbles over them amid overrides
+    sys.argv[1:] = sorted(
+        sys.argv[1:], key=lambda word: word not in ("-m", "--multirun")
+    )  # Hydra stumbles over them amid overrides
     try:
         run()
     except Interrupted as error:
@@ -131,13 +148,17 @@ def _sum_up() -> int:
 def _launcher_gave_up(error: Exception) -> int:
     """A launcher that is missing, or that lost a job's process without a word of it."""
     if "Unknown plugin class" in str(error):
-        _say("this hydra/launcher is not installed: pip install -e '.[suite,launchers]' brings joblib and submitit, '.[suite,ray]' Ray")
+        _say(
+            "this hydra/launcher is not installed: pip install -e '.[suite,launchers]' brings joblib and submitit, '.[suite,ray]' Ray"
+        )
         return EXIT_BAD_INPUT
     if Notes.folder is None:
         raise error
     _show(error)
     _sum_up()
-    _say(f"the launcher lost a job ({type(error).__name__}); runs that were not told of may be unfinished, and the same command goes on with them")
+    _say(
+        f"the launcher lost a job ({type(error).__name__}); runs that were not told of may be unfinished, and the same command goes on with them"
+    )
     return EXIT_CRASH
 
 
@@ -169,7 +190,9 @@ def _told(outcome: Outcome, one_of_many: bool) -> str:
 
 
 def _say(text: str) -> None:
-    with suppress(OSError):  # who read it may be gone (`| tee`, a lost connection), which is no reason for a sweep to end
+    with suppress(
+        OSError
+    ):  # who read it may be gone (`| tee`, a lost connection), which is no reason for a sweep to end
         print(f"cuttlefish: {text}", file=sys.stderr, flush=True)
 
 

@@ -15,7 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from baselines.eb_channels import Chain, find_chains
-from baselines.eb_math import DISTANCES, THRESHOLDS, add_l1, channel_masks, drop_smallest, has_settled, nearest_drop
+from baselines.eb_math import (
+    DISTANCES,
+    THRESHOLDS,
+    add_l1,
+    channel_masks,
+    drop_smallest,
+    has_settled,
+    nearest_drop,
+)
 from baselines.eb_slim import gammas, prove_slimming, reinitialise, slim, slim_size
 from cuttlefish.config.schema import RecipeConfig
 from cuttlefish.errors import CuttlefishError
@@ -76,7 +84,9 @@ class Settings:
         if any(not 0 <= p <= 1 for p in (*self.p_grid, *([] if self.p is None else [self.p]))):
             raise CuttlefishError("p is a fraction of the channels and must lie in [0, 1]")
         if self.fifo < 2 or self.s < 0:
-            raise CuttlefishError(f"fifo={self.fifo} must be at least 2 (a newest mask and an older one) and s={self.s} at least 0")
+            raise CuttlefishError(
+                f"fifo={self.fifo} must be at least 2 (a newest mask and an older one) and s={self.s} at least 0"
+            )
 
 
 class Eb(Method):
@@ -127,16 +137,32 @@ class Eb(Method):
     def on_fit_end(self, context: Context) -> dict[str, Any]:
         ticket = self.ticket
         kept = {chain.norm: count for chain, count in zip(self.chains, ticket["kept"], strict=True)}
-        fields = {"switch_epoch": ticket["epoch"], "switch_reason": ticket["reason"], "p": ticket["p"], "channels": kept}
-        fields |= {"channels_full": {chain.norm: chain.channels for chain in self.chains}, "inherit_weights": self.settings.inherit_weights}
-        return fields if self._target is None else fields | {"target": self._target.report(count_parameters(context.model).total)}
+        fields = {
+            "switch_epoch": ticket["epoch"],
+            "switch_reason": ticket["reason"],
+            "p": ticket["p"],
+            "channels": kept,
+        }
+        fields |= {
+            "channels_full": {chain.norm: chain.channels for chain in self.chains},
+            "inherit_weights": self.settings.inherit_weights,
+        }
+        return (
+            fields
+            if self._target is None
+            else fields | {"target": self._target.report(count_parameters(context.model).total)}
+        )
 
     def state_dict(self) -> dict[str, Any]:
         return {"history": self.history, "ticket": self.ticket} | keep_target(self._target)
 
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
         self._find(context)
-        self.history, self.ticket, self._target = list(state["history"]), state["ticket"], kept_target(state) or self._target
+        self.history, self.ticket, self._target = (
+            list(state["history"]),
+            state["ticket"],
+            kept_target(state) or self._target,
+        )
         if self.ticket is not None:
             slim(context.model, self.chains, self._split(self.ticket["mask"]))
             self._scales = _norm_scales(context.model)
@@ -144,30 +170,48 @@ class Eb(Method):
     def _find(self, context: Context) -> None:
         self._scales = _norm_scales(context.model)
         if not self._scales:
-            raise CuttlefishError("eb ranks channels by their batch norms, and this model has none (with a scale): choose another method")
+            raise CuttlefishError(
+                "eb ranks channels by their batch norms, and this model has none (with a scale): choose another method"
+            )
         self.chains = find_chains(context.model, context.example_batch()[0])
         if not self.chains:
-            raise CuttlefishError("eb found no batch norm between a convolution and further layers, so no channel can be removed")
+            raise CuttlefishError(
+                "eb found no batch norm between a convolution and further layers, so no channel can be removed"
+            )
 
     def _look(self, context: Context, epoch: int) -> None:
         """Before epoch `epoch`: note the scales, and draw the ticket if the masks have settled or time is up."""
         chosen = self.settings
-        scales = context.agree(torch.cat([scale.detach().abs().double().cpu() for scale in gammas(context.model, self.chains)]))
+        scales = context.agree(
+            torch.cat([scale.detach().abs().double().cpu() for scale in gammas(context.model, self.chains)])
+        )
         if epoch > 0 or not chosen.guard:
             self.history = [*self.history, scales][-(chosen.fifo + 1) :]
         mask_of = self._rule(context.model, scales)
-        settled = has_settled([mask_of(earlier) for earlier in self.history], chosen.fifo, chosen.eps, chosen.distance)
+        settled = has_settled(
+            [mask_of(earlier) for earlier in self.history], chosen.fifo, chosen.eps, chosen.distance
+        )
         if not settled and epoch < self._last(self._recipe(context).epochs):
             return
         if not settled and chosen.on_never == "error":
-            raise CuttlefishError(f"no ticket up to epoch {epoch} (on_never=error): masks still change by more than eps={chosen.eps}")
+            raise CuttlefishError(
+                f"no ticket up to epoch {epoch} (on_never=error): masks still change by more than eps={chosen.eps}"
+            )
         self._draw(context, epoch, mask_of(scales), SETTLED if settled else NEVER)
 
     def _draw(self, context: Context, epoch: int, mask: Tensor, reason: str) -> None:
         kept = [int(part.sum()) for part in self._split(mask)]
-        self.ticket = {"epoch": epoch, "reason": reason, "p": 1 - sum(kept) / len(mask), "mask": mask, "kept": kept}
+        self.ticket = {
+            "epoch": epoch,
+            "reason": reason,
+            "p": 1 - sum(kept) / len(mask),
+            "mask": mask,
+            "kept": kept,
+        }
         size = slim_size(context.model, self.chains, kept)
-        context.log(f"ticket at epoch {epoch}, {reason}: {sum(kept)} of {len(mask)} channels stay, {size:,} parameters")
+        context.log(
+            f"ticket at epoch {epoch}, {reason}: {sum(kept)} of {len(mask)} channels stay, {size:,} parameters"
+        )
 
     def _rule(self, model: nn.Module, scales: Tensor) -> Callable[[Tensor], Tensor]:
         """From scales to mask, with the p that is given or, now, nearest to the target."""
@@ -177,9 +221,14 @@ class Eb(Method):
             return partial(channel_masks, layers=layers, p=p, threshold=threshold)
         size = partial(self._size, model)
         if self.settings.p_grid:
-            rules = [partial(channel_masks, layers=layers, p=p, threshold=threshold) for p in sorted(self.settings.p_grid)]
+            rules = [
+                partial(channel_masks, layers=layers, p=p, threshold=threshold)
+                for p in sorted(self.settings.p_grid)
+            ]
             return min(rules, key=lambda rule: abs(size(rule(scales)) - self._target.params))
-        dropped = nearest_drop(lambda count: size(drop_smallest(scales, layers, count)), len(scales), self._target.params)
+        dropped = nearest_drop(
+            lambda count: size(drop_smallest(scales, layers, count)), len(scales), self._target.params
+        )
         return partial(drop_smallest, layers=layers, dropped=dropped)
 
     def _size(self, model: nn.Module, mask: Tensor) -> int:
@@ -217,7 +266,9 @@ class Eb(Method):
         whole, least = count_parameters(model).total, slim_size(model, self.chains, [1] * len(self.chains))
         if not least <= target.params <= whole:
             nearest = whole if target.params > whole else least
-            raise CuttlefishError(f"{target.source} asks for {target.params} parameters; the nearest that eb can reach here is {nearest}")
+            raise CuttlefishError(
+                f"{target.source} asks for {target.params} parameters; the nearest that eb can reach here is {nearest}"
+            )
 
     @property
     def _layers(self) -> list[int]:

@@ -63,7 +63,9 @@ class _Watch(TorchFunctionMode):
         self.values = 0
         self._alive: list[Any] = []  # so that an id names one tensor
 
-    def __torch_function__(self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         given = list(_tensors([args, kwargs]))
         inputs = [self.number(tensor) for tensor in given if id(tensor) not in self.parameters]
@@ -73,7 +75,9 @@ class _Watch(TorchFunctionMode):
         outputs = [self.number(tensor, anew=True) for tensor in found]
         self._alive += [given, found]
         given = [tensor for tensor in given if id(tensor) not in self.parameters]
-        self.calls.append(_Call(getattr(function, "__name__", "?"), inputs, outputs, parameters, given, found, args, kwargs))
+        self.calls.append(
+            _Call(getattr(function, "__name__", "?"), inputs, outputs, parameters, given, found, args, kwargs)
+        )
         return result
 
     def number(self, tensor: Tensor, anew: bool = False) -> int:
@@ -97,7 +101,9 @@ class _Finder:
     def __init__(self, model: nn.Module, calls: list[_Call], returned: set[int]):
         self.calls, self.returned = calls, returned
         self.layers = find_layers(model).layers
-        self.modules = {name: module for name, module in model.named_modules() if name in self.layers or _is_norm(module)}
+        self.modules = {
+            name: module for name, module in model.named_modules() if name in self.layers or _is_norm(module)
+        }
         self.owners = {id(module.weight): name for name, module in self.modules.items()}
         used = [parameter for call in calls for parameter in set(call.parameters)]
         self.once = {name for parameter, name in self.owners.items() if used.count(parameter) == 1}

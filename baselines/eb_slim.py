@@ -22,7 +22,11 @@ def slim_size(model: nn.Module, chains: Sequence[Chain], kept: Sequence[int]) ->
     """All parameters of `model`, whole, if chain i kept `kept[i]` channels; computed, nothing is built."""
     counts = list(zip(chains, kept, strict=True))
     rows = {chain.conv: count for chain, count in counts}
-    columns = {name: span * count for chain, count in counts for name, span in zip(chain.readers, chain.spans, strict=True)}
+    columns = {
+        name: span * count
+        for chain, count in counts
+        for name, span in zip(chain.readers, chain.spans, strict=True)
+    }
     total = sum(parameter.numel() for parameter in model.parameters())
     for name in rows.keys() | columns.keys():
         layer = model.get_submodule(name)
@@ -84,9 +88,13 @@ def prove_slimming(model: nn.Module, chains: Sequence[Chain], example: Tensor) -
             expected, found = masked(example[:2]), small(example[:2])
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
-        raise CuttlefishError(f"eb cannot make this model smaller, because its forward fails with fewer channels: {reason}") from error
+        raise CuttlefishError(
+            f"eb cannot make this model smaller, because its forward fails with fewer channels: {reason}"
+        ) from error
     if not torch.allclose(found, expected, rtol=0, atol=1e-2 * float(expected.abs().max())):
-        raise CuttlefishError("eb cannot make this model smaller: without the masked channels it computes something else")
+        raise CuttlefishError(
+            "eb cannot make this model smaller: without the masked channels it computes something else"
+        )
 
 
 def _cut(module: nn.Module, axes: Mapping[str, int], kept: Tensor) -> None:
@@ -95,4 +103,8 @@ def _cut(module: nn.Module, axes: Mapping[str, int], kept: Tensor) -> None:
         if old is None:
             continue
         new = old.detach().index_select(axis, kept)
-        setattr(module, name, nn.Parameter(new, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else new)
+        setattr(
+            module,
+            name,
+            nn.Parameter(new, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else new,
+        )

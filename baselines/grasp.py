@@ -67,9 +67,13 @@ class Grasp(Method):
             if self.temperature <= 0:
                 raise CuttlefishError(f"grasp: temperature={self.temperature} must be above 0")
             if self.ratio is not None and not 0 <= self.ratio < 1:
-                raise CuttlefishError(f"grasp: ratio={self.ratio} of the weights cannot be removed; it must be in [0, 1)")
+                raise CuttlefishError(
+                    f"grasp: ratio={self.ratio} of the weights cannot be removed; it must be in [0, 1)"
+                )
             if self.ratio is not None and (self.target_params is not None or self.match is not None):
-                raise CuttlefishError("grasp: give ratio, target_params or match, not two of them: each sets the size")
+                raise CuttlefishError(
+                    "grasp: give ratio, target_params or match, not two of them: each sets the size"
+                )
 
     def __init__(self, settings: Settings):
         super().__init__(settings)
@@ -83,7 +87,9 @@ class Grasp(Method):
         if self.settings.images_per_iter is None:
             grasp_math.check_enough(context.images_of_class, self.settings.samples_per_class)
         else:
-            grasp_math.check_enough_of_any(sum(context.images_of_class), self.settings.images_per_iter, self.settings.num_iters)
+            grasp_math.check_enough_of_any(
+                sum(context.images_of_class), self.settings.images_per_iter, self.settings.num_iters
+            )
         self._removed(context.model)
 
     def on_fit_start(self, context: Context) -> None:
@@ -98,7 +104,12 @@ class Grasp(Method):
 
     def phases(self, context: Context) -> Iterator[Phase]:
         own = own_recipe(context.recipe, self.settings.recipe)
-        yield Phase("train", range(own.epochs), optimizer=own.optimizer, schedule=build_schedule(own.schedule, own.epochs))
+        yield Phase(
+            "train",
+            range(own.epochs),
+            optimizer=own.optimizer,
+            schedule=build_schedule(own.schedule, own.epochs),
+        )
 
     def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         return (all_decayed if self.settings.decay_all else decay_groups)(model, weight_decay)
@@ -110,8 +121,15 @@ class Grasp(Method):
     def on_fit_end(self, context: Context) -> dict[str, Any]:
         kept, total = self.masks.kept, self.masks.total
         achieved = count_parameters(context.model).total - total + kept
-        found = {"kept": kept, "prunable": total, "params_pruned_to": achieved, "emptied_layers": self._emptied()}
-        found["kept_by_layer"] = {name.removesuffix(".weight"): int(mask.sum()) for name, mask in self.masks.items()}
+        found = {
+            "kept": kept,
+            "prunable": total,
+            "params_pruned_to": achieved,
+            "emptied_layers": self._emptied(),
+        }
+        found["kept_by_layer"] = {
+            name.removesuffix(".weight"): int(mask.sum()) for name, mask in self.masks.items()
+        }
         return found if self.target is None else found | {"target": self.target.report(achieved)}
 
     def state_dict(self) -> dict[str, Any]:
@@ -119,21 +137,30 @@ class Grasp(Method):
 
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
         if "masks" not in state:
-            raise CuttlefishError("grasp prunes before the first step, so it cannot go on from another method's run")
+            raise CuttlefishError(
+                "grasp prunes before the first step, so it cannot go on from another method's run"
+            )
         self.masks, self.target = Masks(state["masks"]), kept_target(state) or self.target
 
     # Size
 
     def _removed(self, model: nn.Module) -> int:
         """How many weights go. Raises CuttlefishError for a size that pruning cannot reach."""
-        total, params = sum(weight.numel() for weight in prunable(model).values()), count_parameters(model).total
+        total, params = (
+            sum(weight.numel() for weight in prunable(model).values()),
+            count_parameters(model).total,
+        )
         target = self.target
         if total == 0:
             raise CuttlefishError("grasp prunes conv and linear weights, and this model has none")
         if target is None:
-            removed = grasp_math.removals(RATIO if self.settings.ratio is None else self.settings.ratio, total, self.settings.mode)
+            removed = grasp_math.removals(
+                RATIO if self.settings.ratio is None else self.settings.ratio, total, self.settings.mode
+            )
             if removed >= total:
-                raise CuttlefishError(f"grasp: ratio={self.settings.ratio} would remove all {total:,} weights; choose a lower one")
+                raise CuttlefishError(
+                    f"grasp: ratio={self.settings.ratio} would remove all {total:,} weights; choose a lower one"
+                )
             return removed
         nearest = min(max(target.params, params - total + 1), params)
         if target.params != nearest:
@@ -163,17 +190,25 @@ class Grasp(Method):
         images, _ = context.example_batch()
         with evaluating(copy), torch.no_grad():
             classes = copy(images[:1]).shape[-1]
-        return grasp_math.scores(copy, partial(self._parts, context, classes), temperature=self.settings.temperature)
+        return grasp_math.scores(
+            copy, partial(self._parts, context, classes), temperature=self.settings.temperature
+        )
 
     def _parts(self, context: Context, classes: int) -> Iterator[Part]:
         """Drawn again for each pass, which costs less than keeping what ImageNet needs."""
         chosen, samples = self.settings, grasp_math.Samples(context.samples())
         for number in range(chosen.num_iters):
-            if chosen.images_per_iter is None:  # of an order of its own, as the original: one that ran into the next would hold images twice
-                drawn = grasp_math.draw_per_class(grasp_math.Samples(context.samples(number)), classes, chosen.samples_per_class)
+            if (
+                chosen.images_per_iter is None
+            ):  # of an order of its own, as the original: one that ran into the next would hold images twice
+                drawn = grasp_math.draw_per_class(
+                    grasp_math.Samples(context.samples(number)), classes, chosen.samples_per_class
+                )
             else:
                 drawn = grasp_math.draw_any(samples, chosen.images_per_iter)
-            yield from grasp_math.split_parts(drawn, chosen.chunk_size, number if chosen.shuffle_halves else None)
+            yield from grasp_math.split_parts(
+                drawn, chosen.chunk_size, number if chosen.shuffle_halves else None
+            )
 
     def _examine(self, context: Context, copy: nn.Module) -> None:
         """Warn of emptied layers; refuse a network that no longer listens to its input."""

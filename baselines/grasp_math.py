@@ -33,7 +33,9 @@ def hessian_gradient(losses: Callable[[], Iterable[Tensor]], weights: Sequence[T
     return product
 
 
-def scores(model: nn.Module, parts: Callable[[], Iterable[Part]], *, temperature: float = 200.0) -> dict[str, Tensor]:
+def scores(
+    model: nn.Module, parts: Callable[[], Iterable[Part]], *, temperature: float = 200.0
+) -> dict[str, Tensor]:
     """-θ·(H·g) of every conv and linear weight: how much less the loss would fall if it were gone. High scores are pruned.
 
     model: a copy in train mode (batch statistics), because its buffers change; parts: called twice, with the same result.
@@ -50,7 +52,9 @@ def scores(model: nn.Module, parts: Callable[[], Iterable[Part]], *, temperature
         weight.requires_grad_(True)
     with scoring_numerics(next(iter(weights.values())).device), torch.enable_grad():
         product = hessian_gradient(losses, list(weights.values()))
-    return {name: -weight.detach() * along for (name, weight), along in zip(weights.items(), product, strict=True)}
+    return {
+        name: -weight.detach() * along for (name, weight), along in zip(weights.items(), product, strict=True)
+    }
 
 
 @contextmanager
@@ -74,7 +78,9 @@ def choose_masks(found: Mapping[str, Tensor], removed: int, mode: str = "exact_k
     """
     flat = torch.cat([score.detach().flatten().cpu() for score in found.values()])
     if not flat.isfinite().all():
-        raise CuttlefishError("grasp's scores are not all finite, so they give no order: the model's initial weights or data are broken")
+        raise CuttlefishError(
+            "grasp's scores are not all finite, so they give no order: the model's initial weights or data are broken"
+        )
     gone = torch.zeros_like(flat, dtype=torch.bool)
     if removed > 0:
         threshold = flat.kthvalue(len(flat) - removed + 1).values
@@ -172,7 +178,9 @@ def split_parts(drawn: Part, chunk_size: int | None = None, shuffle: int | None 
     """Two halves, or chunks of `chunk_size` (the last may be smaller, and counts as much). shuffle: seed of a permutation before."""
     images, labels = drawn
     if shuffle is not None:
-        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(shuffle)).to(labels.device)
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(shuffle)).to(
+            labels.device
+        )
         images, labels = images[order], labels[order]
     if chunk_size is None:
         pieces = zip(images.tensor_split(2), labels.tensor_split(2), strict=True)

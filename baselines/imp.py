@@ -58,13 +58,17 @@ class Settings:
         if self.mode not in MODES:
             raise CuttlefishError(f"mode={self.mode} is unknown; it is {' or '.join(MODES)}")
         if not 0 < self.fraction < 1:
-            raise CuttlefishError(f"fraction={self.fraction} of the remaining weights cannot be pruned; it must lie between 0 and 1")
+            raise CuttlefishError(
+                f"fraction={self.fraction} of the remaining weights cannot be pruned; it must lie between 0 and 1"
+            )
         if self.levels is not None and self.levels < 0:
             raise CuttlefishError(f"levels={self.levels} must be 0 (dense) or more")
         if self.levels is not None and (self.target_params is not None or self.match is not None):
             raise CuttlefishError("give levels, target_params or match, not two of them: each sets the size")
         if self.level_epochs is not None and self.equal_budget:
-            raise CuttlefishError("give level_epochs or equal_budget, not both: each sets how long a level trains")
+            raise CuttlefishError(
+                "give level_epochs or equal_budget, not both: each sets how long a level trains"
+            )
 
 
 class Imp(Method):
@@ -110,7 +114,13 @@ class Imp(Method):
             yield Phase("pretrain", range(found.rewind), optimizer=optimizer, schedule=schedules[0])
         for level, (length, schedule) in enumerate(zip(found.lengths, schedules, strict=True)):
             epochs = range(found.rewind, length)
-            yield Phase(f"level {level}", epochs, optimizer=optimizer, schedule=schedule, enter=partial(self._enter, level))
+            yield Phase(
+                f"level {level}",
+                epochs,
+                optimizer=optimizer,
+                schedule=schedule,
+                enter=partial(self._enter, level),
+            )
 
     def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         return (all_decayed if self.settings.decay_all else decay_groups)(model, weight_decay)
@@ -123,7 +133,11 @@ class Imp(Method):
     def on_fit_end(self, context: Context) -> dict[str, Any]:
         found = self._plan(context)
         fields = {"levels": self.levels, "kept": self.kept, "emptied_layers": self.emptied}
-        fields |= {"rewind_epoch": found.rewind, "level_epochs": list(found.lengths), "params_pruned_to": self._achieved(context.model)}
+        fields |= {
+            "rewind_epoch": found.rewind,
+            "level_epochs": list(found.lengths),
+            "params_pruned_to": self._achieved(context.model),
+        }
         if self.target is None:
             return fields
         sizes = self._sizes(context.model)
@@ -133,7 +147,13 @@ class Imp(Method):
 
     def state_dict(self) -> dict[str, Any]:
         masks = None if self.masks is None else self.masks.state_dict()
-        state = {"levels": self.levels, "rewind": self.rewind, "masks": masks, "kept": self.kept, "emptied": self.emptied}
+        state = {
+            "levels": self.levels,
+            "rewind": self.rewind,
+            "masks": masks,
+            "kept": self.kept,
+            "emptied": self.emptied,
+        }
         return state | keep_target(self.target)
 
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
@@ -159,7 +179,9 @@ class Imp(Method):
     def _prune(self, model: nn.Module) -> dict[str, Tensor]:
         chosen = self.settings
         ignored = {f"{layer}.weight" for layer in chosen.ignore}
-        masks = next_masks(prunable(model), self.masks or {}, fraction=chosen.fraction, mode=chosen.mode, ignore=ignored)
+        masks = next_masks(
+            prunable(model), self.masks or {}, fraction=chosen.fraction, mode=chosen.mode, ignore=ignored
+        )
         return {name: mask.cpu() for name, mask in masks.items()}
 
     def _say_emptied(self, level: int, context: Context) -> None:
@@ -179,23 +201,39 @@ class Imp(Method):
         layers = [name.removesuffix(".weight") for name in weights]
         for name in self.settings.ignore:
             if name not in layers:
-                raise CuttlefishError(f"ignore names {name!r}, which is no convolution or linear layer of this model: {', '.join(layers)}")
-        ignored = {name: weight for name, weight in weights.items() if name.removesuffix(".weight") in self.settings.ignore}
+                raise CuttlefishError(
+                    f"ignore names {name!r}, which is no convolution or linear layer of this model: {', '.join(layers)}"
+                )
+        ignored = {
+            name: weight
+            for name, weight in weights.items()
+            if name.removesuffix(".weight") in self.settings.ignore
+        }
         if len(ignored) == len(weights):
             raise CuttlefishError("ignore names every layer, which leaves nothing to prune")
         spared, rest = _count(ignored), count_parameters(model).total - _count(weights)
-        kept = ladder(_count(weights) - spared, spared, self.settings.fraction, self.settings.mode, least=len(weights) - len(ignored))
+        kept = ladder(
+            _count(weights) - spared,
+            spared,
+            self.settings.fraction,
+            self.settings.mode,
+            least=len(weights) - len(ignored),
+        )
         return [rest + spared + alive for alive in kept]
 
     def _choose_levels(self, sizes: list[int], target: Target | None) -> int:
         if target is None:
             levels = DEFAULT_LEVELS if self.settings.levels is None else self.settings.levels
             if levels >= len(sizes):
-                raise CuttlefishError(f"levels={levels} would empty layers of this model: {len(sizes) - 1} at most leave a weight for each")
+                raise CuttlefishError(
+                    f"levels={levels} would empty layers of this model: {len(sizes) - 1} at most leave a weight for each"
+                )
             return levels
         if not sizes[-1] <= target.params <= sizes[0]:
             nearest = sizes[0] if target.params > sizes[0] else sizes[-1]
-            raise CuttlefishError(f"{target.source} asks for {target.params} parameters; the nearest that imp can reach here is {nearest}")
+            raise CuttlefishError(
+                f"{target.source} asks for {target.params} parameters; the nearest that imp can reach here is {nearest}"
+            )
         return _nearest(range(len(sizes)), sizes, target)
 
     def _sized(self) -> bool:
@@ -206,7 +244,13 @@ class Imp(Method):
 
     def _schedule(self, recipe: RecipeConfig) -> Plan:
         chosen, recipe = self.settings, own_recipe(recipe, self.settings.recipe)
-        return plan(recipe, self.levels, rewind=chosen.rewind_epoch, level_epochs=chosen.level_epochs, equal_budget=chosen.equal_budget)
+        return plan(
+            recipe,
+            self.levels,
+            rewind=chosen.rewind_epoch,
+            level_epochs=chosen.level_epochs,
+            equal_budget=chosen.equal_budget,
+        )
 
 
 def _count(weights: Mapping[str, Tensor]) -> int:

@@ -38,7 +38,12 @@ def ladder(alive: int, ignored: int, fraction: float, mode: str, least: int = 1)
 
 @torch.no_grad()
 def next_masks(
-    weights: Mapping[str, Tensor], masks: Mapping[str, Tensor], *, fraction: float, mode: str = "exact_k", ignore: Set[str] = frozenset()
+    weights: Mapping[str, Tensor],
+    masks: Mapping[str, Tensor],
+    *,
+    fraction: float,
+    mode: str = "exact_k",
+    ignore: Set[str] = frozenset(),
 ) -> dict[str, Tensor]:
     """The masks of the next level, from the weights at the end of this one; one threshold over all tensors.
 
@@ -53,9 +58,13 @@ def next_masks(
     magnitudes = torch.cat([weights[name].detach().reshape(-1) for name in names]).abs()
     candidates = flat.nonzero().squeeze(1)
     ignored = sum(int(now[name].sum()) for name in ignore if name in now)
-    keep = _survivors(magnitudes[candidates], ignored, fraction, mode) if len(candidates) else candidates.bool()
+    keep = (
+        _survivors(magnitudes[candidates], ignored, fraction, mode) if len(candidates) else candidates.bool()
+    )
     if not keep.any():
-        raise CuttlefishError(f"pruning {fraction} of the remaining weights (mode={mode}) would leave none: fewer levels, or other ties")
+        raise CuttlefishError(
+            f"pruning {fraction} of the remaining weights (mode={mode}) would leave none: fewer levels, or other ties"
+        )
     flat[candidates] = keep
     parts = flat.split([now[name].numel() for name in names])
     return now | {name: part.view(now[name].shape).clone() for name, part in zip(names, parts, strict=True)}
@@ -89,7 +98,14 @@ class Plan:
         return self.rewind + sum(length - self.rewind for length in self.lengths)
 
 
-def plan(recipe: RecipeConfig, levels: int, *, rewind: int | None, level_epochs: int | None = None, equal_budget: bool = False) -> Plan:
+def plan(
+    recipe: RecipeConfig,
+    levels: int,
+    *,
+    rewind: int | None,
+    level_epochs: int | None = None,
+    equal_budget: bool = False,
+) -> Plan:
     """How long each level trains. Raises CuttlefishError if that is not possible.
 
     By default each follows the whole recipe; `level_epochs` is another length for all; under `equal_budget` it is the longest
@@ -105,7 +121,9 @@ def plan(recipe: RecipeConfig, levels: int, *, rewind: int | None, level_epochs:
         found = Plan(_rewind(recipe, length, rewind), (length,) * (levels + 1))
         if found.epochs <= total:
             return replace(found, lengths=(*found.lengths[:-1], length + total - found.epochs))
-    raise CuttlefishError(f"{levels + 1} levels (counting the dense one) after rewind epoch {rewind or 0} do not fit into {total} epochs")
+    raise CuttlefishError(
+        f"{levels + 1} levels (counting the dense one) after rewind epoch {rewind or 0} do not fit into {total} epochs"
+    )
 
 
 def shortened(recipe: RecipeConfig, epochs: int) -> RecipeConfig:

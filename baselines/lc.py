@@ -77,17 +77,28 @@ class LC(Method):
         wanted = {*candidates(model, executed), *(name for name in ends if name in possible)}
         layers = [layer for layer in executed if layer.name in wanted]
         per = {layer.name: positions(layer) if chosen.criterion == "flops" else 1 for layer in layers}
-        self.layers = {layer.name: Layer(*matrix_shape(layer.module.weight.shape, chosen.scheme), per[layer.name]) for layer in layers}
+        self.layers = {
+            layer.name: Layer(*matrix_shape(layer.module.weight.shape, chosen.scheme), per[layer.name])
+            for layer in layers
+        }
         self.k = [layer.name for layer in executed].index(layers[0].name)
 
     # Phases
 
     def phases(self, context: Context) -> Iterator[Phase]:
         plan, recipe = self.plan, self.plan.recipe
-        yield Phase("reference", range(recipe.epochs), optimizer=recipe.optimizer, schedule=plan.reference_schedule())
+        yield Phase(
+            "reference", range(recipe.epochs), optimizer=recipe.optimizer, schedule=plan.reference_schedule()
+        )
         for step, (epochs, schedule) in enumerate(zip(plan.l_steps, plan.l_schedules(), strict=True), 1):
             yield Phase(f"L{step}", range(epochs), optimizer=plan.sgd, schedule=schedule, enter=self.compress)
-        yield Phase("finetune", range(plan.finetune), optimizer=plan.sgd, schedule=plan.ft_schedule(), enter=self.reparametrise)
+        yield Phase(
+            "finetune",
+            range(plan.finetune),
+            optimizer=plan.sgd,
+            schedule=plan.ft_schedule(),
+            enter=self.reparametrise,
+        )
 
     # C steps
 
@@ -98,16 +109,24 @@ class LC(Method):
         with context.part("ranks"):
             if not self.multipliers:
                 self.multipliers = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-            shifted = {name: lc_math.shifted(weight.detach(), self.multipliers[name], mu) for name, weight in weights.items()}
+            shifted = {
+                name: lc_math.shifted(weight.detach(), self.multipliers[name], mu)
+                for name, weight in weights.items()
+            }
             matrices = {name: unroll(weight, self.settings.scheme) for name, weight in shifted.items()}
             spectra = {name: lc_math.spectrum(matrix) for name, matrix in matrices.items()}
             self._choose_alpha(context, spectra)
             ranks = context.agree(self._ranks(spectra, mu))
-            found = {name: lc_math.truncate(matrix, spectra[name], ranks[name]) for name, matrix in matrices.items()}
+            found = {
+                name: lc_math.truncate(matrix, spectra[name], ranks[name])
+                for name, matrix in matrices.items()
+            }
             self._take_up(context, ranks, found, weights)
             if (self.done + 1) % self.settings.mu_rep == 0:
                 for name, weight in weights.items():
-                    self.multipliers[name] = lc_math.next_multipliers(self.multipliers[name], weight.detach(), self.deltas[name], mu)
+                    self.multipliers[name] = lc_math.next_multipliers(
+                        self.multipliers[name], weight.detach(), self.deltas[name], mu
+                    )
             self.done += 1
             self._pull(context.model)
         self._tell(context, mu, spectra)
@@ -125,9 +144,18 @@ class LC(Method):
     def _ranks(self, spectra: dict[str, Spectrum], mu: float) -> dict[str, int]:
         price = {name: self.alpha * layer.unit for name, layer in self.layers.items()}
         normalize = self.settings.normalize
-        return {name: lc_math.learned_rank(found, mu=mu, price=price[name], normalize=normalize) for name, found in spectra.items()}
+        return {
+            name: lc_math.learned_rank(found, mu=mu, price=price[name], normalize=normalize)
+            for name, found in spectra.items()
+        }
 
-    def _take_up(self, context: Context, ranks: dict[str, int], found: dict[str, Tensor], weights: dict[str, nn.Parameter]) -> None:
+    def _take_up(
+        self,
+        context: Context,
+        ranks: dict[str, int],
+        found: dict[str, Tensor],
+        weights: dict[str, nn.Parameter],
+    ) -> None:
         """Δ of the first process, in the shape and memory layout of the weights."""
         agreed = context.agree({name: matrix.cpu() for name, matrix in found.items()})
         for name, weight in weights.items():
@@ -140,7 +168,9 @@ class LC(Method):
         self._pulled = None
         if 0 < self.done < len(self.plan.mus):
             mu, weights = self.plan.mus[self.done], self._weights(model)
-            shifts = [lc_math.penalty_shift(self.deltas[name], self.multipliers[name], mu) for name in weights]
+            shifts = [
+                lc_math.penalty_shift(self.deltas[name], self.multipliers[name], mu) for name in weights
+            ]
             self._pulled = list(weights.values()), shifts, mu
 
     def _tell(self, context: Context, mu: float, spectra: dict[str, Spectrum]) -> None:
@@ -148,9 +178,14 @@ class LC(Method):
         ranks, weights = {name: path[-1] for name, path in self.path.items()}, self._weights(context.model)
         gaps = lc_math.relative_errors([*weights.values()], [self.deltas[name] for name in weights])
         size = lc_math.compressed(self.dense, self.layers, ranks)
-        context.log(f"C step {self.done} of {len(self.plan.mus)}: μ = {mu:.3g}, {size:,} parameters, ‖w - Δ‖ / ‖w‖ at most {max(gaps):.2g}")
+        context.log(
+            f"C step {self.done} of {len(self.plan.mus)}: μ = {mu:.3g}, {size:,} parameters, ‖w - Δ‖ / ‖w‖ at most {max(gaps):.2g}"
+        )
         epoch = self.plan.recipe.epochs + sum(self.plan.l_steps[: self.done - 1])
-        rows = [(epoch, name, spectra[name].stable_rank, ranks[name], layer.full_rank) for name, layer in self.layers.items()]
+        rows = [
+            (epoch, name, spectra[name].stable_rank, ranks[name], layer.full_rank)
+            for name, layer in self.layers.items()
+        ]
         context.log_ranks([dict(zip(RANK_COLUMNS, row, strict=True)) for row in rows])
 
     # L steps
@@ -199,7 +234,9 @@ class LC(Method):
         self.deltas, self.multipliers = {}, {}
         empty = [name for name, path in self.path.items() if path[-1] == 0]
         if empty:
-            context.log(f"rank 0 was learned for {', '.join(empty)}: rank 1 is kept, because the network needs a signal")
+            context.log(
+                f"rank 0 was learned for {', '.join(empty)}: rank 1 is kept, because the network needs a signal"
+            )
 
     @torch.no_grad()
     def _settle(self, model: nn.Module) -> None:
@@ -216,16 +253,35 @@ class LC(Method):
         groups = decay_groups(model, weight_decay, exempt)
         if not self.settings.decay_norms:
             return groups
-        scales = {module.weight for module in model.modules() if isinstance(module, NORMS) and module.weight is not None}
-        rest = [{**group, "params": [parameter for parameter in group["params"] if parameter not in scales]} for group in groups]
-        return [group for group in rest if group["params"]] + [{"params": list(scales), "weight_decay": weight_decay}] * bool(scales)
+        scales = {
+            module.weight
+            for module in model.modules()
+            if isinstance(module, NORMS) and module.weight is not None
+        }
+        rest = [
+            {**group, "params": [parameter for parameter in group["params"] if parameter not in scales]}
+            for group in groups
+        ]
+        return [group for group in rest if group["params"]] + [
+            {"params": list(scales), "weight_decay": weight_decay}
+        ] * bool(scales)
 
     # The record and the checkpoint
 
     def on_fit_end(self, context: Context) -> dict[str, Any]:
-        found = {"ranks": self.factorized, "k": self.k, "alpha": self.alpha, "mu": self.plan.mus, "rank_path": self.path}
+        found = {
+            "ranks": self.factorized,
+            "k": self.k,
+            "alpha": self.alpha,
+            "mu": self.plan.mus,
+            "rank_path": self.path,
+        }
         found["rank_zero"] = [name for name, path in self.path.items() if path[-1] == 0]
-        return found if self.target is None else found | {"target": self.target.report(count_parameters(context.model).total)}
+        return (
+            found
+            if self.target is None
+            else found | {"target": self.target.report(count_parameters(context.model).total)}
+        )
 
     def state_dict(self) -> dict[str, Any]:
         names = ("done", "alpha", "path", "factorized", "deltas", "multipliers")
@@ -234,15 +290,31 @@ class LC(Method):
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
         """A state without these keys is that of another run's dense training, which then serves as the reference."""
         self._prepare(context)
-        self.done, self.alpha, self.target = state.get("done", 0), state.get("alpha"), kept_target(state) or self.target
+        self.done, self.alpha, self.target = (
+            state.get("done", 0),
+            state.get("alpha"),
+            kept_target(state) or self.target,
+        )
         self.path, self.factorized = state.get("path", {}), state.get("factorized", {})
         if self.factorized or self.done == len(self.plan.mus):
-            factorize(context.model, self.factorized, scheme=self.settings.scheme, keep_dense=False, initialise=False)
+            factorize(
+                context.model,
+                self.factorized,
+                scheme=self.settings.scheme,
+                keep_dense=False,
+                initialise=False,
+            )
             self._decay_products(context.model)
             return
         weights = self._weights(context.model)
-        for mine, saved in ((self.deltas, state.get("deltas", {})), (self.multipliers, state.get("multipliers", {}))):
-            mine |= {name: torch.empty_like(weights[name], requires_grad=False).copy_(tensor) for name, tensor in saved.items()}
+        for mine, saved in (
+            (self.deltas, state.get("deltas", {})),
+            (self.multipliers, state.get("multipliers", {})),
+        ):
+            mine |= {
+                name: torch.empty_like(weights[name], requires_grad=False).copy_(tensor)
+                for name, tensor in saved.items()
+            }
         self._pull(context.model)
 
     def _weights(self, model: nn.Module) -> dict[str, nn.Parameter]:

@@ -107,13 +107,17 @@ def truncate(matrix: Tensor, found: Spectrum, rank: int) -> Tensor:
     return (delta if wide is exact else delta.t()).to(matrix.dtype)
 
 
-def c_step(matrix: Tensor, *, mu: float, alpha: float, multiplier: float = 1.0, normalize: bool = True) -> CStep:
+def c_step(
+    matrix: Tensor, *, mu: float, alpha: float, multiplier: float = 1.0, normalize: bool = True
+) -> CStep:
     """The C step in closed form: rank and Δ that minimise α·r·(m + n)·multiplier + (μ/2)·‖A - Δ‖² / N.
 
     matrix: A = w - λ/μ (A = w at μ = 0), m × n. α is per parameter (multiplier 1) or per multiply-accumulate.
     """
     found = spectrum(matrix)
-    rank = learned_rank(found, mu=mu, price=alpha * Layer(*matrix.shape, multiplier).unit, normalize=normalize)
+    rank = learned_rank(
+        found, mu=mu, price=alpha * Layer(*matrix.shape, multiplier).unit, normalize=normalize
+    )
     return CStep(rank, truncate(matrix, found, rank))
 
 
@@ -144,21 +148,37 @@ def split_budget(epochs: int, steps: int) -> list[int]:
 
 
 def alpha_for(
-    wanted: int, dense: int, layers: Mapping[str, Layer], spectra: Mapping[str, Spectrum], *, mu: float, normalize: bool = True
+    wanted: int,
+    dense: int,
+    layers: Mapping[str, Layer],
+    spectra: Mapping[str, Spectrum],
+    *,
+    mu: float,
+    normalize: bool = True,
 ) -> float:
     """The α under which these spectra have, at the final μ, the size nearest to `wanted` parameters of a model of `dense`.
 
     A predictor: what is learned later has somewhat lower ranks, because training moves mass into the kept directions.
     """
-    worths = {name: (spectra[name].worth(mu, normalize) / layer.unit).tolist() for name, layer in layers.items()}
+    worths = {
+        name: (spectra[name].worth(mu, normalize) / layer.unit).tolist() for name, layer in layers.items()
+    }
     every = sorted({value for values in worths.values() for value in values if value > 0}, reverse=True)
     if not every:
-        raise CuttlefishError("every weight that could be compressed is zero, so there is no α that gives it a size")
+        raise CuttlefishError(
+            "every weight that could be compressed is zero, so there is no α that gives it a size"
+        )
     # Between two neighbours of `every` the ranks are the same, so one α of each interval answers for all.
-    choices = [every[0] * 2, *(sqrt(high * low) for high, low in zip(every, every[1:], strict=False)), every[-1] / 2]
+    choices = [
+        every[0] * 2,
+        *(sqrt(high * low) for high, low in zip(every, every[1:], strict=False)),
+        every[-1] / 2,
+    ]
 
     def size(alpha: float) -> int:
-        return compressed(dense, layers, {name: sum(value > alpha for value in values) for name, values in worths.items()})
+        return compressed(
+            dense, layers, {name: sum(value > alpha for value in values) for name, values in worths.items()}
+        )
 
     first = min(bisect_left(choices, wanted, key=size), len(choices) - 1)
     return min(choices[max(first - 1, 0) : first + 1], key=lambda alpha: abs(size(alpha) - wanted))
@@ -173,5 +193,8 @@ def relative_errors(weights: Sequence[Tensor], deltas: Sequence[Tensor]) -> list
     """‖w - Δ‖ / ‖w‖ of each layer: how far the constraint is from being met."""
     if not weights:
         return []
-    norms = [torch.stack(torch._foreach_norm(list(column))) for column in (torch._foreach_sub(list(weights), list(deltas)), weights)]
+    norms = [
+        torch.stack(torch._foreach_norm(list(column)))
+        for column in (torch._foreach_sub(list(weights), list(deltas)), weights)
+    ]
     return (norms[0] / norms[1].clamp_min(torch.finfo(norms[1].dtype).tiny)).tolist()

@@ -54,17 +54,44 @@ class Settings:
     def check(self) -> None:
         """Raise CuttlefishError for values out of range and for contradictions."""
         check_scheme(self.scheme)
-        positive = ("alpha_factor", "mu0", "mu_last", "mu_inc", "reference_decay", "l_lr", "l_decay", "ft_lr", "ft_decay")
+        positive = (
+            "alpha_factor",
+            "mu0",
+            "mu_last",
+            "mu_inc",
+            "reference_decay",
+            "l_lr",
+            "l_decay",
+            "ft_lr",
+            "ft_decay",
+        )
         for key in positive:
-            require(getattr(self, key) is None or getattr(self, key) > 0, f"lc: {key}={getattr(self, key)} must be above 0")
+            require(
+                getattr(self, key) is None or getattr(self, key) > 0,
+                f"lc: {key}={getattr(self, key)} must be above 0",
+            )
         for key in ("mu_rep", "epochs_per_l", "ft_epochs"):
-            require(getattr(self, key) is None or getattr(self, key) >= 1, f"lc: {key}={getattr(self, key)} must be at least 1")
+            require(
+                getattr(self, key) is None or getattr(self, key) >= 1,
+                f"lc: {key}={getattr(self, key)} must be at least 1",
+            )
         require(self.alpha >= 0, f"lc: alpha={self.alpha} must not be negative")
-        require(self.steps >= 2, f"lc: steps={self.steps} must be at least 2, because the first C step has no L step before it")
-        require(self.mu_inc is None or self.mu_inc >= 1, f"lc: mu_inc={self.mu_inc} must be at least 1, because μ grows")
-        require(self.mu_inc is not None or self.mu_last >= self.mu0, f"lc: mu_last={self.mu_last} must not be below mu0={self.mu0}")
+        require(
+            self.steps >= 2,
+            f"lc: steps={self.steps} must be at least 2, because the first C step has no L step before it",
+        )
+        require(
+            self.mu_inc is None or self.mu_inc >= 1,
+            f"lc: mu_inc={self.mu_inc} must be at least 1, because μ grows",
+        )
+        require(
+            self.mu_inc is not None or self.mu_last >= self.mu0,
+            f"lc: mu_last={self.mu_last} must not be below mu0={self.mu0}",
+        )
         shares = self.reference_share > 0 and self.ft_share > 0 and self.reference_share + self.ft_share < 1
-        require(shares, "lc: reference_share and ft_share are shares of the epochs, above 0 and together below 1")
+        require(
+            shares, "lc: reference_share and ft_share are shares of the epochs, above 0 and together below 1"
+        )
 
 
 @dataclass(frozen=True)
@@ -96,7 +123,11 @@ class Plan:
         """Restarted at every L step. Where none is given: the published 0.0007, which is 0.007 of the usual peak for its batch."""
         lr, decay = self.chosen.l_lr or 0.007 * self.recipe.schedule.peak_lr, self.chosen.l_decay
         for step in range(1, len(self.l_steps) + 1):
-            yield Exponential(lr, decay) if self.chosen.l_decay_per == "epoch" else Exponential(lr * decay**step, 1.0)
+            yield (
+                Exponential(lr, decay)
+                if self.chosen.l_decay_per == "epoch"
+                else Exponential(lr * decay**step, 1.0)
+            )
 
     def ft_schedule(self) -> Exponential:
         """Where none is given: from a tenth of the reference's peak to a twentieth of that, which is how far 0.99**300 falls."""
@@ -123,7 +154,10 @@ def _l_steps(chosen: Settings, epochs: int, reference: int, finetune: int) -> li
     wanted, left = chosen.steps * chosen.mu_rep - 1, epochs - reference - finetune
     if chosen.epochs_per_l is not None:
         return [chosen.epochs_per_l] * wanted
-    require(left > 0, f"lc: {reference} reference and {finetune} fine-tuning epochs leave none of the recipe's {epochs} for L steps")
+    require(
+        left > 0,
+        f"lc: {reference} reference and {finetune} fine-tuning epochs leave none of the recipe's {epochs} for L steps",
+    )
     shortened = chosen.mu_inc is None and chosen.mu_rep == 1
     require(
         left >= wanted or shortened,

@@ -27,7 +27,13 @@ def scaled_epoch(fraction: float, epochs: int) -> int:
 
 
 def fixed_ranks(
-    model: nn.Module, example: Tensor, k: int, ratio: float, *, dense: Sequence[str] = (), shortcuts: bool = False
+    model: nn.Module,
+    example: Tensor,
+    k: int,
+    ratio: float,
+    *,
+    dense: Sequence[str] = (),
+    shortcuts: bool = False,
 ) -> dict[str, int]:
     """Layer → ⌊ratio · full rank⌋ (at least 1), for the layers behind the first `k` and before the last.
 
@@ -63,9 +69,13 @@ class Settings:
     def check(self) -> None:
         """Raise CuttlefishError for a number out of range."""
         if not 0 < self.switch_fraction < 1:
-            raise CuttlefishError(f"switch_fraction={self.switch_fraction} must lie in (0, 1): it is E as a fraction of the run")
+            raise CuttlefishError(
+                f"switch_fraction={self.switch_fraction} must lie in (0, 1): it is E as a fraction of the run"
+            )
         if not 0 < self.rank_ratio <= 1:
-            raise CuttlefishError(f"rank_ratio={self.rank_ratio} is a fraction of full rank and must lie in (0, 1]")
+            raise CuttlefishError(
+                f"rank_ratio={self.rank_ratio} is a fraction of full rank and must lie in (0, 1]"
+            )
 
 
 class Pufferfish(CuttlefishMethod):
@@ -81,16 +91,33 @@ class Pufferfish(CuttlefishMethod):
     def check(self, context: Context) -> None:
         self.fixed.check()
         if self.fixed.k is None:
-            raise CuttlefishError(f"Pufferfish has no K for {context.model_name}: give method.k, the number of leading layers left dense")
+            raise CuttlefishError(
+                f"Pufferfish has no K for {context.model_name}: give method.k, the number of leading layers left dense"
+            )
         images, _ = context.example_batch()
         self.settings = self._numbers(context, images)
         if not self.settings.ranks:
-            raise CuttlefishError(f"K = {self.fixed.k} leaves no layer of {context.model_name} to factorize: choose a lower method.k")
+            raise CuttlefishError(
+                f"K = {self.fixed.k} leaves no layer of {context.model_name} to factorize: choose a lower method.k"
+            )
         super().check(context)
 
     def _numbers(self, context: Context, images: Tensor) -> CuttlefishSettings:
         fixed = self.fixed
         same = ("k", "extra_bn", "factorize_shortcuts", "keep_dense", "rewarm", "overshoot", "track_ranks")
-        epoch = scaled_epoch(fixed.switch_fraction, context.recipe.epochs) if fixed.switch_epoch is None else fixed.switch_epoch
-        ranks = fixed_ranks(context.model, images, fixed.k, fixed.rank_ratio, dense=fixed.dense, shortcuts=fixed.factorize_shortcuts)
-        return CuttlefishSettings(switch_epoch=epoch, ranks=ranks, **{name: getattr(fixed, name) for name in same})
+        epoch = (
+            scaled_epoch(fixed.switch_fraction, context.recipe.epochs)
+            if fixed.switch_epoch is None
+            else fixed.switch_epoch
+        )
+        ranks = fixed_ranks(
+            context.model,
+            images,
+            fixed.k,
+            fixed.rank_ratio,
+            dense=fixed.dense,
+            shortcuts=fixed.factorize_shortcuts,
+        )
+        return CuttlefishSettings(
+            switch_epoch=epoch, ranks=ranks, **{name: getattr(fixed, name) for name in same}
+        )

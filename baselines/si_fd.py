@@ -28,7 +28,11 @@ def factorized_convs(model: nn.Module, example: Tensor) -> dict[str, Size]:
     """Weight shapes of the convolutions that are replaced: all but the first executed and the shortcuts. Refuses a model without."""
     convs = [layer for layer in trace(model, example) if isinstance(layer.module, nn.Conv2d)]
     found = find_layers(model)
-    shapes = {layer.name: layer.module.weight.shape for layer in convs[1:] if not layer.shortcut and layer.name in found.layers}
+    shapes = {
+        layer.name: layer.module.weight.shape
+        for layer in convs[1:]
+        if not layer.shortcut and layer.name in found.layers
+    }
     if not shapes:
         why = next((f" ({name}: {reason})" for name, reason in found.refused.items()), "")
         raise CuttlefishError(f"this model has no convolution to factorize behind its first one{why}")
@@ -43,7 +47,10 @@ def spatial_rank(shape: Size, rho: float) -> int:
 
 def saved_parameters(shapes: Mapping[str, Size], rho: float) -> int:
     """Dense minus factorized: c_out·c_in·k1·k2 − r·(k1·c_out + k2·c_in), summed over the layers; negative beyond break-even."""
-    return sum(shape.numel() - spatial_rank(shape, rho) * sum(matrix_shape(shape, "spatial")) for shape in shapes.values())
+    return sum(
+        shape.numel() - spatial_rank(shape, rho) * sum(matrix_shape(shape, "spatial"))
+        for shape in shapes.values()
+    )
 
 
 def find_rho(size: Callable[[float], int], target: int) -> float:
@@ -88,13 +95,17 @@ class SpectralFrobenius(Method):
 
     def check(self, context: Context) -> None:
         if not 0 < self.settings.rho <= 1:
-            raise CuttlefishError(f"rho={self.settings.rho} must lie in (0, 1]: it is the rank as a fraction of c_out·k")
+            raise CuttlefishError(
+                f"rho={self.settings.rho} must lie in (0, 1]: it is the rank as a fraction of c_out·k"
+            )
         if self.settings.frobenius_decay < 0:
             raise CuttlefishError(f"frobenius_decay={self.settings.frobenius_decay} must not be negative")
         images, _ = context.example_batch()
         shapes = factorized_convs(context.model, images)
         self.target = settle_target(self.settings, context)
-        self.rho = self.settings.rho if self.target is None else self._matched(shapes, context.counts_full["params"])
+        self.rho = (
+            self.settings.rho if self.target is None else self._matched(shapes, context.counts_full["params"])
+        )
         self.ranks = {name: spatial_rank(shape, self.rho) for name, shape in shapes.items()}
 
     def on_fit_start(self, context: Context) -> None:
@@ -106,7 +117,10 @@ class SpectralFrobenius(Method):
         if not self.settings.decay_all:
             return decay_groups(model, weight_decay, exempt)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        decayed = {"params": [parameter for parameter in trained if parameter not in exempt], "weight_decay": weight_decay}
+        decayed = {
+            "params": [parameter for parameter in trained if parameter not in exempt],
+            "weight_decay": weight_decay,
+        }
         free = {"params": [parameter for parameter in trained if parameter in exempt], "weight_decay": 0.0}
         return [group for group in (decayed, free) if group["params"]]
 
@@ -124,8 +138,14 @@ class SpectralFrobenius(Method):
 
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
         if "ranks" not in state:
-            raise CuttlefishError("SI&FD factorizes the initial weights, so it cannot start from another method's state")
-        self.ranks, self.rho, self.target = dict(state["ranks"]), state["rho"], kept_target(state) or self.target
+            raise CuttlefishError(
+                "SI&FD factorizes the initial weights, so it cannot start from another method's state"
+            )
+        self.ranks, self.rho, self.target = (
+            dict(state["ranks"]),
+            state["rho"],
+            kept_target(state) or self.target,
+        )
         self._factorize(context.model, initialise=False)
 
     def _factorize(self, model: nn.Module, initialise: bool) -> None:

@@ -62,17 +62,23 @@ def plan(model: nn.Module, example: Tensor) -> dict[str, str | None]:
     """
     norms = dict(list(convolutions(model, example).items())[1:])
     if len(norms) < 2:
-        raise CuttlefishError("XNOR binarises the convolutions between the first and the last, and this model has none there")
+        raise CuttlefishError(
+            "XNOR binarises the convolutions between the first and the last, and this model has none there"
+        )
     refused = find_layers(model).refused
     for name in norms:
         if name in refused:
             raise CuttlefishError(f"XNOR cannot binarise layer {name!r}: {refused[name]}")
         if model.get_submodule(name).in_channels == 1:
-            raise CuttlefishError(f"XNOR cannot binarise layer {name!r}: with one input channel, centring makes its weights zero")
+            raise CuttlefishError(
+                f"XNOR cannot binarise layer {name!r}: with one input channel, centring makes its weights zero"
+            )
     return norms
 
 
-def insert_units(model: nn.Module, norms: Mapping[str, str | None], *, last: bool = False, act_scale: bool = False) -> None:
+def insert_units(
+    model: nn.Module, norms: Mapping[str, str | None], *, last: bool = False, act_scale: bool = False
+) -> None:
     """Replace the planned convolutions by units, in place, and the batch norms behind them by nothing.
 
     last: binarise the last convolution's weight too. Draws no random numbers.
@@ -80,14 +86,20 @@ def insert_units(model: nn.Module, norms: Mapping[str, str | None], *, last: boo
     final = list(norms)[-1]
     for name, norm in norms.items():
         conv = model.get_submodule(name)
-        replace_module(model, name, BinaryConv2d(conv, binary=last or name != final, act_scale=act_scale).train(conv.training))
+        replace_module(
+            model,
+            name,
+            BinaryConv2d(conv, binary=last or name != final, act_scale=act_scale).train(conv.training),
+        )
         if norm is not None:
             replace_module(model, norm, nn.Identity())
 
 
 def binary_weights(model: nn.Module) -> list[nn.Parameter]:
     """The latent weights of the binarised convolutions."""
-    return [module.conv.weight for module in model.modules() if isinstance(module, BinaryConv2d) and module.binary]
+    return [
+        module.conv.weight for module in model.modules() if isinstance(module, BinaryConv2d) and module.binary
+    ]
 
 
 @dataclass(frozen=True)
@@ -126,11 +138,18 @@ class Xnor(Method):
     def phases(self, context: Context):
         epochs = context.recipe.epochs
         schedule = build_schedule(self._schedule, epochs)
-        yield Phase("train", range(epochs + self.settings.extra_epoch), optimizer=self._optimizer, schedule=schedule)
+        yield Phase(
+            "train", range(epochs + self.settings.extra_epoch), optimizer=self._optimizer, schedule=schedule
+        )
 
     def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         if self.settings.decay_all:
-            return [{"params": [parameter for parameter in model.parameters() if parameter.requires_grad], "weight_decay": weight_decay}]
+            return [
+                {
+                    "params": [parameter for parameter in model.parameters() if parameter.requires_grad],
+                    "weight_decay": weight_decay,
+                }
+            ]
         return decay_groups(model, weight_decay)
 
     def on_step_end(self, model: nn.Module) -> None:
@@ -138,7 +157,10 @@ class Xnor(Method):
         centre_and_clamp(self.latent)
 
     def on_fit_end(self, context: Context) -> dict[str, Any]:
-        return {"binary_layers": len(self.latent), "binary_weights": sum(weight.numel() for weight in self.latent)}
+        return {
+            "binary_layers": len(self.latent),
+            "binary_weights": sum(weight.numel() for weight in self.latent),
+        }
 
     def stored_bits(self, model: nn.Module) -> int:
         """1 a binarised weight, 32 for each filter's α and for every other parameter."""
@@ -151,12 +173,16 @@ class Xnor(Method):
 
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
         if "norms" not in state:
-            raise CuttlefishError("XNOR changes the network before its first step, so it cannot start from another method's state")
+            raise CuttlefishError(
+                "XNOR changes the network before its first step, so it cannot start from another method's state"
+            )
         self.norms = dict(state["norms"])
         self._take_up(context.model)
 
     def _take_up(self, model: nn.Module) -> None:
-        insert_units(model, self.norms, last=self.settings.binarize_last_conv, act_scale=self.settings.act_scale)
+        insert_units(
+            model, self.norms, last=self.settings.binarize_last_conv, act_scale=self.settings.act_scale
+        )
         self.latent = binary_weights(model)
 
     @property
@@ -165,4 +191,6 @@ class Xnor(Method):
 
     @property
     def _schedule(self) -> ScheduleConfig:
-        return ScheduleConfig("cosine", base_lr=self.settings.learning_rate, peak_lr=self.settings.learning_rate)
+        return ScheduleConfig(
+            "cosine", base_lr=self.settings.learning_rate, peak_lr=self.settings.learning_rate
+        )

@@ -57,7 +57,9 @@ class BinaryActivation(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return torch.ops.aten.hardtanh_backward(gradient, ctx.saved_tensors[0], -1.0, 1.0)  # strict at both ends, in one pass
+        return torch.ops.aten.hardtanh_backward(
+            gradient, ctx.saved_tensors[0], -1.0, 1.0
+        )  # strict at both ends, in one pass
 
 
 class BinaryConv2d(nn.Module):
@@ -69,7 +71,9 @@ class BinaryConv2d(nn.Module):
 
     def __init__(self, conv: nn.Conv2d, binary: bool = True, act_scale: bool = False):
         super().__init__()
-        self.bn = nn.BatchNorm2d(conv.in_channels, eps=EPS, device=conv.weight.device, dtype=conv.weight.dtype)
+        self.bn = nn.BatchNorm2d(
+            conv.in_channels, eps=EPS, device=conv.weight.device, dtype=conv.weight.dtype
+        )
         self.conv, self.binary, self.act_scale = conv, binary, act_scale
 
     def forward(self, x: Tensor) -> Tensor:
@@ -89,7 +93,9 @@ class BinaryConv2d(nn.Module):
 
     def _window_means(self, magnitude: Tensor) -> Tensor:
         height, width = self.conv.kernel_size
-        return self.conv._conv_forward(magnitude, magnitude.new_full((1, 1, height, width), 1 / (height * width)), None)
+        return self.conv._conv_forward(
+            magnitude, magnitude.new_full((1, 1, height, width), 1 / (height * width)), None
+        )
 
     def extra_repr(self) -> str:
         return f"binary={self.binary}, act_scale={self.act_scale}"

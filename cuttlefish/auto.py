@@ -139,7 +139,9 @@ class Cuttlefish:
         self.reason, self.switch_epoch = state.get("reason", self.reason), state.get("switch_epoch")
         self.ranks = dict(state.get("ranks", {}))
         if self.switched:
-            self._factorize({name: self.ranks[name] for name in state["factorized"]}, keep_dense=False, initialise=False)
+            self._factorize(
+                {name: self.ranks[name] for name in state["factorized"]}, keep_dense=False, initialise=False
+            )
 
     def _choose_layers(self, batch: Tensor, autocast: Any, cost_model: bool) -> tuple[int, list[str]]:
         chosen = self.settings
@@ -160,13 +162,19 @@ class Cuttlefish:
     def _is_transformer(self) -> bool:
         """Whether all that can be factorized is linear layers on tokens: those are factorized unprofiled (section 3.5)."""
         names = set(candidates(self.model, self.path))
-        return all(isinstance(layer.module, nn.Linear) and len(layer.input_shape) > 2 for layer in self.path if layer.name in names)
+        return all(
+            isinstance(layer.module, nn.Linear) and len(layer.input_shape) > 2
+            for layer in self.path
+            if layer.name in names
+        )
 
     def _watched(self) -> list[str]:
         wanted = set(self.layers)
         unknown = set(self.settings.untracked) - {layer.name for layer in self.path}
         if unknown:
-            raise CuttlefishError(f"untracked names {min(unknown)!r}, which is no layer of this model's main path")
+            raise CuttlefishError(
+                f"untracked names {min(unknown)!r}, which is no layer of this model's main path"
+            )
         if not self.settings.track_ranks:
             return []
         if self.settings.track_dense:
@@ -200,7 +208,9 @@ class Cuttlefish:
             return False
         if action == "error":
             left = sorted(set(self.layers) - set(self.test.settled))
-            raise CuttlefishError(f"ranks have not settled by epoch {limit} (on_never=error): {', '.join(left[:3])} still change")
+            raise CuttlefishError(
+                f"ranks have not settled by epoch {limit} (on_never=error): {', '.join(left[:3])} still change"
+            )
         if action == "full_rank":
             self.reason = "never"
         return action == "switch_at"
@@ -217,16 +227,28 @@ class Cuttlefish:
         bounds = {"rank_floor": chosen.rank_floor, "round_to": chosen.round_to}
         full = {name: full_rank(self.model.get_submodule(name).weight) for name in self.layers}
         if chosen.ranks is not None:
-            return {name: clamp_rank(chosen.ranks[name], full[name]) for name in self.layers if name in chosen.ranks}
+            return {
+                name: clamp_rank(chosen.ranks[name], full[name])
+                for name in self.layers
+                if name in chosen.ranks
+            }
         if chosen.rank_ratio is not None:
-            return {name: clamp_rank(floor(chosen.rank_ratio * rank), rank, **bounds) for name, rank in full.items()}
+            return {
+                name: clamp_rank(floor(chosen.rank_ratio * rank), rank, **bounds)
+                for name, rank in full.items()
+            }
         scaled = self.tracker.scaled_ranks(floored=chosen.floored, **bounds)
         found = scaled if chosen.metric == "scaled" else self.tracker.stable_ranks(**bounds)
         return {name: found[name] for name in self.layers}
 
     def _factorize(self, ranks: dict[str, int], *, keep_dense: bool, initialise: bool = True) -> None:
         factorize(
-            self.model, ranks, extra_bn=self.settings.extra_bn, scheme=self.settings.scheme, keep_dense=keep_dense, initialise=initialise
+            self.model,
+            ranks,
+            extra_bn=self.settings.extra_bn,
+            scheme=self.settings.scheme,
+            keep_dense=keep_dense,
+            initialise=initialise,
         )
         if self.settings.frobenius_decay:
             spared = set() if self.settings.decay_untracked else set(self.settings.untracked)

@@ -39,7 +39,12 @@ def exit_code(error: BaseException | None) -> int:
     """The exit code that tells what ended a run; 0 for None."""
     if error is None:
         return 0
-    for kind, code in ((Busy, EXIT_BUSY), (CuttlefishError, EXIT_BAD_INPUT), (Interrupted, EXIT_SAVED), (KeyboardInterrupt, EXIT_AT_ONCE)):
+    for kind, code in (
+        (Busy, EXIT_BUSY),
+        (CuttlefishError, EXIT_BAD_INPUT),
+        (Interrupted, EXIT_SAVED),
+        (KeyboardInterrupt, EXIT_AT_ONCE),
+    ):
         if isinstance(error, kind):
             return code
     return EXIT_CRASH

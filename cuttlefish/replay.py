@@ -51,7 +51,9 @@ def replay(words: Sequence[str], runs: Path = Path("runs")) -> int:
     """Run it again and print the differences; the exit code."""
     asked = [word.removeprefix(WORD) for word in words if word.startswith(WORD)]
     if len(asked) != 1:
-        raise CuttlefishError("replay takes one record at a time, as in replay=<record, run folder or run key>")
+        raise CuttlefishError(
+            "replay takes one record at a time, as in replay=<record, run folder or run key>"
+        )
     path = find_record(asked[0])
     original = _sound(path)
     config = replayed_config(path, original, [word for word in words if not word.startswith(WORD)])
@@ -62,7 +64,11 @@ def replay(words: Sequence[str], runs: Path = Path("runs")) -> int:
     _, repeated = attend(run.config)
     exact = bitwise(original, repeated)
     found = differences(original, repeated, exact)
-    epoch = first_unlike_epoch(read_epochs(path.parent), read_epochs(run.folder)) if exact and read_epochs(path.parent) else None
+    epoch = (
+        first_unlike_epoch(read_epochs(path.parent), read_epochs(run.folder))
+        if exact and read_epochs(path.parent)
+        else None
+    )
     print(f"\n{comparison(original, repeated, found, exact, epoch)}\nreplayed in {run.folder}")
     return 0 if all(item.within for item in found) and epoch is None else EXIT_DIFFERS
 
@@ -74,28 +80,57 @@ def replayed_config(path: Path, record: Mapping[str, Any], words: Sequence[str])
     mapping = there if there.get("run_key") == record["run_key"] else record.get("config")
     if not mapping:
         raise CuttlefishError(f"{path} has no config, so it cannot be run again")
-    mapping = {key: deepcopy(value) for key, value in mapping.items() if key not in ("run_key", "data_digest")}
+    mapping = {
+        key: deepcopy(value) for key, value in mapping.items() if key not in ("run_key", "data_digest")
+    }
     if str(mapping.get("fork_from") or "").startswith(SHORTENED):
-        raise CuttlefishError(f"{path} started from the state of run {record.get('forked_from')}, which only its run folder can name")
+        raise CuttlefishError(
+            f"{path} started from the state of run {record.get('forked_from')}, which only its run folder can name"
+        )
     if str(mapping["data"].get("root") or "").startswith(SHORTENED):
         mapping["data"]["root"] = None
     mapping["runs_root"], mapping["run_dir"] = "runs", None
     if mapping["trainer"].get("threads") is None and mapping["trainer"].get("device") != "cuda":
-        mapping["trainer"]["threads"] = record.get("threads")  # the order of sums, and so the bits, depend on it
+        mapping["trainer"]["threads"] = record.get(
+            "threads"
+        )  # the order of sums, and so the bits, depend on it
     for word in words:
         _set(mapping, word)
     return load_config(mapping)
 
 
-def comparison(one: Mapping[str, Any], other: Mapping[str, Any], found: Sequence[Difference], exact: bool, epoch: int | None) -> str:
+def comparison(
+    one: Mapping[str, Any],
+    other: Mapping[str, Any],
+    found: Sequence[Difference],
+    exact: bool,
+    epoch: int | None,
+) -> str:
     """The table of differences, below what of hardware and software differs."""
     from cuttlefish.display.screen import plain_table
     from cuttlefish.display.summary import as_text
 
-    table = plain_table(f"Replay of {one['run_key']}", ("", "left"), ("recorded", "right"), ("replayed", "right"), ("allowed", "left"), ("", "left"))
+    table = plain_table(
+        f"Replay of {one['run_key']}",
+        ("", "left"),
+        ("recorded", "right"),
+        ("replayed", "right"),
+        ("allowed", "left"),
+        ("", "left"),
+    )
     for item in found:
-        table.add_row(item.name, _shown(item.recorded), _shown(item.repeated), item.allowed, "" if item.within else "OUTSIDE")
-    expected = "the same bits" if exact else "within tolerance (the same bits take the same CPU, torch and threads, and deterministic mode)"
+        table.add_row(
+            item.name,
+            _shown(item.recorded),
+            _shown(item.repeated),
+            item.allowed,
+            "" if item.within else "OUTSIDE",
+        )
+    expected = (
+        "the same bits"
+        if exact
+        else "within tolerance (the same bits take the same CPU, torch and threads, and deterministic mode)"
+    )
     lines = [f"expected: {expected}"]
     lines += [f"differs: {words}" for words in unlike(one, other)]
     lines += [f"epochs.jsonl differs from epoch {epoch} on"] if epoch is not None else []
@@ -106,19 +141,27 @@ def _sound(path: Path) -> dict[str, Any]:
     record = read_record(path)
     problems = validate_record(record)
     if problems or record["status"] != "finished":
-        raise CuttlefishError(f"{path} cannot be compared with: {problems[0] if problems else 'that run has not finished'}")
+        raise CuttlefishError(
+            f"{path} cannot be compared with: {problems[0] if problems else 'that run has not finished'}"
+        )
     return record
 
 
 def _folder(runs: Path, key: str) -> Path:
     """The first of runs/replay/<key>-1, -2, … without a finished replay: an interrupted one goes on."""
     folders = (runs / "replay" / f"{key}-{number}" for number in count(1))
-    return next(folder for folder in folders if not (folder / RECORD).exists() or read_record(folder).get("status") != "finished")
+    return next(
+        folder
+        for folder in folders
+        if not (folder / RECORD).exists() or read_record(folder).get("status") != "finished"
+    )
 
 
 def _same_run(record: Mapping[str, Any], key: str, digest: str) -> None:
     if digest != record["data_digest"]:
-        raise CuttlefishError(f"the data here is not that of run {record['run_key']} (digest {digest[:12]}, there {record['data_digest'][:12]})")
+        raise CuttlefishError(
+            f"the data here is not that of run {record['run_key']} (digest {digest[:12]}, there {record['data_digest'][:12]})"
+        )
     if key != record["run_key"]:
         raise CuttlefishError(
             f"this version of the suite makes another run ({key}) of the config of {record['run_key']}: its method or its defaults have changed "
@@ -129,7 +172,9 @@ def _same_run(record: Mapping[str, Any], key: str, digest: str) -> None:
 def _set(mapping: dict[str, Any], word: str) -> None:
     key, equals, text = word.partition("=")
     if not equals or key in NOT_MINE or not (key in NOT_IN_KEY or key.startswith("sink.")):
-        raise CuttlefishError(f"{word}: a replay runs what was recorded; only where and how can be said, as in data.root=… or trainer.device=cpu")
+        raise CuttlefishError(
+            f"{word}: a replay runs what was recorded; only where and how can be said, as in data.root=… or trainer.device=cpu"
+        )
     *sections, last = key.split(".")
     for name in sections:
         mapping = mapping.setdefault(name, {})

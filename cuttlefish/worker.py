@@ -52,14 +52,18 @@ def run_config(config: Config) -> dict[str, Any]:
     return attend(config)[1]
 
 
-def attend(config: Config, stop: StopSignals | None = None) -> tuple[Literal["finished", "skipped"], dict[str, Any]]:
+def attend(
+    config: Config, stop: StopSignals | None = None
+) -> tuple[Literal["finished", "skipped"], dict[str, Any]]:
     """As `run_config`, and whether it was trained now or had been before.
 
     stop: hears the requests to stop; one that came too late for this run is left in it.
     Raises Busy if another process is at it, and Interrupted when asked to stop, with the state saved.
     """
     stop = stop or StopSignals()
-    stop.at_once = "" if under_launcher() else UNTRAINED  # of several processes none may leave by itself: they agree on it between two steps
+    stop.at_once = (
+        "" if under_launcher() else UNTRAINED
+    )  # of several processes none may leave by itself: they agree on it between two steps
     with stop:
         return _attend(identify(config), stop)
 
@@ -76,7 +80,9 @@ def _attend(run: Run, stop: StopSignals) -> tuple[Literal["finished", "skipped"]
     return _train(run, World(), stop) if run.config.trainer.devices == 1 else _launch(run)
 
 
-def _train(run: Run, world: World, stop: StopSignals) -> tuple[Literal["finished", "skipped"], dict[str, Any]]:
+def _train(
+    run: Run, world: World, stop: StopSignals
+) -> tuple[Literal["finished", "skipped"], dict[str, Any]]:
     session = _build(run, world)
     lock = RunLock(run.folder, lambda: session.clock.wall_seconds) if world.is_first else nullcontext()
     with lock:
@@ -115,7 +121,9 @@ def record_failure(run: Run, error: BaseException, processes: int) -> None:
     try:
         with RunLock(run.folder, float) as lock:
             if not (run.folder / RECORD).exists():
-                write_record(run.folder, new_record("failed", wall_seconds=lock.lost_seconds or None, **facts))
+                write_record(
+                    run.folder, new_record("failed", wall_seconds=lock.lost_seconds or None, **facts)
+                )
     except (CuttlefishError, OSError) as also:
         logger.warning("no record is written of what ended this: %s", also)
 
@@ -137,7 +145,9 @@ def _launch(run: Run) -> tuple[Literal["finished"], dict[str, Any]]:
     except Busy:  # it is another's
         raise
     except CuttlefishError as error:
-        if [path.name for path in run.folder.iterdir()] != [RESOLVED]:  # the first process may have been killed
+        if [path.name for path in run.folder.iterdir()] != [
+            RESOLVED
+        ]:  # the first process may have been killed
             record_failure(run, error, run.config.trainer.devices)
         elif made:  # refused before anything began: nothing stays behind
             (run.folder / RESOLVED).unlink()
@@ -177,7 +187,9 @@ def finished_record(run: Run) -> dict[str, Any] | None:
             "remove it"
         )
     if record.get("run_key") != run.key:
-        raise CuttlefishError(f"{run.folder} holds the record of run {record.get('run_key')}, and this is run {run.key}: choose another run_dir")
+        raise CuttlefishError(
+            f"{run.folder} holds the record of run {record.get('run_key')}, and this is run {run.key}: choose another run_dir"
+        )
     return record if record.get("status") == "finished" else None
 
 
@@ -193,7 +205,9 @@ def _same_run(run: Run) -> None:
             f"{run.folder} was begun on other data (digest {digest[:12]}, now {run.digest[:12]}): put the data files back, or choose another run_dir"
         )
     if there.get("run_key") != run.key:
-        raise CuttlefishError(f"{run.folder} holds run {there.get('run_key')}, and this is run {run.key}: choose another run_dir or remove it")
+        raise CuttlefishError(
+            f"{run.folder} holds run {there.get('run_key')}, and this is run {run.key}: choose another run_dir or remove it"
+        )
 
 
 def _claim(run: Run) -> bool:
@@ -201,7 +215,10 @@ def _claim(run: Run) -> bool:
 
     One that says the same is left alone: a launcher claims before any of its workers has the lock, and another's may be at it.
     """
-    path, content = run.folder / RESOLVED, dump({"run_key": run.key, "data_digest": run.digest, **to_dict(run.config)})
+    path, content = (
+        run.folder / RESOLVED,
+        dump({"run_key": run.key, "data_digest": run.digest, **to_dict(run.config)}),
+    )
     try:
         is_new = not path.exists()
         if is_new or path.read_bytes() != content.encode():
@@ -213,7 +230,9 @@ def _claim(run: Run) -> bool:
 
 def read_resolved(path: Path) -> Config:
     """The config of a resolved.yaml. Raises CuttlefishError if it is missing or not one."""
-    return load_config({key: value for key, value in load(path).items() if key not in ("run_key", "data_digest")})
+    return load_config(
+        {key: value for key, value in load(path).items() if key not in ("run_key", "data_digest")}
+    )
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -50,9 +50,21 @@ def write(name: str, rows: Rows, facts: dict[str, Any], out: Path = RESULTS) -> 
     """<out>/<name>-<hardware>.json and .md, as they stand when this bench ends: a later one may be cut off."""
     path = out / f"{name}-{re.sub(r'[^a-z0-9]+', '-', facts['hardware'].lower()).strip('-')}.json"
     write_atomic(path, json.dumps({**facts, "rows": rows}, indent=1) + "\n")
-    table = pd.DataFrame(rows).drop(columns="rounds_s", errors="ignore").dropna(axis=1, how="all").round(3).astype(object)
+    table = (
+        pd.DataFrame(rows)
+        .drop(columns="rounds_s", errors="ignore")
+        .dropna(axis=1, how="all")
+        .round(3)
+        .astype(object)
+    )
     text = "| " + " | ".join(table.columns) + " |\n|" + "---|" * len(table.columns) + "\n"
-    text += "\n".join("| " + " | ".join("" if pd.isna(cell) else str(cell) for cell in row) + " |" for row in table.to_numpy()) + "\n"
+    text += (
+        "\n".join(
+            "| " + " | ".join("" if pd.isna(cell) else str(cell) for cell in row) + " |"
+            for row in table.to_numpy()
+        )
+        + "\n"
+    )
     origin = f"commit {facts['commit']}{' with uncommitted changes' if facts.get('dirty') else ''}"
     write_atomic(path.with_suffix(".md"), f"{facts['hardware']} · {facts['time']} · {origin}\n\n{text}")
     print(f"\n{name} ({facts['hardware']})\n{text}\n-> {path}", flush=True)
@@ -60,11 +72,24 @@ def write(name: str, rows: Rows, facts: dict[str, Any], out: Path = RESULTS) -> 
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", default=list(BENCHES), choices=[*BENCHES, []], metavar="what", help=" | ".join(BENCHES))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "what",
+        nargs="*",
+        default=list(BENCHES),
+        choices=[*BENCHES, []],
+        metavar="what",
+        help=" | ".join(BENCHES),
+    )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--small", action="store_true", help="ResNet-18 only, and narrow where a bench trains")
+    parser.add_argument(
+        "--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu"
+    )
+    parser.add_argument(
+        "--small", action="store_true", help="ResNet-18 only, and narrow where a bench trains"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     try:
@@ -73,7 +98,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return EXIT_BAD_INPUT
     set_up(TrainerConfig(device=options.device), torch.device(options.device), 0)
-    facts = {"hardware": device_name(options.device), "commit": git_commit(), "dirty": git_dirty(), "packages": package_versions()}
+    facts = {
+        "hardware": device_name(options.device),
+        "commit": git_commit(),
+        "dirty": git_dirty(),
+        "packages": package_versions(),
+    }
     facts |= {"rounds": options.rounds, "threads": torch.get_num_threads(), "small": options.small}
     for name in options.what:
         began = perf_counter()

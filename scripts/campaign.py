@@ -46,12 +46,16 @@ def _run(options: argparse.Namespace) -> int:
         _write_manifest(home, options)
     campaign, code = Campaign.read(home, options.root), 0
     try:
-        print(f"{counted(campaign.work(60 * options.minutes), 'run')} started in this slice; of all {len(campaign.runs)}: {campaign.standing()}")
+        print(
+            f"{counted(campaign.work(60 * options.minutes), 'run')} started in this slice; of all {len(campaign.runs)}: {campaign.standing()}"
+        )
     except KeyboardInterrupt as error:
         print("stopped; the same command goes on")
         code = exit_code(error)
     stamp = utc_now().translate(str.maketrans("", "", ":-"))[:15]
-    print(f"the records of all runs started so far: {pack(campaign, options.out or home / f'records-{stamp}.tar.gz')}")
+    print(
+        f"the records of all runs started so far: {pack(campaign, options.out or home / f'records-{stamp}.tar.gz')}"
+    )
     return code
 
 
@@ -60,7 +64,9 @@ def _bundle(options: argparse.Namespace) -> int:
 
     write_bundle(options.folder, _ordered(options), options.scale, options.root)
     data = "its data where CUTTLEFISH_DATA or --data points to"
-    print(f"{options.folder}: take it to the other machine, with {data}, and run there: python -m scripts.campaign run --minutes 9")
+    print(
+        f"{options.folder}: take it to the other machine, with {data}, and run there: python -m scripts.campaign run --minutes 9"
+    )
     return 0
 
 
@@ -74,14 +80,18 @@ def _import(options: argparse.Namespace) -> int:
             try:
                 if not (run / RECORD).exists():
                     raise CuttlefishError("it left no record: it was killed before it could write one")
-                print(f"{run.name}: {import_run(run, options.root / 'results' / 'records').relative_to(options.root)}")
+                print(
+                    f"{run.name}: {import_run(run, options.root / 'results' / 'records').relative_to(options.root)}"
+                )
             except CuttlefishError as error:
                 refused += 1
                 print(f"{run.name}: not imported: {error}", file=sys.stderr)
         report = options.root / REPORTED / f"{options.archive.name.removesuffix('.tar.gz')}.jsonl"
         report.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(Path(folder) / LEDGER, report)
-    print(f"{counted(len(runs), 'run')} started, {refused} not imported; the ledger is {report.relative_to(options.root)}")
+    print(
+        f"{counted(len(runs), 'run')} started, {refused} not imported; the ledger is {report.relative_to(options.root)}"
+    )
     return 1 if refused else 0
 
 
@@ -95,11 +105,20 @@ def _ordered(options: argparse.Namespace) -> list:
     from cuttlefish.plan.manifest import ordered_runs, read_order
     from scripts.tables import tables_spec
 
-    return ordered_runs(read_order(options.root / "results" / "campaign.yaml", options.scale), tables_spec(options.root), options.scale, options.root)
+    return ordered_runs(
+        read_order(options.root / "results" / "campaign.yaml", options.scale),
+        tables_spec(options.root),
+        options.scale,
+        options.root,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m scripts.campaign", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.campaign",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(required=True, metavar="run | bundle | import")
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--scale", default="reduced", choices=["smoke", "reduced", "paper"])

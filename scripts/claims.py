@@ -1,7 +1,7 @@
 """`make claims`: a verdict on every claim of the paper, computed from results/records and results/bench.
 
-    python -m scripts.claims                            prints them and writes results/claims.md and results/claims.json
-    python -m scripts.claims arms e-matters --scale reduced     the commands of arms that need the ranks of finished runs
+python -m scripts.claims                            prints them and writes results/claims.md and results/claims.json
+python -m scripts.claims arms e-matters --scale reduced     the commands of arms that need the ranks of finished runs
 """
 
 from __future__ import annotations
@@ -44,7 +44,13 @@ def _judge(options: argparse.Namespace) -> int:
     claims = options.paper / CLAIMS
     collection = load_evidence(options.results / "records")
     tables = options.paper / TABLES
-    verdicts = judge(collection, load_benches(options.results / "bench"), load_claims(claims), times_notes(tables), sweeps_of(tables))
+    verdicts = judge(
+        collection,
+        load_benches(options.results / "bench"),
+        load_claims(claims),
+        times_notes(tables),
+        sweeps_of(tables),
+    )
     fixed = fixed_by(claims)
     write_atomic(options.results / "claims.md", to_markdown(verdicts, fixed))
     write_atomic(options.results / "claims.json", to_json(verdicts, fixed))
@@ -66,10 +72,14 @@ def _arms(options: argparse.Namespace) -> int:
     runs = [run for run in load_evidence(options.results / "records").finished if not objection(run.record)]
     base, rules = (claims[options.claim].get("arms") or {}).get(options.scale), _rules(claims[options.claim])
     if not base or not rules:
-        raise CuttlefishError(f"{options.claim} has no arm at {options.scale} scale that takes its ranks from a finished run.")
+        raise CuttlefishError(
+            f"{options.claim} has no arm at {options.scale} scale that takes its ranks from a finished run."
+        )
     commands = [command for rule in rules for command in _commands(base, rule, options.scale, runs)]
     if not commands:
-        raise CuttlefishError(f"No finished run yet whose ranks the arms of {options.claim} take: first run {base} seed=0 and import its record.")
+        raise CuttlefishError(
+            f"No finished run yet whose ranks the arms of {options.claim} take: first run {base} seed=0 and import its record."
+        )
     print("\n".join(commands))
     return 0
 
@@ -82,20 +92,35 @@ def _rules(claim: dict[str, Any]) -> list[dict[str, Any]]:
 def _commands(base: str, rule: dict[str, Any], scale: str, runs: list[Evidence]) -> Iterator[str]:
     """base: the command of the left-hand runs, without the seed. However those were started, it is what their setting is."""
     for run in by_seed(select(runs, rule["left"], scale)).values():
-        fixed = {path: value.get(scale) if isinstance(value, dict) else value for path, value in rule["right"].items()}
-        differing = {path: value for path, value in fixed.items() if path.startswith("config.") and rule["left"].get(path) != value}
+        fixed = {
+            path: value.get(scale) if isinstance(value, dict) else value
+            for path, value in rule["right"].items()
+        }
+        differing = {
+            path: value
+            for path, value in fixed.items()
+            if path.startswith("config.") and rule["left"].get(path) != value
+        }
         own = [f"{path.removeprefix('config.')}={str(value).lower()}" for path, value in differing.items()]
         ranks = ",".join(f"{layer}:{rank}" for layer, rank in run.record["ranks"].items())
-        yield shlex.join([*shlex.split(base), f"seed={run.record['seed']}", *own, f"method.ranks={{{ranks}}}"])
+        yield shlex.join(
+            [*shlex.split(base), f"seed={run.record['seed']}", *own, f"method.ranks={{{ranks}}}"]
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m scripts.claims", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.claims",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("action", nargs="?", choices=["judge", "arms"], default="judge")
     parser.add_argument("claim", nargs="?", help="of arms: whose")
     parser.add_argument("--scale", choices=["paper", "reduced"], default="reduced", help="of arms")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder with records/ and bench/")
-    parser.add_argument("--paper", type=Path, default=PAPER, help="the folder with claims.yaml and tables.yaml")
+    parser.add_argument(
+        "--paper", type=Path, default=PAPER, help="the folder with claims.yaml and tables.yaml"
+    )
     return parser
 
 

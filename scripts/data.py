@@ -42,7 +42,9 @@ def unpack_all(options: argparse.Namespace) -> int:
 def check(options: argparse.Namespace) -> int:
     """Exit code 0 if everything asked for is there and as published; without kinds, one intact data set is enough."""
     if unknown := sorted(set(options.kinds) - set(FILE_SETS)):
-        raise CuttlefishError(f"Nothing to check for {', '.join(unknown)}: data sets with files are {', '.join(FILE_SETS)}")
+        raise CuttlefishError(
+            f"Nothing to check for {', '.join(unknown)}: data sets with files are {', '.join(FILE_SETS)}"
+        )
     root = data_root(DataConfig(root=options.root))
     outcomes = {kind: _outcome(DataConfig(kind=kind, root=str(root))) for kind in options.kinds or FILE_SETS}
     for kind, (intact, text) in outcomes.items():

@@ -14,7 +14,10 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 
 
 def main(overrides: list[str]) -> None:
-    configs = {method: compose_config(CONF, [f"experiment=demo/{method}", *overrides]) for method in ("full_rank", "cuttlefish")}
+    configs = {
+        method: compose_config(CONF, [f"experiment=demo/{method}", *overrides])
+        for method in ("full_rank", "cuttlefish")
+    }
     records = {method: run_config(config) for method, config in configs.items()}
     folder = identify(configs["cuttlefish"]).folder
     plots = sorted((folder / PLOTS).glob("*.png"))
@@ -22,7 +25,9 @@ def main(overrides: list[str]) -> None:
     print()
     print(as_text(comparison_summary(records["full_rank"], low, profile, read_ranks(folder), plots)))
     if low["k"] != profile["k"]:
-        print(f"K = {low['k']} is the paper's; by this profile alone (a narrow network on this machine) K would be {profile['k']}.")
+        print(
+            f"K = {low['k']} is the paper's; by this profile alone (a narrow network on this machine) K would be {profile['k']}."
+        )
 
 
 if __name__ == "__main__":

@@ -39,7 +39,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for scale in options.scale or _scales(options.results):
             for drawn in draw_scale(scale, options.figures, options.results):
-                words = f"not drawn: {drawn.missing} -> {drawn.command}" if drawn.missing else f"{drawn.caption} {_counted(drawn)}"
+                words = (
+                    f"not drawn: {drawn.missing} -> {drawn.command}"
+                    if drawn.missing
+                    else f"{drawn.caption} {_counted(drawn)}"
+                )
                 print(f"{scale:<8}{drawn.name:<26}{words}")
     except CuttlefishError as error:
         print(error, file=sys.stderr)
@@ -62,7 +66,9 @@ def _sources(scale: str, spec: Spec, results: Path) -> Sources:
     collection = load_evidence(records_of(scale, results))
     seeds = sorted({0, *(run.record["seed"] for run in collection.finished if run.record["scale"] == scale)})
     planned = planned_runs(spec, PLANNED, scale, seeds, ROOT) if scale in spec.scales else []
-    return sources_of(collection, load_benches(results / "bench"), scale, planned, spec.names, spec.scale(scale).times)
+    return sources_of(
+        collection, load_benches(results / "bench"), scale, planned, spec.names, spec.scale(scale).times
+    )
 
 
 def _list(folder: Path, drawn: list[Drawn], names: list[str]) -> None:
@@ -100,10 +106,16 @@ def _number(word: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m scripts.figures", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.figures",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("figures", nargs="*", type=_number, metavar="N", help="1 to 6; default: all")
     parser.add_argument("--scale", action="append", choices=SCALES, help="default: every scale with evidence")
-    parser.add_argument("--results", type=Path, default=ROOT / "results", help="the folder with records/, bench/ and figures/")
+    parser.add_argument(
+        "--results", type=Path, default=ROOT / "results", help="the folder with records/, bench/ and figures/"
+    )
     return parser
 
 

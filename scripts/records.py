@@ -1,7 +1,7 @@
 """Evidence: import finished runs from runs/ into results/records, where git keeps them.
 
-    python -m scripts.records import runs/reduced/resnet18-cuttlefish/*
-    python -m scripts.records figures        each record's plots, drawn anew into results/figures
+python -m scripts.records import runs/reduced/resnet18-cuttlefish/*
+python -m scripts.records figures        each record's plots, drawn anew into results/figures
 """
 
 from __future__ import annotations
@@ -60,7 +60,11 @@ def import_run(run: Path, records: Path = RECORDS) -> Path:
 
 def _when_and_where(record: dict[str, Any]) -> str:
     """What tells repeats of one key apart, as a few letters."""
-    return sha256(repr([record.get(name) for name in ("started", "device", "precision", "threads", "world_size")]).encode()).hexdigest()[:8]
+    return sha256(
+        repr(
+            [record.get(name) for name in ("started", "device", "precision", "threads", "world_size")]
+        ).encode()
+    ).hexdigest()[:8]
 
 
 def draw(folder: Path, records: Path = RECORDS, figures: Path = FIGURES) -> Path | None:
@@ -79,7 +83,9 @@ def draw(folder: Path, records: Path = RECORDS, figures: Path = FIGURES) -> Path
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("action", choices=["import", "figures"])
     parser.add_argument("runs", nargs="*", type=Path)
     options = parser.parse_args(arguments)
@@ -90,7 +96,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _import(runs: list[Path]) -> int:
     """One that cannot be imported is told and keeps none of the others."""
-    problems = [] if runs else ["import which runs? As in: python -m scripts.records import runs/reduced/resnet18-cuttlefish/*"]
+    problems = (
+        []
+        if runs
+        else ["import which runs? As in: python -m scripts.records import runs/reduced/resnet18-cuttlefish/*"]
+    )
     for run in runs:
         try:
             print(import_run(run))
@@ -107,7 +117,16 @@ def draw_all(records: Path, figures: Path) -> int:
     for path in sorted(records.rglob(RECORD)):
         try:
             print(draw(path.parent, records, figures) or f"{path.parent}: nothing to draw")
-        except (CuttlefishError, OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+        except (
+            CuttlefishError,
+            OSError,
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            TypeError,
+            ValueError,
+            RecursionError,
+        ) as error:
             damaged += 1
             print(f"{path.parent}: not drawn: damaged ({type(error).__name__}: {error})", file=sys.stderr)
     return 1 if damaged else 0

@@ -80,7 +80,9 @@ def agreement(record: dict[str, Any], accuracy: float, loss: float) -> str:
     """Of what was recorded with what was found again."""
     if (record["accuracy_final"], record["loss_final"]) == (accuracy, loss):
         return SAME
-    near = abs(record["accuracy_final"] - accuracy) <= POINTS and abs(record["loss_final"] - loss) <= LOSS_SHARE * abs(record["loss_final"])
+    near = abs(record["accuracy_final"] - accuracy) <= POINTS and abs(
+        record["loss_final"] - loss
+    ) <= LOSS_SHARE * abs(record["loss_final"])
     return AGREES if near else DIFFERS
 
 
@@ -90,10 +92,14 @@ def without_weights(evidence: Sequence[Evidence], kept: Sequence[Evidence]) -> I
 
 
 def _table(outcomes: Sequence[Outcome]) -> Any:
-    table = plain_table("From final weights", ("run", "left"), ("recorded", "right"), ("found again", "right"), ("", "left"))
+    table = plain_table(
+        "From final weights", ("run", "left"), ("recorded", "right"), ("found again", "right"), ("", "left")
+    )
     for item in outcomes:
         record = item.run.record
-        name = f"{record['run_key']} {record['model']} {record['data']} {record['method']} seed {record['seed']}"
+        name = (
+            f"{record['run_key']} {record['model']} {record['data']} {record['method']} seed {record['seed']}"
+        )
         found = UNKNOWN if item.accuracy is None else f"{item.accuracy:.2f} %"
         table.add_row(name, f"{record['accuracy_final']:.2f} %", found, item.verdict)
     return table
@@ -101,13 +107,24 @@ def _table(outcomes: Sequence[Outcome]) -> Any:
 
 def _counted(outcomes: Sequence[Outcome]) -> str:
     words = [item.verdict for item in outcomes]
-    return ", ".join(f"{words.count(word)} {word}" for word in (SAME, AGREES, DIFFERS, NOT_DONE) if word in words) or "nothing to evaluate"
+    return (
+        ", ".join(
+            f"{words.count(word)} {word}" for word in (SAME, AGREES, DIFFERS, NOT_DONE) if word in words
+        )
+        or "nothing to evaluate"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m scripts.reevaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.reevaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("paths", nargs="*", help="folders of runs, and words as in data.root=…")
-    parser.add_argument("--records", type=Path, default=ROOT / "results" / "records", help="committed records")
+    parser.add_argument(
+        "--records", type=Path, default=ROOT / "results" / "records", help="committed records"
+    )
     return parser
 
 

@@ -1,7 +1,7 @@
 """`make report`: results/report/index.html and a page a run, from records alone. Self-contained: opens from the disk, asks no network.
 
-    python -m scripts.report                    from results/ into results/report/
-    python -m scripts.report --out FOLDER       elsewhere
+python -m scripts.report                    from results/ into results/report/
+python -m scripts.report --out FOLDER       elsewhere
 """
 
 from __future__ import annotations
@@ -48,11 +48,18 @@ def _report(results: Path, paper: Path = PAPER) -> Report:
     records, path, scales = results / "records", paper / CLAIMS, paper / TABLES
     collection, claims, fixed = load_evidence(records), load_claims(path), fixed_by(path)
     benches = load_benches(results / "bench")
-    tables, refused = _tables(read_spec(scales, ROOT / "conf" / "experiment"), collection, benches, {claim["id"]: claim for claim in claims})
+    tables, refused = _tables(
+        read_spec(scales, ROOT / "conf" / "experiment"),
+        collection,
+        benches,
+        {claim["id"]: claim for claim in claims},
+    )
     campaigns, damaged = campaigns_table(results / "campaigns", collection.runs)
     return Report(
         records=records,
-        collection=Collection(collection.runs, [*collection.left_out, *refused, *not_admitted(collection.runs), *damaged]),
+        collection=Collection(
+            collection.runs, [*collection.left_out, *refused, *not_admitted(collection.runs), *damaged]
+        ),
         tables=tables,
         verdicts=judge(collection, benches, claims, times_notes(scales), sweeps_of(scales)),
         figures=[figure for figure in listed_figures(results / "figures") if figure.scale != SMOKE],
@@ -61,13 +68,17 @@ def _report(results: Path, paper: Path = PAPER) -> Report:
     )
 
 
-def _tables(spec: Spec, collection: Collection, benches: Sequence[Bench], claims: Claims) -> tuple[list[Table], list[LeftOut]]:
+def _tables(
+    spec: Spec, collection: Collection, benches: Sequence[Bench], claims: Claims
+) -> tuple[list[Table], list[LeftOut]]:
     """Every table at every scale that has a finished run, and the records that no table takes, with reasons."""
     tables, refused = [], {}
     for scale in spec.scales:
         seeds = sorted({run.record["seed"] for run in collection.finished if run.record["scale"] == scale})
         if seeds:
-            found, left_out = all_tables(spec, planned_runs(spec, _names(spec), scale, seeds, ROOT), collection, claims, scale, benches)
+            found, left_out = all_tables(
+                spec, planned_runs(spec, _names(spec), scale, seeds, ROOT), collection, claims, scale, benches
+            )
             tables += found
             refused |= {item.path: item for item in left_out}
     return tables, list(refused.values())
@@ -78,9 +89,17 @@ def _names(spec: Spec) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m scripts.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder with records/, bench/ and figures/")
-    parser.add_argument("--paper", type=Path, default=PAPER, help="the folder with claims.yaml and tables.yaml")
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.report",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, help="the folder with records/, bench/ and figures/"
+    )
+    parser.add_argument(
+        "--paper", type=Path, default=PAPER, help="the folder with claims.yaml and tables.yaml"
+    )
     parser.add_argument("--out", type=Path, help="default: <results>/report")
     return parser
 

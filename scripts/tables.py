@@ -53,8 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     words = [word for word in options.names if "=" in word]
     picks = dict(word.split("=", 1) for word in words if word.partition("=")[0] in PICKED_BY)
-    spec = _with_words(tables_spec(options.root, options.paper), options.scale, [word for word in words if word.partition("=")[0] not in picks])
-    names = [name for name in options.names if "=" not in name] or [name for name, table in spec.tables.items() if not table.is_figure]
+    spec = _with_words(
+        tables_spec(options.root, options.paper),
+        options.scale,
+        [word for word in words if word.partition("=")[0] not in picks],
+    )
+    names = [name for name in options.names if "=" not in name] or [
+        name for name, table in spec.tables.items() if not table.is_figure
+    ]
     records = records_of(options.scale, options.root / "results")
     plan = _picked(planned_runs(spec, names, options.scale, options.seeds, options.root), picks)
     if options.dry_run:
@@ -91,11 +97,18 @@ def seeds_of(collection: Collection, seeds: Sequence[int] = ()) -> list[int]:
     return sorted({*seeds, *(run.record["seed"] for run in collection.runs)})
 
 
-def _list(spec: Spec, names: list[str], plan: list[PlannedRun], options: argparse.Namespace, collection: Collection) -> int:
+def _list(
+    spec: Spec, names: list[str], plan: list[PlannedRun], options: argparse.Namespace, collection: Collection
+) -> int:
     every = planned_runs(spec, names, options.scale, seeds_of(collection, options.seeds), options.root)
     tables = [name for name, table in spec.tables.items() if table.rows]
-    baselines = planned_runs(spec, tables, options.scale, seeds_of(collection, options.seeds), options.root, only_baselines=True)
-    print("\n".join(waiting_lines(spec.table(name) for name in names)), end="\n" if any(spec.table(name).waiting for name in names) else "")
+    baselines = planned_runs(
+        spec, tables, options.scale, seeds_of(collection, options.seeds), options.root, only_baselines=True
+    )
+    print(
+        "\n".join(waiting_lines(spec.table(name) for name in names)),
+        end="\n" if any(spec.table(name).waiting for name in names) else "",
+    )
     estimates = Estimates(every, baselines, collection, load_benches(options.root / "results" / "bench"))
     print("\n".join(ahead(plan, Known.of(collection.runs, options.root), estimates)))
     return 0
@@ -103,21 +116,34 @@ def _list(spec: Spec, names: list[str], plan: list[PlannedRun], options: argpars
 
 def _train(plan: list[PlannedRun], options: argparse.Namespace, records: Path) -> int:
     codes = []
-    for run, state, code in execute(plan, Known.of(load_evidence(records).runs, options.root), by_front_door(options.root)):
+    for run, state, code in execute(
+        plan, Known.of(load_evidence(records).runs, options.root), by_front_door(options.root)
+    ):
         codes.append(code)
         folder = options.root / run.folder
         if options.scale != SMOKE and folder_state(folder, run.run_key) == FINISHED:
             print(f"imported {import_run(folder, records)}")
         elif state.startswith(("waits", "data")):
             where = "; CUTTLEFISH_DATA names its folder" if state == DATA_ABSENT else ""
-            print(f"not run: {run.title}, {run.model} on {run.data}, seed {run.seed}: {state}{where}", file=sys.stderr)
+            print(
+                f"not run: {run.title}, {run.model} on {run.data}, seed {run.seed}: {state}{where}",
+                file=sys.stderr,
+            )
     return exit_code_of(codes)
 
 
-def _collate(spec: Spec, names: list[str], planned: list[PlannedRun], collection: Collection, options: argparse.Namespace) -> None:
+def _collate(
+    spec: Spec,
+    names: list[str],
+    planned: list[PlannedRun],
+    collection: Collection,
+    options: argparse.Namespace,
+) -> None:
     shown = replace(spec, tables={name: spec.table(name) for name in names})
     benches = load_benches(options.root / "results" / "bench")
-    tables, refused = all_tables(shown, planned, collection, read_claims(options.paper), options.scale, benches)
+    tables, refused = all_tables(
+        shown, planned, collection, read_claims(options.paper), options.scale, benches
+    )
     left_out = [*collection.left_out, *refused]
     folder = options.root / "results" / "tables" / options.scale
     if tables:
@@ -132,7 +158,9 @@ def _with_words(spec: Spec, scale: str, words: list[str]) -> Spec:
     for word in words:
         key = word.partition("=")[0]
         if key not in NOT_IN_KEY and not key.startswith("sink."):
-            raise CuttlefishError(f"{word} would make other runs than those of the tables; only {', '.join(sorted(NOT_IN_KEY))} can be set")
+            raise CuttlefishError(
+                f"{word} would make other runs than those of the tables; only {', '.join(sorted(NOT_IN_KEY))} can be set"
+            )
     found = spec.scale(scale)
     return replace(spec, scales={**spec.scales, scale: replace(found, words=[*found.words, *words])})
 
@@ -145,7 +173,11 @@ def _seeds(text: str) -> list[int]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m scripts.tables", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.tables",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     names = "tables and figures (all tables if none is named), row=, model= and data=, and words as in trainer.device=cuda"
     parser.add_argument("names", nargs="*", help=names)
     parser.add_argument("--scale", default="reduced", help="smoke, reduced or paper")

@@ -44,11 +44,17 @@ def main(arguments: list[str]) -> int:
     began = time.monotonic()
     spawned = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     with tempfile.TemporaryDirectory() as root, ProcessPoolExecutor(options.jobs, spawned) as pool:
-        trials = {pool.submit(_of_method, method, Path(root) / method, options): method for method in options.methods}
+        trials = {
+            pool.submit(_of_method, method, Path(root) / method, options): method
+            for method in options.methods
+        }
         for done in as_completed(trials):
             outcomes += done.result()
             _write(outcomes, time.monotonic() - began, options)
-            print(f"{trials[done]}: {len(outcomes)} trials so far, {sum(not o.identical for o in outcomes)} lost", flush=True)
+            print(
+                f"{trials[done]}: {len(outcomes)} trials so far, {sum(not o.identical for o in outcomes)} lost",
+                flush=True,
+            )
     print(table(outcomes))
     for outcome in outcomes:
         if not outcome.identical:
@@ -61,21 +67,31 @@ def _of_method(method: str, root: Path, options: argparse.Namespace) -> list[Out
     trials = Trials(method, root)
     draw = random.Random(f"{options.seed} {method}")
     writes = trials.write_points()
-    chosen = writes if options.points is None else sorted(draw.sample(writes, min(options.points, len(writes))))
+    chosen = (
+        writes if options.points is None else sorted(draw.sample(writes, min(options.points, len(writes))))
+    )
     outcomes = [trials.killed_at([point]) for point in chosen]
-    kills = -(-options.kills // len(options.methods))  # each method's share, rounded up: not one fewer than asked
+    kills = -(
+        -options.kills // len(options.methods)
+    )  # each method's share, rounded up: not one fewer than asked
     while kills > 0:
         # Most runs are killed more than once, the later times while they are resuming.
         times = min(draw.choice((1, 2, 3)), kills)
         outcomes.append(trials.killed_at([trials.draw(draw) for _ in range(times)], drawn=True))
         kills -= outcomes[-1].kills  # a later death may lie behind the end of what was left to do
     for point in [trials.draw(draw) for _ in range(options.real)]:
-        outcomes.append(trials.killed_for_good(point, lambda folder, point: _real_death(method, point, folder)))
+        outcomes.append(
+            trials.killed_for_good(point, lambda folder, point: _real_death(method, point, folder))
+        )
     return outcomes
 
 
 def _real_death(method: str, point: int, folder: Path) -> int:
-    return subprocess.run([sys.executable, "-m", "scripts.torture", "--one", method, str(point), str(folder)], cwd=ROOT, check=False).returncode
+    return subprocess.run(
+        [sys.executable, "-m", "scripts.torture", "--one", method, str(point), str(folder)],
+        cwd=ROOT,
+        check=False,
+    ).returncode
 
 
 def table(outcomes: list[Outcome]) -> str:
@@ -84,7 +100,9 @@ def table(outcomes: list[Outcome]) -> str:
     for phase in [*sorted({outcome.phase for outcome in outcomes}), "all"]:
         these = [outcome for outcome in outcomes if phase in (outcome.phase, "all")]
         same = sum(outcome.identical for outcome in these)
-        rows.append(f"| {phase} | {len(these)} | {sum(outcome.kills for outcome in these)} | {same} | {len(these) - same} |")
+        rows.append(
+            f"| {phase} | {len(these)} | {sum(outcome.kills for outcome in these)} | {same} | {len(these) - same} |"
+        )
     return "\n".join(rows)
 
 
@@ -98,7 +116,12 @@ def _write(outcomes: list[Outcome], seconds: float, options: argparse.Namespace)
         "death fell.\n\n"
     )
     write_atomic(options.out / "table.md", text + table(outcomes) + "\n")
-    summary = {"origin": _origin(), "seconds": round(seconds), "seed": options.seed, "trials": [vars(outcome) for outcome in outcomes]}
+    summary = {
+        "origin": _origin(),
+        "seconds": round(seconds),
+        "seed": options.seed,
+        "trials": [vars(outcome) for outcome in outcomes],
+    }
     write_atomic(options.out / "trials.json", json.dumps(summary) + "\n")
 
 
@@ -114,13 +137,17 @@ def _as_typed(options: argparse.Namespace) -> str:
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m scripts.torture", description="Kill little runs everywhere, resume, compare the bits.")
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.torture", description="Kill little runs everywhere, resume, compare the bits."
+    )
     parser.add_argument("--points", type=int, help="points of writing a method, drawn at random (all)")
     parser.add_argument("--kills", type=int, default=1000, help="random kills, shared by the methods (1000)")
     parser.add_argument("--real", type=int, default=3, help="deaths by SIGKILL of a process, a method (3)")
     parser.add_argument("--methods", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="methods at a time (one a core)")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="methods at a time (one a core)"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "torture")
     parser.add_argument("--one", nargs=3, metavar=("METHOD", "POINT", "FOLDER"), help=argparse.SUPPRESS)
     return parser.parse_args(arguments)

@@ -52,18 +52,34 @@ def _upload(options: argparse.Namespace) -> int:
 
 def _rebuild(options: argparse.Namespace) -> int:
     if options.offline and not options.out:
-        raise CuttlefishError("rebuild --offline needs --out FOLDER: what it writes is for `wandb sync` later")
+        raise CuttlefishError(
+            "rebuild --offline needs --out FOLDER: what it writes is for `wandb sync` later"
+        )
     collections = [load_evidence(path) for path in options.paths or [ROOT / "results" / "records"]]
     mode = "offline" if options.offline else "online"
     settings = WandbConfig(mode=mode, project=options.project or WandbConfig.project, entity=options.entity)
     with tempfile.TemporaryDirectory() as scratch:
-        out, failed, runs = options.out or Path(scratch), 0, [run for collection in collections for run in collection.runs]
+        out, failed, runs = (
+            options.out or Path(scratch),
+            0,
+            [run for collection in collections for run in collection.runs],
+        )
         for number, run in enumerate(runs):
             try:
-                print(log_again(run.record, run.path.parent, settings, out / f"{number:05d}-{Path(run.record['run_key']).name}"))
+                print(
+                    log_again(
+                        run.record,
+                        run.path.parent,
+                        settings,
+                        out / f"{number:05d}-{Path(run.record['run_key']).name}",
+                    )
+                )
             except Exception as error:  # W&B raises what it likes; the others are logged all the same
                 failed += 1
-                print(f"cuttlefish: {run.path}: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+                print(
+                    f"cuttlefish: {run.path}: {type(error).__name__}: {' '.join(str(error).split())}",
+                    file=sys.stderr,
+                )
     for left in (item for collection in collections for item in collection.left_out):
         print(f"left out: {left.path}: {left.reason}", file=sys.stderr)
     print(f"{len(runs) - failed} of {len(runs)} logged again")
@@ -71,9 +87,15 @@ def _rebuild(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m scripts.wandb_runs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.wandb_runs",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("action", choices=["upload", "rebuild"])
-    parser.add_argument("paths", nargs="*", type=Path, help="upload: folders of runs; rebuild: folders of records")
+    parser.add_argument(
+        "paths", nargs="*", type=Path, help="upload: folders of runs; rebuild: folders of records"
+    )
     parser.add_argument("--project", help="default: that of the runs; of rebuild, cuttlefish")
     parser.add_argument("--entity")
     parser.add_argument("--list", action="store_true", help="of upload: only say what would be sent")

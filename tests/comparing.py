@@ -11,7 +11,17 @@ import torch
 from cuttlefish.engine.checkpoint import newest_checkpoint
 from cuttlefish.record.folder import read_epochs, read_ranks
 
-METRICS = ("accuracy_final", "accuracy_best", "loss_final", "switch_epoch", "switch_reason", "ranks", "k", "params_total", "epochs_trained")
+METRICS = (
+    "accuracy_final",
+    "accuracy_best",
+    "loss_final",
+    "switch_epoch",
+    "switch_reason",
+    "ranks",
+    "k",
+    "params_total",
+    "epochs_trained",
+)
 TIMES = {"seconds", "compute_seconds", "wall_seconds"}
 
 
@@ -21,11 +31,17 @@ def final_state(folder: Path) -> dict[str, Any]:
     return state
 
 
-def differences(folder: Path, record: dict[str, Any], other_folder: Path, other_record: dict[str, Any]) -> list[str]:
+def differences(
+    folder: Path, record: dict[str, Any], other_folder: Path, other_record: dict[str, Any]
+) -> list[str]:
     """What differs between two finished runs, to the last bit, apart from clocks."""
     one, other = final_state(folder), final_state(other_folder)
     found = [field for field in METRICS if record[field] != other_record[field]]
-    found += [part for part in ("model", "optimizer", "method", "random", "schedule") if not same(one[part], other[part])]
+    found += [
+        part
+        for part in ("model", "optimizer", "method", "random", "schedule")
+        if not same(one[part], other[part])
+    ]
     if not same(read_epochs(folder), read_epochs(other_folder)):
         found.append("epochs.jsonl")
     if read_ranks(folder) != read_ranks(other_folder):
@@ -38,13 +54,17 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, torch.Tensor):
         return one.dtype == other.dtype and torch.equal(one, other)
     if isinstance(one, dict):
-        return one.keys() == other.keys() and all(key in TIMES or same(value, other[key]) for key, value in one.items())
+        return one.keys() == other.keys() and all(
+            key in TIMES or same(value, other[key]) for key, value in one.items()
+        )
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(map(same, one, other))
     return one == other
 
 
-def assert_alike(folder: Path, record: dict[str, Any], other_folder: Path, other_record: dict[str, Any]) -> None:
+def assert_alike(
+    folder: Path, record: dict[str, Any], other_folder: Path, other_record: dict[str, Any]
+) -> None:
     """Equal but for the order of sums (float64): what several processes owe to one."""
     one, other = final_state(folder)["model"], final_state(other_folder)["model"]
     assert one.keys() == other.keys()

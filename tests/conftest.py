@@ -25,7 +25,9 @@ def pytest_collection_modifyitems(config, items):
     if not (root and Path(root).is_dir()):
         for item in items:
             if item.get_closest_marker("real_data"):
-                item.add_marker(pytest.mark.skip(reason="CUTTLEFISH_DATA does not point to the real data sets"))
+                item.add_marker(
+                    pytest.mark.skip(reason="CUTTLEFISH_DATA does not point to the real data sets")
+                )
 
 
 @pytest.hookimpl(wrapper=True)

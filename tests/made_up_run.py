@@ -12,7 +12,9 @@ from cuttlefish.record.atomic import write_atomic
 from cuttlefish.record.record import new_record, write_record
 
 E, EPOCHS, KEY = 5, 12, "3f2a9c81d0b7"
-STACKS = {f"{32 >> s}×{32 >> s}": [f"layer{s + 1}.{b}.conv{c}" for b in (0, 1) for c in (1, 2)] for s in range(4)}
+STACKS = {
+    f"{32 >> s}×{32 >> s}": [f"layer{s + 1}.{b}.conv{c}" for b in (0, 1) for c in (1, 2)] for s in range(4)
+}
 CONFIG = {
     "model": {"name": "resnet18", "width": 16},
     "data": {"name": "cifar10", "root": "/home/someone/data"},
@@ -29,7 +31,15 @@ def rank_rows(epoch: int) -> list[dict]:
     for index, layer in enumerate(layer for layers in list(STACKS.values())[1:] for layer in layers):
         full = 128 * 2 ** (index // 4)
         ratio = 0.6 - 0.03 * index + (0.4 + 0.03 * index) * math.exp(-epoch)
-        rows.append(dict(epoch=epoch, layer=layer, stable_rank=ratio * full / 1.778, scaled_rank=math.ceil(ratio * full), full_rank=full))
+        rows.append(
+            dict(
+                epoch=epoch,
+                layer=layer,
+                stable_rank=ratio * full / 1.778,
+                scaled_rank=math.ceil(ratio * full),
+                full_rank=full,
+            )
+        )
     return rows
 
 
@@ -46,8 +56,15 @@ def profile() -> dict:
     stacks = []
     for index, (name, layers) in enumerate(STACKS.items()):
         full, low = 0.020 / (index + 1), 0.018 / (index + 1) ** 1.7
-        times = {"full_forward": full, "low_forward": low, "speedup": full / low, "backward_speedup": 0.9 * full / low}
-        stacks.append({"name": name, "layers": layers, **times, "intensity": 576.0 * 2**index, "factorize": index > 0})
+        times = {
+            "full_forward": full,
+            "low_forward": low,
+            "speedup": full / low,
+            "backward_speedup": 0.9 * full / low,
+        }
+        stacks.append(
+            {"name": name, "layers": layers, **times, "intensity": 576.0 * 2**index, "factorize": index > 0}
+        )
     chosen = [layer for stack in stacks[1:] for layer in stack["layers"]]
     return {"ratio": 0.25, "threshold": 1.5, "source": "timed", "k": 5, "layers": chosen, "stacks": stacks}
 

@@ -25,7 +25,12 @@ METHODS: dict[str, dict[str, Any]] = {
 
 EPOCHS = 4
 
-EXACT = {"trainer__precision": "fp64", "trainer__sync_bn": True, "recipe__epochs": 3, "data__train_images": 49}
+EXACT = {
+    "trainer__precision": "fp64",
+    "trainer__sync_bn": True,
+    "recipe__epochs": 3,
+    "data__train_images": 49,
+}
 """For comparing numbers of processes. 49 images in batches of 16: the last batch is a single image, so that all processes but one
 have an empty share of it."""
 

@@ -17,7 +17,11 @@ def network():
     widths = [3, 16, 32, 32, 32]
     layers = []
     for index, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
-        layers += [nn.Conv2d(inputs, outputs, 3, stride=1 + index % 2, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
+        layers += [
+            nn.Conv2d(inputs, outputs, 3, stride=1 + index % 2, padding=1),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(),
+        ]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
 
 
@@ -57,7 +61,9 @@ def test_ranks_are_those_of_the_weights_at_the_switch():
     expected = {name: cuttlefish.stable_rank(model.get_submodule(name).weight) for name in LAYERS}
     full = {name: cuttlefish.full_rank(model.get_submodule(name).weight) for name in LAYERS}
     assert cf.epoch_end() and cf.reason == "fixed"
-    assert cf.ranks == {name: math.ceil(full[name] * expected[name] / initial[name] - 1e-6) for name in LAYERS}
+    assert cf.ranks == {
+        name: math.ceil(full[name] * expected[name] / initial[name] - 1e-6) for name in LAYERS
+    }
     assert cf.final_ranks() == cf.ranks
 
 
@@ -93,7 +99,16 @@ def test_unscaled_floor_round_and_ratio():
 
 def test_untracked_layers_are_factorized_but_not_waited_for():
     model = network()
-    cf = Cuttlefish(model, IMAGES, k=1, stability="paper", untracked=["9"], frobenius_decay=1e-3, decay_untracked=False, keep_dense=False)
+    cf = Cuttlefish(
+        model,
+        IMAGES,
+        k=1,
+        stability="paper",
+        untracked=["9"],
+        frobenius_decay=1e-3,
+        decay_untracked=False,
+        keep_dense=False,
+    )
     for epoch in range(2):
         with torch.no_grad():  # layer 9 keeps changing, the others do not
             model.get_submodule("9").weight[: 8 * (epoch + 1)] = 0
@@ -130,7 +145,15 @@ def test_frobenius_decay_starts_at_the_switch():
 def test_ranks_that_never_settle():
     def run(epochs=6, **knobs):
         model = network()
-        cf = Cuttlefish(model, IMAGES, k=1, stability="paper", stability_options={"threshold": -1.0}, epochs=epochs, **knobs)
+        cf = Cuttlefish(
+            model,
+            IMAGES,
+            k=1,
+            stability="paper",
+            stability_options={"threshold": -1.0},
+            epochs=epochs,
+            **knobs,
+        )
         return cf, [cf.epoch_end() for _ in range(epochs - 1)]
 
     cf, switched = run()
@@ -177,7 +200,9 @@ def test_transformers_are_factorized_whole_and_unprofiled():
     model = timm.create_model("vit_tiny_patch16_224", num_classes=10, depth=2, img_size=32)
     cf = Cuttlefish(model, torch.randn(2, 3, 32, 32), epochs=10)
     assert cf.profile is None and cf.k == 1
-    assert cf.layers == [f"blocks.{i}.{name}" for i in range(2) for name in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")]
+    assert cf.layers == [
+        f"blocks.{i}.{name}" for i in range(2) for name in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -201,7 +226,15 @@ def test_bad_input(knobs, sentence):
 
 
 def test_public_names():
-    assert {"Cuttlefish", "factorize", "densify", "stable_rank", "full_rank", "StabilityTest", "RankTracker"} <= set(dir(cuttlefish))
+    assert {
+        "Cuttlefish",
+        "factorize",
+        "densify",
+        "stable_rank",
+        "full_rank",
+        "StabilityTest",
+        "RankTracker",
+    } <= set(dir(cuttlefish))
     assert all(getattr(cuttlefish, name) is not None for name in cuttlefish.__all__)
     with pytest.raises(AttributeError):
         _ = cuttlefish.nothing

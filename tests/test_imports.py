@@ -17,16 +17,25 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def test_no_method_is_named_outside_its_own_files():
     """No if-chain over methods in the trainer, the data or the sinks."""
-    names = [path.stem for path in (ROOT / "conf" / "method").glob("*.yaml") if path.stem not in ("full_rank", "cuttlefish")]
+    names = [
+        path.stem
+        for path in (ROOT / "conf" / "method").glob("*.yaml")
+        if path.stem not in ("full_rank", "cuttlefish")
+    ]
     for room in ("engine", "data", "loggers", "models", "lowrank"):
         for path in (ROOT / "cuttlefish" / room).rglob("*.py"):
-            strings = {node.value for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Constant)}
+            strings = {
+                node.value
+                for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+                if isinstance(node, ast.Constant)
+            }
             assert not strings & set(names), path
 
 
 def test_torch_is_not_needed_to_read_configs_and_records():
     modules = "cuttlefish, " + ", ".join(
-        f"cuttlefish.{name}" for name in ("config.schema", "config.identity", "config.validate", "data.files", "record.record")
+        f"cuttlefish.{name}"
+        for name in ("config.schema", "config.identity", "config.validate", "data.files", "record.record")
     )
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules or 'hydra' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
@@ -36,13 +45,21 @@ def test_the_worker_trains_on_a_machine_with_torch_only(tmp_path):
     """Every other package of the suite is made unimportable; the config is JSON, since PyYAML is gone too."""
     config = to_dict(little_config(tmp_path / "run", "cuttlefish", recipe__epochs=3, sink__console=True))
     (tmp_path / "resolved.json").write_text(json.dumps(config))
-    missing = "hydra omegaconf wandb yaml rich matplotlib pandas sklearn timm torchvision safetensors scipy PIL"
+    missing = (
+        "hydra omegaconf wandb yaml rich matplotlib pandas sklearn timm torchvision safetensors scipy PIL"
+    )
     code = (
         f"import sys\nfor name in '{missing}'.split(): sys.modules[name] = None\n"
         "from cuttlefish.worker import main\nsys.exit(main(sys.argv[1:]))"
     )
     for _ in range(2):  # trained, then found to be finished
-        result = subprocess.run([sys.executable, "-c", code, str(tmp_path / "resolved.json")], cwd=ROOT, check=False, capture_output=True, text=True)
+        result = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "resolved.json")],
+            cwd=ROOT,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
         assert result.returncode == 0, result.stderr
     assert "already finished" in result.stdout
     record = read_record(tmp_path / "run")

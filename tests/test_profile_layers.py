@@ -21,7 +21,21 @@ CONDITIONS = Conditions(IMAGES, 0.25, 2, False, False, torch.no_grad)
 
 
 def test_the_command_writes_each_repetition_and_the_k_it_would_choose(tmp_path, capsys):
-    arguments = ["stacks", "--model", "resnet18", "--width", "4", "--batch", "2", "--zeta", "2", "--repeats", "2", "--device", "cpu"]
+    arguments = [
+        "stacks",
+        "--model",
+        "resnet18",
+        "--width",
+        "4",
+        "--batch",
+        "2",
+        "--zeta",
+        "2",
+        "--repeats",
+        "2",
+        "--device",
+        "cpu",
+    ]
     assert main([*arguments, "--out", str(tmp_path)]) == 0
     (path,) = tmp_path.iterdir()
     assert str(path) in capsys.readouterr().out
@@ -30,9 +44,20 @@ def test_the_command_writes_each_repetition_and_the_k_it_would_choose(tmp_path, 
     assert [len(row["layers"]) for row in found["rows"]] == [4, 4, 4, 4]
     for row in found["rows"]:
         times = [row["full_s"], *row["low_s"]]
-        assert len(row["low_s"]) == len(found["ratios"]) == 4 and all(len(seconds) == 2 and min(seconds) > 0 for seconds in times)
-    assert all(repeat["first_factorized"] == repeat["k"] + 1 and repeat["k"] in (1, 5, 9, 13, 18) for repeat in found["repeats"])
-    assert (found["batch"], found["width"], found["precision"], found["device"], found["profiled"]) == (2, 4, "fp32", "cpu", "stacks")
+        assert len(row["low_s"]) == len(found["ratios"]) == 4 and all(
+            len(seconds) == 2 and min(seconds) > 0 for seconds in times
+        )
+    assert all(
+        repeat["first_factorized"] == repeat["k"] + 1 and repeat["k"] in (1, 5, 9, 13, 18)
+        for repeat in found["repeats"]
+    )
+    assert (found["batch"], found["width"], found["precision"], found["device"], found["profiled"]) == (
+        2,
+        4,
+        "fp32",
+        "cpu",
+        "stacks",
+    )
 
 
 @pytest.mark.parametrize("slow_stacks, k", [(0, 1), (1, 5), (2, 9), (4, 18)])
@@ -60,7 +85,11 @@ def test_a_sub_block_is_factorized_at_each_ratio_and_left_alone_itself():
     block = timm.create_model("vit_tiny_patch16_224", depth=1).blocks[0].attn
     full, half, quarter = sub_block_at_each_ratio(block, ["qkv", "proj"], [0.5, 0.25])
     assert full.qkv.weight.shape == block.qkv.weight.shape == (576, 192)
-    assert sum(p.numel() for p in quarter.parameters()) < sum(p.numel() for p in half.parameters()) < sum(p.numel() for p in full.parameters())
+    assert (
+        sum(p.numel() for p in quarter.parameters())
+        < sum(p.numel() for p in half.parameters())
+        < sum(p.numel() for p in full.parameters())
+    )
     given = torch.randn(2, 5, 192)
     assert quarter(given).shape == full(given).shape
     assert torch.equal(full(given), block(given))
@@ -78,7 +107,21 @@ def test_an_unknown_model_ends_in_one_sentence(capsys, tmp_path):
 
 
 def test_what_is_there_is_not_measured_again(tmp_path, capsys):
-    arguments = ["stacks", "--model", "resnet18", "--width", "4", "--batch", "2", "--zeta", "2", "--repeats", "1", "--device", "cpu"]
+    arguments = [
+        "stacks",
+        "--model",
+        "resnet18",
+        "--width",
+        "4",
+        "--batch",
+        "2",
+        "--zeta",
+        "2",
+        "--repeats",
+        "1",
+        "--device",
+        "cpu",
+    ]
     arguments += ["--missing", "--out", str(tmp_path)]
     assert main(arguments) == 0
     (path,) = tmp_path.iterdir()
@@ -91,7 +134,11 @@ def test_a_dry_run_says_what_is_missing_and_writes_nothing(tmp_path, capsys):
     arguments = ["layers", "--model", "resnet50", "--device", "cpu", "--out", str(tmp_path), "--dry-run"]
     assert main(arguments) == 0
     (told,) = capsys.readouterr().out.splitlines()
-    assert told.startswith("profile-layers-resnet50-") and told.endswith(".json: missing") and list(tmp_path.iterdir()) == []
+    assert (
+        told.startswith("profile-layers-resnet50-")
+        and told.endswith(".json: missing")
+        and list(tmp_path.iterdir()) == []
+    )
     (tmp_path / told.partition(":")[0]).touch()
     assert main(arguments) == 0 and capsys.readouterr().out.endswith(".json: there\n")
 
@@ -110,15 +157,25 @@ def test_every_setting_has_a_file_of_its_own(words, name, tmp_path, capsys):
 
 def test_scales_below_the_papers_are_measured_on_the_cpu(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr("scripts.profile_layers.choose_device", lambda trainer: asked.append(trainer.device) or torch.device("cpu"))
-    for words in ([], ["--scale", "reduced"], ["--scale", "paper"], ["--scale", "reduced", "--device", "cuda"]):
+    monkeypatch.setattr(
+        "scripts.profile_layers.choose_device",
+        lambda trainer: asked.append(trainer.device) or torch.device("cpu"),
+    )
+    for words in (
+        [],
+        ["--scale", "reduced"],
+        ["--scale", "paper"],
+        ["--scale", "reduced", "--device", "cuda"],
+    ):
         assert main(["stacks", "--model", "vgg19", *words, "--dry-run", "--out", str(tmp_path)]) == 0
     assert asked == ["auto", "cpu", "auto", "cuda"]
 
 
 def made(*words):
     makefile = Path(__file__).resolve().parents[1] / "Makefile"
-    return subprocess.run(["make", "-n", "-f", makefile, *words], capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        ["make", "-n", "-f", makefile, *words], capture_output=True, text=True, check=True
+    ).stdout
 
 
 @pytest.mark.parametrize("figure", ["figure4", "figure6"])
@@ -139,5 +196,8 @@ def test_make_measures_nothing_where_it_is_to_collate_only():
 @pytest.mark.parametrize("trains", [True, False])
 def test_make_runs_what_figures_and_the_report_lack_unless_it_is_to_collate_only(target, trains):
     said = made(target, *["COLLATE=only"][trains:])
-    assert all((f"scripts.tables {figure}" in said) == trains for figure in ("figure1", "figure2", "figure3", "figure5"))
+    assert all(
+        (f"scripts.tables {figure}" in said) == trains
+        for figure in ("figure1", "figure2", "figure3", "figure5")
+    )
     assert said.count("scripts.profile_layers") == 4 * trains and f"scripts.{target}" in said

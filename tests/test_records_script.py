@@ -38,10 +38,17 @@ def test_an_imported_record_names_no_folder_of_the_machine(tmp_path):
     run = tmp_path / "run"
     record = run_config(little_config(run, recipe__epochs=1, recipe__schedule__warmup_epochs=0))
     told = f"cannot write {run}/log.txt"
-    (run / "record.json").write_text(json.dumps(record | {"status": "failed", "error": told, "extra": {"sinks_dropped": [told]}}))
+    (run / "record.json").write_text(
+        json.dumps(record | {"status": "failed", "error": told, "extra": {"sinks_dropped": [told]}})
+    )
     imported = json.loads((import_run(run, tmp_path / "records") / "record.json").read_text())
     assert imported["error"] == "cannot write .../log.txt" == imported["extra"]["sinks_dropped"][0]
-    assert {**imported, "error": None} == {**record, "error": None, "status": "failed", "extra": imported["extra"]}
+    assert {**imported, "error": None} == {
+        **record,
+        "error": None,
+        "status": "failed",
+        "extra": imported["extra"],
+    }
 
 
 def test_refusals(tmp_path):
@@ -55,21 +62,35 @@ def test_refusals(tmp_path):
 def test_repeats_of_a_key_lie_side_by_side(tmp_path):
     run, records = tmp_path / "run", tmp_path / "records"
     run.mkdir()
-    starts = [("2026-01-01T00:00:00+00:00", "a CPU"), ("2026-01-02T00:00:00+00:00", "a GPU"), ("2026-01-03T00:00:00+00:00", "a GPU")]
+    starts = [
+        ("2026-01-01T00:00:00+00:00", "a CPU"),
+        ("2026-01-02T00:00:00+00:00", "a GPU"),
+        ("2026-01-03T00:00:00+00:00", "a GPU"),
+    ]
     for started, device in starts * 2:  # again is harmless
         write_record(run, synthetic(run_key="0123456789ab", started=started, device=device))
         target = import_run(run, records)
-        assert target.name.startswith("seed0-run") and json.loads((target / "record.json").read_text())["started"] == started
+        assert (
+            target.name.startswith("seed0-run")
+            and json.loads((target / "record.json").read_text())["started"] == started
+        )
     found = load_evidence(records)
-    assert sorted((one.record["started"], one.record["device"]) for one in found.runs) == starts and found.left_out == []
+    assert (
+        sorted((one.record["started"], one.record["device"]) for one in found.runs) == starts
+        and found.left_out == []
+    )
 
 
-def test_a_run_that_was_stopped_before_its_first_epoch_is_imported_and_has_nothing_to_draw(tmp_path, monkeypatch):
+def test_a_run_that_was_stopped_before_its_first_epoch_is_imported_and_has_nothing_to_draw(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(Stage, "step", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run_config(little_config(tmp_path / "run"))
     target = import_run(tmp_path / "run", tmp_path / "records")
-    assert draw(target, tmp_path / "records", tmp_path / "figures") is None and (target / "record.json").exists()
+    assert (
+        draw(target, tmp_path / "records", tmp_path / "figures") is None and (target / "record.json").exists()
+    )
 
 
 @pytest.mark.parametrize("name, content", [
@@ -92,5 +113,9 @@ def test_a_run_that_cannot_be_imported_is_told_and_keeps_none_of_the_others(tmp_
     (tmp_path / "a").mkdir()
     assert main(["import", str(tmp_path / "a"), str(tmp_path / "b")]) == 2
     told = capsys.readouterr()
-    assert told.out == f"{tmp_path / 'records' / 'x' / 'seed0-b'}\n" and told.err.count("\n") == 1 and "There is no record" in told.err
+    assert (
+        told.out == f"{tmp_path / 'records' / 'x' / 'seed0-b'}\n"
+        and told.err.count("\n") == 1
+        and "There is no record" in told.err
+    )
     assert main(["import"]) == 2 and "import which runs?" in capsys.readouterr().err

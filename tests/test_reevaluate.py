@@ -30,7 +30,9 @@ def runs(finished, tmp_path):
 
 def test_weights_and_records_agree_and_what_has_none_is_listed(runs, tmp_path, capsys):
     write_run(tmp_path / "records" / "a", made_up_record(1))
-    shutil.copytree(runs / "eb", tmp_path / "records" / "b", ignore=shutil.ignore_patterns("*.safetensors", "checkpoints"))
+    shutil.copytree(
+        runs / "eb", tmp_path / "records" / "b", ignore=shutil.ignore_patterns("*.safetensors", "checkpoints")
+    )
     write_run(runs / "old", made_up_record(2))
     assert main([str(runs), "--records", str(tmp_path / "records")]) == 0
     told = capsys.readouterr().out
@@ -41,10 +43,14 @@ def test_weights_and_records_agree_and_what_has_none_is_listed(runs, tmp_path, c
 def test_a_record_that_its_weights_do_not_bear_out(runs, tmp_path, capsys):
     path = runs / "eb" / "record.json"
     record = json.loads(path.read_text())
-    path.write_text(json.dumps(record | {"accuracy_final": record["accuracy_final"] + 1, "accuracy_best": 100.0}))
+    path.write_text(
+        json.dumps(record | {"accuracy_final": record["accuracy_final"] + 1, "accuracy_best": 100.0})
+    )
     assert main([str(runs), "--records", str(tmp_path)]) == EXIT_DIFFERS
     told = capsys.readouterr().out
-    assert "1 the same, 1 DIFFERS" in told and [line for line in told.splitlines() if "DIFFERS" in line][0].startswith(record["run_key"])
+    assert "1 the same, 1 DIFFERS" in told and [line for line in told.splitlines() if "DIFFERS" in line][
+        0
+    ].startswith(record["run_key"])
 
 
 def test_weights_that_cannot_be_used_are_told(runs, tmp_path, capsys):
@@ -54,7 +60,10 @@ def test_weights_that_cannot_be_used_are_told(runs, tmp_path, capsys):
     assert "1 the same, 1 not evaluated" in told.out and "are those of run" in told.err
 
 
-@pytest.mark.parametrize("accuracy, loss, expected", [(71.0, 0.7, SAME), (71.04, 0.7001, AGREES), (71.1, 0.7, DIFFERS), (71.0, 0.71, DIFFERS)])
+@pytest.mark.parametrize(
+    "accuracy, loss, expected",
+    [(71.0, 0.7, SAME), (71.04, 0.7001, AGREES), (71.1, 0.7, DIFFERS), (71.0, 0.71, DIFFERS)],
+)
 def test_agreement(accuracy, loss, expected):
     assert agreement({"accuracy_final": 71.0, "loss_final": 0.7}, accuracy, loss) == expected
 

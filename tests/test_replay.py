@@ -50,7 +50,10 @@ def test_the_same_bits_again_in_a_folder_of_its_own(original, here, capsys):
     assert repeated["started"] >= record["started"] and repeated["loss_final"] == record["loss_final"]
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert main([f"replay={folder / 'record.json'}"]) == 0
-    assert sorted(path.name for path in (here / "runs" / "replay").iterdir()) == [f"{record['run_key']}-1", f"{record['run_key']}-2"]
+    assert sorted(path.name for path in (here / "runs" / "replay").iterdir()) == [
+        f"{record['run_key']}-1",
+        f"{record['run_key']}-2",
+    ]
 
 
 def test_what_differs_is_named_and_fails(original, here, capsys):
@@ -60,7 +63,11 @@ def test_what_differs_is_named_and_fails(original, here, capsys):
     told = capsys.readouterr().out
     row = next(line for line in told.splitlines() if line.strip().startswith("accuracy_final"))
     assert "12.5" in row and "1.5 points" in row and "OUTSIDE" in row
-    assert "expected: within tolerance" in told and "differs: torch 1.0 -> " in told and "differs: git commit old -> " in told
+    assert (
+        "expected: within tolerance" in told
+        and "differs: torch 1.0 -> " in told
+        and "differs: git commit old -> " in told
+    )
 
 
 def test_an_epoch_that_differs_is_found_even_where_the_end_agrees(original, here, capsys):
@@ -85,7 +92,12 @@ def test_refusals_come_before_training(original, here, capsys, changes, words, s
     path = edited(original, here, **changes)
     assert main([f"replay={path}", *words]) == 2
     told = capsys.readouterr()
-    assert re.search(sentence, told.err) and told.err.startswith("cuttlefish: ") and told.err.count("\n") == 1 and told.out == ""
+    assert (
+        re.search(sentence, told.err)
+        and told.err.startswith("cuttlefish: ")
+        and told.err.count("\n") == 1
+        and told.out == ""
+    )
     assert not (here / "runs").exists()
 
 
@@ -94,10 +106,21 @@ def test_folders_of_the_other_machine_are_this_one_s(here):
     record["config"] |= {"runs_root": ".../runs", "method": {"name": "full_rank"}}
     record["config"]["data"] = record["config"]["data"] | {"root": ".../data"}
     config = replayed_config(here / "record.json", record, ["data.root=there", "sink.wandb.mode=disabled"])
-    assert (config.runs_root, config.data.root, config.sink.wandb.mode, config.trainer.threads) == ("runs", "there", "disabled", 1)
+    assert (config.runs_root, config.data.root, config.sink.wandb.mode, config.trainer.threads) == (
+        "runs",
+        "there",
+        "disabled",
+        1,
+    )
     assert replayed_config(here / "record.json", record, []).data.root is None
-    with pytest.raises(CuttlefishError, match="started from the state of run abc, which only its run folder can name"):
-        replayed_config(here / "record.json", record | {"config": record["config"] | {"fork_from": ".../x"}, "forked_from": "abc"}, [])
+    with pytest.raises(
+        CuttlefishError, match="started from the state of run abc, which only its run folder can name"
+    ):
+        replayed_config(
+            here / "record.json",
+            record | {"config": record["config"] | {"fork_from": ".../x"}, "forked_from": "abc"},
+            [],
+        )
 
 
 def test_records_are_found_by_what_people_type(here):
@@ -107,7 +130,10 @@ def test_records_are_found_by_what_people_type(here):
     assert find_record(str(first)) == find_record(str(first / "record.json")) == first / "record.json"
     (here / "runs" / "b").mkdir()
     (here / "runs" / "b" / "record.json").write_text("{")
-    for word, sentence in (("0" * 12, "no record under results/records or runs has this run key"), ("../x", "neither a record, nor a folder")):
+    for word, sentence in (
+        ("0" * 12, "no record under results/records or runs has this run key"),
+        ("../x", "neither a record, nor a folder"),
+    ):
         with pytest.raises(CuttlefishError, match=sentence):
             find_record(word)
     write_run(here / "runs" / "c", made_up_record(1, started="2026-01-02T00:00:00+00:00"))
@@ -121,4 +147,7 @@ def test_the_front_door_hands_it_on(original, here, monkeypatch, capsys):
 
     monkeypatch.setattr(sys, "argv", ["run.py", "replay=nowhere"])
     assert run.main() == 2
-    assert capsys.readouterr().err == "cuttlefish: nowhere: neither a record, nor a folder with one, nor a run key of 12 hexadecimal digits\n"
+    assert (
+        capsys.readouterr().err
+        == "cuttlefish: nowhere: neither a record, nor a folder with one, nor a run key of 12 hexadecimal digits\n"
+    )

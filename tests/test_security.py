@@ -16,12 +16,46 @@ from cuttlefish.worker import main, run_config
 from tests.runs import little_config
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = [ROOT / "run.py", *(path for room in ("cuttlefish", "baselines", "scripts") for path in sorted((ROOT / room).rglob("*.py")))]
+SOURCES = [
+    ROOT / "run.py",
+    *(
+        path
+        for room in ("cuttlefish", "baselines", "scripts")
+        for path in sorted((ROOT / room).rglob("*.py"))
+    ),
+]
 
 RUNS_CODE = {
-    *("eval", "exec", "compile", "__import__", "os.system", "os.popen", "pickle.load", "pickle.loads", "dill.load", "joblib.load"),
-    *("marshal.loads", "shelve.open", "pandas.read_pickle", "pd.read_pickle", "torch.hub.load", "yaml.unsafe_load", "yaml.full_load"),
-    *("instantiate", "hydra.utils.instantiate", "get_class", "get_method", "get_object", "runpy.run_path", "locate"),
+    *(
+        "eval",
+        "exec",
+        "compile",
+        "__import__",
+        "os.system",
+        "os.popen",
+        "pickle.load",
+        "pickle.loads",
+        "dill.load",
+        "joblib.load",
+    ),
+    *(
+        "marshal.loads",
+        "shelve.open",
+        "pandas.read_pickle",
+        "pd.read_pickle",
+        "torch.hub.load",
+        "yaml.unsafe_load",
+        "yaml.full_load",
+    ),
+    *(
+        "instantiate",
+        "hydra.utils.instantiate",
+        "get_class",
+        "get_method",
+        "get_object",
+        "runpy.run_path",
+        "locate",
+    ),
 }
 """Calls with which data becomes code."""
 UNPACKS = {"extractall", "extract", "unpack_archive"}
@@ -61,9 +95,16 @@ def offences(path: Path) -> Iterator[str]:
             yield f"{where} unpickles freely"
         if name == "yaml.load" and "SafeLoader" not in (given(call, "Loader") or ""):
             yield f"{where} reads YAML that may name Python objects"
-        if last == "get_state_dict" and (given(call, "weights_only"), given(call, "check_hash")) != ("True", "True"):
+        if last == "get_state_dict" and (given(call, "weights_only"), given(call, "check_hash")) != (
+            "True",
+            "True",
+        ):
             yield f"{where} takes weights unchecked"
-        if last == "import_module" and not isinstance(call.args[0], ast.Constant) and str(path.relative_to(ROOT)) not in BY_NAME:
+        if (
+            last == "import_module"
+            and not isinstance(call.args[0], ast.Constant)
+            and str(path.relative_to(ROOT)) not in BY_NAME
+        ):
             yield f"{where} imports what a value names"
 
 
@@ -122,7 +163,9 @@ def test_a_name_in_a_config_imports_nothing_but_ours(key, value, tmp_path, monke
     assert sorted(item.name for item in tmp_path.iterdir()) == ["payload.py"]
 
 
-@pytest.mark.parametrize("text", ["!!python/object/apply:os.system ['touch owned']", "seed: !!python/name:os.system ''"])
+@pytest.mark.parametrize(
+    "text", ["!!python/object/apply:os.system ['touch owned']", "seed: !!python/name:os.system ''"]
+)
 def test_yaml_names_no_python(text, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "resolved.yaml").write_text(text)
@@ -140,7 +183,14 @@ def test_no_secret_of_the_environment_reaches_a_run_s_folder(tmp_path, monkeypat
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "argv", ["run.py", "model=resnet18", f"+sink.token={secrets['HF_TOKEN']}"])
     pytest.importorskip("wandb", reason="wandb is not installed")
-    run_config(little_config(tmp_path / "run", recipe__epochs=1, recipe__schedule__warmup_epochs=0, sink__wandb={"mode": "offline"}))
+    run_config(
+        little_config(
+            tmp_path / "run",
+            recipe__epochs=1,
+            recipe__schedule__warmup_epochs=0,
+            sink__wandb={"mode": "offline"},
+        )
+    )
     written = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
     assert any(path.suffix == ".wandb" for path in written) and (tmp_path / "run" / "record.json") in written
     for path in written:

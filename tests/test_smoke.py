@@ -25,7 +25,9 @@ MODELS = {
 
 
 def smoke(folder, *words):
-    config = compose_config(CONF, ["debug=smoke", "sink=quiet", f"run_dir={folder}", "trainer.device=cpu", *words])
+    config = compose_config(
+        CONF, ["debug=smoke", "sink=quiet", f"run_dir={folder}", "trainer.device=cpu", *words]
+    )
     return run_config(config)
 
 
@@ -41,13 +43,20 @@ def test_every_method_does_everything_it_does(method, tmp_path):
 @pytest.mark.parametrize("data", ["digits", "synthetic"])
 @pytest.mark.parametrize("model", ["vgg19", "timm"])
 def test_data_and_models(model, data, tmp_path):
-    assert smoke(tmp_path, f"data={data}", f"model={model}", *MODELS[model], "method=cuttlefish")["switch_epoch"] == 2
+    assert (
+        smoke(tmp_path, f"data={data}", f"model={model}", *MODELS[model], "method=cuttlefish")["switch_epoch"]
+        == 2
+    )
 
 
 @pytest.mark.real_data
 @pytest.mark.parametrize(
     ("data", "words"),
-    [("cifar10", []), ("cifar100", ["data.images_per_class=2"]), ("svhn", ["data.verify=false", "data.root={}/svhn-mini"])],
+    [
+        ("cifar10", []),
+        ("cifar100", ["data.images_per_class=2"]),
+        ("svhn", ["data.verify=false", "data.root={}/svhn-mini"]),
+    ],
 )
 def test_real_data(data, words, tmp_path):
     words = [word.format(os.environ["CUTTLEFISH_DATA"]) for word in words]
@@ -56,7 +65,9 @@ def test_real_data(data, words, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("model", "data", "method"), list(product(MODELS, ["digits", "synthetic"], METHODS)), ids=str)
+@pytest.mark.parametrize(
+    ("model", "data", "method"), list(product(MODELS, ["digits", "synthetic"], METHODS)), ids=str
+)
 def test_the_whole_product(model, data, method, tmp_path):
     from cuttlefish.errors import CuttlefishError
 

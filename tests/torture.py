@@ -28,7 +28,13 @@ from tests.runs import METHODS, little_config
 ARMS: dict[str, tuple[str, dict[str, Any]]] = {method: (method, {}) for method in METHODS}
 ARMS["cuttlefish_profiled"] = "cuttlefish", {"method__k": "profile", "method__threshold": 1.0}
 """name -> a method and its settings: every method, and one whose K is found and written down before the first step."""
-KINDS = {"epoch_": "checkpoint", "before_switch": "checkpoint", "model.safetensors": "weights", "epochs.jsonl": "epochs", "run.lock": "run"}
+KINDS = {
+    "epoch_": "checkpoint",
+    "before_switch": "checkpoint",
+    "model.safetensors": "weights",
+    "epochs.jsonl": "epochs",
+    "run.lock": "run",
+}
 KINDS |= {kind: kind for kind in ("record", "profile", "ranks", "log", "resolved")}
 """What a file's name begins with -> its name in the table."""
 
@@ -126,7 +132,14 @@ class Trials:
         except Exception as error:
             problems = [f"{type(error).__name__}: {error}"]
         shutil.rmtree(folder)
-        return Outcome(self.method, kind, point, phases[0] if phases else "after the end", len(phases), ", ".join(problems))
+        return Outcome(
+            self.method,
+            kind,
+            point,
+            phases[0] if phases else "after the end",
+            len(phases),
+            ", ".join(problems),
+        )
 
     def _reference(self) -> tuple[Path, dict[str, Any]]:
         if self._whole is None:
@@ -145,7 +158,14 @@ class Trials:
         """often: a checkpoint after every step too; the more is written, the more there is to tear."""
         minutes = 1e-9 if often else 0.0
         method, settings = ARMS[self.method]
-        config = little_config(folder, method, data__train_images=40, data__test_images=8, trainer__checkpoint_minutes=minutes, **settings)
+        config = little_config(
+            folder,
+            method,
+            data__train_images=40,
+            data__test_images=8,
+            trainer__checkpoint_minutes=minutes,
+            **settings,
+        )
         with redirect_stdout(StringIO()), mock.patch.object(session, "provenance", _origin):
             return run_config(config)
 

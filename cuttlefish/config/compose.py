@@ -14,7 +14,12 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 from yaml import YAMLError
 
 from cuttlefish.config.choices import GROUPS, OPTIONAL, list_choices
@@ -35,9 +40,13 @@ def _register() -> None:
     """
     base = OmegaConf.create({key: value for key, value in to_dict(Config()).items() if key != "method"})
     base.model.name = "???"  # said by the chosen file, or to be given with it
-    OmegaConf.set_struct(base.model.arguments, False)  # the constructors that these go to know their keys, we do not
+    OmegaConf.set_struct(
+        base.model.arguments, False
+    )  # the constructors that these go to know their keys, we do not
     ConfigStore.instance().store("base", base)
-    OmegaConf.register_new_resolver("suite_width", lambda source, width: width if source == "suite" else None, replace=True)
+    OmegaConf.register_new_resolver(
+        "suite_width", lambda source, width: width if source == "suite" else None, replace=True
+    )
 
 
 def compose_config(conf: Path, overrides: Sequence[str]) -> Config:
@@ -87,7 +96,9 @@ def sentence(error: BaseException, conf: Path | None = None) -> str:
         return f"{str(error).split(chr(39))[1]} gives several values; add -m to run each, or [brackets] to make a list"
     if isinstance(cause, OmegaConfBaseException) and cause.full_key:
         return f"{cause.full_key}: {str(cause).splitlines()[0]}"
-    return " ".join(line.strip() for line in str(error).splitlines() if "hydra.cc" not in line and line.strip())
+    return " ".join(
+        line.strip() for line in str(error).splitlines() if "hydra.cc" not in line and line.strip()
+    )
 
 
 def _unknown_choice(error: MissingConfigException, conf: Path | None) -> str:
@@ -102,7 +113,9 @@ def _unknown_key(error: OmegaConfBaseException) -> str:
     above, _, leaf = str(error.full_key).rpartition(".")
     if not len(error.parent_node):
         return f"{above} has no keys yet; give it whole, as in {above}={{{leaf}: ...}}"
-    names = dict.fromkeys([*(() if above else GROUPS), *(str(name) for name in error.parent_node if name not in HIDDEN)])
+    names = dict.fromkeys(
+        [*(() if above else GROUPS), *(str(name) for name in error.parent_node if name not in HIDDEN)]
+    )
     elsewhere = [key for key in _keys(error.parent_node._get_root()) if key.endswith(f".{leaf}")]
     if elsewhere:
         return f"there is no key {error.full_key}; did you mean {elsewhere[0]}?"

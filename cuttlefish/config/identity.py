@@ -27,7 +27,10 @@ A preset is hashed by the knobs it stands for. A fork shares its key with the ru
 
 
 def run_key(
-    config: Mapping[str, Any], data_digest: str, method_version: int, method_defaults: Mapping[str, Any] | None = None
+    config: Mapping[str, Any],
+    data_digest: str,
+    method_version: int,
+    method_defaults: Mapping[str, Any] | None = None,
 ) -> str:
     """12 hexadecimal digits for a config as a nested mapping (`to_dict`), whose method is resolved (see `presets.py`).
 
@@ -35,9 +38,16 @@ def run_key(
     its `Settings` as a mapping; give its knobs as `Settings` types them, lest 1 and 1.0 differ from "1".
     """
     method = dict(config["method"])
-    changed = dict(_changed({key: value for key, value in config.items() if key != "method"}, to_dict(Config()), ""))
+    changed = dict(
+        _changed({key: value for key, value in config.items() if key != "method"}, to_dict(Config()), "")
+    )
     changed |= dict(_changed(method, dict(method_defaults or {}), "method", deep=False))
-    identity = {"changed": changed, "data": data_digest, "method": method["name"], "method_version": method_version}
+    identity = {
+        "changed": changed,
+        "data": data_digest,
+        "method": method["name"],
+        "method_version": method_version,
+    }
     text = json.dumps(_canonical(identity), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -46,7 +56,9 @@ def run_folder(config: Config, key: str) -> Path:
     """`run_dir` if given, else runs_root/<experiment>/<key> with what makes it another piece of evidence for that key."""
     if config.run_dir is not None:
         return Path(config.run_dir)
-    experiment = config.experiment_name or _plain(f"{config.model.name}-{config.data.name}-{config.method['name']}")
+    experiment = config.experiment_name or _plain(
+        f"{config.model.name}-{config.data.name}-{config.method['name']}"
+    )
     return Path(config.runs_root) / experiment / "-".join([key, *_variants(config)])
 
 
@@ -63,7 +75,9 @@ def _variants(config: Config) -> Iterator[str]:
         yield f"fork-{hashlib.sha256(origin.encode()).hexdigest()[:6]}"
 
 
-def _changed(values: Mapping[str, Any], defaults: Mapping[str, Any], where: str, deep: bool = True) -> Iterator[tuple[str, Any]]:
+def _changed(
+    values: Mapping[str, Any], defaults: Mapping[str, Any], where: str, deep: bool = True
+) -> Iterator[tuple[str, Any]]:
     """(dotted key, value) of what counts and differs; a section of the schema is entered, a mapping that is a value is not."""
     for key, value in values.items():
         path, default = f"{where}.{key}" if where else key, defaults.get(key)

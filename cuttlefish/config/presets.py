@@ -17,7 +17,9 @@ SPECIFIC = ("models", "data")
 """Keys of a preset that hold further knobs, by model and by data set."""
 
 
-def resolve_method(method: Mapping[str, Any], model_name: str, data_name: str, scale: str = "free") -> dict[str, Any]:
+def resolve_method(
+    method: Mapping[str, Any], model_name: str, data_name: str, scale: str = "free"
+) -> dict[str, Any]:
     """{name, preset, knobs that are not null}. A mapping without `presets` is resolved already; only its nulls go.
 
     Raises CuttlefishError for an unknown preset, and for a preset that sets a knob which the file does not list.
@@ -31,7 +33,9 @@ def resolve_method(method: Mapping[str, Any], model_name: str, data_name: str, s
     return {key: value for key, value in resolved.items() if value is not None}
 
 
-def _layers(method: Mapping[str, Any], model: str, data: str, scale: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _layers(
+    method: Mapping[str, Any], model: str, data: str, scale: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """(where it stands, its knobs), least specific first."""
     if "presets" not in method:
         return
@@ -54,4 +58,6 @@ def _entry(mapping: Mapping[str, Any], key: str, name: str) -> dict[str, Any]:
 def _check_known(layer: Mapping[str, Any], knobs: Mapping[str, Any], where: str) -> None:
     for key in layer:
         if key not in knobs:
-            raise CuttlefishError(f"{where} sets {key}, which the method's file does not list as a knob{did_you_mean(key, knobs)}")
+            raise CuttlefishError(
+                f"{where} sets {key}, which the method's file does not list as a knob{did_you_mean(key, knobs)}"
+            )

@@ -63,17 +63,23 @@ def _build(cls: type[T], mapping: Any, where: str) -> T:
             raise CuttlefishError(f"there is no key {_join(where, key)}{_other_keys(key, kinds, where)}")
     for field in fields(cls):
         if field.name not in mapping and field.default is MISSING and field.default_factory is MISSING:
-            raise CuttlefishError(f"{_join(where, field.name)} must be given ({_describe(kinds[field.name])})")
+            raise CuttlefishError(
+                f"{_join(where, field.name)} must be given ({_describe(kinds[field.name])})"
+            )
     return cls(**{key: convert(value, kinds[key], _join(where, key)) for key, value in mapping.items()})
 
 
 def _union(value: Any, kind: Any, where: str) -> Any:
-    arms = sorted(get_args(kind), key=lambda arm: arm is float)  # a whole number stays one where both would do
+    arms = sorted(
+        get_args(kind), key=lambda arm: arm is float
+    )  # a whole number stays one where both would do
     for arm in arms:
         try:
             return convert(value, arm, where)
         except CuttlefishError as error:
-            if _shape(arm) is not None and isinstance(value, _shape(arm)):  # right container, wrong content: the inner sentence says more
+            if _shape(arm) is not None and isinstance(
+                value, _shape(arm)
+            ):  # right container, wrong content: the inner sentence says more
                 raise error
     raise _wrong(value, kind, where)
 
@@ -83,11 +89,17 @@ def _container(value: Any, kind: Any, where: str) -> Any:
     if not isinstance(value, _shape(kind)):
         raise _wrong(value, kind, where)
     if origin is dict:
-        return {convert(key, inner[0], where): convert(item, inner[1], _join(where, key)) for key, item in value.items()}
+        return {
+            convert(key, inner[0], where): convert(item, inner[1], _join(where, key))
+            for key, item in value.items()
+        }
     kinds = inner if origin is tuple and Ellipsis not in inner else (inner[0],) * len(value)
     if len(kinds) != len(value):
         raise _wrong(value, kind, where)
-    return origin(convert(item, item_kind, f"{where}[{i}]") for i, (item, item_kind) in enumerate(zip(value, kinds, strict=True)))
+    return origin(
+        convert(item, item_kind, f"{where}[{i}]")
+        for i, (item, item_kind) in enumerate(zip(value, kinds, strict=True))
+    )
 
 
 def _fits(value: Any, kind: Any) -> bool:
@@ -119,12 +131,22 @@ def _describe(kind: Any) -> str:
         return f"a list of {len(inner)}"
     if origin in (list, tuple):
         return f"a list (each {_describe(inner[0])})"
-    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a string", NoneType: "null"}
+    names = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "a string",
+        NoneType: "null",
+    }
     return names.get(kind, "a mapping")
 
 
 def _wrong(value: Any, kind: Any, where: str) -> CuttlefishError:
-    shown = {None: "null", True: "true", False: "false"}.get(value) if value is None or isinstance(value, bool) else repr(value)
+    shown = (
+        {None: "null", True: "true", False: "false"}.get(value)
+        if value is None or isinstance(value, bool)
+        else repr(value)
+    )
     if len(shown) > 60:
         shown = f"{shown[:57]}..."
     hint = did_you_mean(value, _words(kind)) if isinstance(value, str) else ""

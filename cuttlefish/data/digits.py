@@ -36,7 +36,9 @@ def load(config: DataConfig, split: str) -> tuple[np.ndarray, np.ndarray]:
     labels = rows[:, -1]
     train, test = stratified(labels, 1 / 2)
     chosen = {"train": train, "test": test}[split]
-    grey = enlarge(rows[chosen, :-1].reshape(-1, SIDE, SIDE) * (255 / HIGHEST), config.image_size or IMAGE_SIZE)
+    grey = enlarge(
+        rows[chosen, :-1].reshape(-1, SIDE, SIDE) * (255 / HIGHEST), config.image_size or IMAGE_SIZE
+    )
     return np.repeat(grey[..., None], 3, axis=-1), labels[chosen]
 
 
@@ -55,7 +57,13 @@ def _bilinear(source: int, size: int) -> np.ndarray:
 def _table() -> bytes:
     """The installed package's own file: importing scikit-learn to read it would take seconds."""
     package = find_spec("sklearn")
-    path = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz" if package and package.origin else None
+    path = (
+        Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+        if package and package.origin
+        else None
+    )
     if path is None or not path.is_file():
-        raise CuttlefishError("data=digits reads the digits that scikit-learn brings, which is not installed: install scikit-learn")
+        raise CuttlefishError(
+            "data=digits reads the digits that scikit-learn brings, which is not installed: install scikit-learn"
+        )
     return gzip.decompress(path.read_bytes())

@@ -72,7 +72,9 @@ def data_there(config: DataConfig) -> bool:
     if config.kind not in FILE_SETS or config.download:
         return True
     root, file_set = data_root(config), FILE_SETS[config.kind]
-    return not missing_files(root / file_set.folder, file_set) or bool(file_set.packed and (root / file_set.packed).is_dir())
+    return not missing_files(root / file_set.folder, file_set) or bool(
+        file_set.packed and (root / file_set.packed).is_dir()
+    )
 
 
 def _locate(config: DataConfig, file_set: FileSet) -> Path:
@@ -96,7 +98,13 @@ def _locate(config: DataConfig, file_set: FileSet) -> Path:
 
 def _missing_sentence(config: DataConfig, file_set: FileSet, missing: list[str]) -> str:
     root = data_root(config)
-    origin = "data.root" if config.root else "CUTTLEFISH_DATA" if os.environ.get("CUTTLEFISH_DATA") else "the default, ./data"
+    origin = (
+        "data.root"
+        if config.root
+        else "CUTTLEFISH_DATA"
+        if os.environ.get("CUTTLEFISH_DATA")
+        else "the default, ./data"
+    )
     packed = f" and for {root / file_set.packed}" if file_set.packed else ""
     unpack = ", unpack a packed copy with `python -m scripts.data unpack SRC DEST`" if file_set.packed else ""
     return (

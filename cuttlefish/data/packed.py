@@ -52,7 +52,9 @@ def _rebuild_verified(packed: Path, name: str, published: str) -> bytes:
     try:
         content = b"".join(_parts(packed, name))
     except (BadZipFile, OSError, EOFError, ValueError, RuntimeError, NotImplementedError) as error:
-        raise CuttlefishError(f"The packed copy of {name} in {packed} cannot be read ({error}): get it again") from error
+        raise CuttlefishError(
+            f"The packed copy of {name} in {packed} cannot be read ({error}): get it again"
+        ) from error
     actual = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if actual != published:
         raise CuttlefishError(

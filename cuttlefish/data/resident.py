@@ -73,7 +73,9 @@ class ResidentImages:
         """Of the images that are shown; they are computed in float32 in any case."""
         _, height, width, channels = images.shape
         self.input_shape = (channels, height, width)
-        self._row_mean, self._row_std = (torch.tensor(values, device=device).repeat(width) for values in (mean, std))
+        self._row_mean, self._row_std = (
+            torch.tensor(values, device=device).repeat(width) for values in (mean, std)
+        )
         self._crops = _all_crops(images, crop_padding, flip)
 
     def __len__(self) -> int:
@@ -98,14 +100,25 @@ class ResidentImages:
         )
 
     def batches(
-        self, batch_size: int, *, seed: int = 0, epoch: int = 0, train: bool, process: int = 0, processes: int = 1
+        self,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+        train: bool,
+        process: int = 0,
+        processes: int = 1,
     ) -> Iterator[Batch]:
         """One epoch in global batches of `batch_size`, of which process `process` gets its contiguous share.
 
         train: shuffled and augmented, as a function of (seed, epoch, image index) only; otherwise in order, as they are.
         The last batch may be smaller, and a share may be empty, so that all processes take the same number of steps.
         """
-        crops = self._drawn(TRAINING, seed, epoch) if train else self._plain(torch.arange(len(self), device=self.device))
+        crops = (
+            self._drawn(TRAINING, seed, epoch)
+            if train
+            else self._plain(torch.arange(len(self), device=self.device))
+        )
         for start in range(0, len(self), batch_size):
             size = min(batch_size, len(self) - start)
             share = slice(start + size * process // processes, start + size * (process + 1) // processes)
@@ -118,7 +131,9 @@ class ResidentImages:
         """
         for epoch in count(order):
             crops = self._drawn(SAMPLES, seed, epoch)
-            yield from (self._show(crops[start : start + batch_size]) for start in range(0, len(self), batch_size))
+            yield from (
+                self._show(crops[start : start + batch_size]) for start in range(0, len(self), batch_size)
+            )
 
     def example(self, batch_size: int) -> tuple[Tensor, Tensor]:
         """(images, labels), not augmented: always the same `batch_size` (or all) images, from anywhere in the set."""
@@ -141,14 +156,20 @@ class ResidentImages:
     def _show(self, crops: _Crops) -> tuple[Tensor, Tensor]:
         channels, height, width = self.input_shape
         rows = self._gather(crops).view(-1, height, width * channels).to(torch.float32)
-        rows.div_(255).sub_(self._row_mean).div_(self._row_std)  # the operations of ToTensor and Normalize: the same bits
-        return rows.view(-1, height, width, channels).permute(0, 3, 1, 2).to(self.dtype), self.labels[crops.index]
+        rows.div_(255).sub_(self._row_mean).div_(
+            self._row_std
+        )  # the operations of ToTensor and Normalize: the same bits
+        return rows.view(-1, height, width, channels).permute(0, 3, 1, 2).to(self.dtype), self.labels[
+            crops.index
+        ]
 
     def _gather(self, crops: _Crops) -> Tensor:
         """(B, H, W, C) uint8. In the mirrored set an offset counts from the other side."""
         channels, height, width = self.input_shape
         dx = torch.where(crops.mirrored.bool(), 2 * self.crop_padding - crops.dx, crops.dx)
-        return self._crops[crops.index + len(self) * crops.mirrored, crops.dy, dx].view(-1, height, width, channels)
+        return self._crops[crops.index + len(self) * crops.mirrored, crops.dy, dx].view(
+            -1, height, width, channels
+        )
 
 
 def _all_crops(images: Tensor, padding: int, flip: bool) -> Tensor:
@@ -158,4 +179,6 @@ def _all_crops(images: Tensor, padding: int, flip: bool) -> Tensor:
     padded = (torch.cat([padded, padded.flip(2)]) if flip else padded).contiguous()
     image, row, pixel, _ = padded.stride()
     offsets = 2 * padding + 1
-    return padded.as_strided((len(padded), offsets, offsets, height, width * channels), (image, row, pixel, row, 1))
+    return padded.as_strided(
+        (len(padded), offsets, offsets, height, width * channels), (image, row, pixel, row, 1)
+    )

@@ -15,7 +15,9 @@ def first_of_each_class(labels: np.ndarray, count: int) -> np.ndarray:
     chosen = []
     for label, members in _members(labels):
         if not 1 <= count <= len(members):
-            raise CuttlefishError(f"data.images_per_class={count} is not possible: class {label} has {len(members)} training images")
+            raise CuttlefishError(
+                f"data.images_per_class={count} is not possible: class {label} has {len(members)} training images"
+            )
         chosen.append(members[:count])
     return np.sort(np.concatenate(chosen))
 
@@ -32,7 +34,9 @@ def stratified(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndar
     for label, members in _members(labels):
         count = max(1, round(len(members) * fraction))
         if count == len(members):
-            raise CuttlefishError(f"No validation split can be held out: class {label} has only {len(members)} training images")
+            raise CuttlefishError(
+                f"No validation split can be held out: class {label} has only {len(members)} training images"
+            )
         held_out.append(random.permutation(members)[:count])
     chosen = np.sort(np.concatenate(held_out))
     return np.setdiff1d(np.arange(len(labels)), chosen), chosen

@@ -31,5 +31,7 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise CuttlefishError(f"{path} is not an SVHN file ({error}): replace it by the original") from error
     are_images = images.dtype == np.uint8 and images.ndim == 4 and images.shape[:3] == (32, 32, 3)
     if not are_images or labels.size != images.shape[3] or not np.isin(labels, range(1, 11)).all():
-        raise CuttlefishError(f"{path} is not an SVHN file: it should hold X (32 x 32 x 3 x N bytes) and y (N digits from 1 to 10)")
+        raise CuttlefishError(
+            f"{path} is not an SVHN file: it should hold X (32 x 32 x 3 x N bytes) and y (N digits from 1 to 10)"
+        )
     return images, labels

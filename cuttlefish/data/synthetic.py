@@ -20,7 +20,12 @@ def classes(config: DataConfig) -> int:
 
 
 def content(config: DataConfig) -> dict[str, object]:
-    return {"synthetic": VERSION, "classes": classes(config), "image_size": config.image_size or IMAGE_SIZE, **_sizes(config)}
+    return {
+        "synthetic": VERSION,
+        "classes": classes(config),
+        "image_size": config.image_size or IMAGE_SIZE,
+        **_sizes(config),
+    }
 
 
 def load(config: DataConfig, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -29,7 +34,9 @@ def load(config: DataConfig, split: str) -> tuple[np.ndarray, np.ndarray]:
     prototypes = np.random.RandomState(SEED).randint(NOISE, 256 - NOISE, (classes(config), CELLS, CELLS, 3))
     labels = np.arange(count) % classes(config)
     cell = np.arange(size) * CELLS // size
-    noise = np.random.RandomState(SEED + {"train": 1, "test": 2}[split]).randint(-NOISE, NOISE + 1, (count, size, size, 3), dtype=np.int16)
+    noise = np.random.RandomState(SEED + {"train": 1, "test": 2}[split]).randint(
+        -NOISE, NOISE + 1, (count, size, size, 3), dtype=np.int16
+    )
     return (prototypes[:, cell][:, :, cell].astype(np.int16)[labels] + noise).astype(np.uint8), labels
 
 

@@ -15,7 +15,13 @@ from cuttlefish.data.resident import ResidentImages
 from cuttlefish.data.split import first_of_each_class, validation_split
 from cuttlefish.errors import CuttlefishError
 
-FAMILIES = {"cifar10": "cifar", "cifar100": "cifar", "svhn": "svhn", "digits": "digits", "synthetic": "synthetic"}
+FAMILIES = {
+    "cifar10": "cifar",
+    "cifar100": "cifar",
+    "svhn": "svhn",
+    "digits": "digits",
+    "synthetic": "synthetic",
+}
 """Kind to module, each of which has `classes(config)` and `load(config, split)`."""
 
 
@@ -39,10 +45,19 @@ def load_task(config: DataConfig, device: torch.device | str) -> Task:
     train, test = _splits(family, config)
     normalisation = {"mean": config.mean, "std": config.std, "device": device}
     resident = ResidentImages(*train, crop_padding=config.crop_padding, flip=config.flip, **normalisation)
-    return Task(config.name, family.classes(config), resident.input_shape, resident, ResidentImages(*test, **normalisation), digest)
+    return Task(
+        config.name,
+        family.classes(config),
+        resident.input_shape,
+        resident,
+        ResidentImages(*test, **normalisation),
+        digest,
+    )
 
 
-def _splits(family: ModuleType, config: DataConfig) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+def _splits(
+    family: ModuleType, config: DataConfig
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     images, labels = family.load(config, "train")
     if config.images_per_class is not None:
         kept = first_of_each_class(labels, config.images_per_class)
@@ -55,9 +70,13 @@ def _splits(family: ModuleType, config: DataConfig) -> tuple[tuple[np.ndarray, n
 
 def _check(config: DataConfig) -> None:
     if len(config.mean) != 3 or len(config.std) != 3 or min(config.std) <= 0:
-        raise CuttlefishError(f"data.mean={config.mean} and data.std={config.std} should be three numbers each, those of std positive")
+        raise CuttlefishError(
+            f"data.mean={config.mean} and data.std={config.std} should be three numbers each, those of std positive"
+        )
     if config.crop_padding < 0:
-        raise CuttlefishError(f"data.crop_padding={config.crop_padding} should be a number of pixels, 0 or more")
+        raise CuttlefishError(
+            f"data.crop_padding={config.crop_padding} should be a number of pixels, 0 or more"
+        )
     for name in ("image_size", "classes", "train_images", "test_images"):
         value = getattr(config, name)
         if value is not None and value < 1:

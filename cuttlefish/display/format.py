@@ -22,7 +22,9 @@ def number(value: float | None) -> str:
     """Three digits and more where the number has them: `10.8`, `0.00446`, `500,000`."""
     if value is None:
         return UNKNOWN
-    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}" if abs(value) >= 100 else f"{value:.3g}"
+    return (
+        f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}" if abs(value) >= 100 else f"{value:.3g}"
+    )
 
 
 def stated(value: float | None) -> str:
@@ -53,7 +55,13 @@ def duration(seconds: float | None) -> str:
 
 def rough(seconds: float) -> str:
     """An estimate: `40 s`, `54 min`, `1,128 h`"""
-    return f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.0f} h"
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 60
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:,.0f} h"
+    )
 
 
 def percent(value: float | None) -> str:

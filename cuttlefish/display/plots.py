@@ -36,15 +36,27 @@ def rank_curves(rank_rows: Sequence[Row], switch_epoch: int | None, subject: str
     histories = rank_histories(rank_rows)
     colours = style.depth_colours(len(histories))
     figure, axes = style.new_figure(7.2, 4.4)
-    last, highest = max(history.epochs[-1] for history in histories), max(max(history.ratios) for history in histories)
+    last, highest = (
+        max(history.epochs[-1] for history in histories),
+        max(max(history.ratios) for history in histories),
+    )
     for history, colour in zip(histories, colours, strict=True):
-        axes.plot(history.epochs, history.ratios, color=colour, marker="o", markersize=2.4 if last <= 50 else 0)
-    axes.set(xlabel="epochs trained", ylabel="stable rank / its initial value", ylim=(0, 1.04 * max(1, highest)))
+        axes.plot(
+            history.epochs, history.ratios, color=colour, marker="o", markersize=2.4 if last <= 50 else 0
+        )
+    axes.set(
+        xlabel="epochs trained", ylabel="stable rank / its initial value", ylim=(0, 1.04 * max(1, highest))
+    )
     axes.set_xlim(0, 1.012 * max(1, last))
     style.entitle(axes, "Ranks while training", subject)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if switch_epoch is not None:
-        style.mark_switch(axes, switch_epoch, f"switch, E = {switch_epoch}", side="left" if switch_epoch > last / 2 else "right")
+        style.mark_switch(
+            axes,
+            switch_epoch,
+            f"switch, E = {switch_epoch}",
+            side="left" if switch_epoch > last / 2 else "right",
+        )
     (label_ends if len(histories) <= MOST_LABELS else depth_bar)(axes, histories, colours)
     return figure
 
@@ -57,11 +69,23 @@ def rank_ratios(record: Row, rank_rows: Sequence[Row], profile: Row | None, subj
     for place, (layer, colour) in enumerate(zip(layers, style.depth_colours(len(layers)), strict=True)):
         if layer in ranks:
             axes.barh(place, ranks[layer] / full[layer], color=colour, height=0.72)
-            axes.text(ranks[layer] / full[layer] + 0.01, place, f"{ranks[layer]} of {full[layer]}", va="center", fontsize=8)
+            axes.text(
+                ranks[layer] / full[layer] + 0.01,
+                place,
+                f"{ranks[layer]} of {full[layer]}",
+                va="center",
+                fontsize=8,
+            )
         else:
             axes.barh(place, 1, color=style.PALE, height=0.72)
             axes.text(0.99, place, "dense", va="center", ha="right", fontsize=8, color=style.MUTED)
-    axes.set(yticks=range(len(layers)), yticklabels=layers, ylim=(len(layers) - 0.4, -0.6), xlim=(0, 1.005), xlabel="rank / full rank")
+    axes.set(
+        yticks=range(len(layers)),
+        yticklabels=layers,
+        ylim=(len(layers) - 0.4, -0.6),
+        xlim=(0, 1.005),
+        xlabel="rank / full rank",
+    )
     style.entitle(axes, "Rank of each layer", subject)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
@@ -71,11 +95,25 @@ def rank_ratios(record: Row, rank_rows: Sequence[Row], profile: Row | None, subj
 def stack_profile(profile: Row, subject: str = "") -> Figure:
     """Forward time of each stack at full rank and at ratio α (paper, figure 4), and its speed-up against τ."""
     rows, places = stack_rows(profile), range(len(profile["stacks"]))
-    figure, (left, right) = style.new_figure(7.2, 1.4 + 0.42 * len(rows), 1, 2, sharey=True, width_ratios=(1.5, 1))
-    left.barh([place - 0.19 for place in places], [row.full for row in rows], 0.36, color=style.FULL, label="full rank")
+    figure, (left, right) = style.new_figure(
+        7.2, 1.4 + 0.42 * len(rows), 1, 2, sharey=True, width_ratios=(1.5, 1)
+    )
+    left.barh(
+        [place - 0.19 for place in places],
+        [row.full for row in rows],
+        0.36,
+        color=style.FULL,
+        label="full rank",
+    )
     ratio = f"rank ratio {profile['ratio']:g}"
-    left.barh([place + 0.19 for place in places], [row.low for row in rows], 0.36, color=style.LOW, label=ratio)
-    left.set(yticks=places, yticklabels=[f"{row.name} ({row.layers})" for row in rows], ylim=(len(rows) - 0.4, -0.6))
+    left.barh(
+        [place + 0.19 for place in places], [row.low for row in rows], 0.36, color=style.LOW, label=ratio
+    )
+    left.set(
+        yticks=places,
+        yticklabels=[f"{row.name} ({row.layers})" for row in rows],
+        ylim=(len(rows) - 0.4, -0.6),
+    )
     left.set_xlabel(f"forward pass ({unit_of(profile)})")
     style.entitle(left, "Stack profile")
     right.set_title(subject, **style.SUBJECT)
@@ -92,16 +130,29 @@ def training_curves(epoch_rows: Sequence[Row], record: Row, subject: str = "") -
     figure, (upper, lower) = style.new_figure(7.2, 5.0, 2, 1, sharex=True)
     for axes, quantity in ((upper, "loss"), (lower, "accuracy")):
         for side, colour in (("train", style.FULL), ("test", style.LOW)):
-            points = [(row["epoch"], row[f"{side}_{quantity}"]) for row in epoch_rows if row.get(f"{side}_{quantity}") is not None]
-            axes.plot(*zip(*points, strict=True) if points else ([], []), color=colour, label=side, marker="o" if len(points) < 3 else None)
+            points = [
+                (row["epoch"], row[f"{side}_{quantity}"])
+                for row in epoch_rows
+                if row.get(f"{side}_{quantity}") is not None
+            ]
+            axes.plot(
+                *zip(*points, strict=True) if points else ([], []),
+                color=colour,
+                label=side,
+                marker="o" if len(points) < 3 else None,
+            )
     upper.set(ylabel="loss", ylim=(0, None))
     style.entitle(upper, "Loss and accuracy", subject)
-    lower.set(ylabel="accuracy (%)", xlabel="epoch", xlim=(epoch_rows[0]["epoch"], max(epoch_rows[-1]["epoch"], 2)))
+    lower.set(
+        ylabel="accuracy (%)", xlabel="epoch", xlim=(epoch_rows[0]["epoch"], max(epoch_rows[-1]["epoch"], 2))
+    )
     lower.xaxis.set_major_locator(MaxNLocator(integer=True))
     upper.legend(loc="upper right")
     if record.get("switch_epoch") is not None:
         late = record["switch_epoch"] > 0.5 * epoch_rows[-1]["epoch"]
-        style.mark_switch(upper, record["switch_epoch"] + 0.5, _switch_label(record), side="left" if late else "right")
+        style.mark_switch(
+            upper, record["switch_epoch"] + 0.5, _switch_label(record), side="left" if late else "right"
+        )
         style.mark_switch(lower, record["switch_epoch"] + 0.5)
     return figure
 
@@ -118,10 +169,21 @@ def _speed_ups(axes: Axes, rows: Sequence[StackRow], threshold: float) -> None:
         colour = style.LOW if row.factorize else style.FULL
         axes.hlines(place, 0, row.speedup, color=colour, linewidth=2)
         axes.plot(row.speedup, place, "o", color=colour, markersize=6)
-        beside = {"xytext": (7, 0), "textcoords": "offset points", "va": "center", "bbox": style.ON_WHITE, "zorder": 4}
+        beside = {
+            "xytext": (7, 0),
+            "textcoords": "offset points",
+            "va": "center",
+            "bbox": style.ON_WHITE,
+            "zorder": 4,
+        }
         axes.annotate(times(row.speedup), (row.speedup, place), color=style.INK, **beside)
     axes.axvline(threshold, color=style.ACCENT, linestyle=(0, (4, 2.5)), linewidth=1.2, gid="threshold")
-    foot = {"xycoords": axes.get_xaxis_transform(), "xytext": (5, 3), "textcoords": "offset points", "va": "bottom"}
+    foot = {
+        "xycoords": axes.get_xaxis_transform(),
+        "xytext": (5, 3),
+        "textcoords": "offset points",
+        "va": "bottom",
+    }
     axes.annotate(f"τ = {threshold:g}", (threshold, 0.0), color=style.ACCENT, bbox=style.ON_WHITE, **foot)
     axes.set(xlabel="speed-up", xlim=(0, 1.25 * max(threshold, *(row.speedup for row in rows))))
 
@@ -129,11 +191,22 @@ def _speed_ups(axes: Axes, rows: Sequence[StackRow], threshold: float) -> None:
 def label_ends(axes: Axes, histories: Sequence[LayerHistory], colours: Sequence[Any]) -> None:
     """Layer names at the right margin, moved apart where curves end close together."""
     low, high = axes.get_ylim()
-    heights = style.spread([history.ratios[-1] for history in histories], (high - low) * 0.041, low + 0.02 * high, high)
+    heights = style.spread(
+        [history.ratios[-1] for history in histories], (high - low) * 0.041, low + 0.02 * high, high
+    )
     transform, right = axes.get_yaxis_transform(), axes.get_xlim()[1]
     for history, colour, height in zip(histories, colours, heights, strict=True):
         ends = (history.epochs[-1] / right, 1.03), (history.ratios[-1], height)
-        axes.plot(*ends, color=colour, linewidth=1.0, transform=transform, clip_on=False, gid="leader", scalex=False, scaley=False)
+        axes.plot(
+            *ends,
+            color=colour,
+            linewidth=1.0,
+            transform=transform,
+            clip_on=False,
+            gid="leader",
+            scalex=False,
+            scaley=False,
+        )
         label = f"{history.layer}  {history.ratios[-1]:.2f}"
         axes.text(1.037, height, label, transform=transform, va="center", fontsize=7.5, color=style.INK)
 

@@ -34,7 +34,9 @@ def full_ranks(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def _history(layer: str, rows: list[Mapping[str, Any]]) -> LayerHistory:
-    return LayerHistory(layer, rows[0]["full_rank"], [row["epoch"] for row in rows], [_ratio(row, rows[0]) for row in rows])
+    return LayerHistory(
+        layer, rows[0]["full_rank"], [row["epoch"] for row in rows], [_ratio(row, rows[0]) for row in rows]
+    )
 
 
 def _ratio(row: Mapping[str, Any], first: Mapping[str, Any]) -> float:

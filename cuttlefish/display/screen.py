@@ -9,7 +9,18 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from cuttlefish.display.format import UNKNOWN, bar, count, duration, memory, named, percent, ratio_of, short_count, times
+from cuttlefish.display.format import (
+    UNKNOWN,
+    bar,
+    count,
+    duration,
+    memory,
+    named,
+    percent,
+    ratio_of,
+    short_count,
+    times,
+)
 from cuttlefish.display.rank_history import full_ranks
 from cuttlefish.display.stack_rows import stack_rows, unit_of
 
@@ -42,12 +53,25 @@ def profile_table(profile: Mapping[str, Any]) -> Table:
     right = [(heading, "right") for heading in (*sides, "fwd", "bwd", "intens.")]
     table = plain_table(title, ("stack", "left"), *right, ("rank", "left"))
     for row in stack_rows(profile):
-        numbers = [f"{row.full:.2f}", f"{row.low:.2f}", times(row.speedup), times(row.backward_speedup), count(row.intensity)]
-        table.add_row(f"{row.name} ({row.layers})", *numbers, "low" if row.factorize else "full", style=None if row.factorize else "dim")
+        numbers = [
+            f"{row.full:.2f}",
+            f"{row.low:.2f}",
+            times(row.speedup),
+            times(row.backward_speedup),
+            count(row.intensity),
+        ]
+        table.add_row(
+            f"{row.name} ({row.layers})",
+            *numbers,
+            "low" if row.factorize else "full",
+            style=None if row.factorize else "dim",
+        )
     return table
 
 
-def rank_table(record: Mapping[str, Any], profile: Mapping[str, Any] | None, rank_rows: Iterable[Mapping[str, Any]]) -> Table | None:
+def rank_table(
+    record: Mapping[str, Any], profile: Mapping[str, Any] | None, rank_rows: Iterable[Mapping[str, Any]]
+) -> Table | None:
     """One row a layer (a group of layers where there are many): rank, full rank and their ratio; None without ranks."""
     full, ranks = full_ranks(rank_rows), record.get("ranks") or {}
     if not full or not ranks:
@@ -79,9 +103,11 @@ def facts(record: Mapping[str, Any]) -> dict[str, str]:
         "nonzero": _zeros(record),
         "stored": _bits(record),
         "MACs": shrinkage(get("macs_full"), get("macs_final"), "fewer", short_count),
-        "accuracy": named({"final": percent(get("accuracy_final")), "best": percent(get("accuracy_best"))}) or _metrics(record),
+        "accuracy": named({"final": percent(get("accuracy_final")), "best": percent(get("accuracy_best"))})
+        or _metrics(record),
         "time": named({"compute": duration(get("compute_seconds")), "wall": duration(get("wall_seconds"))}),
-        "by part": named({part: duration(value) for part, value in (get("seconds") or {}).items()}) or UNKNOWN,
+        "by part": named({part: duration(value) for part, value in (get("seconds") or {}).items()})
+        or UNKNOWN,
         "peak memory": memory(get("peak_memory_bytes")),
         "hardware": f"{get('device') or UNKNOWN}, {get('precision') or UNKNOWN}",
     }
@@ -91,7 +117,11 @@ def switch_words(record: Mapping[str, Any]) -> str:
     """E, the number of full-rank epochs, and why the switch came then or never."""
     epoch, reason = record.get("switch_epoch"), record.get("switch_reason")
     why = f": {REASONS.get(reason, reason)}" if reason else ""
-    return f"E = {epoch} of {record.get('epochs_trained') or record['epochs']}{why}" if epoch is not None else f"full rank throughout{why}"
+    return (
+        f"E = {epoch} of {record.get('epochs_trained') or record['epochs']}{why}"
+        if epoch is not None
+        else f"full rank throughout{why}"
+    )
 
 
 def shrinkage(full: float | None, now: float | None, word: str, show: Any) -> str:
@@ -105,17 +135,27 @@ def _zeros(record: Mapping[str, Any]) -> str:
     """What masks leave; a handful of zeros by chance is not worth a line."""
     total, nonzero = record.get("params_total"), record.get("params_nonzero")
     masked = total is not None and nonzero is not None and nonzero < 0.99 * total
-    return f"{shrinkage(total, nonzero, 'fewer', count)}; zeros are computed with all the same" if masked else UNKNOWN
+    return (
+        f"{shrinkage(total, nonzero, 'fewer', count)}; zeros are computed with all the same"
+        if masked
+        else UNKNOWN
+    )
 
 
 def _bits(record: Mapping[str, Any]) -> str:
     """Of a model whose numbers need fewer than 32 bits each."""
     nonzero, bits = record.get("params_nonzero"), record.get("params_stored_bits")
     packed = nonzero is not None and bits is not None and bits < 0.99 * 32 * nonzero
-    return f"{memory(bits / 8) if bits >= 2**23 else f'{bits / 8192:.0f} KiB'}, {bits / nonzero:.3g} bits a parameter" if packed else UNKNOWN
+    return (
+        f"{memory(bits / 8) if bits >= 2**23 else f'{bits / 8192:.0f} KiB'}, {bits / nonzero:.3g} bits a parameter"
+        if packed
+        else UNKNOWN
+    )
 
 
-def layer_order(full: Mapping[str, int], ranks: Mapping[str, int], profile: Mapping[str, Any] | None) -> list[str]:
+def layer_order(
+    full: Mapping[str, int], ranks: Mapping[str, int], profile: Mapping[str, Any] | None
+) -> list[str]:
     profiled = [layer for stack in (profile or {}).get("stacks", []) for layer in stack["layers"]]
     return list(dict.fromkeys([*profiled, *full, *ranks]))
 
@@ -135,12 +175,18 @@ def _groups(layers: list[str]) -> list[tuple[str, list[str]]]:
     return rows
 
 
-def _rank_cells(name: str, layers: list[str], full: Mapping[str, int], ranks: Mapping[str, int]) -> tuple[str, str, str]:
+def _rank_cells(
+    name: str, layers: list[str], full: Mapping[str, int], ranks: Mapping[str, int]
+) -> tuple[str, str, str]:
     low = [layer for layer in layers if layer in ranks and layer in full]
     if not low:
         return name, "dense", ""
     ratio = mean(ranks[layer] / full[layer] for layer in low)
-    return name, f"{_range([ranks[layer] for layer in low])} / {_range([full[layer] for layer in low])}", f"{bar(ratio, 8)} {ratio:.2f}"
+    return (
+        name,
+        f"{_range([ranks[layer] for layer in low])} / {_range([full[layer] for layer in low])}",
+        f"{bar(ratio, 8)} {ratio:.2f}",
+    )
 
 
 def _range(values: list[int]) -> str:

@@ -37,7 +37,9 @@ def styled() -> AbstractContextManager[None]:
     return matplotlib.rc_context(STYLE)
 
 
-def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
+def new_figure(
+    width: float, height: float, rows: int = 1, columns: int = 1, **options: Any
+) -> tuple[Figure, Any]:
     """A figure of width × height inches without pyplot's global state, and its axes."""
     figure = Figure(figsize=(width, height))
     return figure, figure.subplots(rows, columns, **options)
@@ -72,7 +74,11 @@ def mark_switch(axes: Axes, epoch: float, label: str = "", side: str = "right") 
     """A dashed line where the model became low-rank, with its label at the top, on that side of the line."""
     axes.axvline(epoch, color=ACCENT, linestyle=(0, (4, 2.5)), linewidth=1.2, zorder=3, gid="switch")
     if label:
-        place = {"xytext": (5 if side == "right" else -5, -2), "ha": "left" if side == "right" else "right", "va": "top"}
+        place = {
+            "xytext": (5 if side == "right" else -5, -2),
+            "ha": "left" if side == "right" else "right",
+            "va": "top",
+        }
         coordinates = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points"}
         axes.annotate(label, (epoch, 1.0), color=ACCENT, bbox=ON_WHITE, **coordinates, **place)
 

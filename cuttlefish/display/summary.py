@@ -44,17 +44,26 @@ def comparison_summary(
 def as_text(renderable: RenderableType, width: int = WIDTH) -> str:
     """What a renderable looks like without colours or control characters; trailing blanks removed."""
     stream = io.StringIO()
-    Console(file=stream, width=width, force_terminal=False, color_system=None, no_color=True).print(renderable)
+    Console(file=stream, width=width, force_terminal=False, color_system=None, no_color=True).print(
+        renderable
+    )
     return "\n".join(line.rstrip() for line in stream.getvalue().rstrip().split("\n"))
 
 
 def _headline(record: Record) -> Text:
-    words = [f"{record['model']} on {record['data']}", record["method"], f"seed {record['seed']}", f"{record['epochs']} epochs"]
+    words = [
+        f"{record['model']} on {record['data']}",
+        record["method"],
+        f"seed {record['seed']}",
+        f"{record['epochs']} epochs",
+    ]
     words += [f"scale {record['scale']}", record["status"]]
     return Text(" · ".join(words), style="bold" if record["status"] == "finished" else "bold red")
 
 
-def _screen(record: Record, profile: Record | None, rank_rows: Sequence[Record], facts: Table) -> RenderableType:
+def _screen(
+    record: Record, profile: Record | None, rank_rows: Sequence[Record], facts: Table
+) -> RenderableType:
     """Ranks on the left, the rest on the right, so that the 17 layers of a ResNet-18 and all facts fit one screen."""
     right = Group(profile_table(profile), facts) if profile else facts
     ranks = rank_table(record, profile, rank_rows)
@@ -68,9 +77,17 @@ def _screen(record: Record, profile: Record | None, rank_rows: Sequence[Record],
 
 
 def _comparison_table(full: Record, low: Record) -> Table:
-    table = plain_table("Against full rank", ("", "left"), ("full rank", "right"), (str(low["method"]), "right"), ("difference", "right"))
+    table = plain_table(
+        "Against full rank",
+        ("", "left"),
+        ("full rank", "right"),
+        (str(low["method"]), "right"),
+        ("difference", "right"),
+    )
     for name, field, show, compare in COMPARED:
-        table.add_row(name, show(full.get(field)), show(low.get(field)), compare(full.get(field), low.get(field)))
+        table.add_row(
+            name, show(full.get(field)), show(low.get(field)), compare(full.get(field), low.get(field))
+        )
     return table
 
 
@@ -84,7 +101,9 @@ def _smaller(full: float | None, low: float | None) -> str:
 
 def _faster(full: float | None, low: float | None) -> str:
     ratio = ratio_of(full, low)
-    return UNKNOWN if ratio is None else f"{times(ratio)} faster" if ratio >= 1 else f"{times(1 / ratio)} slower"
+    return (
+        UNKNOWN if ratio is None else f"{times(ratio)} faster" if ratio >= 1 else f"{times(1 / ratio)} slower"
+    )
 
 
 COMPARED = (
@@ -98,5 +117,19 @@ COMPARED = (
 
 
 def _unlike(full: Record, low: Record) -> str:
-    fields = ("model", "data", "recipe", "epochs", "seed", "scale", "device", "precision", "threads", "world_size", "data_digest")
-    return ", ".join(f"{name} {full.get(name)} / {low.get(name)}" for name in fields if full.get(name) != low.get(name))
+    fields = (
+        "model",
+        "data",
+        "recipe",
+        "epochs",
+        "seed",
+        "scale",
+        "device",
+        "precision",
+        "threads",
+        "world_size",
+        "data_digest",
+    )
+    return ", ".join(
+        f"{name} {full.get(name)} / {low.get(name)}" for name in fields if full.get(name) != low.get(name)
+    )

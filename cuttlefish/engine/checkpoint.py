@@ -45,7 +45,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Raises Damaged for a file that is cut short, altered or no checkpoint; CuttlefishError if it is another version's or cannot be read."""
     content = _read(path)
     if ANY_VERSION.match(content) and not content.startswith(MAGIC):
-        raise CuttlefishError(f"{path} was written by another version of this suite; use that version, or remove it to start again")
+        raise CuttlefishError(
+            f"{path} was written by another version of this suite; use that version, or remove it to start again"
+        )
     head = len(MAGIC) + hashlib.sha256().digest_size
     digest, payload = content[len(MAGIC) : head], content[head:]
     if not content.startswith(MAGIC) or hashlib.sha256(payload).digest() != digest:
@@ -66,7 +68,9 @@ def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
         except Damaged as error:
             logger.warning("%s; falling back to the one before", error)
     if there:
-        raise CuttlefishError(f"every checkpoint in {folder} is damaged: remove that folder to start the run again")
+        raise CuttlefishError(
+            f"every checkpoint in {folder} is damaged: remove that folder to start the run again"
+        )
     return None
 
 
@@ -93,7 +97,9 @@ def _in_order(folder: Path) -> list[Path]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise CuttlefishError(f"cannot read {folder}: {error.strerror}; once it can be read, run the same command again") from error
+        raise CuttlefishError(
+            f"cannot read {folder}: {error.strerror}; once it can be read, run the same command again"
+        ) from error
     return sorted(folder / name for name in names if name.startswith("epoch_") and name.endswith(".pt"))
 
 
@@ -112,7 +118,9 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise CuttlefishError(f"cannot read checkpoint {path}: {error.strerror}; once it can be read, run the same command again") from error
+        raise CuttlefishError(
+            f"cannot read checkpoint {path}: {error.strerror}; once it can be read, run the same command again"
+        ) from error
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -59,7 +59,9 @@ class Clock:
     @property
     def compute_seconds(self) -> float:
         """Forward, backward, step and every method-specific operation, over all phases."""
-        return sum(value for parts in self.seconds.values() for name, value in parts.items() if name not in UNCHARGED)
+        return sum(
+            value for parts in self.seconds.values() for name, value in parts.items() if name not in UNCHARGED
+        )
 
     def by_part(self) -> dict[str, float]:
         total: dict[str, float] = {}

@@ -20,9 +20,13 @@ def choose_device(config: TrainerConfig, process: int = 0) -> torch.device:
     if config.device == "cpu" or (config.device == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise CuttlefishError("trainer.device=cuda, but torch sees no GPU on this machine: use trainer.device=cpu or auto")
+        raise CuttlefishError(
+            "trainer.device=cuda, but torch sees no GPU on this machine: use trainer.device=cpu or auto"
+        )
     if process >= torch.cuda.device_count():
-        raise CuttlefishError(f"trainer.devices={config.devices}, but this machine has {torch.cuda.device_count()} GPUs")
+        raise CuttlefishError(
+            f"trainer.devices={config.devices}, but this machine has {torch.cuda.device_count()} GPUs"
+        )
     torch.cuda.set_device(process)
     return torch.device("cuda", process)
 

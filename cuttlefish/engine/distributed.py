@@ -104,7 +104,10 @@ def hand_up(error: BaseException) -> bool:
         return False
     details = {"py_callstack": "".join(traceback.format_exception(error)), "timestamp": str(int(time.time()))}
     try:
-        write_atomic(path, json.dumps({"message": {"message": str(error) or type(error).__name__, "extraInfo": details}}))
+        write_atomic(
+            path,
+            json.dumps({"message": {"message": str(error) or type(error).__name__, "extraInfo": details}}),
+        )
     except OSError:  # the full disk that has ended the worker, it may be
         return False
     return True
@@ -170,6 +173,8 @@ def joined_world(config: TrainerConfig) -> Iterator[World]:
         torch.cuda.set_device(world.local % torch.cuda.device_count())
     with _told_if_alone(world, config):
         with _met_in_time(world, config):
-            dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo", timeout=timedelta(minutes=config.timeout_minutes))
+            dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if on_gpus else "gloo", timeout=timedelta(minutes=config.timeout_minutes)
+            )
         yield world
     dist.destroy_process_group()  # not after a failure: it would wait for processes that are gone

@@ -16,7 +16,13 @@ class Feed:
     """steps: optimizer steps an epoch."""
 
     def __init__(self, config: Config, task: Task, world: World):
-        self.recipe, self.trainer, self.seed, self.task, self.world = config.recipe, config.trainer, config.seed, task, world
+        self.recipe, self.trainer, self.seed, self.task, self.world = (
+            config.recipe,
+            config.trainer,
+            config.seed,
+            task,
+            world,
+        )
         steps = math.ceil(len(task.train) / self.recipe.batch_size)
         self.steps = min(steps, self.trainer.max_steps or steps)
 
@@ -25,7 +31,12 @@ class Feed:
         if self.trainer.overfit:
             return iter([self._example(self.recipe.batch_size)] * (self.steps - first))
         stream = self.task.train.batches(
-            self.recipe.batch_size, seed=self.seed, epoch=epoch, train=True, process=self.world.process, processes=self.world.processes
+            self.recipe.batch_size,
+            seed=self.seed,
+            epoch=epoch,
+            train=True,
+            process=self.world.process,
+            processes=self.world.processes,
         )
         return islice(stream, first, self.steps)
 
@@ -34,7 +45,12 @@ class Feed:
         if self.trainer.overfit:
             return iter([self._example(self.recipe.batch_size)])
         stream = self.task.test.batches(
-            self.recipe.eval_batch_size, seed=self.seed, epoch=0, train=False, process=self.world.process, processes=self.world.processes
+            self.recipe.eval_batch_size,
+            seed=self.seed,
+            epoch=0,
+            train=False,
+            process=self.world.process,
+            processes=self.world.processes,
         )
         return islice(stream, self.trainer.max_eval_batches)
 

@@ -53,7 +53,9 @@ class StopSignals(signals.StopSignals):
             raise SignalException(f"stopped by {self.requested}", signal.Signals(number))
         if number == signal.SIGINT:
             while frame is not None and not isinstance(frame.f_locals.get("self"), PContext):
-                frame = frame.f_back  # torch keeps the workers to itself, but is at this moment waiting for them
+                frame = (
+                    frame.f_back
+                )  # torch keeps the workers to itself, but is at this moment waiting for them
             for pid in frame.f_locals["self"].pids().values() if frame else ():
                 with suppress(ProcessLookupError):
                     os.killpg(pid, signal.SIGKILL)
@@ -69,7 +71,12 @@ class LoopbackRendezvous(RendezvousHandler):
         self.port = listener.getsockname()[1]
         # The store takes over the listening socket; it would open one of its own on all interfaces.
         self.store = TCPStore(
-            LOOPBACK, self.port, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=60), master_listen_fd=listener.detach()
+            LOOPBACK,
+            self.port,
+            is_master=True,
+            wait_for_workers=False,
+            timeout=timedelta(seconds=60),
+            master_listen_fd=listener.detach(),
         )
 
     def get_backend(self) -> str:
@@ -112,7 +119,9 @@ def launch(resolved: Path, config: TrainerConfig) -> None:
         max_restarts=0, monitor_interval=0.2, local_addr=LOOPBACK,
         signals_to_handle="", shutdown_timeout=int(60 * config.timeout_minutes) + GRACE_SECONDS,  # a step may take that long
     )  # fmt: skip
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # we say ourselves, in a sentence, what it says in pages
+    logging.getLogger("torch.distributed.elastic").setLevel(
+        logging.CRITICAL
+    )  # we say ourselves, in a sentence, what it says in pages
     before = dict(os.environ)
     os.environ.update(_environment())
     try:
@@ -142,8 +151,16 @@ def _environment() -> dict[str, str]:
     """What the workers get beside this process's own environment; what the user has set stays."""
     source = str(Path(__file__).resolve().parents[2])
     paths = [source, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    ours = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"} if sys.platform == "linux" else {}
-    return {TELLS: "1", **{key: value for key, value in ours.items() if key not in os.environ}, "PYTHONPATH": os.pathsep.join(paths)}
+    ours = (
+        {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+        if sys.platform == "linux"
+        else {}
+    )
+    return {
+        TELLS: "1",
+        **{key: value for key, value in ours.items() if key not in os.environ},
+        "PYTHONPATH": os.pathsep.join(paths),
+    }
 
 
 def _may_go_better(failures: dict[int, ProcessFailure]) -> bool:
@@ -151,7 +168,9 @@ def _may_go_better(failures: dict[int, ProcessFailure]) -> bool:
     return failure.exitcode not in (EXIT_BAD_INPUT, EXIT_BUSY, EXIT_SAVED) or ALONE in _told(failure)
 
 
-def _what_happened(failures: dict[int, ProcessFailure], config: TrainerConfig, restarts: int = 0) -> BaseException:
+def _what_happened(
+    failures: dict[int, ProcessFailure], config: TrainerConfig, restarts: int = 0
+) -> BaseException:
     process = _first_cause(failures)
     failure = failures[process]
     told = _told(failure)
@@ -160,8 +179,15 @@ def _what_happened(failures: dict[int, ProcessFailure], config: TrainerConfig, r
         told = f"{told} (process {', '.join(map(str, silent))} of {config.devices} answered nothing, not even a request to stop)"
     kinds = {EXIT_BAD_INPUT: CuttlefishError, EXIT_BUSY: Busy, EXIT_SAVED: Interrupted}
     if failure.exitcode in kinds:
-        return kinds[failure.exitcode](told or f"process {process} of {config.devices} ended with exit code {failure.exitcode}, as it says above")
-    end = f"was killed by {signal.Signals(-failure.exitcode).name}" if failure.exitcode < 0 else f"failed ({told or 'as it says above'})"
+        return kinds[failure.exitcode](
+            told
+            or f"process {process} of {config.devices} ended with exit code {failure.exitcode}, as it says above"
+        )
+    end = (
+        f"was killed by {signal.Signals(-failure.exitcode).name}"
+        if failure.exitcode < 0
+        else f"failed ({told or 'as it says above'})"
+    )
     again = f" after {restarts} restart{'s' * (restarts > 1)}" if restarts else ""
     return CuttlefishError(
         f"process {process} of {config.devices} {end}{again}, and the others were stopped; the same command goes on from the last checkpoint"

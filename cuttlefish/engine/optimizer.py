@@ -9,7 +9,9 @@ import torch
 from cuttlefish.config.schema import OptimizerConfig
 
 
-def build_optimizer(config: OptimizerConfig, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+def build_optimizer(
+    config: OptimizerConfig, groups: list[dict[str, Any]], lr: float
+) -> torch.optim.Optimizer:
     """groups: parameter groups with their own weight decay, as `Method.param_groups` gives them."""
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=tuple(config.betas), eps=config.eps, fused=True)

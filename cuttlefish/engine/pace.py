@@ -16,7 +16,11 @@ class Pace:
     """
 
     def __init__(self, config: TrainerConfig, clock: Callable[[], float] = time.monotonic):
-        self.epochs, self.seconds, self.clock = config.checkpoint_epochs, 60 * config.checkpoint_minutes, clock
+        self.epochs, self.seconds, self.clock = (
+            config.checkpoint_epochs,
+            60 * config.checkpoint_minutes,
+            clock,
+        )
         self._whole = self._any = clock()
 
     def begin_epoch(self) -> None:

@@ -20,7 +20,11 @@ def first_steps(wanted: bool, folder: Path) -> Iterator[Callable[[], None]]:
 
     def write(traced: profile) -> None:
         traced.export_chrome_trace(str(folder / "trace.json"))
-        order = "self_cuda_time_total" if ProfilerActivity.CUDA in supported_activities() else "self_cpu_time_total"
+        order = (
+            "self_cuda_time_total"
+            if ProfilerActivity.CUDA in supported_activities()
+            else "self_cpu_time_total"
+        )
         (folder / "operators.txt").write_text(traced.key_averages().table(sort_by=order, row_limit=30))
 
     plan = schedule(wait=0, warmup=SKIPPED, active=TRACED, repeat=1)

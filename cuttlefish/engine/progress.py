@@ -30,7 +30,9 @@ class Progress:
 
     def begin_phase(self, name: str, epoch: int) -> None:
         self.epoch, self.entered = epoch, True
-        self.best = -math.inf  # the run's best epoch is one of its last phase: earlier ones train another network
+        self.best = (
+            -math.inf
+        )  # the run's best epoch is one of its last phase: earlier ones train another network
         self.history.append({"name": name, "before": self.trained})
 
     def end_phase(self) -> None:

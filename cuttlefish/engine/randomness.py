@@ -16,7 +16,9 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
     return state
 
 
-def restore_random_state(first: dict[str, Tensor], others: list[dict[str, Tensor]], world: World, device: torch.device) -> None:
+def restore_random_state(
+    first: dict[str, Tensor], others: list[dict[str, Tensor]], world: World, device: torch.device
+) -> None:
     """Take up this process's state. Where the run had fewer processes, the new ones keep their own."""
     states = [first, *others]
     if world.process >= len(states):

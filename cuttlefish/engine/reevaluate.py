@@ -26,7 +26,11 @@ def reevaluate(config: Config, key: str, folder: Path) -> Scores:
     try:
         context.model.load_state_dict(weights.model)
     except RuntimeError as error:
-        raise CuttlefishError(f"the weights in {folder} do not fit the network of their config: {' '.join(str(error).split())[:200]}") from error
+        raise CuttlefishError(
+            f"the weights in {folder} do not fit the network of their config: {' '.join(str(error).split())[:200]}"
+        ) from error
     with session.method.evaluating(context.model):
         batches = Feed(config, session.task, session.world).evaluate()
-        return evaluate(context.model, batches, autocast=context.autocast, reduce=session.world.sum, device=session.device)
+        return evaluate(
+            context.model, batches, autocast=context.autocast, reduce=session.world.sum, device=session.device
+        )

@@ -42,12 +42,21 @@ class Session:
     Raises CuttlefishError where the device, the data, the model or the method do not fit the config.
     """
 
-    def __init__(self, config: Config, key: str, folder: Path, world: World | None = None, state: dict[str, Any] | None = None):
+    def __init__(
+        self,
+        config: Config,
+        key: str,
+        folder: Path,
+        world: World | None = None,
+        state: dict[str, Any] | None = None,
+    ):
         self.config, self.key, self.folder = config, key, folder
         self.world = world or World()
         self.device = choose_device(config.trainer, self.world.local)
         set_up(config.trainer, self.device, config.seed, self.world.local_processes)
-        self.provenance = provenance(str(self.device), torch.get_num_threads() if self.device.type == "cpu" else None)
+        self.provenance = provenance(
+            str(self.device), torch.get_num_threads() if self.device.type == "cpu" else None
+        )
         self.clock = Clock(self.device)
         self.sinks = Sinks()
         self.task = load_task(config.data, self.device)
@@ -61,7 +70,10 @@ class Session:
             config, self.task, model, device=self.device, world=self.world, folder=folder, sinks=self.sinks, clock=self.clock,
             saved=lambda: (newest_checkpoint(folder / "checkpoints") or {}).get("method", {}) if state is None else state,
         )  # fmt: skip
-        self.context.counts_full = {"params": count_parameters(model).total, "macs": count_macs(model, self._one_input())}
+        self.context.counts_full = {
+            "params": count_parameters(model).total,
+            "macs": count_macs(model, self._one_input()),
+        }
         self.method.check(self.context)
         self.forked_from: str | None = None
         self.fork = None
@@ -78,17 +90,23 @@ class Session:
             for place in (self.folder, self.folder / "checkpoints"):
                 remove_left_overs(place)
         # Whatever was read before the lock was taken may be an older one.
-        checkpoint = self.world.agree((newest_checkpoint(self.folder / "checkpoints") or self.fork) if self.world.is_first else None)
+        checkpoint = self.world.agree(
+            (newest_checkpoint(self.folder / "checkpoints") or self.fork) if self.world.is_first else None
+        )
         resumed = checkpoint["progress"]["trained"] if checkpoint else 0
         lost_seconds = max(lost_seconds, self._recorded_seconds())
         if self.world.is_first:
             self.sinks.extend(build_sinks(self.config))
         stop = stop or StopSignals()
         with self.sinks:
-            trainer = Trainer(self.config, self.task, self.context, self.method, self.world, self.sinks, self.clock, stop)
+            trainer = Trainer(
+                self.config, self.task, self.context, self.method, self.world, self.sinks, self.clock, stop
+            )
             self.sinks.start(RunInfo(self.folder, to_dict(self.config), self.key, resumed))
             if checkpoint:
-                self.sinks.message(f"going on after {resumed} epochs and {checkpoint['progress'].get('step') or 0} steps")
+                self.sinks.message(
+                    f"going on after {resumed} epochs and {checkpoint['progress'].get('step') or 0} steps"
+                )
                 self.clock.load_state_dict(checkpoint["clock"])
             self.clock.at_least(lost_seconds)
             try:
@@ -116,7 +134,11 @@ class Session:
     def _recorded_seconds(self) -> float:
         """The wall time of an earlier piece that ended with a record."""
         try:
-            return read_record(self.folder).get("wall_seconds") or 0.0 if (self.folder / RECORD).exists() else 0.0
+            return (
+                read_record(self.folder).get("wall_seconds") or 0.0
+                if (self.folder / RECORD).exists()
+                else 0.0
+            )
         except CuttlefishError:
             return 0.0
 
@@ -141,7 +163,9 @@ class Session:
             logger.warning("the final weights are not kept as safetensors: %s", error)
 
     def _one_input(self) -> torch.Tensor:
-        return torch.zeros(1, *self.task.input_shape, device=self.device, dtype=element_type(self.config.trainer))
+        return torch.zeros(
+            1, *self.task.input_shape, device=self.device, dtype=element_type(self.config.trainer)
+        )
 
     def _counts(self) -> dict[str, Any]:
         model = self.context.model
@@ -165,7 +189,9 @@ class Session:
             "params_full": self.context.counts_full["params"],
             "macs_full": self.context.counts_full["macs"],
             "epochs_trained": progress.trained,
-            "phases": [dict(phase, seconds=self.clock.seconds.get(phase["name"], {})) for phase in progress.history],
+            "phases": [
+                dict(phase, seconds=self.clock.seconds.get(phase["name"], {})) for phase in progress.history
+            ],
             "accuracy_final": progress.last.get("test_accuracy"),
             "accuracy_best": progress.best if progress.last else None,
             "loss_final": progress.last.get("test_loss"),

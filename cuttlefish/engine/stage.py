@@ -25,7 +25,14 @@ class Stage:
     """
 
     def __init__(
-        self, model: nn.Module, method: Method, optimizer: OptimizerConfig, lr: float, trainer: TrainerConfig, world: World, device: torch.device
+        self,
+        model: nn.Module,
+        method: Method,
+        optimizer: OptimizerConfig,
+        lr: float,
+        trainer: TrainerConfig,
+        world: World,
+        device: torch.device,
     ):
         self.model, self.method, self.trainer, self.world, self.device = model, method, trainer, world, device
         if trainer.channels_last:

@@ -82,7 +82,15 @@ def synchronise(model: nn.Module) -> None:
 @contextmanager
 def statistics_kept(model: nn.Module, samples: int) -> Iterator[None]:
     """Where this process has no samples, ordinary batch norms must not take the mean of nothing into their statistics."""
-    norms = [] if samples else [m for m in model.modules() if isinstance(m, _BatchNorm) and not isinstance(m, _Synchronised) and m.training]
+    norms = (
+        []
+        if samples
+        else [
+            m
+            for m in model.modules()
+            if isinstance(m, _BatchNorm) and not isinstance(m, _Synchronised) and m.training
+        ]
+    )
     for norm in norms:
         norm.eval()
     yield

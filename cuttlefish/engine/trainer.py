@@ -39,7 +39,15 @@ class Trainer:
     """Trains one model with one method. `fit` returns what the training adds to the record."""
 
     def __init__(
-        self, config: Config, task: Task, context: Context, method: Method, world: World, sinks: Sinks, clock: Clock, stop: StopSignals
+        self,
+        config: Config,
+        task: Task,
+        context: Context,
+        method: Method,
+        world: World,
+        sinks: Sinks,
+        clock: Clock,
+        stop: StopSignals,
     ):
         self.config, self.context, self.method = config, context, method
         self.world, self.sinks, self.clock, self.stop = world, sinks, clock, stop
@@ -72,7 +80,9 @@ class Trainer:
         self.context.schedule = schedule_from_dict(checkpoint["schedule"])
         self.method.load_state_dict(self.context, checkpoint["method"])
         self.context.model.load_state_dict(checkpoint["model"])
-        restore_random_state(checkpoint["random"], checkpoint.get("random_others", []), self.world, self.device)
+        restore_random_state(
+            checkpoint["random"], checkpoint.get("random_others", []), self.world, self.device
+        )
 
     def _run_phase(self, phase: Phase, checkpoint: dict[str, Any] | None) -> None:
         self.clock.phase = phase.name
@@ -103,7 +113,13 @@ class Trainer:
         self.stage = None
         lr = self.context.schedule.lr(epoch)
         self.stage = Stage(
-            self.context.model, self.method, phase.optimizer or self.recipe.optimizer, lr, self.config.trainer, self.world, self.device
+            self.context.model,
+            self.method,
+            phase.optimizer or self.recipe.optimizer,
+            lr,
+            self.config.trainer,
+            self.world,
+            self.device,
         )
         if self.config.trainer.compile:
             with self.clock.part("compile"):
@@ -116,7 +132,9 @@ class Trainer:
         processes, of which none may leave by itself: there a stop is granted between steps, with the state saved, as everywhere else."""
         if self.world.processes > 1 or self.saved != self.progress.trained:
             return nullcontext()
-        return self.stop.leaving_at_once("before another step was trained, state saved" if self.progress.trained else UNTRAINED)
+        return self.stop.leaving_at_once(
+            "before another step was trained, state saved" if self.progress.trained else UNTRAINED
+        )
 
     def _begin_epoch(self, phase: Phase, epoch: int) -> bool:
         """False if the phase ends here."""
@@ -161,7 +179,10 @@ class Trainer:
         if self.world.is_first:
             sums += torch.tensor(self.progress.sums, dtype=torch.float64)
         self.sinks.epoch_begin(self.feed.steps - self.progress.step, label)
-        with self.clock.part("data"), first_steps(self.config.trainer.torch_profile, self.context.folder) as profiled:
+        with (
+            self.clock.part("data"),
+            first_steps(self.config.trainer.torch_profile, self.context.folder) as profiled,
+        ):
             for batch in self.feed.train(self.progress.trained, self.progress.step):
                 with self.clock.part("train"):
                     self.stage.step(batch, self.recipe.label_smoothing, sums)
@@ -200,7 +221,9 @@ class Trainer:
     def _scores(self, batches: Iterable[Batch]) -> Scores:
         model = self.context.model
         with self.method.evaluating(model):
-            return evaluate(model, batches, autocast=self.context.autocast, reduce=self.world.sum, device=self.device)
+            return evaluate(
+                model, batches, autocast=self.context.autocast, reduce=self.world.sum, device=self.device
+            )
 
     def _until_stopped(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         for batch in batches:
@@ -230,7 +253,10 @@ class Trainer:
             "params_total": sum(parameter.numel() for parameter in self.context.model.parameters()),
             "compute_seconds": self.clock.compute_seconds,
             "wall_seconds": self.clock.wall_seconds,
-            "seconds": {part: seconds - self.progress.parts.get(part, 0.0) for part, seconds in self.clock.by_part().items()},
+            "seconds": {
+                part: seconds - self.progress.parts.get(part, 0.0)
+                for part, seconds in self.clock.by_part().items()
+            },
         }
         self.sinks.epoch(self.progress.last)
 

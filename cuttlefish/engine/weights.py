@@ -51,11 +51,17 @@ def load_weights(folder: Path) -> Weights:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         method = _unpack(json.loads(metadata["method"]), tensors)
-        return Weights(metadata["run_key"], {name: value for name, value in tensors.items() if not name.startswith("method:")}, method)
+        return Weights(
+            metadata["run_key"],
+            {name: value for name, value in tensors.items() if not name.startswith("method:")},
+            method,
+        )
     except FileNotFoundError:
         raise CuttlefishError(f"there are no weights at {path}; a run writes them when it finishes") from None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise CuttlefishError(f"{path} is damaged or not this suite's: {type(error).__name__}: {error}") from error
+        raise CuttlefishError(
+            f"{path} is damaged or not this suite's: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _own(tensor: Tensor) -> Tensor:

@@ -13,7 +13,12 @@ import yaml
 from cuttlefish.evidence.records import Evidence, LeftOut
 from cuttlefish.record.record import value_of
 
-WIDTH, IMAGES, BATCH, EPOCHS = "config.model.width", "config.data.images_per_class", "config.recipe.batch_size", "config.recipe.epochs"
+WIDTH, IMAGES, BATCH, EPOCHS = (
+    "config.model.width",
+    "config.data.images_per_class",
+    "config.recipe.batch_size",
+    "config.recipe.epochs",
+)
 SCALES = {
     "paper": {WIDTH: [None, 64], IMAGES: [None], BATCH: [1024]},
     "reduced": {WIDTH: [16], IMAGES: [1000], BATCH: [128], EPOCHS: [30]},
@@ -27,14 +32,26 @@ def objection(record: Mapping[str, Any]) -> str:
     """Why the run does not count for a claim; empty where it does, and for scales that no claim is about."""
     wanted = scale_of(record["scale"], record["data"], record["method"])
     found = {path: value_of(record, path) for path in (*wanted, *CUT_SHORT)}
-    unlike = [f"{path.removeprefix('config.')}={found[path]}" for path, values in wanted.items() if found[path] not in values]
-    cut = [f"{path.removeprefix('config.')}={found[path]}" for path in CUT_SHORT if wanted and found[path] not in (None, False)]
+    unlike = [
+        f"{path.removeprefix('config.')}={found[path]}"
+        for path, values in wanted.items()
+        if found[path] not in values
+    ]
+    cut = [
+        f"{path.removeprefix('config.')}={found[path]}"
+        for path in CUT_SHORT
+        if wanted and found[path] not in (None, False)
+    ]
     return f"not what the {record['scale']} scale is: {', '.join([*unlike, *cut])}" if unlike or cut else ""
 
 
 def not_admitted(runs: Iterable[Evidence]) -> list[LeftOut]:
     """The finished runs that count for no claim, each with the reason."""
-    return [LeftOut(run.path, f"counts for no claim: {reason}") for run in runs if run.finished and (reason := objection(run.record))]
+    return [
+        LeftOut(run.path, f"counts for no claim: {reason}")
+        for run in runs
+        if run.finished and (reason := objection(run.record))
+    ]
 
 
 def scale_of(scale: str, data: str, method: str) -> dict[str, list[Any]]:
@@ -53,5 +70,7 @@ def own_batches(rows: Path = ROWS) -> dict[str, list[int]]:
     for path in sorted(rows.glob("*.yaml")):
         row = yaml.safe_load(path.read_text(encoding="utf-8"))
         if batch := row.get("recipe", {}).get("batch_size"):
-            found[next(part["override /method"] for part in row["defaults"] if "override /method" in part)].append(batch)
+            found[
+                next(part["override /method"] for part in row["defaults"] if "override /method" in part)
+            ].append(batch)
     return dict(found)

@@ -14,7 +14,14 @@ CLOCKS = {"seconds", "compute_seconds", "wall_seconds"}
 EQUAL = ("epochs_trained", "k", "params_full", "macs_full")
 POINTS = {"accuracy_final": 1.5, "accuracy_best": 1.5}
 """Percentage points. Two runs whose arithmetic differs in the last bit drift apart as two seeds do; at reduced scale those scatter by 0.5."""
-SHARES = {"loss_final": 0.1, "params_total": 0.05, "params_trainable": 0.05, "params_nonzero": 0.05, "params_stored_bits": 0.05, "macs_final": 0.05}
+SHARES = {
+    "loss_final": 0.1,
+    "params_total": 0.05,
+    "params_trainable": 0.05,
+    "params_nonzero": 0.05,
+    "params_stored_bits": 0.05,
+    "macs_final": 0.05,
+}
 EPOCHS_SHARE, RANK_SHARE, RANK_STEPS = 0.1, 0.1, 2
 """E may move by a tenth of the run (at least one epoch), a rank by a tenth of itself (at least two)."""
 BITWISE = ("fp32", "fp64")
@@ -44,9 +51,19 @@ def bitwise(one: Record, other: Record) -> bool:
     """Whether the same bits are promised: CPU, fp32 or fp64, one process, deterministic mode without compilation, and the same CPU,
     threads and torch."""
     trainer = (one.get("config") or {}).get("trainer", {})
-    asked = trainer.get("deterministic") and not trainer.get("compile") and one["precision"] in BITWISE and one["world_size"] == 1
+    asked = (
+        trainer.get("deterministic")
+        and not trainer.get("compile")
+        and one["precision"] in BITWISE
+        and one["world_size"] == 1
+    )
     same = all(one.get(name) == other.get(name) for name in ("device", "precision", "threads", "world_size"))
-    return bool(asked and is_cpu(one["device"]) and same and one["packages"].get("torch") == other["packages"].get("torch"))
+    return bool(
+        asked
+        and is_cpu(one["device"])
+        and same
+        and one["packages"].get("torch") == other["packages"].get("torch")
+    )
 
 
 def differences(one: Record, other: Record, exact: bool) -> list[Difference]:
@@ -54,9 +71,18 @@ def differences(one: Record, other: Record, exact: bool) -> list[Difference]:
     rules = [(name, f"{limit} points", _by_points(limit)) for name, limit in POINTS.items()]
     rules += [(name, f"{share:.0%}", _by_share(share)) for name, share in SHARES.items()]
     steps = max(1, round(EPOCHS_SHARE * (one.get("epochs_trained") or one["epochs"])))
-    rules += [("switch_epoch", f"{steps} epochs", _by_points(steps)), *((name, "equal", _same) for name in EQUAL)]
+    rules += [
+        ("switch_epoch", f"{steps} epochs", _by_points(steps)),
+        *((name, "equal", _same) for name in EQUAL),
+    ]
     found = [
-        Difference(name, one.get(name), other.get(name), "equal" if exact else allowed, (_same if exact else agrees)(one.get(name), other.get(name)))
+        Difference(
+            name,
+            one.get(name),
+            other.get(name),
+            "equal" if exact else allowed,
+            (_same if exact else agrees)(one.get(name), other.get(name)),
+        )
         for name, allowed, agrees in rules
         if one.get(name) is not None or other.get(name) is not None
     ]
@@ -67,7 +93,15 @@ def first_unlike_epoch(one: Sequence[Record], other: Sequence[Record]) -> int | 
     """The first epoch whose rows differ in anything but the clock; None where all agree."""
     for index in range(max(len(one), len(other))):
         pair = [rows[index] if index < len(rows) else {} for rows in (one, other)]
-        if len({repr({key: value for key, value in sorted(row.items()) if key not in CLOCKS}) for row in pair}) > 1:
+        if (
+            len(
+                {
+                    repr({key: value for key, value in sorted(row.items()) if key not in CLOCKS})
+                    for row in pair
+                }
+            )
+            > 1
+        ):
             return index + 1
     return None
 

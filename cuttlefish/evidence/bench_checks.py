@@ -15,7 +15,12 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_amount(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**63 and isfinite(value)
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and 0 <= value < 2**63
+        and isfinite(value)
+    )
 
 
 def _is_positive(value: Any) -> bool:
@@ -34,7 +39,13 @@ def _are_mappings(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
 
 
-STEP: dict[str, Check] = {"batch": _is_positive, "step_s": _is_positive, "fastest_s": _is_positive, "slowest_s": _is_positive, "flops": _is_positive}
+STEP: dict[str, Check] = {
+    "batch": _is_positive,
+    "step_s": _is_positive,
+    "fastest_s": _is_positive,
+    "slowest_s": _is_positive,
+    "flops": _is_positive,
+}
 TIMES: dict[str, Check] = {"full_s": _are_positive, "low_s": _are_series}
 ROWS: dict[str, dict[str, Check]] = {
     "steps": STEP, "methods": {"params_nonzero": _is_positive}, "ranks": {"ours_s": _is_positive},
@@ -60,7 +71,10 @@ def bench_problem(what: str, facts: Mapping[str, Any], rows: Rows) -> str:
             return wrong
         kind = facts["profiled"]
     repeats = facts["repeats"] if kind == "stacks" else []
-    wrong = [*(_wrong(row, ROWS.get(kind, {})) for row in rows), *(_wrong(repeat, REPEAT) for repeat in repeats)]
+    wrong = [
+        *(_wrong(row, ROWS.get(kind, {})) for row in rows),
+        *(_wrong(repeat, REPEAT) for repeat in repeats),
+    ]
     wrong += [_wrong(row, {"rounds_s": _are_positive}) for row in rows if row.get("rounds_s")]
     return next(filter(None, wrong), "") or _uneven(kind, facts, rows)
 

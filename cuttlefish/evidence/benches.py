@@ -52,7 +52,11 @@ def load_benches(folder: str | Path) -> list[Bench]:
 
 def newest(benches: Iterable[Bench], what: str, **facts: Any) -> Bench | None:
     """The last of the benches of that kind with these facts."""
-    fitting = [b for b in benches if b.what == what and all(b.facts.get(name) == value for name, value in facts.items())]
+    fitting = [
+        b
+        for b in benches
+        if b.what == what and all(b.facts.get(name) == value for name, value in facts.items())
+    ]
     return fitting[-1] if fitting else None
 
 
@@ -75,7 +79,11 @@ def _read(path: Path) -> Bench | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         bench = Bench(path.name, content, content.pop("rows"))
         is_one = isinstance(content["hardware"], str) and all(isinstance(row, dict) for row in bench.rows)
-        problem = bench_problem(bench.what, content, bench.rows) if is_one else "its hardware or rows are of another type"
+        problem = (
+            bench_problem(bench.what, content, bench.rows)
+            if is_one
+            else "its hardware or rows are of another type"
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         problem = repr(error)
     if problem:

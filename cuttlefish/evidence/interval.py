@@ -31,7 +31,10 @@ def variation_interval(samples: Sequence[float]) -> Interval | None:
     if len(samples) < 2:
         return None
     freedom, variation = len(samples) - 1, stdev(samples) / mean(samples)
-    quantiles = (chdtri(freedom, (1 - LEVEL) / 2), chdtri(freedom, (1 + LEVEL) / 2))  # chdtri: from the upper tail
+    quantiles = (
+        chdtri(freedom, (1 - LEVEL) / 2),
+        chdtri(freedom, (1 + LEVEL) / 2),
+    )  # chdtri: from the upper tail
     return variation * sqrt(freedom / quantiles[0]), variation * sqrt(freedom / quantiles[1])
 
 
@@ -50,7 +53,10 @@ class Range:
 
     def limits(self) -> tuple[float | None, float | None]:
         """For files: infinities as None, and the number next to 0 as 0."""
-        low, high = (None if isinf(limit) else float(f"{limit:.12g}") if abs(limit) > 1e-300 else 0.0 for limit in (self.low, self.high))
+        low, high = (
+            None if isinf(limit) else float(f"{limit:.12g}") if abs(limit) > 1e-300 else 0.0
+            for limit in (self.low, self.high)
+        )
         return low, high
 
 
@@ -69,4 +75,6 @@ def range_of(limits: Mapping[str, object]) -> Range:
         ((name, value),) = limits.items()
         return LIMITS[name](value)
     except (AttributeError, LookupError, TypeError, ValueError):
-        raise CuttlefishError(f"{limits!r} is not a range of accepted values; one of {', '.join(LIMITS)} with its number is") from None
+        raise CuttlefishError(
+            f"{limits!r} is not a range of accepted values; one of {', '.join(LIMITS)} with its number is"
+        ) from None

@@ -47,13 +47,22 @@ def speedup(runs: Sequence[Evidence], baseline: Sequence[Evidence]) -> float | N
     pairs = [pair for pair in paired(runs, baseline) if pair[0].timed_on == pair[1].timed_on]
     if not pairs:
         return None
-    return ratio_of(sum(hours_as_baseline(other.record) for _, other in pairs), sum(hours(own.record) for own, _ in pairs))
+    return ratio_of(
+        sum(hours_as_baseline(other.record) for _, other in pairs), sum(hours(own.record) for own, _ in pairs)
+    )
 
 
 def accuracy_lost(runs: Sequence[Evidence], baseline: Sequence[Evidence]) -> float | None:
     """Points of the last epoch's accuracy below the baseline's, of the seeds that both have."""
-    pairs = [(own.record["accuracy_final"], other.record["accuracy_final"]) for own, other in paired(runs, baseline)]
-    return mean(other - own for own, other in pairs) if pairs and None not in {value for pair in pairs for value in pair} else None
+    pairs = [
+        (own.record["accuracy_final"], other.record["accuracy_final"])
+        for own, other in paired(runs, baseline)
+    ]
+    return (
+        mean(other - own for own, other in pairs)
+        if pairs and None not in {value for pair in pairs for value in pair}
+        else None
+    )
 
 
 def stated_quantity(name: str, runs: Sequence[Evidence], baseline: Sequence[Evidence]) -> float | None:

@@ -20,7 +20,16 @@ from cuttlefish.record.folder import RECORD
 from cuttlefish.record.record import read_record, validate_record
 
 CELL = ("model", "data", "method", "preset", "recipe", "epochs", "scale")
-OUTCOME = ("status", "accuracy_final", "accuracy_best", "loss_final", "params_total", "switch_epoch", "ranks", "compute_seconds")
+OUTCOME = (
+    "status",
+    "accuracy_final",
+    "accuracy_best",
+    "loss_final",
+    "params_total",
+    "switch_epoch",
+    "ranks",
+    "compute_seconds",
+)
 
 
 @dataclass(frozen=True)
@@ -112,7 +121,10 @@ def _read(path: Path) -> Evidence | LeftOut:
     if not isinstance(schema, int) or isinstance(schema, bool):
         return LeftOut(path, "foreign: it has no schema of this suite")
     if schema != SCHEMA:
-        return LeftOut(path, f"of {'an older' if schema < SCHEMA else 'a newer'} schema ({schema}; this suite reads {SCHEMA})")
+        return LeftOut(
+            path,
+            f"of {'an older' if schema < SCHEMA else 'a newer'} schema ({schema}; this suite reads {SCHEMA})",
+        )
     return LeftOut(path, f"unsound: {problems[0]}") if problems else Evidence(path, record)
 
 
@@ -133,17 +145,26 @@ def _conflicts(runs: Iterable[Evidence]) -> dict[Path, str]:
     refused: dict[Path, str] = {}
     for key, group in _grouped(runs, lambda record: record["run_key"]).items():
         if unlike := _unlike([_identity(run.record) for run in group]):
-            refused |= {run.path: f"in conflict: run key {key} stands for unlike runs ({', '.join(unlike)})" for run in group}
-    for (key, started), group in _grouped(runs, lambda record: (record["run_key"], record["started"])).items():
+            refused |= {
+                run.path: f"in conflict: run key {key} stands for unlike runs ({', '.join(unlike)})"
+                for run in group
+            }
+    for (key, started), group in _grouped(
+        runs, lambda record: (record["run_key"], record["started"])
+    ).items():
         if len({repr([run.record.get(name) for name in OUTCOME]) for run in group}) > 1:
-            refused |= {run.path: f"in conflict: unlike outcomes of run {key} started {started}" for run in group}
+            refused |= {
+                run.path: f"in conflict: unlike outcomes of run {key} started {started}" for run in group
+            }
     return refused
 
 
 def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
     """What one run key must mean, by path. Preset and scale are labels, outside the key: two names may stand for one run."""
     names = ("model", "data", "method", "seed", "epochs", "data_digest", "params_full")
-    own = {name: record[name] for name in names if record.get(name) is not None}  # a run that failed early knows not all of them
+    own = {
+        name: record[name] for name in names if record.get(name) is not None
+    }  # a run that failed early knows not all of them
     return own | dict(_settings(record.get("config") or {}))
 
 
@@ -159,7 +180,9 @@ def _unlike(identities: Sequence[Mapping[str, Any]]) -> list[str]:
     first: dict[str, Any] = {}
     for identity in identities:
         first = dict(identity) | first
-    return sorted({path for identity in identities for path, value in identity.items() if value != first[path]})
+    return sorted(
+        {path for identity in identities for path, value in identity.items() if value != first[path]}
+    )
 
 
 def _grouped(runs: Iterable[Evidence], key: Callable[[Mapping[str, Any]], Any]) -> dict[Any, list[Evidence]]:

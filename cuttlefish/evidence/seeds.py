@@ -36,12 +36,17 @@ def over_seeds(runs: Sequence[Evidence], quantity: Quantity) -> OverSeeds | None
 
 def check_alike(runs: Sequence[Evidence]) -> Sequence[Evidence]:
     """The runs, which differ by their seeds alone. Raises CuttlefishError for two scales, two kinds of hardware, or one seed twice."""
-    for what, values in (("scales", {run.record["scale"] for run in runs}), ("kinds of hardware", {run.hardware for run in runs})):
+    for what, values in (
+        ("scales", {run.record["scale"] for run in runs}),
+        ("kinds of hardware", {run.hardware for run in runs}),
+    ):
         if len(values) > 1:
             raise CuttlefishError(f"runs of several {what} cannot be averaged: {', '.join(sorted(values))}")
     seeds = [run.record["seed"] for run in runs]
     if len(set(seeds)) < len(seeds):
-        raise CuttlefishError(f"a seed was given twice to an average: seeds {', '.join(map(str, sorted(seeds)))}")
+        raise CuttlefishError(
+            f"a seed was given twice to an average: seeds {', '.join(map(str, sorted(seeds)))}"
+        )
     return runs
 
 

@@ -12,7 +12,10 @@ from cuttlefish.evidence.records import Evidence, by_start
 from cuttlefish.record.record import value_of
 
 Where = dict[str, Any]
-BESIDE_THE_SETTING = {"data": ("root", "download", "verify"), "method": ("match", "target_params", "track_ranks", "profile_repeats", "ranks")}
+BESIDE_THE_SETTING = {
+    "data": ("root", "download", "verify"),
+    "method": ("match", "target_params", "track_ranks", "profile_repeats", "ranks"),
+}
 """What may differ between runs of one setting, by section of the config."""
 TRAINER = ("compile", "max_steps", "max_eval_batches", "overfit")
 """What of the trainer belongs to the setting."""
@@ -55,9 +58,16 @@ def select(runs: Iterable[Evidence], where: Where, scale: str) -> list[Evidence]
     """Finished runs of `scale` whose records have these values. A list names alternatives; a mapping holds one value a scale."""
     if isinstance(runs, Runs):
         return runs.find(where, scale)
-    wanted = {path: value[scale] if isinstance(value, Mapping) and scale in value else value for path, value in where.items()}
-    ordered = {path: wanted[path] for path in sorted(wanted, key=lambda path: path.count("."))}  # the record's own fields first: they are quick
-    return [run for run in runs if run.finished and run.record["scale"] == scale and _fits(run.record, ordered)]
+    wanted = {
+        path: value[scale] if isinstance(value, Mapping) and scale in value else value
+        for path, value in where.items()
+    }
+    ordered = {
+        path: wanted[path] for path in sorted(wanted, key=lambda path: path.count("."))
+    }  # the record's own fields first: they are quick
+    return [
+        run for run in runs if run.finished and run.record["scale"] == scale and _fits(run.record, ordered)
+    ]
 
 
 def points_of(family: Where) -> Iterator[Where]:
@@ -75,7 +85,9 @@ def setting_of(record: Mapping[str, Any]) -> str:
         for key in keys:
             sections[name].pop(key, None)
     own = [record[name] for name in ("model", "data", "method", "epochs", "data_digest", "precision")]
-    trainer = {name: value_of(record, f"config.trainer.{name}") or None for name in TRAINER}  # False and None are both "no"
+    trainer = {
+        name: value_of(record, f"config.trainer.{name}") or None for name in TRAINER
+    }  # False and None are both "no"
     return repr((own, sections, trainer))
 
 
@@ -83,7 +95,13 @@ def by_seed(runs: Iterable[Evidence], *also: str) -> dict[tuple[Any, ...], Evide
     """Of each seed the run that counts. also: `hardware`, or further fields of which each value has a run that counts."""
     found: dict[tuple[Any, ...], Evidence] = {}
     for run in by_start(runs):
-        found.setdefault((run.record["seed"], *(run.timed_on if name == "hardware" else run.record.get(name) for name in also)), run)
+        found.setdefault(
+            (
+                run.record["seed"],
+                *(run.timed_on if name == "hardware" else run.record.get(name) for name in also),
+            ),
+            run,
+        )
     return dict(sorted(found.items(), key=lambda item: repr(item[0])))
 
 

@@ -101,7 +101,9 @@ class Sinks(list[Sink]):
         for sink in self:
             missing = sink.settle()
             if missing:
-                raise CuttlefishError(f"{missing}; the last checkpoint is intact, so make room and run the same command again")
+                raise CuttlefishError(
+                    f"{missing}; the last checkpoint is intact, so make room and run the same command again"
+                )
 
     def finish(self, record: dict[str, Any]) -> None:
         self._each("finish", record)
@@ -126,7 +128,13 @@ class Sinks(list[Sink]):
         self.remove(sink)
         reason = " ".join(str(error).split()) or "no reason given"
         self.dropped.append(f"{type(sink).__name__} at {event} ({type(error).__name__}: {reason})")
-        log.warning("%s stopped at %s (%s: %s); the run goes on without it.", type(sink).__name__, event, type(error).__name__, reason)
+        log.warning(
+            "%s stopped at %s (%s: %s); the run goes on without it.",
+            type(sink).__name__,
+            event,
+            type(error).__name__,
+            reason,
+        )
         try:
             sink.close()
         except Exception:

@@ -25,7 +25,11 @@ def console_sink(stream: TextIO | None = None) -> Sink:
     """The console that fits `stream` (standard output)."""
     stream = stream or sys.stdout
     terminal = Console(file=stream)
-    return TerminalConsole(terminal) if stream.isatty() and not terminal.is_dumb_terminal else PlainConsole(stream)
+    return (
+        TerminalConsole(terminal)
+        if stream.isatty() and not terminal.is_dumb_terminal
+        else PlainConsole(stream)
+    )
 
 
 class PlainConsole(Sink):
@@ -48,7 +52,9 @@ class PlainConsole(Sink):
     def epoch(self, row: dict[str, Any]) -> None:
         self.trained = row["epoch"]
         last = max(self.last_epoch, row["epoch"])
-        self.say(f"epoch {row['epoch']:>{len(str(last))}}/{last}  {self.figures(row)}  {duration(sum(row['seconds'].values()))}")
+        self.say(
+            f"epoch {row['epoch']:>{len(str(last))}}/{last}  {self.figures(row)}  {duration(sum(row['seconds'].values()))}"
+        )
 
     def ranks(self, rows: list[dict[str, Any]]) -> None:
         self.rank_ratio = mean(row["scaled_rank"] / row["full_rank"] for row in rows) if rows else None
@@ -91,7 +97,15 @@ class TerminalConsole(PlainConsole):
     def start(self, run: RunInfo) -> None:
         self.run = run
         self.trained = run.resumed_from
-        self.show(Panel("\n".join(describe(run)), title="cuttlefish", title_align="left", expand=False, border_style="cyan"))
+        self.show(
+            Panel(
+                "\n".join(describe(run)),
+                title="cuttlefish",
+                title_align="left",
+                expand=False,
+                border_style="cyan",
+            )
+        )
 
     def phase(self, name: str, epochs: int) -> None:
         self.last_epoch = self.trained + epochs
@@ -142,7 +156,11 @@ class Bars(Progress):
 
     def __init__(self, console: Console):
         super().__init__(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"), console=console
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
         )
 
     def get_renderables(self) -> Iterator[RenderableType]:
@@ -153,15 +171,27 @@ class Bars(Progress):
 def describe(run: RunInfo) -> list[str]:
     """What is run, from the resolved config, in a few lines."""
     config = run.config
-    model, recipe, trainer, method = (config.get(group, {}) for group in ("model", "recipe", "trainer", "method"))
+    model, recipe, trainer, method = (
+        config.get(group, {}) for group in ("model", "recipe", "trainer", "method")
+    )
     width = {"width": model.get("width")}
-    choices = {"preset": method.get("preset"), **width, "seed": config.get("seed"), "scale": config.get("scale")}
-    training = {"recipe": recipe.get("name"), "epochs": recipe.get("epochs"), "batch": recipe.get("batch_size")}
+    choices = {
+        "preset": method.get("preset"),
+        **width,
+        "seed": config.get("seed"),
+        "scale": config.get("scale"),
+    }
+    training = {
+        "recipe": recipe.get("name"),
+        "epochs": recipe.get("epochs"),
+        "batch": recipe.get("batch_size"),
+    }
     hardware = {name: trainer.get(name) for name in ("device", "devices", "precision")}
     return [
         f"{model.get('name')} on {config.get('data', {}).get('name')} with {method.get('name')} · {named(choices)}",
         named({**training, **hardware}),
-        f"run {run.run_key} in {run.folder}" + (f", resumed after epoch {run.resumed_from}" if run.resumed_from else ""),
+        f"run {run.run_key} in {run.folder}"
+        + (f", resumed after epoch {run.resumed_from}" if run.resumed_from else ""),
     ]
 
 

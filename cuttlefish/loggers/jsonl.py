@@ -33,10 +33,18 @@ class JsonLines(Sink):
         self.folder = Path(run.folder)
         self.known_ranks = run.resumed_from
         self._write(partial(self._open, run.resumed_from))
-        self.message(f"resumed after epoch {run.resumed_from}" if run.resumed_from else f"started, run key {run.run_key}")
+        self.message(
+            f"resumed after epoch {run.resumed_from}"
+            if run.resumed_from
+            else f"started, run key {run.run_key}"
+        )
 
     def epoch(self, row: dict[str, Any]) -> None:
-        self._write(partial(append_line, self.folder / EPOCHS, json.dumps(plain(row), ensure_ascii=False, allow_nan=False)))
+        self._write(
+            partial(
+                append_line, self.folder / EPOCHS, json.dumps(plain(row), ensure_ascii=False, allow_nan=False)
+            )
+        )
 
     def ranks(self, rows: list[dict[str, Any]]) -> None:
         # A resumed run may estimate the checkpoint's own ranks once more: the newer rows replace the older.
@@ -58,7 +66,9 @@ class JsonLines(Sink):
         self._write(partial(append_line, self.folder / LOG, f"{time}  {text}"))
 
     def profile(self, profile: dict[str, Any]) -> None:
-        self.message(f"profile ({profile['source']}): K = {profile['k']}, {len(profile['layers'])} layers to factorize")
+        self.message(
+            f"profile ({profile['source']}): K = {profile['k']}, {len(profile['layers'])} layers to factorize"
+        )
 
     def finish(self, record: dict[str, Any]) -> None:
         self.message(f"{record['status']}" + (f"\n{record['error']}" if record.get("error") else ""))
@@ -82,4 +92,6 @@ class JsonLines(Sink):
             except OSError as error:
                 self.trouble = error
                 if told is None:
-                    logger.warning("cannot write to %s for now: %s; its rows wait for room", self.folder, error.strerror)
+                    logger.warning(
+                        "cannot write to %s for now: %s; its rows wait for room", self.folder, error.strerror
+                    )

@@ -22,7 +22,10 @@ class Plots(Sink):
 
 def draw_run(folder: str | Path, record: dict[str, Any]) -> list[Path]:
     """Draw what the run folder has data for, from its files and its record; the paths written."""
-    from cuttlefish.display.style import save_figure, styled  # matplotlib takes a second to import and only this needs it
+    from cuttlefish.display.style import (
+        save_figure,
+        styled,
+    )  # matplotlib takes a second to import and only this needs it
 
     folder, written = Path(folder), []
     with styled():
@@ -38,8 +41,12 @@ def _drawable(folder: Path, record: dict[str, Any]) -> dict[str, Callable[[], An
     subject = run_plots.subject_of(record)
     drawings = {
         "rank_curves": ranks and (lambda: run_plots.rank_curves(ranks, record.get("switch_epoch"), subject)),
-        "rank_ratios": ranks and record.get("ranks") and (lambda: run_plots.rank_ratios(record, ranks, profile, subject)),
-        "stack_profile": profile and profile["stacks"] and (lambda: run_plots.stack_profile(profile, subject)),
+        "rank_ratios": ranks
+        and record.get("ranks")
+        and (lambda: run_plots.rank_ratios(record, ranks, profile, subject)),
+        "stack_profile": profile
+        and profile["stacks"]
+        and (lambda: run_plots.stack_profile(profile, subject)),
         "training": epochs and (lambda: run_plots.training_curves(epochs, record, subject)),
     }
     return {name: draw for name, draw in drawings.items() if draw}

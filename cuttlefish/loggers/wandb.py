@@ -51,7 +51,9 @@ class WandbSink(Sink):
         self.run: Any = None
 
     def start(self, run: RunInfo) -> None:
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # offline it would look for its server; online it waits for it at the exit
+        os.environ.setdefault(
+            "WANDB_ERROR_REPORTING", "false"
+        )  # offline it would look for its server; online it waits for it at the exit
         import wandb
 
         self.folder = Path(run.folder)
@@ -65,7 +67,9 @@ class WandbSink(Sink):
                 id=self.identity or run_id(run),
                 config=redact_config(plain(run.config)) | {"run_key": run.run_key},
                 reinit="create_new",  # the jobs of a sweep share a process, but not a W&B run
-                settings=wandb.Settings(**{name: value for name, value in SETTINGS.items() if name in wandb.Settings.model_fields}),
+                settings=wandb.Settings(
+                    **{name: value for name, value in SETTINGS.items() if name in wandb.Settings.model_fields}
+                ),
                 **labels(run.config, self.config),
                 **online,
             )
@@ -94,7 +98,9 @@ class WandbSink(Sink):
 
         fields = {name: value for name, value in record.items() if isinstance(value, int | float | str)}
         fields |= {f"total_seconds/{part}": value for part, value in (record.get("seconds") or {}).items()}
-        self.run.summary.update(fields | {f"final_rank/{layer}": rank for layer, rank in (record.get("ranks") or {}).items()})
+        self.run.summary.update(
+            fields | {f"final_rank/{layer}": rank for layer, rank in (record.get("ranks") or {}).items()}
+        )
         plots = sorted((self.folder / PLOTS).glob("*.png"))
         if plots:
             self.run.log({f"plots/{path.stem}": wandb.Image(str(path)) for path in plots})
@@ -131,7 +137,10 @@ def labels(config: dict[str, Any], settings: WandbConfig) -> dict[str, Any]:
         "name": f"{model} {data} {method} seed {config.get('seed')}",
         "group": settings.group or config.get("experiment_name") or f"{model}-{data}",
         "job_type": method,
-        "tags": [tag[:LONGEST_TAG] for tag in [*settings.tags, *(f"{name}: {value}" for name, value in tags.items() if value)]],
+        "tags": [
+            tag[:LONGEST_TAG]
+            for tag in [*settings.tags, *(f"{name}: {value}" for name, value in tags.items() if value)]
+        ],
     }
 
 

@@ -51,7 +51,12 @@ def identity_of(record: dict[str, Any]) -> str:
 def config_of(record: dict[str, Any]) -> dict[str, Any]:
     """The record's config; of a record without one, what else tells its cell."""
     named = {axis: {"name": record[axis]} for axis in ("model", "data", "method", "recipe")}
-    return record.get("config") or {**named, "seed": record["seed"], "scale": record["scale"], "experiment_name": record.get("experiment_name")}
+    return record.get("config") or {
+        **named,
+        "seed": record["seed"],
+        "scale": record["scale"],
+        "experiment_name": record.get("experiment_name"),
+    }
 
 
 def _log_rows(sink: WandbSink, epochs: list[dict[str, Any]], ranks: list[dict[str, Any]]) -> None:
@@ -66,7 +71,10 @@ def _log_rows(sink: WandbSink, epochs: list[dict[str, Any]], ranks: list[dict[st
 def waiting(roots: Sequence[Path]) -> Iterator[Path]:
     """W&B's folders of runs that have ended and were not sent yet, those of one run in the order they were written."""
     for root in roots:
-        offline, online = root.rglob("wandb/offline-run-*"), (path.parent for path in root.rglob(f"wandb/run-*/{UNSENT}"))
+        offline, online = (
+            root.rglob("wandb/offline-run-*"),
+            (path.parent for path in root.rglob(f"wandb/run-*/{UNSENT}")),
+        )
         for folder in sorted([*offline, *online], key=lambda folder: folder.name.removeprefix("offline-")):
             files = list(folder.glob("*.wandb"))
             sent = list(folder.glob(SENT))
@@ -76,12 +84,21 @@ def waiting(roots: Sequence[Path]) -> Iterator[Path]:
 
 def send(folder: Path, settings: WandbConfig, seconds: float = SECONDS) -> None:
     """Hand one of W&B's offline folders to its own `sync`. Raises CuttlefishError if that fails or takes too long."""
-    where = [word for name in ("project", "entity") if getattr(settings, name) for word in (f"--{name}", getattr(settings, name))]
+    where = [
+        word
+        for name in ("project", "entity")
+        if getattr(settings, name)
+        for word in (f"--{name}", getattr(settings, name))
+    ]
     command = [sys.executable, "-m", "wandb", "sync", "--include-online", *where, str(folder)]
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds)
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds
+        )
     except subprocess.TimeoutExpired:
-        raise CuttlefishError(f"{folder}: W&B's server did not answer within {seconds:.0f} s; try again later") from None
+        raise CuttlefishError(
+            f"{folder}: W&B's server did not answer within {seconds:.0f} s; try again later"
+        ) from None
     if done.returncode or not list(folder.glob(SENT)):
         said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         raise CuttlefishError(f"{folder}: {said[-1] if said else 'wandb sync failed without a word'}")

@@ -25,7 +25,9 @@ class FrobeniusDecay:
 
     def __init__(self, model: nn.Module, coefficient: float, layers: Iterable[str] | None = None):
         if not 0 <= coefficient < float("inf"):
-            raise CuttlefishError(f"The coefficient of Frobenius decay is {coefficient}; it must be a finite number that is not negative.")
+            raise CuttlefishError(
+                f"The coefficient of Frobenius decay is {coefficient}; it must be a finite number that is not negative."
+            )
         self.coefficient = coefficient
         self.layers = _chosen(low_rank_layers(model), layers)
 
@@ -43,7 +45,11 @@ class FrobeniusDecay:
     def penalty(self) -> Tensor:
         """The sum of the layers' (λ/2)·‖G·F‖_F² = (λ/2)·tr(GᵀG·FFᵀ); a differentiable scalar."""
         products = (layer.factors() for layer in self.layers.values())
-        return self.coefficient / 2 * sum((((G.T @ G) * (F @ F.T)).sum() for G, F in products), start=torch.zeros(()))
+        return (
+            self.coefficient
+            / 2
+            * sum((((G.T @ G) * (F @ F.T)).sum() for G, F in products), start=torch.zeros(()))
+        )
 
     def parameters(self) -> set[nn.Parameter]:
         """The decayed factors."""
@@ -61,7 +67,11 @@ def _chosen(available: dict[str, LowRankLayer], names: Iterable[str] | None) -> 
     names = list(available) if names is None else list(names)
     for name in names:
         if name not in available:
-            raise CuttlefishError(f"Frobenius decay was asked for {name!r}, which is no low-rank layer{nearest(name, available)}.")
+            raise CuttlefishError(
+                f"Frobenius decay was asked for {name!r}, which is no low-rank layer{nearest(name, available)}."
+            )
         if available[name].bn is not None:
-            raise CuttlefishError(f"Layer {name!r} has an extra BN between its factors, which excludes Frobenius decay; use one of them.")
+            raise CuttlefishError(
+                f"Layer {name!r} has an extra BN between its factors, which excludes Frobenius decay; use one of them."
+            )
     return {name: available[name] for name in names}

@@ -52,7 +52,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _root(name: str) -> str | None:
-    return None if name else "it is the model itself, which cannot be replaced inside itself; put it into an nn.Sequential"
+    return (
+        None
+        if name
+        else "it is the model itself, which cannot be replaced inside itself; put it into an nn.Sequential"
+    )
 
 
 def _claimed(model: nn.Module) -> dict[nn.Module, str]:
@@ -64,7 +68,10 @@ def _claimed(model: nn.Module) -> dict[nn.Module, str]:
                 claimed[child] = f"it is a factor of the low-rank layer {name!r}"
             elif isinstance(parent, nn.MultiheadAttention):
                 claimed[child] = READ_BY_ATTENTION
-            elif isinstance(parent, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer) and key in ("linear1", "linear2"):
+            elif isinstance(parent, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer) and key in (
+                "linear1",
+                "linear2",
+            ):
                 claimed[child] = READ_BY_FAST_PATH
     return claimed
 
@@ -80,7 +87,11 @@ def _reason(module: nn.Module) -> str | None:
     if type(module) not in (nn.Conv2d, nn.Linear) or "forward" in vars(module):
         return f"it is a {type(module).__name__} with behaviour of its own, which a low-rank layer would not follow"
     groups = getattr(module, "groups", 1)
-    return f"it is a {'depthwise' if groups == module.in_channels else 'grouped'} convolution (groups={groups})" if groups != 1 else None
+    return (
+        f"it is a {'depthwise' if groups == module.in_channels else 'grouped'} convolution (groups={groups})"
+        if groups != 1
+        else None
+    )
 
 
 def _owners(model: nn.Module) -> dict[nn.Parameter, list[str]]:

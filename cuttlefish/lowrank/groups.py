@@ -8,7 +8,9 @@ from typing import Any
 from torch import nn
 
 
-def decay_groups(model: nn.Module, weight_decay: float, without_decay: Set[nn.Parameter] = frozenset()) -> list[dict[str, Any]]:
+def decay_groups(
+    model: nn.Module, weight_decay: float, without_decay: Set[nn.Parameter] = frozenset()
+) -> list[dict[str, Any]]:
     """Two optimizer groups: decayed (two or more dimensions, not in `without_decay`) and not decayed (the rest)."""
     decayed, free = [], []
     for parameter in model.parameters():

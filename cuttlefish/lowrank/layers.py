@@ -24,7 +24,9 @@ class LowRankLayer(nn.Module):
         full = min(matrix_shape(weight_shape, scheme))
         if not 1 <= rank <= full:
             shape = "×".join(map(str, weight_shape))
-            raise CuttlefishError(f"Rank {rank} was asked of a {shape} weight; in the {scheme} scheme it must be from 1 to {full}.")
+            raise CuttlefishError(
+                f"Rank {rank} was asked of a {shape} weight; in the {scheme} scheme it must be from 1 to {full}."
+            )
         self.weight_shape = torch.Size(weight_shape)
         self.rank = rank
         self.scheme = scheme
@@ -91,7 +93,10 @@ class LowRankConv2d(LowRankLayer):
     def _geometries(self) -> tuple[dict[str, Any], dict[str, Any]]:
         if self.scheme == "spatial":
             return self._along(width=True), self._along(width=False)
-        whole = {name: getattr(self, name) for name in ("kernel_size", "stride", "padding", "dilation", "padding_mode")}
+        whole = {
+            name: getattr(self, name)
+            for name in ("kernel_size", "stride", "padding", "dilation", "padding_mode")
+        }
         return whole, {"kernel_size": 1}
 
     def _along(self, width: bool) -> dict[str, Any]:
@@ -139,7 +144,9 @@ def check_extra_bn(extra_bn: bool, scheme: str) -> None:
     """A BN's shift cannot be merged through the zero padding of the spatial scheme's second factor, so the two exclude each other."""
     check_scheme(scheme)
     if extra_bn and scheme == "spatial":
-        raise CuttlefishError("An extra BN between the factors was asked for in the spatial scheme; it exists only in the channel scheme.")
+        raise CuttlefishError(
+            "An extra BN between the factors was asked for in the spatial scheme; it exists only in the channel scheme."
+        )
 
 
 def _pair(value: int | Sequence[int]) -> tuple[int, int]:

@@ -13,7 +13,9 @@ SCHEMES = ("channel", "spatial")
 
 def check_scheme(scheme: str) -> None:
     if scheme not in SCHEMES:
-        raise CuttlefishError(f"The factorization scheme is {scheme!r}; it must be one of {', '.join(SCHEMES)}.")
+        raise CuttlefishError(
+            f"The factorization scheme is {scheme!r}; it must be one of {', '.join(SCHEMES)}."
+        )
 
 
 def matrix_shape(shape: Sequence[int], scheme: str = "channel") -> tuple[int, int]:

@@ -66,18 +66,25 @@ class StackProfile:
         return self.k + 1
 
     def to_dict(self) -> dict[str, Any]:
-        rows = [asdict(stack) | {"speedup": stack.speedup, "backward_speedup": stack.backward_speedup} for stack in self.stacks]
+        rows = [
+            asdict(stack) | {"speedup": stack.speedup, "backward_speedup": stack.backward_speedup}
+            for stack in self.stacks
+        ]
         return asdict(self) | {"stacks": rows, "first_factorized": self.first_factorized}
 
     def __str__(self) -> str:
-        lines = [f"{'stack':<12}{'layers':>7}{'full ms':>10}{'low ms':>10}{'speed-up':>10}{'backward':>10}{'intensity':>11}  factorize"]
+        lines = [
+            f"{'stack':<12}{'layers':>7}{'full ms':>10}{'low ms':>10}{'speed-up':>10}{'backward':>10}{'intensity':>11}  factorize"
+        ]
         for stack in self.stacks:
             backward = f"{stack.backward_speedup:.2f}" if stack.backward_speedup else "-"
             lines.append(
                 f"{stack.name:<12}{len(stack.layers):>7}{stack.full_forward * 1e3:>10.2f}{stack.low_forward * 1e3:>10.2f}"
                 f"{stack.speedup:>10.2f}{backward:>10}{stack.intensity:>11.0f}  {'yes' if stack.factorize else 'no'}"
             )
-        return "\n".join([*lines, f"K = {self.k} leading dense layers (first factorized: layer {self.first_factorized})"])
+        return "\n".join(
+            [*lines, f"K = {self.k} leading dense layers (first factorized: layer {self.first_factorized})"]
+        )
 
 
 def main_path(model: nn.Module, example: Tensor, *, shortcuts: bool = False) -> list[TracedLayer]:
@@ -89,7 +96,9 @@ def main_path(model: nn.Module, example: Tensor, *, shortcuts: bool = False) -> 
     if not candidates(model, path):
         refused = find_layers(model).refused
         why = "; ".join(f"{name}: {reason}" for name, reason in list(refused.items())[:3])
-        raise CuttlefishError(f"this model has no layer to factorize between its first and its last{f' ({why})' if why else ''}")
+        raise CuttlefishError(
+            f"this model has no layer to factorize between its first and its last{f' ({why})' if why else ''}"
+        )
     return path
 
 
@@ -100,7 +109,9 @@ def candidates(model: nn.Module, path: list[TracedLayer], k: int = 1) -> list[st
     """
     main = [index for index, layer in enumerate(path) if not layer.shortcut]
     if not 0 <= k < len(main):
-        raise CuttlefishError(f"K = {k} leading dense layers is out of range: the main path has {len(main)} layers")
+        raise CuttlefishError(
+            f"K = {k} leading dense layers is out of range: the main path has {len(main)} layers"
+        )
     possible = find_layers(model).layers
     return [layer.name for layer in path[main[min(max(k, 1), len(main) - 1)] : -1] if layer.name in possible]
 
@@ -131,13 +142,17 @@ def profile_stacks(
     stacks = []
     for name, layers in group_stacks([layer for layer in path if layer.name in possible]).items():
         with torch.random.fork_rng():  # the throw-away layers must not move the run's random numbers
-            timings = [(timing.estimate if cost_model else timing.measure)(layer, conditions) for layer in layers]
+            timings = [
+                (timing.estimate if cost_model else timing.measure)(layer, conditions) for layer in layers
+            ]
         columns = [None if column[0] is None else sum(column) for column in zip(*timings, strict=True)]
         stacks.append(Stack(name, [layer.name for layer in layers], *columns, _intensity(layers, len(batch))))
     k, chosen = decide(path, stacks, threshold)
     source = "cost model" if cost_model else "timed"
     seconds = perf_counter() - began
-    return StackProfile(ratio, threshold, list(batch.shape), source, str(batch.device), seconds, k, chosen, stacks)
+    return StackProfile(
+        ratio, threshold, list(batch.shape), source, str(batch.device), seconds, k, chosen, stacks
+    )
 
 
 def decide(path: list[TracedLayer], stacks: list[Stack], threshold: float) -> tuple[int, list[str]]:

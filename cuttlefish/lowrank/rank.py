@@ -36,7 +36,9 @@ def stable_ranks(weights: Sequence[Tensor]) -> list[float]:
     if not weights:
         return []
     projections = torch.stack([_projected_gram(weight.detach().flatten(1)) for weight in weights])
-    energies = torch.stack([torch.linalg.vector_norm(weight.detach(), dtype=torch.float64) ** 2 for weight in weights])
+    energies = torch.stack(
+        [torch.linalg.vector_norm(weight.detach(), dtype=torch.float64) ** 2 for weight in weights]
+    )
     packed = torch.cat([projections.flatten(), energies]).cpu()
     if not torch.isfinite(packed).all():
         return [float("nan")] * len(weights)
@@ -48,7 +50,13 @@ def stable_ranks(weights: Sequence[Tensor]) -> list[float]:
 
 
 def scaled_rank(
-    stable: float, initial: float, full: int, *, floored: bool = False, rank_floor: float = 0.0, round_to: int = 1
+    stable: float,
+    initial: float,
+    full: int,
+    *,
+    floored: bool = False,
+    rank_floor: float = 0.0,
+    round_to: int = 1,
 ) -> int:
     """r = min(⌈β·s⌉, R) with β = R / s(0) (section 3.3), at least max(1, ⌊rank_floor·R⌋), rounded up to a multiple.
 
@@ -84,11 +92,18 @@ class RankTracker:
             self.history[name].append(rank)
         return ranks
 
-    def scaled_ranks(self, *, floored: bool = False, rank_floor: float = 0.0, round_to: int = 1) -> dict[str, int]:
+    def scaled_ranks(
+        self, *, floored: bool = False, rank_floor: float = 0.0, round_to: int = 1
+    ) -> dict[str, int]:
         """The rank of each layer at its latest update, scaled by its β."""
         return {
             name: scaled_rank(
-                values[-1], values[0], self.full[name], floored=floored, rank_floor=rank_floor, round_to=round_to
+                values[-1],
+                values[0],
+                self.full[name],
+                floored=floored,
+                rank_floor=rank_floor,
+                round_to=round_to,
             )
             for name, values in self.history.items()
         }
@@ -104,7 +119,13 @@ class RankTracker:
         """The latest update as rows: epoch (updates before it), layer, stable_rank, scaled_rank, full_rank."""
         scaled = self.scaled_ranks()
         return [
-            {"epoch": len(values) - 1, "layer": name, "stable_rank": values[-1], "scaled_rank": scaled[name], "full_rank": self.full[name]}
+            {
+                "epoch": len(values) - 1,
+                "layer": name,
+                "stable_rank": values[-1],
+                "scaled_rank": scaled[name],
+                "full_rank": self.full[name],
+            }
             for name, values in self.history.items()
         ]
 

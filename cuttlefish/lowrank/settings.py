@@ -59,7 +59,9 @@ class Settings:
     def check(self) -> None:
         """Raise CuttlefishError for contradictions, before anything is built."""
         if self.frobenius_decay and self.extra_bn:
-            raise CuttlefishError("frobenius_decay and extra_bn exclude each other: set frobenius_decay=0 or extra_bn=false")
+            raise CuttlefishError(
+                "frobenius_decay and extra_bn exclude each other: set frobenius_decay=0 or extra_bn=false"
+            )
         if self.on_never not in ("full_rank", "switch_at", "error"):
             raise CuttlefishError(f"on_never={self.on_never} is unknown; it is full_rank, switch_at or error")
         if self.on_never == "switch_at" and self.max_epoch is None:
@@ -67,16 +69,28 @@ class Settings:
         if self.metric not in ("scaled", "unscaled"):
             raise CuttlefishError(f"metric={self.metric} is unknown; it is scaled or unscaled")
         if not 0 <= self.rank_floor <= 1:
-            raise CuttlefishError(f"rank_floor={self.rank_floor} must lie in [0, 1]: above 1 the floor passes the cap, full rank")
+            raise CuttlefishError(
+                f"rank_floor={self.rank_floor} must lie in [0, 1]: above 1 the floor passes the cap, full rank"
+            )
         if not 0 < self.ratio < 1 or (self.rank_ratio is not None and not 0 < self.rank_ratio <= 1):
             raise CuttlefishError("ratio and rank_ratio are fractions of full rank and must lie in (0, 1]")
         if self.min_epoch is not None and self.max_epoch is not None and self.min_epoch > self.max_epoch:
             raise CuttlefishError(f"min_epoch={self.min_epoch} lies behind max_epoch={self.max_epoch}")
         if self.profile_repeats < 2 or self.round_to < 1:
-            raise CuttlefishError("profile_repeats must be at least 2 (the first is dropped) and round_to at least 1")
+            raise CuttlefishError(
+                "profile_repeats must be at least 2 (the first is dropped) and round_to at least 1"
+            )
         if not (isinstance(self.k, int) or self.k in ("profile", "paper")):
-            raise CuttlefishError(f"k={self.k} is unknown; it is profile, paper or a number of leading dense layers")
+            raise CuttlefishError(
+                f"k={self.k} is unknown; it is profile, paper or a number of leading dense layers"
+            )
         if self.k == "paper" and self.paper_k is None:
-            raise CuttlefishError("k=paper, but the paper gives no K for this model: use k=profile or a number")
-        if not self.track_ranks and (self.switch_epoch is None or (self.ranks is None and self.rank_ratio is None)):
-            raise CuttlefishError("track_ranks=false needs switch_epoch and rank_ratio (or ranks), which else are found by tracking")
+            raise CuttlefishError(
+                "k=paper, but the paper gives no K for this model: use k=profile or a number"
+            )
+        if not self.track_ranks and (
+            self.switch_epoch is None or (self.ranks is None and self.rank_ratio is None)
+        ):
+            raise CuttlefishError(
+                "track_ranks=false needs switch_epoch and rank_ratio (or ranks), which else are found by tracking"
+            )

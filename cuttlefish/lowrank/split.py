@@ -19,11 +19,17 @@ def truncated_svd(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """
     full = min(matrix.shape)
     if not 1 <= rank <= full:
-        raise CuttlefishError(f"Rank {rank} was asked of a {matrix.shape[0]}×{matrix.shape[1]} matrix; it must be from 1 to {full}.")
+        raise CuttlefishError(
+            f"Rank {rank} was asked of a {matrix.shape[0]}×{matrix.shape[1]} matrix; it must be from 1 to {full}."
+        )
     exact = matrix.detach().cpu().double()
     if not exact.isfinite().all():
-        raise CuttlefishError("The matrix to decompose holds NaN or infinite values; factorize before training diverges.")
-    tall = exact if exact.shape[0] >= exact.shape[1] else exact.T  # LAPACK is several times slower on wide matrices
+        raise CuttlefishError(
+            "The matrix to decompose holds NaN or infinite values; factorize before training diverges."
+        )
+    tall = (
+        exact if exact.shape[0] >= exact.shape[1] else exact.T
+    )  # LAPACK is several times slower on wide matrices
     left, S, right = torch.linalg.svd(tall, full_matrices=False)
     U, V = (left, right.T) if tall is exact else (right.T, left)
     root = S[:rank].sqrt()
@@ -32,7 +38,12 @@ def truncated_svd(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def split_layer(
-    module: nn.Conv2d | nn.Linear, rank: int, *, extra_bn: bool = False, scheme: str = "channel", initialise: bool = True
+    module: nn.Conv2d | nn.Linear,
+    rank: int,
+    *,
+    extra_bn: bool = False,
+    scheme: str = "channel",
+    initialise: bool = True,
 ) -> LowRankConv2d | LowRankLinear:
     """A new low-rank layer with the dense one's dtype, device, memory format, requires_grad, training flag and a copy of its bias.
 
@@ -75,7 +86,9 @@ def merge_layer(layer: LowRankConv2d | LowRankLinear) -> nn.Conv2d | nn.Linear:
     return dense.train(layer.training)
 
 
-def _structure(module: nn.Conv2d | nn.Linear, rank: int, extra_bn: bool, scheme: str) -> LowRankConv2d | LowRankLinear:
+def _structure(
+    module: nn.Conv2d | nn.Linear, rank: int, extra_bn: bool, scheme: str
+) -> LowRankConv2d | LowRankLinear:
     """Built without memory (hence without random numbers), then given zeros where the dense weight lies."""
     options = {"bias": module.bias is not None, "device": "meta", "dtype": module.weight.dtype}
     if isinstance(module, nn.Linear):
@@ -97,7 +110,9 @@ def _dense(layer: LowRankConv2d | LowRankLinear, bias: bool) -> nn.Conv2d | nn.L
     if isinstance(layer, LowRankLinear):
         dense = nn.Linear(layer.in_features, layer.out_features, **options)
     else:
-        dense = nn.Conv2d(layer.in_channels, layer.out_channels, layer.kernel_size, **_geometry(layer), **options)
+        dense = nn.Conv2d(
+            layer.in_channels, layer.out_channels, layer.kernel_size, **_geometry(layer), **options
+        )
     return _allocate(dense, weight)
 
 
@@ -122,7 +137,8 @@ def _is_channels_last(weight: Tensor) -> bool:
 
 def _affine(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Scale and shift of each channel in eval mode, float64."""
-    weight, bias, mean, var = (tensor.detach().cpu().double() for tensor in (bn.weight, bn.bias, bn.running_mean, bn.running_var))
+    weight, bias, mean, var = (
+        tensor.detach().cpu().double() for tensor in (bn.weight, bn.bias, bn.running_mean, bn.running_var)
+    )
     scale = weight / (var + bn.eps).sqrt()
     return scale, bias - mean * scale
-

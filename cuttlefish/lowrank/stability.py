@@ -54,7 +54,13 @@ PRESETS = {
         threshold=0.33, smoothing=5, window=5, relaxed=((3, 1.65), (6, 0.825)), first=6, floored=True, lag=0
     ),
     "reference-deit": Rule(
-        threshold=0.411, smoothing=5, window=5, relaxed=((4, 2.055), (9, 1.0275)), first=6, floored=True, lag=0
+        threshold=0.411,
+        smoothing=5,
+        window=5,
+        relaxed=((4, 2.055), (9, 1.0275)),
+        first=6,
+        floored=True,
+        lag=0,
     ),
 }
 PRESETS["reference"] = PRESETS["reference-cifar"]
@@ -68,7 +74,14 @@ class StabilityTest:
     min_epoch: no switch epoch E below this. Raises CuttlefishError for an unknown preset, option or a missing length.
     """
 
-    def __init__(self, preset: str = "reference", *, epochs: int | None = None, min_epoch: int | None = None, **options: Any):
+    def __init__(
+        self,
+        preset: str = "reference",
+        *,
+        epochs: int | None = None,
+        min_epoch: int | None = None,
+        **options: Any,
+    ):
         if preset not in PRESETS:
             raise CuttlefishError(f"unknown stability preset {preset!r}; there are {', '.join(PRESETS)}")
         unknown = options.keys() - {field.name for field in fields(Rule)}
@@ -79,9 +92,13 @@ class StabilityTest:
             options["relaxed"] = tuple(sorted((int(left), float(eps)) for left, eps in options["relaxed"]))
         self.rule = replace(PRESETS[preset], **options)
         if epochs is None and (self.rule.relative or self.rule.window < 1):
-            raise CuttlefishError(f"stability preset {preset!r} measures against the run's length: give epochs=")
+            raise CuttlefishError(
+                f"stability preset {preset!r} measures against the run's length: give epochs="
+            )
         self.epochs = epochs
-        self.window = max(2, ceil(self.rule.window * epochs)) if self.rule.window < 1 else int(self.rule.window)
+        self.window = (
+            max(2, ceil(self.rule.window * epochs)) if self.rule.window < 1 else int(self.rule.window)
+        )
         first = self.window if self.rule.first is None else self.rule.first
         self.first = max(first, (min_epoch or 0) - self.rule.lag)
         self.history: dict[str, list[float]] = {}
@@ -101,7 +118,9 @@ class StabilityTest:
             for name, history in self.history.items():
                 if name not in self.settled and self._has_settled(history, threshold):
                     self.settled[name] = update
-                    self.relaxed |= threshold > self.rule.threshold and not self._has_settled(history, self.rule.threshold)
+                    self.relaxed |= threshold > self.rule.threshold and not self._has_settled(
+                        history, self.rule.threshold
+                    )
         return bool(self.history) and len(self.settled) == len(self.history)
 
     @property
@@ -113,7 +132,9 @@ class StabilityTest:
 
     def rate(self, history: list[float]) -> float:
         """Mean |dρ/dt| over the last window, as the rule measures it; inf while there are too few updates."""
-        values = np.asarray([floor(value) for value in history] if self.rule.floored else history, dtype=np.float64)
+        values = np.asarray(
+            [floor(value) for value in history] if self.rule.floored else history, dtype=np.float64
+        )
         if len(values) < 2:
             return float("inf")
         smooth = moving_average(values, self.rule.smoothing)

@@ -14,7 +14,16 @@ from cuttlefish.lowrank.layers import check_extra_bn
 from cuttlefish.lowrank.matrix import matrix_shape
 from cuttlefish.lowrank.split import merge_layer, split_layer
 
-__all__ = ["Found", "break_even", "densify", "factorize", "find_layers", "low_rank_layers", "replace_module", "require_bare"]
+__all__ = [
+    "Found",
+    "break_even",
+    "densify",
+    "factorize",
+    "find_layers",
+    "low_rank_layers",
+    "replace_module",
+    "require_bare",
+]
 
 LOG = logging.getLogger("cuttlefish")
 
@@ -52,9 +61,18 @@ def factorize(
     for name, rank in ranks.items():
         layer = model.get_submodule(name)
         if keep_dense and rank >= break_even(layer, scheme):
-            LOG.info("%s stays dense: rank %d saves nothing (break-even %.1f)", name, rank, break_even(layer, scheme))
+            LOG.info(
+                "%s stays dense: rank %d saves nothing (break-even %.1f)",
+                name,
+                rank,
+                break_even(layer, scheme),
+            )
             continue
-        replace_module(model, name, split_layer(layer, int(rank), extra_bn=extra_bn, scheme=scheme, initialise=initialise))
+        replace_module(
+            model,
+            name,
+            split_layer(layer, int(rank), extra_bn=extra_bn, scheme=scheme, initialise=initialise),
+        )
     return model
 
 
@@ -72,7 +90,9 @@ def densify(model: nn.Module) -> nn.Module:
 def replace_module(model: nn.Module, name: str, new: nn.Module) -> None:
     """Put `new` in the place of the module of this dotted name, in every parent that shares it."""
     if not name:
-        raise CuttlefishError("The model itself cannot be replaced in place; put it into an nn.Sequential first.")
+        raise CuttlefishError(
+            "The model itself cannot be replaced in place; put it into an nn.Sequential first."
+        )
     modules = dict(model.named_modules(remove_duplicate=False))
     if name not in modules:
         raise CuttlefishError(f"The model has no module {name!r}{nearest(name, modules)}.")
@@ -94,7 +114,9 @@ def require_bare(model: nn.Module) -> None:
         for kind in type(module).__mro__:
             if kind.__name__ in WRAPPERS:
                 where = f"Its part {name!r}" if name else "The model"
-                raise CuttlefishError(f"{where} is wrapped in {kind.__name__} and cannot be changed in place; {WRAPPERS[kind.__name__]}.")
+                raise CuttlefishError(
+                    f"{where} is wrapped in {kind.__name__} and cannot be changed in place; {WRAPPERS[kind.__name__]}."
+                )
 
 
 def _check(model: nn.Module, ranks: Mapping[str, int], scheme: str, initialise: bool) -> None:
@@ -107,9 +129,13 @@ def _check(model: nn.Module, ranks: Mapping[str, int], scheme: str, initialise: 
         weight = found.layers[name].weight
         full = min(matrix_shape(weight.shape, scheme))
         if not isinstance(rank, Integral) or not 1 <= rank <= full:
-            raise CuttlefishError(f"Layer {name!r} was given rank {rank!r}; it must be a whole number from 1 to {full} ({scheme} scheme).")
+            raise CuttlefishError(
+                f"Layer {name!r} was given rank {rank!r}; it must be a whole number from 1 to {full} ({scheme} scheme)."
+            )
         if initialise and not weight.isfinite().all():
-            raise CuttlefishError(f"The weight of layer {name!r} holds NaN or infinite values; factorize before training diverges.")
+            raise CuttlefishError(
+                f"The weight of layer {name!r} holds NaN or infinite values; factorize before training diverges."
+            )
 
 
 def _unknown(model: nn.Module, name: str, found: Found) -> str:

@@ -63,7 +63,9 @@ class Passes(NamedTuple):
     backward: tuple[float, ...]
 
 
-def take_turns(modules: Iterable[nn.Module], input_shape: Sequence[int], given_as: Conditions) -> list[Passes]:
+def take_turns(
+    modules: Iterable[nn.Module], input_shape: Sequence[int], given_as: Conditions
+) -> list[Passes]:
     """ζ runs of every module on random input, in turns, so that a machine that slows down slows all of them.
 
     input_shape: that of any batch; the size, device and layout of the conditions' batch are used.
@@ -72,7 +74,11 @@ def take_turns(modules: Iterable[nn.Module], input_shape: Sequence[int], given_a
     taking = [module.to(batch.device) for module in modules]
     given = torch.randn(len(batch), *input_shape[1:], device=batch.device)
     if given.ndim == 4:
-        memory_format = torch.channels_last if batch.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+        memory_format = (
+            torch.channels_last
+            if batch.is_contiguous(memory_format=torch.channels_last)
+            else torch.contiguous_format
+        )
         taking = [module.to(memory_format=memory_format) for module in taking]
         given = given.contiguous(memory_format=memory_format)
     runs = [[_time(module, given, given_as) for module in taking] for _ in range(given_as.repeats)][1:]
@@ -93,7 +99,9 @@ def units(layer: TracedLayer, given_as: Conditions) -> tuple[nn.Module, nn.Modul
         norm = [nn.BatchNorm2d(module.out_channels)] if layer.normalised else []
         return nn.Sequential(conv, *norm, nn.ReLU(inplace=True))
 
-    return unit(nn.Conv2d(*shape, **options)), unit(LowRankConv2d(*shape, rank, extra_bn=given_as.extra_bn, **options))
+    return unit(nn.Conv2d(*shape, **options)), unit(
+        LowRankConv2d(*shape, rank, extra_bn=given_as.extra_bn, **options)
+    )
 
 
 def _time(unit: nn.Module, given: Tensor, given_as: Conditions) -> tuple[float, float]:

@@ -72,7 +72,9 @@ def _layers(calls: list[tuple[str, nn.Module, Tensor, Tensor]], normalised: set[
     layers: dict[str, TracedLayer] = {}
     for name, module, given, output in calls:
         shortcut = isinstance(module, nn.Conv2d) and _is_shortcut(module, readers[id(given)])
-        layer = TracedLayer(name, module, tuple(given.shape), tuple(output.shape), shortcut, id(output) in normalised)
+        layer = TracedLayer(
+            name, module, tuple(given.shape), tuple(output.shape), shortcut, id(output) in normalised
+        )
         layers.setdefault(name, layer)
     return list(layers.values())
 

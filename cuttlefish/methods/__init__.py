@@ -14,14 +14,22 @@ from cuttlefish.methods.base import Method
 def load_method(name: str) -> type[Method]:
     """The Method subclass called `name`. Raises CuttlefishError if there is none."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise CuttlefishError(f"method.name={name!r} is not a method's name: lower-case letters, digits and underscores")
+        raise CuttlefishError(
+            f"method.name={name!r} is not a method's name: lower-case letters, digits and underscores"
+        )
     for package in ("cuttlefish.methods", "baselines"):
         if util.find_spec(package) is not None and util.find_spec(f"{package}.{name}") is not None:
             module = import_module(f"{package}.{name}")
-            found = [item for item in vars(module).values() if isinstance(item, type) and getattr(item, "name", None) == name]
+            found = [
+                item
+                for item in vars(module).values()
+                if isinstance(item, type) and getattr(item, "name", None) == name
+            ]
             if found:
                 return found[0]
-    raise CuttlefishError(f"there is no method {name!r}: neither cuttlefish/methods/{name}.py nor baselines/{name}.py defines it")
+    raise CuttlefishError(
+        f"there is no method {name!r}: neither cuttlefish/methods/{name}.py nor baselines/{name}.py defines it"
+    )
 
 
 def build_method(resolved: dict[str, Any]) -> Method:

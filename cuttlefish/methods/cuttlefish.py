@@ -25,11 +25,15 @@ class CuttlefishMethod(Method):
         self.settings.check()
         fixed = self.settings.switch_epoch
         if fixed is not None and not 0 <= fixed < context.recipe.epochs:
-            raise CuttlefishError(f"switch_epoch={fixed} lies outside the run's {context.recipe.epochs} epochs")
+            raise CuttlefishError(
+                f"switch_epoch={fixed} lies outside the run's {context.recipe.epochs} epochs"
+            )
         images, _ = context.example_batch()
         path = main_path(context.model, images, shortcuts=self.settings.factorize_shortcuts)
         if self.settings.k != "profile":
-            candidates(context.model, path, self.settings.paper_k if self.settings.k == "paper" else self.settings.k)
+            candidates(
+                context.model, path, self.settings.paper_k if self.settings.k == "paper" else self.settings.k
+            )
 
     def on_fit_start(self, context: Context) -> None:
         self._build(context, profile=context.agree(read_profile(context.folder)))
@@ -45,7 +49,9 @@ class CuttlefishMethod(Method):
             context.log_ranks(self.core.tracker.rows())
         if not switched:
             return None
-        schedule = context.schedule.restarted(epoch, self.settings.overshoot) if self.settings.rewarm else None
+        schedule = (
+            context.schedule.restarted(epoch, self.settings.overshoot) if self.settings.rewarm else None
+        )
         return Transition(f"switch at epoch {epoch} ({self.core.reason})", schedule)
 
     def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -56,7 +62,12 @@ class CuttlefishMethod(Method):
 
     def on_fit_end(self, context: Context) -> dict[str, Any]:
         core = self.core
-        found = {"k": core.k, "switch_epoch": core.switch_epoch, "switch_reason": core.reason or "never", "ranks": core.final_ranks()}
+        found = {
+            "k": core.k,
+            "switch_epoch": core.switch_epoch,
+            "switch_reason": core.reason or "never",
+            "ranks": core.final_ranks(),
+        }
         return found if core.profile is None else found | {"profile": core.profile}
 
     def state_dict(self) -> dict[str, Any]:

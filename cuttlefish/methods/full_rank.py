@@ -24,7 +24,9 @@ class FullRank(Method):
     def on_fit_start(self, context: Context) -> None:
         if self.settings.track_ranks:
             images, _ = context.example_batch()
-            self.tracker = RankTracker(context.model, [layer.name for layer in main_path(context.model, images)])
+            self.tracker = RankTracker(
+                context.model, [layer.name for layer in main_path(context.model, images)]
+            )
 
     def on_epoch_start(self, context: Context, epoch: int) -> None:
         if self.tracker is not None:

@@ -12,7 +12,9 @@ def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
     """The weights of every Conv2d and Linear by dotted name, each once; never biases or norms."""
     found: dict[str, nn.Parameter] = {}
     for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Linear) and not any(module.weight is weight for weight in found.values()):
+        if isinstance(module, nn.Conv2d | nn.Linear) and not any(
+            module.weight is weight for weight in found.values()
+        ):
             found[f"{name}.weight" if name else "weight"] = module.weight
     return found
 
@@ -40,7 +42,10 @@ class Masks(Mapping[str, Tensor]):
         if model is not self._model:
             parameters = dict(model.named_parameters())
             # In the weight's own strides (channels_last), without which the fused call falls apart into one a tensor.
-            self._pairs = [(parameters[name], torch.empty_like(parameters[name]).copy_(mask)) for name, mask in self._masks.items()]
+            self._pairs = [
+                (parameters[name], torch.empty_like(parameters[name]).copy_(mask))
+                for name, mask in self._masks.items()
+            ]
             self._model = model
         if self._pairs:
             weights, masks = (list(column) for column in zip(*self._pairs, strict=True))

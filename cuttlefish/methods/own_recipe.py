@@ -16,14 +16,18 @@ from cuttlefish.errors import CuttlefishError
 CHANGEABLE = ("epochs", "optimizer", "schedule")
 
 
-def own_recipe(recipe: RecipeConfig, changes: Mapping[str, Any], where: str = "method.recipe") -> RecipeConfig:
+def own_recipe(
+    recipe: RecipeConfig, changes: Mapping[str, Any], where: str = "method.recipe"
+) -> RecipeConfig:
     """`recipe` with `changes` laid over it: {epochs: 160, optimizer: {weight_decay: …}, schedule: {peak_lr: …}}, each optional.
 
     Raises CuttlefishError for other keys (the batch belongs to the run) and for values that `conf/recipe` would refuse.
     """
     for key in changes:
         if key not in CHANGEABLE:
-            raise CuttlefishError(f"{where}.{key}: a method can replace the recipe's {', '.join(CHANGEABLE)}, nothing else")
+            raise CuttlefishError(
+                f"{where}.{key}: a method can replace the recipe's {', '.join(CHANGEABLE)}, nothing else"
+            )
     merged = asdict(recipe)
     for key, value in changes.items():
         merged[key] = {**merged[key], **value} if isinstance(value, Mapping) else value
@@ -37,4 +41,9 @@ def own_recipe(recipe: RecipeConfig, changes: Mapping[str, Any], where: str = "m
 
 def all_decayed(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """One optimizer group: weight decay on biases and norms too, as many authors' code has it."""
-    return [{"params": [parameter for parameter in model.parameters() if parameter.requires_grad], "weight_decay": weight_decay}]
+    return [
+        {
+            "params": [parameter for parameter in model.parameters() if parameter.requires_grad],
+            "weight_decay": weight_decay,
+        }
+    ]

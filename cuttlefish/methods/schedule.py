@@ -52,7 +52,9 @@ class Cosine:
     restart: int | None = None
 
     def lr(self, epoch: int) -> float:
-        annealed = self.min_lr + (self.peak_lr - self.min_lr) * (1 + cos(pi * min(epoch / self.epochs, 1.0))) / 2
+        annealed = (
+            self.min_lr + (self.peak_lr - self.min_lr) * (1 + cos(pi * min(epoch / self.epochs, 1.0))) / 2
+        )
         start = self.restart if self.restart is not None and epoch >= self.restart else 0
         since = epoch - start
         if since >= self.warmup_epochs:

@@ -24,7 +24,12 @@ class Target:
 
     def report(self, achieved: int) -> dict[str, Any]:
         """The record's `target` field."""
-        return {"params": self.params, "source": self.source, "achieved": achieved, "ratio": achieved / self.params}
+        return {
+            "params": self.params,
+            "source": self.source,
+            "achieved": achieved,
+            "ratio": achieved / self.params,
+        }
 
 
 def find_target(target_params: int | None, match: str | None) -> Target | None:
@@ -38,7 +43,9 @@ def find_target(target_params: int | None, match: str | None) -> Target | None:
     record = read_record(_locate(match))
     if record.get("status") != "finished" or not record.get("params_total"):
         raise CuttlefishError(f"match={match}: that run has not finished, so it has no size to match")
-    return Target(record["params_nonzero"] or record["params_total"], f"run {record['run_key']} ({record['method']})")
+    return Target(
+        record["params_nonzero"] or record["params_total"], f"run {record['run_key']} ({record['method']})"
+    )
 
 
 def settle_target(settings: Any, context: Context) -> Target | None:
@@ -61,8 +68,17 @@ def _locate(match: str) -> Path:
     if Path(match).exists():
         return Path(match)
     # Folders are named after their run key, with the seed before it or what makes a repeat behind it.
-    named = [path for folder in SEARCHED for path in sorted(Path(folder).rglob(RECORD)) if match in path.parent.name]
+    named = [
+        path
+        for folder in SEARCHED
+        for path in sorted(Path(folder).rglob(RECORD))
+        if match in path.parent.name
+    ]
     found = {path: record for path in named if (record := read_record(path)).get("run_key") == match}
     if not found:
-        raise CuttlefishError(f"match={match}: neither a path nor the run key of a record under {' or '.join(SEARCHED)}")
-    return next((path for path, record in found.items() if record.get("status") == "finished"), next(iter(found)))
+        raise CuttlefishError(
+            f"match={match}: neither a path nor the run key of a record under {' or '.join(SEARCHED)}"
+        )
+    return next(
+        (path for path, record in found.items() if record.get("status") == "finished"), next(iter(found))
+    )

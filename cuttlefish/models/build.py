@@ -36,7 +36,9 @@ def build_model(config: ModelConfig, classes: int, input_shape: tuple[int, int, 
 
 def _check_settings(config: ModelConfig) -> None:
     if config.source != "suite" and config.width is not None:
-        raise CuttlefishError(f"model.width={config.width} is for the suite's own networks ({', '.join(SUITE)}), not for {_label(config)}")
+        raise CuttlefishError(
+            f"model.width={config.width} is for the suite's own networks ({', '.join(SUITE)}), not for {_label(config)}"
+        )
     if config.width is not None and config.width < 1:
         raise CuttlefishError(f"model.width={config.width} should be a number of channels, 1 or more")
     if config.source == "suite" and config.pretrained:
@@ -50,14 +52,20 @@ def _check_settings(config: ModelConfig) -> None:
 def _check_name(config: ModelConfig) -> None:
     if config.source == "suite":
         if config.name not in SUITE:
-            raise CuttlefishError(f"model.name={config.name} is not a model of the suite{choose_from(config.name, SUITE)}")
+            raise CuttlefishError(
+                f"model.name={config.name} is not a model of the suite{choose_from(config.name, SUITE)}"
+            )
         return
     names = timm_names() if config.source == "timm" else torchvision_names()
     if config.name.partition(".")[0] not in names:
-        raise CuttlefishError(f"model.name={config.name} is not a classifier of {config.source}{did_you_mean(config.name, names)}")
+        raise CuttlefishError(
+            f"model.name={config.name} is not a classifier of {config.source}{did_you_mean(config.name, names)}"
+        )
 
 
-def _check_images(model: nn.Module, config: ModelConfig, classes: int, input_shape: tuple[int, int, int]) -> None:
+def _check_images(
+    model: nn.Module, config: ModelConfig, classes: int, input_shape: tuple[int, int, int]
+) -> None:
     """One black image, forward only, in evaluation mode: leaves no trace in the model."""
     shape = "x".join(map(str, input_shape))
     model.eval()
@@ -73,7 +81,9 @@ def _check_images(model: nn.Module, config: ModelConfig, classes: int, input_sha
     finally:
         model.train()
     if not isinstance(logits, Tensor) or logits.shape != (1, classes):
-        raise CuttlefishError(f"{_label(config)} is not a classifier: for an image of {shape} it should return {classes} logits")
+        raise CuttlefishError(
+            f"{_label(config)} is not a classifier: for an image of {shape} it should return {classes} logits"
+        )
 
 
 def _label(config: ModelConfig) -> str:

@@ -12,7 +12,14 @@ from cuttlefish.errors import CuttlefishError
 
 LOADS = {
     *("checkpoint", "checkpoint_path", "cache_dir", "weights", "weights_backbone"),
-    *("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_filter_fn", "pretrained_model_args", "pretrained_backbone"),
+    *(
+        "pretrained",
+        "pretrained_cfg",
+        "pretrained_cfg_overlay",
+        "pretrained_filter_fn",
+        "pretrained_model_args",
+        "pretrained_backbone",
+    ),
 }
 """Arguments that read a file or fetch one, which may be somebody's pickle and is no part of the run key."""
 
@@ -28,7 +35,10 @@ def torchvision_names() -> list[str]:
 
 def build_timm(config: ModelConfig, classes: int) -> nn.Module:
     create = _imported("timm").create_model
-    return _constructed(config, lambda: create(config.name, pretrained=config.pretrained, num_classes=classes, **config.arguments))
+    return _constructed(
+        config,
+        lambda: create(config.name, pretrained=config.pretrained, num_classes=classes, **config.arguments),
+    )
 
 
 def build_torchvision(config: ModelConfig, classes: int) -> nn.Module:
@@ -59,13 +69,18 @@ def _constructed(config: ModelConfig, construct: Callable[[], nn.Module]) -> nn.
             if config.pretrained and not isinstance(error, TypeError)
             else f"check model.arguments={config.arguments}"
         )
-        raise CuttlefishError(f"{config.source}'s {config.name} cannot be built ({reason}); {cause}") from error
+        raise CuttlefishError(
+            f"{config.source}'s {config.name} cannot be built ({reason}); {cause}"
+        ) from error
 
 
 def _load_matching(model: nn.Module, weights: dict[str, Any]) -> None:
     """All but the head, whose shape goes with the number of classes."""
     own = model.state_dict()
-    model.load_state_dict({name: value for name, value in weights.items() if name in own and value.shape == own[name].shape}, strict=False)
+    model.load_state_dict(
+        {name: value for name, value in weights.items() if name in own and value.shape == own[name].shape},
+        strict=False,
+    )
 
 
 def _imported(library: str) -> Any:
@@ -75,4 +90,6 @@ def _imported(library: str) -> Any:
         import_module(f"{library}.models")
         return import_module(library)
     except ImportError as error:
-        raise CuttlefishError(f"model.source={library} needs {library}, which cannot be imported ({error}): install it") from error
+        raise CuttlefishError(
+            f"model.source={library} needs {library}, which cannot be imported ({error}): install it"
+        ) from error

@@ -17,7 +17,9 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(outputs)
         self.shortcut = nn.Sequential()
         if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.bn1(self.conv1(x)))
@@ -30,7 +32,13 @@ class ResNet(nn.Module):
     11,173,962 parameters at width 64 with 10 classes. Initialised as PyTorch does.
     """
 
-    def __init__(self, classes: int, channels: int = 3, width: int = 64, blocks: tuple[int, int, int, int] = (2, 2, 2, 2)):
+    def __init__(
+        self,
+        classes: int,
+        channels: int = 3,
+        width: int = 64,
+        blocks: tuple[int, int, int, int] = (2, 2, 2, 2),
+    ):
         super().__init__()
         self.conv1 = _conv3x3(channels, width)
         self.bn1 = nn.BatchNorm2d(width)

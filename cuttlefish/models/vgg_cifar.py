@@ -35,7 +35,11 @@ def _layers(inputs: int, width: int) -> list[nn.Module]:
             layers.append(nn.MaxPool2d(2, ceil_mode=True))  # ceil: 1×1 stays 1×1
         for _ in range(convolutions):
             outputs = multiple * width
-            layers += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+            layers += [
+                nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(),
+            ]
             inputs = outputs
     return layers
 

@@ -19,7 +19,9 @@ def ahead(runs: Iterable[PlannedRun], known: Known, estimates: Estimates) -> lis
     unique = each_once(runs)
     rows = [_row(run, state_of(run, known), estimates) for run in unique]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
-    lines = ["  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = [
+        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
     return [*lines, _sum(unique, known, estimates)]
 
 
@@ -53,10 +55,18 @@ def _sum(runs: Iterable[PlannedRun], known: Known, estimates: Estimates) -> str:
     if not todo:
         return "nothing to do"
     timed = {run.run_key: hours for run in todo if (hours := estimates.hours(run)) is not None}
-    benched = [found for run in todo if run.run_key not in timed and (found := estimates.by_bench(run)) is not None]
+    benched = [
+        found for run in todo if run.run_key not in timed and (found := estimates.by_bench(run)) is not None
+    ]
     unknown = len(todo) - len(timed) - len(benched)
     lengths = [f"about {_hours(sum(timed.values()))}"] * bool(timed)
-    lengths += [f"about {_hours(sum(hours for hours, _ in benched))} if every step took what a dense one did on {benched[0][1]}"] if benched else []
+    lengths += (
+        [
+            f"about {_hours(sum(hours for hours, _ in benched))} if every step took what a dense one did on {benched[0][1]}"
+        ]
+        if benched
+        else []
+    )
     lengths += [f"{unknown} of unknown length"] * bool(unknown)
     return f"{counted(len(todo), 'run')} to do: {', and '.join(lengths)}"
 

@@ -16,7 +16,9 @@ from cuttlefish.record.folder import EPOCHS, LOG, PROFILE, RANKS, RECORD
 
 INDEX, RUNS = "index.json", "runs"
 KEPT = (RECORD, EPOCHS, RANKS, PROFILE, LOG)
-ALLOWED = re.compile(rf"{INDEX}|{MANIFEST}|{LEDGER}|{RUNS}/[0-9a-f]{{12}}(-[\w-]+)?/({'|'.join(map(re.escape, KEPT))})")
+ALLOWED = re.compile(
+    rf"{INDEX}|{MANIFEST}|{LEDGER}|{RUNS}/[0-9a-f]{{12}}(-[\w-]+)?/({'|'.join(map(re.escape, KEPT))})"
+)
 LARGEST = 64 * 2**20
 """Bytes that an archive may unpack to."""
 
@@ -41,7 +43,9 @@ def pack(campaign: Campaign, target: Path) -> Path:
         for name in KEPT:
             if (path := campaign.root / folder / name).exists():
                 members[f"{RUNS}/{run}/{name}"] = path.read_bytes()
-    members[INDEX] = json.dumps({name: hashlib.sha256(content).hexdigest() for name, content in members.items()}, indent=1).encode()
+    members[INDEX] = json.dumps(
+        {name: hashlib.sha256(content).hexdigest() for name, content in members.items()}, indent=1
+    ).encode()
     target.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(target, "w:gz") as archive:
         for name, content in members.items():
@@ -73,7 +77,9 @@ def _read(archive: Path) -> dict[str, bytes]:
                 if not entry.isreg() or not ALLOWED.fullmatch(entry.name) or entry.name in members:
                     raise CuttlefishError(f"{archive} holds {entry.name!r}, which no campaign packs")
                 if entry.size + sum(map(len, members.values())) > LARGEST:
-                    raise CuttlefishError(f"{archive} unpacks to more than {LARGEST // 2**20} MiB, which no campaign packs")
+                    raise CuttlefishError(
+                        f"{archive} unpacks to more than {LARGEST // 2**20} MiB, which no campaign packs"
+                    )
                 members[entry.name] = file.extractfile(entry).read()
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise CuttlefishError(f"cannot read the archive {archive}: {error}") from error
@@ -84,10 +90,14 @@ def _check(archive: Path, members: dict[str, bytes]) -> None:
     index = _index(archive, members)
     for name in sorted({*index, *members} - {INDEX}):
         if name not in members or name not in index:
-            raise CuttlefishError(f"{archive} is not whole: {name} is {'missing' if name in index else 'not in its index'}")
+            raise CuttlefishError(
+                f"{archive} is not whole: {name} is {'missing' if name in index else 'not in its index'}"
+            )
         if hashlib.sha256(members[name]).hexdigest() != index[name]:
             raise CuttlefishError(f"{archive} is damaged: {name} does not match its checksum")
-    unstarted = {name.split("/")[1] for name in members if name.startswith(f"{RUNS}/")} - set(started_runs(members[LEDGER].decode()))
+    unstarted = {name.split("/")[1] for name in members if name.startswith(f"{RUNS}/")} - set(
+        started_runs(members[LEDGER].decode())
+    )
     if unstarted:
         raise CuttlefishError(f"{archive} holds run {min(unstarted)}, which its ledger never started")
 

@@ -29,7 +29,10 @@ def write_manifest(home: Path, runs: Iterable[PlannedRun], scale: str, root: Pat
     for run in runs:
         write_atomic(home / CONFIGS / f"{run.run_key}.json", json.dumps(_config(run, root), indent=1) + "\n")
     origin = {"commit": git_commit(root / "cuttlefish"), "dirty": git_dirty(root / "cuttlefish")}
-    write_atomic(home / MANIFEST, json.dumps({"scale": scale, **origin, "runs": [asdict(run) for run in runs]}, indent=1) + "\n")
+    write_atomic(
+        home / MANIFEST,
+        json.dumps({"scale": scale, **origin, "runs": [asdict(run) for run in runs]}, indent=1) + "\n",
+    )
 
 
 def write_bundle(target: Path, runs: Iterable[PlannedRun], scale: str, root: Path) -> Path:
@@ -37,14 +40,20 @@ def write_bundle(target: Path, runs: Iterable[PlannedRun], scale: str, root: Pat
     if target.exists():
         raise CuttlefishError(f"{target} exists: remove it, or name another folder")
     if git_dirty(root / "cuttlefish") is not False:
-        raise CuttlefishError("the code differs from its commit, so no record of the bundle could name where it came from: commit first")
+        raise CuttlefishError(
+            "the code differs from its commit, so no record of the bundle could name where it came from: commit first"
+        )
     runs = list(runs)
     for name in _tracked(root):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / name, target / name)
-    write_atomic(target / COMMIT, json.dumps({"commit": git_commit(root / "cuttlefish"), "dirty": False}) + "\n")
+    write_atomic(
+        target / COMMIT, json.dumps({"commit": git_commit(root / "cuttlefish"), "dirty": False}) + "\n"
+    )
     write_manifest(target, runs, scale, root)
-    _copy_matched({run.waits_for for run in runs if run.waits_for} | {run.run_key for run in runs}, root, target)
+    _copy_matched(
+        {run.waits_for for run in runs if run.waits_for} | {run.run_key for run in runs}, root, target
+    )
     return target
 
 
@@ -59,7 +68,9 @@ def _config(run: PlannedRun, root: Path) -> dict[str, Any]:
 
 def _tracked(root: Path) -> list[str]:
     """Files of the code that git knows, so that nothing else leaves the machine."""
-    found = subprocess.run(["git", "ls-files", "--", *CODE], cwd=root, check=True, capture_output=True, text=True)
+    found = subprocess.run(
+        ["git", "ls-files", "--", *CODE], cwd=root, check=True, capture_output=True, text=True
+    )
     return found.stdout.splitlines()
 
 

@@ -12,11 +12,21 @@ from cuttlefish.data.files import cache_folder
 from cuttlefish.record.atomic import write_atomic
 
 ROOMS = ("config", "data", "lowrank", "methods", "models", "plan", "record")
-SOURCES = ("conf/**/*.yaml", "cuttlefish/*.py", "baselines/*.py", *(f"cuttlefish/{room}/*.py" for room in ROOMS))
+SOURCES = (
+    "conf/**/*.yaml",
+    "cuttlefish/*.py",
+    "baselines/*.py",
+    *(f"cuttlefish/{room}/*.py" for room in ROOMS),
+)
 Words = tuple[str, ...]
 
 
-def kept(root: Path, wanted: Sequence[Words], make: Callable[[Words], Mapping[str, Any]], folder: Path | None = None) -> dict[Words, Any]:
+def kept(
+    root: Path,
+    wanted: Sequence[Words],
+    make: Callable[[Words], Mapping[str, Any]],
+    folder: Path | None = None,
+) -> dict[Words, Any]:
     """make(words) for each, but read back where it was made before under the same fingerprint of `root`.
 
     A file that is missing, damaged or cannot be written only costs the time of composing again.
@@ -43,7 +53,11 @@ def fingerprint(root: Path) -> str:
 def _read(file: Path, current: str) -> dict[Words, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        return {tuple(words): entry for words, entry in content["entries"]} if content["fingerprint"] == current else {}
+        return (
+            {tuple(words): entry for words, entry in content["entries"]}
+            if content["fingerprint"] == current
+            else {}
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 

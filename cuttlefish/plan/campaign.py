@@ -56,9 +56,16 @@ class Campaign:
     def evidence(self) -> Collection:
         """What was committed, and what was trained here."""
         found = [load_evidence(self.root / folder) for folder in ("results/records", "runs")]
-        return Collection([run for part in found for run in part.runs], [left for part in found for left in part.left_out])
+        return Collection(
+            [run for part in found for run in part.runs], [left for part in found for left in part.left_out]
+        )
 
-    def work(self, seconds: float, start: Callable[[PlannedRun, float], int] | None = None, clock: Callable[[], float] = time.monotonic) -> int:
+    def work(
+        self,
+        seconds: float,
+        start: Callable[[PlannedRun, float], int] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> int:
         """Runs until the slice is used up or nothing is left; how many were started. start: trains a run for at most so many
         seconds and returns its exit code. Raises Interrupted when asked to stop, once the run under way has ended."""
         end, started = clock() + seconds, set()
@@ -78,13 +85,22 @@ class Campaign:
             raise Interrupted(f"stopped by {stop.requested}; the same command goes on", stop.requested)
         return len(started)
 
-    def next(self, left: float, started: Iterable[str] = (), collection: Collection | None = None) -> PlannedRun | None:
+    def next(
+        self, left: float, started: Iterable[str] = (), collection: Collection | None = None
+    ) -> PlannedRun | None:
         """The most valuable open run that fits into `left` seconds, as far as that is known; else the most valuable one, which
         goes on in the next slice. A failed run is not tried again: its outcome is its record."""
         collection = collection or self.evidence()
-        known, estimates = self._known(collection), Estimates(self.runs, [run for run in self.runs if run.baseline], collection)
+        known, estimates = (
+            self._known(collection),
+            Estimates(self.runs, [run for run in self.runs if run.baseline], collection),
+        )
         states = {run.run_key: state_of(run, known) for run in self.runs if run.run_key not in started}
-        todo = [run for run in self.runs if needs_run(states.get(run.run_key, "finished")) and states[run.run_key] != "failed"]
+        todo = [
+            run
+            for run in self.runs
+            if needs_run(states.get(run.run_key, "finished")) and states[run.run_key] != "failed"
+        ]
         fits = [run for run in todo if self._seconds(run, estimates) <= left]
         return next(iter(fits or todo), None)
 
@@ -93,12 +109,19 @@ class Campaign:
         known = self._known(self.evidence())
         states = Counter(state_of(run, known) for run in self.runs)
         waiting = sum(states.pop(state) for state in list(states) if state.startswith("waits"))
-        return ", ".join(f"{number} {state}" for state, number in [*sorted(states.items()), ("waiting for another's size", waiting)] if number)
+        return ", ".join(
+            f"{number} {state}"
+            for state, number in [*sorted(states.items()), ("waiting for another's size", waiting)]
+            if number
+        )
 
     def train(self, run: PlannedRun, seconds: float, stop: StopSignals) -> int:
         """In a process of its own, which is asked to save its state after `seconds`, and killed if it does not; its exit code."""
         config = (self.home / CONFIGS / f"{run.run_key}.json").resolve()
-        command, env = [sys.executable, "-m", "cuttlefish.worker", str(config)], {**os.environ, "PYTHONPATH": str(self.root.resolve())}
+        command, env = (
+            [sys.executable, "-m", "cuttlefish.worker", str(config)],
+            {**os.environ, "PYTHONPATH": str(self.root.resolve())},
+        )
         return run_child(command, stop, self.root, env, seconds, 0.7 * GRACE)
 
     def _seconds(self, run: PlannedRun, estimates: Estimates) -> float:
@@ -111,17 +134,27 @@ class Campaign:
         return Known.of(collection.runs, self.root)
 
     def _note(self, run: PlannedRun, **what: Any) -> None:
-        line = {"time": utc_now(), "run_key": run.run_key, "run": f"{run.title} · {run.model} · {run.data} · seed {run.seed}", "folder": run.folder}
+        line = {
+            "time": utc_now(),
+            "run_key": run.run_key,
+            "run": f"{run.title} · {run.model} · {run.data} · seed {run.seed}",
+            "folder": run.folder,
+        }
         with open(self.home / LEDGER, "a", encoding="utf-8") as file:
             file.write(json.dumps(line | what) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        print(" · ".join(f"{key} {value}" for key, value in (line | what).items() if key != "folder"), flush=True)
+        print(
+            " · ".join(f"{key} {value}" for key, value in (line | what).items() if key != "folder"),
+            flush=True,
+        )
 
 
 def _planned(entry: dict[str, Any], home: Path) -> PlannedRun:
     """From JSON; whether its data is there is asked of this machine."""
-    lists = {name: tuple(entry[name]) for name in ("kinds", "words")} | {"point": tuple(tuple(pair) for pair in entry["point"])}
+    lists = {name: tuple(entry[name]) for name in ("kinds", "words")} | {
+        "point": tuple(tuple(pair) for pair in entry["point"])
+    }
     run = PlannedRun(**{**entry, **lists})
     config = load_config(json.loads((home / CONFIGS / f"{run.run_key}.json").read_text(encoding="utf-8")))
     return replace(run, data_there=data_there(config.data))

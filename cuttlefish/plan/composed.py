@@ -32,7 +32,12 @@ def composed(point: Point, conf: Path) -> dict[str, Any]:
     config = replace(config, method={**labels, **knobs})
     defaults = to_dict(type(method).Settings())
     epochs = method.planned_epochs(config.recipe)
-    return {"config": to_dict(config), "version": type(method).version, "defaults": defaults, "epochs": epochs}
+    return {
+        "config": to_dict(config),
+        "version": type(method).version,
+        "defaults": defaults,
+        "epochs": epochs,
+    }
 
 
 class Seeded:
@@ -47,7 +52,9 @@ class Seeded:
 
     def config_of(self, seed: int, match: str | None) -> Config:
         """match: run key of the run whose size it takes."""
-        method = {key: value for key, value in {**self.config.method, "match": match}.items() if value is not None}
+        method = {
+            key: value for key, value in {**self.config.method, "match": match}.items() if value is not None
+        }
         return replace(self.config, seed=seed, method=method)
 
     def key_and_folder(self, seed: int, match: str | None = None) -> tuple[str, str]:

@@ -16,7 +16,13 @@ class Estimates:
     """planned: every run that may serve as a measure, whatever its seed; baselines: those of any table at the same scale; benches:
     by which runs of full width are estimated that nothing else is known of."""
 
-    def __init__(self, planned: Iterable[PlannedRun], baselines: Iterable[PlannedRun], collection: Collection, benches: Sequence[Bench] = ()):
+    def __init__(
+        self,
+        planned: Iterable[PlannedRun],
+        baselines: Iterable[PlannedRun],
+        collection: Collection,
+        benches: Sequence[Bench] = (),
+    ):
         self._benches = benches
         self._finished = {run.record["run_key"]: run for run in collection.finished}
         self._keys: dict[tuple[object, ...], list[str]] = {}
@@ -30,16 +36,27 @@ class Estimates:
         same = self._newest(self._keys.get(run.cell, []))
         if same:
             return mean(hours(found.record) for found in same)
-        full = self._newest([other.run_key for other in self._baselines if (other.model, other.data) == (run.model, run.data)])
+        full = self._newest(
+            [other.run_key for other in self._baselines if (other.model, other.data) == (run.model, run.data)]
+        )
         if not full or run.epochs is None:
             return None
-        return run.epochs * mean(hours_as_baseline(found.record) / found.record["epochs_trained"] for found in full)
+        return run.epochs * mean(
+            hours_as_baseline(found.record) / found.record["epochs_trained"] for found in full
+        )
 
     def by_bench(self, run: PlannedRun) -> tuple[float, str] | None:
         """Device hours as if every step were a dense one of the newest bench of steps, and its hardware; None where that is not known."""
-        found = dense_epoch(self._benches, run.model, run.data) if run.scale == "paper" and run.epochs is not None else None
+        found = (
+            dense_epoch(self._benches, run.model, run.data)
+            if run.scale == "paper" and run.epochs is not None
+            else None
+        )
         return (run.epochs * found[0] / 3600, str(found[1].facts["hardware"])) if found else None
 
     def _newest(self, keys: Sequence[str]) -> list[Evidence]:
-        found = sorted((self._finished[key] for key in dict.fromkeys(keys) if key in self._finished), key=lambda run: run.record["started"])
+        found = sorted(
+            (self._finished[key] for key in dict.fromkeys(keys) if key in self._finished),
+            key=lambda run: run.record["started"],
+        )
         return [run for run in found if run.hardware == found[-1].hardware]

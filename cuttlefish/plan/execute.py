@@ -17,7 +17,9 @@ Outcome = tuple[PlannedRun, str, int]
 """A run, its state before, and the exit code of the front door (0 where nothing was started)."""
 
 
-def execute(runs: Iterable[PlannedRun], known: Known, start: Callable[[PlannedRun], int]) -> Iterator[Outcome]:
+def execute(
+    runs: Iterable[PlannedRun], known: Known, start: Callable[[PlannedRun], int]
+) -> Iterator[Outcome]:
     """Every run once, in order of need; `start` trains one and returns its exit code. Ends early where one was asked to stop."""
     for run in in_order_of_need(runs):
         state = state_of(run, known)

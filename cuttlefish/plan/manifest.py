@@ -54,7 +54,9 @@ def ordered_runs(order: Order, spec: Spec, scale: str, root: Path) -> list[Plann
         for place in _places(block):
             these = [run for key, run in runs.items() if key[:4] == place]
             if not these:
-                raise CuttlefishError(f"the campaign's order names {' '.join(map(str, place))} of {block.table}, which is no run at scale {scale}")
+                raise CuttlefishError(
+                    f"the campaign's order names {' '.join(map(str, place))} of {block.table}, which is no run at scale {scale}"
+                )
             for run in these:
                 found.setdefault(run.run_key, run)
     return [replace(run, words=(*run.words, *order.words)) for run in found.values()]

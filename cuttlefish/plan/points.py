@@ -65,4 +65,7 @@ def _kinds(row: Row, scale: Scale) -> tuple[str, ...]:
 
 
 def _narrowed(sweep: dict[str, list], scale: Scale) -> dict[str, list]:
-    return {key: [value for value in values if value in scale.sweep.get(key, values)] for key, values in sweep.items()}
+    return {
+        key: [value for value in values if value in scale.sweep.get(key, values)]
+        for key, values in sweep.items()
+    }

@@ -17,13 +17,24 @@ Entries = Mapping[int, Seeded]
 
 
 def planned_runs(
-    spec: Spec, tables: Iterable[str], scale: str, seeds: Sequence[int], root: Path, cache: Path | None = None, only_baselines: bool = False
+    spec: Spec,
+    tables: Iterable[str],
+    scale: str,
+    seeds: Sequence[int],
+    root: Path,
+    cache: Path | None = None,
+    only_baselines: bool = False,
 ) -> list[PlannedRun]:
     """Every run of these tables and figures at a scale, in their order and seed by seed within a cell.
 
     root: the folder that holds conf/. cache: folder for compositions, None for the machine's.
     """
-    wanted = [point for name in tables for point in points(spec, spec.table(name), scale) if point.row.baseline or not only_baselines]
+    wanted = [
+        point
+        for name in tables
+        for point in points(spec, spec.table(name), scale)
+        if point.row.baseline or not only_baselines
+    ]
     entries = _composed([*wanted, *(point.match for point in wanted if point.match)], root, cache)
     return [_run(point, entries, seed) for point in wanted for seed in seeds]
 
@@ -40,14 +51,20 @@ def _compose(point: Point, conf: Path) -> Mapping[str, Any]:
     try:
         return composed(point, conf)
     except CuttlefishError as error:
-        raise CuttlefishError(f"{point.table}, row {point.row.name} at scale {point.scale}: {error}") from error
+        raise CuttlefishError(
+            f"{point.table}, row {point.row.name} at scale {point.scale}: {error}"
+        ) from error
 
 
 def _run(point: Point, entries: Entries, seed: int) -> PlannedRun:
     partner, own = point.match, entries[id(point)]
     match, waits_in = entries[id(partner)].key_and_folder(seed) if partner else (None, None)
     key, folder = own.key_and_folder(seed, match)
-    words = (*point.words, f"seed={seed}", *([f"method.match='{match}'"] if match else []))  # quoted: 123456789012 is no number here
+    words = (
+        *point.words,
+        f"seed={seed}",
+        *([f"method.match='{match}'"] if match else []),
+    )  # quoted: 123456789012 is no number here
     return PlannedRun(
         table=point.table, row=point.row.name, label=point.row.label, kinds=point.kinds, baseline=point.row.baseline, model=own.config.model.name,
         data=own.config.data.name, scale=point.scale, seed=seed, point=point.own, run_key=key, words=words, folder=folder,

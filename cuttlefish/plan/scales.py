@@ -20,4 +20,11 @@ def sweeps_of(file: Path) -> Sweeps:
 def left_out(where: Where, scale: str, sweeps: Sweeps) -> str:
     """`cifar100`: the value of the description for which this scale has no runs; empty where it has all."""
     swept = sweeps.get(scale, {})
-    return next((str(where[axis]) for axis, values in swept.items() if isinstance(where.get(axis), str) and where[axis] not in values), "")
+    return next(
+        (
+            str(where[axis])
+            for axis, values in swept.items()
+            if isinstance(where.get(axis), str) and where[axis] not in values
+        ),
+        "",
+    )

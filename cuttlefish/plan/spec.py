@@ -75,7 +75,9 @@ class TableSpec:
         for row in self.rows:
             if row.name == name:
                 return row
-        raise CuttlefishError(f"{self.name} has no row {name}{choose_from(name, [row.name for row in self.rows])}")
+        raise CuttlefishError(
+            f"{self.name} has no row {name}{choose_from(name, [row.name for row in self.rows])}"
+        )
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,9 @@ class Spec:
 
     def table(self, name: str) -> TableSpec:
         if name not in self.tables:
-            raise CuttlefishError(f"there is no table or figure {name!r} made of runs{choose_from(name, self.tables)}")
+            raise CuttlefishError(
+                f"there is no table or figure {name!r} made of runs{choose_from(name, self.tables)}"
+            )
         return self.tables[name]
 
     def scale(self, name: str) -> Scale:
@@ -122,7 +126,11 @@ def read_spec(file: Path, experiments: Path) -> Spec:
 
 def read_scales(file: Path) -> dict[str, Scale]:
     """Those of tables.yaml alone; nothing where there is no such file. Raises CuttlefishError as `read_spec` does."""
-    return convert(read_mapping(file).get("scales"), dict[str, Scale], f"{file.name}.scales") if file.exists() else {}
+    return (
+        convert(read_mapping(file).get("scales"), dict[str, Scale], f"{file.name}.scales")
+        if file.exists()
+        else {}
+    )
 
 
 def times_notes(file: Path) -> dict[str, str]:
@@ -132,11 +140,19 @@ def times_notes(file: Path) -> dict[str, str]:
 
 def _with_rows(name: str, table: TableSpec, folder: Path) -> TableSpec:
     rows = {path.stem: _row(path) for path in sorted(folder.glob("*.yaml"))}
-    for named in [*table.order, *(stated.row for stated in table.paper), *(row.match for row in rows.values() if row.match)]:
+    for named in [
+        *table.order,
+        *(stated.row for stated in table.paper),
+        *(row.match for row in rows.values() if row.match),
+    ]:
         if named not in rows:
-            raise CuttlefishError(f"{name} names the row {named}, and {folder} has no {named}.yaml{choose_from(named, rows)}")
+            raise CuttlefishError(
+                f"{name} names the row {named}, and {folder} has no {named}.yaml{choose_from(named, rows)}"
+            )
     ordered = [rows[row] for row in dict.fromkeys([*table.order, *rows])]
-    return TableSpec(table.title, name, table.sweep, table.order, table.paper, table.waiting, table.notes, ordered)
+    return TableSpec(
+        table.title, name, table.sweep, table.order, table.paper, table.waiting, table.notes, ordered
+    )
 
 
 def _row(path: Path) -> Row:
@@ -158,7 +174,9 @@ def _checked(content: Any, path: Path) -> Mapping[str, Any]:
 def read_mapping(path: Path) -> dict[str, Any]:
     """A YAML file's mapping. Raises CuttlefishError with one sentence for a file that is none."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        content = yaml.load(
+            path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        )
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise CuttlefishError(f"cannot read {path}: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):

@@ -25,7 +25,9 @@ class Known:
 
     @classmethod
     def of(cls, runs: Iterable[Evidence], root: Path) -> Known:
-        return cls({(run.record["run_key"], run.record["precision"]): run for run in runs if run.finished}, root)
+        return cls(
+            {(run.record["run_key"], run.record["precision"]): run for run in runs if run.finished}, root
+        )
 
 
 def state_of(run: PlannedRun, known: Known) -> str:

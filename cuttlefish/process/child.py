@@ -18,14 +18,22 @@ LOOK_SECONDS = 0.2
 
 
 def run_child(
-    command: Sequence[str], stop: StopSignals, cwd: Path, env: Mapping[str, str] | None = None, seconds: float = math.inf, grace: float = math.inf
+    command: Sequence[str],
+    stop: StopSignals,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    seconds: float = math.inf,
+    grace: float = math.inf,
 ) -> int:
     """The exit code of `command`. It is asked to save itself once `stop` is requested or after `seconds`, killed if it has not ended
     `grace` seconds later, and should this process be killed, the kernel asks it.
 
     stop: entered by the caller. Raises KeyboardInterrupt at a second Ctrl-C, which a terminal sends to both, once the child has ended.
     """
-    process, began = subprocess.Popen(command, cwd=cwd, env=env, preexec_fn=partial(end_with_parent, os.getpid())), time.monotonic()
+    process, began = (
+        subprocess.Popen(command, cwd=cwd, env=env, preexec_fn=partial(end_with_parent, os.getpid())),
+        time.monotonic(),
+    )
     asked = math.inf
     try:
         while True:

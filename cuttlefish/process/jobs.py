@@ -52,11 +52,17 @@ class Job:
         if self.note.exists():
             return
         asked = " ".join(self.words)
-        if stopped and (self.process is None or -self.process.returncode in HANDLED):  # a scheduler may ask all of its processes by itself
+        if stopped and (
+            self.process is None or -self.process.returncode in HANDLED
+        ):  # a scheduler may ask all of its processes by itself
             note(self.note, Outcome(asked, "not begun", EXIT_SAVED))
             return
         code = self.process.returncode
-        ended = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended without a word (exit code {code})"
+        ended = (
+            f"was killed by {signal.Signals(-code).name}"
+            if code < 0
+            else f"ended without a word (exit code {code})"
+        )
         sentence = f"its process {ended}; the same command goes on from the last checkpoint"
         # In a process of its own, for it needs torch, which the sweep itself has no memory to spare for.
         subprocess.run(self.command, env={**os.environ, LOST: sentence}, check=False)

@@ -53,7 +53,9 @@ class RunLock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._handle = self._locked()
         except OSError as error:
-            raise CuttlefishError(f"cannot write to the run folder {self.path.parent}: {error.strerror}") from error
+            raise CuttlefishError(
+                f"cannot write to the run folder {self.path.parent}: {error.strerror}"
+            ) from error
         self._thread = threading.Thread(target=self._beat_on, name="heartbeat", daemon=True)
         self._thread.start()
         return self
@@ -102,7 +104,9 @@ class RunLock:
         if not certain:
             time.sleep(SETTLE_SECONDS)
         if not self._is_ours():
-            raise Busy(f"{self.path.parent} has just been taken by another process: wait for it, or stop it first")
+            raise Busy(
+                f"{self.path.parent} has just been taken by another process: wait for it, or stop it first"
+            )
         self.lost_seconds = owner.get("wall_seconds", 0.0)
         return True
 
@@ -111,7 +115,9 @@ class RunLock:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Busy(f"{self.path.parent} is being run by {_named(owner)}: wait for it, or stop it first") from None
+            raise Busy(
+                f"{self.path.parent} is being run by {_named(owner)}: wait for it, or stop it first"
+            ) from None
         except OSError as error:
             if error.errno in NO_LOCKS:
                 return False
@@ -126,10 +132,16 @@ class RunLock:
         first, told = self._last_beat(), False
         while (last := self._last_beat()) is not None and (quiet := self._now() - last) < DEAD_SECONDS:
             if last != first:
-                raise Busy(f"{self.path.parent} is being run on another machine, which has just shown a sign of life: wait for it, or stop it first")
+                raise Busy(
+                    f"{self.path.parent} is being run on another machine, which has just shown a sign of life: wait for it, or stop it first"
+                )
             if not told:
                 told = True
-                log.warning("%s has the lock of another machine: waiting %.0f s for a sign of its life", self.path.parent, DEAD_SECONDS - quiet)
+                log.warning(
+                    "%s has the lock of another machine: waiting %.0f s for a sign of its life",
+                    self.path.parent,
+                    DEAD_SECONDS - quiet,
+                )
             time.sleep(min(self.beat_seconds / 10, DEAD_SECONDS - quiet))
 
     def _last_beat(self) -> float | None:
@@ -166,7 +178,13 @@ class RunLock:
 
     def _beat(self, handle: int) -> None:
         wall_seconds = round(self.wall_seconds(), 3)
-        owner = {"pid": os.getpid(), "machine": self.machine, "wall_seconds": wall_seconds, "at": round(time.time()), "nonce": self.nonce}
+        owner = {
+            "pid": os.getpid(),
+            "machine": self.machine,
+            "wall_seconds": wall_seconds,
+            "at": round(time.time()),
+            "nonce": self.nonce,
+        }
         # One write of constant length: a reader sees this beat or the last one.
         os.pwrite(handle, json.dumps(owner).ljust(255).encode() + b"\n", 0)
 
@@ -181,7 +199,10 @@ class RunLock:
                 continue
             if not told:
                 told = True
-                log.warning("%s was taken over by another process while this one showed no sign of life: this one stops", self.path.parent)
+                log.warning(
+                    "%s was taken over by another process while this one showed no sign of life: this one stops",
+                    self.path.parent,
+                )
             # As a scheduler would; without effect where nobody handles it, so it is asked again.
             interrupt_main(signal.SIGTERM)
 

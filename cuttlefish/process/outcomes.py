@@ -43,12 +43,21 @@ class Outcome:
 
 def failure(asked: str, error: BaseException) -> Outcome:
     code = exit_code(error)
-    return Outcome(asked, {EXIT_BUSY: "busy", EXIT_SAVED: "interrupted"}.get(code, "failed"), code, str(error) or type(error).__name__)
+    return Outcome(
+        asked,
+        {EXIT_BUSY: "busy", EXIT_SAVED: "interrupted"}.get(code, "failed"),
+        code,
+        str(error) or type(error).__name__,
+    )
 
 
 def worst_code(outcomes: Iterable[Outcome]) -> int:
     """The exit code of a sweep."""
-    return max((outcome.code for outcome in outcomes), key=[0, EXIT_BUSY, EXIT_SAVED, EXIT_BAD_INPUT, EXIT_CRASH].index, default=0)
+    return max(
+        (outcome.code for outcome in outcomes),
+        key=[0, EXIT_BUSY, EXIT_SAVED, EXIT_BAD_INPUT, EXIT_CRASH].index,
+        default=0,
+    )
 
 
 def summary(outcomes: list[Outcome]) -> str:
@@ -69,11 +78,17 @@ class Notes:
 
     def on_multirun_start(self, config: Any, **_: Any) -> None:
         here = config.hydra.launcher._target_.endswith("BasicLauncher")
-        self.mine = None if here else Path(config.hydra.sweep.dir).absolute() / "outcomes" / secrets.token_hex(8)
+        self.mine = (
+            None if here else Path(config.hydra.sweep.dir).absolute() / "outcomes" / secrets.token_hex(8)
+        )
         Notes.folder = self.mine
 
     def on_job_end(self, config: Any, job_return: Any, **_: Any) -> None:
-        if getattr(self, "mine", None) is not None and job_return.status.name == "COMPLETED" and job_return.return_value:
+        if (
+            getattr(self, "mine", None) is not None
+            and job_return.status.name == "COMPLETED"
+            and job_return.return_value
+        ):
             note(self.mine / f"{config.hydra.job.num:06d}.json", job_return.return_value)
 
     def on_run_start(self, **_: Any) -> None: ...
@@ -90,6 +105,9 @@ def noted() -> list[Outcome]:
     """What the jobs of the latest sweep wrote, in their order; the files are removed."""
     if Notes.folder is None or not Notes.folder.exists():
         return []
-    found = [Outcome(**json.loads(path.read_text(encoding="utf-8"))) for path in sorted(Notes.folder.glob("*.json"))]
+    found = [
+        Outcome(**json.loads(path.read_text(encoding="utf-8")))
+        for path in sorted(Notes.folder.glob("*.json"))
+    ]
     shutil.rmtree(Notes.folder)
     return found

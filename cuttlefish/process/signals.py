@@ -15,7 +15,9 @@ from cuttlefish.errors import Interrupted, TakenOver
 
 PR_SET_PDEATHSIG = 1
 UNTRAINED = "before a step was trained"
-HANDLED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+HANDLED = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
+)
 
 
 class StopSignals:
@@ -57,7 +59,9 @@ class StopSignals:
             self.at_once = ""
 
     def _raise(self) -> NoReturn:
-        raise Interrupted(f"stopped by {self.requested} {self.at_once}; the same command goes on", self.requested)
+        raise Interrupted(
+            f"stopped by {self.requested} {self.at_once}; the same command goes on", self.requested
+        )
 
     def check_owned(self) -> None:
         """Raise TakenOver if the run is another process's now. To be called before anything is written to its folder: between
@@ -76,7 +80,10 @@ class StopSignals:
             # print() is not allowed to run inside itself, and a handler may run inside any print. Nor may it fail: who read it may be
             # gone by the same Ctrl-C, as `| tee` is.
             with suppress(OSError):
-                os.write(2, f"cuttlefish: {self.requested}: finishing this step, then {then} (Ctrl-C again stops at once)\n".encode())
+                os.write(
+                    2,
+                    f"cuttlefish: {self.requested}: finishing this step, then {then} (Ctrl-C again stops at once)\n".encode(),
+                )
 
 
 def end_with_parent(parent: int | None = None) -> None:

@@ -14,7 +14,16 @@ STATUSES = ("finished", "failed", "interrupted")
 SCALES = ("smoke", "reduced", "paper", "free")
 Number = int | float
 LARGEST = 2**63
-POSITIVE = ("epochs", "epochs_trained", "params_full", "params_total", "params_nonzero", "params_stored_bits", "macs_full", "macs_final")
+POSITIVE = (
+    "epochs",
+    "epochs_trained",
+    "params_full",
+    "params_total",
+    "params_nonzero",
+    "params_stored_bits",
+    "macs_full",
+    "macs_final",
+)
 """What a finished run has at least one of: tables and claims divide by it."""
 SECTIONS = ("model", "data", "recipe", "method", "trainer")
 
@@ -63,7 +72,9 @@ FIELDS: dict[str, Field] = {
     "k": Field(int, "where known", "K: leading layers left full-rank"),
     "ranks": Field(dict, "where known", "factorized layer -> rank"),
     "profile": Field(dict, "where known", "summary of profile.json"),
-    "compute_seconds": Field(Number, "finished", "device time of all training work and of the method's own, all phases"),
+    "compute_seconds": Field(
+        Number, "finished", "device time of all training work and of the method's own, all phases"
+    ),
     "wall_seconds": Field(Number, "finished", "everything, work lost to crashes too"),
     "seconds": Field(dict, "finished", "by part"),
     "peak_memory_bytes": Field(int, "where known", "of the device"),
@@ -124,15 +135,22 @@ def _mistyped(name: str, field: Field, value: Any) -> list[str]:
 def _nested(record: Mapping[str, Any]) -> list[str]:
     """What the readers of a record take for granted inside its lists and mappings."""
     config = record.get("config") or {}
-    unlike = [f"config.{name} is not a mapping" for name in SECTIONS if not isinstance(config.get(name) or {}, Mapping)]
+    unlike = [
+        f"config.{name} is not a mapping"
+        for name in SECTIONS
+        if not isinstance(config.get(name) or {}, Mapping)
+    ]
     schedule = (config.get("recipe") or {}).get("schedule") or {} if not unlike else {}
     milestones = (schedule.get("milestones") or []) if isinstance(schedule, Mapping) else None
     rules = {
-        "config.recipe.schedule.milestones are not fractions of the run": not isinstance(milestones, list) or not all(map(_is_share, milestones)),
+        "config.recipe.schedule.milestones are not fractions of the run": not isinstance(milestones, list)
+        or not all(map(_is_share, milestones)),
         "seconds are not a number each": not all(map(_is_amount, (record.get("seconds") or {}).values())),
         "metrics are not a number each": not all(map(_is_number, (record.get("metrics") or {}).values())),
         "it holds text or numbers that no file can: lone surrogates, NaN": not _is_writable(record),
-        "phases are not a mapping each": not all(isinstance(phase, Mapping) for phase in record.get("phases") or []),
+        "phases are not a mapping each": not all(
+            isinstance(phase, Mapping) for phase in record.get("phases") or []
+        ),
     }
     return unlike + [sentence for sentence, broken in rules.items() if broken]
 
@@ -146,7 +164,9 @@ def _is_writable(record: Mapping[str, Any]) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, Number) and not isinstance(value, bool) and abs(value) < LARGEST  # so NaN is none
+    return (
+        isinstance(value, Number) and not isinstance(value, bool) and abs(value) < LARGEST
+    )  # so NaN is none
 
 
 def _is_amount(value: Any) -> bool:
@@ -174,7 +194,9 @@ def _contradictions(record: Mapping[str, Any]) -> list[str]:
         "more parameters are trainable than there are": _exceeds(record, "params_trainable", "params_total"),
         "the switch came after the last epoch": _exceeds(record, "switch_epoch", "epochs_trained"),
         "compute_seconds exceed wall_seconds": _exceeds(record, "compute_seconds", "wall_seconds"),
-        "a rank is not a whole number of at least 1": not all(type(rank) is int and 1 <= rank < LARGEST for rank in ranks),
+        "a rank is not a whole number of at least 1": not all(
+            type(rank) is int and 1 <= rank < LARGEST for rank in ranks
+        ),
     }
     empty = [f"{name} of a finished run is 0" for name in POSITIVE if finished and record[name] == 0]
     return [sentence for sentence, broken in rules.items() if broken] + empty

@@ -19,12 +19,18 @@ def find_record(word: str, searched: Sequence[str | Path] = SEARCHED) -> Path:
     if path.is_file() or (path / RECORD).is_file():
         return path if path.is_file() else path / RECORD
     if not re.fullmatch(r"[0-9a-f]{12}", word):
-        raise CuttlefishError(f"{word}: neither a record, nor a folder with one, nor a run key of 12 hexadecimal digits")
-    found = {started: path for folder in reversed(searched) for path, started in _records_of(Path(folder), word)}
+        raise CuttlefishError(
+            f"{word}: neither a record, nor a folder with one, nor a run key of 12 hexadecimal digits"
+        )
+    found = {
+        started: path for folder in reversed(searched) for path, started in _records_of(Path(folder), word)
+    }
     if not found:
         raise CuttlefishError(f"{word}: no record under {' or '.join(map(str, searched))} has this run key")
     if len(found) > 1:
-        raise CuttlefishError(f"{word}: several runs have this key; give one of {', '.join(str(path.parent) for path in found.values())}")
+        raise CuttlefishError(
+            f"{word}: several runs have this key; give one of {', '.join(str(path.parent) for path in found.values())}"
+        )
     return next(iter(found.values()))
 
 

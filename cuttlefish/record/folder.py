@@ -54,7 +54,9 @@ def checked_ranks(folder: str | Path) -> tuple[list[dict[str, Any]], str]:
         return [], f"the file cannot be read ({type(error).__name__})"
     rows = [_rank_row(line) for line in lines if line != RANK_HEADER]
     sound = [row for row in rows if row is not None]
-    return sound, f"{len(rows) - len(sound)} of {len(rows)} lines are no ranks and are left out" if len(sound) < len(rows) else ""
+    return sound, f"{len(rows) - len(sound)} of {len(rows)} lines are no ranks and are left out" if len(
+        sound
+    ) < len(rows) else ""
 
 
 def read_profile(folder: str | Path) -> dict[str, Any] | None:
@@ -129,8 +131,18 @@ def _rank_row(line: str) -> dict[str, Any] | None:
     cells = _rank_cells(line)
     try:
         epoch, layer, stable, scaled, full = cells or ()
-        row = {"epoch": int(epoch), "layer": layer, "stable_rank": float(stable), "scaled_rank": float(scaled), "full_rank": int(full)}
+        row = {
+            "epoch": int(epoch),
+            "layer": layer,
+            "stable_rank": float(stable),
+            "scaled_rank": float(scaled),
+            "full_rank": int(full),
+        }
     except ValueError:
         return None
     low, high = PLAUSIBLE  # a method may choose rank 0 (LC); a weight has none that small
-    return row if low < row["stable_rank"] < high and 0 <= row["scaled_rank"] < high and 0 < row["full_rank"] < high else None
+    return (
+        row
+        if low < row["stable_rank"] < high and 0 <= row["scaled_rank"] < high and 0 < row["full_rank"] < high
+        else None
+    )

@@ -26,10 +26,20 @@ log = logging.getLogger(__name__)
 
 def _clean_extra(extra: Mapping[str, Any]) -> dict[str, Any]:
     """What a sink was dropped for is an exception's own words."""
-    return {**extra, "sinks_dropped": [redact_log(told) for told in extra["sinks_dropped"]]} if extra.get("sinks_dropped") else dict(extra)
+    return (
+        {**extra, "sinks_dropped": [redact_log(told) for told in extra["sinks_dropped"]]}
+        if extra.get("sinks_dropped")
+        else dict(extra)
+    )
 
 
-CLEANERS = {"config": redact_config, "target": redact_config, "command": redact_text, "error": redact_log, "extra": _clean_extra}
+CLEANERS = {
+    "config": redact_config,
+    "target": redact_config,
+    "command": redact_text,
+    "error": redact_log,
+    "extra": _clean_extra,
+}
 
 
 def new_record(status: str, **fields: Any) -> dict[str, Any]:
@@ -46,7 +56,10 @@ def new_record(status: str, **fields: Any) -> dict[str, Any]:
 
 def clean_record(record: Mapping[str, Any]) -> dict[str, Any]:
     """A copy without secrets and without folders of the machine; a clean one is left as it is."""
-    return {**record, **{name: clean(record[name]) if record.get(name) else None for name, clean in CLEANERS.items()}}
+    return {
+        **record,
+        **{name: clean(record[name]) if record.get(name) else None for name, clean in CLEANERS.items()},
+    }
 
 
 def validate_record(record: Mapping[str, Any]) -> list[str]:
@@ -74,7 +87,9 @@ def read_record(path: str | Path) -> dict[str, Any]:
     except ValueError as error:
         raise CuttlefishError(f"{path} is not a record: not valid JSON ({error}).") from None
     if not isinstance(record, dict):
-        raise CuttlefishError(f"{path} is not a record: it holds a {type(record).__name__}, not a mapping of fields.")
+        raise CuttlefishError(
+            f"{path} is not a record: it holds a {type(record).__name__}, not a mapping of fields."
+        )
     return record
 
 

@@ -12,7 +12,9 @@ HIDDEN = "REDACTED"
 SECRET_WORD = r"secret|passw(?:or)?d|passphrase|credential|api[_-]?key|(?:access|private|auth)[_-]?key"
 TOKEN_WORD = r"(?<![a-z])token(?![a-z])"
 SECRET_KEY, TOKEN_KEY = re.compile(SECRET_WORD, re.IGNORECASE), re.compile(TOKEN_WORD, re.IGNORECASE)
-TOKEN_SHAPE = re.compile(r"\b(hf_|gh[pousr]_|github_pat_|glpat-|sk-|wandb_v1_)[\w-]{16,}|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
+TOKEN_SHAPE = re.compile(
+    r"\b(hf_|gh[pousr]_|github_pat_|glpat-|sk-|wandb_v1_)[\w-]{16,}|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
+)
 ASSIGNMENT = re.compile(
     rf"(?P<key>[\w.+~-]*(?:{SECRET_WORD}|{TOKEN_WORD})[\w.+~-]*)"
     r"(?P<equals>[\"']?\s*[=:]\s*)(?P<value>\"[^\"]*\"|'[^']*'|[^\s,{}\[\]\"']+)",

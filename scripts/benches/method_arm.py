@@ -59,7 +59,11 @@ class Gate(Sink):
         self.session.clock.collect()
         parts = self.session.clock.by_part()
         once = sum(parts.get(part, 0.0) for part in ONCE)
-        return {"phase": self.name, "once_s": once, "params_nonzero": count_parameters(self.session.context.model).nonzero}
+        return {
+            "phase": self.name,
+            "once_s": once,
+            "params_nonzero": count_parameters(self.session.context.model).nonzero,
+        }
 
     def _tell(self, what: Any) -> None:
         self._finish()
@@ -74,8 +78,19 @@ def config_of(arm: dict[str, Any], folder: str) -> dict[str, Any]:
     images = arm["batch"] * (arm["steps"] * arm["rounds"] + 2)
     return {
         "model": {"name": arm["model"], "width": arm["width"]},
-        "data": {"name": "synthetic", "kind": "synthetic", "train_images": images, "test_images": 10, "crop_padding": 4, "flip": True},
-        "recipe": {"epochs": arm["after"] + 2, "batch_size": arm["batch"], "schedule": {"warmup_epochs": 0, "peak_lr": 0.01, "base_lr": 0.01}},
+        "data": {
+            "name": "synthetic",
+            "kind": "synthetic",
+            "train_images": images,
+            "test_images": 10,
+            "crop_padding": 4,
+            "flip": True,
+        },
+        "recipe": {
+            "epochs": arm["after"] + 2,
+            "batch_size": arm["batch"],
+            "schedule": {"warmup_epochs": 0, "peak_lr": 0.01, "base_lr": 0.01},
+        },
         "trainer": {"device": arm["device"], "checkpoint_epochs": 1000},
         "sink": {"console": False, "plots": False, "wandb": {"mode": "disabled"}},
         "method": arm["method"],

@@ -26,7 +26,13 @@ ARMS: list[dict[str, Any]] = [
 
 
 def method_arms(device: str, model: str, width: int) -> Rows:
-    shared = {"device": device, "batch": BATCHES[device], "model": model, "width": width, "steps": 20 if device == "cuda" else 1}
+    shared = {
+        "device": device,
+        "batch": BATCHES[device],
+        "model": model,
+        "width": width,
+        "steps": 20 if device == "cuda" else 1,
+    }
     arms = [shared | {"after": 0} | arm for arm in ARMS]
     return [arm | {"method": arm["method"] | {"k": arm["k"][model]}} if "k" in arm else arm for arm in arms]
 
@@ -36,12 +42,16 @@ def bench_methods(device: str, rounds: int, small: bool) -> Rows:
     rows = []
     for model, width in (("resnet18", 16),) if small else (("resnet18", 64), ("vgg19", 64)):
         arms = method_arms(device, model, width)
-        facts, times, _ = take_turns("scripts.benches.method_arm", [arm | {"rounds": rounds} for arm in arms], rounds, device)
+        facts, times, _ = take_turns(
+            "scripts.benches.method_arm", [arm | {"rounds": rounds} for arm in arms], rounds, device
+        )
         rows += [_row(*arm, times[0]) for arm in zip(arms, facts, times, strict=True)]
     return rows
 
 
-def _row(arm: dict[str, Any], facts: dict[str, Any], seconds: list[float], dense: list[float]) -> dict[str, Any]:
+def _row(
+    arm: dict[str, Any], facts: dict[str, Any], seconds: list[float], dense: list[float]
+) -> dict[str, Any]:
     """`over_full_rank`: the median of the rounds' own ratios. `once_*`: what the method did before, in seconds and in epochs of a
     dense run over CIFAR's 50,000 images."""
     ratios = [own / full for own, full in zip(seconds, dense, strict=True)]

@@ -24,12 +24,19 @@ NOT_OF_AN_EPOCH = ("evaluate", "start", "switch")
 def bench_overhead(device: str, rounds: int, small: bool) -> Rows:
     """Shares of an epoch at width 16, the reduced scale's; and what profile and switch cost once."""
     with tempfile.TemporaryDirectory() as folder:
-        rows = _epochs(folder, device, "cuttlefish", k=5, switch_epoch=3, rank_ratio=0.25, frobenius_decay=1e-4)
+        rows = _epochs(
+            folder, device, "cuttlefish", k=5, switch_epoch=3, rank_ratio=0.25, frobenius_decay=1e-4
+        )
     parts = {name: median(row["seconds"].get(name, 0.0) for row in rows[1:3]) for name in rows[-1]["seconds"]}
     parts = {name: seconds for name, seconds in parts.items() if name not in NOT_OF_AN_EPOCH}
     whole = sum(parts.values())
-    shares = [{"what": f"{name} (share of an epoch, width 16)", "seconds": seconds, "share": seconds / whole} for name, seconds in parts.items()]
-    return shares + [row for model in (("resnet18",) if small else ("resnet18", "vgg19")) for row in _once(model, device)]
+    shares = [
+        {"what": f"{name} (share of an epoch, width 16)", "seconds": seconds, "share": seconds / whole}
+        for name, seconds in parts.items()
+    ]
+    return shares + [
+        row for model in (("resnet18",) if small else ("resnet18", "vgg19")) for row in _once(model, device)
+    ]
 
 
 def bench_checkpoints(device: str, rounds: int, small: bool) -> Rows:
@@ -37,8 +44,15 @@ def bench_checkpoints(device: str, rounds: int, small: bool) -> Rows:
     rows = []
     for width, images in ((16, 10_000),) if small else ((16, 10_000), (64, 50_000)):
         with tempfile.TemporaryDirectory() as folder:
-            found = [row["seconds"] for row in _epochs(folder, device, "full_rank", width=width, images=128, epochs=rounds + 2)[1:]]
-        checkpoint = [parts["checkpoint"] for parts in found]  # a row holds the checkpoint of the epoch before
+            found = [
+                row["seconds"]
+                for row in _epochs(folder, device, "full_rank", width=width, images=128, epochs=rounds + 2)[
+                    1:
+                ]
+            ]
+        checkpoint = [
+            parts["checkpoint"] for parts in found
+        ]  # a row holds the checkpoint of the epoch before
         epoch = median(parts["train"] for parts in found) * images / 128
         what = f"a checkpoint; ResNet-18, width {width}, epochs of {images:,} images"
         share = {"share_of_epoch": median(checkpoint) / epoch, "largest_share": max(checkpoint) / epoch}
@@ -51,7 +65,14 @@ def _epochs(
 ) -> list[dict[str, Any]]:
     mapping = {
         "model": {"name": "resnet18", "width": width},
-        "data": {"name": "synthetic", "kind": "synthetic", "train_images": images, "test_images": 10, "crop_padding": 4, "flip": True},
+        "data": {
+            "name": "synthetic",
+            "kind": "synthetic",
+            "train_images": images,
+            "test_images": 10,
+            "crop_padding": 4,
+            "flip": True,
+        },
         "recipe": {"epochs": epochs, "batch_size": 128},
         "trainer": {"device": device},
         "sink": {"console": False, "plots": False, "wandb": {"mode": "disabled"}},
@@ -63,12 +84,21 @@ def _epochs(
 
 def _once(name: str, device: str) -> Rows:
     """Profile (ζ = 11, forward only) and switch of a full-width network, batch 128 (1024 on a GPU)."""
-    batch = torch.randn(1024 if device == "cuda" else 128, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
-    model = build_model(ModelConfig(name=name), 10, (3, 32, 32)).to(device).to(memory_format=torch.channels_last)
+    batch = torch.randn(1024 if device == "cuda" else 128, 3, 32, 32, device=device).contiguous(
+        memory_format=torch.channels_last
+    )
+    model = (
+        build_model(ModelConfig(name=name), 10, (3, 32, 32)).to(device).to(memory_format=torch.channels_last)
+    )
     profile = profile_stacks(model, batch, backward=False)
     ranks = {name: max(1, full_rank(model.get_submodule(name).weight) // 4) for name in profile.layers}
     switch = seconds_of(lambda: factorize(model, ranks), device)
     return [
-        {"what": f"profile, forward only, width 64: K = {profile.k}", "model": name, "seconds": profile.seconds, "share": None},
+        {
+            "what": f"profile, forward only, width 64: K = {profile.k}",
+            "model": name,
+            "seconds": profile.seconds,
+            "share": None,
+        },
         {"what": f"switch, {len(ranks)} layers, width 64", "model": name, "seconds": switch, "share": None},
     ]

@@ -24,7 +24,11 @@ def bench_processes(device: str, rounds: int, small: bool) -> Rows:
         for processes in times:
             times[processes] += _step_seconds(device, processes, threads, 16 if small else 64)
     one, two = median(times[1]), median(times[2])
-    row = {"what": f"ResNet-18, width {16 if small else 64}, batch 64 a process, {threads} thread each", "one_s": one, "two_s": two}
+    row = {
+        "what": f"ResNet-18, width {16 if small else 64}, batch 64 a process, {threads} thread each",
+        "one_s": one,
+        "two_s": two,
+    }
     return [row | {"efficiency": one / two, "images_per_s_one": 64 / one, "images_per_s_two": 128 / two}]
 
 
@@ -32,7 +36,14 @@ def _step_seconds(device: str, processes: int, threads: int, width: int) -> list
     batch = 64 * processes
     mapping = {
         "model": {"name": "resnet18", "width": width},
-        "data": {"name": "synthetic", "kind": "synthetic", "train_images": 4 * batch, "test_images": 10, "crop_padding": 4, "flip": True},
+        "data": {
+            "name": "synthetic",
+            "kind": "synthetic",
+            "train_images": 4 * batch,
+            "test_images": 10,
+            "crop_padding": 4,
+            "flip": True,
+        },
         "recipe": {"epochs": 3, "batch_size": batch},
         "trainer": {"device": device, "devices": processes, "threads": threads, "checkpoint_epochs": 100},
         "sink": {"console": False, "plots": False, "wandb": {"mode": "disabled"}},

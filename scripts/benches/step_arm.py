@@ -37,7 +37,9 @@ def build(arm: dict[str, Any], device: torch.device) -> nn.Module:
     if arm.get("ratio"):
         path = main_path(model, torch.zeros(2, *SHAPE))
         names = candidates(model, path, PAPER_K[arm["model"]])
-        ranks = {name: max(1, floor(arm["ratio"] * full_rank(model.get_submodule(name).weight))) for name in names}
+        ranks = {
+            name: max(1, floor(arm["ratio"] * full_rank(model.get_submodule(name).weight))) for name in names
+        }
         factorize(model, ranks, extra_bn=arm.get("extra_bn", False), keep_dense=False)
     return model.to(device)
 
@@ -64,7 +66,9 @@ def plain_step(model: nn.Module, batch: Batch) -> Any:
 
 
 def our_step(model: nn.Module, batch: Batch, trainer: TrainerConfig, device: torch.device) -> Any:
-    stage = Stage(model, build_method({"name": "full_rank"}), OptimizerConfig(), 0.01, trainer, World(), device)
+    stage = Stage(
+        model, build_method({"name": "full_rank"}), OptimizerConfig(), 0.01, trainer, World(), device
+    )
     sums = torch.zeros(3, dtype=torch.float64, device=device)
     return lambda: stage.step(batch, 0.0, sums)
 
@@ -72,7 +76,9 @@ def our_step(model: nn.Module, batch: Batch, trainer: TrainerConfig, device: tor
 def main() -> None:
     arm = json.loads(sys.argv[1])
     device = torch.device(arm["device"])
-    trainer = TrainerConfig(device=arm["device"], precision=arm["precision"], compile=arm.get("compile", False))
+    trainer = TrainerConfig(
+        device=arm["device"], precision=arm["precision"], compile=arm.get("compile", False)
+    )
     if not arm.get("plain"):
         set_up(trainer, device, 0)
     model = build(arm, device)

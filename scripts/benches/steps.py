@@ -29,7 +29,14 @@ def compile_arms(device: str, model: str) -> Rows:
     batch = 1024 if device == "cuda" else 128
     shared = {"device": device, "batch": batch, "width": 64, "steps": 20 if device == "cuda" else 1}
     return [
-        shared | {"model": model, "precision": precision, "ratio": ratio, "compile": compiled, "arm": f"{name}{', compiled' if compiled else ''}"}
+        shared
+        | {
+            "model": model,
+            "precision": precision,
+            "ratio": ratio,
+            "compile": compiled,
+            "arm": f"{name}{', compiled' if compiled else ''}",
+        }
         for precision in ("fp32", "bf16")
         for name, ratio in (("dense", None), ("rank 1/4", 0.25))
         for compiled in (False, True)
@@ -52,12 +59,18 @@ def _by_network(arms: Rows, rounds: int, device: str) -> Rows:
     for key in dict.fromkeys((arm["model"], arm["width"]) for arm in arms):
         group = [arm for arm in arms if (arm["model"], arm["width"]) == key]
         facts, times, product = take_turns("scripts.benches.step_arm", group, rounds, device)
-        dense = {arm["precision"]: median(seconds) for arm, seconds in zip(group, times, strict=True) if arm["arm"] == "dense"}
+        dense = {
+            arm["precision"]: median(seconds)
+            for arm, seconds in zip(group, times, strict=True)
+            if arm["arm"] == "dense"
+        }
         rows += [_row(*arm, product, dense) for arm in zip(group, times, facts, strict=True)]
     return rows
 
 
-def _row(arm: dict[str, Any], seconds: list[float], facts: dict[str, Any], product: float, dense: dict[str, float]) -> dict[str, Any]:
+def _row(
+    arm: dict[str, Any], seconds: list[float], facts: dict[str, Any], product: float, dense: dict[str, float]
+) -> dict[str, Any]:
     rate = facts["flops"] / median(seconds)
     return {
         "model": arm["model"], "width": arm["width"], "batch": arm["batch"], "precision": arm["precision"], "arm": arm["arm"],

@@ -31,7 +31,9 @@ def take_turns(module: str, arms: Rows, rounds: int, device: str) -> Taken:
     """`python -m module <arm as JSON>` for every arm. Raises RuntimeError if one dies, and none outlives the call."""
     children: list[subprocess.Popen[str]] = []
     try:
-        facts = [_start(module, arm, children) for arm in arms]  # one after the other: they would slow each other's preparation
+        facts = [
+            _start(module, arm, children) for arm in arms
+        ]  # one after the other: they would slow each other's preparation
         seconds: list[list[float]] = [[] for _ in arms]
         products = []
         for _ in range(rounds):
@@ -61,7 +63,12 @@ def _heard(child: subprocess.Popen[str], arm: dict[str, Any]) -> Any:
 
 
 def spread(seconds: list[float]) -> dict[str, Any]:
-    return {"step_s": median(seconds), "fastest_s": min(seconds), "slowest_s": max(seconds), "rounds_s": seconds}
+    return {
+        "step_s": median(seconds),
+        "fastest_s": min(seconds),
+        "slowest_s": max(seconds),
+        "rounds_s": seconds,
+    }
 
 
 def matmul_rate(device: str, size: int = 2048) -> float:

@@ -30,12 +30,24 @@ def profile_layers(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Rows, one a part in order of execution: `full_s` (one a repetition, the median of its runs) and `low_s` (one list a ratio)."""
     parts = list(parts_of(model, main_path(model, given_as.batch)))
-    rows = [{"layer": part.name, "kind": part.kind, "layers": part.layers, "full_s": [], "low_s": [[] for _ in ratios]} for part in parts]
+    rows = [
+        {
+            "layer": part.name,
+            "kind": part.kind,
+            "layers": part.layers,
+            "full_s": [],
+            "low_s": [[] for _ in ratios],
+        }
+        for part in parts
+    ]
     repetitions = []
     for _ in range(repeats):
         began = perf_counter()
         for row, part in zip(rows, parts, strict=True):
-            full, *low = (median(unit.forward) for unit in take_turns(_units(part, given_as, ratios), part.first.input_shape, given_as))
+            full, *low = (
+                median(unit.forward)
+                for unit in take_turns(_units(part, given_as, ratios), part.first.input_shape, given_as)
+            )
             row["full_s"].append(full)
             for times, seconds in zip(row["low_s"], low, strict=True):
                 times.append(seconds)

@@ -25,7 +25,10 @@ def profile_of_stacks(
     path = main_path(model, given_as.batch)
     possible = set(candidates(model, path))
     groups = group_stacks([layer for layer in path if layer.name in possible])
-    rows = [{"stack": name, "layers": [layer.name for layer in own], "full_s": [], "low_s": [[] for _ in ratios]} for name, own in groups.items()]
+    rows = [
+        {"stack": name, "layers": [layer.name for layer in own], "full_s": [], "low_s": [[] for _ in ratios]}
+        for name, own in groups.items()
+    ]
     decisions = []
     for _ in range(repeats):
         began = perf_counter()
@@ -40,7 +43,9 @@ def profile_of_stacks(
 
 def _seconds(layers: list[TracedLayer], given_as: Conditions, ratios: Sequence[float]) -> list[float]:
     """Forward seconds of the whole stack, at full rank and at each ratio: sums over its layers of medians over the runs."""
-    passes = [take_turns(at_each_ratio(layer, given_as, ratios), layer.input_shape, given_as) for layer in layers]
+    passes = [
+        take_turns(at_each_ratio(layer, given_as, ratios), layer.input_shape, given_as) for layer in layers
+    ]
     return [sum(median(unit.forward) for unit in units) for units in zip(*passes, strict=True)]
 
 
@@ -49,6 +54,9 @@ def _decision(rows: list[dict[str, Any]], path: list[TracedLayer], ratios: Seque
         return {"k": None, "first_factorized": None}
     place = list(ratios).index(DECIDING_RATIO)
     times = [(row["full_s"][-1], row["low_s"][place][-1]) for row in rows]
-    stacks = [Stack(row["stack"], row["layers"], *pair, None, None, *pair, 0.0) for row, pair in zip(rows, times, strict=True)]
+    stacks = [
+        Stack(row["stack"], row["layers"], *pair, None, None, *pair, 0.0)
+        for row, pair in zip(rows, times, strict=True)
+    ]
     k, _ = decide(path, stacks, THRESHOLD)
     return {"k": k, "first_factorized": k + 1}

@@ -20,11 +20,17 @@ def at_each_ratio(layer: TracedLayer, given_as: Conditions, ratios: Sequence[flo
     return [pairs[0][0], *(low for _, low in pairs)]
 
 
-def sub_block_at_each_ratio(block: nn.Module, layers: Sequence[str], ratios: Sequence[float]) -> list[nn.Module]:
+def sub_block_at_each_ratio(
+    block: nn.Module, layers: Sequence[str], ratios: Sequence[float]
+) -> list[nn.Module]:
     """The sub-block as it is, then with all its linear layers at each ratio, even where that saves nothing."""
     full = {name: full_rank(block.get_submodule(name).weight) for name in layers}
     low = [
-        factorize(deepcopy(block), {name: clamp_rank(round(ratio * rank), rank) for name, rank in full.items()}, keep_dense=False)
+        factorize(
+            deepcopy(block),
+            {name: clamp_rank(round(ratio * rank), rank) for name, rank in full.items()},
+            keep_dense=False,
+        )
         for ratio in ratios
     ]
     return [deepcopy(block), *low]

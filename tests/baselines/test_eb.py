@@ -25,7 +25,11 @@ from cuttlefish.record.folder import read_epochs
 from cuttlefish.worker import run_config
 from tests.runs import little_config
 
-STILL = {"recipe__schedule": {"base_lr": 1e-12, "peak_lr": 1e-12}, "trainer__max_steps": 1, "recipe__epochs": 8}
+STILL = {
+    "recipe__schedule": {"base_lr": 1e-12, "peak_lr": 1e-12},
+    "trainer__max_steps": 1,
+    "recipe__epochs": 8,
+}
 """A learning rate with which no scale moves, so that every mask is the same."""
 
 
@@ -43,19 +47,30 @@ def saved_states(patch):
 
 @pytest.mark.parametrize(("guard", "epoch"), [(True, 5), (False, 4)])
 def test_constant_masks_settle_at_the_fifth_that_counts(tmp_path, guard, epoch):
-    record = run_config(little_config(tmp_path, "eb", method__fifo=5, method__eps=0.1, method__guard=guard, **STILL))
+    record = run_config(
+        little_config(tmp_path, "eb", method__fifo=5, method__eps=0.1, method__guard=guard, **STILL)
+    )
     assert (record["switch_epoch"], record["switch_reason"]) == (epoch, SETTLED)
-    assert [(phase["name"], phase["epochs"]) for phase in record["phases"]] == [("search", epoch), ("retrain", 8 - epoch)]
+    assert [(phase["name"], phase["epochs"]) for phase in record["phases"]] == [
+        ("search", epoch),
+        ("retrain", 8 - epoch),
+    ]
     assert record["epochs_trained"] == 8, "search and retraining together take the run's epochs"
 
 
 def test_no_ticket_is_said_or_refused(tmp_path):
     record = run_config(little_config(tmp_path / "slim", "eb", method__eps=-1.0, method__max_epoch=2))
-    assert (record["switch_epoch"], record["switch_reason"]) == (2, NEVER) and record["params_total"] < record["params_full"]
+    assert (record["switch_epoch"], record["switch_reason"]) == (2, NEVER) and record[
+        "params_total"
+    ] < record["params_full"]
     last = run_config(little_config(tmp_path / "last", "eb", method__eps=-1.0))
     assert last["switch_epoch"] == 3, "by default at the run's last epoch"
     with pytest.raises(CuttlefishError, match=r"no ticket up to epoch 2 \(on_never=error\)"):
-        run_config(little_config(tmp_path / "error", "eb", method__eps=-1.0, method__max_epoch=2, method__on_never="error"))
+        run_config(
+            little_config(
+                tmp_path / "error", "eb", method__eps=-1.0, method__max_epoch=2, method__on_never="error"
+            )
+        )
 
 
 def test_search_without_l1_is_plain_training_to_the_bit_and_with_it_is_not(tmp_path, monkeypatch):
@@ -77,7 +92,9 @@ def run(tmp_path_factory):
         enter = Eb._enter
 
         def entering(self, context):
-            seen.masked = mask_channels(deepcopy(context.model), self.chains, self._split(self.ticket["mask"]))
+            seen.masked = mask_channels(
+                deepcopy(context.model), self.chains, self._split(self.ticket["mask"])
+            )
             enter(self, context)
             seen.small, seen.images = deepcopy(context.model), context.example_batch()[0]
 
@@ -91,17 +108,25 @@ def test_the_network_that_trains_on_is_the_masked_one(run):
     for train in (False, True):
         masked, small = run.masked.train(train), run.small.train(train)
         torch.testing.assert_close(small(run.images), masked(run.images), rtol=1e-5, atol=1e-5)
-    assert sum(parameter.numel() for parameter in run.small.parameters()) == run.record["params_total"] < run.record["params_full"]
+    assert (
+        sum(parameter.numel() for parameter in run.small.parameters())
+        == run.record["params_total"]
+        < run.record["params_full"]
+    )
     assert run.record["macs_final"] < run.record["macs_full"]
 
 
 def test_retraining_goes_on_at_the_ticket_s_epoch_with_a_new_optimizer(run, tmp_path):
     assert run.record["switch_epoch"] == 3 and run.record["extra"]["p"] == pytest.approx(0.5)
     rows = read_epochs(run.folder)
-    assert [row["phase"] for row in rows] == ["search"] * 3 + ["retrain"] * 3 and [row["schedule_epoch"] for row in rows] == list(range(6))
+    assert [row["phase"] for row in rows] == ["search"] * 3 + ["retrain"] * 3 and [
+        row["schedule_epoch"] for row in rows
+    ] == list(range(6))
     run_config(little_config(tmp_path, recipe__epochs=6))
     dense = [row["lr"] for row in read_epochs(tmp_path)]
-    assert [row["lr"] for row in rows] == dense, "the schedule is absolute: no second warm-up, no milestone lost"
+    assert [row["lr"] for row in rows] == dense, (
+        "the schedule is absolute: no second warm-up, no milestone lost"
+    )
     shapes = [entry["momentum_buffer"].shape for entry in run.states[3]["optimizer"]["state"].values()]
     assert sorted(shapes) == sorted(parameter.shape for parameter in run.small.parameters())
     assert {"masks", "switch", "train"} <= set(run.record["seconds"])
@@ -126,14 +151,21 @@ def test_fresh_weights_by_inherit_weights_false(tmp_path, monkeypatch):
         starts.append((before, deepcopy(context.model)))
 
     monkeypatch.setattr(Eb, "_enter", entering)
-    configs = [little_config(tmp_path / str(i), "eb", method__inherit_weights=inherit) for i, inherit in enumerate((True, False, False))]
+    configs = [
+        little_config(tmp_path / str(i), "eb", method__inherit_weights=inherit)
+        for i, inherit in enumerate((True, False, False))
+    ]
     records = [run_config(config) for config in configs]
     assert records[1]["loss_final"] == records[2]["loss_final"] != records[0]["loss_final"]
     (trained, inherited), (_, fresh), _ = starts
-    assert torch.equal(trained.fc.weight, inherited.fc.weight) and not torch.equal(trained.fc.weight, fresh.fc.weight)
+    assert torch.equal(trained.fc.weight, inherited.fc.weight) and not torch.equal(
+        trained.fc.weight, fresh.fc.weight
+    )
     for module in fresh.modules():
         if isinstance(module, nn.BatchNorm2d):
-            assert (module.weight == 0.5).all() and not module.bias.any() and not module.running_mean.any(), "gamma_init again"
+            assert (module.weight == 0.5).all() and not module.bias.any() and not module.running_mean.any(), (
+                "gamma_init again"
+            )
     assert records[1]["extra"]["inherit_weights"] is False
 
 
@@ -149,15 +181,23 @@ def test_target_is_met_at_the_ticket(tmp_path, share):
 
 def test_p_grid_takes_the_nearest_of_its_sizes(tmp_path):
     options = {"recipe__epochs": 3, "method__eps": 1.0, "trainer__max_steps": 1, "method__gamma_init": None}
-    sizes = {p: run_config(little_config(tmp_path / str(p), "eb", method__p=p, **options))["params_total"] for p in (0.2, 0.6)}
+    sizes = {
+        p: run_config(little_config(tmp_path / str(p), "eb", method__p=p, **options))["params_total"]
+        for p in (0.2, 0.6)
+    }
     for p, size in sizes.items():
         target = {"method__p_grid": [0.2, 0.6], "method__target_params": size + 300}
-        assert run_config(little_config(tmp_path / f"grid {p}", "eb", **target, **options))["params_total"] == size
+        assert (
+            run_config(little_config(tmp_path / f"grid {p}", "eb", **target, **options))["params_total"]
+            == size
+        )
     assert sizes[0.2] > sizes[0.6]
 
 
 def test_penalty_while_retraining_is_a_choice(tmp_path):
-    configs = [little_config(tmp_path / str(on), "eb", method__s=0.05, method__l1_retrain=on) for on in (True, False)]
+    configs = [
+        little_config(tmp_path / str(on), "eb", method__s=0.05, method__l1_retrain=on) for on in (True, False)
+    ]
     assert run_config(configs[0])["loss_final"] != run_config(configs[1])["loss_final"]
 
 
@@ -175,9 +215,15 @@ def test_penalty_while_retraining_is_a_choice(tmp_path):
         ({"max_epoch": -1}, "max_epoch=-1 lies outside"),
         ({"max_epoch": 0}, "before the first update, from scales that are all equal"),
         ({"recipe": {"epochs": 1, "schedule": {"warmup_epochs": 0}}}, "before the first update"),
-        ({"fifo": 50, "on_never": "error"}, "fifo=50 needs 50 masks to settle, and up to epoch 3 there are 3"),
+        (
+            {"fifo": 50, "on_never": "error"},
+            "fifo=50 needs 50 masks to settle, and up to epoch 3 there are 3",
+        ),
         ({"fifo": 3, "distance": "consecutive", "on_never": "error"}, "fifo=3 needs 4 masks"),
-        ({"fifo": 5, "guard": False, "on_never": "error"}, "fifo=5 needs 5 masks to settle, and up to epoch 3 there are 4"),
+        (
+            {"fifo": 5, "guard": False, "on_never": "error"},
+            "fifo=5 needs 5 masks to settle, and up to epoch 3 there are 4",
+        ),
         ({"max_epoch": 4}, "max_epoch=4 lies outside the run's 4 epochs"),
         ({"fifo": 1}, "fifo=1"),
         ({"s": -1.0}, "s=-1.0"),
@@ -185,11 +231,16 @@ def test_penalty_while_retraining_is_a_choice(tmp_path):
 )
 def test_bad_input_ends_before_training(tmp_path, knobs, sentence):
     with pytest.raises(CuttlefishError, match=sentence):
-        run_config(little_config(tmp_path / "run", "eb", **{f"method__{key}": value for key, value in knobs.items()}))
+        run_config(
+            little_config(tmp_path / "run", "eb", **{f"method__{key}": value for key, value in knobs.items()})
+        )
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("knobs", [{"fifo": 3}, {"fifo": 4, "guard": False}, {"fifo": 3, "guard": False, "distance": "consecutive"}])
+@pytest.mark.parametrize(
+    "knobs",
+    [{"fifo": 3}, {"fifo": 4, "guard": False}, {"fifo": 3, "guard": False, "distance": "consecutive"}],
+)
 def test_just_enough_epochs_settle_at_the_last(tmp_path, knobs):
     more = {f"method__{key}": value for key, value in {"on_never": "error", **knobs}.items()}
     record = run_config(little_config(tmp_path, "eb", **more))
@@ -210,22 +261,36 @@ class Reshaped(nn.Module):
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [
-        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)), "this model has none"),
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)),
+            "this model has none",
+        ),
         (nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), "no channel can be removed"),
         (Reshaped(), "its forward fails with fewer channels"),
     ],
 )
 def test_models_that_it_cannot_treat(model, sentence):
-    context = SimpleNamespace(model=model, recipe=RecipeConfig(), example_batch=lambda: (torch.randn(4, 3, 8, 8), None))
+    context = SimpleNamespace(
+        model=model, recipe=RecipeConfig(), example_batch=lambda: (torch.randn(4, 3, 8, 8), None)
+    )
     with pytest.raises(CuttlefishError, match=sentence):
         Eb(Settings()).check(context)
 
 
 def test_check_changes_nothing():
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Conv2d(4, 2, 3),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
     before, random = deepcopy(model.state_dict()), torch.get_rng_state()
-    context = SimpleNamespace(model=model, recipe=RecipeConfig(), example_batch=lambda: (torch.ones(4, 3, 8, 8), None))
+    context = SimpleNamespace(
+        model=model, recipe=RecipeConfig(), example_batch=lambda: (torch.ones(4, 3, 8, 8), None)
+    )
     Eb(Settings()).check(context)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert torch.equal(random, torch.get_rng_state()) and model.training
@@ -243,6 +308,17 @@ def test_the_published_recipes_are_the_audit_s(model, gamma, l1_retrain, epochs,
     chosen = build_settings(Settings, resolve_method(method, model, "x"))
     recipe = own_recipe(RecipeConfig(), chosen.recipe)
     schedule = build_schedule(recipe.schedule, recipe.epochs)
-    assert (chosen.gamma_init, chosen.l1_retrain, recipe.epochs, schedule.milestones) == (gamma, l1_retrain, epochs, milestones)
+    assert (chosen.gamma_init, chosen.l1_retrain, recipe.epochs, schedule.milestones) == (
+        gamma,
+        l1_retrain,
+        epochs,
+        milestones,
+    )
     assert [schedule.lr(epoch) for epoch in (0, *milestones)] == pytest.approx([0.1, 0.01, 0.001])
-    assert (chosen.s, chosen.threshold, chosen.guard, chosen.inherit_weights, chosen.decay_all) == (1e-4, "original", False, False, True)
+    assert (chosen.s, chosen.threshold, chosen.guard, chosen.inherit_weights, chosen.decay_all) == (
+        1e-4,
+        "original",
+        False,
+        False,
+        True,
+    )

@@ -59,7 +59,12 @@ def test_signs_and_scale_do_not_matter_and_the_largest_stay(threshold, seed, pow
     mask = channel_masks(scales, layers, p, threshold)
     assert torch.equal(mask, channel_masks(flipped, layers, p, threshold))
     assert all(part.any() for part in mask.split(layers)), "a layer keeps a channel"
-    forced = torch.cat([torch.arange(size) == part.abs().argmax() for part, size in zip(scales.split(layers), layers, strict=True)])
+    forced = torch.cat(
+        [
+            torch.arange(size) == part.abs().argmax()
+            for part, size in zip(scales.split(layers), layers, strict=True)
+        ]
+    )
     chosen = mask & ~forced
     if chosen.any() and not mask.all():
         assert scales[chosen].abs().min() >= scales[~mask].abs().max()
@@ -69,18 +74,26 @@ def test_the_fraction_is_taken_exactly_and_its_ends_work():
     scales = torch.arange(1.0, 101.0)
     assert int(0.29 * 100) == 28 and int(channel_masks(scales, [100], 0.29).sum()) == 71
     assert channel_masks(scales, [100], 0.0).all() and int(channel_masks(scales, [50, 50], 1.0).sum()) == 2
-    assert int(channel_masks(scales, [100], 0.0, "original").sum()) == 99, "the published rule drops one all the same"
+    assert int(channel_masks(scales, [100], 0.0, "original").sum()) == 99, (
+        "the published rule drops one all the same"
+    )
     assert int(channel_masks(scales, [50, 50], 1.0, "original").sum()) == 2, "and has no y[n]"
     equal = torch.ones(100)
     assert int(channel_masks(equal, [50, 50], 0.3).sum()) == 70
-    assert int(channel_masks(equal, [50, 50], 0.3, "original").sum()) == 2, "nothing is strictly above; one a layer is spared"
+    assert int(channel_masks(equal, [50, 50], 0.3, "original").sum()) == 2, (
+        "nothing is strictly above; one a layer is spared"
+    )
 
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=30))
 def test_distance(pairs):
     one, other = (torch.tensor(column) for column in zip(*pairs, strict=True))
-    assert mask_distance(one, other) == mask_distance(other, one) == pytest.approx(sum(a != b for a, b in pairs) / len(pairs))
+    assert (
+        mask_distance(one, other)
+        == mask_distance(other, one)
+        == pytest.approx(sum(a != b for a, b in pairs) / len(pairs))
+    )
     assert (mask_distance(one, other) == 0) == torch.equal(one, other) and 0 <= mask_distance(one, other) <= 1
 
 
@@ -95,7 +108,10 @@ def test_when_a_ticket_is_drawn():
     anything = [torch.rand(4, generator=generator) < 0.5 for _ in range(12)]
     assert first_ticket(same, fifo=5, eps=0.1) == 4, "five masks, four distances"
     assert first_ticket(same, fifo=5, eps=0.1, distance="consecutive") == 5, "five distances"
-    assert first_ticket(turning, fifo=5, eps=0.1) is None and first_ticket(turning, fifo=5, eps=0.1, distance="consecutive") is None
+    assert (
+        first_ticket(turning, fifo=5, eps=0.1) is None
+        and first_ticket(turning, fifo=5, eps=0.1, distance="consecutive") is None
+    )
     assert first_ticket(anything, fifo=5, eps=1.0) == 4
     assert first_ticket(same, fifo=5, eps=-0.1) is None
     assert first_ticket([], fifo=5, eps=1.0) is None
@@ -105,7 +121,10 @@ def test_the_two_distances_differ_on_a_slow_drift():
     drift = [torch.arange(20) >= i for i in range(12)]  # one channel of twenty more each time
     assert first_ticket(drift, fifo=5, eps=0.1, distance="consecutive") == 5, "neighbours are 0.05 apart"
     assert first_ticket(drift, fifo=5, eps=0.1) is None, "but the oldest is 0.2 away"
-    assert first_ticket(drift, fifo=5, eps=0.2) == 4 and first_ticket(drift, fifo=5, eps=0.05, distance="consecutive") is None
+    assert (
+        first_ticket(drift, fifo=5, eps=0.2) == 4
+        and first_ticket(drift, fifo=5, eps=0.05, distance="consecutive") is None
+    )
 
 
 @settings(deadline=None)
@@ -119,7 +138,11 @@ def test_l1_moves_a_scale_by_lr_s_sign(values, s):
     expected = torch.autograd.grad(s * before.requires_grad_().abs().sum(), before)[0]
     assert torch.allclose(torch.cat([scale.grad for scale in scales]).double(), expected, atol=1e-7)
     torch.optim.SGD(scales, lr=0.1).step()
-    assert all(after == 0 for after, value in zip(torch.cat(list(scales)).tolist(), values, strict=True) if value == 0), "zero stays"
+    assert all(
+        after == 0
+        for after, value in zip(torch.cat(list(scales)).tolist(), values, strict=True)
+        if value == 0
+    ), "zero stays"
 
 
 def test_l1_adds_to_what_is_there_and_skips_what_has_no_gradient():

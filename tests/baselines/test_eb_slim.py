@@ -23,7 +23,9 @@ IMAGES = torch.randn(6, 3, 32, 32, dtype=torch.float64, generator=torch.Generato
 
 
 def bottleneck():
-    return torchvision.models.ResNet(torchvision.models.resnet.Bottleneck, [2, 1, 1, 1], num_classes=4, width_per_group=8)
+    return torchvision.models.ResNet(
+        torchvision.models.resnet.Bottleneck, [2, 1, 1, 1], num_classes=4, width_per_group=8
+    )
 
 
 def vgg_with_wide_classifier():
@@ -70,7 +72,11 @@ def test_slim_equals_masked_in_both_modes(name):
         expected = masked.train(train)(IMAGES)
         torch.testing.assert_close(small.train(train)(IMAGES), expected, rtol=1e-8, atol=1e-8)
         assert float((model.train(train)(IMAGES) - expected).detach().abs().max()) > 1e-3, "the masks matter"
-    assert count_parameters(small).total == slim_size(model, chains, [int(mask.sum()) for mask in masks]) < count_parameters(model).total
+    assert (
+        count_parameters(small).total
+        == slim_size(model, chains, [int(mask.sum()) for mask in masks])
+        < count_parameters(model).total
+    )
 
 
 @pytest.mark.parametrize("name", ["vgg19", "resnet18"])
@@ -83,7 +89,9 @@ def test_gradients_of_what_is_kept_are_the_masked_ones(name):
         net(IMAGES).square().sum().backward()
     for chain, mask in zip(chains, masks, strict=True):
         expected = masked.get_submodule(chain.norm).weight.grad[mask]
-        torch.testing.assert_close(small.get_submodule(chain.norm).weight.grad, expected, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(
+            small.get_submodule(chain.norm).weight.grad, expected, rtol=1e-6, atol=1e-6
+        )
 
 
 def test_beta_left_standing_would_break_it():
@@ -103,9 +111,16 @@ def test_only_channels_that_nothing_else_reads():
         f"layer{i}.{j}.bn1" for i in range(1, 5) for j in range(2)
     }, "not the stem, not what goes into a sum, not the shortcut"
     found = {chain.norm: chain.readers for chain in find_chains(bottleneck(), torch.zeros(2, 3, 32, 32))}
-    inside = {f"layer{i}.{j}.bn{k}" for i, blocks in ((1, 2), (2, 1), (3, 1), (4, 1)) for j in range(blocks) for k in (1, 2)}
+    inside = {
+        f"layer{i}.{j}.bn{k}"
+        for i, blocks in ((1, 2), (2, 1), (3, 1), (4, 1))
+        for j in range(blocks)
+        for k in (1, 2)
+    }
     assert found.keys() == {"bn1"} | inside
-    assert set(found["bn1"]) == {"layer1.0.conv1", "layer1.0.downsample.0"}, "this stem feeds no sum, only convolutions"
+    assert set(found["bn1"]) == {"layer1.0.conv1", "layer1.0.downsample.0"}, (
+        "this stem feeds no sum, only convolutions"
+    )
     vgg = find_chains(Vgg19(4, width=4), torch.zeros(2, 3, 32, 32))
     assert len(vgg) == 16 and vgg[-1].readers == ("classifier",) and vgg[-1].spans == (1,)
     wide = find_chains(vgg_with_wide_classifier(), torch.zeros(2, 3, 32, 32))
@@ -126,7 +141,9 @@ class Block(nn.Module):
 
 
 ALLOWED = {
-    "two readers": lambda net, y: net.reader(F.relu(y)).mean((1, 2, 3)) + net.fc(F.silu(y).mean((2, 3))).sum(1),
+    "two readers": lambda net, y: (
+        net.reader(F.relu(y)).mean((1, 2, 3)) + net.fc(F.silu(y).mean((2, 3))).sum(1)
+    ),
     "in place": lambda net, y: net.reader(F.max_pool2d(F.relu(y, inplace=True), 2)),
     "size asked": lambda net, y: net.fc(F.adaptive_avg_pool2d(y, 1).view(y.size(0), y.shape[1])),
     "negative axes": lambda net, y: net.fc(y.mean(dim=[-2, -1])),
@@ -157,7 +174,9 @@ def test_uses_that_allow_removal(case):
     masks = [torch.tensor([True, False, False, True, True, False, True, False])]
     masked, small = mask_channels(deepcopy(model), chains, masks), slim(deepcopy(model), chains, masks)
     for train in (False, True):
-        torch.testing.assert_close(small.train(train)(IMAGES), masked.train(train)(IMAGES), rtol=1e-8, atol=1e-8)
+        torch.testing.assert_close(
+            small.train(train)(IMAGES), masked.train(train)(IMAGES), rtol=1e-8, atol=1e-8
+        )
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -201,7 +220,9 @@ def test_counts_follow_from_the_channel_list(seed):
     macs = sum(9 * a * b * s * s for (a, b), s in zip(pairs, side, strict=True)) + 4 * kept[-1]
     assert slim_size(model, chains, kept) == parameters
     slim(model, chains, masks)
-    assert count_parameters(model).total == parameters and count_macs(model, torch.zeros(1, 3, 32, 32)) == macs
+    assert (
+        count_parameters(model).total == parameters and count_macs(model, torch.zeros(1, 3, 32, 32)) == macs
+    )
 
 
 def test_state_dict_of_the_small_network_fits_one_slimmed_alike():
@@ -218,4 +239,6 @@ def test_watching_changes_nothing():
     model = build("vgg19").train()
     before = deepcopy(model.state_dict())
     find_chains(model, IMAGES)
-    assert model.training and all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert model.training and all(
+        torch.equal(before[name], tensor) for name, tensor in model.state_dict().items()
+    )

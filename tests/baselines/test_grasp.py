@@ -20,7 +20,9 @@ from tests.runs import METHODS, little_config
 
 
 def session(folder, **knobs) -> Session:
-    return Session(replace(little_config(folder), method={"name": "grasp", **METHODS["grasp"], **knobs}), "key", folder)
+    return Session(
+        replace(little_config(folder), method={"name": "grasp", **METHODS["grasp"], **knobs}), "key", folder
+    )
 
 
 def started(folder, **knobs) -> tuple[Grasp, Session]:
@@ -43,7 +45,11 @@ def test_scoring_leaves_the_model_its_buffers_and_the_random_state_alone(tmp_pat
 def test_masks_are_the_same_again_and_cover_conv_and_linear_weights_only(tmp_path):
     (first, run), (again, _) = started(tmp_path), started(tmp_path)
     assert all(torch.equal(first.masks[name], again.masks[name]) for name in first.masks)
-    weights = {f"{name}.weight" for name, module in run.context.model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
+    weights = {
+        f"{name}.weight"
+        for name, module in run.context.model.named_modules()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+    }
     assert set(first.masks) == weights
     assert first.masks.total - first.masks.kept == round(0.8 * first.masks.total)
     for name, parameter in run.context.model.named_parameters():
@@ -79,8 +85,18 @@ def test_a_redrawn_classifier_is_scored_but_not_trained(tmp_path):
 @pytest.mark.parametrize("mode", ["exact_k", "original"])
 def test_a_target_is_met_exactly(tmp_path, mode):
     method, run = started(tmp_path, ratio=None, target_params=9999, mode=mode)
-    assert sum(int(parameter.numel()) for parameter in run.context.model.parameters()) - method.masks.total + method.masks.kept == 9999
-    assert method.on_fit_end(run.context)["target"] == {"params": 9999, "source": "target_params", "achieved": 9999, "ratio": 1.0}
+    assert (
+        sum(int(parameter.numel()) for parameter in run.context.model.parameters())
+        - method.masks.total
+        + method.masks.kept
+        == 9999
+    )
+    assert method.on_fit_end(run.context)["target"] == {
+        "params": 9999,
+        "source": "target_params",
+        "achieved": 9999,
+        "ratio": 1.0,
+    }
 
 
 def test_sizes_of_resnet50_are_the_audit_s():
@@ -93,7 +109,10 @@ def test_sizes_of_resnet50_are_the_audit_s():
     assert (params, total) == (25_557_032, 25_502_912)
     assert params - removals(0.6, total) == 10_255_285
     # 7,650,873.6 weights: the original truncates, and a rounded number is nearer.
-    assert (params - removals(0.3, total, "original"), params - removals(0.3, total)) == (17_906_159, 17_906_158)
+    assert (params - removals(0.3, total, "original"), params - removals(0.3, total)) == (
+        17_906_159,
+        17_906_158,
+    )
 
 
 @pytest.mark.parametrize(
@@ -106,7 +125,10 @@ def test_sizes_of_resnet50_are_the_audit_s():
         ({"ratio": None, "target_params": 50_000}, r"the nearest it can is 44,424$"),
         ({"samples_per_class": 0}, "at least 1"),
         ({"temperature": 0.0}, "above 0"),
-        ({"images_per_iter": 30, "num_iters": 2}, "images_per_iter=30 images num_iters=2 times, but the training set has only 56"),
+        (
+            {"images_per_iter": 30, "num_iters": 2},
+            "images_per_iter=30 images num_iters=2 times, but the training set has only 56",
+        ),
         ({"recipe": {"batch_size": 3}}, "batch"),
     ],
 )
@@ -118,7 +140,9 @@ def test_bad_input_ends_in_one_sentence_before_training(tmp_path, knobs, sentenc
 def test_a_class_one_image_short_is_refused_before_there_is_a_folder(tmp_path):
     """The stream is endless: it would give the same images again and call them enough."""
     folder = tmp_path / "run"
-    with pytest.raises(CuttlefishError, match=r"samples_per_class=15 images of every class, but .* only 14 of class 0"):
+    with pytest.raises(
+        CuttlefishError, match=r"samples_per_class=15 images of every class, but .* only 14 of class 0"
+    ):
         run_config(little_config(folder, "grasp", method__samples_per_class=15))
     assert not folder.exists()
     session(folder, samples_per_class=15, images_per_iter=20)
@@ -130,7 +154,9 @@ def test_a_class_one_image_short_is_refused_before_there_is_a_folder(tmp_path):
 
 def test_no_draw_of_several_runs_into_the_next_epoch_and_holds_an_image_twice(tmp_path):
     plain = little_config(tmp_path, data__crop_padding=0, data__flip=False)  # images that can be told apart
-    run = Session(replace(plain, method={"name": "grasp", "samples_per_class": 10, "num_iters": 4}), "key", tmp_path)
+    run = Session(
+        replace(plain, method={"name": "grasp", "samples_per_class": 10, "num_iters": 4}), "key", tmp_path
+    )
     halves = [images for images, _ in run.method._parts(run.context, 4)]
     draws = [torch.cat(halves[start : start + 2]).flatten(1) for start in range(0, 8, 2)]
     assert [len(draw.unique(dim=0)) for draw in draws] == [40] * 4
@@ -156,7 +182,12 @@ def test_pruned_weights_stay_zero_and_never_count(tmp_path):
     state = newest_checkpoint(tmp_path / "checkpoints")
     for name, mask in state["method"]["masks"].items():
         assert torch.equal(state["model"][name] != 0, mask)
-    assert record["params_nonzero"] == record["extra"]["params_pruned_to"] < record["params_total"] == record["params_full"]
+    assert (
+        record["params_nonzero"]
+        == record["extra"]["params_pruned_to"]
+        < record["params_total"]
+        == record["params_full"]
+    )
     assert sum(record["extra"]["kept_by_layer"].values()) == record["extra"]["kept"]
     assert record["phases"][0]["seconds"]["scoring"] > 0
 
@@ -168,7 +199,11 @@ def test_a_step_cannot_bring_a_pruned_weight_back(tmp_path):
         for parameter in model.parameters():
             parameter.add_(1)
     method.on_step_end(model)
-    assert all(not parameter[~method.masks[name]].any() for name, parameter in model.named_parameters() if name in method.masks)
+    assert all(
+        not parameter[~method.masks[name]].any()
+        for name, parameter in model.named_parameters()
+        if name in method.masks
+    )
     assert (model.bn1.weight == 2).all()
 
 

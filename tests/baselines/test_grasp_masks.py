@@ -23,23 +23,34 @@ def test_the_lowest_scores_are_kept_exactly(values, data):
     found = {"a": flat[:cut].view(1, -1), "b": flat[cut:]}
     masks = choose_masks(found, removed)
     kept = torch.cat([masks[name].flatten() for name in found])
-    assert {name: mask.shape for name, mask in masks.items()} == {name: score.shape for name, score in found.items()}
+    assert {name: mask.shape for name, mask in masks.items()} == {
+        name: score.shape for name, score in found.items()
+    }
     assert int(kept.sum()) == len(values) - removed
     if removed:
         assert flat[~kept].min() >= flat[kept].max()
     assert kept.equal(torch.cat([choose_masks(found, removed)[name].flatten() for name in found]))
     original = torch.cat([mask.flatten() for mask in choose_masks(found, removed, "original").values()])
-    assert (not removed and original.all()) or original.equal(flat <= flat.sort(descending=True).values[removed - 1])
+    assert (not removed and original.all()) or original.equal(
+        flat <= flat.sort(descending=True).values[removed - 1]
+    )
 
 
 def test_the_original_keeps_one_more():
     found = {"a": torch.arange(10.0)}
-    assert int(choose_masks(found, 4)["a"].sum()) == 6 and int(choose_masks(found, 4, "original")["a"].sum()) == 7
+    assert (
+        int(choose_masks(found, 4)["a"].sum()) == 6
+        and int(choose_masks(found, 4, "original")["a"].sum()) == 7
+    )
 
 
 def test_a_ratio_of_a_third_does_not_lose_one_to_truncation():
     total = 300
-    lost = [ratio for ratio in (1 / 3, 0.29, 0.57, 0.9) if removals(ratio, total, "original") < removals(ratio, total)]
+    lost = [
+        ratio
+        for ratio in (1 / 3, 0.29, 0.57, 0.9)
+        if removals(ratio, total, "original") < removals(ratio, total)
+    ]
     assert lost and removals(1 / 3, total) == 100 and removals(0.0, total) == 0
 
 
@@ -59,14 +70,19 @@ def test_the_first_of_each_class_are_drawn_and_sorted():
     assert labels.tolist() == [0, 0, 1, 1, 2, 2] and images.flatten().tolist() == [1, 2, 4, 6, 0, 5]
 
 
-three_classes = st.lists(st.integers(0, 2), min_size=3, max_size=30).filter(lambda labels: len(set(labels)) == 3)
+three_classes = st.lists(st.integers(0, 2), min_size=3, max_size=30).filter(
+    lambda labels: len(set(labels)) == 3
+)
 
 
 @settings(deadline=None, max_examples=25)
 @given(three_classes, st.integers(1, 9), st.integers(1, 4))
 def test_draws_do_not_depend_on_the_size_of_batches(labels, size, per_class):
     """Several processes get smaller batches than one."""
-    for draw in (lambda samples: draw_per_class(samples, 3, per_class), lambda samples: draw_any(samples, per_class)):
+    for draw in (
+        lambda samples: draw_per_class(samples, 3, per_class),
+        lambda samples: draw_any(samples, per_class),
+    ):
         one, other = stream(labels, 4), stream(labels, size)
         for _ in range(3):
             (images, given), (same, _) = draw(one), draw(other)
@@ -81,7 +97,9 @@ def test_exactly_enough_samples_are_enough():
 
 
 def test_a_class_that_never_comes_ends_in_one_sentence():
-    with pytest.raises(CuttlefishError, match=r"samples_per_class=2 of each of the 3 classes, .* held only 0 of class 1"):
+    with pytest.raises(
+        CuttlefishError, match=r"samples_per_class=2 of each of the 3 classes, .* held only 0 of class 1"
+    ):
         draw_per_class(stream([0, 2, 0, 2, 2]), 3, 2)
 
 

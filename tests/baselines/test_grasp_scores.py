@@ -57,7 +57,9 @@ def test_scores_are_those_of_an_explicit_hessian():
         pieces = flat.split([math.prod(shape) for shape in shapes])
         weights = {name: piece.view(shape) for name, piece, shape in zip(names, pieces, shapes, strict=True)}
         state = {**others, **weights, **{name: value.clone() for name, value in buffers.items()}}
-        return sum(F.cross_entropy(torch.func.functional_call(model, state, (x,)) / 200, y) for x, y in halves()())
+        return sum(
+            F.cross_entropy(torch.func.functional_call(model, state, (x,)) / 200, y) for x, y in halves()()
+        )
 
     H = torch.autograd.functional.hessian(loss, theta)
     g = torch.autograd.functional.jacobian(loss, theta)
@@ -104,7 +106,9 @@ def test_masks_do_not_change_with_the_scale_of_the_loss_or_sum_and_mean():
     def scaled(factor):
         return lambda: (factor * F.cross_entropy(model(x) / 200, y) for x, y in split_parts(drawn))
 
-    plain, other = (dict(zip("abc", hessian_gradient(scaled(factor), weights), strict=True)) for factor in (1.0, 0.5))
+    plain, other = (
+        dict(zip("abc", hessian_gradient(scaled(factor), weights), strict=True)) for factor in (1.0, 0.5)
+    )
     torch.testing.assert_close(other["b"], plain["b"] / 4)
     first, second = choose_masks(plain, 60), choose_masks(other, 60)
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -143,7 +147,9 @@ def test_chunks_of_equal_size_without_norms_score_alike():
 
 
 def test_dropout_is_the_same_in_both_passes_and_the_random_state_is_left_alone():
-    model = nn.Sequential(nn.Flatten(), nn.Linear(72, 5), nn.Tanh(), nn.Dropout(0.5), nn.Linear(5, 4)).double()
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(72, 5), nn.Tanh(), nn.Dropout(0.5), nn.Linear(5, 4)
+    ).double()
     dropped = []
     model[3].register_forward_hook(lambda module, inputs, output: dropped.append(output == 0))
     torch.manual_seed(3)
@@ -152,7 +158,9 @@ def test_dropout_is_the_same_in_both_passes_and_the_random_state_is_left_alone()
     assert torch.equal(torch.get_rng_state(), before)
     gradient, product = dropped[:2], dropped[2:]
     assert [mask.shape for mask in product] == [mask.shape for mask in gradient] == [(6, 5)] * 2
-    assert all(torch.equal(*masks) for masks in zip(gradient, product, strict=True)) and not torch.equal(*gradient)
+    assert all(torch.equal(*masks) for masks in zip(gradient, product, strict=True)) and not torch.equal(
+        *gradient
+    )
     second = scores(model, halves())
     assert all(torch.equal(first[name], second[name]) for name in first)
 

@@ -34,14 +34,18 @@ STEPS = math.ceil(56 / 16)
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """One run with all that happened in it: states at the start of levels, at evaluations and in checkpoints; counted steps."""
-    seen = SimpleNamespace(starts=[], evaluated=[], saved=[], steps=[], momenta=[], folder=tmp_path_factory.mktemp("imp"))
+    seen = SimpleNamespace(
+        starts=[], evaluated=[], saved=[], steps=[], momenta=[], folder=tmp_path_factory.mktemp("imp")
+    )
     with pytest.MonkeyPatch.context() as patch:
         enter, step, save, train = Imp._enter, Imp.on_step_end, trainer_module.save_checkpoint, Stage.step
 
         def entering(self, level, context):
             before = deepcopy(context.model.state_dict())
             enter(self, level, context)
-            seen.starts.append((before, deepcopy(context.model.state_dict()), dict(self.masks or {}), self.rewind))
+            seen.starts.append(
+                (before, deepcopy(context.model.state_dict()), dict(self.masks or {}), self.rewind)
+            )
 
         def stepping(self, model):
             step(self, model)
@@ -64,14 +68,21 @@ def run(tmp_path_factory):
         patch.setattr(Imp, "evaluating", evaluating)
         patch.setattr(Stage, "step", training)
         patch.setattr(trainer_module, "save_checkpoint", saving)
-        options = {"method__level_epochs": 3, "method__rewind_epoch": 1, "recipe__epochs": 3, "recipe__optimizer": {"weight_decay": 0.1}}
+        options = {
+            "method__level_epochs": 3,
+            "method__rewind_epoch": 1,
+            "recipe__epochs": 3,
+            "recipe__optimizer": {"weight_decay": 0.1},
+        }
         seen.record = run_config(little_config(seen.folder, "imp", **options))
     return seen
 
 
 def test_pruned_weights_are_zero_whenever_anyone_looks(run):
     looked = [*run.evaluated, *((state["method"]["masks"] or {}, state["model"]) for state in run.saved)]
-    assert sum(bool(masks) for masks, _ in looked) == 8, "two pruned levels of two epochs, evaluated and saved"
+    assert sum(bool(masks) for masks, _ in looked) == 8, (
+        "two pruned levels of two epochs, evaluated and saved"
+    )
     for masks, weights in looked:
         assert all(not weights[name][~mask].any() for name, mask in masks.items())
 
@@ -79,7 +90,9 @@ def test_pruned_weights_are_zero_whenever_anyone_looks(run):
 def test_masks_shrink_cover_every_layer_and_go_by_the_weights_at_the_end_of_the_level(run):
     weights = [name for name, tensor in run.starts[0][0].items() if tensor.ndim >= 2]
     masks = [start[2] for start in run.starts]
-    assert masks[0] == {} and all(set(mask) == set(weights) for mask in masks[1:]), "convolutions and linear layers, nothing else"
+    assert masks[0] == {} and all(set(mask) == set(weights) for mask in masks[1:]), (
+        "convolutions and linear layers, nothing else"
+    )
     for level in (1, 2):
         before, now = masks[level - 1], masks[level]
         trained = run.starts[level][0]
@@ -96,15 +109,21 @@ def test_every_level_starts_from_the_rewound_state_to_the_bit(run):
         for name, tensor in start.items():
             expected = kept[name] * masks[name] if name in masks else kept[name]
             assert torch.equal(tensor, expected), name
-    assert any("running_mean" in name for name in kept) and any("num_batches_tracked" in name for name in kept)
+    assert any("running_mean" in name for name in kept) and any(
+        "num_batches_tracked" in name for name in kept
+    )
 
 
 def test_momentum_does_not_outlive_a_level(run):
-    assert [i for i, entries in enumerate(run.momenta) if entries == 0] == [0, STEPS, 3 * STEPS, 5 * STEPS], "empty at each first step"
+    assert [i for i, entries in enumerate(run.momenta) if entries == 0] == [0, STEPS, 3 * STEPS, 5 * STEPS], (
+        "empty at each first step"
+    )
 
 
 def test_steps_epochs_and_learning_rates(run, tmp_path):
-    assert [run.steps.count(entered) for entered in range(4)] == [STEPS] + 3 * [2 * STEPS], "(T − k) · ceil(n / batch) a level"
+    assert [run.steps.count(entered) for entered in range(4)] == [STEPS] + 3 * [2 * STEPS], (
+        "(T − k) · ceil(n / batch) a level"
+    )
     assert run.record["epochs_trained"] == 1 + 3 * 2
     trained = {phase["name"]: phase["epochs"] for phase in run.record["phases"]}
     assert trained == {"pretrain": 1, "level 0": 2, "level 1": 2, "level 2": 2}
@@ -131,24 +150,34 @@ def test_no_levels_is_plain_training_with_a_momentum_reset(tmp_path, monkeypatch
     plain = run_config(little_config(tmp_path / "plain"))
     assert pruned["loss_final"] == plain["loss_final"] and pruned["params_nonzero"] == plain["params_nonzero"]
     monkeypatch.undo()
-    assert run_config(little_config(tmp_path / "one phase"))["loss_final"] != plain["loss_final"], "the reset is there"
+    assert run_config(little_config(tmp_path / "one phase"))["loss_final"] != plain["loss_final"], (
+        "the reset is there"
+    )
 
 
 def test_rewind_epoch_zero_is_the_original_lottery_ticket(tmp_path):
     record = run_config(little_config(tmp_path, "imp", method__rewind_epoch=0))
-    assert [phase["name"] for phase in record["phases"]] == ["level 0", "level 1", "level 2"] and record["epochs_trained"] == 6
+    assert [phase["name"] for phase in record["phases"]] == ["level 0", "level 1", "level 2"] and record[
+        "epochs_trained"
+    ] == 6
 
 
 def test_target_takes_the_nearest_number_of_levels_and_reports_its_neighbour(tmp_path):
     dense = run_config(little_config(tmp_path / "dense", recipe__epochs=1))
     target = round(0.70 * dense["params_full"])
-    record = run_config(little_config(tmp_path / "imp", "imp", method__levels=None, method__target_params=target))
+    record = run_config(
+        little_config(tmp_path / "imp", "imp", method__levels=None, method__target_params=target)
+    )
     assert record["extra"]["levels"] == 2 and record["extra"]["neighbour"]["levels"] == 1
     assert record["target"]["achieved"] == record["extra"]["params_pruned_to"] == record["params_nonzero"]
     assert 0.9 < record["target"]["ratio"] < 1.0
-    matched = little_config(tmp_path / "matched", "imp", method__levels=None, method__match=str(tmp_path / "imp"))
+    matched = little_config(
+        tmp_path / "matched", "imp", method__levels=None, method__match=str(tmp_path / "imp")
+    )
     assert run_config(matched)["extra"]["levels"] == 2
-    assert json.loads((tmp_path / "matched" / "record.json").read_text())["target"]["source"].startswith("run ")
+    assert json.loads((tmp_path / "matched" / "record.json").read_text())["target"]["source"].startswith(
+        "run "
+    )
 
 
 @pytest.mark.parametrize(
@@ -170,7 +199,11 @@ def test_target_takes_the_nearest_number_of_levels_and_reports_its_neighbour(tmp
 )
 def test_bad_input_ends_before_training(tmp_path, knobs, sentence):
     with pytest.raises(CuttlefishError, match=sentence):
-        run_config(little_config(tmp_path / "run", "imp", **{f"method__{key}": value for key, value in knobs.items()}))
+        run_config(
+            little_config(
+                tmp_path / "run", "imp", **{f"method__{key}": value for key, value in knobs.items()}
+            )
+        )
     assert not (tmp_path / "run").exists()
 
 
@@ -185,10 +218,20 @@ FILE = Path(__file__).resolve().parents[2] / "conf" / "method" / "imp.yaml"
 
 def test_the_published_recipes_are_the_audit_s():
     method = {**yaml.safe_load(FILE.read_text(encoding="utf-8")), "preset": "reference"}
-    resnet50, vgg, other = (build_settings(Settings, resolve_method(method, name, "x")) for name in ("resnet50", "vgg19", "resnet18"))
-    assert (resnet50.mode, resnet50.rewind_epoch, resnet50.decay_all, resnet50.ignore) == ("openlth", 6, True, [])
+    resnet50, vgg, other = (
+        build_settings(Settings, resolve_method(method, name, "x"))
+        for name in ("resnet50", "vgg19", "resnet18")
+    )
+    assert (resnet50.mode, resnet50.rewind_epoch, resnet50.decay_all, resnet50.ignore) == (
+        "openlth",
+        6,
+        True,
+        [],
+    )
     assert vgg.ignore == ["classifier"] and vgg.recipe == other.recipe != resnet50.recipe
     recipe = own_recipe(RecipeConfig(), resnet50.recipe)
     schedule = build_schedule(recipe.schedule, recipe.epochs)
     assert (recipe.epochs, schedule.milestones, schedule.warmup_epochs) == (90, (30, 60, 80), 5)
-    assert [schedule.lr(epoch) for epoch in (5, 29, 30, 60, 80)] == pytest.approx([0.4, 0.4, 0.04, 0.004, 0.0004])
+    assert [schedule.lr(epoch) for epoch in (5, 29, 30, 60, 80)] == pytest.approx(
+        [0.4, 0.4, 0.04, 0.004, 0.0004]
+    )

@@ -40,7 +40,9 @@ def exact_by_hand(weights, masks, fraction_tenths):
     alive = [
         (abs(value), i, j)
         for i, name in enumerate(weights)
-        for j, (value, kept) in enumerate(zip(weights[name].flatten().tolist(), masks[name].flatten().tolist(), strict=True))
+        for j, (value, kept) in enumerate(
+            zip(weights[name].flatten().tolist(), masks[name].flatten().tolist(), strict=True)
+        )
         if kept
     ]
     count = -(-fraction_tenths * len(alive) // 10)
@@ -56,7 +58,10 @@ def openlth_by_hand(weights, masks, fraction, ignore=()):
     count = math.ceil(fraction * remaining)
     vector = np.concatenate([weights[name].numpy()[masks[name]] for name in weights if name not in ignore])
     threshold = np.sort(np.abs(vector))[count]
-    return {name: mask if name in ignore else mask & (np.abs(weights[name].numpy()) > threshold) for name, mask in masks.items()}
+    return {
+        name: mask if name in ignore else mask & (np.abs(weights[name].numpy()) > threshold)
+        for name, mask in masks.items()
+    }
 
 
 @settings(deadline=None, max_examples=60)
@@ -100,9 +105,14 @@ def test_scale_order_of_layers_and_junk_under_the_mask_do_not_matter(mode, seed,
     weights = {name: torch.randn(30, generator=generator) for name in "abc"}
     masks = next_masks(weights, {}, fraction=0.3, mode=mode)
     found = next_masks(weights, masks, fraction=0.3, mode=mode)
-    scaled = next_masks({name: weight * 2.0**power for name, weight in weights.items()}, masks, fraction=0.3, mode=mode)
+    scaled = next_masks(
+        {name: weight * 2.0**power for name, weight in weights.items()}, masks, fraction=0.3, mode=mode
+    )
     turned = next_masks(dict(reversed(weights.items())), masks, fraction=0.3, mode=mode)
-    revived = {name: torch.where(masks[name], weight, torch.full_like(weight, 1e9)) for name, weight in weights.items()}
+    revived = {
+        name: torch.where(masks[name], weight, torch.full_like(weight, 1e9))
+        for name, weight in weights.items()
+    }
     junk = next_masks(revived, masks, fraction=0.3, mode=mode)
     for other in (scaled, turned, junk):
         assert all(torch.equal(found[name], other[name]) for name in weights)
@@ -114,7 +124,9 @@ def test_scale_order_of_layers_and_junk_under_the_mask_do_not_matter(mode, seed,
 @pytest.mark.parametrize("mode", MODES)
 def test_count_recurrence_and_final_fraction(mode):
     generator = torch.Generator().manual_seed(0)
-    weights = {name: torch.randn(4000, generator=generator).unique() for name in "ab"}  # without ties within a tensor
+    weights = {
+        name: torch.randn(4000, generator=generator).unique() for name in "ab"
+    }  # without ties within a tensor
     total, masks, left = sum(map(len, weights.values())), {}, []
     for _ in range(6):
         masks = next_masks(weights, masks, fraction=0.2, mode=mode)
@@ -123,7 +135,10 @@ def test_count_recurrence_and_final_fraction(mode):
     assert abs(left[-1] / total - 0.8**6) < 12 / total
     counts = [total, *left]
     extra = 1 if mode == "openlth" else 0
-    assert all(after == before - math.ceil(0.2 * before) - extra for before, after in zip(counts, counts[1:], strict=False))
+    assert all(
+        after == before - math.ceil(0.2 * before) - extra
+        for before, after in zip(counts, counts[1:], strict=False)
+    )
 
 
 def test_constant_weights_exact_k_keeps_the_right_number_and_openlth_says_that_nothing_is_left():
@@ -135,7 +150,9 @@ def test_constant_weights_exact_k_keeps_the_right_number_and_openlth_says_that_n
 
 
 def test_the_fraction_is_taken_exactly():
-    assert math.ceil(0.07 * 100) == 8 and number_to_prune(100, 0, 0.07, "exact_k") == 7, "0.07 · 100 is 7.000000000000001 in floats"
+    assert math.ceil(0.07 * 100) == 8 and number_to_prune(100, 0, 0.07, "exact_k") == 7, (
+        "0.07 · 100 is 7.000000000000001 in floats"
+    )
     assert number_to_prune(2**24 + 5, 0, 0.2, "exact_k") == 3355445
 
 
@@ -157,10 +174,14 @@ def test_sizes_of_the_papers_networks():
         resnet, vgg = ResNet(10), Vgg19(10)
     weights, sizes = full_sizes(resnet)
     assert weights == 11_164_352 and sizes[0] == 11_173_962
-    assert sizes[0] / sizes[8] == pytest.approx(5.94, abs=0.005) and sizes[0] / sizes[7] == pytest.approx(4.75, abs=0.005)
+    assert sizes[0] / sizes[8] == pytest.approx(5.94, abs=0.005) and sizes[0] / sizes[7] == pytest.approx(
+        4.75, abs=0.005
+    )
     weights, sizes = full_sizes(vgg)
     assert weights == 20_024_000
-    assert sizes[0] / sizes[11] == pytest.approx(11.57, abs=0.005) and sizes[0] / sizes[10] == pytest.approx(9.27, abs=0.005)
+    assert sizes[0] / sizes[11] == pytest.approx(11.57, abs=0.005) and sizes[0] / sizes[10] == pytest.approx(
+        9.27, abs=0.005
+    )
     clean, openlth = full_sizes(resnet)[1], full_sizes(resnet, "openlth")[1]
     assert clean[8] - openlth[8] == 3, "the two modes differ by three weights after eight levels"
 
@@ -174,7 +195,9 @@ def test_published_plan():
 @settings(deadline=None, max_examples=40)
 @given(epochs=st.integers(2, 300), levels=st.integers(0, 12), warmup=st.integers(0, 5))
 def test_equal_budget_takes_exactly_the_recipes_epochs(epochs, levels, warmup):
-    recipe = RecipeConfig(epochs=epochs, schedule=ScheduleConfig(base_lr=0.1, peak_lr=0.8, warmup_epochs=min(warmup, epochs)))
+    recipe = RecipeConfig(
+        epochs=epochs, schedule=ScheduleConfig(base_lr=0.1, peak_lr=0.8, warmup_epochs=min(warmup, epochs))
+    )
     if epochs < levels + 1:
         with pytest.raises(CuttlefishError, match="do not fit"):
             plan(recipe, levels, rewind=None, equal_budget=True)

@@ -61,12 +61,19 @@ def test_the_steps_follow_the_order_of_the_algorithm(tmp_path):
     weight = context.model.get_submodule(layer).weight.detach().clone()
     mu = method.plan.mus
     A = unroll(weight).double()
-    torch.testing.assert_close(unroll(first).double(), c_step(A, mu=mu[0], alpha=method.alpha).delta, atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        unroll(first).double(), c_step(A, mu=mu[0], alpha=method.alpha).delta, atol=1e-6, rtol=0
+    )
     multipliers = -mu[0] * (weight - first)
     torch.testing.assert_close(method.multipliers[layer], multipliers)
     method.compress(context)
     A = unroll(weight - multipliers / mu[1]).double()
-    torch.testing.assert_close(unroll(method.deltas[layer]).double(), c_step(A, mu=mu[1], alpha=method.alpha).delta, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        unroll(method.deltas[layer]).double(),
+        c_step(A, mu=mu[1], alpha=method.alpha).delta,
+        atol=1e-5,
+        rtol=0,
+    )
 
 
 def test_multipliers_move_at_the_last_repeat_of_a_mu(tmp_path):
@@ -102,11 +109,17 @@ def test_the_reference_and_fine_tuning_are_evaluated_as_they_are(tmp_path):
 def test_penalty_tensors_are_no_part_of_the_model(tmp_path):
     method, context = entered(tmp_path, 2)
     assert count_parameters(context.model).total == context.counts_full["params"]
-    grouped = [parameter for group in method.param_groups(context.model, 1e-4) for parameter in group["params"]]
-    assert len(grouped) == len(list(context.model.parameters())) and set(grouped) == set(context.model.parameters())
+    grouped = [
+        parameter for group in method.param_groups(context.model, 1e-4) for parameter in group["params"]
+    ]
+    assert len(grouped) == len(list(context.model.parameters())) and set(grouped) == set(
+        context.model.parameters()
+    )
 
 
-@pytest.mark.parametrize("knobs", [{}, {"scheme": "spatial"}, {"ft_from": "delta"}, {"include_first": True, "include_last": True}])
+@pytest.mark.parametrize(
+    "knobs", [{}, {"scheme": "spatial"}, {"ft_from": "delta"}, {"include_first": True, "include_last": True}]
+)
 def test_reparametrised_layers_are_smaller_and_compute_the_truncated_network(tmp_path, knobs):
     method, context = entered(tmp_path, 2, alpha=5e-4, **knobs)
     scheme, mu = knobs.get("scheme", "channel"), method.plan.mus[-1]
@@ -121,7 +134,9 @@ def test_reparametrised_layers_are_smaller_and_compute_the_truncated_network(tmp
             assert method.factorized[name] == max(rank, 1)
             layer = context.model.get_submodule(name)
             assert count_parameters(layer).total < count_parameters(dense.get_submodule(name)).total
-            source = weight - multipliers[name] / mu if rank and method.settings.ft_from == "delta" else weight
+            source = (
+                weight - multipliers[name] / mu if rank and method.settings.ft_from == "delta" else weight
+            )
             weight.data = fold(truncated(unroll(source, scheme), max(rank, 1)), weight.shape, scheme)
         elif method.settings.ft_from == "delta":
             weight.data = context.model.get_submodule(name).weight.data
@@ -138,7 +153,11 @@ def truncated(weight: torch.Tensor, rank: int) -> torch.Tensor:
 
 def test_fine_tuning_decays_products_not_factors(tmp_path):
     method, context = entered(tmp_path, 3)
-    factors = {part.weight for layer in low_rank_layers(context.model).values() for part in (layer.first, layer.second)}
+    factors = {
+        part.weight
+        for layer in low_rank_layers(context.model).values()
+        for part in (layer.first, layer.second)
+    }
     for group in method.param_groups(context.model, 1e-4):
         assert not group["weight_decay"] or not factors & set(group["params"])
     name, layer = next(iter(low_rank_layers(context.model).items()))
@@ -147,7 +166,9 @@ def test_fine_tuning_decays_products_not_factors(tmp_path):
     method.on_gradients(context.model)
     G, F = layer.factors()
     decay = method.plan.sgd.weight_decay
-    torch.testing.assert_close(unroll(layer.first.weight.grad), decay * (G.T @ G @ F).detach(), atol=1e-8, rtol=1e-4)
+    torch.testing.assert_close(
+        unroll(layer.first.weight.grad), decay * (G.T @ G @ F).detach(), atol=1e-8, rtol=1e-4
+    )
     assert decay == 1e-4 and name in method.factorized
 
 
@@ -172,7 +193,12 @@ def test_rank_zero_is_kept_as_rank_one_that_can_learn(tmp_path):
 def test_flops_are_charged_by_output_position(tmp_path):
     run = session(tmp_path, criterion="flops", include_last=True)
     per = {name: layer.multiplier for name, layer in run.method.layers.items()}
-    assert per["layer1.0.conv1"] == 144 and per["layer2.0.conv1"] == 36 and per["layer4.1.conv2"] == 4 and per["fc"] == 1
+    assert (
+        per["layer1.0.conv1"] == 144
+        and per["layer2.0.conv1"] == 36
+        and per["layer4.1.conv2"] == 4
+        and per["fc"] == 1
+    )
     assert {layer.multiplier for layer in session(tmp_path).method.layers.values()} == {1}
 
 
@@ -186,7 +212,10 @@ def test_a_target_sets_alpha_so_that_the_spectra_have_its_size(tmp_path):
     dense = session(tmp_path).context.counts_full["params"]
     method, context = entered(tmp_path, 1, target_params=dense // 2, retarget=False)
     weights = {name: unroll(context.model.get_submodule(name).weight) for name in method.layers}
-    ranks = {name: c_step(weight, mu=method.plan.mus[-1], alpha=method.alpha).rank for name, weight in weights.items()}
+    ranks = {
+        name: c_step(weight, mu=method.plan.mus[-1], alpha=method.alpha).rank
+        for name, weight in weights.items()
+    }
     assert abs(compressed(method.dense, method.layers, ranks) - dense // 2) < 0.02 * dense
     alpha = method.alpha
     method.compress(context)
@@ -197,7 +226,9 @@ def test_a_target_sets_alpha_so_that_the_spectra_have_its_size(tmp_path):
 
 def test_by_default_the_size_is_met_whatever_l_steps_do_to_the_spectra(tmp_path):
     dense = session(tmp_path).context.counts_full["params"]
-    record = run_config(replace(little_config(tmp_path), method={"name": "lc", **LITTLE, "target_params": dense // 2}))
+    record = run_config(
+        replace(little_config(tmp_path), method={"name": "lc", **LITTLE, "target_params": dense // 2})
+    )
     assert record["target"]["params"] == dense // 2 and record["target"]["achieved"] == record["params_total"]
     assert record["target"]["ratio"] == pytest.approx(1, abs=0.05)
 
@@ -222,15 +253,23 @@ def test_a_run_records_ranks_of_every_step_and_all_phases(tmp_path):
     for name, rank in record["ranks"].items():
         assert rank == max(extra["rank_path"][name][-1], 1)
     assert record["params_total"] < record["params_full"] and record["k"] == 1
-    epochs = [json.loads(line) for line in (tmp_path / "epochs.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert record["accuracy_best"] == epochs[-1]["test_accuracy"], "the dense reference's accuracy is not LC's"
-    assert [row["lr"] for row in epochs[1:]] == pytest.approx([0.007 * 0.05] * 2 + [0.005]), "every L step restarts its learning rate"
+    epochs = [
+        json.loads(line) for line in (tmp_path / "epochs.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    assert record["accuracy_best"] == epochs[-1]["test_accuracy"], (
+        "the dense reference's accuracy is not LC's"
+    )
+    assert [row["lr"] for row in epochs[1:]] == pytest.approx([0.007 * 0.05] * 2 + [0.005]), (
+        "every L step restarts its learning rate"
+    )
 
 
 def test_a_full_rank_run_can_be_the_reference(tmp_path):
     origin = run_config(little_config(tmp_path / "origin"))
     method = {"name": "lc", **LITTLE, "recipe": {"epochs": 4}}
-    arm = run_config(replace(little_config(tmp_path / "arm", fork_from=str(tmp_path / "origin")), method=method))
+    arm = run_config(
+        replace(little_config(tmp_path / "arm", fork_from=str(tmp_path / "origin")), method=method)
+    )
     alone = run_config(replace(little_config(tmp_path / "alone"), method=method))
     assert arm["forked_from"] == origin["run_key"] and arm["epochs_trained"] == alone["epochs_trained"] == 7
     assert (arm["loss_final"], arm["ranks"]) == (alone["loss_final"], alone["ranks"])

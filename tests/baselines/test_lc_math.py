@@ -10,7 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from baselines import lc_math
-from baselines.lc_math import Layer, alpha_for, c_step, compressed, learned_rank, mu_schedule, next_multipliers, penalty_shift, shifted, spectrum
+from baselines.lc_math import (
+    Layer,
+    alpha_for,
+    c_step,
+    compressed,
+    learned_rank,
+    mu_schedule,
+    next_multipliers,
+    penalty_shift,
+    shifted,
+    spectrum,
+)
 from cuttlefish.errors import CuttlefishError
 
 
@@ -20,7 +31,9 @@ def matrix(m: int, n: int, seed: int = 0, rank: int | None = None) -> torch.Tens
     k = min(m, n) if rank is None else rank
     left = torch.linalg.qr(torch.randn(m, k, generator=generator, dtype=torch.float64)).Q
     right = torch.linalg.qr(torch.randn(n, k, generator=generator, dtype=torch.float64)).Q
-    values = 3 * 0.7 ** (torch.arange(k, dtype=torch.float64) + torch.rand(k, generator=generator, dtype=torch.float64) / 2)
+    values = 3 * 0.7 ** (
+        torch.arange(k, dtype=torch.float64) + torch.rand(k, generator=generator, dtype=torch.float64) / 2
+    )
     return left * values @ right.T
 
 
@@ -194,7 +207,10 @@ def test_alpha_for_a_size_is_the_nearest_of_all_alphas():
     layers, spectra = layers_and_spectra()
 
     def size(alpha: float) -> int:
-        ranks = {name: learned_rank(spectra[name], mu=2.0, price=alpha * layer.unit) for name, layer in layers.items()}
+        ranks = {
+            name: learned_rank(spectra[name], mu=2.0, price=alpha * layer.unit)
+            for name, layer in layers.items()
+        }
         return compressed(1000, layers, ranks)
 
     reachable = {size(alpha) for alpha in torch.logspace(-9, 1, 4000).tolist()}
@@ -212,4 +228,7 @@ def test_a_layer_never_counts_more_than_its_dense_weight():
 
 def test_gaps_are_relative():
     assert lc_math.relative_errors([torch.ones(4)], [torch.zeros(4)]) == [1.0]
-    assert lc_math.relative_errors([torch.zeros(4)], [torch.zeros(4)]) == [0.0] and lc_math.relative_errors([], []) == []
+    assert (
+        lc_math.relative_errors([torch.zeros(4)], [torch.zeros(4)]) == [0.0]
+        and lc_math.relative_errors([], []) == []
+    )

@@ -37,7 +37,16 @@ def test_a_budget_without_room_for_l_steps_is_refused():
         make_plan(Settings(mu_inc=1.2), RecipeConfig(epochs=30))
 
 
-BAD = [{"mu0": 0.0}, {"steps": 1}, {"mu_inc": 0.9}, {"alpha": -1.0}, {"ft_share": 0.6}, {"scheme": "x"}, {"mu_rep": 0}, {"mu_last": 0.01}]
+BAD = [
+    {"mu0": 0.0},
+    {"steps": 1},
+    {"mu_inc": 0.9},
+    {"alpha": -1.0},
+    {"ft_share": 0.6},
+    {"scheme": "x"},
+    {"mu_rep": 0},
+    {"mu_last": 0.01},
+]
 
 
 @pytest.mark.parametrize("knobs", BAD)
@@ -56,25 +65,36 @@ def test_the_published_recipes_are_the_audit_s():
     assert resnet.recipe.epochs + sum(resnet.l_steps) + resnet.finetune == 200 + 735 + 200
     assert vgg.recipe.epochs + sum(vgg.l_steps) + vgg.finetune == 300 + 885 + 300
     assert resnet.mus[-1] == pytest.approx(56.05, abs=0.01) and vgg.mus[-1] == pytest.approx(0.939, abs=1e-3)
-    assert [resnet.reference_schedule().lr(epoch) for epoch in (0, 99, 100, 150)] == pytest.approx([0.1, 0.1, 0.01, 0.001])
+    assert [resnet.reference_schedule().lr(epoch) for epoch in (0, 99, 100, 150)] == pytest.approx(
+        [0.1, 0.1, 0.01, 0.001]
+    )
     assert [vgg.reference_schedule().lr(epoch) for epoch in (0, 1)] == pytest.approx([0.05, 0.05 * 0.97716])
     assert [list(plan.l_schedules())[-1] for plan in (resnet, vgg)] == [Exponential(7e-4, 0.99)] * 2
     assert (resnet.ft_schedule(), vgg.ft_schedule()) == (Exponential(1e-4, 0.99), Exponential(7e-4, 0.99))
     assert (resnet.sgd.weight_decay, vgg.sgd.weight_decay) == (2e-4, 1e-3)
-    assert resnet.sgd.nesterov and resnet.recipe.optimizer == OptimizerConfig(nesterov=True, weight_decay=2e-4)
+    assert resnet.sgd.nesterov and resnet.recipe.optimizer == OptimizerConfig(
+        nesterov=True, weight_decay=2e-4
+    )
 
 
 def test_learning_rates_of_an_equal_budget_follow_the_recipe_s_peak():
     recipe = RecipeConfig(epochs=30, schedule=ScheduleConfig(base_lr=0.03, peak_lr=0.1, warmup_epochs=2))
     plan = make_plan(Settings(), recipe)
-    assert isinstance(plan.reference_schedule(), Milestones) and plan.reference_schedule().milestones == (7, 11)
+    assert isinstance(plan.reference_schedule(), Milestones) and plan.reference_schedule().milestones == (
+        7,
+        11,
+    )
     assert next(plan.l_schedules()).initial_lr == pytest.approx(7e-4)
-    assert plan.ft_schedule().lr(0) == pytest.approx(0.01) and plan.ft_schedule().lr(plan.finetune) == pytest.approx(0.0005)
+    assert plan.ft_schedule().lr(0) == pytest.approx(0.01) and plan.ft_schedule().lr(
+        plan.finetune
+    ) == pytest.approx(0.0005)
     later = list(make_plan(Settings(l_lr=1.0, l_decay=0.5, l_decay_per="step"), recipe).l_schedules())
     assert [schedule.lr(3) for schedule in later[:3]] == [0.5, 0.25, 0.125]
 
 
 def test_mu_grows_geometrically_and_the_first_c_step_has_no_l_step():
     assert mu_schedule(1.0, 2.0, 3, 2) == [1, 1, 2, 2, 4, 4]
-    plan = make_plan(Settings(steps=4, mu_rep=2, epochs_per_l=3, mu0=1.0, mu_inc=2.0), RecipeConfig(epochs=10))
+    plan = make_plan(
+        Settings(steps=4, mu_rep=2, epochs_per_l=3, mu0=1.0, mu_inc=2.0), RecipeConfig(epochs=10)
+    )
     assert len(plan.mus) == 8 and plan.l_steps == [3] * 7

@@ -39,8 +39,12 @@ def suite(name: str, classes: int = 10, width: int = 64):
 def hybrid(name: str, model, preset: str = "reference", size: int = 32, **knobs):
     """The network behind the switch and its ranks, without memory."""
     chosen, example = settings(name, preset, **knobs), torch.zeros(1, 3, size, size, device="meta")
-    ranks = fixed_ranks(model, example, chosen.k, chosen.rank_ratio, dense=chosen.dense, shortcuts=chosen.factorize_shortcuts)
-    return factorize(model, ranks, extra_bn=chosen.extra_bn, keep_dense=chosen.keep_dense, initialise=False), ranks
+    ranks = fixed_ranks(
+        model, example, chosen.k, chosen.rank_ratio, dense=chosen.dense, shortcuts=chosen.factorize_shortcuts
+    )
+    return factorize(
+        model, ranks, extra_bn=chosen.extra_bn, keep_dense=chosen.keep_dense, initialise=False
+    ), ranks
 
 
 def run(folder: Path, name: str = "pufferfish", **knobs):
@@ -76,7 +80,10 @@ def test_clean_preset_has_the_extra_norms_that_the_paper_s_text_asks_for():
     assert settings("vgg19", "default").keep_dense and not settings("vgg19", "default").overshoot
 
 
-@pytest.mark.parametrize(("name", "params", "with_bn"), [("resnet50", 15_202_344, 15_204_648), ("wide_resnet50_2", 40_047_400, None)])
+@pytest.mark.parametrize(
+    ("name", "params", "with_bn"),
+    [("resnet50", 15_202_344, 15_204_648), ("wide_resnet50_2", 40_047_400, None)],
+)
 def test_sizes_of_the_reference_s_imagenet_networks(name, params, with_bn):
     torchvision = pytest.importorskip("torchvision")
 
@@ -111,7 +118,9 @@ def test_sizes_of_the_reference_s_transformers(name, params, first_biases):
 
 def test_layers_behind_k_get_a_quarter_of_their_rank():
     _, ranks = hybrid("resnet18", suite("resnet18"))
-    assert min(ranks) == "layer1.1.conv1" and len(ranks) == 14 and not any("shortcut" in name for name in ranks)
+    assert (
+        min(ranks) == "layer1.1.conv1" and len(ranks) == 14 and not any("shortcut" in name for name in ranks)
+    )
     assert {name: rank for name, rank in ranks.items() if "conv2" in name and ".1." in name} == {
         "layer1.1.conv2": 16, "layer2.1.conv2": 32, "layer3.1.conv2": 64, "layer4.1.conv2": 128,
     }  # fmt: skip
@@ -122,7 +131,9 @@ def test_layers_behind_k_get_a_quarter_of_their_rank():
 def test_a_tiny_ratio_leaves_rank_one_and_patterns_stay_dense():
     model, example = ResNet(4, width=4), torch.zeros(1, 3, 12, 12)
     assert set(fixed_ranks(model, example, 3, 0.01).values()) == {1}
-    assert set(fixed_ranks(model, example, 3, 0.25, dense=["layer[123].*"])) == {f"layer4.{i}.conv{j}" for i in (0, 1) for j in (1, 2)}
+    assert set(fixed_ranks(model, example, 3, 0.25, dense=["layer[123].*"])) == {
+        f"layer4.{i}.conv{j}" for i in (0, 1) for j in (1, 2)
+    }
 
 
 def test_shortcuts_do_not_count_towards_k():
@@ -144,12 +155,25 @@ def test_e_of_the_imagenet_runs_and_inside_the_run():
 
 
 def test_it_is_the_same_switch_with_other_numbers(tmp_path):
-    assert issubclass(Pufferfish, CuttlefishMethod) and Pufferfish.on_epoch_start is CuttlefishMethod.on_epoch_start
+    assert (
+        issubclass(Pufferfish, CuttlefishMethod)
+        and Pufferfish.on_epoch_start is CuttlefishMethod.on_epoch_start
+    )
     one = run(tmp_path / "one", k=3, switch_epoch=2)
     other = run(tmp_path / "other", "cuttlefish", k=3, switch_epoch=2, rank_ratio=0.25, extra_bn=True)
-    for field in ("k", "switch_epoch", "switch_reason", "ranks", "params_total", "loss_final", "accuracy_final"):
+    for field in (
+        "k",
+        "switch_epoch",
+        "switch_reason",
+        "ranks",
+        "params_total",
+        "loss_final",
+        "accuracy_final",
+    ):
         assert one[field] == other[field], field
-    assert (one["k"], one["switch_epoch"], one["switch_reason"]) == (3, 2, "fixed") and len(one["ranks"]) == 14
+    assert (one["k"], one["switch_epoch"], one["switch_reason"]) == (3, 2, "fixed") and len(
+        one["ranks"]
+    ) == 14
 
 
 def test_the_default_e_falls_inside_a_short_run(tmp_path):
@@ -160,7 +184,11 @@ def test_the_default_e_falls_inside_a_short_run(tmp_path):
 def test_forked_from_a_run_without_rank_history_it_still_switches_at_e(tmp_path):
     run(tmp_path / "source", "full_rank")
     source = tmp_path / "source" / "checkpoints" / "epoch_00003.pt"
-    config = replace(little_config(tmp_path / "arm"), method={"name": "pufferfish", "k": 3, "switch_epoch": 3}, fork_from=str(source))
+    config = replace(
+        little_config(tmp_path / "arm"),
+        method={"name": "pufferfish", "k": 3, "switch_epoch": 3},
+        fork_from=str(source),
+    )
     record = run_config(config)
     assert record["switch_epoch"] == 3 and len(record["ranks"]) == 14
 
@@ -169,7 +197,9 @@ def test_forked_from_a_run_without_rank_history_it_still_switches_at_e(tmp_path)
 def test_ranks_are_measured_only_when_asked_for(tmp_path, track):
     run(tmp_path, k=3, switch_epoch=2, track_ranks=track)
     rows = read_ranks(tmp_path)
-    assert [len({row["layer"] for row in rows}), len({row["epoch"] for row in rows})] == ([14, 3] if track else [0, 0])
+    assert [len({row["layer"] for row in rows}), len({row["epoch"] for row in rows})] == (
+        [14, 3] if track else [0, 0]
+    )
 
 
 def test_ranks_that_are_to_be_found_must_be_tracked():
@@ -180,7 +210,9 @@ def test_ranks_that_are_to_be_found_must_be_tracked():
 def test_the_switch_makes_low_rank_layers_with_norms():
     model, ranks = hybrid("resnet18", suite("resnet18", width=8))
     assert low_rank_layers(model).keys() == ranks.keys()
-    assert all(isinstance(layer, LowRankConv2d) and layer.bn is not None for layer in low_rank_layers(model).values())
+    assert all(
+        isinstance(layer, LowRankConv2d) and layer.bn is not None for layer in low_rank_layers(model).values()
+    )
 
 
 @pytest.mark.parametrize(

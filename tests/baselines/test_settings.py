@@ -11,7 +11,11 @@ from cuttlefish.lowrank.groups import decay_groups
 from cuttlefish.methods.schedule import build_schedule
 from tests.runs import little_config
 
-OWN = {"epochs": 8, "optimizer": {"momentum": 0.5, "weight_decay": 0.3}, "schedule": {"peak_lr": 0.7, "warmup_epochs": 2}}
+OWN = {
+    "epochs": 8,
+    "optimizer": {"momentum": 0.5, "weight_decay": 0.3},
+    "schedule": {"peak_lr": 0.7, "warmup_epochs": 2},
+}
 KNOBS = {"grasp": {}, "imp": {"method__level_epochs": None, "method__rewind_epoch": 3}, "eb": {}}
 
 
@@ -29,7 +33,10 @@ def phases_of(run: Session):
     ("method", "epochs"),
     [
         ("grasp", {"train": range(8)}),
-        ("imp", {"pretrain": range(3), "level 0": range(3, 8), "level 1": range(3, 8), "level 2": range(3, 8)}),
+        (
+            "imp",
+            {"pretrain": range(3), "level 0": range(3, 8), "level 1": range(3, 8), "level 2": range(3, 8)},
+        ),
         ("eb", {"search": range(8), "retrain": range(3, 8)}),
     ],
 )
@@ -58,5 +65,7 @@ def test_norms_and_biases_decay_only_where_asked(tmp_path, method):
     for wanted in (False, True):
         groups = session(tmp_path, method, method__decay_all=wanted).method.param_groups(model, 0.3)
         decay = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
-        assert decay == {id(parameter): 0.3 if wanted or parameter.ndim >= 2 else 0.0 for parameter in model.parameters()}
+        assert decay == {
+            id(parameter): 0.3 if wanted or parameter.ndim >= 2 else 0.0 for parameter in model.parameters()
+        }
     assert len(decay_groups(model, 0.3)) == 2, "this model has some of both"

@@ -44,7 +44,9 @@ def test_the_paper_s_distances_take_one_mask_more(tmp_path, distance, epoch):
     assert search(run)["epoch"] == epoch
 
 
-@pytest.mark.parametrize("sized", [{"method__p": 0.5}, {"method__p_grid": [0.5], "method__target_params": 20_000}])
+@pytest.mark.parametrize(
+    "sized", [{"method__p": 0.5}, {"method__p_grid": [0.5], "method__target_params": 20_000}]
+)
 @pytest.mark.parametrize(("threshold", "kept"), [("exact", 60), ("original", 59)])
 def test_the_original_s_threshold_drops_one_more(tmp_path, threshold, kept, sized):
     run = session(tmp_path, method__threshold=threshold, **sized)
@@ -67,7 +69,10 @@ def check_l1(run: Session, s: float) -> None:
     scales = {f"{name}.weight" for name in norms(model)}
     assert scales > {f"{name}.weight" for name in BESIDE}
     for name, parameter in model.named_parameters():
-        torch.testing.assert_close(parameter.grad, 1 + s * parameter.detach().sign() if name in scales else torch.ones_like(parameter))
+        torch.testing.assert_close(
+            parameter.grad,
+            1 + s * parameter.detach().sign() if name in scales else torch.ones_like(parameter),
+        )
 
 
 def test_the_l1_is_on_every_scale_prunable_or_not_before_and_after_slimming(tmp_path):
@@ -86,6 +91,15 @@ def test_fresh_weights_are_drawn_from_the_run_s_seed(tmp_path):
         run = session(tmp_path, seed=seed, method__inherit_weights=False)
         search(run)
         run.method._enter(run.context)
-        drawn.append({name: tensor for name, tensor in run.context.model.state_dict().items() if name in ("conv1.weight", "fc.weight")})
+        drawn.append(
+            {
+                name: tensor
+                for name, tensor in run.context.model.state_dict().items()
+                if name in ("conv1.weight", "fc.weight")
+            }
+        )
     first, second, again = drawn
-    assert all(torch.equal(second[name], again[name]) and not torch.equal(first[name], second[name]) for name in first)
+    assert all(
+        torch.equal(second[name], again[name]) and not torch.equal(first[name], second[name])
+        for name in first
+    )

@@ -22,7 +22,9 @@ def same(masks, others) -> bool:
 
 def test_logits_are_divided_by_the_temperature_that_is_set(tmp_path):
     run = session(tmp_path, method__temperature=0.5)
-    drawn = split_parts(draw_per_class(Samples(run.context.samples()), 4, METHODS["grasp"]["samples_per_class"]), None, 0)
+    drawn = split_parts(
+        draw_per_class(Samples(run.context.samples()), 4, METHODS["grasp"]["samples_per_class"]), None, 0
+    )
     expected = {}
     for temperature in (0.5, 200.0):
         found = scores(deepcopy(run.context.model).train(), lambda: drawn, temperature=temperature)
@@ -52,7 +54,9 @@ def tf32():
 def test_no_tf32_while_scoring_and_the_flags_come_back(tmp_path, tf32):
     run, (matmul, cudnn), seen = session(tmp_path), tf32, []
     matmul.allow_tf32 = cudnn.allow_tf32 = True
-    run.context.model.register_forward_pre_hook(lambda module, _: seen.append((module.training, matmul.allow_tf32, cudnn.allow_tf32)))
+    run.context.model.register_forward_pre_hook(
+        lambda module, _: seen.append((module.training, matmul.allow_tf32, cudnn.allow_tf32))
+    )
     run.method.on_fit_start(run.context)
     scored = [flags for training, *flags in seen if training]
     assert scored == [[False, False]] * 4, "two halves, each in two passes"

@@ -36,7 +36,9 @@ def test_levels_keep_what_the_mode_says_and_all_of_the_ignored_layers(tmp_path, 
 def test_a_level_of_half_the_length_has_half_the_warm_up(tmp_path):
     run = session(tmp_path, method__level_epochs=4, **LONG)
     phases = list(run.method.phases(run.context))
-    assert [(phase.name, phase.epochs) for phase in phases] == [("pretrain", range(3))] + [(f"level {i}", range(3, 4)) for i in range(3)]
+    assert [(phase.name, phase.epochs) for phase in phases] == [("pretrain", range(3))] + [
+        (f"level {i}", range(3, 4)) for i in range(3)
+    ]
     for phase in phases:
         assert (phase.schedule.warmup_epochs, phase.schedule.milestones) == (2, (2, 3))
         assert phase.schedule.lr(0) == pytest.approx(0.01) and phase.schedule.lr(1) == pytest.approx(0.03)
@@ -45,5 +47,7 @@ def test_a_level_of_half_the_length_has_half_the_warm_up(tmp_path):
 def test_levels_that_share_a_budget_have_their_share_of_the_warm_up(tmp_path):
     run = session(tmp_path, method__level_epochs=None, method__equal_budget=True, **LONG)
     phases = list(run.method.phases(run.context))
-    assert [phase.epochs for phase in phases] == [range(3), range(3, 4), range(3, 4), range(3, 6)], "eight in all"
+    assert [phase.epochs for phase in phases] == [range(3), range(3, 4), range(3, 4), range(3, 6)], (
+        "eight in all"
+    )
     assert [phase.schedule.warmup_epochs for phase in phases] == [2, 2, 2, 3]

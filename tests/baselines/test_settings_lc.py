@@ -16,7 +16,9 @@ def compressed(folder, **overrides):
     run = Session(little_config(folder, "lc", **overrides), "key", folder)
     method, context = run.method, run.context
     method.on_fit_start(context)
-    spectra = {name: lc_math.spectrum(unroll(context.model.get_submodule(name).weight)) for name in method.layers}
+    spectra = {
+        name: lc_math.spectrum(unroll(context.model.get_submodule(name).weight)) for name in method.layers
+    }
     method.compress(context)
     return method, spectra
 
@@ -28,7 +30,8 @@ def test_ranks_are_learned_with_or_without_normalizing_as_set(tmp_path, normaliz
     for choice in (True, False):
         price = {name: method.alpha * layer.unit for name, layer in method.layers.items()}
         expected[choice] = {
-            name: [lc_math.learned_rank(found, mu=method.plan.mus[0], price=price[name], normalize=choice)] for name, found in spectra.items()
+            name: [lc_math.learned_rank(found, mu=method.plan.mus[0], price=price[name], normalize=choice)]
+            for name, found in spectra.items()
         }
     assert method.path == expected[normalize] != expected[not normalize]
 
@@ -37,7 +40,10 @@ def test_ranks_are_learned_with_or_without_normalizing_as_set(tmp_path, normaliz
 def test_alpha_for_a_size_is_found_with_or_without_normalizing_as_set(tmp_path, normalize):
     method, spectra = compressed(tmp_path, method__normalize=normalize, method__target_params=20_000)
     final = {"mu": method.plan.mus[-1]}
-    found = {choice: lc_math.alpha_for(20_000, method.dense, method.layers, spectra, normalize=choice, **final) for choice in (True, False)}
+    found = {
+        choice: lc_math.alpha_for(20_000, method.dense, method.layers, spectra, normalize=choice, **final)
+        for choice in (True, False)
+    }
     assert method.alpha == found[normalize] != found[not normalize]
 
 
@@ -46,4 +52,6 @@ def test_all_but_the_reference_is_trained_with_nesterov_and_the_reference_s_deca
     run = Session(little_config(tmp_path, "lc", method__recipe=own), "key", tmp_path)
     optimizers = {phase.name: phase.optimizer for phase in run.method.phases(run.context)}
     assert optimizers.pop("reference") == OptimizerConfig("adamw", momentum=0.5, weight_decay=3e-4)
-    assert optimizers == dict.fromkeys(("L1", "L2", "finetune"), OptimizerConfig("sgd", momentum=0.9, nesterov=True, weight_decay=3e-4))
+    assert optimizers == dict.fromkeys(
+        ("L1", "L2", "finetune"), OptimizerConfig("sgd", momentum=0.9, nesterov=True, weight_decay=3e-4)
+    )

@@ -27,7 +27,9 @@ def test_the_warm_up_is_repeated_unless_switched_off(tmp_path):
 def test_the_reference_s_overshoot_is_passed_on(tmp_path):
     context, schedule = switched(tmp_path, method__overshoot=True)
     assert schedule == context.schedule.restarted(2, overshoot=True)
-    assert schedule.lr(2) == context.recipe.schedule.base_lr > context.schedule.restarted(2).lr(2), "undamped, though a milestone lies behind"
+    assert schedule.lr(2) == context.recipe.schedule.base_lr > context.schedule.restarted(2).lr(2), (
+        "undamped, though a milestone lies behind"
+    )
 
 
 @pytest.mark.parametrize(("keep_dense", "layers"), [(True, 0), (False, 14)])

@@ -17,7 +17,11 @@ def kernel(layer) -> torch.Tensor:
 
 @pytest.mark.parametrize("decay", [0.3, 1e-4])
 def test_a_step_adds_half_lambda_s_gradient_once_and_to_the_factors_alone(tmp_path, decay):
-    run = Session(little_config(tmp_path, "si_fd", method__frobenius_decay=decay, trainer__precision="fp64"), "key", tmp_path)
+    run = Session(
+        little_config(tmp_path, "si_fd", method__frobenius_decay=decay, trainer__precision="fp64"),
+        "key",
+        tmp_path,
+    )
     run.method.on_fit_start(run.context)
     model = run.context.model
     names, parameters = zip(*model.named_parameters(), strict=True)
@@ -27,5 +31,7 @@ def test_a_step_adds_half_lambda_s_gradient_once_and_to_the_factors_alone(tmp_pa
         parameter.grad = torch.ones_like(parameter)
     run.method.on_gradients(model)
     for name, parameter, added in zip(names, parameters, expected, strict=True):
-        torch.testing.assert_close(parameter.grad - 1, added, rtol=1e-6, atol=1e-14, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            parameter.grad - 1, added, rtol=1e-6, atol=1e-14, msg=lambda text, name=name: f"{name}: {text}"
+        )
         assert added.any() == name.endswith(("first.weight", "second.weight"))

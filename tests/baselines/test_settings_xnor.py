@@ -23,7 +23,11 @@ def test_latent_weights_are_centred_and_clamped_before_the_first_step(tmp_path):
     model = run.context.model
     with torch.no_grad():
         model.layer1[0].conv1.weight[0, 0] = 5.0
-    before = {name: weight.detach().clone() for name, weight in model.named_parameters() if weight.ndim == 4 and name != "conv1.weight"}
+    before = {
+        name: weight.detach().clone()
+        for name, weight in model.named_parameters()
+        if weight.ndim == 4 and name != "conv1.weight"
+    }
     run.method.on_fit_start(run.context)
     for name, weight in before.items():
         unit = model.get_submodule(name.removesuffix(".weight"))

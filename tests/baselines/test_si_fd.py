@@ -9,7 +9,14 @@ import torch
 from hypothesis import given, settings, strategies
 from torch import nn
 
-from baselines.si_fd import Settings, SpectralFrobenius, factorized_convs, find_rho, saved_parameters, spatial_rank
+from baselines.si_fd import (
+    Settings,
+    SpectralFrobenius,
+    factorized_convs,
+    find_rho,
+    saved_parameters,
+    spatial_rank,
+)
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.decay import FrobeniusDecay
 from cuttlefish.lowrank.split import split_layer, truncated_svd, unroll
@@ -29,7 +36,9 @@ def run(folder, **knobs):
 
 def shapes_of(network, classes: int = 10, width: int = 64):
     model = network(classes, width=width).to("meta")
-    return sum(parameter.numel() for parameter in model.parameters()), factorized_convs(model, EXAMPLE.to("meta"))
+    return sum(parameter.numel() for parameter in model.parameters()), factorized_convs(
+        model, EXAMPLE.to("meta")
+    )
 
 
 def random_conv(out=6, inputs=5, kernel=3, **options):
@@ -59,7 +68,9 @@ def test_the_reference_s_vgg19_is_found_by_bisection():
 @pytest.mark.parametrize(("rank", "kernel"), [(1, 3), (4, 3), (15, 3), (3, 1)])
 def test_factors_are_the_best_approximation_and_balanced(rank, kernel):
     conv = random_conv(kernel=kernel)
-    M = torch.stack([torch.stack([conv.weight[o, i] for i in range(5)], 1).reshape(kernel, -1) for o in range(6)]).reshape(6 * kernel, -1)
+    M = torch.stack(
+        [torch.stack([conv.weight[o, i] for i in range(5)], 1).reshape(kernel, -1) for o in range(6)]
+    ).reshape(6 * kernel, -1)
     S = torch.linalg.svdvals(M)
     layer = split_layer(conv, rank, scheme="spatial")
     U, VT = layer.factors()
@@ -74,7 +85,9 @@ def test_factors_are_the_best_approximation_and_balanced(rank, kernel):
     kernel=strategies.sampled_from([1, 3, (3, 1)]), stride=strategies.integers(1, 3), padding=strategies.integers(0, 2),
     height=strategies.integers(3, 9), width=strategies.integers(3, 9), rank=strategies.integers(1, 5), bias=strategies.booleans(),
 )  # fmt: skip
-def test_two_steps_equal_one_convolution_with_the_rebuilt_kernel(kernel, stride, padding, height, width, rank, bias):
+def test_two_steps_equal_one_convolution_with_the_rebuilt_kernel(
+    kernel, stride, padding, height, width, rank, bias
+):
     conv = random_conv(kernel=kernel, stride=stride, padding=padding, bias=bias)
     layer = split_layer(conv, rank, scheme="spatial")
     x = torch.randn(2, 5, height, width, dtype=torch.float64)
@@ -88,7 +101,12 @@ def test_at_full_rank_the_network_is_the_dense_one():
     x = torch.randn(2, 3, 16, 16, dtype=torch.float64)
     before = dense(x)
     shapes = factorized_convs(dense, x)
-    factorize(dense, {name: spatial_rank(shape, 1.0) for name, shape in shapes.items()}, scheme="spatial", keep_dense=False)
+    factorize(
+        dense,
+        {name: spatial_rank(shape, 1.0) for name, shape in shapes.items()},
+        scheme="spatial",
+        keep_dense=False,
+    )
     assert low_rank_layers(dense).keys() == shapes.keys()
     assert torch.allclose(dense(x), before, atol=1e-10)
 
@@ -112,15 +130,22 @@ def test_frobenius_decay_is_the_gradient_of_half_lambda_times_the_square():
     model.zero_grad()
     (decay / 2 * layer.merged_weight().square().sum()).backward()
     parameters = [layer.first.weight, layer.second.weight]
-    assert all(torch.allclose(grad, parameter.grad) for grad, parameter in zip(added, parameters, strict=True))
+    assert all(
+        torch.allclose(grad, parameter.grad) for grad, parameter in zip(added, parameters, strict=True)
+    )
     product = decay * squares(layer.merged_weight())
-    inner = [float((grad * parameter.detach()).sum()) for grad, parameter in zip(added, parameters, strict=True)]
+    inner = [
+        float((grad * parameter.detach()).sum()) for grad, parameter in zip(added, parameters, strict=True)
+    ]
     assert inner == pytest.approx([product, product])
 
 
 def test_frobenius_decay_does_not_see_how_the_product_is_shared():
     layer = split_layer(random_conv(), 4, scheme="spatial")
-    penalty, l2 = FrobeniusDecay(nn.Sequential(layer), 0.3).penalty().item(), squares(layer.first.weight) + squares(layer.second.weight)
+    penalty, l2 = (
+        FrobeniusDecay(nn.Sequential(layer), 0.3).penalty().item(),
+        squares(layer.first.weight) + squares(layer.second.weight),
+    )
     A = torch.randn(4, 4, dtype=torch.float64) + 3 * torch.eye(4)
     U, VT = layer.factors()
     second, first = layer.shaped(U @ A, torch.linalg.solve(A, VT))
@@ -142,7 +167,10 @@ def test_without_decay_it_is_plain_training_of_the_factorized_network(tmp_path, 
 @settings(deadline=None, max_examples=50)
 @given(target=strategies.integers(360_000, 4_000_000))
 def test_bisection_is_no_worse_than_any_rho_it_visited(target):
-    full, shapes = 2_797_610, {f"{index}": torch.Size(shape) for index, shape in enumerate([(128, 64, 3, 3), (512, 512, 3, 3)])}
+    full, shapes = (
+        2_797_610,
+        {f"{index}": torch.Size(shape) for index, shape in enumerate([(128, 64, 3, 3), (512, 512, 3, 3)])},
+    )
     visited = []
 
     def size(rho):
@@ -160,7 +188,12 @@ def test_size_never_shrinks_with_rho_and_equals_the_formula():
     shapes = factorized_convs(model, EXAMPLE)
     sizes = [full - saved_parameters(shapes, index / 50) for index in range(51)]
     assert sizes == sorted(sizes) and sizes[0] < sizes[-1]
-    factorize(model, {name: spatial_rank(shape, 0.1) for name, shape in shapes.items()}, scheme="spatial", keep_dense=False)
+    factorize(
+        model,
+        {name: spatial_rank(shape, 0.1) for name, shape in shapes.items()},
+        scheme="spatial",
+        keep_dense=False,
+    )
     assert sum(parameter.numel() for parameter in model.parameters()) == sizes[5]
 
 
@@ -168,12 +201,19 @@ def test_ranks_are_rounded_half_to_even_and_kept_in_bounds():
     square = torch.Size((2, 4, 5, 1))
     assert [spatial_rank(square, rho) for rho in (0.25, 0.35)] == [2, 4]  # 2.5 and 3.5
     assert spatial_rank(square, 0.0) == 1 and spatial_rank(square, 1.0) == 4
-    assert spatial_rank(torch.Size((512, 256, 3, 3)), 0.5) == spatial_rank(torch.Size((512, 256, 3, 3)), 1.0) == 768
+    assert (
+        spatial_rank(torch.Size((512, 256, 3, 3)), 0.5)
+        == spatial_rank(torch.Size((512, 256, 3, 3)), 1.0)
+        == 768
+    )
 
 
 def method_on(model, **knobs):
     method = SpectralFrobenius(Settings(**knobs))
-    method.ranks, method.rho = {name: spatial_rank(shape, 0.2) for name, shape in factorized_convs(model, EXAMPLE).items()}, 0.2
+    method.ranks, method.rho = (
+        {name: spatial_rank(shape, 0.2) for name, shape in factorized_convs(model, EXAMPLE).items()},
+        0.2,
+    )
     method._factorize(model, initialise=True)
     return method
 
@@ -182,13 +222,21 @@ def test_first_conv_classifier_and_shortcuts_are_untouched_and_decayed():
     torch.manual_seed(0)
     model = ResNet(10, width=4)
     dense = ("conv1.weight", "fc.weight")
-    kept = {name: parameter for name, parameter in model.named_parameters() if "shortcut.0" in name or name in dense}
+    kept = {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if "shortcut.0" in name or name in dense
+    }
     values = {name: parameter.detach().clone() for name, parameter in kept.items()}
     method = method_on(model)
     after = dict(model.named_parameters())
-    assert len(kept) == 5 and all(after[name] is parameter and torch.equal(parameter, values[name]) for name, parameter in kept.items())
+    assert len(kept) == 5 and all(
+        after[name] is parameter and torch.equal(parameter, values[name]) for name, parameter in kept.items()
+    )
     decayed, free = method.param_groups(model, 1e-3)
-    assert {id(parameter) for parameter in decayed["params"]} == {id(parameter) for parameter in kept.values()}
+    assert {id(parameter) for parameter in decayed["params"]} == {
+        id(parameter) for parameter in kept.values()
+    }
     assert (decayed["weight_decay"], free["weight_decay"]) == (1e-3, 0.0)
 
 
@@ -201,16 +249,27 @@ def test_every_parameter_is_in_one_group_and_no_norm_loses_its_decay(decay_all, 
     members = [id(parameter) for group in groups for parameter in group["params"]]
     assert sorted(members) == sorted(id(parameter) for parameter in model.parameters())
     decay = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
-    norms = [parameter for module in model.modules() if isinstance(module, nn.BatchNorm2d) for parameter in module.parameters()]
+    norms = [
+        parameter
+        for module in model.modules()
+        if isinstance(module, nn.BatchNorm2d)
+        for parameter in module.parameters()
+    ]
     assert len(norms) == 32 and {decay[id(parameter)] for parameter in norms} == {1e-3 if decay_all else 0.0}
     factors = [layer.first.weight for layer in low_rank_layers(model).values()]
-    assert len(factors) == 15 and {decay[id(parameter)] for parameter in factors} == {0.0 if frobenius_decay else 1e-3}
+    assert len(factors) == 15 and {decay[id(parameter)] for parameter in factors} == {
+        0.0 if frobenius_decay else 1e-3
+    }
 
 
 def test_a_target_replaces_rho_and_is_reported(tmp_path):
     record = run(tmp_path / "one", target_params=4000)
     assert record["target"]["achieved"] == record["params_total"] == record["params_nonzero"]
-    assert record["target"]["ratio"] == pytest.approx(1, abs=0.1) and record["switch_epoch"] == 0 and record["k"] == 1
+    assert (
+        record["target"]["ratio"] == pytest.approx(1, abs=0.1)
+        and record["switch_epoch"] == 0
+        and record["k"] == 1
+    )
     again = run(tmp_path / "two", match=str(tmp_path / "one"))
     assert again["params_total"] == record["params_total"] and again["extra"]["rho"] == record["extra"]["rho"]
 
@@ -233,7 +292,9 @@ def test_bad_input_is_refused_before_training(tmp_path, knobs, message):
 
 def test_models_without_convolutions_to_factorize_are_refused():
     with pytest.raises(CuttlefishError, match="no convolution to factorize.*depthwise"):
-        factorized_convs(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, groups=4), nn.Flatten()), EXAMPLE)
+        factorized_convs(
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, groups=4), nn.Flatten()), EXAMPLE
+        )
 
 
 def test_another_method_s_state_is_refused():

@@ -78,7 +78,11 @@ def test_norms_move_before_their_convolutions_and_nothing_else_changes():
     assert [unit.conv for unit in units] == list(convs.values())[1:]
     assert [unit.bn.num_features for unit in units] == [conv.in_channels for conv in list(convs.values())[1:]]
     assert all(unit.bn.eps == 1e-4 for unit in units)
-    behind = [model.features[index + 1] for index, module in enumerate(model.features) if isinstance(module, BinaryConv2d)]
+    behind = [
+        model.features[index + 1]
+        for index, module in enumerate(model.features)
+        if isinstance(module, BinaryConv2d)
+    ]
     assert len(behind) == 15 and all(isinstance(module, nn.Identity) for module in behind)
     assert [unit.binary for unit in units] == [True] * 14 + [False]
 
@@ -121,37 +125,59 @@ def test_evaluation_leaves_the_latent_weights_alone():
 def test_training_keeps_latent_weights_centred_in_range_and_saved(tmp_path):
     record = run(tmp_path)
     state = newest_checkpoint(tmp_path / "checkpoints")["model"]
-    latent = [value for name, value in state.items() if name.endswith("conv.weight") and "layer4.1.conv2" not in name]
+    latent = [
+        value
+        for name, value in state.items()
+        if name.endswith("conv.weight") and "layer4.1.conv2" not in name
+    ]
     assert len(latent) == record["extra"]["binary_layers"] == 18
     for tensor in latent:
-        assert tensor.abs().max() <= 1 and tensor.unique().numel() > tensor.shape[0] * 3, "not the binary ones"
+        assert tensor.abs().max() <= 1 and tensor.unique().numel() > tensor.shape[0] * 3, (
+            "not the binary ones"
+        )
         assert torch.allclose(tensor.mean(1), torch.zeros(()), atol=1e-6)
     binary = sum(tensor.numel() + 32 * len(tensor) for tensor in latent)
-    assert record["params_stored_bits"] == binary + 32 * (record["params_total"] - record["extra"]["binary_weights"])
+    assert record["params_stored_bits"] == binary + 32 * (
+        record["params_total"] - record["extra"]["binary_weights"]
+    )
     assert sum(tensor.numel() for tensor in latent) == record["extra"]["binary_weights"]
 
 
 def test_it_learns_with_its_own_optimizer_and_schedule(tmp_path):
-    config = replace(little_config(tmp_path), method={"name": "xnor", "extra_epoch": True, "learning_rate": 0.01})
+    config = replace(
+        little_config(tmp_path), method={"name": "xnor", "extra_epoch": True, "learning_rate": 0.01}
+    )
     record = run_config(config)
     state = newest_checkpoint(tmp_path / "checkpoints")
     assert record["epochs_trained"] == 5 and state["progress"]["last"]["lr"] == 0.0
     assert {group["betas"] for group in state["optimizer"]["param_groups"]} == {(0.9, 0.999)}
     method = Xnor(Settings())
-    assert [round(build_schedule(method._schedule, 300).lr(epoch), 9) for epoch in (0, 150, 300)] == [1e-3, 5e-4, 0.0]
+    assert [round(build_schedule(method._schedule, 300).lr(epoch), 9) for epoch in (0, 150, 300)] == [
+        1e-3,
+        5e-4,
+        0.0,
+    ]
 
 
 def test_decay_on_everything_is_the_original_s():
     model = binarised(ResNet)
-    clean, original = Xnor(Settings()).param_groups(model, 0.1), Xnor(Settings(decay_all=True)).param_groups(model, 0.1)
+    clean, original = (
+        Xnor(Settings()).param_groups(model, 0.1),
+        Xnor(Settings(decay_all=True)).param_groups(model, 0.1),
+    )
     assert [len(group["params"]) for group in original] == [len(list(model.parameters()))]
-    assert {parameter.ndim >= 2 for parameter in clean[0]["params"]} == {True} and clean[1]["weight_decay"] == 0
+    assert {parameter.ndim >= 2 for parameter in clean[0]["params"]} == {True} and clean[1][
+        "weight_decay"
+    ] == 0
 
 
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        ([nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 4, 3)], "'1': it is a depthwise convolution"),
+        (
+            [nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 4, 3)],
+            "'1': it is a depthwise convolution",
+        ),
         ([nn.Conv2d(3, 1, 3), nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3)], "'1': with one input channel"),
         ([nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)], "this model has none there"),
         ([nn.Flatten(), nn.Linear(3072, 4)], "this model has none there"),
@@ -162,7 +188,10 @@ def test_models_it_cannot_treat_are_refused(layers, message):
         plan(nn.Sequential(*layers), IMAGE)
 
 
-@pytest.mark.parametrize(("knobs", "message"), [({"learning_rate": 0.0}, "must be above 0"), ({"weight_decay": -1.0}, "weight_decay")])
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [({"learning_rate": 0.0}, "must be above 0"), ({"weight_decay": -1.0}, "weight_decay")],
+)
 def test_bad_input_is_refused_before_training(tmp_path, knobs, message):
     with pytest.raises(CuttlefishError, match=message):
         run(tmp_path, **knobs)

@@ -10,7 +10,14 @@ from hypothesis import given, settings, strategies
 from torch import nn
 from torch.nn import functional as F
 
-from baselines.xnor_math import BinaryActivation, BinaryConv2d, BinaryWeight, centre_and_clamp, corrected_gradient, scales
+from baselines.xnor_math import (
+    BinaryActivation,
+    BinaryConv2d,
+    BinaryWeight,
+    centre_and_clamp,
+    corrected_gradient,
+    scales,
+)
 
 
 def weight(*shape, seed=0, scale=1.0):
@@ -56,7 +63,9 @@ def test_bias_and_activation_scale():
     bias = conv.bias.view(-1, 1, 1)
     K = F.avg_pool2d(scaled.bn(x).abs().mean(1, keepdim=True), 3, 1, 1)
     assert torch.allclose(scaled(x) - bias, (plain(x) - bias) * K)
-    assert torch.allclose(scaled(3 * x) - bias, 3 * (scaled(x) - bias)), "eval BN is linear here, and K keeps the magnitude"
+    assert torch.allclose(scaled(3 * x) - bias, 3 * (scaled(x) - bias)), (
+        "eval BN is linear here, and K keeps the magnitude"
+    )
 
 
 @settings(deadline=None, max_examples=30)
@@ -65,7 +74,10 @@ def test_filters_have_three_values_and_zeros_stay(seed, zeros):
     W = weight(3, 2, 3, 3, seed=seed)
     W[0].view(-1)[:zeros] = 0
     result, alpha = binarised(W), scales(W)
-    assert torch.allclose(alpha.flatten(), torch.stack([filter.abs().sum() / 18 for filter in W])) and (alpha >= 0).all()
+    assert (
+        torch.allclose(alpha.flatten(), torch.stack([filter.abs().sum() / 18 for filter in W]))
+        and (alpha >= 0).all()
+    )
     assert torch.equal(result.abs(), torch.where(W == 0, 0, alpha.expand_as(W)))
     assert (result == 0).sum() == (W == 0).sum() == zeros
 
@@ -101,7 +113,9 @@ def test_latent_weights_are_centred_then_clamped_once_and_for_all(seed, scale):
     if (expected.abs() < 1).all():
         again = latent.clone()
         centre_and_clamp([again])
-        assert torch.allclose(again, latent, atol=1e-15) and torch.allclose(latent.sum(1), torch.zeros(()).double(), atol=1e-12)
+        assert torch.allclose(again, latent, atol=1e-15) and torch.allclose(
+            latent.sum(1), torch.zeros(()).double(), atol=1e-12
+        )
 
 
 def test_gradient_is_the_formula():
@@ -133,7 +147,9 @@ def test_its_scale_part_is_the_derivative_through_alpha():
     for index in product(range(2), range(3), range(2), range(2)):
         step = torch.zeros_like(W)
         step[index] = h
-        assert float((loss(W + step) - loss(W - step)) / (2 * h)) == pytest.approx(float(through_scale[index]), rel=1e-4, abs=1e-7)
+        assert float((loss(W + step) - loss(W - step)) / (2 * h)) == pytest.approx(
+            float(through_scale[index]), rel=1e-4, abs=1e-7
+        )
 
 
 def test_activations_are_signs_and_let_gradients_through_inside_one():
@@ -159,4 +175,6 @@ def test_compiled_units_have_the_same_output_and_gradients():
     compiled = torch.compile(unit, fullgraph=True)(x)
     found = torch.autograd.grad(compiled.square().sum(), list(unit.parameters()))
     assert torch.allclose(compiled, eager, atol=1e-5)
-    assert all(torch.allclose(one, other, rtol=1e-3, atol=1e-3) for one, other in zip(found, wanted, strict=True))
+    assert all(
+        torch.allclose(one, other, rtol=1e-3, atol=1e-3) for one, other in zip(found, wanted, strict=True)
+    )

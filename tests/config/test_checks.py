@@ -102,7 +102,10 @@ def test_out_of_range_names_the_key(path, bad, good):
         ({"scale": "paper", "data__kind": "digits"}, "scale=paper means the whole"),
         ({"scale": "reduced"}, "data.images_per_class=1000"),
         ({"scale": "reduced", "data__images_per_class": 1000, "data__kind": "svhn"}, "data=cifar10"),
-        ({"scale": "reduced", "data__images_per_class": 1000, "trainer__torch_profile": True}, "torch_profile is for debugging"),
+        (
+            {"scale": "reduced", "data__images_per_class": 1000, "trainer__torch_profile": True},
+            "torch_profile is for debugging",
+        ),
     ],
 )
 def test_contradictions_are_refused(values, word):
@@ -117,7 +120,13 @@ def test_contradictions_are_refused(values, word):
         {"trainer__device": "cpu", "trainer__precision": "bf16"},
         {"trainer__device": "auto", "trainer__precision": "tf32"},
         {"data__kind": "digits", "data__flip": True, "data__crop_padding": 4, "data__image_size": 32},
-        {"data__kind": "synthetic", "data__classes": 2, "data__image_size": 8, "data__train_images": 4, "data__test_images": 4},
+        {
+            "data__kind": "synthetic",
+            "data__classes": 2,
+            "data__image_size": 8,
+            "data__train_images": 4,
+            "data__test_images": 4,
+        },
         {"model__source": "timm", "model__pretrained": True, "model__arguments": {"img_size": 32}},
         {"scale": "reduced", "data__images_per_class": 1000},
         {"scale": "paper"},

@@ -12,16 +12,25 @@ from cuttlefish.errors import CuttlefishError
     ("overrides", "told"),
     [
         ("experiment=reduced/vgg19_cutlefish", "did you mean reduced/vgg19_cuttlefish?"),
-        ("experiment=vgg19_cuttlefish", "there is no experiment=vgg19_cuttlefish (choose from demo/cuttlefish, "),
+        (
+            "experiment=vgg19_cuttlefish",
+            "there is no experiment=vgg19_cuttlefish (choose from demo/cuttlefish, ",
+        ),
         ("hydra/launcher=jobli", "there is no hydra/launcher=jobli (choose from basic"),
         ("modle=vgg19", "there is no key modle; did you mean model?"),
         ("debg=smoke", "there is no key debg; did you mean debug?"),
         ("epochs=3", "there is no key epochs; did you mean recipe.epochs?"),
         ("trainer.epochs=3", "there is no key trainer.epochs; did you mean recipe.epochs?"),
         ("recipe.schedule.warmup=3", "did you mean recipe.schedule.warmup_epochs?"),
-        ("method=cuttlefish method.thresold=2", "there is no key method.thresold; did you mean method.threshold?"),
+        (
+            "method=cuttlefish method.thresold=2",
+            "there is no key method.thresold; did you mean method.threshold?",
+        ),
         ("method.k=5", "there is no key method.k (choose from name, preset, track_ranks)"),
-        ("method=cuttlefish method.ranks.conv1=5", "method.ranks has no keys yet; give it whole, as in method.ranks={conv1: ...}"),
+        (
+            "method=cuttlefish method.ranks.conv1=5",
+            "method.ranks has no keys yet; give it whole, as in method.ranks={conv1: ...}",
+        ),
         ("seed=1,2", "seed=1,2 gives several values; add -m"),
         ("seed=[1", "cannot read 'seed=[1' on the command line"),
     ],

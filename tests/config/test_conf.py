@@ -28,7 +28,9 @@ def rows() -> list[tuple[str, ...]]:
     return chosen
 
 
-def overrides(model: str, data: str, method: str, debug: str | None, trainer: str = "default", sink: str = "default") -> list[str]:
+def overrides(
+    model: str, data: str, method: str, debug: str | None, trainer: str = "default", sink: str = "default"
+) -> list[str]:
     named = [] if model in ("resnet18", "vgg19") else ["model.name=resnet18"]
     chosen = [f"model={model}", f"data={data}", f"method={method}", f"trainer={trainer}", f"sink={sink}"]
     return [*chosen, *named, *([f"debug={debug}"] if debug else [])]
@@ -53,14 +55,22 @@ def test_every_recipe_has_its_file_s_name_and_its_drops_within_the_run(composed,
     config = composed(f"recipe={recipe}").recipe
     drops = [floor(fraction * config.epochs) for fraction in config.schedule.milestones]
     assert config.name == recipe
-    assert drops == sorted(set(drops)) and min(drops) >= config.schedule.warmup_epochs and max(drops) < config.epochs
+    assert (
+        drops == sorted(set(drops))
+        and min(drops) >= config.schedule.warmup_epochs
+        and max(drops) < config.epochs
+    )
 
 
 def test_every_group_is_in_the_defaults_list_and_has_a_folder():
     listed = yaml.safe_load((CONF / "config.yaml").read_text())["defaults"]
     named = {key: value for entry in listed if isinstance(entry, dict) for key, value in entry.items()}
     groups = {key: value for key, value in named.items() if " " not in key}
-    assert set(groups) == set(GROUPS) == {path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ("local", "hydra")}
+    assert (
+        set(groups)
+        == set(GROUPS)
+        == {path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ("local", "hydra")}
+    )
     assert {key for key, value in groups.items() if value is None} == set(OPTIONAL)
 
 
@@ -71,8 +81,15 @@ def test_every_experiment_composes(composed, experiment):
         assert config.scale == "free" and config.data.kind == "digits"
         return
     if not experiment.startswith("reduced/"):  # a row of a table or figure, by itself at the paper's scale
-        assert (config.scale, config.model.width, config.recipe.epochs, config.data.images_per_class) == ("paper", None, 300, None)
-        assert config.experiment_name.startswith(("table", "figure")) and config.experiment_name.count("/") == 1
+        assert (config.scale, config.model.width, config.recipe.epochs, config.data.images_per_class) == (
+            "paper",
+            None,
+            300,
+            None,
+        )
+        assert (
+            config.experiment_name.startswith(("table", "figure")) and config.experiment_name.count("/") == 1
+        )
         return
     assert config.scale == "reduced"
     assert config.experiment_name == f"reduced/{config.model.name}-{config.method['name']}"
@@ -82,8 +99,17 @@ def test_every_experiment_composes(composed, experiment):
 @pytest.mark.parametrize("model", ["resnet18", "vgg19"])
 def test_the_reduced_setting_is_the_design_s(composed, model):
     config = composed(f"experiment=reduced/{model}_cuttlefish")
-    assert (config.data.kind, config.data.images_per_class, config.model.name, config.model.width) == ("cifar10", 1000, model, 16)
-    assert (config.recipe.epochs, config.recipe.batch_size, config.recipe.optimizer.weight_decay) == (30, 128, 1e-4)
+    assert (config.data.kind, config.data.images_per_class, config.model.name, config.model.width) == (
+        "cifar10",
+        1000,
+        model,
+        16,
+    )
+    assert (config.recipe.epochs, config.recipe.batch_size, config.recipe.optimizer.weight_decay) == (
+        30,
+        128,
+        1e-4,
+    )
     assert lrs(config, [0, 1, 2, 14, 15, 21, 22, 29]) == [0.0333, 0.0667, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
     assert config.method["k"] == "paper" and config.method["preset"] == "default"
     assert config.recipe.optimizer == composed("recipe=cifar").recipe.optimizer
@@ -92,9 +118,29 @@ def test_the_reduced_setting_is_the_design_s(composed, model):
 def test_the_cifar_recipe_is_the_reference_s(composed):
     config = composed("data=cifar100", "model=vgg19")
     assert (config.recipe.epochs, config.recipe.batch_size) == (300, 1024)
-    assert lrs(config, [0, 1, 2, 3, 4, 5, 149, 150, 224, 225]) == [0.1, 0.24, 0.38, 0.52, 0.66, 0.8, 0.8, 0.08, 0.08, 0.008]
-    assert (config.data.crop_padding, config.data.flip, config.data.mean[0], config.data.std[2]) == (4, True, 0.485, 0.225)
-    assert (config.recipe.optimizer.momentum, config.recipe.optimizer.nesterov, config.recipe.label_smoothing) == (0.9, False, 0.0)
+    assert lrs(config, [0, 1, 2, 3, 4, 5, 149, 150, 224, 225]) == [
+        0.1,
+        0.24,
+        0.38,
+        0.52,
+        0.66,
+        0.8,
+        0.8,
+        0.08,
+        0.08,
+        0.008,
+    ]
+    assert (config.data.crop_padding, config.data.flip, config.data.mean[0], config.data.std[2]) == (
+        4,
+        True,
+        0.485,
+        0.225,
+    )
+    assert (
+        config.recipe.optimizer.momentum,
+        config.recipe.optimizer.nesterov,
+        config.recipe.label_smoothing,
+    ) == (0.9, False, 0.0)
 
 
 def test_svhn_brings_its_200_epochs(composed):
@@ -121,9 +167,26 @@ def test_data_brings_its_recipe_unless_one_is_named(composed, chosen, recipe):
 
 
 def test_every_key_of_the_schema_can_be_set_without_a_plus(composed):
-    config = composed("model.width=8", "data.train_images=4", "data=synthetic", "trainer.threads=1", "sink.wandb.tags=[a]", "fork_from=x")
-    assert (config.model.width, config.data.train_images, config.trainer.threads, config.fork_from) == (8, 4, 1, "x")
-    timm = composed("model=timm", "model.name=deit_tiny_patch16_224", "model.arguments.img_size=32", "model.arguments.depth=2")
+    config = composed(
+        "model.width=8",
+        "data.train_images=4",
+        "data=synthetic",
+        "trainer.threads=1",
+        "sink.wandb.tags=[a]",
+        "fork_from=x",
+    )
+    assert (config.model.width, config.data.train_images, config.trainer.threads, config.fork_from) == (
+        8,
+        4,
+        1,
+        "x",
+    )
+    timm = composed(
+        "model=timm",
+        "model.name=deit_tiny_patch16_224",
+        "model.arguments.img_size=32",
+        "model.arguments.depth=2",
+    )
     assert timm.model.arguments == {"img_size": 32, "depth": 2}
 
 

@@ -58,7 +58,10 @@ def test_a_run_hands_its_resolved_config_to_the_worker(front_door, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["model=resnet19"], "there is no model=resnet19 (choose from resnet18, timm, torchvision, vgg19); did you mean resnet18?"),
+        (
+            ["model=resnet19"],
+            "there is no model=resnet19 (choose from resnet18, timm, torchvision, vgg19); did you mean resnet18?",
+        ),
         (["seed=one"], "seed must be a whole number, not 'one'"),
         (["seed"], "cannot read 'seed' on the command line; write key=value"),
         (["model=5"], "take the name of one choice"),
@@ -124,7 +127,9 @@ def test_a_sweep_that_nobody_reads_of_goes_on(front_door, monkeypatch):
 def test_a_sweep_after_a_failed_one_starts_afresh(front_door):
     assert front_door("seed=-1")[0] == 2
     code, err, handed = front_door("model=vgg19", "-m", "seed=1,2")
-    assert (code, err) == (0, "cuttlefish: 2 runs: 2 finished\n") and [config.model.name for config in handed] == ["vgg19", "vgg19"]
+    assert (code, err) == (0, "cuttlefish: 2 runs: 2 finished\n") and [
+        config.model.name for config in handed
+    ] == ["vgg19", "vgg19"]
 
 
 PROBE = """
@@ -146,7 +151,9 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def test_nothing_heavy_is_imported_before_the_config_is_sound(tmp_path, arguments, code, shown):
     probe = PROBE.format(argv=[str(ROOT / "run.py"), *arguments])
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", probe], cwd=tmp_path, capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", probe], cwd=tmp_path, capture_output=True, text=True, env=environment
+    )
     assert done.returncode == code and shown in done.stdout
     assert done.stdout.endswith("HEAVY []\n"), done.stdout + done.stderr
 
@@ -169,7 +176,10 @@ def test_a_sweep_tells_finished_skipped_busy_and_failed(front_door):
 
     code, err, _ = front_door("-m", "seed=1,2,3", worker=mixed)
     assert code == 3
-    assert err.splitlines()[-1] == "cuttlefish: 3 runs: 1 finished, 1 skipped (finished before), 1 being run by another process"
+    assert (
+        err.splitlines()[-1]
+        == "cuttlefish: 3 runs: 1 finished, 1 skipped (finished before), 1 being run by another process"
+    )
     assert front_door("-m", "seed=3,4", worker=mixed)[0] == 2
     code, err, _ = front_door("-m", "seed=1,2", worker=mixed)
     assert (code, err) == (0, "cuttlefish: 2 runs: 1 finished, 1 skipped (finished before)\n")
@@ -190,7 +200,10 @@ def test_an_interrupted_sweep_sums_up_what_it_did(front_door):
 
     code, err, handed = front_door("-m", "seed=1,2,3", worker=second_stops)
     assert code == 75 and len(handed) == 2
-    assert err.splitlines() == ["cuttlefish: state saved", "cuttlefish: 2 runs: 1 finished, 1 interrupted (the same command goes on)"]
+    assert err.splitlines() == [
+        "cuttlefish: state saved",
+        "cuttlefish: 2 runs: 1 finished, 1 interrupted (the same command goes on)",
+    ]
 
 
 @pytest.mark.parametrize("lost", [False, True])
@@ -204,12 +217,20 @@ def test_a_stop_that_comes_too_late_for_a_run_ends_its_sweep(lost, front_door):
 
     code, err, handed = front_door("-m", "seed=1,2", worker=late)
     assert (code, len(handed)) == ((3, 2) if lost else (75, 1))
-    assert err.splitlines()[-1].endswith("2 runs: 2 being run by another process" if lost else "stopped by SIGTERM; the same command goes on")
+    assert err.splitlines()[-1].endswith(
+        "2 runs: 2 being run by another process" if lost else "stopped by SIGTERM; the same command goes on"
+    )
     assert front_door("seed=1", worker=late)[0] == (3 if lost else 0), "one that has finished has finished"
 
 
 def test_a_python_without_the_suite_s_packages_says_which_one_has_them(tmp_path):
     (tmp_path / "hydra.py").write_text("raise ModuleNotFoundError(\"No module named 'hydra'\")")
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    done = subprocess.run([sys.executable, str(ROOT / "run.py"), "data=synthetic"], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), "data=synthetic"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=tmp_path,
+    )
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "make setup" in done.stderr

@@ -17,10 +17,41 @@ RECIPE = {"recipe": {"schedule": {"peak_lr": 0.8, "warmup_epochs": 5}}}
 CUTTLEFISH = {"method": {"name": "cuttlefish", "preset": "reference", "k": "paper", "paper_k": 5}}
 
 NO_RESULT = {
-    *("sink.console", "sink.plots", "sink.wandb.mode", "sink.wandb.project", "sink.wandb.entity", "sink.wandb.group", "sink.wandb.tags"),
-    *("run_dir", "runs_root", "experiment_name", "scale", "fork_from", "recipe.name", "data.root", "data.download", "data.verify"),
-    *("trainer.device", "trainer.devices", "trainer.threads", "trainer.precision", "trainer.compile", "trainer.channels_last"),
-    *("trainer.checkpoint_epochs", "trainer.checkpoint_minutes", "trainer.timeout_minutes", "trainer.max_restarts", "trainer.torch_profile"),
+    *(
+        "sink.console",
+        "sink.plots",
+        "sink.wandb.mode",
+        "sink.wandb.project",
+        "sink.wandb.entity",
+        "sink.wandb.group",
+        "sink.wandb.tags",
+    ),
+    *(
+        "run_dir",
+        "runs_root",
+        "experiment_name",
+        "scale",
+        "fork_from",
+        "recipe.name",
+        "data.root",
+        "data.download",
+        "data.verify",
+    ),
+    *(
+        "trainer.device",
+        "trainer.devices",
+        "trainer.threads",
+        "trainer.precision",
+        "trainer.compile",
+        "trainer.channels_last",
+    ),
+    *(
+        "trainer.checkpoint_epochs",
+        "trainer.checkpoint_minutes",
+        "trainer.timeout_minutes",
+        "trainer.max_restarts",
+        "trainer.torch_profile",
+    ),
 }
 
 
@@ -52,7 +83,15 @@ def with_value(path: str, value: Any) -> dict[str, Any]:
         ({}, "773c4dd7d6c8"),
         ({"seed": 1}, "d3894b3e022f"),
         (RECIPE, "ec83fd64ec5b"),
-        ({**RECIPE, **CUTTLEFISH, "model": {"width": 16}, "data": {"images_per_class": 1000, "flip": True}}, "a8fb0e42cee9"),
+        (
+            {
+                **RECIPE,
+                **CUTTLEFISH,
+                "model": {"width": 16},
+                "data": {"images_per_class": 1000, "flip": True},
+            },
+            "a8fb0e42cee9",
+        ),
         ({"model": {"name": "resnet50", "source": "timm", "arguments": {"drop_rate": 0.1}}}, "7c0a61cfcaaa"),
     ],
 )
@@ -110,25 +149,35 @@ def test_method_data_and_version_count_but_not_the_preset_s_name():
 
 
 def test_the_spelling_of_a_value_does_not_count():
-    assert run_key(with_value("recipe.schedule.gamma", 1), DIGEST, 1) == run_key(with_value("recipe.schedule.gamma", 1.0), DIGEST, 1)
-    assert run_key(with_value("data.mean", (0.1, 0.2, 0.3)), DIGEST, 1) == run_key(with_value("data.mean", [0.1, 0.2, 0.3]), DIGEST, 1)
+    assert run_key(with_value("recipe.schedule.gamma", 1), DIGEST, 1) == run_key(
+        with_value("recipe.schedule.gamma", 1.0), DIGEST, 1
+    )
+    assert run_key(with_value("data.mean", (0.1, 0.2, 0.3)), DIGEST, 1) == run_key(
+        with_value("data.mean", [0.1, 0.2, 0.3]), DIGEST, 1
+    )
 
 
 def test_the_order_of_keys_does_not_count():
     config = to_dict(Config())
     assert run_key(dict(reversed(config.items())), DIGEST, 1) == run_key(config, DIGEST, 1)
-    one, other = (with_value("model.arguments", arguments) for arguments in ({"a": 1, "b": 2}, {"b": 2, "a": 1}))
+    one, other = (
+        with_value("model.arguments", arguments) for arguments in ({"a": 1, "b": 2}, {"b": 2, "a": 1})
+    )
     assert run_key(one, DIGEST, 1) == run_key(other, DIGEST, 1)
 
 
 def test_true_is_not_one():
-    assert run_key(with_value("model.arguments", {"a": True}), DIGEST, 1) != run_key(with_value("model.arguments", {"a": 1}), DIGEST, 1)
+    assert run_key(with_value("model.arguments", {"a": True}), DIGEST, 1) != run_key(
+        with_value("model.arguments", {"a": 1}), DIGEST, 1
+    )
 
 
 def test_the_folder_is_the_experiment_and_the_key():
     config = load_config({"method": {"name": "cuttlefish"}})
     assert run_folder(config, "abc") == Path("runs/resnet18-cifar10-cuttlefish/abc")
-    assert run_folder(replace(config, experiment_name="reduced/a", runs_root="/r"), "abc") == Path("/r/reduced/a/abc")
+    assert run_folder(replace(config, experiment_name="reduced/a", runs_root="/r"), "abc") == Path(
+        "/r/reduced/a/abc"
+    )
     assert run_folder(replace(config, run_dir="/x/y"), "abc") == Path("/x/y")
 
 

@@ -38,7 +38,9 @@ def test_every_preset_builds_for_every_model_at_every_scale(path):
                 resolved = resolve_method({**method, "preset": preset}, model, "cifar10", scale)
                 built = build_settings(settings, resolved)
                 getattr(built, "check", lambda: None)() if model != "some other" else None
-                assert all(getattr(built, key) == value for key, value in resolved.items() if key not in NOT_KNOBS)
+                assert all(
+                    getattr(built, key) == value for key, value in resolved.items() if key not in NOT_KNOBS
+                )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -46,7 +48,11 @@ def test_presets_say_only_what_differs_from_the_clean_defaults(path):
     method, defaults = read(path), load_method(path.stem).Settings()
     assert method["presets"]["default"] == {}
     for name, preset in method["presets"].items():
-        same = [key for key, value in preset.items() if key not in ("models", "data") and getattr(defaults, key) == value]
+        same = [
+            key
+            for key, value in preset.items()
+            if key not in ("models", "data") and getattr(defaults, key) == value
+        ]
         assert not same, f"{name} repeats the defaults of {same}"
 
 
@@ -60,7 +66,12 @@ def test_clean_cuttlefish_profiles_k_and_chooses_decay_or_norm_by_model():
     assert (resnet.k, resnet.paper_k, resnet.frobenius_decay, resnet.extra_bn) == ("profile", 5, 1e-4, False)
     assert (vgg.paper_k, vgg.frobenius_decay, vgg.extra_bn) == (4, 0.0, True)
     assert (other.paper_k, other.frobenius_decay, other.extra_bn) == (None, 0.0, False)
-    assert resnet.stability == "scale_free" and resnet.keep_dense and resnet.decay_untracked and not resnet.overshoot
+    assert (
+        resnet.stability == "scale_free"
+        and resnet.keep_dense
+        and resnet.decay_untracked
+        and not resnet.overshoot
+    )
 
 
 def test_reference_cuttlefish_does_what_the_public_code_did():
@@ -69,10 +80,20 @@ def test_reference_cuttlefish_does_what_the_public_code_did():
     for built in (resnet, vgg):
         assert (built.k, built.stability) == ("paper", "reference")
         assert (built.keep_dense, built.decay_untracked, built.overshoot) == (False, False, True)
-    assert (resnet.frobenius_decay, resnet.extra_bn, vgg.frobenius_decay, vgg.extra_bn) == (1e-4, False, 0.0, True)
+    assert (resnet.frobenius_decay, resnet.extra_bn, vgg.frobenius_decay, vgg.extra_bn) == (
+        1e-4,
+        False,
+        0.0,
+        True,
+    )
 
 
 def test_paper_cuttlefish_does_what_the_text_says():
     for model in ("resnet18", "vgg19"):
         built = cuttlefish("paper", model)
-        assert (built.stability, built.k, built.frobenius_decay, built.extra_bn) == ("paper", "profile", 1e-4, False)
+        assert (built.stability, built.k, built.frobenius_decay, built.extra_bn) == (
+            "paper",
+            "profile",
+            1e-4,
+            False,
+        )

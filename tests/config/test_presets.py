@@ -39,7 +39,13 @@ def test_the_more_specific_wins():
     assert resolve("small", preset="hard") == {"name": "toy", "preset": "hard", "a": 1, "b": 20, "c": 10}
     assert resolve("small", "digits", preset="hard")["c"] == 30
     assert resolve("small", "digits", "smoke", preset="hard")["c"] == 99
-    assert resolve("small", "digits", "smoke", preset="hard", c=0, b=False) == {"name": "toy", "preset": "hard", "a": 1, "b": False, "c": 0}
+    assert resolve("small", "digits", "smoke", preset="hard", c=0, b=False) == {
+        "name": "toy",
+        "preset": "hard",
+        "a": 1,
+        "b": False,
+        "c": 0,
+    }
 
 
 def test_smoke_knobs_only_at_the_smoke_scale():
@@ -65,7 +71,9 @@ def test_the_source_is_not_changed():
 
 
 def test_an_unknown_preset_names_the_nearest():
-    with pytest.raises(CuttlefishError, match=r"no preset hrad \(choose from default, hard, empty\); did you mean hard\?"):
+    with pytest.raises(
+        CuttlefishError, match=r"no preset hrad \(choose from default, hard, empty\); did you mean hard\?"
+    ):
         resolve(preset="hrad")
 
 

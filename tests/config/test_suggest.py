@@ -7,7 +7,14 @@ from cuttlefish.config.suggest import choose_from, did_you_mean
 
 @pytest.mark.parametrize(
     ("word", "meant"),
-    [("epoch", "epochs"), ("EPOCHS", "epochs"), ("warmup", "warmup_epochs"), ("warmpu_epochs", "warmup_epochs"), ("lr", None), ("", None)],
+    [
+        ("epoch", "epochs"),
+        ("EPOCHS", "epochs"),
+        ("warmup", "warmup_epochs"),
+        ("warmpu_epochs", "warmup_epochs"),
+        ("lr", None),
+        ("", None),
+    ],
 )
 def test_the_nearest_word_if_any_is_near(word, meant):
     assert did_you_mean(word, ["warmup_epochs", "epochs"]) == (f"; did you mean {meant}?" if meant else "")

@@ -54,7 +54,11 @@ def test_values_land_in_their_dataclasses():
     width=st.none() | st.integers(1, 512),
 )
 def test_to_dict_is_the_inverse(seed, epochs, lr, milestones, arguments, width):
-    source = {"name": "resnet18", "source": "suite", "width": width} if width else {"source": "timm", "arguments": arguments}
+    source = (
+        {"name": "resnet18", "source": "suite", "width": width}
+        if width
+        else {"source": "timm", "arguments": arguments}
+    )
     recipe = {"epochs": epochs, "schedule": {"peak_lr": lr, "base_lr": lr, "milestones": milestones}}
     config = load_config({"model": source, "recipe": recipe, "seed": seed})
     assert load_config(to_dict(config)) == config
@@ -77,7 +81,10 @@ def test_a_dict_of_a_config_shares_nothing_with_it():
         ({"seed": True}, ["seed must be a whole number, not true"]),
         ({"seed": 1.0}, ["seed must be a whole number, not 1.0"]),
         ({"model": {"pretrained": 1}}, ["model.pretrained must be true or false, not 1"]),
-        ({"recipe": {"schedule": {"peak_lr": "0.1"}}}, ["recipe.schedule.peak_lr must be a number, not '0.1'"]),
+        (
+            {"recipe": {"schedule": {"peak_lr": "0.1"}}},
+            ["recipe.schedule.peak_lr must be a number, not '0.1'"],
+        ),
         ({"recipe": {"schedule": {"peak_lr": float("nan")}}}, ["peak_lr must be a number, not nan"]),
         ({"recipe": {"schedule": {"peak_lr": float("inf")}}}, ["peak_lr must be a number, not inf"]),
         ({"trainer": {"precision": "fp16"}}, ["one of fp32, tf32, bf16, fp64, not 'fp16'"]),
@@ -117,7 +124,13 @@ def test_containers_are_converted_item_by_item():
 @pytest.mark.parametrize(
     ("knobs", "words"),
     [
-        ({"k": "profil"}, ["method.k must be one of profile, paper or a whole number, not 'profil'", "did you mean profile?"]),
+        (
+            {"k": "profil"},
+            [
+                "method.k must be one of profile, paper or a whole number, not 'profil'",
+                "did you mean profile?",
+            ],
+        ),
         ({"k": True}, ["method.k must be", "not true"]),
         ({"k": None}, ["method.k must be", "not null"]),
         ({"ranks": {"a": 1.5}}, ["method.ranks.a must be a whole number, not 1.5"]),

@@ -23,7 +23,9 @@ def write_cifar10(tmp_path):
             rows = random.randint(0, 256, (count, 3072)).astype(np.uint8)
             labels = [int(label) for label in random.permutation(np.arange(count) % 10)]
             written[name] = rows, labels
-            (folder / name).write_bytes(pickle.dumps({"data": rows, "labels": labels, "batch_label": name}, protocol=2))
+            (folder / name).write_bytes(
+                pickle.dumps({"data": rows, "labels": labels, "batch_label": name}, protocol=2)
+            )
         (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}, protocol=2))
         return folder.parent, written
 

@@ -41,7 +41,9 @@ def test_reads_what_the_ordinary_pickle_reads(tmp_path_factory, array, labels, p
     assert (read["labels"], read["name"]) == (labels, "bätch")
 
 
-@pytest.mark.parametrize("function", [os.system, subprocess.getoutput, eval, exec, __import__, getattr, np.load, np.fromfile])
+@pytest.mark.parametrize(
+    "function", [os.system, subprocess.getoutput, eval, exec, __import__, getattr, np.load, np.fromfile]
+)
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 def test_refuses_to_call_anything_else(tmp_path, function, protocol):
     marker = tmp_path / "marker"
@@ -78,7 +80,9 @@ def test_refuses_other_arrays(tmp_path, value):
         read_arrays(tmp_path / "batch")
 
 
-@pytest.mark.parametrize("content", [b"", b"no pickle at all", pickle.dumps([1, 2]), pickle.dumps({"data": b"x" * 99})[:50]])
+@pytest.mark.parametrize(
+    "content", [b"", b"no pickle at all", pickle.dumps([1, 2]), pickle.dumps({"data": b"x" * 99})[:50]]
+)
 def test_refuses_what_is_no_dictionary_or_is_cut_off(tmp_path, content):
     (tmp_path / "batch").write_bytes(content)
     with pytest.raises(CuttlefishError, match="batch is not a pickle"):

@@ -14,7 +14,11 @@ def tiny_set(tmp_path, monkeypatch):
     from zipfile import ZipFile
 
     monkeypatch.setattr("scripts.data.FILE_SETS", FILE_SETS)
-    monkeypatch.setitem(FILE_SETS, "cifar10", FileSet("CIFAR-10", "tiny", "tiny.packed", {"train": hashlib.md5(b"abcdef").hexdigest()}))
+    monkeypatch.setitem(
+        FILE_SETS,
+        "cifar10",
+        FileSet("CIFAR-10", "tiny", "tiny.packed", {"train": hashlib.md5(b"abcdef").hexdigest()}),
+    )
     (tmp_path / "packed" / "tiny.packed").mkdir(parents=True)
     with ZipFile(tmp_path / "packed" / "tiny.packed" / "train.0.zip", "w") as archive:
         archive.writestr("0_head.bin", b"abc")

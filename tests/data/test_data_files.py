@@ -44,7 +44,10 @@ def test_the_digest_is_the_contents_wherever_it_lies(write_cifar10, tmp_path):
     root, _ = write_cifar10()
     config = DataConfig(root=str(root), verify=False)
     digest = data_digest(config)
-    lines = sorted(f"{path.name} {hashlib.md5(path.read_bytes()).hexdigest()}\n" for path in (root / "cifar-10-batches-py").iterdir())
+    lines = sorted(
+        f"{path.name} {hashlib.md5(path.read_bytes()).hexdigest()}\n"
+        for path in (root / "cifar-10-batches-py").iterdir()
+    )
     assert digest == hashlib.sha256("".join(lines).encode()).hexdigest()
     root.rename(tmp_path / "moved")
     assert data_digest(DataConfig(root=str(tmp_path / "moved"), verify=False)) == digest
@@ -64,7 +67,12 @@ def test_an_unpublished_file_is_named_with_both_checksums(write_cifar10):
     path = root / "cifar-10-batches-py" / "data_batch_1"
     with pytest.raises(CuttlefishError) as caught:
         data_digest(DataConfig(root=str(root)))
-    for part in (path, hashlib.md5(path.read_bytes()).hexdigest(), "c99cafc152244af753f735de768cd75f", "data.verify=false"):
+    for part in (
+        path,
+        hashlib.md5(path.read_bytes()).hexdigest(),
+        "c99cafc152244af753f735de768cd75f",
+        "data.verify=false",
+    ):
         assert str(part) in str(caught.value)
 
 
@@ -76,7 +84,13 @@ def test_missing_files_are_named_with_the_place_and_the_remedies(write_cifar10, 
     with pytest.raises(CuttlefishError) as caught:
         data_digest(DataConfig(root=str(root) if setting else None))
     sentence = str(caught.value)
-    for part in ("data_batch_4", str(root / "cifar-10-batches-py"), "cifar-10.packed", "data.download=true", "scripts.data unpack"):
+    for part in (
+        "data_batch_4",
+        str(root / "cifar-10-batches-py"),
+        "cifar-10.packed",
+        "data.download=true",
+        "scripts.data unpack",
+    ):
         assert part in sentence
     assert "data_batch_3" not in sentence
     assert ("the root is data.root" in sentence) == setting
@@ -101,7 +115,11 @@ def test_a_failing_download_is_one_sentence(tmp_path, monkeypatch, kind):
 
 
 def test_a_download_fills_the_root(tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "_fetch", lambda kind, root: [(root / name).write_bytes(b"x") for name in FILE_SETS[kind].md5])
+    monkeypatch.setattr(
+        download,
+        "_fetch",
+        lambda kind, root: [(root / name).write_bytes(b"x") for name in FILE_SETS[kind].md5],
+    )
     files = data_files(DataConfig(kind="svhn", root=str(tmp_path), download=True, verify=False))
     assert files == {name: tmp_path / name for name in ("train_32x32.mat", "test_32x32.mat")}
 
@@ -123,7 +141,9 @@ def test_made_data_is_told_apart_by_its_parameters():
     digests += [data_digest(DataConfig(kind="digits", **setting)) for setting in ({}, {"image_size": 32})]
     assert len(set(digests)) == 7
     assert data_digest(DataConfig(kind="digits", image_size=16)) == data_digest(DataConfig(kind="digits"))
-    assert data_digest(DataConfig(kind="synthetic", classes=10, flip=True)) == data_digest(DataConfig(kind="synthetic"))
+    assert data_digest(DataConfig(kind="synthetic", classes=10, flip=True)) == data_digest(
+        DataConfig(kind="synthetic")
+    )
 
 
 def test_digests_need_no_torch():

@@ -25,12 +25,18 @@ def test_cifar_rows_become_images_in_file_order(write_cifar10):
     config = DataConfig(root=str(root), verify=False)
     images, labels = cifar.load(config, "train")
     names = [f"data_batch_{number}" for number in range(1, 6)]
-    assert labels.tolist() == [label for name in names for label in written[name][1]] and labels.dtype == np.int64
+    assert (
+        labels.tolist() == [label for name in names for label in written[name][1]]
+        and labels.dtype == np.int64
+    )
     assert images.shape == (100, 32, 32, 3) and images.flags.c_contiguous
     row = written["data_batch_2"][0][5]
     assert images[25, 4, 9].tolist() == [row[4 * 32 + 9], row[1024 + 4 * 32 + 9], row[2048 + 4 * 32 + 9]]
     test_images, test_labels = cifar.load(config, "test")
-    assert test_labels.tolist() == written["test_batch"][1] and test_images[0, 0, 0, 0] == written["test_batch"][0][0, 0]
+    assert (
+        test_labels.tolist() == written["test_batch"][1]
+        and test_images[0, 0, 0, 0] == written["test_batch"][0][0, 0]
+    )
 
 
 @pytest.mark.real_data
@@ -40,7 +46,9 @@ def test_cifar_as_torchvision_reads_it(shared_data, kind):
 
     root = shared_data("cifar-mini")
     base = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[kind]
-    unchecked = type("Unchecked", (base,), {"_check_integrity": lambda self: True, "_load_meta": lambda self: None})
+    unchecked = type(
+        "Unchecked", (base,), {"_check_integrity": lambda self: True, "_load_meta": lambda self: None}
+    )
     config = DataConfig(kind=kind, root=str(root), verify=False)
     for split in ("train", "test"):
         expected = unchecked(root, train=split == "train")
@@ -76,7 +84,9 @@ def test_a_file_of_another_shape_is_named(write_cifar10, content):
 def test_svhn_digit_zero_is_label_zero(tmp_path):
     pixels = np.random.RandomState(0).randint(0, 256, (32, 32, 3, 4)).astype(np.uint8)
     for split in ("train", "test"):
-        savemat(tmp_path / f"{split}_32x32.mat", {"X": pixels, "y": np.array([[10], [1], [9], [10]], np.uint8)})
+        savemat(
+            tmp_path / f"{split}_32x32.mat", {"X": pixels, "y": np.array([[10], [1], [9], [10]], np.uint8)}
+        )
     images, labels = svhn.load(DataConfig(kind="svhn", root=str(tmp_path), verify=False), "train")
     assert labels.tolist() == [0, 1, 9, 0] and labels.dtype == np.int64
     for number in range(4):
@@ -99,7 +109,9 @@ def test_svhn_as_torchvision_reads_it(shared_data):
         svhn.load(DataConfig(kind="svhn", root=str(root)), "train")
 
 
-@pytest.mark.parametrize("content", [{"X": np.zeros((32, 32, 3, 2), np.uint8)}, {"X": np.zeros((32, 32, 3, 1)), "y": [[1]]}, None])
+@pytest.mark.parametrize(
+    "content", [{"X": np.zeros((32, 32, 3, 2), np.uint8)}, {"X": np.zeros((32, 32, 3, 1)), "y": [[1]]}, None]
+)
 def test_a_foreign_matrix_file_is_named(tmp_path, content):
     for split in ("train", "test"):
         path = tmp_path / f"{split}_32x32.mat"
@@ -114,7 +126,11 @@ def test_digits_are_scikit_learns():
     original = load_digits()
     parts = [digits.load(DataConfig(kind="digits", image_size=8), split) for split in ("train", "test")]
     assert [len(labels) for _, labels in parts] == [899, 898]
-    shown = sorted((*images[..., 0].ravel().tolist(), label) for part in parts for images, label in zip(*part, strict=True))
+    shown = sorted(
+        (*images[..., 0].ravel().tolist(), label)
+        for part in parts
+        for images, label in zip(*part, strict=True)
+    )
     levels = np.rint(original.data * 255 / 16).astype(int).tolist()
     expected = sorted((*row, label) for row, label in zip(levels, original.target, strict=True))
     assert shown == expected
@@ -125,7 +141,9 @@ def test_digits_are_scikit_learns():
 def test_digits_have_three_equal_channels_and_the_asked_size():
     for size, expected in ((None, 16), (32, 32)):
         images, _ = digits.load(DataConfig(kind="digits", image_size=size), "test")
-        assert images.shape == (898, expected, expected, 3) and images.dtype == np.uint8 and images.max() == 255
+        assert (
+            images.shape == (898, expected, expected, 3) and images.dtype == np.uint8 and images.max() == 255
+        )
         assert (images == images[..., :1]).all()
 
 
@@ -155,10 +173,14 @@ def test_synthetic_sizes_and_determinism():
 
 
 def test_synthetic_is_pinned():
-    images, _ = synthetic.load(DataConfig(kind="synthetic", classes=2, image_size=4, train_images=2, test_images=1), "test")
+    images, _ = synthetic.load(
+        DataConfig(kind="synthetic", classes=2, image_size=4, train_images=2, test_images=1), "test"
+    )
     assert images.ravel()[:8].tolist() == [182, 51, 158, 166, 135, 22, 103, 197]
 
 
-@pytest.mark.parametrize(("family", "kind", "least"), [(synthetic, "synthetic", 0.99), (digits, "digits", 0.85)])
+@pytest.mark.parametrize(
+    ("family", "kind", "least"), [(synthetic, "synthetic", 0.99), (digits, "digits", 0.85)]
+)
 def test_made_sets_can_be_learned(family, kind, least):
     assert nearest_mean_accuracy(family, DataConfig(kind=kind, image_size=8)) > least

@@ -44,7 +44,9 @@ def packed(tmp_path):
     strips = {f"strip_{number:03}.webp": webp(part) for number, part in enumerate(np.split(images, 3))}
     write_zip(folder / "train.0.zip", {"strip_000.webp": strips.pop("strip_000.webp"), "0_head.bin": HEAD})
     write_zip(folder / "train.1.zip", {"tail.bin": TAIL, **strips})
-    original = HEAD + b"".join(image[..., channel].tobytes() for image in images for channel in range(3)) + TAIL
+    original = (
+        HEAD + b"".join(image[..., channel].tobytes() for image in images for channel in range(3)) + TAIL
+    )
     return FileSet("Set", "set", "set.packed", {"train": hashlib.md5(original).hexdigest()}), folder, original
 
 
@@ -75,12 +77,16 @@ def test_racing_unpackers_leave_whole_files(packed, tmp_path):
 
 def test_a_damaged_copy_leaves_nothing_behind(packed, tmp_path):
     file_set, folder, _ = packed
-    with pytest.raises(CuttlefishError, match="train .*is damaged: it unpacks to md5 .* published one is 0000"):
+    with pytest.raises(
+        CuttlefishError, match="train .*is damaged: it unpacks to md5 .* published one is 0000"
+    ):
         unpack(replace(file_set, md5={"train": "0000"}), folder, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
 
-@pytest.mark.parametrize("name", ["../../evil.bin", "/tmp/evil.bin", "0_head.bin/../../evil.bin", "evil.py", "strip_1.webp"])
+@pytest.mark.parametrize(
+    "name", ["../../evil.bin", "/tmp/evil.bin", "0_head.bin/../../evil.bin", "evil.py", "strip_1.webp"]
+)
 def test_foreign_members_are_refused_and_nothing_is_written(packed, tmp_path, name):
     file_set, folder, _ = packed
     write_zip(folder / "train.1.zip", {name: b"evil"})
@@ -100,7 +106,9 @@ def test_a_member_that_would_fill_the_memory_is_refused(packed, tmp_path):
 def test_a_machine_without_pillow_is_told_what_to_bring(packed, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     file_set, folder, _ = packed
-    with pytest.raises(CuttlefishError, match="needs Pillow, which is not installed here: install it, or bring the files"):
+    with pytest.raises(
+        CuttlefishError, match="needs Pillow, which is not installed here: install it, or bring the files"
+    ):
         unpack(file_set, folder, tmp_path / "cache")
     assert not list(tmp_path.glob("cache/*/*"))
 
@@ -157,7 +165,9 @@ def test_a_cache_that_cannot_be_written_is_named(packed, tmp_path, monkeypatch):
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize(("kind", "name"), [("cifar10", "test_batch"), ("cifar10", "batches.meta"), ("cifar100", "test")])
+@pytest.mark.parametrize(
+    ("kind", "name"), [("cifar10", "test_batch"), ("cifar10", "batches.meta"), ("cifar100", "test")]
+)
 def test_the_real_packed_files_unpack_to_the_published_ones(shared_data, tmp_path, kind, name):
     file_set = FILE_SETS[kind]
     folder = unpack(replace(file_set, md5={name: file_set.md5[name]}), shared_data(file_set.packed), tmp_path)
@@ -169,10 +179,14 @@ def test_checksums_are_torchvisions():
 
     lists = {kind: getattr(datasets, kind.upper()) for kind in ("cifar10", "cifar100")}
     for kind, dataset in lists.items():
-        expected = dict([*dataset.train_list, *dataset.test_list, [dataset.meta["filename"], dataset.meta["md5"]]])
+        expected = dict(
+            [*dataset.train_list, *dataset.test_list, [dataset.meta["filename"], dataset.meta["md5"]]]
+        )
         assert FILE_SETS[kind].md5 == expected
         assert FILE_SETS[kind].folder == dataset.base_folder
-    assert FILE_SETS["svhn"].md5 == {name: md5 for _, name, md5 in (datasets.SVHN.split_list[split] for split in ("train", "test"))}
+    assert FILE_SETS["svhn"].md5 == {
+        name: md5 for _, name, md5 in (datasets.SVHN.split_list[split] for split in ("train", "test"))
+    }
 
 
 def test_a_file_is_hashed_once_while_it_stays_the_same(packed, tmp_path, monkeypatch):

@@ -18,7 +18,9 @@ PADDING, SIDE = 4, 32
 
 
 def noise(count: int, height: int = SIDE, width: int = SIDE) -> torch.Tensor:
-    return torch.randint(0, 256, (count, height, width, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return torch.randint(
+        0, 256, (count, height, width, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
 
 
 def resident(images: torch.Tensor, **options) -> ResidentImages:
@@ -30,14 +32,25 @@ def resident(images: torch.Tensor, **options) -> ResidentImages:
 def surveyor(count: int, **options) -> ResidentImages:
     """Each pixel holds its own row and column plus one, so that a shown image says how it was cropped."""
     place = torch.arange(1, SIDE + 1, dtype=torch.uint8)
-    image = torch.stack([place[:, None].expand(SIDE, SIDE), place.expand(SIDE, SIDE), torch.zeros(SIDE, SIDE, dtype=torch.uint8)], -1)
+    image = torch.stack(
+        [
+            place[:, None].expand(SIDE, SIDE),
+            place.expand(SIDE, SIDE),
+            torch.zeros(SIDE, SIDE, dtype=torch.uint8),
+        ],
+        -1,
+    )
     return resident(image.expand(count, -1, -1, -1), mean=[0, 0, 0], std=[1 / 255] * 3, **options)
 
 
 def survey(batches) -> torch.Tensor:
     """Rows (dy, dx, flipped), by image number, read off what the batches of a surveyor show."""
-    shown, numbers = (torch.cat(parts) for parts in zip(*((batch.images, batch.labels) for batch in batches), strict=True))
-    row, column, next_column = (shown[:, channel, SIDE // 2, x].round().long() - 1 for channel, x in ((0, 16), (1, 16), (1, 17)))
+    shown, numbers = (
+        torch.cat(parts) for parts in zip(*((batch.images, batch.labels) for batch in batches), strict=True)
+    )
+    row, column, next_column = (
+        shown[:, channel, SIDE // 2, x].round().long() - 1 for channel, x in ((0, 16), (1, 16), (1, 17))
+    )
     flipped = next_column < column
     dx = torch.where(flipped, column - (SIDE - 1 - 16), column - 16) + PADDING
     return torch.stack([row - 16 + PADDING, dx, flipped.long()], 1)[numbers.argsort()]
@@ -100,13 +113,17 @@ def test_offsets_and_mirroring_are_uniform_and_independent():
     later = survey(surveyor(6_000).batches(1000, seed=3, epoch=1, train=True))
     for column, limit in ((0, 9), (1, 9), (2, 2)):
         for other in (later[:, column], drawn[:, column].roll(1)):
-            table = torch.zeros(limit, limit).index_put_((drawn[:, column], other), torch.ones(len(drawn)), accumulate=True)
+            table = torch.zeros(limit, limit).index_put_(
+                (drawn[:, column], other), torch.ones(len(drawn)), accumulate=True
+            )
             assert chi2_contingency(table).pvalue > 1e-3
 
 
 def test_order_is_a_uniform_permutation():
     data = resident(noise(6, 4, 4), crop_padding=0, flip=False)
-    places = torch.stack([collected(data.batches(6, seed=5, epoch=epoch, train=True))[1] for epoch in range(300)])
+    places = torch.stack(
+        [collected(data.batches(6, seed=5, epoch=epoch, train=True))[1] for epoch in range(300)]
+    )
     assert torch.equal(places.sort(1).values, torch.arange(6).expand(300, 6))
     table = torch.stack([torch.bincount(column, minlength=6) for column in places.T])
     assert chi2_contingency(table).pvalue > 1e-3
@@ -115,7 +132,12 @@ def test_order_is_a_uniform_permutation():
 def test_randomness_is_a_function_of_seed_epoch_and_image():
     data = surveyor(200)
     base = survey(data.batches(200, seed=0, epoch=0, train=True))
-    for size, seed, epoch, same in ((200, 0, 0, True), (7, 0, 0, True), (200, 1, 0, False), (200, 0, 1, False)):
+    for size, seed, epoch, same in (
+        (200, 0, 0, True),
+        (7, 0, 0, True),
+        (200, 1, 0, False),
+        (200, 0, 1, False),
+    ):
         assert torch.equal(survey(data.batches(size, seed=seed, epoch=epoch, train=True)), base) == same
     shorter = survey(surveyor(50).batches(8, seed=0, epoch=0, train=True))
     assert torch.equal(shorter, base[:50])
@@ -133,7 +155,10 @@ def test_order_does_not_depend_on_the_batch_size():
 def test_shares_join_to_the_batches_of_one_process(number, size, processes, train):
     data = resident(noise(number, 3, 3), crop_padding=1)
     alone = list(data.batches(size, seed=2, epoch=3, train=train))
-    shares = [list(data.batches(size, seed=2, epoch=3, train=train, process=r, processes=processes)) for r in range(processes)]
+    shares = [
+        list(data.batches(size, seed=2, epoch=3, train=train, process=r, processes=processes))
+        for r in range(processes)
+    ]
     assert {len(share) for share in shares} == {len(alone)} == {-(-number // size)}
     for step, batch in enumerate(alone):
         parts = [share[step] for share in shares]
@@ -151,7 +176,12 @@ def test_an_empty_share_still_takes_part():
 
 
 def test_the_last_batch_is_kept():
-    assert [batch.global_size for batch in resident(noise(50)).batches(16, seed=0, epoch=0, train=True)] == [16, 16, 16, 2]
+    assert [batch.global_size for batch in resident(noise(50)).batches(16, seed=0, epoch=0, train=True)] == [
+        16,
+        16,
+        16,
+        2,
+    ]
 
 
 def test_no_flip_and_no_padding_leave_images_as_they_are():

@@ -14,7 +14,13 @@ from cuttlefish.errors import CuttlefishError
     ("config", "classes", "shape"),
     [
         (DataConfig(name="digits", kind="digits"), 10, (3, 16, 16)),
-        (DataConfig(name="made", kind="synthetic", classes=4, image_size=12, train_images=50, test_images=9), 4, (3, 12, 12)),
+        (
+            DataConfig(
+                name="made", kind="synthetic", classes=4, image_size=12, train_images=50, test_images=9
+            ),
+            4,
+            (3, 12, 12),
+        ),
     ],
 )
 def test_a_task_says_what_it_is(config, classes, shape):
@@ -34,8 +40,12 @@ def test_training_is_augmented_and_evaluation_is_not():
 
 def test_normalisation_is_the_settings():
     plain = load_task(DataConfig(kind="synthetic", mean=[0, 0, 0], std=[1, 1, 1]), "cpu").test.example(50)[0]
-    scaled = load_task(DataConfig(kind="synthetic", mean=[0.1, 0.2, 0.3], std=[0.5, 0.25, 2]), "cpu").test.example(50)[0]
-    expected = (plain - torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)) / torch.tensor([0.5, 0.25, 2]).view(3, 1, 1)
+    scaled = load_task(
+        DataConfig(kind="synthetic", mean=[0.1, 0.2, 0.3], std=[0.5, 0.25, 2]), "cpu"
+    ).test.example(50)[0]
+    expected = (plain - torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)) / torch.tensor([0.5, 0.25, 2]).view(
+        3, 1, 1
+    )
     torch.testing.assert_close(scaled, expected)
 
 
@@ -59,9 +69,15 @@ def test_validation_holds_out_a_tenth_after_the_reduction_and_never_loads_test(w
     asked.clear()
     task = load_task(DataConfig(**settings, evaluate_on="validation", crop_padding=4, flip=True), "cpu")
     assert asked == ["train"]
-    assert torch.bincount(task.test.labels).tolist() == [2] * 10 and torch.bincount(task.train.labels).tolist() == [18] * 10
+    assert (
+        torch.bincount(task.test.labels).tolist() == [2] * 10
+        and torch.bincount(task.train.labels).tolist() == [18] * 10
+    )
     assert (task.test.crop_padding, task.test.flip) == (0, False)
-    rows = {data: {image.numpy().tobytes() for image in data.images} for data in (whole.train, task.train, task.test)}
+    rows = {
+        data: {image.numpy().tobytes() for image in data.images}
+        for data in (whole.train, task.train, task.test)
+    }
     assert rows[task.train].isdisjoint(rows[task.test])
     assert rows[task.train] | rows[task.test] == rows[whole.train]
     again = load_task(DataConfig(**settings, evaluate_on="validation"), "cpu")

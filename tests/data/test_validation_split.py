@@ -26,7 +26,9 @@ def test_the_first_of_each_class_in_file_order(labels, count):
 
 @pytest.mark.parametrize("count", [0, -1, 3])
 def test_an_impossible_reduction_says_what_is_there(count):
-    with pytest.raises(CuttlefishError, match=f"data.images_per_class={count} is not possible: class 1 has 2 training images"):
+    with pytest.raises(
+        CuttlefishError, match=f"data.images_per_class={count} is not possible: class 1 has 2 training images"
+    ):
         first_of_each_class(np.array([1, 1, 4, 4, 4]), count)
 
 
@@ -39,7 +41,10 @@ def test_parts_are_disjoint_complete_ordered_and_balanced(labels, fraction):
     assert (np.diff(kept) > 0).all() and (np.diff(held_out) > 0).all()
     for label in np.unique(labels):
         members = (labels == label).sum()
-        assert abs((labels[held_out] == label).sum() - members * fraction) <= 0.5 or (labels[held_out] == label).sum() == 1
+        assert (
+            abs((labels[held_out] == label).sum() - members * fraction) <= 0.5
+            or (labels[held_out] == label).sum() == 1
+        )
 
 
 def test_cifars_split_is_45000_and_5000_and_frozen():

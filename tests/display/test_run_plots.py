@@ -36,7 +36,9 @@ def drawn(made_up, tmp_path_factory):
 
 
 def test_all_figures_come_as_png_and_svg_and_nothing_else_is_left(drawn):
-    assert sorted(path.name for path in drawn.iterdir()) == sorted(f"{name}.{suffix}" for name in NAMES for suffix in ("png", "svg"))
+    assert sorted(path.name for path in drawn.iterdir()) == sorted(
+        f"{name}.{suffix}" for name in NAMES for suffix in ("png", "svg")
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -57,9 +59,13 @@ def test_svgs_parse_and_mark_the_switch(drawn, name, marked):
 def test_the_same_figure_gives_the_same_bytes(made_up, tmp_path):
     for folder in ("once", "again"):
         with style.styled():
-            style.save_figure(run_plots.stack_profile(made_up.profile(), "a run"), tmp_path / folder, "profile")
+            style.save_figure(
+                run_plots.stack_profile(made_up.profile(), "a run"), tmp_path / folder, "profile"
+            )
     for suffix in ("png", "svg"):
-        assert (tmp_path / "once" / f"profile.{suffix}").read_bytes() == (tmp_path / "again" / f"profile.{suffix}").read_bytes()
+        assert (tmp_path / "once" / f"profile.{suffix}").read_bytes() == (
+            tmp_path / "again" / f"profile.{suffix}"
+        ).read_bytes()
 
 
 def test_rank_curves_show_the_ranks_and_the_switch_epoch(made_up):
@@ -79,7 +85,10 @@ def test_training_curves_skip_epochs_without_evaluation_and_mark_the_gap_between
     upper, lower = run_plots.training_curves(rows, made_up.record()).axes
     test_line = next(line for line in lower.lines if line.get_label() == "test")
     assert list(test_line.get_xdata()) == [2, 4, 6, 8]
-    assert all([line.get_xdata()[0] for line in axes.lines if line.get_gid() == "switch"] == [5.5] for axes in (upper, lower))
+    assert all(
+        [line.get_xdata()[0] for line in axes.lines if line.get_gid() == "switch"] == [5.5]
+        for axes in (upper, lower)
+    )
 
 
 def test_a_full_rank_run_has_only_its_curves_and_no_mark(made_up, tmp_path):
@@ -93,11 +102,17 @@ def test_a_full_rank_run_has_only_its_curves_and_no_mark(made_up, tmp_path):
 @pytest.mark.parametrize("layers, epochs", [(1, 1), (40, 2)])
 def test_unusual_sizes_are_drawn_too(made_up, layers, epochs):
     names = [f"blocks.{index}.fc" for index in range(layers)]
-    rows = [dict(epoch=e, layer=name, stable_rank=9.0 - e, scaled_rank=9 - e, full_rank=9) for e in range(epochs) for name in names]
+    rows = [
+        dict(epoch=e, layer=name, stable_rank=9.0 - e, scaled_rank=9 - e, full_rank=9)
+        for e in range(epochs)
+        for name in names
+    ]
     figures = [
         run_plots.rank_curves(rows, None),
         run_plots.rank_ratios({"ranks": {name: 3 for name in names[:1]}}, rows, None),
-        run_plots.stack_profile(made_up.profile() | {"stacks": made_up.profile()["stacks"][:1], "source": "cost model"}),
+        run_plots.stack_profile(
+            made_up.profile() | {"stacks": made_up.profile()["stacks"][:1], "source": "cost model"}
+        ),
         run_plots.training_curves([made_up.epoch_row(1)], made_up.full_rank_record()),
     ]
     for figure in figures:
@@ -124,7 +139,9 @@ def test_spread_keeps_order_and_distance_and_moves_nothing_needlessly(values, ga
     room = gap * (len(values) - 1)
     bounded = style.spread(values, gap, -0.1, 0.1 + room)
     assert all(-0.1 - 1e-9 <= value <= 0.1 + room + 1e-9 for value in bounded)
-    assert sorted(range(len(values)), key=lambda index: (bounded[index])) == sorted(range(len(values)), key=lambda index: moved[index])
+    assert sorted(range(len(values)), key=lambda index: bounded[index]) == sorted(
+        range(len(values)), key=lambda index: moved[index]
+    )
     spaced = [values[index] for index in order]
     if all(after - before >= gap for before, after in zip(spaced, spaced[1:], strict=False)):
         assert moved == pytest.approx(values)
@@ -136,7 +153,9 @@ def test_spread_keeps_order_and_distance_and_moves_nothing_needlessly(values, ga
 ])  # fmt: skip
 def test_a_picture_says_what_scale_and_width_it_is_of(tmp_path, monkeypatch, made_up, scale, config, ending):
     drawn = []
-    monkeypatch.setattr(run_plots, "training_curves", lambda *_: drawn.append(_[-1]) or style.new_figure(1, 1)[0])
+    monkeypatch.setattr(
+        run_plots, "training_curves", lambda *_: drawn.append(_[-1]) or style.new_figure(1, 1)[0]
+    )
     (tmp_path / "epochs.jsonl").write_text('{"epoch": 1}\n')
     draw_run(tmp_path, made_up.full_rank_record() | {"seed": 0, "scale": scale, "config": config})
     assert drawn[0].endswith(ending)

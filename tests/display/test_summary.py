@@ -33,25 +33,45 @@ def test_every_layer_of_the_profile_has_its_line(made_up):
 
 
 def test_comparison_shows_both_runs_and_their_differences(made_up):
-    text = as_text(comparison_summary(made_up.full_rank_record(), made_up.record(), made_up.profile(), ranks(made_up), ["plots/a.png"]))
+    text = as_text(
+        comparison_summary(
+            made_up.full_rank_record(), made_up.record(), made_up.profile(), ranks(made_up), ["plots/a.png"]
+        )
+    )
     assert max(map(len, text.splitlines())) <= 100 and len(text.splitlines()) <= 34
-    for words in ("79.43 %", "78.93 %", "-0.50 points", "3.30× smaller", "1.83× smaller", "1.27× faster", "plots/a.png", "E = 5 of 12"):
+    for words in (
+        "79.43 %",
+        "78.93 %",
+        "-0.50 points",
+        "3.30× smaller",
+        "1.83× smaller",
+        "1.27× faster",
+        "plots/a.png",
+        "E = 5 of 12",
+    ):
         assert words in text
     assert "like-for-like" not in text and "…" not in text
 
 
-@pytest.mark.parametrize("field, value", [("epochs", 30), ("seed", 4), ("device", "another CPU"), ("data_digest", "other")])
+@pytest.mark.parametrize(
+    "field, value", [("epochs", 30), ("seed", 4), ("device", "another CPU"), ("data_digest", "other")]
+)
 def test_comparison_warns_of_runs_that_differ_in_more_than_the_method(made_up, field, value):
     text = as_text(comparison_summary(made_up.full_rank_record() | {field: value}, made_up.record()))
     assert f"Not a like-for-like comparison: {field} " in text
 
 
 def test_a_slower_run_is_called_slower(made_up):
-    text = as_text(comparison_summary(made_up.full_rank_record() | {"compute_seconds": 400.0}, made_up.record()))
+    text = as_text(
+        comparison_summary(made_up.full_rank_record() | {"compute_seconds": 400.0}, made_up.record())
+    )
     assert "2.03× slower" in text
 
 
-@pytest.mark.parametrize("reason, words", [("declined", "no stack passed"), ("never", "did not settle"), ("own words", "own words")])
+@pytest.mark.parametrize(
+    "reason, words",
+    [("declined", "no stack passed"), ("never", "did not settle"), ("own words", "own words")],
+)
 def test_a_run_that_stayed_dense_says_why(made_up, reason, words):
     text = as_text(run_summary(made_up.full_rank_record() | {"switch_reason": reason}, None, []))
     assert "full rank throughout" in text and words in text
@@ -66,7 +86,9 @@ def test_a_deep_model_is_grouped_to_fit(made_up):
 
 
 def test_the_cost_model_is_not_called_milliseconds(made_up):
-    text = as_text(run_summary(made_up.record(), made_up.profile() | {"source": "cost model"}, ranks(made_up)))
+    text = as_text(
+        run_summary(made_up.record(), made_up.profile() | {"source": "cost model"}, ranks(made_up))
+    )
     assert "cost model" in text and "full GF" in text and " ms" not in text and "…" not in text
 
 
@@ -90,7 +112,9 @@ def test_a_bar_is_as_wide_as_asked_and_as_long_as_its_share(share, width):
 def test_zeros_and_bits_are_told_apart_from_parameters(made_up):
     full = made_up.full_rank_record()
     total = full["params_total"]
-    text = as_text(run_summary(full | {"params_nonzero": total // 4, "params_stored_bits": 8 * total}, None, []))
+    text = as_text(
+        run_summary(full | {"params_nonzero": total // 4, "params_stored_bits": 8 * total}, None, [])
+    )
     assert f"{total:,} → {total // 4:,} (4.00× fewer); zeros are computed with all the same" in text
     assert "stored" not in text
     text = as_text(run_summary(full | {"params_nonzero": total, "params_stored_bits": total}, None, []))

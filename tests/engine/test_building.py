@@ -29,7 +29,11 @@ def test_a_crash_leaves_its_traceback_in_a_record(tmp_path, monkeypatch):
             run_config(little_config(tmp_path))
     record = read_record(tmp_path)
     assert validate_record(record) == [] and record["status"] == "failed"
-    assert "no such operation" in record["error"] and record["method"] == "full_rank" and record["world_size"] == 1
+    assert (
+        "no such operation" in record["error"]
+        and record["method"] == "full_rank"
+        and record["world_size"] == 1
+    )
     assert run_config(little_config(tmp_path))["status"] == "finished", "and it keeps nothing from going on"
 
 

@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from cuttlefish.engine.checkpoint import BEFORE_SWITCH, MAGIC, load_checkpoint, newest_checkpoint, save_checkpoint
+from cuttlefish.engine.checkpoint import (
+    BEFORE_SWITCH,
+    MAGIC,
+    load_checkpoint,
+    newest_checkpoint,
+    save_checkpoint,
+)
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.worker import run_config
 from tests.comparing import differences
@@ -26,7 +32,10 @@ def whole(tmp_path_factory):
 def test_a_disk_full_during_a_checkpoint(whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         fill_disk(patch, "epoch_", after=2)
-        with pytest.raises(CuttlefishError, match=r"cannot write checkpoint .*epoch_00003.pt: No space left on device; the last one is intact"):
+        with pytest.raises(
+            CuttlefishError,
+            match=r"cannot write checkpoint .*epoch_00003.pt: No space left on device; the last one is intact",
+        ):
             run_config(little_config(tmp_path, "cuttlefish"))
     assert newest_checkpoint(tmp_path / "checkpoints")["progress"]["trained"] == 2
     assert json.loads((tmp_path / "record.json").read_text())["status"] == "failed"
@@ -70,7 +79,10 @@ def test_checkpoints_of_another_version_are_neither_passed_over_nor_removed(begu
     newest = begun / "epoch_00003.pt"
     newest.write_bytes(newest.read_bytes().replace(MAGIC, b"cuttlefish checkpoint 9\n"))
     before = contents(begun)
-    with pytest.raises(CuttlefishError, match=r"epoch_00003.pt was written by another version of this suite; use that version, or remove it"):
+    with pytest.raises(
+        CuttlefishError,
+        match=r"epoch_00003.pt was written by another version of this suite; use that version, or remove it",
+    ):
         run_config(little_config(begun.parent, "cuttlefish"))
     assert contents(begun) == before
 
@@ -79,12 +91,17 @@ def test_damaged_checkpoints_alone_are_not_begun_over(begun):
     for path in begun.glob("epoch_*.pt"):
         path.write_bytes(b"damaged")
     before = contents(begun)
-    with pytest.raises(CuttlefishError, match=r"every checkpoint in .*checkpoints is damaged: remove that folder to start the run again"):
+    with pytest.raises(
+        CuttlefishError,
+        match=r"every checkpoint in .*checkpoints is damaged: remove that folder to start the run again",
+    ):
         run_config(little_config(begun.parent, "cuttlefish"))
     assert contents(begun) == before
 
 
-@pytest.mark.parametrize(("owner", "name", "file"), [(Path, "read_bytes", "epoch_00003.pt"), (os, "listdir", "checkpoints")])
+@pytest.mark.parametrize(
+    ("owner", "name", "file"), [(Path, "read_bytes", "epoch_00003.pt"), (os, "listdir", "checkpoints")]
+)
 def test_a_checkpoint_that_cannot_be_read_is_not_damaged(owner, name, file, whole, begun, monkeypatch):
     real, before = getattr(owner, name), contents(begun)
 
@@ -95,7 +112,10 @@ def test_a_checkpoint_that_cannot_be_read_is_not_damaged(owner, name, file, whol
 
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, stale)
-        with pytest.raises(CuttlefishError, match=rf"cannot read .*{file}: Stale file handle; once it can be read, run the same command again"):
+        with pytest.raises(
+            CuttlefishError,
+            match=rf"cannot read .*{file}: Stale file handle; once it can be read, run the same command again",
+        ):
             run_config(little_config(begun.parent, "cuttlefish"))
     assert contents(begun) == before
     assert differences(begun.parent, run_config(little_config(begun.parent, "cuttlefish")), *whole) == []
@@ -114,7 +134,10 @@ def test_a_file_system_without_hard_links(whole, tmp_path, monkeypatch):
 def test_a_disk_full_before_the_switch(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "link", no_links)
     fill_disk(monkeypatch, BEFORE_SWITCH)
-    with pytest.raises(CuttlefishError, match=r"cannot write checkpoint .*before_switch.pt: No space left on device; the last one is intact"):
+    with pytest.raises(
+        CuttlefishError,
+        match=r"cannot write checkpoint .*before_switch.pt: No space left on device; the last one is intact",
+    ):
         run_config(little_config(tmp_path, "cuttlefish"))
 
 
@@ -140,7 +163,10 @@ def test_damaged_later_ones_do_not_push_out_sound_earlier_ones(tmp_path):
         (tmp_path / name).write_bytes(b"damaged")
     save_checkpoint(tmp_path, 1, {"epochs": 1}, step=4)
     save_checkpoint(tmp_path, 1, {"epochs": 1}, step=8)
-    assert [path.name for path in sorted(tmp_path.iterdir())] == ["epoch_00001_step_000004.pt", "epoch_00001_step_000008.pt"]
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [
+        "epoch_00001_step_000004.pt",
+        "epoch_00001_step_000008.pt",
+    ]
 
 
 def test_nothing_is_unpickled_freely(tmp_path):

@@ -52,7 +52,10 @@ def fill_disk(patch, name, after=0):
 def test_a_disk_full_during_the_record(whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         fill_disk(patch, "record.json")
-        with pytest.raises(CuttlefishError, match=r"cannot write .*record.json: No space left on device; the checkpoints are intact"):
+        with pytest.raises(
+            CuttlefishError,
+            match=r"cannot write .*record.json: No space left on device; the checkpoints are intact",
+        ):
             run_config(little_config(tmp_path, "cuttlefish"))
     assert not (tmp_path / "record.json").exists()
     assert differences(tmp_path, run_config(little_config(tmp_path, "cuttlefish")), *whole) == []
@@ -83,7 +86,9 @@ def test_the_record_names_a_sink_that_was_dropped(tmp_path, monkeypatch):
         def epoch(self, row):
             raise ConnectionError("no route to host")
 
-    monkeypatch.setattr("cuttlefish.engine.session.build_sinks", lambda config: [*build_sinks(config), Broken()])
+    monkeypatch.setattr(
+        "cuttlefish.engine.session.build_sinks", lambda config: [*build_sinks(config), Broken()]
+    )
     record = run_config(little_config(tmp_path, recipe__epochs=1, recipe__schedule__warmup_epochs=0))
     assert record["extra"]["sinks_dropped"] == ["Broken at epoch (ConnectionError: no route to host)"]
     assert len(read_epochs(tmp_path)) == 1
@@ -132,13 +137,18 @@ def test_a_read_only_folder(tmp_path, monkeypatch, begun):
 
 def finished(folder):
     run_config(little_config(folder, recipe__epochs=1, recipe__schedule__warmup_epochs=0))
-    return folder / "record.json", lambda: run_config(little_config(folder, recipe__epochs=1, recipe__schedule__warmup_epochs=0))
+    return folder / "record.json", lambda: run_config(
+        little_config(folder, recipe__epochs=1, recipe__schedule__warmup_epochs=0)
+    )
 
 
 def test_a_record_of_another_version(tmp_path):
     path, again = finished(tmp_path)
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema": 99}))
-    with pytest.raises(CuttlefishError, match=r"is of another version of this suite \(schema 99, not 1\): choose another run_dir or remove it"):
+    with pytest.raises(
+        CuttlefishError,
+        match=r"is of another version of this suite \(schema 99, not 1\): choose another run_dir or remove it",
+    ):
         again()
 
 
@@ -162,29 +172,44 @@ def test_data_that_changed_under_a_run(tmp_path, monkeypatch):
         with pytest.raises(ZeroDivisionError):
             run_config(little_config(tmp_path))
     monkeypatch.setattr("cuttlefish.data.files.digest_of", lambda content: "f" * 64)
-    with pytest.raises(CuttlefishError, match=r"was begun on other data \(digest [0-9a-f]{12}, now ffffffffffff\): put the data files back"):
+    with pytest.raises(
+        CuttlefishError,
+        match=r"was begun on other data \(digest [0-9a-f]{12}, now ffffffffffff\): put the data files back",
+    ):
         run_config(little_config(tmp_path))
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("Tried to allocate 2.00 GiB. GPU 0"), MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+    "error",
+    [
+        torch.OutOfMemoryError("Tried to allocate 2.00 GiB. GPU 0"),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
 )
 def test_out_of_memory_says_what_to_lower(tmp_path, monkeypatch, error):
     def full(*arguments):
         raise error
 
     monkeypatch.setattr(Stage, "step", full)
-    with pytest.raises(CuttlefishError, match=r"out of memory \(.*\): lower recipe.batch_size=16 .*trainer.precision=bf16"):
+    with pytest.raises(
+        CuttlefishError, match=r"out of memory \(.*\): lower recipe.batch_size=16 .*trainer.precision=bf16"
+    ):
         run_config(little_config(tmp_path))
     assert json.loads((tmp_path / "record.json").read_text())["status"] == "failed"
 
 
 def test_an_operation_without_a_deterministic_form_is_named(tmp_path, monkeypatch):
     def refused(*arguments):
-        raise RuntimeError("max_pool2d_backward_cuda does not have a deterministic implementation, but you set 'torch.use_…")
+        raise RuntimeError(
+            "max_pool2d_backward_cuda does not have a deterministic implementation, but you set 'torch.use_…"
+        )
 
     monkeypatch.setattr(Stage, "step", refused)
-    with pytest.raises(CuttlefishError, match=r"deterministic=true, but max_pool2d_backward_cuda of this network .* or trainer.deterministic=false"):
+    with pytest.raises(
+        CuttlefishError,
+        match=r"deterministic=true, but max_pool2d_backward_cuda of this network .* or trainer.deterministic=false",
+    ):
         run_config(little_config(tmp_path))
 
 
@@ -198,7 +223,13 @@ def test_other_runtime_errors_stay_what_they_are(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"), [(None, "cannot read .*No such file"), ("a: [", "cannot read"), ("- 1", "holds no mapping"), ("seeed: 1", "seeed")]
+    ("content", "sentence"),
+    [
+        (None, "cannot read .*No such file"),
+        ("a: [", "cannot read"),
+        ("- 1", "holds no mapping"),
+        ("seeed: 1", "seeed"),
+    ],
 )
 def test_a_bad_resolved_config(tmp_path, capsys, content, sentence):
     path = tmp_path / "resolved.yaml"
@@ -241,6 +272,9 @@ def test_killed_for_good(where, trained, whole, tmp_path):
     done = subprocess.run([sys.executable, "-c", KILLED, where, str(tmp_path)], cwd=ROOT)
     assert done.returncode == -signal.SIGKILL
     assert bool(list(tmp_path.rglob("*.tmp"))) == (where == "mid-checkpoint")
-    assert newest_checkpoint(tmp_path / "checkpoints")["progress"]["trained"] == trained and not (tmp_path / "record.json").exists()
+    assert (
+        newest_checkpoint(tmp_path / "checkpoints")["progress"]["trained"] == trained
+        and not (tmp_path / "record.json").exists()
+    )
     assert differences(tmp_path, run_config(little_config(tmp_path, "cuttlefish")), *whole) == []
     assert not list(tmp_path.rglob("*.tmp"))

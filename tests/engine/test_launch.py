@@ -85,8 +85,13 @@ def test_a_second_launch_touches_nothing_of_the_first(tmp_path, monkeypatch):
     begun = refused(tmp_path / "run", monkeypatch, Busy("another process is at it"))
     assert list(begun) == [RESOLVED]
     assert refused(tmp_path / "run", monkeypatch, Busy("another process is at it")) == begun
-    assert refused(tmp_path / "run", monkeypatch, CuttlefishError("bad input")) == begun, "not its own to remove"
+    assert refused(tmp_path / "run", monkeypatch, CuttlefishError("bad input")) == begun, (
+        "not its own to remove"
+    )
 
 
 def test_a_launch_that_is_refused_leaves_no_folder(tmp_path, monkeypatch):
-    assert refused(tmp_path / "run", monkeypatch, CuttlefishError("bad input")) == {} and not (tmp_path / "run").exists()
+    assert (
+        refused(tmp_path / "run", monkeypatch, CuttlefishError("bad input")) == {}
+        and not (tmp_path / "run").exists()
+    )

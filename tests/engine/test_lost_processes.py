@@ -32,7 +32,11 @@ TWO = {"trainer__devices": 2, "recipe__epochs": 6, "trainer__threads": 1}
 
 def below(pid: int) -> list[int]:
     """All descendants of a process."""
-    found = [int(word) for task in Path(f"/proc/{pid}/task").glob("*/children") for word in task.read_text().split()]
+    found = [
+        int(word)
+        for task in Path(f"/proc/{pid}/task").glob("*/children")
+        for word in task.read_text().split()
+    ]
     return [*found, *(deeper for child in found for deeper in below(child))]
 
 
@@ -63,7 +67,10 @@ def test_a_killed_worker_s_job_begins_again_from_its_checkpoint(tmp_path, which,
     record = run_config(little_config(tmp_path / "killed", "cuttlefish", **config))
     killer.join()
     assert f"process {which} of 2 was killed by SIGKILL" in caplog.text and "restart 1 of 2" in caplog.text
-    assert "going on after" in (tmp_path / "killed" / "log.txt").read_text() or "resumed after" in (tmp_path / "killed" / "log.txt").read_text()
+    assert (
+        "going on after" in (tmp_path / "killed" / "log.txt").read_text()
+        or "resumed after" in (tmp_path / "killed" / "log.txt").read_text()
+    )
     assert record["status"] == "finished" and record["run_key"] == whole["run_key"]
     assert differences(tmp_path / "killed", record, tmp_path / "whole", whole) == []
 
@@ -72,10 +79,19 @@ def test_a_hanging_worker_ends_the_job_within_the_time_out(tmp_path, monkeypatch
     monkeypatch.setattr(launch_module, "GRACE_SECONDS", 4)
     once_begun(tmp_path / "run", signal.SIGSTOP, os.getpid())
     began = time.monotonic()
-    with pytest.raises(CuttlefishError, match=r"process 0 of 2 lost the others: .*minutes=0.2; .* \(process 1 of 2 answered nothing"):
-        run_config(little_config(tmp_path / "run", **{**TWO, "recipe__epochs": 5000, "trainer__timeout_minutes": 0.2}))
+    with pytest.raises(
+        CuttlefishError,
+        match=r"process 0 of 2 lost the others: .*minutes=0.2; .* \(process 1 of 2 answered nothing",
+    ):
+        run_config(
+            little_config(
+                tmp_path / "run", **{**TWO, "recipe__epochs": 5000, "trainer__timeout_minutes": 0.2}
+            )
+        )
     assert time.monotonic() - began < 400
-    assert not below(os.getpid()) or all(rank(pid) is None for pid in below(os.getpid())), "nothing is left behind"
+    assert not below(os.getpid()) or all(rank(pid) is None for pid in below(os.getpid())), (
+        "nothing is left behind"
+    )
 
 
 def free_port() -> int:
@@ -88,7 +104,17 @@ def on_two_nodes(folder: Path, *ports: int) -> list[subprocess.Popen]:
     path = folder / "config.yaml"
     many = {**TWO, "trainer__devices": 1, "recipe__epochs": 5000, "trainer__timeout_minutes": 0.2}
     path.write_text(yaml.safe_dump(to_dict(little_config(folder / "run", **many))))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--master-addr", "127.0.0.1"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nnodes",
+        "2",
+        "--nproc-per-node",
+        "1",
+        "--master-addr",
+        "127.0.0.1",
+    ]
     return [
         subprocess.Popen(
             [*command, "--master-port", str(port), "--node-rank", str(node), "-m", "cuttlefish.worker", str(path)],
@@ -114,7 +140,11 @@ def test_a_machine_that_vanishes_ends_the_others_with_one_sentence(tmp_path):
             agent.kill()
     sentences = [line for line in told.splitlines() if line.startswith("cuttlefish: process")]
     assert agents[1].returncode != 0
-    assert len(sentences) == 1 and "process 1 of 2 lost the others" in sentences[0] and "the same command goes on" in sentences[0], told
+    assert (
+        len(sentences) == 1
+        and "process 1 of 2 lost the others" in sentences[0]
+        and "the same command goes on" in sentences[0]
+    ), told
 
 
 class Line:
@@ -188,10 +218,15 @@ def test_a_network_that_falls_silent_before_the_workers_have_met_ends_both_nodes
     wait_for(lambda: all(below(node.pid) for node in nodes))
     line.is_cut = True
     for number, said in enumerate(ended(nodes, 0.2 * 60 + 30)):
-        assert said.startswith(f"cuttlefish: process {number} of 2 lost the others") and "the same command goes on" in said, said
+        assert (
+            said.startswith(f"cuttlefish: process {number} of 2 lost the others")
+            and "the same command goes on" in said
+        ), said
 
 
-def test_a_meeting_point_that_falls_silent_later_stops_nothing_and_a_request_to_stop_still_saves(apart, tmp_path):
+def test_a_meeting_point_that_falls_silent_later_stops_nothing_and_a_request_to_stop_still_saves(
+    apart, tmp_path
+):
     def trained() -> int:
         return len(read_epochs(tmp_path / "run"))
 

@@ -15,7 +15,12 @@ def test_the_dense_optimizer_and_weights_are_gone_after_the_switch(tmp_path, mon
     build, step = stage_module.build_optimizer, stage_module.Stage.step
 
     def watching_build(config, groups, lr):
-        alive.append((weakref.ref(optimizer := build(config, groups, lr)), {p.shape: weakref.ref(p) for g in groups for p in g["params"]}))
+        alive.append(
+            (
+                weakref.ref(optimizer := build(config, groups, lr)),
+                {p.shape: weakref.ref(p) for g in groups for p in g["params"]},
+            )
+        )
         return optimizer
 
     def watching_step(self, *arguments, **keywords):
@@ -24,7 +29,9 @@ def test_the_dense_optimizer_and_weights_are_gone_after_the_switch(tmp_path, mon
             optimizer, weights = alive[0]
             now = {id(parameter) for parameter in self.model.parameters()}
             assert optimizer() is None, "the old optimizer holds a momentum for every old weight"
-            assert all(ref() is None or id(ref()) in now for ref in weights.values()), "dense weights outlive the switch"
+            assert all(ref() is None or id(ref()) in now for ref in weights.values()), (
+                "dense weights outlive the switch"
+            )
         return step(self, *arguments, **keywords)
 
     monkeypatch.setattr(stage_module, "build_optimizer", watching_build)

@@ -67,7 +67,9 @@ def test_state_is_safe_to_load(finished):
 
 def test_bf16_trains_as_fp32_does(finished, tmp_path):
     method, exact, _ = finished
-    record = run_config(little_config(tmp_path, method, trainer__precision="bf16", trainer__deterministic=False))
+    record = run_config(
+        little_config(tmp_path, method, trainer__precision="bf16", trainer__deterministic=False)
+    )
     assert record["status"] == "finished" and record["precision"] == "bf16"
     assert record["loss_final"] != exact["loss_final"], "bf16 did nothing"
     assert record["loss_final"] == pytest.approx(exact["loss_final"], rel=0.15)
@@ -78,7 +80,11 @@ def test_the_size_to_match_is_read_once(tmp_path, monkeypatch, method):
     """Neither a run that is under way nor one that goes on heeds what becomes of the matched record."""
     matched = tmp_path / "matched" / "record.json"
     knobs = {"levels": None} if method == "imp" else {"ratio": None} if method == "grasp" else {}
-    config = little_config(tmp_path / "run", method, **{f"method__{key}": value for key, value in {"match": str(matched), **knobs}.items()})
+    config = little_config(
+        tmp_path / "run",
+        method,
+        **{f"method__{key}": value for key, value in {"match": str(matched), **knobs}.items()},
+    )
     fields = {"run_key": "0123456789ab", "status": "finished", "method": "cuttlefish", "params_nonzero": None}
     matched.parent.mkdir()
     matched.write_text(json.dumps(fields | {"params_total": 36_000}))
@@ -94,4 +100,7 @@ def test_the_size_to_match_is_read_once(tmp_path, monkeypatch, method):
     matched.unlink()
     record = run_config(config)
     assert record["status"] == "finished"
-    assert (record["target"]["params"], record["target"]["source"]) == (36_000, "run 0123456789ab (cuttlefish)")
+    assert (record["target"]["params"], record["target"]["source"]) == (
+        36_000,
+        "run 0123456789ab (cuttlefish)",
+    )

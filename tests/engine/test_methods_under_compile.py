@@ -14,7 +14,11 @@ from tests.runs import METHODS, little_config
 
 def run(folder, method, **more):
     # one shape and few layers: a graph is captured anew at every phase and switch
-    return run_config(little_config(folder, method, recipe__epochs=3, data__train_images=32, trainer__deterministic=False, **more))
+    return run_config(
+        little_config(
+            folder, method, recipe__epochs=3, data__train_images=32, trainer__deterministic=False, **more
+        )
+    )
 
 
 CASES = [*((method, "fp32", 1e-3) for method in METHODS), ("cuttlefish", "bf16", 0.1), ("xnor", "bf16", 0.1)]
@@ -26,7 +30,9 @@ def test_the_compiled_run_is_the_eager_one(tmp_path, monkeypatch, method, precis
     """`fullgraph` refuses any layer of a method's own that falls back to Python."""
     compiled = []
     captured = partial(nn.Module.compile, backend="aot_eager", fullgraph=True)
-    monkeypatch.setattr(nn.Module, "compile", lambda model, **options: (compiled.append(model), captured(model, **options))[1])
+    monkeypatch.setattr(
+        nn.Module, "compile", lambda model, **options: (compiled.append(model), captured(model, **options))[1]
+    )
     fast = run(tmp_path / "compiled", method, trainer__compile=True, trainer__precision=precision)
     assert compiled and fast["precision"] == precision
     eager = run(tmp_path / "eager", method, trainer__precision=precision)
@@ -53,4 +59,6 @@ def test_with_generated_code(tmp_path, generated, method, precision):
     assert fast["loss_final"] == pytest.approx(eager["loss_final"], rel=1e-3 if precision == "fp32" else 0.1)
     assert torch.isfinite(torch.tensor(fast["loss_final"]))
     # other roundings may draw other channels or ranks, and those weigh differently
-    assert fast["params_total"] == pytest.approx(eager["params_total"], rel=0 if precision == "fp32" else 0.05)
+    assert fast["params_total"] == pytest.approx(
+        eager["params_total"], rel=0 if precision == "fp32" else 0.05
+    )

@@ -45,7 +45,9 @@ TOKENS = {
 def test_match_one_process(tmp_path, processes, network, switch_epoch):
     settings = {**EXACT, **network}
     alone = run_config(little_config(tmp_path / "alone", "cuttlefish", **settings))
-    together = run_config(little_config(tmp_path / "together", "cuttlefish", trainer__devices=processes, **settings))
+    together = run_config(
+        little_config(tmp_path / "together", "cuttlefish", trainer__devices=processes, **settings)
+    )
     assert together["world_size"] == processes and alone["switch_epoch"] == switch_epoch and alone["ranks"]
     assert_alike(tmp_path / "alone", alone, tmp_path / "together", together)
 
@@ -58,7 +60,14 @@ def worker():
     def start(folder, **overrides):
         path = folder / "config.yaml"
         path.write_text(yaml.safe_dump(to_dict(little_config(folder / "run", **overrides))))
-        jobs.append(subprocess.Popen([sys.executable, "-m", "cuttlefish.worker", str(path)], cwd=ROOT, stderr=subprocess.PIPE, text=True))
+        jobs.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "cuttlefish.worker", str(path)],
+                cwd=ROOT,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
         return jobs[-1]
 
     yield start
@@ -117,7 +126,9 @@ def test_a_job_whose_run_was_taken_over_stops_and_records_nothing(tmp_path, work
     (tmp_path / "run" / LOCK).write_text(theirs)
     trained = len(read_epochs(tmp_path / "run"))
     _, told = job.communicate(timeout=120)
-    assert job.returncode == EXIT_BUSY and "the run was taken over by another process" in told.splitlines()[-1]
+    assert (
+        job.returncode == EXIT_BUSY and "the run was taken over by another process" in told.splitlines()[-1]
+    )
     assert not (tmp_path / "run" / "record.json").exists() and (tmp_path / "run" / LOCK).read_text() == theirs
     assert len(read_epochs(tmp_path / "run")) <= trained + 1, "that of the moment"
 
@@ -134,10 +145,30 @@ def failure(exitcode, timestamp, message=""):
         ({0: failure(2, 5, "K is wrong"), 1: failure(-15, 5)}, CuttlefishError, "K is wrong", False),
         ({0: failure(-15, 5), 1: failure(3, 5, "taken")}, Busy, "taken", False),
         ({0: failure(75, 5, "saved"), 1: failure(75, 5, "saved")}, Interrupted, "saved", False),
-        ({0: failure(1, 5, "lost its neighbour"), 1: failure(-9, 6)}, CuttlefishError, "process 1 of 2 was killed by SIGKILL, and the others", True),
-        ({0: failure(1, 5, "a bug"), 1: failure(2, 5, "process 1 of 2 lost the others")}, CuttlefishError, r"process 0 of 2 failed \(a bug\)", True),
-        ({0: failure(2, 5, "process 0 of 2 lost the others"), 1: failure(-9, 36)}, CuttlefishError, r".* \(process 1 of 2 answered nothing", True),
-        ({0: failure(1, 5, "timed out"), 1: failure(-9, 36)}, CuttlefishError, r"process 0 of 2 failed \(timed out\), and the others", True),
+        (
+            {0: failure(1, 5, "lost its neighbour"), 1: failure(-9, 6)},
+            CuttlefishError,
+            "process 1 of 2 was killed by SIGKILL, and the others",
+            True,
+        ),
+        (
+            {0: failure(1, 5, "a bug"), 1: failure(2, 5, "process 1 of 2 lost the others")},
+            CuttlefishError,
+            r"process 0 of 2 failed \(a bug\)",
+            True,
+        ),
+        (
+            {0: failure(2, 5, "process 0 of 2 lost the others"), 1: failure(-9, 36)},
+            CuttlefishError,
+            r".* \(process 1 of 2 answered nothing",
+            True,
+        ),
+        (
+            {0: failure(1, 5, "timed out"), 1: failure(-9, 36)},
+            CuttlefishError,
+            r"process 0 of 2 failed \(timed out\), and the others",
+            True,
+        ),
     ],
 )
 def test_the_first_cause_is_told(failures, kind, sentence, again):
@@ -151,7 +182,10 @@ def test_the_first_cause_is_told(failures, kind, sentence, again):
 def test_a_worker_that_could_leave_no_sentence_is_no_other_end(exitcode, kind):
     failures = {0: ProcessFailure(local_rank=0, pid=1, exitcode=exitcode, error_file="none")}
     error = _what_happened(failures, TrainerConfig(devices=2))
-    assert type(error) is kind and str(error) == f"process 0 of 2 ended with exit code {exitcode}, as it says above"
+    assert (
+        type(error) is kind
+        and str(error) == f"process 0 of 2 ended with exit code {exitcode}, as it says above"
+    )
     assert not _may_go_better(failures)
 
 
@@ -160,7 +194,10 @@ def test_a_disk_that_takes_no_sentence_for_the_launcher_changes_no_exit_code(tmp
     monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
     monkeypatch.setenv(TELLS, "1")
     assert main([str(tmp_path / "no.yaml")]) == 2
-    assert "cannot read" in json.loads((tmp_path / "error.json").read_text())["message"]["message"] and capsys.readouterr().err == ""
+    assert (
+        "cannot read" in json.loads((tmp_path / "error.json").read_text())["message"]["message"]
+        and capsys.readouterr().err == ""
+    )
     (tmp_path / "error.json").unlink()
 
     def full(handle):
@@ -174,7 +211,11 @@ def test_a_disk_that_takes_no_sentence_for_the_launcher_changes_no_exit_code(tmp
 @pytest.mark.slow
 def test_bad_input_of_the_workers_is_the_job_s_and_not_tried_again(tmp_path, caplog):
     with pytest.raises(CuttlefishError, match="K = 40 leading dense layers is out of range"):
-        run_config(little_config(tmp_path / "run", "cuttlefish", trainer__devices=2, trainer__max_restarts=3, method__k=40))
+        run_config(
+            little_config(
+                tmp_path / "run", "cuttlefish", trainer__devices=2, trainer__max_restarts=3, method__k=40
+            )
+        )
     assert not (tmp_path / "run").exists() and "restart 1 of 3" not in caplog.text
 
 
@@ -182,8 +223,14 @@ def test_the_rendezvous_listens_on_the_loopback_interface_only():
     meeting = LoopbackRendezvous("id")
     with socket.create_connection(("127.0.0.1", meeting.port), timeout=5):
         pass
-    lines = [line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]]
-    listening = [line[1] for line in lines if line[3] == "0A" and int(line[1].split(":")[1], 16) == meeting.port]
+    lines = [
+        line.split()
+        for table in ("tcp", "tcp6")
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+    ]
+    listening = [
+        line[1] for line in lines if line[3] == "0A" and int(line[1].split(":")[1], 16) == meeting.port
+    ]
     assert listening == [f"0100007F:{meeting.port:04X}"]
     store = meeting.next_rendezvous().store
     store.set("key", "value")
@@ -198,7 +245,12 @@ def on_two_nodes(config, folder, *rendezvous):
     ranks = [["--node-rank", str(node)] if "--master-addr" in rendezvous else [] for node in range(2)]
     # Else torch's workers find, after a restart, the addresses of those before it.
     variables = {**os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-    return [subprocess.Popen([*command, *rendezvous, *rank, "-m", "cuttlefish.worker", str(path)], cwd=ROOT, env=variables) for rank in ranks]
+    return [
+        subprocess.Popen(
+            [*command, *rendezvous, *rank, "-m", "cuttlefish.worker", str(path)], cwd=ROOT, env=variables
+        )
+        for rank in ranks
+    ]
 
 
 def free_port():
@@ -207,14 +259,25 @@ def free_port():
 
 
 def elastic(restarts):
-    return ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--rdzv-id", "job", "--max-restarts", str(restarts)]
+    return [
+        "--rdzv-backend",
+        "c10d",
+        "--rdzv-endpoint",
+        f"127.0.0.1:{free_port()}",
+        "--rdzv-id",
+        "job",
+        "--max-restarts",
+        str(restarts),
+    ]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("meeting", ["static", "elastic"])
 def test_two_machines_by_torchrun(tmp_path, meeting):
     alone = run_config(little_config(tmp_path / "alone", **EXACT))
-    rendezvous = ["--master-addr", "127.0.0.1", "--master-port", free_port()] if meeting == "static" else elastic(0)
+    rendezvous = (
+        ["--master-addr", "127.0.0.1", "--master-port", free_port()] if meeting == "static" else elastic(0)
+    )
     nodes = on_two_nodes(little_config(tmp_path / "run", **EXACT), tmp_path, *rendezvous)
     assert [node.wait(timeout=120) for node in nodes] == [0, 0]
     together = json.loads((tmp_path / "run" / "record.json").read_text())

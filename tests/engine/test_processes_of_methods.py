@@ -34,7 +34,12 @@ if "RANK" in os.environ:
 def test_the_first_process_s_profile_decides_k_for_all(tmp_path, monkeypatch):
     (tmp_path / "sitecustomize.py").write_text(MEASURED)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    settings = {"trainer__devices": 2, "trainer__deterministic": False, "trainer__timeout_minutes": 0.5, "method__k": "profile"}
+    settings = {
+        "trainer__devices": 2,
+        "trainer__deterministic": False,
+        "trainer__timeout_minutes": 0.5,
+        "method__k": "profile",
+    }
     record = run_config(little_config(tmp_path / "run", "cuttlefish", **settings))
     assert record["world_size"] == 2 and record["switch_epoch"] == 2
     assert record["k"] == 5 and "layer2.0.conv1" in record["ranks"]

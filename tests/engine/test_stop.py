@@ -75,7 +75,9 @@ def test_stops_within_an_epoch_and_resumes_to_the_same_bits(method, whole, tmp_p
         with pytest.raises(Interrupted, match=f"SIGTERM in epoch 3 after step 2 of {STEPS}, state saved"):
             run_config(little_config(tmp_path, method))
     assert interrupted(tmp_path)["status"] == "interrupted" and interrupted(tmp_path)["epochs_trained"] == 2
-    assert (tmp_path / "checkpoints" / "epoch_00002_step_000002.pt").exists() and len(read_epochs(tmp_path)) == 2
+    assert (tmp_path / "checkpoints" / "epoch_00002_step_000002.pt").exists() and len(
+        read_epochs(tmp_path)
+    ) == 2
     assert differences(tmp_path, run_config(little_config(tmp_path, method)), *whole(method)) == []
 
 
@@ -111,15 +113,25 @@ CHANGES = {
 def test_a_change_of_the_model_is_not_waited_for_and_made_again(method, whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         signal_at(patch, *CHANGES[method], pause=1.0)
-        with pytest.raises(Interrupted, match="SIGTERM before another step was trained, state saved; the same command goes on"):
+        with pytest.raises(
+            Interrupted,
+            match="SIGTERM before another step was trained, state saved; the same command goes on",
+        ):
             run_config(little_config(tmp_path, method))
     left = interrupted(tmp_path)
     assert left["status"] == "interrupted" and 0 < left["epochs_trained"] == len(read_epochs(tmp_path))
-    assert sorted(path.name for path in (tmp_path / "checkpoints").glob("epoch*"))[-1] == f"epoch_{left['epochs_trained']:05d}.pt"
+    assert (
+        sorted(path.name for path in (tmp_path / "checkpoints").glob("epoch*"))[-1]
+        == f"epoch_{left['epochs_trained']:05d}.pt"
+    )
     record = run_config(little_config(tmp_path, method))
     assert differences(tmp_path, record, *whole(method)) == []
     assert record["wall_seconds"] > left["wall_seconds"] > 1.0
-    assert all(record["seconds"][part] < 1.0 for part in ("switch", "enter", "method", "masks") if part in record["seconds"]), "paid for once"
+    assert all(
+        record["seconds"][part] < 1.0
+        for part in ("switch", "enter", "method", "masks")
+        if part in record["seconds"]
+    ), "paid for once"
 
 
 def test_a_stop_that_was_asked_for_before_keeps_the_change_from_beginning(whole, tmp_path, monkeypatch):
@@ -128,7 +140,9 @@ def test_a_stop_that_was_asked_for_before_keeps_the_change_from_beginning(whole,
         patch.setattr(surgery, "split_layer", lambda *_, **__: pytest.fail("it began"))
         with pytest.raises(Interrupted, match="before another step was trained, state saved"):
             run_config(little_config(tmp_path, "cuttlefish"))
-    assert differences(tmp_path, run_config(little_config(tmp_path, "cuttlefish")), *whole("cuttlefish")) == []
+    assert (
+        differences(tmp_path, run_config(little_config(tmp_path, "cuttlefish")), *whole("cuttlefish")) == []
+    )
 
 
 def test_a_change_is_waited_for_where_epochs_would_be_lost(whole, tmp_path, monkeypatch):
@@ -137,7 +151,9 @@ def test_a_change_is_waited_for_where_epochs_would_be_lost(whole, tmp_path, monk
         with pytest.raises(Interrupted, match=f"in epoch 3 after step 0 of {STEPS}, state saved"):
             run_config(little_config(tmp_path, "cuttlefish", trainer__checkpoint_epochs=3))
     assert [path.name for path in (tmp_path / "checkpoints").glob("epoch*")] == ["epoch_00002_step_000000.pt"]
-    assert differences(tmp_path, run_config(little_config(tmp_path, "cuttlefish")), *whole("cuttlefish")) == []
+    assert (
+        differences(tmp_path, run_config(little_config(tmp_path, "cuttlefish")), *whole("cuttlefish")) == []
+    )
 
 
 @pytest.mark.parametrize(("owner", "name", "call"), [(Stage, "warm_up", 2), (trainer_module, "evaluate", 4)])
@@ -180,12 +196,20 @@ def test_before_the_first_step_a_stop_is_at_once(place, begun, whole, tmp_path, 
         raise AssertionError("it went on")
 
     with monkeypatch.context() as patch:
-        owners = {"identify": (worker_module, "identify"), "load_task": (session_module, "load_task"), "start": (Sinks, "start")}
+        owners = {
+            "identify": (worker_module, "identify"),
+            "load_task": (session_module, "load_task"),
+            "start": (Sinks, "start"),
+        }
         patch.setattr(*owners[place], slow)
-        with pytest.raises(Interrupted, match="SIGUSR1 before a step was trained; the same command goes on") as caught:
+        with pytest.raises(
+            Interrupted, match="SIGUSR1 before a step was trained; the same command goes on"
+        ) as caught:
             run_config(little_config(tmp_path, "cuttlefish"))
     assert exit_code(caught.value) == EXIT_SAVED and caught.value.signal == "SIGUSR1"
-    assert differences(tmp_path, run_config(little_config(tmp_path, "cuttlefish")), *whole("cuttlefish")) == []
+    assert (
+        differences(tmp_path, run_config(little_config(tmp_path, "cuttlefish")), *whole("cuttlefish")) == []
+    )
 
 
 def test_a_profile_is_not_waited_for(tmp_path, monkeypatch):
@@ -269,10 +293,16 @@ def test_timed_checkpoints_within_an_epoch(whole, tmp_path, monkeypatch):
         patch.setattr(Trainer, "_grant_wishes", fall)
         with pytest.raises(Fallen):
             run_config(little_config(tmp_path, "cuttlefish", trainer__checkpoint_minutes=always))
-    assert [path.name for path in sorted((tmp_path / "checkpoints").glob("epoch*"))] == ["epoch_00002_step_000001.pt", "epoch_00002_step_000002.pt"]
+    assert [path.name for path in sorted((tmp_path / "checkpoints").glob("epoch*"))] == [
+        "epoch_00002_step_000001.pt",
+        "epoch_00002_step_000002.pt",
+    ]
     record = run_config(little_config(tmp_path, "cuttlefish", trainer__checkpoint_minutes=0.0))
     assert differences(tmp_path, record, *whole("cuttlefish")) == []
-    assert [path.name for path in after_whole_epochs(tmp_path / "checkpoints")] == [f"epoch_0000{EPOCHS - 1}.pt", f"epoch_0000{EPOCHS}.pt"]
+    assert [path.name for path in after_whole_epochs(tmp_path / "checkpoints")] == [
+        f"epoch_0000{EPOCHS - 1}.pt",
+        f"epoch_0000{EPOCHS}.pt",
+    ]
 
 
 def test_pace():
@@ -292,10 +322,14 @@ def test_pace():
     at(119)
     assert pace.due_within_epoch()
     pace.saved(whole=False)
-    assert not pace.due_within_epoch() and pace.due_after_epoch(4), "an epoch's own checkpoint is still wanted: arms fork from it"
+    assert not pace.due_within_epoch() and pace.due_after_epoch(4), (
+        "an epoch's own checkpoint is still wanted: arms fork from it"
+    )
     pace.saved(whole=True)
     assert not pace.due_after_epoch(4)
-    assert not Pace(TrainerConfig(), clock=lambda: now).due_within_epoch() and Pace(TrainerConfig(), clock=lambda: now).due_after_epoch(1)
+    assert not Pace(TrainerConfig(), clock=lambda: now).due_within_epoch() and Pace(
+        TrainerConfig(), clock=lambda: now
+    ).due_after_epoch(1)
 
 
 def test_an_unfinished_record_keeps_nothing_from_going_on(tmp_path, monkeypatch):

@@ -45,16 +45,24 @@ def test_bf16_activations_keep_their_type_and_float32_statistics(group):
     norm = nn.BatchNorm2d(3)
     synchronise(norm)
     y = norm(torch.randn(8, 3, 4, 4).bfloat16())
-    assert y.dtype == torch.bfloat16 and norm.running_mean.dtype == torch.float32 and abs(y.float().mean().item()) < 1e-2
+    assert (
+        y.dtype == torch.bfloat16
+        and norm.running_mean.dtype == torch.float32
+        and abs(y.float().mean().item()) < 1e-2
+    )
 
 
 def test_statistics_survive_an_empty_share():
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
+    )
     before = {name: value.clone() for name, value in model.named_buffers()}
     with statistics_kept(model, 0):
         model(torch.zeros(0, 3, 6, 6)).sum().backward()
     assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
-    assert all(torch.equal(parameter.grad, torch.zeros_like(parameter)) for parameter in model.parameters()), "and every gradient is there"
+    assert all(
+        torch.equal(parameter.grad, torch.zeros_like(parameter)) for parameter in model.parameters()
+    ), "and every gradient is there"
     assert model[1].training
     with statistics_kept(model, 2):
         model(torch.ones(2, 3, 6, 6))

@@ -13,7 +13,9 @@ QUICK = ("cuttlefish", "imp")
 """One with a switch and one with several phases; the others take as long again each."""
 
 
-@pytest.mark.parametrize("method", [method if method in QUICK else pytest.param(method, marks=pytest.mark.slow) for method in ARMS])
+@pytest.mark.parametrize(
+    "method", [method if method in QUICK else pytest.param(method, marks=pytest.mark.slow) for method in ARMS]
+)
 def test_killed_and_resumed(method, tmp_path):
     trials, draw = Trials(method, tmp_path), random.Random(method)
     writes = trials.write_points()
@@ -24,7 +26,11 @@ def test_killed_and_resumed(method, tmp_path):
 def test_killed_while_the_stacks_are_profiled_or_the_profile_is_written(tmp_path):
     trials = Trials("cuttlefish_profiled", tmp_path)
     trials.write_points()
-    points = [number for number, phase in enumerate(trials._log, 1) if phase in ("training: profiling", "writing: profile")]
+    points = [
+        number
+        for number, phase in enumerate(trials._log, 1)
+        if phase in ("training: profiling", "writing: profile")
+    ]
     assert len(points) > 5
     for outcome in [trials.killed_at([point]) for point in points]:
         assert outcome.kills == 1 and outcome.identical, outcome
@@ -36,7 +42,13 @@ def test_the_points_cover_every_kind_of_write(tmp_path):
     phases = set(trials._log)
     for kind in ("checkpoint", "record", "weights", "epochs", "ranks", "log", "resolved", "profile"):
         assert f"writing: {kind}" in phases
-    assert {"training: middle of a step", "training: profiling", "training: ranks", "training: switch", "training: evaluate"} <= phases
+    assert {
+        "training: middle of a step",
+        "training: profiling",
+        "training: ranks",
+        "training: switch",
+        "training: evaluate",
+    } <= phases
 
 
 def test_a_lost_bit_would_be_noticed(tmp_path, monkeypatch):
@@ -45,7 +57,9 @@ def test_a_lost_bit_would_be_noticed(tmp_path, monkeypatch):
     point = next(number for number in trials.write_points() if number > trials.count // 2)
 
     def forgetful(folder, epochs, state, *step):
-        return save_checkpoint(folder, epochs, {**state, "optimizer": {**state["optimizer"], "state": {}}}, *step)
+        return save_checkpoint(
+            folder, epochs, {**state, "optimizer": {**state["optimizer"], "state": {}}}, *step
+        )
 
     with monkeypatch.context() as patch:
         patch.setattr("cuttlefish.engine.trainer.save_checkpoint", forgetful)
@@ -64,6 +78,8 @@ def test_a_simulated_death_leaves_what_a_real_one_would(tmp_path):
     with pytest.raises(Killed), watched(death):
         save_checkpoint(tmp_path, 1, {"a": 1})
     (left,) = tmp_path.iterdir()
-    assert left.suffix == ".tmp" and 0 < left.stat().st_size, "no clean-up has run, and the file was cut short or whole"
+    assert left.suffix == ".tmp" and 0 < left.stat().st_size, (
+        "no clean-up has run, and the file was cut short or whole"
+    )
     with pytest.raises(Killed):
         death.point("anything after it")

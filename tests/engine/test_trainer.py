@@ -21,15 +21,34 @@ def test_run_folder(tmp_path):
     record = run_config(little_config(tmp_path, "cuttlefish", sink__plots=True))
     rows = read_epochs(tmp_path)
     assert [row["epoch"] for row in rows] == list(range(1, EPOCHS + 1))
-    assert rows[1]["params_total"] == record["params_full"] > rows[2]["params_total"] == record["params_total"]
-    assert rows[-1]["test_accuracy"] == record["accuracy_final"] and record["accuracy_best"] == max(row["test_accuracy"] for row in rows)
+    assert (
+        rows[1]["params_total"] == record["params_full"] > rows[2]["params_total"] == record["params_total"]
+    )
+    assert rows[-1]["test_accuracy"] == record["accuracy_final"] and record["accuracy_best"] == max(
+        row["test_accuracy"] for row in rows
+    )
     ranks = read_ranks(tmp_path)
-    assert {row["epoch"] for row in ranks} == {0, 1, 2} and {row["layer"] for row in ranks} >= set(record["ranks"])
-    assert record["switch_epoch"] == 2 and record["switch_reason"] == "fixed" and record["macs_final"] < record["macs_full"]
+    assert {row["epoch"] for row in ranks} == {0, 1, 2} and {row["layer"] for row in ranks} >= set(
+        record["ranks"]
+    )
+    assert (
+        record["switch_epoch"] == 2
+        and record["switch_reason"] == "fixed"
+        and record["macs_final"] < record["macs_full"]
+    )
     assert {"train", "ranks", "switch", "data", "evaluate", "checkpoint"} <= set(record["seconds"])
-    charged = sum(value for part, value in record["seconds"].items() if part not in ("data", "evaluate", "checkpoint", "compile"))
-    assert record["compute_seconds"] == pytest.approx(charged) and record["compute_seconds"] < record["wall_seconds"]
-    assert (tmp_path / "resolved.yaml").exists() and len(list((tmp_path / "checkpoints").glob("epoch_*.pt"))) == 2
+    charged = sum(
+        value
+        for part, value in record["seconds"].items()
+        if part not in ("data", "evaluate", "checkpoint", "compile")
+    )
+    assert (
+        record["compute_seconds"] == pytest.approx(charged)
+        and record["compute_seconds"] < record["wall_seconds"]
+    )
+    assert (tmp_path / "resolved.yaml").exists() and len(
+        list((tmp_path / "checkpoints").glob("epoch_*.pt"))
+    ) == 2
     assert list((tmp_path / "plots").glob("*.svg")) and list((tmp_path / "plots").glob("*.png"))
     assert json.loads((tmp_path / "record.json").read_text())["run_key"] == record["run_key"]
 
@@ -37,12 +56,19 @@ def test_run_folder(tmp_path):
 def test_the_second_warm_up(tmp_path):
     run_config(little_config(tmp_path, "cuttlefish", recipe__schedule__milestones=[1.0]))
     assert [row["lr"] for row in read_epochs(tmp_path)] == pytest.approx([0.01, 0.05, 0.01, 0.05])
-    run_config(little_config(tmp_path / "not", "cuttlefish", recipe__schedule__milestones=[1.0], method__rewarm=False))
+    run_config(
+        little_config(
+            tmp_path / "not", "cuttlefish", recipe__schedule__milestones=[1.0], method__rewarm=False
+        )
+    )
     assert [row["lr"] for row in read_epochs(tmp_path / "not")] == pytest.approx([0.01, 0.05, 0.05, 0.05])
 
 
 def test_same_seed_same_run_other_seed_another(tmp_path):
-    losses = [run_config(little_config(tmp_path / str(i), seed=seed))["loss_final"] for i, seed in enumerate((5, 5, 6))]
+    losses = [
+        run_config(little_config(tmp_path / str(i), seed=seed))["loss_final"]
+        for i, seed in enumerate((5, 5, 6))
+    ]
     assert losses[0] == losses[1] != losses[2]
 
 
@@ -54,7 +80,9 @@ def test_a_deterministic_profile_uses_no_clock(tmp_path):
 
 @pytest.mark.parametrize("steps", [0, 5], ids=["before the first checkpoint", "after it"])
 def test_profile_is_measured_once_and_reused(tmp_path, monkeypatch, steps):
-    config = little_config(tmp_path, "cuttlefish", method__k="profile", method__profile_repeats=2, trainer__deterministic=False)
+    config = little_config(
+        tmp_path, "cuttlefish", method__k="profile", method__profile_repeats=2, trainer__deterministic=False
+    )
     measured, taken, measure, step = [], [], timing.measure, Stage.step
     monkeypatch.setattr(timing, "measure", lambda *arguments: (measured.append(None), measure(*arguments))[1])
 
@@ -79,10 +107,16 @@ def test_profile_is_measured_once_and_reused(tmp_path, monkeypatch, steps):
 def test_fork_from_before_the_switch(tmp_path):
     run_config(little_config(tmp_path / "origin", "cuttlefish"))
     assert load_checkpoint(tmp_path / "origin" / "checkpoints" / BEFORE_SWITCH)["progress"]["trained"] == 2
-    arm = run_config(little_config(tmp_path / "arm", "cuttlefish", method__switch_epoch=3, fork_from=str(tmp_path / "origin")))
+    arm = run_config(
+        little_config(
+            tmp_path / "arm", "cuttlefish", method__switch_epoch=3, fork_from=str(tmp_path / "origin")
+        )
+    )
     alone = run_config(little_config(tmp_path / "alone", "cuttlefish", method__switch_epoch=3))
     assert arm["forked_from"] is not None and arm["epochs_trained"] == EPOCHS
-    assert (arm["loss_final"], arm["ranks"]) == (alone["loss_final"], alone["ranks"]), "a fork is the same run, begun later"
+    assert (arm["loss_final"], arm["ranks"]) == (alone["loss_final"], alone["ranks"]), (
+        "a fork is the same run, begun later"
+    )
     assert arm["compute_seconds"] > 0.5 * alone["compute_seconds"], "and is charged for its beginning"
     dense = run_config(little_config(tmp_path / "dense", fork_from=str(tmp_path / "origin")))
     whole = run_config(little_config(tmp_path / "whole"))
@@ -92,14 +126,20 @@ def test_fork_from_before_the_switch(tmp_path):
 def test_fork_from_full_rank_takes_its_rank_history(tmp_path):
     run_config(little_config(tmp_path / "origin", method__track_ranks=True))
     checkpoint = tmp_path / "origin" / "checkpoints" / f"epoch_{EPOCHS - 1:05d}.pt"
-    arm = run_config(little_config(tmp_path / "arm", "cuttlefish", method__switch_epoch=3, fork_from=str(checkpoint)))
+    arm = run_config(
+        little_config(tmp_path / "arm", "cuttlefish", method__switch_epoch=3, fork_from=str(checkpoint))
+    )
     alone = run_config(little_config(tmp_path / "alone", "cuttlefish", method__switch_epoch=3))
     assert arm["ranks"] == alone["ranks"]
 
 
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
-    [({"seed": 9}, "seed differs"), ({"model__width": 8}, "model differs"), ({"fork_from": "nowhere"}, "no checkpoint")],
+    [
+        ({"seed": 9}, "seed differs"),
+        ({"model__width": 8}, "model differs"),
+        ({"fork_from": "nowhere"}, "no checkpoint"),
+    ],
 )
 def test_forks_that_do_not_fit(tmp_path, overrides, sentence):
     run_config(little_config(tmp_path / "origin", "cuttlefish"))
@@ -115,7 +155,9 @@ def test_divergence_stops_and_keeps_the_last_good_checkpoint(tmp_path):
     record = json.loads((tmp_path / "record.json").read_text())
     assert record["status"] == "failed" and "the loss became" in record["error"]
     state = newest_checkpoint(tmp_path / "checkpoints")
-    assert state["progress"]["trained"] == 1 and all(torch.isfinite(tensor).all() for tensor in state["model"].values())
+    assert state["progress"]["trained"] == 1 and all(
+        torch.isfinite(tensor).all() for tensor in state["model"].values()
+    )
 
 
 def test_interrupted_is_recorded(tmp_path, monkeypatch):
@@ -161,7 +203,9 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 
 
 def test_overfit_learns_one_batch(tmp_path):
-    record = run_config(little_config(tmp_path, trainer__overfit=True, recipe__epochs=12, recipe__schedule__peak_lr=0.05))
+    record = run_config(
+        little_config(tmp_path, trainer__overfit=True, recipe__epochs=12, recipe__schedule__peak_lr=0.05)
+    )
     assert record["loss_final"] < 0.3
 
 
@@ -173,7 +217,9 @@ def test_torch_profile_writes_a_trace(tmp_path):
 def test_last_partial_batch_and_max_steps(tmp_path):
     run_config(little_config(tmp_path / "all", recipe__epochs=2))
     run_config(little_config(tmp_path / "two", recipe__epochs=2, trainer__max_steps=2))
-    assert read_epochs(tmp_path / "all")[0]["train_accuracy"] * 56 % 100 == pytest.approx(0, abs=1e-6), "56 images in batches of 16"
+    assert read_epochs(tmp_path / "all")[0]["train_accuracy"] * 56 % 100 == pytest.approx(0, abs=1e-6), (
+        "56 images in batches of 16"
+    )
     assert read_epochs(tmp_path / "two")[0]["train_accuracy"] * 32 % 100 == pytest.approx(0, abs=1e-6)
 
 

@@ -41,7 +41,17 @@ def test_every_method_s_accuracy_is_found_again(method, tmp_path):
 @pytest.mark.parametrize("method", ["si_fd", "grasp", "eb", "imp", "lc"])
 def test_a_matched_run_needs_neither_the_other_run_nor_its_checkpoints(method, tmp_path):
     other = tmp_path / "record.json"
-    other.write_text(json.dumps({"run_key": "0" * 12, "status": "finished", "method": "full_rank", "params_total": 9000, "params_nonzero": 9000}))
+    other.write_text(
+        json.dumps(
+            {
+                "run_key": "0" * 12,
+                "status": "finished",
+                "method": "full_rank",
+                "params_total": 9000,
+                "params_nonzero": 9000,
+            }
+        )
+    )
     knobs = {name: value for name, value in METHODS[method].items() if name not in SIZED_BY}
     config = replace(little_config(tmp_path / "run"), method={"name": method, **knobs, "match": str(other)})
     record = run_config(config)
@@ -70,7 +80,14 @@ def test_other_tools_read_the_network_by_its_names(tmp_path):
 
     model = nn.Sequential(nn.Linear(4, 3))
     save_weights(tmp_path, "k", model, {"rewind": {"0.weight": model[0].weight}})
-    assert same({name: tensor for name, tensor in load_file(tmp_path / "model.safetensors").items() if ":" not in name}, dict(model.state_dict()))
+    assert same(
+        {
+            name: tensor
+            for name, tensor in load_file(tmp_path / "model.safetensors").items()
+            if ":" not in name
+        },
+        dict(model.state_dict()),
+    )
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

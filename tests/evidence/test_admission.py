@@ -22,7 +22,12 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 ])  # fmt: skip
 def test_what_the_experiments_run_counts(words):
     config = to_dict(compose_config(CONF, words.split()))
-    record = {"scale": config["scale"], "data": config["data"]["name"], "method": config["method"]["name"], "config": config}
+    record = {
+        "scale": config["scale"],
+        "data": config["data"]["name"],
+        "method": config["method"]["name"],
+        "config": config,
+    }
     assert objection(record) == ""
     config["recipe"]["epochs"] += 1
     assert f"recipe.epochs={config['recipe']['epochs']}" in objection(record)
@@ -30,17 +35,29 @@ def test_what_the_experiments_run_counts(words):
 
 def test_the_batches_of_methods_with_their_own_are_those_of_the_rows():
     assert own_batches() == {"lc": [128], "imp": [128], "grasp": [128], "eb": [256]}
-    paper = {"scale": "paper", "data": "cifar10", "config": {"recipe": {"epochs": 300, "batch_size": 128}, "model": {"width": 64}}}
-    assert objection(paper | {"method": "lc"}) == "" and "recipe.batch_size=128" in objection(paper | {"method": "xnor"})
+    paper = {
+        "scale": "paper",
+        "data": "cifar10",
+        "config": {"recipe": {"epochs": 300, "batch_size": 128}, "model": {"width": 64}},
+    }
+    assert objection(paper | {"method": "lc"}) == "" and "recipe.batch_size=128" in objection(
+        paper | {"method": "xnor"}
+    )
 
 
 def test_what_counts_for_no_claim_is_told_with_its_reason():
-    runs = [ran("low"), ran("low", 1, setting={"model": {"width": 32}}), ran("low", 2, status="failed", setting={"model": {"width": 32}})]
+    runs = [
+        ran("low"),
+        ran("low", 1, setting={"model": {"width": 32}}),
+        ran("low", 2, status="failed", setting={"model": {"width": 32}}),
+    ]
     assert [(item.path, item.reason) for item in not_admitted(runs)] == [
         (runs[1].path, "counts for no claim: not what the reduced scale is: model.width=32")
     ]
 
 
 def test_no_run_of_data_without_a_recipe_counts():
-    assert "recipe.epochs=90" in objection({"scale": "paper", "data": "imagenet", "method": "full_rank", "config": {"recipe": {"epochs": 90}}})
+    assert "recipe.epochs=90" in objection(
+        {"scale": "paper", "data": "imagenet", "method": "full_rank", "config": {"recipe": {"epochs": 90}}}
+    )
     assert objection({"scale": "free", "data": "digits", "method": "full_rank", "config": {}}) == ""

@@ -17,20 +17,41 @@ from cuttlefish.report.figures.base import NoData, sources_of
 from cuttlefish.report.paper import PAPER
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
-READ = sorted(path for path in (RESULTS / "bench").glob("*.json") if path.name.split("-")[0] in ("steps", "ranks", "overhead", "profile"))
+READ = sorted(
+    path
+    for path in (RESULTS / "bench").glob("*.json")
+    if path.name.split("-")[0] in ("steps", "ranks", "overhead", "profile")
+)
 GONE = object()
-UNREAD = {"commit", "packages", "input", "device", "rounds", "small", "first_step_s", "gflop_per_s", "of_fp32_matmul", "matmul_gflop_per_s", "share"}
+UNREAD = {
+    "commit",
+    "packages",
+    "input",
+    "device",
+    "rounds",
+    "small",
+    "first_step_s",
+    "gflop_per_s",
+    "of_fp32_matmul",
+    "matmul_gflop_per_s",
+    "share",
+}
 
 
 def test_our_own_are_all_read():
-    assert len(load_benches(RESULTS / "bench")) == len(list((RESULTS / "bench").glob("*.json"))) and len(READ) == 7
+    assert (
+        len(load_benches(RESULTS / "bench")) == len(list((RESULTS / "bench").glob("*.json")))
+        and len(READ) == 7
+    )
 
 
 @pytest.fixture(scope="module")
 def evidence():
     """Our runs, and the claims that benches answer."""
     claims = load_claims(PAPER / "claims.yaml")
-    return load_evidence(RESULTS / "records"), [claim for claim in claims if re.search("composed|step_saving|profiled_k|layer_speedup", str(claim))]
+    return load_evidence(RESULTS / "records"), [
+        claim for claim in claims if re.search("composed|step_saving|profiled_k|layer_speedup", str(claim))
+    ]
 
 
 def damaged(content: dict, bad: object):
@@ -42,7 +63,11 @@ def damaged(content: dict, bad: object):
             yield copy
 
 
-@pytest.mark.parametrize("path", [path for path in READ if "vgg19" not in path.name], ids=lambda path: "-".join(path.name.split("-")[:3]))
+@pytest.mark.parametrize(
+    "path",
+    [path for path in READ if "vgg19" not in path.name],
+    ids=lambda path: "-".join(path.name.split("-")[:3]),
+)
 def test_a_bad_value_crashes_neither_claims_nor_figures(tmp_path, evidence, path):
     for other in READ:
         (tmp_path / other.name).write_bytes(other.read_bytes())
@@ -68,7 +93,10 @@ def test_what_is_left_out_is_told(tmp_path, caplog):
     content = json.loads(next(path for path in READ if path.name.startswith("steps")).read_text())
     del content["rows"][3]["step_s"]
     (tmp_path / "steps-x.json").write_text(json.dumps(content))
-    assert load_benches(tmp_path) == [] and "steps-x.json is not a bench and is left out: step_s is None" in caplog.text
+    assert (
+        load_benches(tmp_path) == []
+        and "steps-x.json is not a bench and is left out: step_s is None" in caplog.text
+    )
 
 
 @pytest.mark.parametrize("what", ["ranks", "overhead", "methods", "processes"])

@@ -48,7 +48,9 @@ def collection(tmp_path_factory):
     root = tmp_path_factory.mktemp("damaged") / "records"
     rows = rank_rows(lambda layer, epoch: 1 / (1 + epoch))
     lines = "\n".join([HEADER, *(",".join(map(str, row.values())) for row in rows), ""])
-    made_up = [made(method, seed) | change for seed, change in enumerate([{}, *CHANGES]) for method in METHODS]
+    made_up = [
+        made(method, seed) | change for seed, change in enumerate([{}, *CHANGES]) for method in METHODS
+    ]
     for number, content in enumerate(made_up):
         folder = root / f"{number:05}"
         folder.mkdir(parents=True)
@@ -102,7 +104,11 @@ def test_claims_tables_and_costs_survive(collection):
 
 @pytest.mark.parametrize("name", ["figure1", "figure1-methods", "figure2", "figure3", "figure5"])
 def test_figures_survive(collection, name):
-    plans = [planned(run, table) for run in collection.finished for table in ("table1", "figure1", "figure3", "figure5")]
+    plans = [
+        planned(run, table)
+        for run in collection.finished
+        for table in ("table1", "figure1", "figure3", "figure5")
+    ]
     drawable = [run for run in collection.finished if all(run.record[name] for name in needed(run))]
     with style.styled():
         assert DRAWERS[name](sources_of(Collection(drawable, []), [], "reduced", plans))

@@ -33,7 +33,9 @@ def uneven(*shape: int) -> torch.Tensor:
 def test_stable_ranks_are_those_of_singular_values(device):
     weights = [uneven(64, 64, 3, 3), uneven(512, 512, 3, 3), uneven(10, 512), uneven(40, 7)]
     values = [np.linalg.svd(weight.double().flatten(1).numpy(), compute_uv=False) for weight in weights]
-    assert stable_ranks([weight.to(device) for weight in weights]) == pytest.approx([(s**2).sum() / s[0] ** 2 for s in values], rel=1e-6)
+    assert stable_ranks([weight.to(device) for weight in weights]) == pytest.approx(
+        [(s**2).sum() / s[0] ** 2 for s in values], rel=1e-6
+    )
 
 
 def test_a_factorized_network_computes_what_it_does_on_the_cpu(device):
@@ -51,7 +53,9 @@ def test_frobenius_decay_has_the_cpu_s_gradient(device):
     there = copy.deepcopy(here).to(device)
     for model in (here, there):
         FrobeniusDecay(model, 1e-3).add_gradients()
-    gradients = {name: parameter.grad for name, parameter in here.named_parameters() if parameter.grad is not None}
+    gradients = {
+        name: parameter.grad for name, parameter in here.named_parameters() if parameter.grad is not None
+    }
     assert len(gradients) == 4
     for name, gradient in gradients.items():
         torch.testing.assert_close(there.get_parameter(name).grad.cpu(), gradient, rtol=1e-4, atol=1e-9)
@@ -73,5 +77,7 @@ def test_every_stack_is_profiled_and_the_random_state_stays(device):
     torch.manual_seed(1)
     profile = profile_stacks(model, batch, repeats=3)
     assert torch.equal(torch.randn(3, device=device), numbers)
-    assert len(profile.stacks) == 4 and all(stack.full_forward > 0 and stack.low_backward > 0 for stack in profile.stacks)
+    assert len(profile.stacks) == 4 and all(
+        stack.full_forward > 0 and stack.low_backward > 0 for stack in profile.stacks
+    )
     assert profile.k in (1, 5, 9, 13, 18)

@@ -65,7 +65,9 @@ def test_lower_precision_comes_near(tmp_path, device, method, precision):
         pytest.skip("tf32 exists on GPUs only")
     exact = trained(tmp_path / "fp32", method, device)
     rough = trained(tmp_path / precision, method, device, trainer__precision=precision)
-    assert isfinite(rough["loss_final"]) and rough["loss_final"] == pytest.approx(exact["loss_final"], rel=0.15)
+    assert isfinite(rough["loss_final"]) and rough["loss_final"] == pytest.approx(
+        exact["loss_final"], rel=0.15
+    )
     assert rough["params_total"] == pytest.approx(exact["params_total"], rel=0.05)
 
 
@@ -75,7 +77,9 @@ def test_compiled(tmp_path, device, method):
     quick = {"recipe__epochs": 3, "data__train_images": 32, "trainer__deterministic": False}
     eager = trained(tmp_path / "eager", method, device, **quick)
     fast = trained(tmp_path / "compiled", method, device, trainer__compile=True, **quick)
-    assert fast["loss_final"] == pytest.approx(eager["loss_final"], rel=0.01) and fast["seconds"]["compile"] > 0
+    assert (
+        fast["loss_final"] == pytest.approx(eager["loss_final"], rel=0.01) and fast["seconds"]["compile"] > 0
+    )
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -48,12 +48,21 @@ def test_plain_output_has_no_control_characters(plain):
 def test_plain_output_has_one_line_an_epoch_in_order(plain):
     lines = [line for line in plain.splitlines() if line.startswith("epoch ")]
     assert [int(re.match(r"epoch +(\d+)/12 ", line)[1]) for line in lines] == list(range(1, 13))
-    assert lines[2] == "epoch  3/12  lr 0.1  train 0.767 66.67 %  test 0.833 60.00 %  params 11.2 M  rank ratio 0.51  30.0 s"
+    assert (
+        lines[2]
+        == "epoch  3/12  lr 0.1  train 0.767 66.67 %  test 0.833 60.00 %  params 11.2 M  rank ratio 0.51  30.0 s"
+    )
     assert "params 3.39 M" in lines[6] and "rank ratio" not in lines[6]
 
 
 def test_plain_output_tells_the_choice_the_profile_the_switch_and_the_result(plain):
-    for words in ("resnet18 on cifar10 with cuttlefish", "τ = 1.5", ">> switch at epoch 5 (settled)", "3.30× smaller", "78.93 %"):
+    for words in (
+        "resnet18 on cifar10 with cuttlefish",
+        "τ = 1.5",
+        ">> switch at epoch 5 (settled)",
+        "3.30× smaller",
+        "78.93 %",
+    ):
         assert words in plain
     assert "hunter2" not in plain
 
@@ -88,13 +97,17 @@ def test_a_stream_that_cannot_show_a_character_still_gets_its_line(made_up, tmp_
 def test_a_terminal_gets_bars_that_reach_the_end_and_the_summary(made_up, tmp_path):
     made_up.write_run(tmp_path)
     stream = io.StringIO()
-    sink = TerminalConsole(Console(file=stream, force_terminal=True, width=100, legacy_windows=False, _environ={}))
+    sink = TerminalConsole(
+        Console(file=stream, force_terminal=True, width=100, legacy_windows=False, _environ={})
+    )
     play(made_up, sink, tmp_path)
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
     assert "\x1b[" in stream.getvalue()
     assert "12/12" in shown and "0.00 s left" in shown and "test 0.208 75.00 %" in shown
     assert ">> switch at epoch 5" in shown and "3.30× smaller" in shown
-    assert stream.getvalue().count("\x1b[?25l") == stream.getvalue().count("\x1b[?25h")  # the cursor is given back
+    assert stream.getvalue().count("\x1b[?25l") == stream.getvalue().count(
+        "\x1b[?25h"
+    )  # the cursor is given back
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")

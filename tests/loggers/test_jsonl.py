@@ -71,18 +71,31 @@ def test_the_log_keeps_earlier_messages_and_the_error(made_up, tmp_path):
     sink.profile(made_up.profile())
     sink.finish(made_up.record("failed", error="Traceback\nValueError: loss is NaN"))
     text = (tmp_path / "log.txt").read_text()
-    for words in (made_up.KEY, "switch at epoch 5", "resumed after epoch 5", "K = 5", "ValueError: loss is NaN"):
+    for words in (
+        made_up.KEY,
+        "switch at epoch 5",
+        "resumed after epoch 5",
+        "K = 5",
+        "ValueError: loss is NaN",
+    ):
         assert words in text
 
 
-def test_what_a_full_disk_does_not_take_waits_and_loses_neither_row_nor_order(made_up, tmp_path, monkeypatch, caplog):
+def test_what_a_full_disk_does_not_take_waits_and_loses_neither_row_nor_order(
+    made_up, tmp_path, monkeypatch, caplog
+):
     train(made_up, start(made_up, tmp_path / "straight"), 0, 6)
     sink = start(made_up, tmp_path / "full")
     train(made_up, sink, 0, 2)
     with monkeypatch.context() as patch:
-        patch.setattr(files, "_flush", no_space)  # after the bytes have gone out: what is there must be taken back
+        patch.setattr(
+            files, "_flush", no_space
+        )  # after the bytes have gone out: what is there must be taken back
         train(made_up, sink, 2, 4)
-        assert sink.settle() == f"cannot write to the log of the run in {tmp_path / 'full'}: No space left on device"
+        assert (
+            sink.settle()
+            == f"cannot write to the log of the run in {tmp_path / 'full'}: No space left on device"
+        )
     assert [row["epoch"] for row in read_epochs(tmp_path / "full")] == [1, 2]
     assert sum("wait for room" in line for line in caplog.messages) == 1, "told once"
     train(made_up, sink, 4, 6)

@@ -35,13 +35,18 @@ def two_runs(made_up, tmp_path_factory):
             if name == "a":
                 sinks.finish(made_up.record())
             assert len(sinks) == 1
-    return {path.relative_to(base).parts[0]: finished_run(path) for path in base.glob("*/wandb/offline-run-*/*.wandb")}, base
+    return {
+        path.relative_to(base).parts[0]: finished_run(path)
+        for path in base.glob("*/wandb/offline-run-*/*.wandb")
+    }, base
 
 
 def test_every_run_of_a_process_has_its_own_folder_and_id(two_runs):
     runs, base = two_runs
     assert sorted(runs) == ["a", "b"]
-    ids = [next(record.run.run_id for record in records if record.HasField("run")) for records in runs.values()]
+    ids = [
+        next(record.run.run_id for record in records if record.HasField("run")) for records in runs.values()
+    ]
     assert len(set(ids)) == 2
     assert {(base / name / "wandb" / "run_id.txt").read_text().strip() for name in runs} == set(ids)
 
@@ -54,7 +59,13 @@ def test_the_config_is_there_without_secrets_paths_or_the_machine(two_runs):
     assert config["run_key"] == "3f2a9c81d0b7" and config["recipe"]["epochs"] == 12
     assert config["method"]["api_key"] == "REDACTED" and config["data"]["root"] == ".../data"
     assert (run.project, run.job_type, run.run_group) == ("tests", "cuttlefish", "resnet18-cifar10")
-    assert set(run.tags) == {"mine", "scale: reduced", "preset: scale_free", "recipe: reduced", "precision: fp32"}
+    assert set(run.tags) == {
+        "mine",
+        "scale: reduced",
+        "preset: scale_free",
+        "recipe: reduced",
+        "precision: fp32",
+    }
     assert not any(record.HasField("environment") for record in records)
 
 
@@ -67,17 +78,27 @@ def test_no_name_of_the_machine_or_its_user_is_in_the_run_file(made_up, tmp_path
         sinks.finish(made_up.record())
     (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     assert finished_run(path)
-    assert not [name for name in (b"anns-workstation", b"ann-username", b"ann@mail") if name in path.read_bytes()]
+    assert not [
+        name for name in (b"anns-workstation", b"ann-username", b"ann@mail") if name in path.read_bytes()
+    ]
 
 
 def test_metrics_curves_and_seconds_are_logged_by_epoch(two_runs, made_up):
     runs, _ = two_runs
     history = [items(record.history.item) for record in runs["a"] if record.HasField("history")]
     rows = [row for row in history if "train_loss" in row]
-    assert [(row["epoch"], row["train_loss"], row["seconds/train"]) for row in rows] == [(1, 2.3, 28.5), (2, 1.15, 28.5)]
+    assert [(row["epoch"], row["train_loss"], row["seconds/train"]) for row in rows] == [
+        (1, 2.3, 28.5),
+        (2, 1.15, 28.5),
+    ]
     assert all("test_loss" not in row and row["params_total"] == 11173962 for row in rows)
     curve = {row["epoch"]: row["ranks/layer3.1.conv2"] for row in history if "ranks/layer3.1.conv2" in row}
-    expected = {epoch: row["stable_rank"] for epoch in (0, 1) for row in made_up.rank_rows(epoch) if row["layer"] == "layer3.1.conv2"}
+    expected = {
+        epoch: row["stable_rank"]
+        for epoch in (0, 1)
+        for row in made_up.rank_rows(epoch)
+        if row["layer"] == "layer3.1.conv2"
+    }
     assert curve == pytest.approx(expected)
     metrics = [record.metric for record in runs["a"] if record.HasField("metric")]
     assert any(metric.glob_name == "*" and metric.step_metric == "epoch" for metric in metrics)
@@ -89,10 +110,17 @@ def test_summary_plots_and_exit_code(two_runs):
     for record in runs["a"]:
         if record.HasField("summary"):
             summary |= items(record.summary.update)
-    assert summary["accuracy_final"] == 78.93 and summary["switch_epoch"] == 5 and summary["status"] == "finished"
+    assert (
+        summary["accuracy_final"] == 78.93
+        and summary["switch_epoch"] == 5
+        and summary["status"] == "finished"
+    )
     assert summary["total_seconds/train"] == 742.0 and summary["final_rank/layer2.0.conv1"] > 0
     assert any(key.startswith("plots/rank_curves") for key in summary)
-    codes = {name: [record.exit.exit_code for record in records if record.HasField("exit")] for name, records in runs.items()}
+    codes = {
+        name: [record.exit.exit_code for record in records if record.HasField("exit")]
+        for name, records in runs.items()
+    }
     assert codes == {"a": [0], "b": [1]}
 
 
@@ -167,4 +195,7 @@ def test_a_given_group_wins_then_the_experiment_s_name(made_up):
 
 
 def test_a_long_tag_is_cut_to_what_the_server_takes(made_up):
-    assert max(map(len, labels(made_up.CONFIG | {"scale": "x" * 99}, WandbConfig(tags=["y" * 99]))["tags"])) == 64
+    assert (
+        max(map(len, labels(made_up.CONFIG | {"scale": "x" * 99}, WandbConfig(tags=["y" * 99]))["tags"]))
+        == 64
+    )

@@ -22,7 +22,12 @@ def rebuilt(made_up, tmp_path_factory):
     made_up.write_run(base / "records" / "a")
     write_record(base / "records" / "a", made_up.record(config=made_up.CONFIG))
     before = sorted(path.name for path in (base / "records").rglob("*"))
-    assert main(["rebuild", str(base / "records"), "--offline", "--out", str(base / "out"), "--project", "again"]) == 0
+    assert (
+        main(
+            ["rebuild", str(base / "records"), "--offline", "--out", str(base / "out"), "--project", "again"]
+        )
+        == 0
+    )
     (path,) = base.glob("out/*/wandb/offline-run-*/*.wandb")
     return finished_run(path), before, sorted(path.name for path in (base / "records").rglob("*"))
 
@@ -44,15 +49,23 @@ def test_every_epoch_rank_and_field_is_there(rebuilt, made_up):
     assert sorted(rows) == list(range(1, made_up.EPOCHS + 1))
     for epoch, row in rows.items():
         expected = made_up.epoch_row(epoch)
-        assert all(row[name] == expected[name] for name in ("train_loss", "test_accuracy", "lr", "params_total"))
+        assert all(
+            row[name] == expected[name] for name in ("train_loss", "test_accuracy", "lr", "params_total")
+        )
     for epoch in range(made_up.E + 1):
         (logged,) = [row for row in history if row["epoch"] == epoch and "ranks/layer4.1.conv2" in row]
-        assert {f"ranks/{row['layer']}": row["stable_rank"] for row in made_up.rank_rows(epoch)}.items() <= logged.items()
+        assert {
+            f"ranks/{row['layer']}": row["stable_rank"] for row in made_up.rank_rows(epoch)
+        }.items() <= logged.items()
     summary = {}
     for record in records:
         if record.HasField("summary"):
             summary |= items(record.summary.update)
-    assert summary["accuracy_final"] == 78.93 and summary["switch_epoch"] == made_up.E and summary["started"] == "2026-01-01T00:00:00+00:00"
+    assert (
+        summary["accuracy_final"] == 78.93
+        and summary["switch_epoch"] == made_up.E
+        and summary["started"] == "2026-01-01T00:00:00+00:00"
+    )
     assert [record.exit.exit_code for record in records if record.HasField("exit")] == [0]
 
 
@@ -92,7 +105,11 @@ def test_an_upload_that_fails_is_told_and_fails_the_command(tmp_path, made_up, m
     assert capsys.readouterr().out.splitlines() == [str(folder), "1 of 1 waiting"]
     assert main(["upload", str(tmp_path)]) == 1
     told = capsys.readouterr()
-    assert told.err.startswith(f"cuttlefish: {folder}: ") and "API key" in told.err and told.out == "0 of 1 sent\n"
+    assert (
+        told.err.startswith(f"cuttlefish: {folder}: ")
+        and "API key" in told.err
+        and told.out == "0 of 1 sent\n"
+    )
 
 
 def test_a_sync_that_hangs_is_given_up(tmp_path, monkeypatch):
@@ -109,7 +126,9 @@ def test_a_sync_that_ends_well_without_having_sent_all_is_told(tmp_path, monkeyp
     from cuttlefish.errors import CuttlefishError
     from cuttlefish.loggers import wandb_again
 
-    told = subprocess.CompletedProcess([], 0, stdout="wandb: ERROR the file ends with an incomplete record\n", stderr="")
+    told = subprocess.CompletedProcess(
+        [], 0, stdout="wandb: ERROR the file ends with an incomplete record\n", stderr=""
+    )
     monkeypatch.setattr(wandb_again.subprocess, "run", lambda *_, **__: told)
     with pytest.raises(CuttlefishError, match="incomplete record"):
         wandb_again.send(tmp_path, WandbConfig())

@@ -70,7 +70,9 @@ def test_a_server_that_answers_gets_every_epoch(run, tmp_path):
 
 
 def test_what_was_left_offline_is_sent_once(tmp_path, monkeypatch):
-    record = run_config(little_config(tmp_path, recipe__epochs=3, sink__wandb={"mode": "offline", "project": "tests"}))
+    record = run_config(
+        little_config(tmp_path, recipe__epochs=3, sink__wandb={"mode": "offline", "project": "tests"})
+    )
     (folder,) = waiting([tmp_path])
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     with WandbServer("silent") as server:
@@ -84,14 +86,19 @@ def test_what_was_left_offline_is_sent_once(tmp_path, monkeypatch):
     check_all_is_there(server.lines, tmp_path, record)
 
 
-@pytest.mark.parametrize(("how", "told"), [("silent", "WandbSink stopped at start"), ("silent later", "WandbSink stopped at finish")])
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [("silent", "WandbSink stopped at start"), ("silent later", "WandbSink stopped at finish")],
+)
 def test_a_silent_server_costs_seconds_and_nothing_else(run, tmp_path, caplog, how, told):
     record, _, seconds = run(how)
     assert record["status"] == "finished" and len(read_epochs(tmp_path)) == 3
     assert told in caplog.text
     assert seconds < 10 * WAIT
     left = [] if how == "silent" else list(tmp_path.glob("wandb/run-*"))
-    assert list(waiting([tmp_path])) == left and len(left) == (how != "silent"), "what was not sent is on the disk and can be sent later"
+    assert list(waiting([tmp_path])) == left and len(left) == (how != "silent"), (
+        "what was not sent is on the disk and can be sent later"
+    )
 
 
 def logged(folder):
@@ -144,8 +151,12 @@ def test_a_stopped_run_s_file_is_whole_and_sent_later(made_up, tmp_path, server_
         sink.start(made_up.run_info(tmp_path / "next"))
         sink.epoch(made_up.epoch_row(1))
         sink.finish(record)
-    assert [json.loads(line)["epoch"] for line in server.lines["wandb-history.jsonl"]] == [1], "a server that answers is sent all at once"
-    assert "_filled" not in json.loads(server.lines["wandb-summary.json"][-1]) and not list(waiting([tmp_path]))
+    assert [json.loads(line)["epoch"] for line in server.lines["wandb-history.jsonl"]] == [1], (
+        "a server that answers is sent all at once"
+    )
+    assert "_filled" not in json.loads(server.lines["wandb-summary.json"][-1]) and not list(
+        waiting([tmp_path])
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b":W&B", b":W&B\xe1\xbe\x01" + bytes(range(256))])
@@ -171,9 +182,15 @@ def test_a_silent_server_does_not_keep_a_stopped_process(how, tmp_path):
     path.write_text(yaml.safe_dump(to_dict(little_config(run, recipe__epochs=5000, sink__wandb=ONLINE))))
     with WandbServer(how) as server:
         variables = {**os.environ, "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
-        process = subprocess.Popen([sys.executable, "-m", "cuttlefish.worker", str(path)], env=variables, cwd=Path(__file__).parents[2])
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cuttlefish.worker", str(path)],
+            env=variables,
+            cwd=Path(__file__).parents[2],
+        )
         try:
-            wait_for(lambda: len(read_epochs(run)) > 5 if how == "silent later" else list(run.glob("wandb/run-*")))
+            wait_for(
+                lambda: len(read_epochs(run)) > 5 if how == "silent later" else list(run.glob("wandb/run-*"))
+            )
             began = time.monotonic()
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=100) == EXIT_SAVED
@@ -184,4 +201,7 @@ def test_a_silent_server_does_not_keep_a_stopped_process(how, tmp_path):
     assert (run / LOG).exists()
     if how == "silent later":
         assert read_record(run)["status"] == "interrupted" and list((run / "checkpoints").glob("epoch_*.pt"))
-        assert logged(run)[0] == [row["epoch"] for row in read_epochs(run)] and len(list(waiting([tmp_path]))) == 1
+        assert (
+            logged(run)[0] == [row["epoch"] for row in read_epochs(run)]
+            and len(list(waiting([tmp_path]))) == 1
+        )

@@ -14,7 +14,12 @@ PROJECT = {"id": "p", "name": "tests", "entity": {"id": "e", "name": "me"}}
 def answer(query: str, variables: dict[str, Any]) -> dict[str, Any]:
     if query.startswith("mutation UpsertBucket"):
         name = variables["name"]
-        return {"upsertBucket": {"bucket": {"id": "b", "name": name, "displayName": name, "project": PROJECT}, "inserted": True}}
+        return {
+            "upsertBucket": {
+                "bucket": {"id": "b", "name": name, "displayName": name, "project": PROJECT},
+                "inserted": True,
+            }
+        }
     if query.startswith("mutation CreateRunFiles"):
         return {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": []}}
     return {"model": None} if query.startswith("query RunResumeStatus") else {}
@@ -54,7 +59,9 @@ class Answer(BaseHTTPRequestHandler):
         if "files" in asked:
             for name, part in asked["files"].items():
                 self.server.lines.setdefault(name, []).extend(part["content"])
-        content = json.dumps({"data": answer(asked.get("query", "").strip(), asked.get("variables") or {})}).encode()
+        content = json.dumps(
+            {"data": answer(asked.get("query", "").strip(), asked.get("variables") or {})}
+        ).encode()
         self.send_response(200)
         self.send_header("content-length", str(len(content)))
         self.end_headers()

@@ -20,7 +20,9 @@ class Block(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
         self.shortcut = nn.Sequential()
         if stride != 1 or inner != width:
-            self.shortcut = nn.Sequential(nn.Conv2d(inner, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inner, width, 1, stride, bias=False), nn.BatchNorm2d(width)
+            )
 
     def forward(self, x):
         return self.bn2(self.conv2(self.bn1(self.conv1(x)).relu())).add(self.shortcut(x)).relu()
@@ -38,7 +40,29 @@ def resnet18(classes=10):
 
 def vgg19(classes=10):
     layers, inner = [], 3
-    for width in [64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0, 512, 512, 512, 512, 0, 512, 512, 512, 512, 0]:
+    for width in [
+        64,
+        64,
+        0,
+        128,
+        128,
+        0,
+        256,
+        256,
+        256,
+        256,
+        0,
+        512,
+        512,
+        512,
+        512,
+        0,
+        512,
+        512,
+        512,
+        512,
+        0,
+    ]:
         if width == 0:
             layers.append(nn.MaxPool2d(2))
             continue
@@ -54,7 +78,11 @@ def on_meta(build, *arguments, **options):
 
 def low_rank(model, first, rank, extra_bn=False, last=-1):
     """Factorize the 3×3 convolutions from number `first` (from 1, the stem) on, each to rank(out, full rank)."""
-    convs = [(name, layer) for name, layer in find_layers(model).layers.items() if getattr(layer, "kernel_size", 0) == (3, 3)]
+    convs = [
+        (name, layer)
+        for name, layer in find_layers(model).layers.items()
+        if getattr(layer, "kernel_size", 0) == (3, 3)
+    ]
     ranks = {name: rank(layer.out_channels) for name, layer in convs[first - 1 :]}
     return factorize(model, ranks, extra_bn=extra_bn, keep_dense=False, initialise=False)
 
@@ -119,7 +147,11 @@ def test_audited_spatial_size_of_resnet18():
     """SI&FD at rank scale 0.08: ranks 15, 31, 61, 123 in the four stages, 2,069,130 parameters."""
     ranks = {64: 15, 128: 31, 256: 61, 512: 123}
     model = on_meta(resnet18)
-    convs = [name for name, layer in find_layers(model).layers.items() if getattr(layer, "kernel_size", 0) == (3, 3)][1:]
+    convs = [
+        name
+        for name, layer in find_layers(model).layers.items()
+        if getattr(layer, "kernel_size", 0) == (3, 3)
+    ][1:]
     chosen = {name: ranks[model.get_submodule(name).out_channels] for name in convs}
     assert total(factorize(model, chosen, scheme="spatial", initialise=False)) == 2_069_130
 
@@ -127,12 +159,17 @@ def test_audited_spatial_size_of_resnet18():
 def bottleneck_ranks(model, floor, wide):
     """The audited floors: one rank for all of the last stage, another for the first block's last convolution."""
     names = [name for name in find_layers(model).layers if name.startswith("layer4")]
-    return {name: wide if name == "layer4.0.conv3" else floor for name in names if "downsample" not in name}, "layer4.0.downsample.0"
+    return {
+        name: wide if name == "layer4.0.conv3" else floor for name in names if "downsample" not in name
+    }, "layer4.0.downsample.0"
 
 
 @pytest.mark.parametrize(
     ("name", "dense", "floor", "wide", "expected", "expected_bn"),
-    [("resnet50", 25_557_032, 102, 204, 14_218_280, 14_220_320), ("wide_resnet50_2", 68_883_240, 204, 204, 37_385_000, 37_388_672)],
+    [
+        ("resnet50", 25_557_032, 102, 204, 14_218_280, 14_220_320),
+        ("wide_resnet50_2", 68_883_240, 204, 204, 37_385_000, 37_388_672),
+    ],
 )
 def test_audited_counts_of_the_imagenet_networks(name, dense, floor, wide, expected, expected_bn):
     for extra_bn, size in ((False, expected), (True, expected_bn)):
@@ -152,23 +189,33 @@ def test_audited_count_of_deit_base():
 
 
 @pytest.mark.parametrize(
-    ("build", "first", "millions"), [(resnet18, 99, 555.4), (resnet18, 4, 216.2), (vgg19, 99, 398.1), (vgg19, 10, 289.1), (vgg19, 5, 181.1)]
+    ("build", "first", "millions"),
+    [(resnet18, 99, 555.4), (resnet18, 4, 216.2), (vgg19, 99, 398.1), (vgg19, 10, 289.1), (vgg19, 5, 181.1)],
 )
 def test_audited_macs(build, first, millions):
     model = low_rank(on_meta(build), first, quarter)
-    assert count_macs(model, torch.empty(1, 3, 32, 32, device="meta")) / 1e6 == pytest.approx(millions, abs=0.05)
+    assert count_macs(model, torch.empty(1, 3, 32, 32, device="meta")) / 1e6 == pytest.approx(
+        millions, abs=0.05
+    )
 
 
 def test_macs_by_hand():
     """Grouped and strided convolutions, and a Linear, on two 9×7 images."""
-    model = nn.Sequential(nn.Conv2d(4, 8, 3, stride=2, groups=2, bias=False), nn.Conv2d(8, 6, 1), nn.Flatten(), nn.Linear(72, 5))
+    model = nn.Sequential(
+        nn.Conv2d(4, 8, 3, stride=2, groups=2, bias=False), nn.Conv2d(8, 6, 1), nn.Flatten(), nn.Linear(72, 5)
+    )
     pixels = 4 * 3
     assert count_macs(model, torch.randn(2, 4, 9, 7)) == 2 * (pixels * 8 * 2 * 9 + pixels * 6 * 8 + 72 * 5)
 
 
 def test_macs_of_both_factorizations():
     for scheme, expected in (("channel", 25 * 3 * (4 * 9 + 6)), ("spatial", 25 * 3 * (4 * 3 + 6 * 3))):
-        model = factorize(nn.Sequential(nn.Conv2d(4, 6, 3, padding=1, bias=False)), {"0": 3}, scheme=scheme, keep_dense=False)
+        model = factorize(
+            nn.Sequential(nn.Conv2d(4, 6, 3, padding=1, bias=False)),
+            {"0": 3},
+            scheme=scheme,
+            keep_dense=False,
+        )
         assert count_macs(model, torch.randn(1, 4, 5, 5)) == expected
 
 
@@ -180,7 +227,9 @@ def test_attention_is_counted_on_every_path():
     expected = tokens * (4 * d * d + 2 * d * hidden) + attention
     assert count_macs(layer, torch.randn(1, tokens, d)) == expected
     assert torch.backends.mha.get_fastpath_enabled()
-    vit = timm.create_model("vit_tiny_patch16_224", pretrained=False, depth=1, img_size=16, patch_size=8, num_classes=3)
+    vit = timm.create_model(
+        "vit_tiny_patch16_224", pretrained=False, depth=1, img_size=16, patch_size=8, num_classes=3
+    )
     patches, d = 4, 192
     block = 5 * 12 * d * d + 2 * 5 * 5 * d
     assert count_macs(vit, torch.randn(1, 3, 16, 16)) == patches * 3 * 64 * d + block + d * 3

@@ -52,7 +52,9 @@ def test_gradients_are_those_of_the_penalty(model):
 def test_the_penalty_is_the_definition_and_differentiable(model):
     penalty = FrobeniusDecay(model, 0.3).penalty()
     torch.testing.assert_close(penalty, frobenius(model, 0.3), rtol=1e-12, atol=0)
-    for ours, expected in zip(*(torch.autograd.grad(p, weights(model)) for p in (penalty, frobenius(model, 0.3))), strict=True):
+    for ours, expected in zip(
+        *(torch.autograd.grad(p, weights(model)) for p in (penalty, frobenius(model, 0.3))), strict=True
+    ):
         torch.testing.assert_close(ours, expected)
 
 
@@ -80,7 +82,10 @@ def test_each_factor_has_the_same_inner_product_with_its_gradient(model):
 @settings(deadline=None, max_examples=20)
 def test_the_penalty_is_invariant_under_a_change_of_basis_but_plain_decay_is_not(rank, scheme):
     layer = LowRankConv2d(3, 4, 3, rank, scheme=scheme, bias=False, dtype=F64)
-    decay, plain = FrobeniusDecay(layer, 1.0), lambda: sum(p.square().sum().item() for p in layer.parameters())
+    decay, plain = (
+        FrobeniusDecay(layer, 1.0),
+        lambda: sum(p.square().sum().item() for p in layer.parameters()),
+    )
     before, plain_before = decay.penalty().item(), plain()
     A = torch.randn(rank, rank, dtype=F64) + 3 * torch.eye(rank, dtype=F64)
     with torch.no_grad():
@@ -107,8 +112,12 @@ def test_a_coefficient_of_zero_is_bit_identical_to_none():
     model = factorize(nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6)), {"0": 2, "2": 2})
     without, zero, some = model, copy.deepcopy(model), copy.deepcopy(model)
     reference = train(without, None)
-    assert all(torch.equal(a, b) for a, b in zip(reference, train(zero, FrobeniusDecay(zero, 0.0)), strict=True))
-    assert not any(torch.equal(a, b) for a, b in zip(reference, train(some, FrobeniusDecay(some, 0.1)), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(reference, train(zero, FrobeniusDecay(zero, 0.0)), strict=True)
+    )
+    assert not any(
+        torch.equal(a, b) for a, b in zip(reference, train(some, FrobeniusDecay(some, 0.1)), strict=True)
+    )
 
 
 def test_a_coefficient_of_zero_creates_no_gradient(model):
@@ -157,7 +166,9 @@ def test_no_matrix_of_the_dense_size_is_made():
 def test_gradients_follow_the_memory_format():
     for scheme in ("channel", "spatial"):
         layer = LowRankConv2d(4, 6, 3, 3, scheme=scheme, dtype=F64)
-        expected = torch.autograd.grad(0.05 * layer.merged_weight().square().sum(), [layer.first.weight, layer.second.weight])
+        expected = torch.autograd.grad(
+            0.05 * layer.merged_weight().square().sum(), [layer.first.weight, layer.second.weight]
+        )
         layer.to(memory_format=torch.channels_last)
         FrobeniusDecay(layer, 0.1).add_gradients()
         for weight, gradient in zip((layer.first.weight, layer.second.weight), expected, strict=True):
@@ -189,14 +200,26 @@ def test_a_dense_model_has_nothing_to_decay():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0.1, ["conw"]), "Frobenius decay was asked for 'conw', which is no low-rank layer; the nearest names are conv"),
+        (
+            (0.1, ["conw"]),
+            "Frobenius decay was asked for 'conw', which is no low-rank layer; the nearest names are conv",
+        ),
         ((0.1, ["dense"]), "asked for 'dense', which is no low-rank layer"),
         ((0.1,), "Layer 'bn' has an extra BN between its factors, which excludes Frobenius decay"),
-        ((-1e-4, ["conv"]), "coefficient of Frobenius decay is -0.0001; it must be a finite number that is not negative"),
+        (
+            (-1e-4, ["conv"]),
+            "coefficient of Frobenius decay is -0.0001; it must be a finite number that is not negative",
+        ),
         ((float("nan"), ["conv"]), "coefficient of Frobenius decay is nan"),
     ],
 )
 def test_bad_input_is_refused(arguments, message):
-    model = nn.ModuleDict({"conv": LowRankConv2d(3, 4, 3, 2), "bn": LowRankConv2d(3, 4, 3, 2, extra_bn=True), "dense": nn.Linear(2, 2)})
+    model = nn.ModuleDict(
+        {
+            "conv": LowRankConv2d(3, 4, 3, 2),
+            "bn": LowRankConv2d(3, 4, 3, 2, extra_bn=True),
+            "dense": nn.Linear(2, 2),
+        }
+    )
     with pytest.raises(CuttlefishError, match=message):
         FrobeniusDecay(model, *arguments)

@@ -25,7 +25,9 @@ class Tied(nn.Module):
 
 
 def test_finds_plain_layers_by_dotted_name_in_order():
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)), nn.Linear(4, 2))
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)), nn.Linear(4, 2)
+    )
     found = find_layers(model)
     assert list(found.layers) == ["0", "2.0", "3"]
     assert found.layers["2.0"] is model[2][0]
@@ -69,7 +71,9 @@ def test_refuses_a_layer_whose_forward_was_replaced():
 
 
 def test_refuses_attention_projections_and_transformer_feed_forward_layers():
-    model = nn.ModuleDict({"enc": nn.TransformerEncoderLayer(8, 2, 16), "dec": nn.TransformerDecoderLayer(8, 2, 16)})
+    model = nn.ModuleDict(
+        {"enc": nn.TransformerEncoderLayer(8, 2, 16), "dec": nn.TransformerDecoderLayer(8, 2, 16)}
+    )
     found = find_layers(model)
     assert found.layers == {}
     assert set(found.refused) == {
@@ -111,7 +115,9 @@ def test_a_lazy_layer_is_found_after_its_first_batch():
     assert list(find_layers(model).layers) == ["0"]
 
 
-@pytest.mark.parametrize(("name", "layers", "refused"), [("resnet18", 21, 0), ("resnet50", 54, 0), ("resnext50_32x4d", 38, 16)])
+@pytest.mark.parametrize(
+    ("name", "layers", "refused"), [("resnet18", 21, 0), ("resnet50", 54, 0), ("resnext50_32x4d", 38, 16)]
+)
 def test_counts_in_timm_convolutional_networks(name, layers, refused):
     with torch.device("meta"):
         found = find_layers(timm.create_model(name, pretrained=False))

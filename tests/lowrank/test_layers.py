@@ -22,7 +22,13 @@ def geometries(draw):
     """Any legal geometry of nn.Conv2d for a small odd-sized image."""
     sides = st.sampled_from([1, 3, 5])
     kernel = draw(st.one_of(sides, st.tuples(sides, sides)))
-    padding = draw(st.one_of(st.sampled_from(["same", "valid"]), st.integers(0, 2), st.tuples(st.integers(0, 2), st.integers(0, 2))))
+    padding = draw(
+        st.one_of(
+            st.sampled_from(["same", "valid"]),
+            st.integers(0, 2),
+            st.tuples(st.integers(0, 2), st.integers(0, 2)),
+        )
+    )
     steps = st.integers(1, 3)
     return {
         "kernel_size": kernel,
@@ -34,7 +40,13 @@ def geometries(draw):
     }
 
 
-@given(geometries(), st.sampled_from(["channel", "spatial"]), st.integers(1, 4), st.integers(9, 12), st.integers(9, 12))
+@given(
+    geometries(),
+    st.sampled_from(["channel", "spatial"]),
+    st.integers(1, 4),
+    st.integers(9, 12),
+    st.integers(9, 12),
+)
 @settings(deadline=None, max_examples=150)
 def test_the_two_steps_are_one_convolution_with_the_merged_weight(geometry, scheme, rank, height, width):
     low_rank = LowRankConv2d(4, 5, rank=rank, scheme=scheme, dtype=F64, **geometry)
@@ -85,16 +97,28 @@ def test_state_dict_keys():
 def test_the_shapes_of_the_factors():
     channel = LowRankConv2d(3, 8, (5, 3), 2, stride=(2, 1), padding=(2, 1), dilation=(1, 2))
     assert channel.first.weight.shape == (2, 3, 5, 3) and channel.second.weight.shape == (8, 2, 1, 1)
-    assert channel.first.stride == (2, 1) and channel.first.padding == (2, 1) and channel.first.dilation == (1, 2)
+    assert (
+        channel.first.stride == (2, 1)
+        and channel.first.padding == (2, 1)
+        and channel.first.dilation == (1, 2)
+    )
     assert channel.second.stride == (1, 1) and channel.second.padding == (0, 0)
     spatial = LowRankConv2d(3, 8, (5, 3), 2, stride=(2, 1), padding=(2, 1), scheme="spatial")
     assert spatial.first.weight.shape == (2, 3, 1, 3) and spatial.second.weight.shape == (8, 2, 5, 1)
-    assert spatial.first.padding == (0, 1) and spatial.second.padding == (2, 0) and spatial.second.stride == (2, 1)
+    assert (
+        spatial.first.padding == (0, 1)
+        and spatial.second.padding == (2, 0)
+        and spatial.second.stride == (2, 1)
+    )
 
 
 @pytest.mark.parametrize(
     "build",
-    [lambda: LowRankConv2d(3, 4, (3, 5), 2), lambda: LowRankConv2d(3, 4, (3, 5), 2, scheme="spatial"), lambda: LowRankLinear(6, 5, 3)],
+    [
+        lambda: LowRankConv2d(3, 4, (3, 5), 2),
+        lambda: LowRankConv2d(3, 4, (3, 5), 2, scheme="spatial"),
+        lambda: LowRankLinear(6, 5, 3),
+    ],
 )
 def test_factors_and_shaped_are_inverse(build):
     layer = build()
@@ -117,11 +141,23 @@ def test_repr_shows_the_rank():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: LowRankConv2d(3, 4, 3, 5), "Rank 5 was asked of a 4×3×3×3 weight; in the channel scheme it must be from 1 to 4"),
-        (lambda: LowRankConv2d(3, 4, 3, 10, scheme="spatial"), "Rank 10 .* in the spatial scheme it must be from 1 to 9"),
+        (
+            lambda: LowRankConv2d(3, 4, 3, 5),
+            "Rank 5 was asked of a 4×3×3×3 weight; in the channel scheme it must be from 1 to 4",
+        ),
+        (
+            lambda: LowRankConv2d(3, 4, 3, 10, scheme="spatial"),
+            "Rank 10 .* in the spatial scheme it must be from 1 to 9",
+        ),
         (lambda: LowRankLinear(3, 4, 0), "Rank 0 was asked of a 4×3 weight"),
-        (lambda: LowRankConv2d(3, 4, 3, 2, scheme="tensor"), "scheme is 'tensor'; it must be one of channel, spatial"),
-        (lambda: LowRankConv2d(3, 4, 3, 2, scheme="spatial", extra_bn=True), "extra BN .* exists only in the channel scheme"),
+        (
+            lambda: LowRankConv2d(3, 4, 3, 2, scheme="tensor"),
+            "scheme is 'tensor'; it must be one of channel, spatial",
+        ),
+        (
+            lambda: LowRankConv2d(3, 4, 3, 2, scheme="spatial", extra_bn=True),
+            "extra BN .* exists only in the channel scheme",
+        ),
     ],
 )
 def test_bad_arguments_are_refused(build, message):

@@ -70,13 +70,18 @@ def test_arithmetic_intensity_of_the_paper():
     model = build_model(ModelConfig(), 10, (3, 32, 32))
     path = {layer.name: layer for layer in main_path(model, IMAGES)}
     for stack, expected in enumerate([576, 1147, 2226, 3596], start=1):
-        assert profiling._intensity([path[f"layer{stack}.1.conv1"]], 1024) == pytest.approx(expected, rel=0.01)
+        assert profiling._intensity([path[f"layer{stack}.1.conv1"]], 1024) == pytest.approx(
+            expected, rel=0.01
+        )
 
 
 def test_a_real_clock_fills_every_column(resnet):
     weights = {name: tensor.clone() for name, tensor in resnet.state_dict().items()}
     profile = profile_stacks(resnet, IMAGES.contiguous(memory_format=torch.channels_last), repeats=3)
-    assert all(stack.full_forward > 0 and stack.low_backward > 0 for stack in profile.stacks) and profile.source == "timed"
+    assert (
+        all(stack.full_forward > 0 and stack.low_backward > 0 for stack in profile.stacks)
+        and profile.source == "timed"
+    )
     assert all(torch.equal(weights[name], tensor) for name, tensor in resnet.state_dict().items())
     text = str(profile)
     assert "32×32" in text and f"K = {profile.k}" in text and len(profile.to_dict()["stacks"]) == 4
@@ -88,12 +93,16 @@ def test_candidates_and_bounds(vgg):
     assert len(path) == 17 and len(candidates(vgg, path, 4)) == 12
     assert candidates(vgg, path, 0) == candidates(vgg, path, 1), "the first layer is never factorized"
     assert path[-1].name not in candidates(vgg, path, 0), "nor is the last"
-    with pytest.raises(CuttlefishError, match="K = 17 leading dense layers is out of range: the main path has 17 layers"):
+    with pytest.raises(
+        CuttlefishError, match="K = 17 leading dense layers is out of range: the main path has 17 layers"
+    ):
         candidates(vgg, path, 17)
 
 
 def test_nothing_to_factorize():
-    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=8), nn.Flatten(), nn.Linear(8 * 28 * 28, 2))
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=8), nn.Flatten(), nn.Linear(8 * 28 * 28, 2)
+    )
     with pytest.raises(CuttlefishError, match="no layer to factorize between its first and its last.*1"):
         main_path(model, IMAGES)
 

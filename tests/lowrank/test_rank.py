@@ -27,7 +27,17 @@ def with_spectrum(rows, columns, sigma, dtype=torch.float32):
     return ((left * torch.as_tensor(sigma, dtype=torch.float64)) @ right.t()).to(dtype)
 
 
-SHAPES = [(64, 64, 3, 3), (128, 64, 3, 3), (256, 128, 3, 3), (128, 128, 1, 1), (256, 256), (300, 300), (96, 768), (768, 96), (10, 512)]
+SHAPES = [
+    (64, 64, 3, 3),
+    (128, 64, 3, 3),
+    (256, 128, 3, 3),
+    (128, 128, 1, 1),
+    (256, 256),
+    (300, 300),
+    (96, 768),
+    (768, 96),
+    (10, 512),
+]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -82,7 +92,10 @@ def test_bounds_and_scale_invariance(rows, columns, scale, seed):
 
 
 def test_many_at_once_equal_one_by_one():
-    weights = [torch.randn(shape, generator=torch.Generator().manual_seed(2)) for shape in [(64, 27), (100, 300), (5, 5)]]
+    weights = [
+        torch.randn(shape, generator=torch.Generator().manual_seed(2))
+        for shape in [(64, 27), (100, 300), (5, 5)]
+    ]
     assert stable_ranks(weights) == [stable_rank(weight) for weight in weights]
     assert stable_ranks([]) == []
 
@@ -92,7 +105,9 @@ def test_full_rank_unrolls_like_the_paper():
     assert full_rank(torch.empty(10, 512)) == 10
 
 
-@pytest.mark.parametrize(("rows", "columns", "beta"), [(512, 4608, 1.778), (256, 1152, 2.165), (768, 768, 4.0), (768, 3072, 2.25)])
+@pytest.mark.parametrize(
+    ("rows", "columns", "beta"), [(512, 4608, 1.778), (256, 1152, 2.165), (768, 768, 4.0), (768, 3072, 2.25)]
+)
 def test_beta_of_a_random_matrix(rows, columns, beta):
     """β ≈ (1 + √(a/b))² for an i.i.d. a × b matrix, the edge of its spectrum."""
     weight = torch.randn(rows, columns, generator=torch.Generator().manual_seed(0))

@@ -65,10 +65,14 @@ def test_the_error_is_the_energy_of_the_dropped_singular_values(m, n, data):
     matrix = torch.randn(m, n, dtype=F64)
     G, F = truncated_svd(matrix, rank)
     sigma = scipy.linalg.svdvals(matrix.numpy())
-    np.testing.assert_allclose((matrix - G @ F).square().sum(), np.square(sigma[rank:]).sum(), atol=1e-12 * m * n)
+    np.testing.assert_allclose(
+        (matrix - G @ F).square().sum(), np.square(sigma[rank:]).sum(), atol=1e-12 * m * n
+    )
     for gram in (G.T @ G, F @ F.T):  # balanced: each factor holds √σ
         np.testing.assert_allclose(gram, np.diag(sigma[:rank]), atol=1e-12 * m * n)
-    np.testing.assert_allclose((G.square().sum() + F.square().sum()) / 2, sigma[:rank].sum(), atol=1e-12 * m * n)
+    np.testing.assert_allclose(
+        (G.square().sum() + F.square().sum()) / 2, sigma[:rank].sum(), atol=1e-12 * m * n
+    )
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -105,7 +109,9 @@ def test_dtype_flags_and_mode_are_preserved(dtype, scheme):
     low_rank = split_layer(conv, 2, scheme=scheme)
     assert {p.dtype for p in low_rank.parameters()} == {dtype}
     assert not low_rank.training and not low_rank.second.training
-    assert [p.requires_grad for p in (low_rank.first.weight, low_rank.second.weight, low_rank.second.bias)] == [False, False, True]
+    assert [
+        p.requires_grad for p in (low_rank.first.weight, low_rank.second.weight, low_rank.second.bias)
+    ] == [False, False, True]
     assert split_layer(nn.Linear(3, 4), 2).training
 
 
@@ -116,7 +122,10 @@ def test_the_memory_format_is_preserved(scheme, kernel):
         conv = nn.Conv2d(4, 6, kernel).to(memory_format=memory_format)
         low_rank = split_layer(conv, 3, scheme=scheme)
         for factor in (low_rank.first, low_rank.second):
-            assert factor.weight.stride() == torch.empty_like(factor.weight, memory_format=memory_format).stride()
+            assert (
+                factor.weight.stride()
+                == torch.empty_like(factor.weight, memory_format=memory_format).stride()
+            )
         assert merge_layer(low_rank).weight.stride() == conv.weight.stride()
 
 
@@ -175,7 +184,9 @@ def test_merging_undoes_a_full_rank_split():
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
 def test_merging_folds_an_extra_bn_exactly_in_eval_mode(bias, padding_mode):
-    layer = LowRankConv2d(3, 5, 3, 4, padding=1, stride=2, padding_mode=padding_mode, bias=bias, extra_bn=True, dtype=F64)
+    layer = LowRankConv2d(
+        3, 5, 3, 4, padding=1, stride=2, padding_mode=padding_mode, bias=bias, extra_bn=True, dtype=F64
+    )
     for tensor in (layer.bn.weight, layer.bn.bias, layer.bn.running_mean, layer.bn.running_var):
         tensor.data.uniform_(0.5, 2)
     layer.eval()
@@ -193,9 +204,15 @@ def test_merging_keeps_what_is_frozen_frozen():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: truncated_svd(torch.randn(3, 5), 4), "Rank 4 was asked of a 3×5 matrix; it must be from 1 to 3"),
+        (
+            lambda: truncated_svd(torch.randn(3, 5), 4),
+            "Rank 4 was asked of a 3×5 matrix; it must be from 1 to 3",
+        ),
         (lambda: truncated_svd(torch.tensor([[1.0, float("nan")]]), 1), "holds NaN or infinite values"),
-        (lambda: split_layer(nn.Conv2d(4, 4, 3, groups=2), 1), "Only nn.Conv2d without groups and nn.Linear can be split, not Conv2d"),
+        (
+            lambda: split_layer(nn.Conv2d(4, 4, 3, groups=2), 1),
+            "Only nn.Conv2d without groups and nn.Linear can be split, not Conv2d",
+        ),
         (lambda: split_layer(nn.BatchNorm2d(4), 1), "not BatchNorm2d"),
         (lambda: split_layer(nn.Linear(4, 4), 5), "Rank 5 was asked of a 4×4 weight"),
     ],

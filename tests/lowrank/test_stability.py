@@ -28,7 +28,9 @@ def test_reference_on_exponential_decay(tau, epoch):
     assert first_true(test, lambda e: math.floor(60 + 229 * math.exp(-e / tau))) + 1 == epoch
 
 
-@pytest.mark.parametrize(("preset", "minimum"), [("reference", 16), ("reference-imagenet", 6), ("reference-deit", 6)])
+@pytest.mark.parametrize(
+    ("preset", "minimum"), [("reference", 16), ("reference-imagenet", 6), ("reference-deit", 6)]
+)
 def test_reference_minimum(preset, minimum):
     test = StabilityTest(preset)
     assert first_true(test, lambda e: 100.0) + test.rule.lag == minimum
@@ -46,7 +48,10 @@ def test_reference_rule_rederived(values):
         if np.mean(np.abs(slopes[-11:])) <= 0.5:  # one layer left: the relaxed threshold
             expected = e
             break
-    assert first_true(StabilityTest("reference"), lambda e: float(values[min(e, len(values) - 1)]), len(values)) == expected
+    assert (
+        first_true(StabilityTest("reference"), lambda e: float(values[min(e, len(values) - 1)]), len(values))
+        == expected
+    )
 
 
 def test_relaxation_counts_the_layers_left_at_the_start():
@@ -113,4 +118,11 @@ def test_bad_input():
         StabilityTest("paper", epsilon=0.1)
     with pytest.raises(CuttlefishError, match="give epochs="):
         StabilityTest("scale_free")
-    assert set(PRESETS) == {"scale_free", "paper", "reference", "reference-cifar", "reference-imagenet", "reference-deit"}
+    assert set(PRESETS) == {
+        "scale_free",
+        "paper",
+        "reference",
+        "reference-cifar",
+        "reference-imagenet",
+        "reference-deit",
+    }

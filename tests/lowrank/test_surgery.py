@@ -13,7 +13,14 @@ from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank import surgery
 from cuttlefish.lowrank.layers import LowRankConv2d, LowRankLayer, LowRankLinear
 from cuttlefish.lowrank.split import unroll
-from cuttlefish.lowrank.surgery import break_even, densify, factorize, find_layers, low_rank_layers, replace_module
+from cuttlefish.lowrank.surgery import (
+    break_even,
+    densify,
+    factorize,
+    find_layers,
+    low_rank_layers,
+    replace_module,
+)
 
 SCHEMES = ["channel", "spatial"]
 
@@ -37,7 +44,9 @@ class Residual(nn.Module):
 
 
 def full_ranks(model, scheme="channel"):
-    return {name: min(unroll(layer.weight, scheme).shape) for name, layer in find_layers(model).layers.items()}
+    return {
+        name: min(unroll(layer.weight, scheme).shape) for name, layer in find_layers(model).layers.items()
+    }
 
 
 def parameter_count(model):
@@ -46,7 +55,12 @@ def parameter_count(model):
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize(
-    "arguments", [("resnet10t", {}), ("resnet14t", {}), ("vit_tiny_patch16_224", {"depth": 2, "img_size": 32, "patch_size": 8})]
+    "arguments",
+    [
+        ("resnet10t", {}),
+        ("resnet14t", {}),
+        ("vit_tiny_patch16_224", {"depth": 2, "img_size": 32, "patch_size": 8}),
+    ],
 )
 def test_timm_models_compute_the_same_at_full_rank(arguments, scheme):
     name, options = arguments
@@ -75,7 +89,9 @@ def test_other_modules_and_bn_statistics_are_untouched():
     factorize(model, {"block.0": 2, "strided": 3}, keep_dense=False)
     assert objects == (model.stem[0], model.stem[1], model.block[1])
     kept = {key: value for key, value in before.items() if not key.startswith(("block.0", "strided"))}
-    assert len(kept) == 1 + 5 + 5 + 2 and all(torch.equal(model.state_dict()[key], value) for key, value in kept.items())
+    assert len(kept) == 1 + 5 + 5 + 2 and all(
+        torch.equal(model.state_dict()[key], value) for key, value in kept.items()
+    )
     assert torch.equal(model.state_dict()["strided.second.bias"], before["strided.bias"])
 
 
@@ -135,7 +151,9 @@ def test_keep_dense_leaves_layers_at_or_above_break_even_and_logs_them(caplog):
     with caplog.at_level(logging.INFO, logger="cuttlefish"):
         factorize(model, {"block.0": 8, "strided": 4})
     assert type(model.block[0]) is nn.Conv2d and isinstance(model.strided, LowRankConv2d)
-    assert [record.getMessage() for record in caplog.records] == ["block.0 stays dense: rank 8 saves nothing (break-even 7.2)"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "block.0 stays dense: rank 8 saves nothing (break-even 7.2)"
+    ]
     factorize(model, {"block.0": 8}, keep_dense=False)
     assert isinstance(model.block[0], LowRankConv2d)
 
@@ -147,12 +165,16 @@ def test_a_rank_of_exactly_break_even_stays_dense():
     assert isinstance(factorize(model, {"0": 2})[0], LowRankLinear)
 
 
-@pytest.mark.parametrize(("scheme", "rank"), [("channel", 9 * 64 * 128 / (9 * 64 + 128)), ("spatial", 384 * 192 / 576)])
+@pytest.mark.parametrize(
+    ("scheme", "rank"), [("channel", 9 * 64 * 128 / (9 * 64 + 128)), ("spatial", 384 * 192 / 576)]
+)
 def test_break_even_is_where_factors_hold_as_much_as_the_kernel(scheme, rank):
     conv = nn.Conv2d(64, 128, 3, bias=False, device="meta")
     assert break_even(conv, scheme) == pytest.approx(rank)
     for around, smaller in ((int(rank), True), (int(rank) + 1, False)):
-        model = factorize(nn.Sequential(conv), {"0": around}, scheme=scheme, keep_dense=False, initialise=False)
+        model = factorize(
+            nn.Sequential(conv), {"0": around}, scheme=scheme, keep_dense=False, initialise=False
+        )
         assert (parameter_count(model) <= conv.weight.numel()) == smaller
 
 
@@ -164,7 +186,9 @@ def test_break_even_of_the_audited_resnet_layers():
 
 def test_without_initialisation_a_trained_state_loads():
     trained = factorize(Residual(), {"block.0": 2, "head": 3}, extra_bn=True, keep_dense=False)
-    rebuilt = factorize(Residual(), {"block.0": 2, "head": 3}, extra_bn=True, keep_dense=False, initialise=False)
+    rebuilt = factorize(
+        Residual(), {"block.0": 2, "head": 3}, extra_bn=True, keep_dense=False, initialise=False
+    )
     assert not rebuilt.block[0].first.weight.any()
     rebuilt.load_state_dict(trained.state_dict())
     x = torch.randn(2, 3, 8, 8)
@@ -231,7 +255,11 @@ BAD_CALLS = [
     ({"strided": 3, "low": 2}, {}, "Layer 'low' cannot be factorized: it is low-rank already \\(rank 3\\)"),
     ({"strided": 3, "low.first": 2}, {}, "it is a factor of the low-rank layer 'low'"),
     ({"strided": 3, "grouped": 2}, {}, "it is a grouped convolution"),
-    ({"strided": 3, "alias": 2}, {}, "Layer 'alias' is the shared module 'head'; give its rank under that name"),
+    (
+        {"strided": 3, "alias": 2},
+        {},
+        "Layer 'alias' is the shared module 'head'; give its rank under that name",
+    ),
     ({"strided": 3, "broken": 2}, {}, "weight of layer 'broken' holds NaN or infinite values"),
 ]
 
@@ -239,7 +267,11 @@ BAD_CALLS = [
 @pytest.mark.parametrize(("ranks", "options", "message"), BAD_CALLS)
 def test_bad_input_is_refused_before_anything_changes(ranks, options, message):
     model = Residual()
-    model.low, model.grouped, model.broken = LowRankLinear(4, 4, 3), nn.Conv2d(4, 4, 3, groups=2), nn.Linear(4, 4)
+    model.low, model.grouped, model.broken = (
+        LowRankLinear(4, 4, 3),
+        nn.Conv2d(4, 4, 3, groups=2),
+        nn.Linear(4, 4),
+    )
     model.alias = model.head
     nn.init.constant_(model.broken.weight, float("nan"))
     before = list(model.modules())
@@ -260,11 +292,17 @@ def process_group():
 @pytest.mark.parametrize(
     ("wrap", "message"),
     [
-        (nn.parallel.DistributedDataParallel, "The model is wrapped in DistributedDataParallel .* change the wrapped model's .module"),
+        (
+            nn.parallel.DistributedDataParallel,
+            "The model is wrapped in DistributedDataParallel .* change the wrapped model's .module",
+        ),
         (nn.DataParallel, "wrapped in DataParallel"),
         (torch.compile, "wrapped in OptimizedModule .* given to torch.compile and compile that again"),
         (lambda model: nn.Sequential(torch.compile(model)), "Its part '0' is wrapped in OptimizedModule"),
-        (lambda model: torch.jit.trace(model, torch.zeros(1, 4)), "wrapped in ScriptModule .* script that again"),
+        (
+            lambda model: torch.jit.trace(model, torch.zeros(1, 4)),
+            "wrapped in ScriptModule .* script that again",
+        ),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning", "ignore:.torch.jit:DeprecationWarning")

@@ -29,7 +29,15 @@ def test_resnet18_order_shapes_and_shortcuts():
 @pytest.mark.parametrize(
     ("name", "shortcuts"),
     [
-        ("resnet26", ["layer1.0.downsample.0", "layer2.0.downsample.0", "layer3.0.downsample.0", "layer4.0.downsample.0"]),
+        (
+            "resnet26",
+            [
+                "layer1.0.downsample.0",
+                "layer2.0.downsample.0",
+                "layer3.0.downsample.0",
+                "layer4.0.downsample.0",
+            ],
+        ),
         ("resnetv2_50", ["stages.0.blocks.0.downsample.conv", "stages.1.blocks.0.downsample.conv"]),
     ],
 )
@@ -56,11 +64,17 @@ def test_a_shared_module_counts_once_and_an_unused_one_not_at_all():
 
 
 def test_model_is_left_as_it_was():
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(), nn.Flatten(), nn.Linear(4 * 36, 2))
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(), nn.Flatten(), nn.Linear(4 * 36, 2)
+    )
     model[1].eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     random = torch.get_rng_state()
     trace(model, torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
-    assert model.training and not model[1].training and not any(module._forward_hooks for module in model.modules())
+    assert (
+        model.training
+        and not model[1].training
+        and not any(module._forward_hooks for module in model.modules())
+    )
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert torch.equal(random, torch.get_rng_state())

@@ -20,7 +20,18 @@ def write(tmp_path, monkeypatch):
     def write(path, **fields):
         file = tmp_path / path
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps({"run_key": KEY, "status": "finished", "method": "cuttlefish", "params_total": 90, "params_nonzero": 80} | fields))
+        file.write_text(
+            json.dumps(
+                {
+                    "run_key": KEY,
+                    "status": "finished",
+                    "method": "cuttlefish",
+                    "params_total": 90,
+                    "params_nonzero": 80,
+                }
+                | fields
+            )
+        )
         return file
 
     return write
@@ -68,7 +79,10 @@ def test_one_size_only(write):
 
 def test_a_run_that_goes_on_keeps_the_size_it_began_with(write):
     file, saved = write("runs/x/record.json"), {}
-    settings, context = SimpleNamespace(target_params=None, match=str(file)), SimpleNamespace(saved=lambda: saved)
+    settings, context = (
+        SimpleNamespace(target_params=None, match=str(file)),
+        SimpleNamespace(saved=lambda: saved),
+    )
     begun = settle_target(settings, context)
     assert begun == find_target(None, str(file))
     saved |= keep_target(begun)

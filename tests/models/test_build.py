@@ -26,14 +26,18 @@ def refused(**settings) -> str:
 
 def test_torchvision_by_name_with_the_datas_classes():
     torch.manual_seed(0)
-    model = build_model(ModelConfig(name="resnet18", source="torchvision", arguments={"zero_init_residual": True}), 7, SHAPE)
+    model = build_model(
+        ModelConfig(name="resnet18", source="torchvision", arguments={"zero_init_residual": True}), 7, SHAPE
+    )
     assert isinstance(model, torchvision.models.ResNet) and model.fc.out_features == 7 and model.training
     assert (model.layer1[0].bn2.weight == 0).all()
 
 
 def test_timm_by_name_with_arguments():
     settings = {"img_size": 32, "patch_size": 8, "depth": 2}
-    model = build_model(ModelConfig(name="deit_tiny_patch16_224", source="timm", arguments=settings), 7, SHAPE)
+    model = build_model(
+        ModelConfig(name="deit_tiny_patch16_224", source="timm", arguments=settings), 7, SHAPE
+    )
     assert len(model.blocks) == 2 and model(torch.zeros(2, *SHAPE)).shape == (2, 7)
 
 
@@ -41,18 +45,36 @@ def test_timm_by_name_with_arguments():
     ("settings", "parts"),
     [
         ({"name": "resnet81"}, ["model.name=resnet81", "the suite", "resnet18, vgg19"]),
-        ({"name": "resnet5", "source": "torchvision"}, ["model.name=resnet5", "torchvision", "did you mean resnet5"]),
-        ({"name": "deit_base_patch16_224x", "source": "timm"}, ["timm", "did you mean deit_base_patch16_224"]),
+        (
+            {"name": "resnet5", "source": "torchvision"},
+            ["model.name=resnet5", "torchvision", "did you mean resnet5"],
+        ),
+        (
+            {"name": "deit_base_patch16_224x", "source": "timm"},
+            ["timm", "did you mean deit_base_patch16_224"],
+        ),
         ({"name": "hf-hub:someone/model", "source": "timm"}, ["hf-hub:someone/model", "timm"]),
         ({"name": "fcn_resnet50", "source": "torchvision"}, ["fcn_resnet50 is not a classifier"]),
         ({"width": 16, "source": "torchvision"}, ["model.width=16", "torchvision's resnet18"]),
         ({"width": 0}, ["model.width=0"]),
         ({"pretrained": True}, ["model.pretrained=true", "the suite's resnet18"]),
         ({"arguments": {"depth": 3}}, ["model.arguments={'depth': 3}", "model.width"]),
-        ({"source": "torchvision", "arguments": {"depth": 3}}, ["torchvision's resnet18", "unexpected keyword", "model.arguments"]),
-        ({"source": "torchvision", "arguments": {"depth": 3}, "pretrained": True}, ["unexpected keyword", "check model.arguments"]),
-        ({"name": "vit_b_16", "source": "torchvision"}, ["torchvision's vit_b_16", "3x32x32", "model.arguments"]),
-        ({"name": "deit_tiny_patch16_224", "source": "timm"}, ["timm's deit_tiny_patch16_224", "3x32x32", "224"]),
+        (
+            {"source": "torchvision", "arguments": {"depth": 3}},
+            ["torchvision's resnet18", "unexpected keyword", "model.arguments"],
+        ),
+        (
+            {"source": "torchvision", "arguments": {"depth": 3}, "pretrained": True},
+            ["unexpected keyword", "check model.arguments"],
+        ),
+        (
+            {"name": "vit_b_16", "source": "torchvision"},
+            ["torchvision's vit_b_16", "3x32x32", "model.arguments"],
+        ),
+        (
+            {"name": "deit_tiny_patch16_224", "source": "timm"},
+            ["timm's deit_tiny_patch16_224", "3x32x32", "224"],
+        ),
         ({"name": "resnet18", "source": "timm", "arguments": {"features_only": True}}, ["timm's resnet18"]),
     ],
 )
@@ -62,12 +84,18 @@ def test_one_sentence_for_what_cannot_be(settings, parts):
 
 
 @pytest.mark.parametrize("source", ["timm", "torchvision"])
-@pytest.mark.parametrize("argument", ["checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "weights"])
+@pytest.mark.parametrize(
+    "argument",
+    ["checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "weights"],
+)
 def test_no_argument_loads_a_file(source, argument, tmp_path):
     path = tmp_path / "x.pth"
     torch.save({"not": "read"}, path)
     sentence = refused(name="resnet18", source=source, arguments={argument: str(path)})
-    assert f"model.arguments.{argument}: weights are not loaded by an argument of {source}'s resnet18" in sentence
+    assert (
+        f"model.arguments.{argument}: weights are not loaded by an argument of {source}'s resnet18"
+        in sentence
+    )
 
 
 def test_pretrained_weights_without_a_network(monkeypatch, tmp_path):
@@ -85,7 +113,9 @@ def test_pretrained_weights_load_except_for_the_head(monkeypatch):
     torch.manual_seed(1)
     weights = torchvision.models.resnet18(num_classes=1000).state_dict()
     enum = torchvision.models.ResNet18_Weights
-    monkeypatch.setattr(enum, "get_state_dict", lambda self, **options: weights if options["weights_only"] else None)
+    monkeypatch.setattr(
+        enum, "get_state_dict", lambda self, **options: weights if options["weights_only"] else None
+    )
     model = build_model(ModelConfig(source="torchvision", pretrained=True), 10, SHAPE)
     assert torch.equal(model.layer4[1].conv2.weight, weights["layer4.1.conv2.weight"])
     assert model.fc.weight.shape == (10, 512)

@@ -14,7 +14,9 @@ from cuttlefish.models import build_model
 SHAPE = (3, 32, 32)
 
 
-def suite(name: str, classes: int = 10, width: int | None = None, shape: tuple[int, int, int] = SHAPE) -> nn.Module:
+def suite(
+    name: str, classes: int = 10, width: int | None = None, shape: tuple[int, int, int] = SHAPE
+) -> nn.Module:
     torch.manual_seed(0)
     return build_model(ModelConfig(name=name, width=width), classes, shape)
 
@@ -32,7 +34,12 @@ def randomise(model: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize(
     ("name", "classes", "parameters"),
-    [("resnet18", 10, 11_173_962), ("resnet18", 100, 11_220_132), ("vgg19", 10, 20_035_018), ("vgg19", 100, 20_081_188)],
+    [
+        ("resnet18", 10, 11_173_962),
+        ("resnet18", 100, 11_220_132),
+        ("vgg19", 10, 20_035_018),
+        ("vgg19", 100, 20_081_188),
+    ],
 )
 def test_parameter_counts(name, classes, parameters):
     assert sum(parameter.numel() for parameter in suite(name, classes).parameters()) == parameters
@@ -51,7 +58,9 @@ def test_resnet_is_torchvisions_with_another_stem(training):
     model = randomise(suite("resnet18", width=64)).train(training)
     other = torchvision.models.resnet18(num_classes=10)
     other.conv1, other.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
-    other.load_state_dict({name.replace("shortcut", "downsample"): value for name, value in model.state_dict().items()})
+    other.load_state_dict(
+        {name.replace("shortcut", "downsample"): value for name, value in model.state_dict().items()}
+    )
     images = torch.randn(4, *SHAPE)
     torch.testing.assert_close(model(images), other.train(training)(images))
 
@@ -72,7 +81,9 @@ def test_vgg_is_torchvisions_with_an_average_at_the_end(training):
 def test_resnet_names_and_shapes():
     modules = dict(suite("resnet18").named_modules())
     assert list(modules["layer1.0"]._modules) == ["conv1", "bn1", "conv2", "bn2", "shortcut"]
-    convolutions = {name: tuple(module.weight.shape) for name, module in modules.items() if isinstance(module, nn.Conv2d)}
+    convolutions = {
+        name: tuple(module.weight.shape) for name, module in modules.items() if isinstance(module, nn.Conv2d)
+    }
     assert len(convolutions) == 1 + 16 + 3
     assert convolutions["conv1"] == (64, 3, 3, 3)
     assert convolutions["layer3.0.shortcut.0"] == (256, 128, 1, 1)
@@ -119,7 +130,9 @@ def test_other_input_sizes_work(name, shape):
     logits = model(torch.randn(3, *shape))
     assert logits.shape == (3, 7)
     logits.square().sum().backward()
-    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.parameters())
+    assert all(
+        parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.parameters()
+    )
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vgg19"])
@@ -133,6 +146,13 @@ def test_width_scales_every_layer(name):
 @pytest.mark.parametrize("name", ["resnet18", "vgg19"])
 def test_the_seed_decides_the_weights_and_building_leaves_the_model_untouched(name):
     first, again = suite(name, width=4), suite(name, width=4)
-    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True)
+    )
     assert first.training
-    assert all(int(module.num_batches_tracked) == 0 for module in first.modules() if isinstance(module, nn.BatchNorm2d))
+    assert all(
+        int(module.num_batches_tracked) == 0
+        for module in first.modules()
+        if isinstance(module, nn.BatchNorm2d)
+    )

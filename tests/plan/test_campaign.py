@@ -41,14 +41,21 @@ def planned(name, key, epochs=10, **more):
 @pytest.fixture
 def campaign(tmp_path):
     """Two runs of equal length behind a finished baseline of 100 s, and one three times as long."""
-    runs = [planned("full_rank", "a" * 12), planned("short", "b" * 12), planned("long", "c" * 12, epochs=30), planned("other", "d" * 12)]
+    runs = [
+        planned("full_rank", "a" * 12),
+        planned("short", "b" * 12),
+        planned("long", "c" * 12, epochs=30),
+        planned("other", "d" * 12),
+    ]
     return made(tmp_path, runs)
 
 
 def made(home, runs):
     for run in runs:
         (home / CONFIGS).mkdir(exist_ok=True)
-        (home / CONFIGS / f"{run.run_key}.json").write_text(json.dumps(to_dict(little_config(home / run.folder))))
+        (home / CONFIGS / f"{run.run_key}.json").write_text(
+            json.dumps(to_dict(little_config(home / run.folder)))
+        )
     (home / MANIFEST).write_text(json.dumps({"scale": "free", "runs": [asdict(run) for run in runs]}))
     return Campaign.read(home, home)
 
@@ -56,7 +63,15 @@ def made(home, runs):
 def finish(campaign, run, seconds=100.0):
     folder = campaign.root / run.folder
     folder.mkdir(parents=True)
-    fields = dict(run_key=run.run_key, model=run.model, data=run.data, method=run.row, scale="free", epochs=run.epochs, epochs_trained=run.epochs)
+    fields = dict(
+        run_key=run.run_key,
+        model=run.model,
+        data=run.data,
+        method=run.row,
+        scale="free",
+        epochs=run.epochs,
+        epochs_trained=run.epochs,
+    )
     found = synthetic(**fields, compute_seconds=seconds, wall_seconds=seconds + 1)
     (folder / "record.json").write_text(json.dumps(found))
     return 0
@@ -87,9 +102,15 @@ def test_a_slice_ends_in_time_and_its_ledger_tells_everything(campaign):
 
     assert campaign.work(500, start, clock=lambda: now[0]) == 4
     lines = [json.loads(line) for line in (campaign.home / LEDGER).read_text().splitlines()]
-    assert [(line["run_key"][0], line["event"]) for line in lines] == [(key, event) for key in "abdc" for event in ("started", "ended")]
-    assert [line["exit_code"] for line in lines if line["event"] == "ended"] == [0, 1, 0, 75], "the long one comes last, and only begins"
-    assert now[0] == 500 - GRACE and campaign.work(GRACE + 10, start, clock=lambda: now[0]) == 0, "too short a slice starts nothing"
+    assert [(line["run_key"][0], line["event"]) for line in lines] == [
+        (key, event) for key in "abdc" for event in ("started", "ended")
+    ]
+    assert [line["exit_code"] for line in lines if line["event"] == "ended"] == [0, 1, 0, 75], (
+        "the long one comes last, and only begins"
+    )
+    assert now[0] == 500 - GRACE and campaign.work(GRACE + 10, start, clock=lambda: now[0]) == 0, (
+        "too short a slice starts nothing"
+    )
 
 
 def test_a_failed_run_is_not_tried_again_but_an_interrupted_one_goes_on(campaign):
@@ -102,7 +123,9 @@ def test_a_failed_run_is_not_tried_again_but_an_interrupted_one_goes_on(campaign
 
 
 def test_a_run_that_waits_for_another_and_one_without_data_are_passed_over(tmp_path):
-    waiting = planned("lc", "e" * 12, waits_for="f" * 12, waits_for_label="Cuttlefish", waits_in=f"runs/x/{'f' * 12}")
+    waiting = planned(
+        "lc", "e" * 12, waits_for="f" * 12, waits_for_label="Cuttlefish", waits_in=f"runs/x/{'f' * 12}"
+    )
     campaign = made(tmp_path, [waiting, planned("cuttlefish", "f" * 12)])
     assert campaign.next(100).row == "cuttlefish"
     assert campaign.standing() == "1 missing, 1 waiting for another's size"
@@ -122,7 +145,10 @@ def test_a_stop_ends_the_slice_with_the_run_under_way_noted(tmp_path):
     with pytest.raises(Interrupted, match="SIGTERM"):
         campaign.work(1000, start)
     events = [json.loads(line) for line in (campaign.home / LEDGER).read_text().splitlines()]
-    assert [(event["event"], event.get("exit_code")) for event in events] == [("started", None), ("ended", 75)]
+    assert [(event["event"], event.get("exit_code")) for event in events] == [
+        ("started", None),
+        ("ended", 75),
+    ]
 
 
 @pytest.mark.slow
@@ -155,10 +181,15 @@ def test_trains_for_real_packs_and_imports(tmp_path, capsys):
     (tmp_path / "project").mkdir()
     assert command.main(["import", str(packed), "--root", str(tmp_path / "project")]) == 1
     told = capsys.readouterr()
-    assert f"{'0' * 12}: not imported: it left no record" in told.err and "3 runs started, 1 not imported" in told.out
+    assert (
+        f"{'0' * 12}: not imported: it left no record" in told.err
+        and "3 runs started, 1 not imported" in told.out
+    )
     statuses = [json.loads(path.read_text())["status"] for path in sorted(records.rglob("record.json"))]
     assert sorted(statuses) == ["finished", "interrupted"]
-    assert len((tmp_path / "project" / "results" / "campaigns" / "records.jsonl").read_text().splitlines()) == 6
+    assert (
+        len((tmp_path / "project" / "results" / "campaigns" / "records.jsonl").read_text().splitlines()) == 6
+    )
 
 
 def rewritten(path, target, change):
@@ -175,7 +206,9 @@ def rewritten(path, target, change):
 
 
 def with_index(members):
-    members["index.json"] = json.dumps({k: hashlib.sha256(v).hexdigest() for k, v in members.items() if k != "index.json"}).encode()
+    members["index.json"] = json.dumps(
+        {k: hashlib.sha256(v).hexdigest() for k, v in members.items() if k != "index.json"}
+    ).encode()
 
 
 @pytest.mark.parametrize("change, words", [
@@ -188,7 +221,9 @@ def with_index(members):
     (lambda m: (m.update({f"runs/{'9' * 12}/record.json": b"{}"}), with_index(m)), "its ledger never started"),
     (lambda m: (m.update({"ledger.jsonl": b"{\n"}), with_index(m)), "damaged line"),
 ])  # fmt: skip
-def test_an_archive_that_was_tampered_with_is_refused_and_nothing_is_written(campaign, tmp_path, change, words):
+def test_an_archive_that_was_tampered_with_is_refused_and_nothing_is_written(
+    campaign, tmp_path, change, words
+):
     campaign.work(1000, lambda run, seconds: finish(campaign, run), clock=lambda: 0.0)
     bad = rewritten(pack(campaign, tmp_path / "good.tar.gz"), tmp_path / "bad.tar.gz", change)
     with pytest.raises(CuttlefishError, match=words):
@@ -213,13 +248,24 @@ def test_truncated_oversized_and_foreign_archives(campaign, tmp_path, monkeypatc
 def test_the_registered_order_names_runs_of_the_tables_only(spec, tmp_path):
     for scale in ("paper", "reduced", "smoke"):
         assert read_order(ROOT / "results" / "campaign.yaml", scale).blocks
-    block = dict(table="table1", rows=["pufferfish", "full_rank"], models=["resnet18"], data=["cifar10"], seeds=[1, 0])
-    runs = ordered_runs(Order([Block(**block), Block(**block | {"seeds": [0, 2]})], ["trainer.checkpoint_minutes=1"]), spec, "reduced", ROOT)
-    assert [(run.seed, run.row) for run in runs] == [(s, row) for s in (1, 0, 2) for row in ("pufferfish", "full_rank")]
+    block = dict(
+        table="table1", rows=["pufferfish", "full_rank"], models=["resnet18"], data=["cifar10"], seeds=[1, 0]
+    )
+    runs = ordered_runs(
+        Order([Block(**block), Block(**block | {"seeds": [0, 2]})], ["trainer.checkpoint_minutes=1"]),
+        spec,
+        "reduced",
+        ROOT,
+    )
+    assert [(run.seed, run.row) for run in runs] == [
+        (s, row) for s in (1, 0, 2) for row in ("pufferfish", "full_rank")
+    ]
     assert all(run.words[-1] == "trainer.checkpoint_minutes=1" for run in runs)
     with pytest.raises(CuttlefishError, match="names 0 cifar10 resnet18 puffer of table1, which is no run"):
         ordered_runs(Order([Block(**block | {"rows": ["puffer"], "seeds": [0]})]), spec, "reduced", ROOT)
-    (tmp_path / "order.yaml").write_text(yaml.safe_dump({"paper": {"blocks": [], "words": ["recipe.epochs=3"]}}))
+    (tmp_path / "order.yaml").write_text(
+        yaml.safe_dump({"paper": {"blocks": [], "words": ["recipe.epochs=3"]}})
+    )
     with pytest.raises(CuttlefishError, match="recipe.epochs=3 would make other runs"):
         read_order(tmp_path / "order.yaml", "paper")
     (tmp_path / "order.yaml").write_text("3")

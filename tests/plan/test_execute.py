@@ -13,7 +13,15 @@ from cuttlefish.plan.execute import by_front_door, execute, exit_code_of
 from cuttlefish.plan.state import Known
 
 FULL = wanted(row="full", run_key="f", folder="runs/x/f", baseline=True, epochs=30)
-LOW = wanted(row="low", run_key="l", folder="runs/x/l", waits_for="f", waits_for_label="Full", waits_in="runs/x/f", epochs=60)
+LOW = wanted(
+    row="low",
+    run_key="l",
+    folder="runs/x/l",
+    waits_for="f",
+    waits_for_label="Full",
+    waits_in="runs/x/f",
+    epochs=60,
+)
 LOST = wanted(row="lost", run_key="x", folder="runs/x/x", data_there=False, data="elsewhere")
 
 
@@ -27,12 +35,21 @@ def test_a_size_s_run_comes_first_and_its_finish_releases_what_waits(tmp_path):
 
     outcomes = list(execute([LOW, FULL, LOST, FULL], Known({}, tmp_path), start))
     assert started == ["f", "l"]
-    assert [(run.run_key, state, code) for run, state, code in outcomes] == [("f", "missing", 0), ("x", "data absent", 0), ("l", "missing", 0)]
-    assert [state for _, state, _ in execute([LOW, FULL], Known({}, tmp_path), start)] == ["finished", "finished"], "again trains nothing"
+    assert [(run.run_key, state, code) for run, state, code in outcomes] == [
+        ("f", "missing", 0),
+        ("x", "data absent", 0),
+        ("l", "missing", 0),
+    ]
+    assert [state for _, state, _ in execute([LOW, FULL], Known({}, tmp_path), start)] == [
+        "finished",
+        "finished",
+    ], "again trains nothing"
 
 
 def test_a_failure_stops_only_what_waits_for_it(tmp_path):
-    outcomes = [(run.run_key, state) for run, state, _ in execute([LOW, FULL], Known({}, tmp_path), lambda run: 1)]
+    outcomes = [
+        (run.run_key, state) for run, state, _ in execute([LOW, FULL], Known({}, tmp_path), lambda run: 1)
+    ]
     assert outcomes == [("f", "missing"), ("l", "waits for Full, seed 3")]
 
 
@@ -41,7 +58,9 @@ def test_a_stop_ends_the_whole_list(tmp_path):
     assert [code for _, _, code in outcomes] == [75]
 
 
-@pytest.mark.parametrize("codes, worst", [([], 0), ([0, 3, 0], 3), ([3, 2], 2), ([1, 2], 1), ([-9, 0], -9), ([1, 75], 75)])
+@pytest.mark.parametrize(
+    "codes, worst", [([], 0), ([0, 3, 0], 3), ([3, 2], 2), ([1, 2], 1), ([-9, 0], -9), ([1, 75], 75)]
+)
 def test_the_worst_exit_code_is_told(codes, worst):
     assert exit_code_of(codes) == worst
 
@@ -55,8 +74,20 @@ def test_a_request_to_stop_is_handed_on_and_ends_the_list(tmp_path):
 
 
 def evidence(key, hours, **changes):
-    record = {"run_key": key, "status": "finished", "compute_seconds": 3600.0 * hours, "seconds": {"ranks": 0.0}, "epochs_trained": 30}
-    record |= {"device": "cpu", "precision": "fp32", "world_size": 1, "started": "2026-01-01", "scale": "reduced"} | changes
+    record = {
+        "run_key": key,
+        "status": "finished",
+        "compute_seconds": 3600.0 * hours,
+        "seconds": {"ranks": 0.0},
+        "epochs_trained": 30,
+    }
+    record |= {
+        "device": "cpu",
+        "precision": "fp32",
+        "world_size": 1,
+        "started": "2026-01-01",
+        "scale": "reduced",
+    } | changes
     return Evidence(None, record)
 
 
@@ -70,7 +101,9 @@ def test_hours_are_the_cell_s_own_else_the_baseline_s_by_epochs_else_unknown():
 
 
 def test_a_bench_of_steps_estimates_paper_scale_runs_that_nothing_else_is_known_of(tmp_path):
-    rows = [{"model": "resnet18", "arm": "dense", "width": 64, "precision": "fp32", "batch": 100, "step_s": 0.72}]
+    rows = [
+        {"model": "resnet18", "arm": "dense", "width": 64, "precision": "fp32", "batch": 100, "step_s": 0.72}
+    ]
     estimates = Estimates([], [], Collection([], []), [Bench("steps-x.json", {"hardware": "some CPU"}, rows)])
     run = wanted(scale="paper", epochs=10, model="resnet18", data="cifar10")
     assert estimates.by_bench(run) == (pytest.approx(10 * 500 * 0.72 / 3600), "some CPU")
@@ -78,7 +111,10 @@ def test_a_bench_of_steps_estimates_paper_scale_runs_that_nothing_else_is_known_
         assert estimates.by_bench(replace(run, **other)) is None
     lines = ahead([run, replace(run, run_key="o", model="resnet50")], Known({}, tmp_path), estimates)
     assert lines[0].endswith("1 device hours by the bench") and lines[1].endswith("unknown")
-    assert lines[2] == "2 runs to do: about 1 device hours if every step took what a dense one did on some CPU, and 1 of unknown length"
+    assert (
+        lines[2]
+        == "2 runs to do: about 1 device hours if every step took what a dense one did on some CPU, and 1 of unknown length"
+    )
 
 
 def test_hours_are_of_the_hardware_used_last():
@@ -91,7 +127,11 @@ def test_hours_are_of_the_hardware_used_last():
 def test_the_list_names_each_run_once_and_sums_up(tmp_path):
     estimates = Estimates([FULL], [FULL], Collection([evidence("f", 2.0)], []))
     lines = ahead([FULL, LOW, FULL, LOST], Known({("f", "fp32"): None}, tmp_path), estimates)
-    assert [line.split()[-1] for line in lines[:3]] == ["finished", "hours", "unknown"] and "data absent" in lines[2]
+    assert [line.split()[-1] for line in lines[:3]] == [
+        "finished",
+        "hours",
+        "unknown",
+    ] and "data absent" in lines[2]
     assert lines[3] == "2 runs to do: about 4 device hours, and 1 of unknown length"
     assert ahead([FULL], Known({("f", "fp32"): None}, tmp_path), estimates)[-1] == "nothing to do"
     assert ahead([LOST], Known({}, tmp_path), estimates)[-1] == "1 run to do: 1 of unknown length"

@@ -24,18 +24,34 @@ def only(spec: Spec, table: str, rows: list[str], sweep=None) -> Spec:
     """One table with these rows at its scales; the others stay, for sizes to be matched."""
     own = spec.tables[table]
     kept = [row if row.name in rows else replace(row, scales=[]) for row in own.rows]
-    return replace(spec, tables={table: replace(own, rows=kept, sweep=sweep or {"model": ["resnet18"], "data": ["cifar10"]})})
+    return replace(
+        spec,
+        tables={table: replace(own, rows=kept, sweep=sweep or {"model": ["resnet18"], "data": ["cifar10"]})},
+    )
 
 
 def test_the_committed_reduced_records_are_found_by_key(spec, cache):
-    runs = planned_runs(only(spec, "table1", ["full_rank", "cuttlefish"]), ["table1"], "reduced", [0], ROOT, cache)
-    committed = {run.record["run_key"]: run.record["method"] for run in load_evidence(ROOT / "results" / "records" / "reduced").finished}
-    assert [committed[run.run_key] for run in runs] == [run.row for run in runs] == ["full_rank", "cuttlefish"]
+    runs = planned_runs(
+        only(spec, "table1", ["full_rank", "cuttlefish"]), ["table1"], "reduced", [0], ROOT, cache
+    )
+    committed = {
+        run.record["run_key"]: run.record["method"]
+        for run in load_evidence(ROOT / "results" / "records" / "reduced").finished
+    }
+    assert (
+        [committed[run.run_key] for run in runs] == [run.row for run in runs] == ["full_rank", "cuttlefish"]
+    )
 
 
 def test_a_row_at_reduced_scale_is_the_reduced_cell(spec, cache):
     """As typed by hand: experiment=reduced/cell, method and preset, and the key of the run to match."""
-    by_hand = ["experiment=reduced/cell", "model=resnet18", "method=imp", "method.preset=equal_budget", "method.match=53718b811d16"]
+    by_hand = [
+        "experiment=reduced/cell",
+        "model=resnet18",
+        "method=imp",
+        "method.preset=equal_budget",
+        "method.match=53718b811d16",
+    ]
     run = planned_runs(only(spec, "table1", ["imp"]), ["table1"], "reduced", [0], ROOT, cache)[0]
     assert (run.waits_for, run.waits_for_label, run.epochs) == ("53718b811d16", "Cuttlefish", 30)
     digest = published_digest(compose_config(ROOT / "conf", by_hand).data)
@@ -53,23 +69,45 @@ def test_words_run_what_was_planned_and_seeds_differ(spec, cache):
 
 
 def test_matched_runs_come_last_and_their_partner_is_of_the_same_seed(spec, cache):
-    runs = planned_runs(only(spec, "table1", ["cuttlefish", "si_fd"]), ["table1"], "reduced", [0, 1], ROOT, cache)
-    assert [(run.row, run.seed) for run in runs] == [("cuttlefish", 0), ("cuttlefish", 1), ("si_fd", 0), ("si_fd", 1)]
+    runs = planned_runs(
+        only(spec, "table1", ["cuttlefish", "si_fd"]), ["table1"], "reduced", [0, 1], ROOT, cache
+    )
+    assert [(run.row, run.seed) for run in runs] == [
+        ("cuttlefish", 0),
+        ("cuttlefish", 1),
+        ("si_fd", 0),
+        ("si_fd", 1),
+    ]
     assert [run.waits_for for run in runs[2:]] == [run.run_key for run in runs[:2]]
     assert runs[3].words[-1] == f"method.match='{runs[1].run_key}'"
 
 
 def test_published_rows_take_the_methods_own_epochs(spec, cache):
-    runs = planned_runs(only(spec, "table1", ["lc_reference", "imp_reference", "grasp_reference"]), ["table1"], "paper", [0], ROOT, cache)
-    assert {run.row: run.epochs for run in runs} == {"lc_reference": 1135, "imp_reference": None, "grasp_reference": 160}
-    assert {run.kinds for run in runs} == {("published",)} and {run.waits_for_label for run in runs} == {"Cuttlefish (as the public code)"}
+    runs = planned_runs(
+        only(spec, "table1", ["lc_reference", "imp_reference", "grasp_reference"]),
+        ["table1"],
+        "paper",
+        [0],
+        ROOT,
+        cache,
+    )
+    assert {run.row: run.epochs for run in runs} == {
+        "lc_reference": 1135,
+        "imp_reference": None,
+        "grasp_reference": 160,
+    }
+    assert {run.kinds for run in runs} == {("published",)} and {run.waits_for_label for run in runs} == {
+        "Cuttlefish (as the public code)"
+    }
 
 
 def test_a_row_that_does_not_compose_is_named(spec, cache):
     broken = only(spec, "table1", ["xnor"], {"model": ["resnet18"], "data": ["cifar11"]})
     with pytest.raises(Exception, match="cifar11") as caught:
         planned_runs(broken, ["table1"], "paper", [0], ROOT, cache)
-    assert isinstance(caught.value, CuttlefishError) and "table1, row xnor at scale paper" in str(caught.value)
+    assert isinstance(caught.value, CuttlefishError) and "table1, row xnor at scale paper" in str(
+        caught.value
+    )
 
 
 @pytest.mark.parametrize("kind", FILE_SETS)
@@ -77,11 +115,17 @@ def test_the_digest_needs_no_data(kind, monkeypatch):
     monkeypatch.setenv("CUTTLEFISH_DATA", "/nonexistent")
     config = compose_config(ROOT / "conf", [f"data={kind}"]).data
     assert len(published_digest(config)) == 64
-    assert published_digest(config) != published_digest(replace(config, kind=next(other for other in FILE_SETS if other != kind)))
+    assert published_digest(config) != published_digest(
+        replace(config, kind=next(other for other in FILE_SETS if other != kind))
+    )
 
 
 def test_every_experiment_of_a_table_is_listed_and_says_what_it_is(spec):
-    folders = {path.parent.name for path in (ROOT / "conf" / "experiment").rglob("*.yaml") if "row" in yaml.safe_load(path.read_text())}
+    folders = {
+        path.parent.name
+        for path in (ROOT / "conf" / "experiment").rglob("*.yaml")
+        if "row" in yaml.safe_load(path.read_text())
+    }
     assert folders == {name for name, table in spec.tables.items() if table.rows}
 
 

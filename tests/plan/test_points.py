@@ -32,7 +32,10 @@ def test_a_table_is_its_rows_times_its_sweep():
 
 def test_a_scale_adds_its_words_narrows_the_sweep_and_replaces_the_recipe():
     first, second = of("t", "reduced")
-    assert first.words == ("experiment=t/full", "model=m", "data=a", "recipe=r") and second.words[1:3] == ("model=n", "data=a")
+    assert first.words == ("experiment=t/full", "model=m", "data=a", "recipe=r") and second.words[1:3] == (
+        "model=n",
+        "data=a",
+    )
     assert first.kinds == ("equal budget",)
 
 

@@ -41,7 +41,10 @@ def test_mistakes_are_told_in_one_sentence(tmp_path, changes, words):
 
 def test_unknown_names_are_refused(tmp_path):
     spec = read(tmp_path)
-    for ask, words in ((lambda: spec.table("table9"), "no table or figure 'table9'"), (lambda: spec.scale("tiny"), "no scale 'tiny'")):
+    for ask, words in (
+        (lambda: spec.table("table9"), "no table or figure 'table9'"),
+        (lambda: spec.scale("tiny"), "no scale 'tiny'"),
+    ):
         with pytest.raises(CuttlefishError, match=words):
             ask()
     with pytest.raises(CuttlefishError, match="t has no row z"):

@@ -64,7 +64,9 @@ def test_a_lock_that_is_held_is_a_running_run_and_a_left_one_is_not(known):
     lock.write_text("{}")
     assert state_of(wanted(), known) == "interrupted"
     code = f"import fcntl,sys; f=open({str(lock)!r},'r+'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
         assert holder.stdout.readline() == "held\n"
         assert state_of(wanted(), known) == "running"
         holder.stdin.close()

@@ -10,8 +10,23 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LITTLE = [
-    *("model=resnet18", "model.width=4", "data=synthetic", "data.image_size=12", "data.classes=4", "data.train_images=32", "data.test_images=16"),
-    *("recipe.epochs=2", "recipe.batch_size=16", "recipe.schedule.warmup_epochs=1", "sink=quiet", "trainer.device=cpu", "trainer.threads=1"),
+    *(
+        "model=resnet18",
+        "model.width=4",
+        "data=synthetic",
+        "data.image_size=12",
+        "data.classes=4",
+        "data.train_images=32",
+        "data.test_images=16",
+    ),
+    *(
+        "recipe.epochs=2",
+        "recipe.batch_size=16",
+        "recipe.schedule.warmup_epochs=1",
+        "sink=quiet",
+        "trainer.device=cpu",
+        "trainer.threads=1",
+    ),
 ]
 ONE_FAILS = "recipe.schedule.peak_lr=0.05,1e30"
 
@@ -22,8 +37,18 @@ def environment(**more: str) -> dict[str, str]:
 
 def sweep(folder: Path, launcher: str, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """run.py -m with the launcher, runs below `folder`, started in `folder`."""
-    command = [sys.executable, str(ROOT / "run.py"), "-m", f"hydra/launcher={launcher}", f"runs_root={folder / 'runs'}", *LITTLE, *words]
-    return subprocess.run(command, cwd=folder, env=environment(**variables), capture_output=True, text=True, timeout=400)
+    command = [
+        sys.executable,
+        str(ROOT / "run.py"),
+        "-m",
+        f"hydra/launcher={launcher}",
+        f"runs_root={folder / 'runs'}",
+        *LITTLE,
+        *words,
+    ]
+    return subprocess.run(
+        command, cwd=folder, env=environment(**variables), capture_output=True, text=True, timeout=400
+    )
 
 
 def records(folder: Path) -> list[dict]:
@@ -39,12 +64,18 @@ def check_one_of_two_fails(folder: Path, launcher: str, *words: str) -> None:
     done = sweep(folder, launcher, ONE_FAILS, *words)
     failed, total = told(done)[-2:]
     assert done.returncode == 2, done.stderr
-    assert "ConfigStore" not in done.stderr, "Hydra's advice on our own files is nothing that a user can follow"
+    assert "ConfigStore" not in done.stderr, (
+        "Hydra's advice on our own files is nothing that a user can follow"
+    )
     assert failed.startswith("cuttlefish: ") and "peak_lr=1e+30: the loss became" in failed, done.stderr
     assert total.startswith("cuttlefish: 2 runs: 1 finished, 1 failed (") and "peak_lr=1e+30" in total
     assert sorted(record["status"] for record in records(folder)) == ["failed", "finished"]
-    assert all("the loss became" in record["error"] for record in records(folder) if record["status"] == "failed")
+    assert all(
+        "the loss became" in record["error"] for record in records(folder) if record["status"] == "failed"
+    )
     again = sweep(folder, launcher, ONE_FAILS, *words)
     assert again.returncode == 2
-    assert told(again)[-1].startswith("cuttlefish: 2 runs: 1 skipped (finished before), 1 failed ("), again.stderr
+    assert told(again)[-1].startswith("cuttlefish: 2 runs: 1 skipped (finished before), 1 failed ("), (
+        again.stderr
+    )
     assert not list(folder.glob("runs/.hydra/outcomes/*")), "the notes were read and removed"

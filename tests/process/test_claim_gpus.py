@@ -27,7 +27,11 @@ def job(tmp_path):
     def start(visible, *numbers):
         command = [sys.executable, "-c", JOB, str(tmp_path), *map(str, numbers)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        jobs.append(subprocess.Popen(command, cwd=ROOT, text=True, env=environment(CUDA_VISIBLE_DEVICES=visible), **pipes))
+        jobs.append(
+            subprocess.Popen(
+                command, cwd=ROOT, text=True, env=environment(CUDA_VISIBLE_DEVICES=visible), **pipes
+            )
+        )
         return jobs[-1], [jobs[-1].stdout.readline().strip() for _ in numbers]
 
     yield start

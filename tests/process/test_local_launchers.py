@@ -20,12 +20,16 @@ def test_processes(tmp_path):
 
 
 def test_joblib(tmp_path):
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="hydra-joblib-launcher is not installed")
+    pytest.importorskip(
+        "hydra_plugins.hydra_joblib_launcher", reason="hydra-joblib-launcher is not installed"
+    )
     check_one_of_two_fails(tmp_path, "joblib")
 
 
 def test_submitit_local(tmp_path):
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="hydra-submitit-launcher is not installed")
+    pytest.importorskip(
+        "hydra_plugins.hydra_submitit_launcher", reason="hydra-submitit-launcher is not installed"
+    )
     check_one_of_two_fails(tmp_path, "submitit_local")
     assert list(tmp_path.glob("runs/.hydra/submitit/*/*_log.out"))
 
@@ -38,14 +42,18 @@ def test_ray(tmp_path):
 
 @pytest.mark.slow
 def test_a_job_that_its_scheduler_warns_saves_itself_and_is_put_back_into_the_queue(tmp_path):
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="hydra-submitit-launcher is not installed")
+    pytest.importorskip(
+        "hydra_plugins.hydra_submitit_launcher", reason="hydra-submitit-launcher is not installed"
+    )
     logs, warned = tmp_path / "runs/.hydra/submitit", []
 
     def warn() -> None:
         end = time.monotonic() + 300
         while not list(tmp_path.glob("runs/*/*/checkpoints/epoch_*.pt")) and time.monotonic() < end:
             time.sleep(0.05)
-        controller = next(int(path.name) for path in logs.iterdir() if path.name.isdigit())  # beside it lies `%j`
+        controller = next(
+            int(path.name) for path in logs.iterdir() if path.name.isdigit()
+        )  # beside it lies `%j`
         task = int(Path(f"/proc/{controller}/task/{controller}/children").read_text().split()[0])
         os.kill(task, signal.SIGUSR2)
         warned.append(task)
@@ -79,11 +87,25 @@ def test_jobs_are_composed_with_the_sweep_s_flags_and_words_for_hydra(tmp_path, 
     shutil.copytree(ROOT / "conf", tmp_path / "mine")
     (tmp_path / "mine" / "config.yaml").rename(tmp_path / "mine" / "start.yaml")
     (tmp_path / "more" / "debug").mkdir(parents=True)
-    (tmp_path / "more" / "debug" / "short.yaml").write_text("# @package _global_\nrecipe:\n  label_smoothing: 0.2\n")
+    (tmp_path / "more" / "debug" / "short.yaml").write_text(
+        "# @package _global_\nrecipe:\n  label_smoothing: 0.2\n"
+    )
     flags = [f"--config-path={tmp_path / 'mine'}", "--config-name=start", "--config-dir=more"]
-    words = ["hydra.job.chdir=true", "hydra.sweep.dir=sweep", "hydra.sweep.subdir=job${hydra.job.num}", "debug=short", "run_dir=here"]
+    words = [
+        "hydra.job.chdir=true",
+        "hydra.sweep.dir=sweep",
+        "hydra.sweep.subdir=job${hydra.job.num}",
+        "debug=short",
+        "run_dir=here",
+    ]
     done = sweep(tmp_path, launcher, "seed=0,1", *words, *flags)
     assert done.returncode == 0, done.stderr
-    left = {path.relative_to(tmp_path).as_posix(): json.loads(path.read_text()) for path in tmp_path.rglob("record.json")}
-    assert {path: record["seed"] for path, record in left.items()} == {"sweep/job0/here/record.json": 0, "sweep/job1/here/record.json": 1}
+    left = {
+        path.relative_to(tmp_path).as_posix(): json.loads(path.read_text())
+        for path in tmp_path.rglob("record.json")
+    }
+    assert {path: record["seed"] for path, record in left.items()} == {
+        "sweep/job0/here/record.json": 0,
+        "sweep/job1/here/record.json": 1,
+    }
     assert [record["config"]["recipe"]["label_smoothing"] for record in left.values()] == [0.2, 0.2]

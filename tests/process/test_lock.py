@@ -42,7 +42,9 @@ THEIRS = json.dumps({"pid": 1, "machine": "another", "nonce": "theirs"})
 @pytest.fixture
 def owner(tmp_path):
     """Another process that holds the lock of tmp_path."""
-    process = subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout.readline() == "locked\n"
     yield process
     process.kill()
@@ -50,7 +52,10 @@ def owner(tmp_path):
 
 
 def test_the_second_is_told_who_has_it(owner, tmp_path):
-    with pytest.raises(Busy, match=f"is being run by process {owner.pid}: wait for it, or stop it first"), RunLock(tmp_path, float):
+    with (
+        pytest.raises(Busy, match=f"is being run by process {owner.pid}: wait for it, or stop it first"),
+        RunLock(tmp_path, float),
+    ):
         pass
     with pytest.raises(Busy):
         run_config(little_config(tmp_path))
@@ -82,7 +87,10 @@ def foreign(folder, age):
 def test_another_machine_s_lock_counts_while_it_shows_life(tmp_path, monkeypatch):
     foreign(tmp_path, age=20)
     monkeypatch.setattr(lock_module.time, "sleep", lambda seconds: foreign(tmp_path, age=0))
-    with pytest.raises(Busy, match="on another machine, which has just shown a sign of life"), RunLock(tmp_path, float):
+    with (
+        pytest.raises(Busy, match="on another machine, which has just shown a sign of life"),
+        RunLock(tmp_path, float),
+    ):
         pass
 
 
@@ -111,7 +119,11 @@ def test_a_file_system_without_locks_has_the_heartbeat(tmp_path, monkeypatch):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(lock_module.fcntl, "flock", refuse)
-    with RunLock(tmp_path, float, beat_seconds=0.05), pytest.raises(Busy, match="a sign of life"), RunLock(tmp_path, float):
+    with (
+        RunLock(tmp_path, float, beat_seconds=0.05),
+        pytest.raises(Busy, match="a sign of life"),
+        RunLock(tmp_path, float),
+    ):
         pass
     assert not list(tmp_path.iterdir())
 
@@ -123,7 +135,9 @@ def machines(monkeypatch):
     monkeypatch.setattr(lock_module, "SETTLE_SECONDS", 0.3)
     monkeypatch.setattr(lock_module, "_machine", lambda: threading.current_thread().name)
     beat = RunLock._beat
-    monkeypatch.setattr(RunLock, "_beat", lambda *arguments: time.sleep(0.1) or beat(*arguments))  # all have looked before one has written
+    monkeypatch.setattr(
+        RunLock, "_beat", lambda *arguments: time.sleep(0.1) or beat(*arguments)
+    )  # all have looked before one has written
 
 
 def at_once(folder, count=4):
@@ -195,8 +209,14 @@ def overslept(folder, patch, owner, name, call, beat_seconds):
 
     patch.setattr(owner, name, wrapped)
     patch.setattr(worker_module, "RunLock", functools.partial(RunLock, beat_seconds=beat_seconds))
-    with pytest.raises(TakenOver, match="taken over by another process while this one showed no sign of life") as caught:
-        run_config(little_config(folder, "cuttlefish", trainer__checkpoint_minutes=1e-9 if (owner, call) == (Stage, 2) else 0.0))
+    with pytest.raises(
+        TakenOver, match="taken over by another process while this one showed no sign of life"
+    ) as caught:
+        run_config(
+            little_config(
+                folder, "cuttlefish", trainer__checkpoint_minutes=1e-9 if (owner, call) == (Stage, 2) else 0.0
+            )
+        )
     assert exit_code(caught.value) == EXIT_BUSY and len(calls) == call
     return there, contents(folder)
 
@@ -204,7 +224,13 @@ def overslept(folder, patch, owner, name, call, beat_seconds):
 @pytest.mark.parametrize("beat_seconds", [0.02, 60.0])
 @pytest.mark.parametrize(
     ("owner", "name", "call"),
-    [(Stage, "step", 2), (Stage, "step", 4), (Trainer, "_evaluate", 2), (Trainer, "_begin_epoch", 3), (CuttlefishMethod, "on_fit_end", 1)],
+    [
+        (Stage, "step", 2),
+        (Stage, "step", 4),
+        (Trainer, "_evaluate", 2),
+        (Trainer, "_begin_epoch", 3),
+        (CuttlefishMethod, "on_fit_end", 1),
+    ],
 )
 def test_who_lost_its_run_leaves_no_trace_in_it(owner, name, call, beat_seconds, tmp_path, monkeypatch):
     """Whether a sign of life that failed told it, or a look before it wrote."""
@@ -235,7 +261,9 @@ def test_the_heart_beats(tmp_path):
     wall = itertools.count()
     with RunLock(tmp_path, lambda: float(next(wall)), beat_seconds=0.02):
         end = time.monotonic() + 30
-        while (beat := json.loads((tmp_path / LOCK).read_text()))["wall_seconds"] < 2 and time.monotonic() < end:
+        while (beat := json.loads((tmp_path / LOCK).read_text()))[
+            "wall_seconds"
+        ] < 2 and time.monotonic() < end:
             time.sleep(0.01)
     assert beat["wall_seconds"] >= 2 and beat["pid"] == os.getpid()
     assert not any(thread.name == "heartbeat" for thread in threading.enumerate())

@@ -13,13 +13,27 @@ from cuttlefish.process.requeue import requeue
 
 def hydra_config(folder, launcher, number=0):
     job = SimpleNamespace(num=number)
-    return SimpleNamespace(hydra=SimpleNamespace(launcher=SimpleNamespace(_target_=launcher), sweep=SimpleNamespace(dir=str(folder)), job=job))
+    return SimpleNamespace(
+        hydra=SimpleNamespace(
+            launcher=SimpleNamespace(_target_=launcher), sweep=SimpleNamespace(dir=str(folder)), job=job
+        )
+    )
 
 
 def test_every_kind_of_end_has_its_place_in_the_summary():
-    ends = [failure("a", CuttlefishError("bad")), failure("b", Busy("taken")), failure("c", Interrupted("saved")), failure("d", ZeroDivisionError())]
+    ends = [
+        failure("a", CuttlefishError("bad")),
+        failure("b", Busy("taken")),
+        failure("c", Interrupted("saved")),
+        failure("d", ZeroDivisionError()),
+    ]
     assert [(end.state, end.code, end.said) for end in ends] == [
-        *(("failed", 2, "bad"), ("busy", 3, "taken"), ("interrupted", 75, "saved"), ("failed", 1, "ZeroDivisionError")),
+        *(
+            ("failed", 2, "bad"),
+            ("busy", 3, "taken"),
+            ("interrupted", 75, "saved"),
+            ("failed", 1, "ZeroDivisionError"),
+        )
     ]
     assert summary([Outcome("e", "finished"), Outcome("f", "skipped"), *ends]) == (
         "6 runs: 1 finished, 1 skipped (finished before), 1 being run by another process, 1 interrupted (the same command goes on), "
@@ -27,7 +41,9 @@ def test_every_kind_of_end_has_its_place_in_the_summary():
     )
 
 
-@pytest.mark.parametrize(("codes", "worst"), [([], 0), ([0, 3], 3), ([75, 3], 75), ([75, 2, 3], 2), ([0, 2, 1, 75], 1)])
+@pytest.mark.parametrize(
+    ("codes", "worst"), [([], 0), ([0, 3], 3), ([75, 3], 75), ([75, 2, 3], 2), ([0, 2, 1, 75], 1)]
+)
 def test_the_worst_end_gives_the_exit_code(codes, worst):
     assert worst_code(Outcome("", "failed", code) for code in codes) == worst
 
@@ -36,7 +52,9 @@ def test_what_a_job_noted_elsewhere_is_counted_here(tmp_path):
     notes = Notes()
     notes.on_multirun_start(hydra_config(tmp_path, "x.JoblibLauncher"))
     for number in (10, 2):  # a third one died without a word
-        ended = SimpleNamespace(status=SimpleNamespace(name="COMPLETED"), return_value=Outcome(f"seed={number}", "finished"))
+        ended = SimpleNamespace(
+            status=SimpleNamespace(name="COMPLETED"), return_value=Outcome(f"seed={number}", "finished")
+        )
         notes.on_job_end(hydra_config(tmp_path, "", number), ended)
     assert [outcome.asked for outcome in noted()] == ["seed=2", "seed=10"]
     assert noted() == [] and not list(tmp_path.rglob("*.json"))
@@ -44,7 +62,9 @@ def test_what_a_job_noted_elsewhere_is_counted_here(tmp_path):
 
 def test_jobs_of_this_process_need_no_notes(tmp_path):
     notes = Notes()
-    notes.on_multirun_start(hydra_config(tmp_path, "hydra._internal.core_plugins.basic_launcher.BasicLauncher"))
+    notes.on_multirun_start(
+        hydra_config(tmp_path, "hydra._internal.core_plugins.basic_launcher.BasicLauncher")
+    )
     assert Notes.folder is None and noted() == []
 
 

@@ -42,9 +42,21 @@ def started(tmp_path):
     sweeps, pids = [], []
 
     def start(*words, launcher="processes"):
-        command = [sys.executable, str(ROOT / "run.py"), "-m", f"hydra/launcher={launcher}", f"runs_root={tmp_path / 'runs'}", *LITTLE, *words]
+        command = [
+            sys.executable,
+            str(ROOT / "run.py"),
+            "-m",
+            f"hydra/launcher={launcher}",
+            f"runs_root={tmp_path / 'runs'}",
+            *LITTLE,
+            *words,
+        ]
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-        sweeps.append(subprocess.Popen(command, cwd=tmp_path, env=environment(), text=True, start_new_session=True, **pipes))
+        sweeps.append(
+            subprocess.Popen(
+                command, cwd=tmp_path, env=environment(), text=True, start_new_session=True, **pipes
+            )
+        )
         wait_for(lambda: len(begun(tmp_path)) == 2)
         pids.extend(begun(tmp_path).values())
         return sweeps[-1]
@@ -66,7 +78,9 @@ def test_a_sweep_that_is_asked_to_stop_saves_its_runs_and_sums_up(started, tmp_p
     send(parent.pid, number)
     _, said = parent.communicate(timeout=60)
     assert parent.returncode == 75, said
-    assert said.splitlines()[-1] == "cuttlefish: 3 runs: 2 interrupted (the same command goes on), 1 not begun", said
+    assert (
+        said.splitlines()[-1] == "cuttlefish: 3 runs: 2 interrupted (the same command goes on), 1 not begun"
+    ), said
     assert [record["status"] for record in records(tmp_path)] == ["interrupted", "interrupted"]
     assert said.count("state saved; the same command goes on") == 2 and "Traceback" not in said
     for pid in pids:
@@ -79,7 +93,9 @@ def test_a_sweep_that_is_asked_to_stop_saves_its_runs_and_sums_up(started, tmp_p
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_the_runs_of_a_sweep_that_is_killed_save_themselves(started, tmp_path, launcher, number):
     if launcher == "joblib":
-        pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="hydra-joblib-launcher is not installed")
+        pytest.importorskip(
+            "hydra_plugins.hydra_joblib_launcher", reason="hydra-joblib-launcher is not installed"
+        )
     started("seed=0,1,2", "recipe.epochs=5000", launcher=launcher).send_signal(number)
     wait_for(lambda: [record["status"] for record in records(tmp_path)] == ["interrupted", "interrupted"])
 
@@ -91,12 +107,18 @@ def test_a_killed_job_is_told_of_and_the_others_go_on(started, tmp_path):
     key, pid = next(iter(begun(tmp_path).items()))
     os.kill(pid, signal.SIGKILL)
     _, said = parent.communicate(timeout=200)
-    assert parent.returncode == 2 and "its process was killed by SIGKILL; the same command goes on from the last checkpoint" in said
+    assert (
+        parent.returncode == 2
+        and "its process was killed by SIGKILL; the same command goes on from the last checkpoint" in said
+    )
     assert said.splitlines()[-1].startswith("cuttlefish: 3 runs: 2 finished, 1 failed ("), said
     (lost,) = [record for record in records(tmp_path) if record["status"] == "failed"]
     assert key.endswith(lost["run_key"]) and "SIGKILL" in lost["error"] and validate_record(lost) == []
     again = sweep(tmp_path, "processes", *words)
-    assert again.returncode == 0 and told(again)[-1] == "cuttlefish: 3 runs: 1 finished, 2 skipped (finished before)"
+    assert (
+        again.returncode == 0
+        and told(again)[-1] == "cuttlefish: 3 runs: 1 finished, 2 skipped (finished before)"
+    )
 
 
 DEAF = """
@@ -120,7 +142,13 @@ jobs.run_jobs([jobs.Job([], jobs.ROOT / "note.json")], 1)
 def test_a_job_whose_sweep_is_killed_in_its_first_moments_goes_too(tmp_path):
     """A stand-in for a job that is still importing: it holds the sweep's output open for as long as it lives."""
     (tmp_path / "run.py").write_text("import time\nprint('begun', flush=True)\ntime.sleep(60)")
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path)], cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(tmp_path)],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert parent.stdout.readline() == "begun\n"
     parent.kill()
     parent.communicate(timeout=20)
@@ -129,7 +157,10 @@ def test_a_job_whose_sweep_is_killed_in_its_first_moments_goes_too(tmp_path):
 def test_a_job_whose_sweep_was_killed_before_it_began_does_not_begin(tmp_path):
     """Forked, and the sweep gone before the kernel was asked to tell of that; a sweep's handlers are set meanwhile."""
     with StopSignals():
-        job = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], preexec_fn=partial(end_with_parent, os.getpid() + 1))
+        job = subprocess.Popen(
+            [sys.executable, "-c", "import time; time.sleep(60)"],
+            preexec_fn=partial(end_with_parent, os.getpid() + 1),
+        )
         try:
             assert job.wait(timeout=20) == -signal.SIGTERM
         finally:
@@ -142,7 +173,9 @@ def test_a_job_that_is_asked_to_stop_before_it_can_hear_is_not_begun(stopped, st
     (tmp_path / "run.py").write_text("")
     monkeypatch.setattr(jobs_module, "ROOT", tmp_path)
     job = Job(["seed=1"], tmp_path / "note.json")
-    job.process = subprocess.Popen([sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGUSR1)"])
+    job.process = subprocess.Popen(
+        [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGUSR1)"]
+    )
     job.process.wait()
     job.see_to_note(stopped)
     assert json.loads(job.note.read_text())["state"] == state

@@ -26,7 +26,14 @@ from cuttlefish.record.provenance import (
 def git(folder, *arguments):
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     identity = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false"]
-    done = subprocess.run(["git", *identity, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["git", *identity, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return done.stdout.strip()
 
 
@@ -82,7 +89,9 @@ def test_package_versions_are_the_installed_ones():
 
 def test_the_cpu_is_named_with_the_cores_computed_on(tmp_path, monkeypatch):
     assert device_name("cpu", 2).endswith(", 2 cores") and device_name("cpu", 1).endswith(", 1 core")
-    assert device_name("cpu").endswith(f", {origin.available_cores()} core" + "s" * (origin.available_cores() > 1))
+    assert device_name("cpu").endswith(
+        f", {origin.available_cores()} core" + "s" * (origin.available_cores() > 1)
+    )
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text("processor\t: 0\nmodel name\t: AMD  EPYC 7B13\n")
     assert origin._cpu_model(cpuinfo) == "AMD EPYC 7B13"
@@ -96,9 +105,22 @@ def test_a_gpu_is_named_by_torch(monkeypatch):
 
 
 def test_the_command_is_what_one_would_type():
-    arguments = ["/home/ann/suite/run.py", "model=vgg19", "seed=0,1", "data.root=/home/ann/data", "sink.token=t0psecret", "x=[a, b]"]
-    assert command_line(arguments) == "python run.py model=vgg19 seed=0,1 data.root=.../data sink.token=REDACTED 'x=[a, b]'"
-    assert command_line(["/x/cuttlefish/worker.py", "resolved.yaml"], "cuttlefish.worker") == "python -m cuttlefish.worker resolved.yaml"
+    arguments = [
+        "/home/ann/suite/run.py",
+        "model=vgg19",
+        "seed=0,1",
+        "data.root=/home/ann/data",
+        "sink.token=t0psecret",
+        "x=[a, b]",
+    ]
+    assert (
+        command_line(arguments)
+        == "python run.py model=vgg19 seed=0,1 data.root=.../data sink.token=REDACTED 'x=[a, b]'"
+    )
+    assert (
+        command_line(["/x/cuttlefish/worker.py", "resolved.yaml"], "cuttlefish.worker")
+        == "python -m cuttlefish.worker resolved.yaml"
+    )
 
 
 def test_fields_fit_the_record_and_give_neither_host_nor_environment_away(monkeypatch):
@@ -118,5 +140,7 @@ def test_fields_fit_the_record_and_give_neither_host_nor_environment_away(monkey
 def test_importing_it_does_not_import_torch():
     modules = "cuttlefish.record.provenance, cuttlefish.record.record, cuttlefish.loggers.base"
     code = f"import sys, {modules}; print('torch' in sys.modules, 'matplotlib' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=origin.SOURCE.parent, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=origin.SOURCE.parent, capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == ["False", "False"]

@@ -10,7 +10,15 @@ import torch
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.record.fields import FIELDS
-from cuttlefish.record.record import SCHEMA, error_text, new_record, plain, read_record, validate_record, write_record
+from cuttlefish.record.record import (
+    SCHEMA,
+    error_text,
+    new_record,
+    plain,
+    read_record,
+    validate_record,
+    write_record,
+)
 
 BASE = dict(
     run_key="0123456789ab", model="resnet18", data="cifar10", method="cuttlefish", recipe="cifar", seed=0, epochs=30, scale="reduced",
@@ -41,7 +49,9 @@ def test_a_record_holds_every_designed_field_and_comes_back_as_it_was(tmp_path):
     assert record["schema"] == SCHEMA == 1
 
 
-@pytest.mark.parametrize("field", [name for name, field in FIELDS.items() if field.needed != "where known" and name != "schema"])
+@pytest.mark.parametrize(
+    "field", [name for name, field in FIELDS.items() if field.needed != "where known" and name != "schema"]
+)
 def test_each_needed_field_is_missed(field):
     problems = validate_record(finished() | {field: None})
     assert any(field in problem for problem in problems)
@@ -83,7 +93,9 @@ def test_glue_has_metrics_in_place_of_accuracy():
 
 @pytest.mark.parametrize("status", ["failed", "interrupted"])
 def test_a_run_that_ended_early_is_recorded_with_what_is_known(tmp_path, status):
-    record = new_record(status, **BASE, error="Traceback\nValueError: loss is NaN", epochs_trained=3, loss_final=float("nan"))
+    record = new_record(
+        status, **BASE, error="Traceback\nValueError: loss is NaN", epochs_trained=3, loss_final=float("nan")
+    )
     assert validate_record(record) == []
     write_record(tmp_path, record)
     assert read_record(tmp_path)["loss_final"] is None and read_record(tmp_path)["epochs_trained"] == 3
@@ -98,7 +110,9 @@ def test_a_methods_own_results_go_into_extra():
 def test_no_secret_and_no_folder_gets_into_a_record(tmp_path):
     error = "Traceback\nRuntimeError: api_key=hunter2 refused"
     config = {"sink": {"wandb": {"api_key": "hunter2"}}, "data": {"root": "/home/ann/data"}}
-    record = new_record("failed", **BASE | {"command": "python run.py token=hunter2"}, error=error, config=config)
+    record = new_record(
+        "failed", **BASE | {"command": "python run.py token=hunter2"}, error=error, config=config
+    )
     write_record(tmp_path, record)
     text = (tmp_path / "record.json").read_text()
     assert "hunter2" not in text and "/home/ann" not in text and "refused" in text
@@ -111,7 +125,9 @@ def test_a_bad_record_is_written_all_the_same_and_complained_about(tmp_path, cap
     assert read_record(tmp_path)["switch_epoch"] == 31
 
 
-@pytest.mark.parametrize("content, words", [(None, "no record"), ("{", "not valid JSON"), ("[1]", "holds a list")])
+@pytest.mark.parametrize(
+    "content, words", [(None, "no record"), ("{", "not valid JSON"), ("[1]", "holds a list")]
+)
 def test_what_is_no_record_is_said_in_one_sentence(tmp_path, content, words):
     if content is not None:
         (tmp_path / "record.json").write_text(content)
@@ -121,7 +137,14 @@ def test_what_is_no_record_is_said_in_one_sentence(tmp_path, content, words):
 
 
 def test_values_become_jsons_own_types():
-    value = {1: np.int64(3), "t": torch.tensor([1.5, float("inf")]), "p": Path("a/b"), "r": range(2), "s": {2, 1}, "b": True}
+    value = {
+        1: np.int64(3),
+        "t": torch.tensor([1.5, float("inf")]),
+        "p": Path("a/b"),
+        "r": range(2),
+        "s": {2, 1},
+        "b": True,
+    }
     assert plain(value) == {"1": 3, "t": [1.5, None], "p": "a/b", "r": [0, 1], "s": [1, 2], "b": True}
     assert plain(float("nan")) is None
     json.dumps(plain(value), allow_nan=False)

@@ -8,17 +8,40 @@ from cuttlefish.record.redact import HIDDEN, redact_arguments, redact_config, re
 
 SECRET_NAMES = ["api_key", "WANDB_API_KEY", "apikey", "hf_token", "token", "sink.wandb.token", "auth-token", "db.password", "passwd",
                 "client_secret", "secret", "AWS_SECRET_ACCESS_KEY", "access_key", "private-key", "credentials"]  # fmt: skip
-HARMLESS_NAMES = ["tokenizer", "max_tokens", "model.name", "method.k", "seed", "keep_dense", "monkey", "author", "run_key"]
+HARMLESS_NAMES = [
+    "tokenizer",
+    "max_tokens",
+    "model.name",
+    "method.k",
+    "seed",
+    "keep_dense",
+    "monkey",
+    "author",
+    "run_key",
+]
 
 
 @pytest.mark.parametrize("name", SECRET_NAMES)
 def test_secrets_are_hidden_wherever_they_stand(name):
     assert redact_config({"a": {name: "hunter2"}}) == {"a": {name: HIDDEN}}
-    for typed in (f"{name}=hunter2", f"+{name}=hunter2", f"--{name}=hunter2", f"--{name} hunter2", f"x={{{name}:hunter2}}"):
+    for typed in (
+        f"{name}=hunter2",
+        f"+{name}=hunter2",
+        f"--{name}=hunter2",
+        f"--{name} hunter2",
+        f"x={{{name}:hunter2}}",
+    ):
         arguments = typed.split()
         assert "hunter2" not in " ".join(redact_arguments(arguments)), arguments
-    for text in (f"{name}=hunter2", f'{{"{name}": "hunter2"}}', f"{name} : 'hunter2'", f"ValueError: {name}=hunter2"):
-        assert "hunter2" not in redact_text(f"before {text} after") and "after" in redact_text(f"before {text} after")
+    for text in (
+        f"{name}=hunter2",
+        f'{{"{name}": "hunter2"}}',
+        f"{name} : 'hunter2'",
+        f"ValueError: {name}=hunter2",
+    ):
+        assert "hunter2" not in redact_text(f"before {text} after") and "after" in redact_text(
+            f"before {text} after"
+        )
 
 
 @pytest.mark.parametrize("name", HARMLESS_NAMES)
@@ -37,7 +60,9 @@ def test_numbers_can_be_passwords():
     assert redact_config({"password": 123456, "token_dim": 64}) == {"password": HIDDEN, "token_dim": 64}
 
 
-@pytest.mark.parametrize("text", ["hf_" + "a1B2" * 8, "ghp_" + "x9" * 18, "sk-" + "k" * 40, "https://me:pass@host/x"])
+@pytest.mark.parametrize(
+    "text", ["hf_" + "a1B2" * 8, "ghp_" + "x9" * 18, "sk-" + "k" * 40, "https://me:pass@host/x"]
+)
 def test_well_known_shapes_are_hidden_under_any_name(text):
     assert HIDDEN in redact_text(f"clone {text} now")
     for part in ("a1B2", "x9x9", "kkkk", "me:pass"):
@@ -45,21 +70,34 @@ def test_well_known_shapes_are_hidden_under_any_name(text):
 
 
 def test_secrets_of_the_environment_are_hidden_where_they_stand_bare(monkeypatch):
-    for name, value in {"WANDB_API_KEY": "q0q0q0q0", "MY_PASSWORD": "q0q0q0q0-longer", "PIN_SECRET": "at", "CITY": "Madison"}.items():
+    for name, value in {
+        "WANDB_API_KEY": "q0q0q0q0",
+        "MY_PASSWORD": "q0q0q0q0-longer",
+        "PIN_SECRET": "at",
+        "CITY": "Madison",
+    }.items():
         monkeypatch.setenv(name, value)
-    assert redact_text("no q0q0q0q0-longer or (q0q0q0q0) at Madison") == f"no {HIDDEN} or ({HIDDEN}) at Madison"
+    assert (
+        redact_text("no q0q0q0q0-longer or (q0q0q0q0) at Madison") == f"no {HIDDEN} or ({HIDDEN}) at Madison"
+    )
 
 
 def test_folders_are_shortened_and_relative_paths_stay():
     assert redact_arguments(["data.root=/home/ann/cifar", "run_dir=runs/x", "/home/ann/run.yaml"]) == [
         "data.root=.../cifar", "run_dir=runs/x", ".../run.yaml"]  # fmt: skip
-    assert redact_config({"root": "~/data", "list": ["/a/b", 1]}) == {"root": ".../data", "list": [".../b", 1]}
+    assert redact_config({"root": "~/data", "list": ["/a/b", 1]}) == {
+        "root": ".../data",
+        "list": [".../b", 1],
+    }
 
 
 def test_a_log_names_no_folder_of_the_machine_and_keeps_everything_else():
-    told = "cannot write /home/ann/runs/x/epoch_1.pt: no space\n  File \"/opt/lib/torch/x.py\", line 3\ntoken=abcdefgh ~/d"
-    kept = "μ = 0.1, ‖w - Δ‖ / ‖w‖ at most 1.1, rank 1/4 (cuttlefish/engine/trainer.py), 12 images/s, f\"{a}/{b}/c\", https://host/a, layer1.0.conv1"
-    assert redact_log(told) == f'cannot write .../epoch_1.pt: no space\n  File ".../x.py", line 3\ntoken={HIDDEN} .../d'
+    told = 'cannot write /home/ann/runs/x/epoch_1.pt: no space\n  File "/opt/lib/torch/x.py", line 3\ntoken=abcdefgh ~/d'
+    kept = 'μ = 0.1, ‖w - Δ‖ / ‖w‖ at most 1.1, rank 1/4 (cuttlefish/engine/trainer.py), 12 images/s, f"{a}/{b}/c", https://host/a, layer1.0.conv1'
+    assert (
+        redact_log(told)
+        == f'cannot write .../epoch_1.pt: no space\n  File ".../x.py", line 3\ntoken={HIDDEN} .../d'
+    )
     assert redact_log(kept) == kept
 
 
@@ -70,7 +108,12 @@ def test_the_original_is_not_changed():
 
 
 @settings(deadline=None)
-@given(st.sampled_from(SECRET_NAMES), st.text("abcdefXYZ0123456789._-", min_size=8, max_size=30).filter(lambda text: not text.isdigit()))
+@given(
+    st.sampled_from(SECRET_NAMES),
+    st.text("abcdefXYZ0123456789._-", min_size=8, max_size=30).filter(lambda text: not text.isdigit()),
+)
 def test_no_secret_survives_any_form(name, secret):
-    shown = repr(redact_config({"deep": [{name: secret}]})) + " ".join(redact_arguments([f"{name}={secret}", f"--{name}", secret]))
+    shown = repr(redact_config({"deep": [{name: secret}]})) + " ".join(
+        redact_arguments([f"{name}={secret}", f"--{name}", secret])
+    )
     assert secret not in shown

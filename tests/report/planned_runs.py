@@ -30,7 +30,9 @@ def ran(row: str, seed: int = 0, name: str = "", **changes: Any) -> Evidence:
     status = changes.pop("status", "finished")
     fields = {"run_key": key_of(row, seed, changes.get("model", "resnet18"))} | changes
     made = record("pufferfish", seed, **fields) | {"status": status}
-    return Evidence(Path("/r") / (name or f"{fields['run_key']}-{changes.get('device', 'cpu')}") / "record.json", made)
+    return Evidence(
+        Path("/r") / (name or f"{fields['run_key']}-{changes.get('device', 'cpu')}") / "record.json", made
+    )
 
 
 def found(*runs: Evidence) -> Collection:
@@ -38,12 +40,26 @@ def found(*runs: Evidence) -> Collection:
 
 
 def spec_of() -> Spec:
-    stated = [Stated("low", "resnet18", "cifar10", "size", "compression"), Stated("low", "resnet18", "cifar10", "faster", "speedup")]
-    rows = [Row("Full", ["equal budget"], ["reduced"], "full", baseline=True), Row("Low", ["equal budget"], ["reduced"], "low")]
-    waiting = TableSpec("Later", "table2", waiting=Waiting("task not in the suite yet", ["glue"], {"BERT": ["Full rank", "Cuttlefish"]}))
+    stated = [
+        Stated("low", "resnet18", "cifar10", "size", "compression"),
+        Stated("low", "resnet18", "cifar10", "faster", "speedup"),
+    ]
+    rows = [
+        Row("Full", ["equal budget"], ["reduced"], "full", baseline=True),
+        Row("Low", ["equal budget"], ["reduced"], "low"),
+    ]
+    waiting = TableSpec(
+        "Later",
+        "table2",
+        waiting=Waiting("task not in the suite yet", ["glue"], {"BERT": ["Full rank", "Cuttlefish"]}),
+    )
     one = TableSpec("One", "table1", paper=stated, rows=rows)
     tables = {"table1": one, "table2": waiting, "figure1": TableSpec("Figure", "figure1")}
-    return Spec({"reduced": Scale(note="reduced scale: little")}, tables, {"resnet18": "ResNet-18", "cifar10": "CIFAR-10"})
+    return Spec(
+        {"reduced": Scale(note="reduced scale: little")},
+        tables,
+        {"resnet18": "ResNet-18", "cifar10": "CIFAR-10"},
+    )
 
 
 CLAIMS = {"size": {"value": 5.0}, "faster": {"value": 1.2}, "words": {"accept": "text"}}

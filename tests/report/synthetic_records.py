@@ -17,10 +17,18 @@ def record(method: str = "cuttlefish", seed: int = 0, **changes: Any) -> dict[st
     """A finished run of the setting of its scale. `knobs` are config.method's, `setting` is laid over the config's sections."""
     paper = changes.get("scale") == "paper"
     epochs = changes.get("epochs", 300 if paper else 30)
-    knobs = {"name": method, "k": "paper", "extra_bn": changes.get("model") == "vgg19", "metric": "scaled"} if method == "cuttlefish" else {}
+    knobs = (
+        {"name": method, "k": "paper", "extra_bn": changes.get("model") == "vgg19", "metric": "scaled"}
+        if method == "cuttlefish"
+        else {}
+    )
     knobs |= {"k": 3, "rank_ratio": 0.25} if method == "pufferfish" else {}
     knobs |= changes.pop("knobs", {})
-    recipe = {"epochs": epochs, "batch_size": 1024 if paper else 128, "schedule": {"milestones": [0.5, 0.7334]}}
+    recipe = {
+        "epochs": epochs,
+        "batch_size": 1024 if paper else 128,
+        "schedule": {"milestones": [0.5, 0.7334]},
+    }
     model, data = {"width": None if paper else 16}, {"images_per_class": None if paper else 1000}
     config = {"model": model, "data": data, "recipe": recipe, "method": knobs, "trainer": {}}
     for section, values in changes.pop("setting", {}).items():
@@ -34,11 +42,17 @@ def record(method: str = "cuttlefish", seed: int = 0, **changes: Any) -> dict[st
         params_stored_bits=12800, macs_full=1000, macs_final=500, compute_seconds=100.0, wall_seconds=120.0,
         seconds={"train": 95.0, "ranks": 0.5, "profiling": 2.0}, config=config,
     )  # fmt: skip
-    fields |= {"switch_epoch": 10, "k": 5, "ranks": {"layer2.0.conv1": 16, "layer3.0.conv1": 16}} if method == "cuttlefish" else {}
+    fields |= (
+        {"switch_epoch": 10, "k": 5, "ranks": {"layer2.0.conv1": 16, "layer3.0.conv1": 16}}
+        if method == "cuttlefish"
+        else {}
+    )
     return new_record("finished", **(fields | changes))
 
 
-def put(root: Path, method: str = "cuttlefish", seed: int = 0, rows: list[dict[str, Any]] = (), **changes: Any) -> dict[str, Any]:
+def put(
+    root: Path, method: str = "cuttlefish", seed: int = 0, rows: list[dict[str, Any]] = (), **changes: Any
+) -> dict[str, Any]:
     """Write a record (and rank rows) to a folder of its own below root/records; the record."""
     made = record(method, seed, **changes)
     folder = root / "records" / made["run_key"]
@@ -53,7 +67,13 @@ def put(root: Path, method: str = "cuttlefish", seed: int = 0, rows: list[dict[s
 def rank_rows(ratio_at: Any, epochs: int = 30, layers: dict[str, int] = LAYERS) -> list[dict[str, Any]]:
     """ratio_at(layer, epoch) → stable rank over its initial value; the initial stable rank is half of the full rank."""
     return [
-        {"epoch": epoch, "layer": layer, "stable_rank": ratio_at(layer, epoch) * full / 2, "scaled_rank": 1, "full_rank": full}
+        {
+            "epoch": epoch,
+            "layer": layer,
+            "stable_rank": ratio_at(layer, epoch) * full / 2,
+            "scaled_rank": 1,
+            "full_rank": full,
+        }
         for epoch in range(epochs)
         for layer, full in layers.items()
     ]

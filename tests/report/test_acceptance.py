@@ -24,7 +24,9 @@ BASE = """- id: a
 
 def git(folder, *arguments):
     named = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false"]
-    return subprocess.run(["git", "-C", str(folder), *named, *arguments], check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        ["git", "-C", str(folder), *named, *arguments], check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def commit(claims, text):

@@ -7,26 +7,36 @@ from tests.report.planned_runs import found, ran, wanted
 
 
 def test_runs_meet_their_cell_by_key_one_a_seed():
-    cells, left_out = cell_runs([wanted("full", 0), wanted("full", 1), wanted("low")], found(ran("full", 1), ran("full", 0), ran("other")))
+    cells, left_out = cell_runs(
+        [wanted("full", 0), wanted("full", 1), wanted("low")],
+        found(ran("full", 1), ran("full", 0), ran("other")),
+    )
     (hardware,) = cells[0].runs
     assert [run.record["seed"] for run in cells[0].runs[hardware]] == [0, 1] and left_out == []
     assert (cells[1].runs, cells[1].state) == ({}, "no run")
 
 
 def test_hardware_is_kept_apart():
-    (cell,), _ = cell_runs([wanted("full", 0), wanted("full", 1)], found(ran("full", 0), ran("full", 1, device="a GPU", threads=None)))
+    (cell,), _ = cell_runs(
+        [wanted("full", 0), wanted("full", 1)],
+        found(ran("full", 0), ran("full", 1, device="a GPU", threads=None)),
+    )
     assert {hardware: [run.record["seed"] for run in runs] for hardware, runs in cell.runs.items()} == {
         "a CPU, 2 cores · fp32 · 2 threads": [0],
         "a GPU · fp32": [1],
     }
 
 
-@pytest.mark.parametrize("name, says, planned", [("scale", "free", "reduced"), ("seed", 3, 0), ("data", "svhn", "cifar10")])
+@pytest.mark.parametrize(
+    "name, says, planned", [("scale", "free", "reduced"), ("seed", 3, 0), ("data", "svhn", "cifar10")]
+)
 def test_a_record_of_something_else_than_its_key_was_planned_for_is_refused(name, says, planned):
     edited = ran("full")
     edited.record[name] = says
     (cell,), left_out = cell_runs([wanted("full")], found(edited))
-    assert cell.runs == {} and [item.reason for item in left_out] == [f"it is of {name} {says}, and the table1 cell of {planned}"]
+    assert cell.runs == {} and [item.reason for item in left_out] == [
+        f"it is of {name} {says}, and the table1 cell of {planned}"
+    ]
 
 
 def test_of_repeats_the_first_that_was_started_counts_whatever_came_out():
@@ -39,5 +49,10 @@ def test_of_repeats_the_first_that_was_started_counts_whatever_came_out():
 
 def test_a_cell_without_a_finished_run_says_why():
     failed = ran("full", status="failed", error="x")
-    cells, _ = cell_runs([wanted("full"), wanted("low", waits_for="k", waits_for_label="Cuttlefish")], found(failed))
-    assert [cell.state for cell in cells] == ["no finished run (failed)", "no run (its size is that of Cuttlefish)"]
+    cells, _ = cell_runs(
+        [wanted("full"), wanted("low", waits_for="k", waits_for_label="Cuttlefish")], found(failed)
+    )
+    assert [cell.state for cell in cells] == [
+        "no finished run (failed)",
+        "no run (its size is that of Cuttlefish)",
+    ]

@@ -30,7 +30,11 @@ SIZE = {
 
 def verdict_of(tmp_path, claim, *others):
     (tmp_path / "claims.yaml").write_text(yaml.safe_dump([claim, *others]))
-    found = judge(load_evidence(tmp_path / "records"), load_benches(tmp_path / "bench"), load_claims(tmp_path / "claims.yaml"))
+    found = judge(
+        load_evidence(tmp_path / "records"),
+        load_benches(tmp_path / "bench"),
+        load_claims(tmp_path / "claims.yaml"),
+    )
     return next(verdict for verdict in found if verdict.id == claim["id"])
 
 
@@ -45,8 +49,14 @@ def test_the_paper_scale_verdict_is_where_the_interval_lies(tmp_path, sizes, out
     assert found.verdict is outcome and found.reduced_verdict is Outcome.NOT_RUN
     if len(sizes) > 2:
         ratios = [1000 / size for size in sizes]
-        assert found.paper.interval == pytest.approx(stats.t.interval(0.95, 2, loc=sum(ratios) / 3, scale=stats.sem(ratios)))
-        assert found.paper.ours == pytest.approx(sum(ratios) / 3) and found.paper.n == 3 and len(found.paper.runs) == 3
+        assert found.paper.interval == pytest.approx(
+            stats.t.interval(0.95, 2, loc=sum(ratios) / 3, scale=stats.sem(ratios))
+        )
+        assert (
+            found.paper.ours == pytest.approx(sum(ratios) / 3)
+            and found.paper.n == 3
+            and len(found.paper.runs) == 3
+        )
 
 
 @pytest.mark.parametrize("sizes, outcome", [
@@ -63,7 +73,13 @@ def test_the_reduced_verdict_has_words_of_its_own_and_leaves_the_other_alone(tmp
 
 def test_of_repeats_of_a_seed_the_first_started_counts_as_in_tables(tmp_path):
     for repeat in (2, 0, 3, 1):
-        put(tmp_path, seed=0, params_total=400 + repeat, scale="paper", started=f"2026-01-0{repeat + 1}T00:00:00+00:00")
+        put(
+            tmp_path,
+            seed=0,
+            params_total=400 + repeat,
+            scale="paper",
+            started=f"2026-01-0{repeat + 1}T00:00:00+00:00",
+        )
     found = verdict_of(tmp_path, SIZE).paper
     assert found.n == 1 and found.ours == 1000 / 400 and len(found.runs) == 1
 
@@ -113,8 +129,26 @@ TIME = SIZE | {
 
 def put_times(root, device, scale="paper", **changes):
     for seed in range(5):
-        put(root, "full_rank", seed, device=device, scale=scale, compute_seconds=120.0 + seed, wall_seconds=200.0, **changes)
-        put(root, "cuttlefish", seed, device=device, scale=scale, compute_seconds=100.0 + seed, wall_seconds=200.0, **changes)
+        put(
+            root,
+            "full_rank",
+            seed,
+            device=device,
+            scale=scale,
+            compute_seconds=120.0 + seed,
+            wall_seconds=200.0,
+            **changes,
+        )
+        put(
+            root,
+            "cuttlefish",
+            seed,
+            device=device,
+            scale=scale,
+            compute_seconds=100.0 + seed,
+            wall_seconds=200.0,
+            **changes,
+        )
 
 
 @pytest.mark.parametrize("device, changes, outcome", [
@@ -124,20 +158,34 @@ def put_times(root, device, scale="paper", **changes):
 def test_times_count_on_one_gpu_in_fp32_only(tmp_path, device, changes, outcome):
     put_times(tmp_path, device, **changes)
     found = verdict_of(tmp_path, TIME)
-    assert found.verdict is outcome and found.paper.ours == pytest.approx(1.196, abs=1e-3) and len(found.paper.hardware) == 1
+    assert (
+        found.verdict is outcome
+        and found.paper.ours == pytest.approx(1.196, abs=1e-3)
+        and len(found.paper.hardware) == 1
+    )
 
 
 def test_times_that_are_no_evidence_of_speed_are_shown_and_not_judged(tmp_path, capsys):
     put_times(tmp_path, CPU, "reduced")
     (tmp_path / "claims.yaml").write_text(yaml.safe_dump([TIME, SIZE]))
-    (tmp_path / "tables.yaml").write_text(yaml.safe_dump({"scales": {"paper": {}, "reduced": {"times": "no evidence of speed."}}}))
+    (tmp_path / "tables.yaml").write_text(
+        yaml.safe_dump({"scales": {"paper": {}, "reduced": {"times": "no evidence of speed."}}})
+    )
     assert main(["--results", str(tmp_path), "--paper", str(tmp_path)]) == 0
     time, size = json.loads((tmp_path / "claims.json").read_text())["claims"]
-    assert time["reduced"]["verdict"] == "inconclusive" and time["reduced"]["ours"] == pytest.approx(1.196, abs=1e-3)
-    assert time["reduced"]["notes"] == ["no evidence of speed"] and size["reduced"]["verdict"] == "holds at reduced scale"
+    assert time["reduced"]["verdict"] == "inconclusive" and time["reduced"]["ours"] == pytest.approx(
+        1.196, abs=1e-3
+    )
+    assert (
+        time["reduced"]["notes"] == ["no evidence of speed"]
+        and size["reduced"]["verdict"] == "holds at reduced scale"
+    )
     (tmp_path / "tables.yaml").unlink()
     assert main(["--results", str(tmp_path), "--paper", str(tmp_path)]) == 0
-    assert json.loads((tmp_path / "claims.json").read_text())["claims"][0]["reduced"]["verdict"] == "holds at reduced scale"
+    assert (
+        json.loads((tmp_path / "claims.json").read_text())["claims"][0]["reduced"]["verdict"]
+        == "holds at reduced scale"
+    )
 
 
 def test_times_of_two_machines_are_never_compared(tmp_path):
@@ -150,17 +198,31 @@ def test_times_of_two_machines_are_never_compared(tmp_path):
 def test_an_absolute_claim_is_shown_and_an_imagenet_one_lacks_its_data(tmp_path):
     put_times(tmp_path, GPU)
     assert verdict_of(tmp_path, TIME | {"reach": "absolute"}).verdict is Outcome.SHOWN
-    other = TIME | {"reach": "imagenet", "rule": TIME["rule"] | {"left": {"data": "imagenet", "method": "full_rank"}}}
+    other = TIME | {
+        "reach": "imagenet",
+        "rule": TIME["rule"] | {"left": {"data": "imagenet", "method": "full_rank"}},
+    }
     assert verdict_of(tmp_path, other).verdict is Outcome.DATA_ABSENT
-    assert verdict_of(tmp_path, {key: value for key, value in TIME.items() if key != "reduced"}).reduced_verdict is Outcome.NO_READING
+    assert (
+        verdict_of(tmp_path, {key: value for key, value in TIME.items() if key != "reduced"}).reduced_verdict
+        is Outcome.NO_READING
+    )
 
 
 def test_a_claim_about_data_that_the_reduced_scale_does_not_run_has_no_reading_there(tmp_path, capsys):
     def about(*data):
-        return SIZE | {"rule": [SIZE["rule"] | {"where": {"data": name, "method": "cuttlefish"}} for name in data]}
+        return SIZE | {
+            "rule": [SIZE["rule"] | {"where": {"data": name, "method": "cuttlefish"}} for name in data]
+        }
 
-    (tmp_path / "tables.yaml").write_text(yaml.safe_dump({"scales": {"paper": {}, "reduced": {"sweep": {"data": ["cifar10"]}}}}))
-    for claim, outcome in ((about("cifar100"), "no reading"), (about("cifar100", "cifar10"), "not run"), (about("cifar10"), "not run")):
+    (tmp_path / "tables.yaml").write_text(
+        yaml.safe_dump({"scales": {"paper": {}, "reduced": {"sweep": {"data": ["cifar10"]}}}})
+    )
+    for claim, outcome in (
+        (about("cifar100"), "no reading"),
+        (about("cifar100", "cifar10"), "not run"),
+        (about("cifar10"), "not run"),
+    ):
         (tmp_path / "claims.yaml").write_text(yaml.safe_dump([claim]))
         assert main(["--results", str(tmp_path), "--paper", str(tmp_path)]) == 0
         (found,) = json.loads((tmp_path / "claims.json").read_text())["claims"]
@@ -174,7 +236,9 @@ def test_a_largest_value_below_one_of_its_own_contradicts_the_paper(tmp_path):
     other = SIZE | {"id": "one", "value": 10.8, "accept": [9.2, 12.4]}
     largest = SIZE | {"largest_of": ["one"]}
     assert verdict_of(tmp_path, largest, other).verdict is Outcome.CONTRADICTED
-    assert verdict_of(tmp_path, largest, other | {"value": 2.9, "accept": [2.5, 3.2]}).verdict is Outcome.NOT_RUN
+    assert (
+        verdict_of(tmp_path, largest, other | {"value": 2.9, "accept": [2.5, 3.2]}).verdict is Outcome.NOT_RUN
+    )
 
 
 def test_several_rules_must_all_hold_and_a_missing_one_leaves_the_claim_open(tmp_path):
@@ -184,8 +248,14 @@ def test_several_rules_must_all_hold_and_a_missing_one_leaves_the_claim_open(tmp
     both = [size, size | {"of": "accuracy_final", "over": "epochs", "times": 10, "accept": {"at_least": 2}}]
     assert (found := verdict_of(tmp_path, SIZE | {"rule": both})).verdict is Outcome.REPRODUCED
     assert "n = 3, one of 2 parts |" in to_markdown([found], "")
-    assert verdict_of(tmp_path, SIZE | {"rule": [size, both[1] | {"accept": {"above": 3}}]}).verdict is Outcome.NOT_REPRODUCED
-    assert verdict_of(tmp_path, SIZE | {"rule": [size, size | {"where": {"method": "xnor"}}]}).verdict is Outcome.INCONCLUSIVE
+    assert (
+        verdict_of(tmp_path, SIZE | {"rule": [size, both[1] | {"accept": {"above": 3}}]}).verdict
+        is Outcome.NOT_REPRODUCED
+    )
+    assert (
+        verdict_of(tmp_path, SIZE | {"rule": [size, size | {"where": {"method": "xnor"}}]}).verdict
+        is Outcome.INCONCLUSIVE
+    )
 
 
 @pytest.mark.parametrize("text, words", [
@@ -242,7 +312,11 @@ def test_our_claims_are_judged_without_any_evidence(tmp_path):
     claims = load_claims(CLAIMS)
     found = judge(load_evidence(tmp_path), [], claims, sweeps=sweeps_of(CLAIMS.with_name("tables.yaml")))
     assert [verdict.id for verdict in found] == [entry["id"] for entry in claims] and len(found) == 36
-    assert {verdict.verdict for verdict in found} == {Outcome.NOT_RUN, Outcome.DATA_ABSENT, Outcome.CONTRADICTED}
+    assert {verdict.verdict for verdict in found} == {
+        Outcome.NOT_RUN,
+        Outcome.DATA_ABSENT,
+        Outcome.CONTRADICTED,
+    }
     assert [verdict.id for verdict in found if verdict.verdict is Outcome.CONTRADICTED] == ["size-max"]
     assert all(verdict.reduced.command for verdict in found if verdict.reduced_verdict is Outcome.NOT_RUN)
     assert all(verdict.paper.command for verdict in found if verdict.verdict is Outcome.NOT_RUN)
@@ -263,13 +337,23 @@ def test_the_command_writes_what_it_prints(tmp_path, capsys):
 def test_arms_that_need_ranks_take_them_from_the_finished_run(tmp_path, capsys):
     (tmp_path / "claims.yaml").write_text(CLAIMS.read_text())
     put(tmp_path, seed=3, command="python -m cuttlefish.worker .../a.json")
-    put(tmp_path, seed=3, command="python -m cuttlefish.worker .../a.json", started="2026-01-02T00:00:00+00:00")  # a repeat
+    put(
+        tmp_path,
+        seed=3,
+        command="python -m cuttlefish.worker .../a.json",
+        started="2026-01-02T00:00:00+00:00",
+    )  # a repeat
     assert main(["arms", "e-matters", "--results", str(tmp_path), "--paper", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     ranks = "'method.ranks={layer2.0.conv1:16,layer3.0.conv1:16}'"
-    start = "python run.py experiment=reduced/resnet18_cuttlefish seed=3"  # however the record's run was started
+    start = (
+        "python run.py experiment=reduced/resnet18_cuttlefish seed=3"  # however the record's run was started
+    )
     assert lines == [f"{start} method.switch_epoch={epoch} {ranks}" for epoch in (0, 12)]
-    assert main(["arms", "e-matters", "--scale", "paper", "--results", str(tmp_path), "--paper", str(tmp_path)]) == 2
+    assert (
+        main(["arms", "e-matters", "--scale", "paper", "--results", str(tmp_path), "--paper", str(tmp_path)])
+        == 2
+    )
     assert "first run python run.py experiment=table1/cuttlefish_reference" in capsys.readouterr().err
     assert main(["arms", "frontier", "--results", str(tmp_path), "--paper", str(tmp_path)]) == 2
     assert main(["arms", "nothing", "--results", str(tmp_path)]) == 2
@@ -277,9 +361,15 @@ def test_arms_that_need_ranks_take_them_from_the_finished_run(tmp_path, capsys):
 
 def test_the_commands_name_experiments_and_scripts_that_exist():
     root = Path(__file__).resolve().parents[2]
-    commands = " ".join(command for entry in load_claims(CLAIMS) for command in (entry.get("run") or {}).values()).split()
+    commands = " ".join(
+        command for entry in load_claims(CLAIMS) for command in (entry.get("run") or {}).values()
+    ).split()
     experiments = {word.removeprefix("experiment=") for word in commands if word.startswith("experiment=")}
-    modules = {commands[place + 1] for place, word in enumerate(commands[:-1]) if word == "-m" and "." in commands[place + 1]}
+    modules = {
+        commands[place + 1]
+        for place, word in enumerate(commands[:-1])
+        if word == "-m" and "." in commands[place + 1]
+    }
     assert len(experiments) >= 5 and modules >= {"scripts.bench", "scripts.claims", "scripts.profile_layers"}
     assert all((root / "conf" / "experiment" / f"{name}.yaml").is_file() for name in experiments)
     assert all((root / f"{name.replace('.', '/')}.py").is_file() for name in modules)
@@ -287,18 +377,29 @@ def test_the_commands_name_experiments_and_scripts_that_exist():
 
 def test_the_frontiers_grid_is_that_of_figure_1():
     root = Path(__file__).resolve().parents[2]
-    rows = [yaml.safe_load((root / f"conf/experiment/figure1/{name}.yaml").read_text())["row"]["sweep"] for name in ("fixed", "from_scratch")]
+    rows = [
+        yaml.safe_load((root / f"conf/experiment/figure1/{name}.yaml").read_text())["row"]["sweep"]
+        for name in ("fixed", "from_scratch")
+    ]
     (rule,) = [entry["rule"] for entry in load_claims(CLAIMS) if entry["id"] == "frontier"]
-    swept = [{path.removeprefix("config."): values for path, values in family.items() if isinstance(values, list)} for family in rule["grid"]]
+    swept = [
+        {path.removeprefix("config."): values for path, values in family.items() if isinstance(values, list)}
+        for family in rule["grid"]
+    ]
     assert swept == [{}, *rows]
 
 
 def test_no_command_at_reduced_scale_promises_runs_that_this_scale_cannot_have():
     """scale=reduced means CIFAR-10 (cuttlefish/config/checks.py)."""
+
     def data_of(rule):
         inner = rule.values() if isinstance(rule, dict) else rule if isinstance(rule, list) else []
-        return ({rule["data"]} if isinstance(rule, dict) and "data" in rule else set()).union(*map(data_of, inner))
+        return ({rule["data"]} if isinstance(rule, dict) and "data" in rule else set()).union(
+            *map(data_of, inner)
+        )
 
     commanded = [entry for entry in load_claims(CLAIMS) if "reduced" in (entry.get("run") or {})]
     wanted = {entry["id"]: data_of(entry.get("reduced_rule", entry["rule"])) for entry in commanded}
-    assert len(wanted) > 10 and [name for name, data in wanted.items() if data and "cifar10" not in data] == []
+    assert (
+        len(wanted) > 10 and [name for name, data in wanted.items() if data and "cifar10" not in data] == []
+    )

@@ -27,7 +27,11 @@ from tests.report.synthetic_records import CPU, put
 ROOT = Path(__file__).resolve().parents[2]
 CLAIMS = load_claims(PAPER / "claims.yaml")
 SWEEPS = sweeps_of(PAPER / "tables.yaml")
-RULE = {"name": "mean_over_seeds", "where": {"model": "resnet18", "data": "cifar10", "method": "cuttlefish"}, "of": "params_total"}
+RULE = {
+    "name": "mean_over_seeds",
+    "where": {"model": "resnet18", "data": "cifar10", "method": "cuttlefish"},
+    "of": "params_total",
+}
 STEPS = Bench("steps-x.json", {"hardware": CPU}, [
     {"model": "resnet18", "width": 64, "batch": 100, "precision": "fp32", "arm": "dense", "step_s": 0.36, "rounds_s": [100.0, 20.0]}])  # fmt: skip
 
@@ -42,14 +46,26 @@ def test_runs_cost_what_their_like_took_to_the_epoch(tmp_path):
     put(tmp_path, seed=2, wall_seconds=9000.0)
     put(tmp_path, "full_rank", wall_seconds=36000.0)
     room = memory(5 * (1000 * 4 * COPIES + FILES))
-    assert cost(tmp_path) == f"5 runs in all (2 missing), about 7 h on {CPU}, going by 3 finished runs of resnet18; about {room} of disk"
-    other = {**RULE, "where": {**RULE["where"], "method": "lc", "preset": "reference"}}  # no LC here: as all of the network, for 1,135 epochs
+    assert (
+        cost(tmp_path)
+        == f"5 runs in all (2 missing), about 7 h on {CPU}, going by 3 finished runs of resnet18; about {room} of disk"
+    )
+    other = {
+        **RULE,
+        "where": {**RULE["where"], "method": "lc", "preset": "reference"},
+    }  # no LC here: as all of the network, for 1,135 epochs
     epoch = (5000 + 9000) / 2 / 30
-    assert cost(tmp_path, other).startswith(f"5 runs, about {5 * 1135 * epoch / 3600:,.0f} h on {CPU}, going by 4 finished runs")
+    assert cost(tmp_path, other).startswith(
+        f"5 runs, about {5 * 1135 * epoch / 3600:,.0f} h on {CPU}, going by 4 finished runs"
+    )
 
 
 def test_a_grid_costs_its_points(tmp_path):
-    grid = {"name": "frontier", "ours": RULE["where"], "grid": [{**RULE["where"], "method": "pufferfish", "config.method.rank_ratio": [0.125, 0.25]}]}
+    grid = {
+        "name": "frontier",
+        "ours": RULE["where"],
+        "grid": [{**RULE["where"], "method": "pufferfish", "config.method.rank_ratio": [0.125, 0.25]}],
+    }
     assert cost(tmp_path, grid) == "15 runs, 450 epochs like which none has been timed here"
 
 
@@ -73,17 +89,32 @@ def test_at_paper_scale_the_papers_time_and_measured_steps_stand_in(tmp_path):
 ])  # fmt: skip
 def test_a_bench_costs_what_it_took_when_it_was_last_made(command, told):
     overhead = Bench("overhead-x.json", {"hardware": CPU, "seconds": 40.0}, [])
-    profile = Bench("profile-x.json", {"hardware": CPU, "seconds": 200.0, "profiled": "stacks", "model": "vgg19", "batch": 128}, [])
+    profile = Bench(
+        "profile-x.json",
+        {"hardware": CPU, "seconds": 200.0, "profiled": "stacks", "model": "vgg19", "batch": 128},
+        [],
+    )
     assert bench_costs(command, [STEPS, overhead, profile]) == told
 
 
 def test_every_claim_that_can_be_decided_says_how_and_at_what_cost():
     """With the committed evidence: a command, device time with its source, and disk."""
-    verdicts = judge(load_evidence(ROOT / "results" / "records"), load_benches(ROOT / "results" / "bench"), CLAIMS, sweeps=SWEEPS)
+    verdicts = judge(
+        load_evidence(ROOT / "results" / "records"),
+        load_benches(ROOT / "results" / "bench"),
+        CLAIMS,
+        sweeps=SWEEPS,
+    )
     open_ones = [verdict for verdict in verdicts if verdict.reach != "imagenet"]
-    readings = [reading for verdict in open_ones for reading in (verdict.paper, verdict.reduced) if reading.command]
+    readings = [
+        reading for verdict in open_ones for reading in (verdict.paper, verdict.reduced) if reading.command
+    ]
     assert len(open_ones) == 30 and all(verdict.paper.command for verdict in open_ones) and len(readings) > 45
-    assert [reading.command for reading in readings if " of disk" not in reading.cost or " on " not in reading.cost] == []
+    assert [
+        reading.command
+        for reading in readings
+        if " of disk" not in reading.cost or " on " not in reading.cost
+    ] == []
 
 
 def asked_of(scale):
@@ -114,8 +145,14 @@ def _made(spec, words, scale):
     if table is None:
         return 0
     seeds = values.get("SEEDS") or words[words.index("--seeds") + 1].split(",")
-    found = [{**dict(point.values), "row": point.row.name} for point in points(spec, spec.table(table), scale)]
-    picked = [point for point in found if all(point[key] in values.get(key, [point[key]]) for key in ("row", "model", "data"))]
+    found = [
+        {**dict(point.values), "row": point.row.name} for point in points(spec, spec.table(table), scale)
+    ]
+    picked = [
+        point
+        for point in found
+        if all(point[key] in values.get(key, [point[key]]) for key in ("row", "model", "data"))
+    ]
     return len(seeds) * len(picked)
 
 
@@ -124,15 +161,28 @@ def test_runs_are_as_long_as_their_methods_plan(scale, words):
     arms = [arm for entry in CLAIMS if entry["reach"] != "imagenet" for arm in arms_of(entry["rule"])]
     for arm in arms:
         preset = value_of(arm, "preset")
-        presets = preset if isinstance(preset, list) else [(preset or {}).get(scale) if isinstance(preset, dict) else preset]
-        lengths = [planned(*(arm[name] for name in ("model", "data", "method")), one, tuple(words)) for one in presets]
+        presets = (
+            preset
+            if isinstance(preset, list)
+            else [(preset or {}).get(scale) if isinstance(preset, dict) else preset]
+        )
+        lengths = [
+            planned(*(arm[name] for name in ("model", "data", "method")), one, tuple(words))
+            for one in presets
+        ]
         assert epochs_of(arm, scale) == min(lengths), arm
 
 
 def planned(model, data, method, preset, words, known={}):  # noqa: B006
     key = (model, data, method, preset, words)
     if key not in known:
-        named = [f"model={model}", f"data={data}", f"method={method}", *([f"method.preset={preset}"] if preset else []), *words]
+        named = [
+            f"model={model}",
+            f"data={data}",
+            f"method={method}",
+            *([f"method.preset={preset}"] if preset else []),
+            *words,
+        ]
         config = compose_config(ROOT / "conf", named)
         known[key] = build_method(config.method).planned_epochs(config.recipe)
     return known[key]

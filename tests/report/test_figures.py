@@ -41,8 +41,16 @@ def drawn(draw, *arguments):
 
 
 def nine(tmp_path):
-    full = {"params_total": 1000, "params_trainable": 1000, "params_nonzero": 1000, "params_stored_bits": 32000}
-    made = [put(tmp_path, "full_rank", seed, accuracy_final=77.0 + seed, compute_seconds=110.0, **full) for seed in (0, 1)]
+    full = {
+        "params_total": 1000,
+        "params_trainable": 1000,
+        "params_nonzero": 1000,
+        "params_stored_bits": 32000,
+    }
+    made = [
+        put(tmp_path, "full_rank", seed, accuracy_final=77.0 + seed, compute_seconds=110.0, **full)
+        for seed in (0, 1)
+    ]
     made += [put(tmp_path, "cuttlefish", 0, accuracy_final=76.0, compute_seconds=80.0)]
     made += [put(tmp_path, "grasp", 0, accuracy_final=75.0, **(full | {"params_nonzero": 300}))]
     made += [put(tmp_path, "xnor", 0, accuracy_final=60.0, **(full | {"params_stored_bits": 1500}))]
@@ -54,14 +62,24 @@ def test_methods_are_points_at_their_size_accuracy_and_time(tmp_path):
     (drawing,) = drawn(methods.draw, sources(tmp_path, plans))
     left, right = drawing.figure.axes
     points = {box.get_label().split("\n")[0]: box.lines[0] for box in left.containers}
-    assert {name: float(line.get_xdata()[0]) for name, line in points.items()} == {"FULL_RANK": 1000, "CUTTLEFISH": 400, "GRASP": 300, "XNOR": 1000}
+    assert {name: float(line.get_xdata()[0]) for name, line in points.items()} == {
+        "FULL_RANK": 1000,
+        "CUTTLEFISH": 400,
+        "GRASP": 300,
+        "XNOR": 1000,
+    }
     assert points["FULL_RANK"].get_ydata()[0] == 77.5 and points["CUTTLEFISH"].get_ydata()[0] == 76.0
     assert points["GRASP"].get_markerfacecolor() == "white" != points["CUTTLEFISH"].get_markerfacecolor()
-    assert "bits a parameter" in left.containers[3].get_label() and "60.0 ↓" in {text.get_text() for text in left.texts}
+    assert "bits a parameter" in left.containers[3].get_label() and "60.0 ↓" in {
+        text.get_text() for text in left.texts
+    }
     assert [round(60 * float(box.lines[0].get_xdata()[0])) for box in right.containers] == [110, 80, 100, 100]
     assert "n = 1 to 2 seeds" in right.get_title(loc="right") and drawing.name == "figure1-methods"
     legend = [text.get_text() for text in drawing.figure.legends[0].get_texts()]
-    assert legend[:1] == ["FULL_RANK"] and legend[-2:] == ["filled: all parameters", "hollow: parameters\nnot zero (masked)"]
+    assert legend[:1] == ["FULL_RANK"] and legend[-2:] == [
+        "filled: all parameters",
+        "hollow: parameters\nnot zero (masked)",
+    ]
     (unmasked,) = drawn(methods.draw, sources(tmp_path, [plan for plan in plans if plan.row != "grasp"]))
     assert len(unmasked.figure.legends[0].get_texts()) == 3
     assert len(drawing.runs) == 5
@@ -74,9 +92,17 @@ def test_records_meet_the_plan_as_in_the_tables(tmp_path):
     for number, changes in enumerate([{"device": GPU}, {"seed": 3}, {}], 1):
         folder = tmp_path / "records" / f"again{number}"
         folder.mkdir()
-        made = record("lc", **({"seed": 0} | changes), accuracy_final=60.0 + number, started=f"2026-02-0{number}T00:00:00+00:00", **key)
+        made = record(
+            "lc",
+            **({"seed": 0} | changes),
+            accuracy_final=60.0 + number,
+            started=f"2026-02-0{number}T00:00:00+00:00",
+            **key,
+        )
         write_record(folder, made)
-    found = [Evidence(path, read_record(path)) for path in sorted((tmp_path / "records").rglob("record.json"))]
+    found = [
+        Evidence(path, read_record(path)) for path in sorted((tmp_path / "records").rglob("record.json"))
+    ]
     groups = groups_of(sources_of(Collection(found, []), [], "reduced", [planned(first)]), "table1")
     ((group,),) = groups.values()
     assert len(found) == 4 and [run.record["accuracy_final"] for run in group.runs] == [70.0]
@@ -104,20 +130,43 @@ def test_the_floor_is_only_for_one_that_lies_far_below():
 
 
 def test_the_grid_has_a_point_a_setting_and_a_star(tmp_path):
-    plans = [planned(put(tmp_path, "cuttlefish", 0), "figure1"), planned(put(tmp_path, "full_rank", 0, params_total=1000), "figure1")]
+    plans = [
+        planned(put(tmp_path, "cuttlefish", 0), "figure1"),
+        planned(put(tmp_path, "full_rank", 0, params_total=1000), "figure1"),
+    ]
     for number, (epoch, k, ratio) in enumerate([(3, 1, 0.5), (3, 5, 0.25), (12, 1, 0.125), (12, 5, 0.5)]):
         size = {"params_total": 200 + number, "params_trainable": 100, "accuracy_final": 70.0 + number}
-        made = put(tmp_path, "pufferfish", 0, switch_epoch=epoch, k=k, ranks={"a": 1}, knobs={"k": k, "rank_ratio": ratio}, **size)
-        plans.append(planned(made, "figure1", point=(("method.k", str(k)), ("method.rank_ratio", str(ratio)))))
+        made = put(
+            tmp_path,
+            "pufferfish",
+            0,
+            switch_epoch=epoch,
+            k=k,
+            ranks={"a": 1},
+            knobs={"k": k, "rank_ratio": ratio},
+            **size,
+        )
+        plans.append(
+            planned(made, "figure1", point=(("method.k", str(k)), ("method.rank_ratio", str(ratio))))
+        )
     (drawing,) = drawn(figure1.draw, sources(tmp_path, plans))
     (axes,) = drawing.figure.axes
-    assert sorted(float(box.lines[0].get_xdata()[0]) for box in axes.containers) == [200, 201, 202, 203, 400, 1000]
+    assert sorted(float(box.lines[0].get_xdata()[0]) for box in axes.containers) == [
+        200,
+        201,
+        202,
+        203,
+        400,
+        1000,
+    ]
     words = {text.get_text() for text in axes.get_legend().get_texts()}
     assert words == {"E = 0.1 of the run", "E = 0.4 of the run", "K = 1", "K = 5", "CUTTLEFISH", "FULL_RANK"}
     assert "4 points of the grid" in axes.get_title(loc="right")
     with pytest.raises(NoData, match="3 points of the grid"):
         figure1.draw(sources(tmp_path, plans[:4]))
-    for number, unknown in enumerate([{"k": None}, {"accuracy_final": None, "metrics": {"f1": 1.0}}]):  # neither has a place on the grid
+    for number, unknown in enumerate(
+        [{"k": None}, {"accuracy_final": None, "metrics": {"f1": 1.0}}]
+    ):  # neither has a place on the grid
         made = put(tmp_path, "pufferfish", 9, **unknown)
         plans.append(planned(made, "figure1", point=(("method.k", str(7 + number)),)))
     (again,) = drawn(figure1.draw, sources(tmp_path, plans))
@@ -136,13 +185,19 @@ def test_rank_curves_are_means_over_seeds(tmp_path):
     (drawing,) = drawn(figure2.draw, sources(tmp_path))
     (axes,) = drawing.figure.axes
     curves = [line for line in axes.lines if line.get_gid() != "leader"]
-    assert len(curves) == len(LAYERS) and {round(float(curve.get_ydata()[-1]), 6) for curve in curves} == {0.5}
-    assert "n = 2 seeds" in axes.get_title(loc="right") and axes.get_title(loc="left") == "ResNet-18 on CIFAR-10"
+    assert len(curves) == len(LAYERS) and {round(float(curve.get_ydata()[-1]), 6) for curve in curves} == {
+        0.5
+    }
+    assert (
+        "n = 2 seeds" in axes.get_title(loc="right") and axes.get_title(loc="left") == "ResNet-18 on CIFAR-10"
+    )
     with pytest.raises(NoData, match="track_ranks"):
         figure2.draw(sources(tmp_path / "nothing"))
 
 
-@pytest.mark.parametrize("damage, curves", [("\n0,conv1,1,1,16\n30,conv1,1,1,16\n", 1), ("\n99,conv1,1,1,16\n", 0), ("x", 5)])
+@pytest.mark.parametrize(
+    "damage, curves", [("\n0,conv1,1,1,16\n30,conv1,1,1,16\n", 1), ("\n99,conv1,1,1,16\n", 0), ("x", 5)]
+)
 def test_runs_whose_ranks_are_damaged_share_what_they_have(tmp_path, damage, curves):
     tracked(tmp_path, 0, 0.4)
     made = tracked(tmp_path, 1, 0.6)
@@ -176,27 +231,55 @@ def test_chosen_ranks_are_drawn_over_the_full_ones(tmp_path):
     (axes,) = drawing.figure.axes
     assert [bar.get_height() for bar in axes.patches] == list(LAYERS.values())
     ours, theirs = axes.lines
-    assert [y for y in ours.get_ydata()[1:3]] == [16, 16] and theirs.get_ydata()[3] == 8 and theirs.get_label() == "LC"
-    assert axes.get_title(loc="left") == "ResNet-18 on CIFAR-10" and axes.get_title(loc="right") == "equal budget, n = 1 seed"
+    assert (
+        [y for y in ours.get_ydata()[1:3]] == [16, 16]
+        and theirs.get_ydata()[3] == 8
+        and theirs.get_label() == "LC"
+    )
+    assert (
+        axes.get_title(loc="left") == "ResNet-18 on CIFAR-10"
+        and axes.get_title(loc="right") == "equal budget, n = 1 seed"
+    )
     with pytest.raises(NoData, match="two of the methods"):
         figure5.draw(sources(tmp_path, plans[:1]))
 
 
 def bench(profiled, rows, hardware=CPU, **facts):
-    given = {"hardware": hardware, "threads": 2, "precision": "fp32", "profiled": profiled, "model": "resnet18", "width": 64, "zeta": 11}
+    given = {
+        "hardware": hardware,
+        "threads": 2,
+        "precision": "fp32",
+        "profiled": profiled,
+        "model": "resnet18",
+        "width": 64,
+        "zeta": 11,
+    }
     given |= {"batch": {"stacks": 128, "layers": 8}[profiled]}
-    given |= {"ratios": [0.5, 0.25], "deciding_ratio": 0.25, "threshold": 1.5, "time": "2026", "repeats": [{"k": 1}, {"k": 5}, {"k": 1}]}
+    given |= {
+        "ratios": [0.5, 0.25],
+        "deciding_ratio": 0.25,
+        "threshold": 1.5,
+        "time": "2026",
+        "repeats": [{"k": 1}, {"k": 5}, {"k": 1}],
+    }
     return Bench(f"profile-{profiled}-resnet18-x.json", given | facts, rows)
 
 
-STACK = {"stack": "8×8", "layers": ["a", "b"], "full_s": [0.004, 0.006, 0.005], "low_s": [[0.004, 0.004, 0.004], [0.002, 0.001, 0.003]]}
+STACK = {
+    "stack": "8×8",
+    "layers": ["a", "b"],
+    "full_s": [0.004, 0.006, 0.005],
+    "low_s": [[0.004, 0.004, 0.004], [0.002, 0.001, 0.003]],
+}
 
 
 def test_bars_are_medians_of_the_repetitions_in_milliseconds(tmp_path):
     (drawing,) = drawn(figure4.draw, sources(tmp_path, benches=[bench("stacks", [STACK, STACK])]))
     (axes,) = drawing.figure.axes
     assert [round(bar.get_height(), 9) for bar in axes.patches] == [5.0, 5.0, 4.0, 4.0, 2.0, 2.0]
-    assert {text.get_text() for text in axes.texts} == {"1/4: 2.50×"} and {text.get_fontweight() for text in axes.texts} == {"bold"}
+    assert {text.get_text() for text in axes.texts} == {"1/4: 2.50×"} and {
+        text.get_fontweight() for text in axes.texts
+    } == {"bold"}
     assert axes.get_title(loc="right") == "width 64, batch 128: K = 1 or 5"
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["full rank", "1/2", "1/4"]
 
@@ -206,22 +289,41 @@ def test_layers_are_drawn_by_kind_with_their_mean_speed_up(tmp_path):
     rows = [row, row, row | {"low_s": [[0.002], [0.001]]}, row | {"kind": "fc", "layer": "head"}]
     (drawing,) = drawn(figure6.draw, sources(tmp_path, benches=[bench("layers", rows)]))
     (axes,) = drawing.figure.axes
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["full rank", "1/2 (1.33×)", "1/4 (2.67×)"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "full rank",
+        "1/2 (1.33×)",
+        "1/4 (2.67×)",
+    ]
     assert "head of ResNet-18 at 1/4: 2.00×" in drawing.figure.get_supxlabel().replace("\n", " ")
 
 
 def test_every_profiled_network_is_called_by_its_name():
-    models = {load.facts["model"] for load in load_benches(command.ROOT / "results" / "bench") if load.what == "profile"}
+    models = {
+        load.facts["model"]
+        for load in load_benches(command.ROOT / "results" / "bench")
+        if load.what == "profile"
+    }
     names = tables_spec().names
-    assert models <= names.keys() and names["deit_small_patch16_224"] == "DeiT-small" and names["resnet50"] == "ResNet-50"
+    assert (
+        models <= names.keys()
+        and names["deit_small_patch16_224"] == "DeiT-small"
+        and names["resnet50"] == "ResNet-50"
+    )
 
 
 def test_batches_and_precisions_are_not_mixed(tmp_path):
     wide = bench("stacks", [STACK], batch=1024)
-    others = [wide, bench("stacks", [STACK], precision="bf16"), bench("stacks", [STACK], width=16), bench("layers", [STACK], batch=128)]
+    others = [
+        wide,
+        bench("stacks", [STACK], precision="bf16"),
+        bench("stacks", [STACK], width=16),
+        bench("layers", [STACK], batch=128),
+    ]
     narrow = bench("stacks", [STACK])
     assert sources(tmp_path, benches=[narrow, *others]).benches == [narrow]
-    assert sources_of(load_evidence(tmp_path), [narrow, *others[:3]], "paper").benches == [wide], "whose batch is the paper's"
+    assert sources_of(load_evidence(tmp_path), [narrow, *others[:3]], "paper").benches == [wide], (
+        "whose batch is the paper's"
+    )
     assert sources_of(load_evidence(tmp_path), [narrow, *others], "smoke").benches == [narrow]
 
 
@@ -232,23 +334,40 @@ def test_a_gpus_profile_is_not_of_the_reduced_scale(tmp_path):
 
 def test_small_print_counts_seeds():
     runs = [Evidence(Path("x"), {"seed": seed}) for seed in (0, 1, 1)]
-    assert seeds_of(runs) == "n = 2 seeds" and seeds_of(runs, runs[:1]) == "n = 1 to 2 seeds" and seeds_of(runs[:1]) == "n = 1 seed"
+    assert (
+        seeds_of(runs) == "n = 2 seeds"
+        and seeds_of(runs, runs[:1]) == "n = 1 to 2 seeds"
+        and seeds_of(runs[:1]) == "n = 1 seed"
+    )
     assert [ratio_word(ratio) for ratio in (0.5, 0.0625, 0.3)] == ["1/2", "1/16", "3/10"]
 
 
 def test_a_figure_whose_evidence_is_gone_goes_too(tmp_path):
     found = sources(tmp_path, benches=[bench("stacks", [STACK])])
     (one,) = draw_figure("figure4", DRAWERS["figure4"], found, tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["figure4.png", "figure4.svg"] and not one.missing
+    assert (
+        sorted(path.name for path in (tmp_path / "out").iterdir()) == ["figure4.png", "figure4.svg"]
+        and not one.missing
+    )
     (one,) = draw_figure("figure4", DRAWERS["figure4"], replace(found, benches=[]), tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == [] and one.command == "make figure4 SCALE=reduced" and "no stack profile" in one.missing
+    assert (
+        list((tmp_path / "out").iterdir()) == []
+        and one.command == "make figure4 SCALE=reduced"
+        and "no stack profile" in one.missing
+    )
 
 
 def test_a_file_of_a_figure_that_is_drawn_no_more_goes_and_other_figures_stay(tmp_path):
     for name in ("figure4-published", "figure44", "figure4-methods"):
         (tmp_path / f"{name}.svg").touch()
-    draw_figure("figure4", DRAWERS["figure4"], sources(tmp_path, benches=[bench("stacks", [STACK])]), tmp_path)
-    assert sorted(path.name for path in tmp_path.glob("*.svg")) == ["figure4-methods.svg", "figure4.svg", "figure44.svg"]
+    draw_figure(
+        "figure4", DRAWERS["figure4"], sources(tmp_path, benches=[bench("stacks", [STACK])]), tmp_path
+    )
+    assert sorted(path.name for path in tmp_path.glob("*.svg")) == [
+        "figure4-methods.svg",
+        "figure4.svg",
+        "figure44.svg",
+    ]
 
 
 @pytest.mark.parametrize("text", ["{", "[3]", "3"])
@@ -257,7 +376,9 @@ def test_a_damaged_list_is_written_again(tmp_path, monkeypatch, text):
     (tmp_path / "figures/reduced").mkdir(parents=True)
     (tmp_path / "figures/reduced/figures.json").write_text(text)
     assert command.main(["6", "--scale", "reduced", "--results", str(tmp_path)]) == 0
-    assert [one["name"] for one in json.loads((tmp_path / "figures/reduced/figures.json").read_text())] == ["figure6"]
+    assert [one["name"] for one in json.loads((tmp_path / "figures/reduced/figures.json").read_text())] == [
+        "figure6"
+    ]
 
 
 def test_the_command_draws_what_it_can_and_says_what_is_missing(tmp_path, capsys, monkeypatch):
@@ -270,7 +391,11 @@ def test_the_command_draws_what_it_can_and_says_what_is_missing(tmp_path, capsys
     assert "figure6" in out and "no layer profile" in out and "(1 run)" in out
     listed = {one["name"]: one for one in json.loads((tmp_path / "figures/reduced/figures.json").read_text())}
     assert list(listed) == ["figure1", "figure1-methods", "figure2", "figure6"]
-    assert listed["figure2"]["runs"] and listed["figure6"]["missing"] and (tmp_path / "figures/reduced/figure2.svg").exists()
+    assert (
+        listed["figure2"]["runs"]
+        and listed["figure6"]["missing"]
+        and (tmp_path / "figures/reduced/figure2.svg").exists()
+    )
 
 
 def test_smoke_runs_are_drawn_from_where_they_stay(tmp_path, monkeypatch):

@@ -35,16 +35,28 @@ def texts(table: Table, block: int) -> dict[str, list[str]]:
 
 def runs(scale):
     parts = {"train": 50.0, "profiling": 2.0, "switch": 1.0, "data": 0.5}
-    return found(*(ran("low", seed, scale=scale, compute_seconds=100.0, seconds=parts | {"ranks": 1.0 + seed}) for seed in (0, 1)))
+    return found(
+        *(
+            ran("low", seed, scale=scale, compute_seconds=100.0, seconds=parts | {"ranks": 1.0 + seed})
+            for seed in (0, 1)
+        )
+    )
 
 
 def test_of_runs_the_clock_is_shown_beside_the_paper():
     shown = texts(table_of(runs("paper"), "paper"), 0)
     assert shown["profiling"][:4] == ["2.00 s", "2 %", "compute_seconds", "3.98 s (P 4.3) · 0.16 % (P 4.3)"]
-    assert shown["ranks"][:2] == ["1.50 s ± 0.71 s", "1.5 % ± 0.71 %"] and "0.49 s an epoch (P 4.3) · 1.6 % (P 4.3)" in shown["ranks"]
-    assert shown["data"][:2] == ["0.50 s", "0.5 %"] and shown["checkpoint"][:2] == ["–", "–"], "what a run's clock lacks is unknown"
+    assert (
+        shown["ranks"][:2] == ["1.50 s ± 0.71 s", "1.5 % ± 0.71 %"]
+        and "0.49 s an epoch (P 4.3) · 1.6 % (P 4.3)" in shown["ranks"]
+    )
+    assert shown["data"][:2] == ["0.50 s", "0.5 %"] and shown["checkpoint"][:2] == ["–", "–"], (
+        "what a run's clock lacks is unknown"
+    )
     empty = table_of(found(), "paper")
-    assert empty.blocks[0].rows[0][0].text == "no run" and any(note.startswith("No bench on hardware of this scale") for note in empty.notes)
+    assert empty.blocks[0].rows[0][0].text == "no run" and any(
+        note.startswith("No bench on hardware of this scale") for note in empty.notes
+    )
 
 
 def test_times_that_are_no_evidence_are_not_shown():
@@ -56,18 +68,35 @@ def test_times_that_are_no_evidence_are_not_shown():
 def test_our_own_benches_and_what_they_compose_stand_beside_the_paper():
     collection, benches = load_evidence(RESULTS / "records"), load_benches(RESULTS / "bench")
     table = table_of(collection, "reduced", benches, TIMES)
-    (title, composed_title), measured, composed = [block.title for block in table.blocks], texts(table, 0), texts(table, 1)
+    (title, composed_title), measured, composed = (
+        [block.title for block in table.blocks],
+        texts(table, 0),
+        texts(table, 1),
+    )
     assert "2 cores · 2 threads" in title and "1 core" in composed_title and "2 cores" in composed_title
     assert measured["ranks of 18 layers, width 64 (ResNet-18)"][3] == "0.49 s an epoch (P 4.3)"
-    assert [words[3] for what, words in measured.items() if what.startswith("profile, ")] == ["3.98 s (P 4.3)", "–"], "the paper's is of ResNet-18"
-    assert measured["checkpoint; ResNet-18, width 64, epochs of 50,000 images"][1:3] == ["0.023 %", "an epoch"]
+    assert [words[3] for what, words in measured.items() if what.startswith("profile, ")] == [
+        "3.98 s (P 4.3)",
+        "–",
+    ], "the paper's is of ResNet-18"
+    assert measured["checkpoint; ResNet-18, width 64, epochs of 50,000 images"][1:3] == [
+        "0.023 %",
+        "an epoch",
+    ]
     claimed = judge(collection, benches, [CLAIMS["rank-share"]])[0].reduced
     row = table.blocks[1].rows[1]
-    assert (row[0].text, row[2].value, row[2].mark, row[2].runs) == ("ranks", claimed.ours, "composed", tuple(claimed.runs))
+    assert (row[0].text, row[2].value, row[2].mark, row[2].runs) == (
+        "ranks",
+        claimed.ours,
+        "composed",
+        tuple(claimed.runs),
+    )
     assert composed["profiling"][3] == "0.16 % (P 4.3)" and table.notes[0].startswith("composed of")
     known = [cell for _, row in table.rows for cell in row if cell.text != "–"]
     assert [cell.text for cell in known if cell.value is None] == [], "what is known can be sorted by"
-    assert table_of(collection, "paper", benches).blocks[-1].rows[0][0].text == "no run", "a CPU's benches are not of the paper's scale"
+    assert table_of(collection, "paper", benches).blocks[-1].rows[0][0].text == "no run", (
+        "a CPU's benches are not of the paper's scale"
+    )
 
 
 @pytest.mark.parametrize("row", [
@@ -76,4 +105,8 @@ def test_our_own_benches_and_what_they_compose_stand_beside_the_paper():
 ])  # fmt: skip
 def test_a_bench_that_lacks_a_share_has_none(row):
     bench = Bench("overhead-x.json", {"hardware": "a CPU, 2 cores"}, [{"seconds": 1.0} | row])
-    assert [cells[2].text for block in table_of(found(), benches=[bench], times=TIMES).blocks for cells in block.rows] == ["–"] * bool(row["what"])
+    assert [
+        cells[2].text
+        for block in table_of(found(), benches=[bench], times=TIMES).blocks
+        for cells in block.rows
+    ] == ["–"] * bool(row["what"])

@@ -52,16 +52,51 @@ def evidence(folder: Path, record: dict) -> Evidence:
 
 def claim(ident="speed", runs=("000000000001",), **changes) -> Verdict:
     part = Part("speed-up", 1.5, (1.4, 1.6), 3, 3, (1.2, None), "inside")
-    found = (1.5, (1.4, 1.6), 3, 3, ["a CPU"], list(runs), ["steps.json"], True, [part, part], ["a note"], "python run.py", "1 h")
+    found = (
+        1.5,
+        (1.4, 1.6),
+        3,
+        3,
+        ["a CPU"],
+        list(runs),
+        ["steps.json"],
+        True,
+        [part, part],
+        ["a note"],
+        "python run.py",
+        "1 h",
+    )
     reading = Reading(Outcome.HOLDS, *found)
-    values = dict(id=ident, what="it is faster", source="Table 1", reach="here", value=1.2, accept=(1.1, 1.3), accepted="above 1", note="as read")
-    return Verdict(**(values | changes), accepted_reduced="above 1.2", paper=Reading(Outcome.NOT_RUN), reduced=reading)
+    values = dict(
+        id=ident,
+        what="it is faster",
+        source="Table 1",
+        reach="here",
+        value=1.2,
+        accept=(1.1, 1.3),
+        accepted="above 1",
+        note="as read",
+    )
+    return Verdict(
+        **(values | changes), accepted_reduced="above 1.2", paper=Reading(Outcome.NOT_RUN), reduced=reading
+    )
 
 
 def table(**changes) -> Table:
     columns = [Column("method", "method", numeric=False), Column("accuracy", "accuracy", "%")]
     row = [Cell("cuttlefish", "cuttlefish"), Cell("78.9", 78.9, "reduced", ("000000000001", "000000000025"))]
-    return Table(**({"name": "table1", "title": "Table 1", "columns": columns, "blocks": [Block("resnet18", [row])], "notes": ["n"]} | changes))
+    return Table(
+        **(
+            {
+                "name": "table1",
+                "title": "Table 1",
+                "columns": columns,
+                "blocks": [Block("resnet18", [row])],
+                "notes": ["n"],
+            }
+            | changes
+        )
+    )
 
 
 def strings_replaced(value, text):
@@ -69,31 +104,64 @@ def strings_replaced(value, text):
         return text
     if isinstance(value, list):
         return [strings_replaced(item, text) for item in value]
-    return {key: strings_replaced(item, text) for key, item in value.items()} if isinstance(value, dict) else value
+    return (
+        {key: strings_replaced(item, text) for key, item in value.items()}
+        if isinstance(value, dict)
+        else value
+    )
 
 
 def test_the_site(tmp_path):
     write_many(tmp_path / "records", 40)
     picture = tmp_path / "figure2.svg"
     picture.write_text("<svg/>")
-    figures = [Figure("figure2", picture, "Ranks by epoch", "reduced", "Figure 2", ("000000000001",)), Figure("figure4", None, missing="no profile")]
-    report = Report(tmp_path / "records", load_evidence(tmp_path / "records"), [table()], [claim()], figures, "fixed by 1234", "from commit x")
+    figures = [
+        Figure("figure2", picture, "Ranks by epoch", "reduced", "Figure 2", ("000000000001",)),
+        Figure("figure4", None, missing="no profile"),
+    ]
+    report = Report(
+        tmp_path / "records",
+        load_evidence(tmp_path / "records"),
+        [table()],
+        [claim()],
+        figures,
+        "fixed by 1234",
+        "from commit x",
+    )
     (tmp_path / "out" / "runs").mkdir(parents=True)
     (tmp_path / "out" / "runs" / "gone.html").write_text("stale")
     index = write_site(report, tmp_path / "out")
-    assert len(list((tmp_path / "out" / "runs").iterdir())) == 40 and not (tmp_path / "out" / "runs" / "gone.html").exists()
+    assert (
+        len(list((tmp_path / "out" / "runs").iterdir())) == 40
+        and not (tmp_path / "out" / "runs" / "gone.html").exists()
+    )
     assert (tmp_path / "out" / "figures" / "reduced" / "figure2.svg").read_text() == "<svg/>"
     page = Outline(index.read_text())
-    assert len(page.ids) == len(set(page.ids)) and {"claim-speed", "table1", "figure2-reduced", "runs"} <= set(page.ids)
-    assert {"runs/000000000001.html", "#runs?keys=000000000001,000000000025", "figures/reduced/figure2.svg"} <= set(page.links)
-    assert "40 records: 40 finished runs" in page.text and "fixed by 1234" in page.text and "holds at reduced scale" in page.text
+    assert len(page.ids) == len(set(page.ids)) and {
+        "claim-speed",
+        "table1",
+        "figure2-reduced",
+        "runs",
+    } <= set(page.ids)
+    assert {
+        "runs/000000000001.html",
+        "#runs?keys=000000000001,000000000025",
+        "figures/reduced/figure2.svg",
+    } <= set(page.links)
+    assert (
+        "40 records: 40 finished runs" in page.text
+        and "fixed by 1234" in page.text
+        and "holds at reduced scale" in page.text
+    )
     assert "1.5 (composed) [1.4, 1.6], n = 3" in page.text
     assert "no profile" in page.text and 'src="figures/reduced/figure2.svg"' in index.read_text()
     for link in page.links:
         assert link.startswith("#") or (tmp_path / "out" / link).exists(), link
     assert all(link[1:].split("?")[0] in page.ids for link in page.links if link.startswith("#"))
     run = Outline((tmp_path / "out" / "runs" / "000000000001.html").read_text())
-    assert {"../index.html#claim-speed", "../index.html#table1", "../index.html#figure2-reduced"} <= set(run.links)
+    assert {"../index.html#claim-speed", "../index.html#table1", "../index.html#figure2-reduced"} <= set(
+        run.links
+    )
     assert "E = 13 of 30: every rank settled" in run.text and "replay=000000000001" in run.text
     assert run.tags.count(("svg", "aria-label", "class", "role", "viewbox")) == 3
 
@@ -102,7 +170,9 @@ def test_numbers_are_written_as_in_the_list_of_claims_and_an_empty_reading_has_n
     many = replace(claim(value=2_700_000.0), reduced=Reading(Outcome.NO_READING), accepted_reduced="")
     text = write_site(Report(tmp_path, load_evidence(tmp_path), [], [many]), tmp_path / "out").read_text()
     assert "the paper: 2,700,000<" in text and text.count("How it is judged") == 1
-    text = write_site(Report(tmp_path, load_evidence(tmp_path), [], [claim(value=94.66)]), tmp_path / "out").read_text()
+    text = write_site(
+        Report(tmp_path, load_evidence(tmp_path), [], [claim(value=94.66)]), tmp_path / "out"
+    ).read_text()
     assert "the paper: 94.66<" in text and ": **94.66** (Table 1)" in to_markdown([claim(value=94.66)], "")
     assert "n = 3, one of 2 parts<" in text and text.count("How it is judged") == 2
 
@@ -111,7 +181,13 @@ def test_nothing_in_a_record_becomes_markup(tmp_path):
     plain, hostile = made_up_record(1, "failed", error="an error"), {}
     for name, value in plain.items():
         hostile[name] = strings_replaced(value, HOSTILE) if name not in ("config", "ranks") else value
-    hostile |= {"status": "failed", "scale": plain["scale"], "schema": 1, "packages": {HOSTILE: HOSTILE}, "config": {HOSTILE: HOSTILE}}
+    hostile |= {
+        "status": "failed",
+        "scale": plain["scale"],
+        "schema": 1,
+        "packages": {HOSTILE: HOSTILE},
+        "config": {HOSTILE: HOSTILE},
+    }
     plain |= {"config": {"one": "two"}, "packages": {"torch": "2"}}
     hostile["ranks"] = {f"{layer}{HOSTILE}": rank for layer, rank in plain["ranks"].items()}
     outlines = []
@@ -120,10 +196,16 @@ def test_nothing_in_a_record_becomes_markup(tmp_path):
         text = HOSTILE if name == "hostile" else "x"
         (folder / "log.txt").write_text(text)
         quoted = '"' + text.replace('"', '""').replace("\u2028", "") + '"'
-        (folder / "ranks.csv").write_text("".join(f"{epoch},{quoted}{layer},{9 - epoch},8,64\n" for epoch in range(3) for layer in range(12)))
+        (folder / "ranks.csv").write_text(
+            "".join(
+                f"{epoch},{quoted}{layer},{9 - epoch},8,64\n" for epoch in range(3) for layer in range(12)
+            )
+        )
         outlines.append(Outline(run_page(RunView(evidence(folder, record), "a", text))))
     assert [tag for tag in outlines[1].tags if tag[0] == "script"] == []
-    assert outlines[1].tags[:40] == outlines[0].tags[:40] and {tag for tag in outlines[1].tags} <= {tag for tag in outlines[0].tags}
+    assert outlines[1].tags[:40] == outlines[0].tags[:40] and {tag for tag in outlines[1].tags} <= {
+        tag for tag in outlines[0].tags
+    }
     assert "alert(1)" in outlines[1].text
 
 
@@ -131,11 +213,18 @@ def test_nothing_in_the_index_becomes_markup_or_ends_its_data(tmp_path):
     pages = []
     for text in ("x", HOSTILE):
         root = tmp_path / str(len(pages))
-        write_run(root / "a", made_up_record(1, model=text, data=text, method=text, preset=text, run_key=text, device=text))
+        write_run(
+            root / "a",
+            made_up_record(1, model=text, data=text, method=text, preset=text, run_key=text, device=text),
+        )
         (root / "b").mkdir()
         (root / "b" / "record.json").write_text(json.dumps({"schema": 1, text: text}))
         verdict = claim(runs=(text,), what=text, source=text, accepted=text, note=text)
-        shown = table(title=text, notes=[text], blocks=[Block(text, [[Cell(text, text), Cell(text, text, text, (text,))]])])
+        shown = table(
+            title=text,
+            notes=[text],
+            blocks=[Block(text, [[Cell(text, text), Cell(text, text, text, (text,))]])],
+        )
         report = Report(root, load_evidence(root), [shown], [verdict], [], text, text)
         index = write_site(report, root / "out")
         pages.append(index.read_text())
@@ -168,7 +257,9 @@ def test_a_damaged_neighbour_is_named_or_left_out(tmp_path, name, content, told)
     (folder / name).write_bytes(content.encode("latin-1"))
     html = run_page(RunView(evidence(folder, made_up_record(1)), "a"))
     page = Outline(html)
-    assert "E = 13" in page.text and told in page.text and ("Left out of this page" in page.text) == bool(told)
+    assert (
+        "E = 13" in page.text and told in page.text and ("Left out of this page" in page.text) == bool(told)
+    )
     assert not re.search(r'(points|d|c?[xy])="[^"]*(nan|inf)', html)
 
 
@@ -183,12 +274,21 @@ mappings = st.dictionaries(st.text(), json_values, max_size=4)
 @settings(deadline=None, max_examples=60)
 @given(mappings, mappings, mappings, mappings, st.lists(json_values, max_size=3))
 def test_whatever_a_sound_record_s_mappings_hold(config, extra, seconds, packages, phases):
-    record = made_up_record(1) | {"config": config, "extra": extra, "seconds": seconds, "packages": packages, "phases": phases, "metrics": extra}
+    record = made_up_record(1) | {
+        "config": config,
+        "extra": extra,
+        "seconds": seconds,
+        "packages": packages,
+        "phases": phases,
+        "metrics": extra,
+    }
     run_page(RunView(evidence(Path("nowhere"), record), "a"))
 
 
 def test_repeats_have_pages_of_their_own_and_links_find_them(tmp_path):
-    runs = [evidence(tmp_path, made_up_record(run_key=key)) for key in ("abc", "ABC", "abc", "../x", "d" * 300)]
+    runs = [
+        evidence(tmp_path, made_up_record(run_key=key)) for key in ("abc", "ABC", "abc", "../x", "d" * 300)
+    ]
     names = page_names(runs)
     assert names == ["abc", "abc-2", "abc-3", "___x", "d" * 40]
     links = Links(runs, names)
@@ -199,8 +299,16 @@ def test_repeats_have_pages_of_their_own_and_links_find_them(tmp_path):
 def test_left_out_records_are_listed_without_the_machine_s_folders(tmp_path):
     write_run(tmp_path / "records" / "a", made_up_record(1))
     write_run(tmp_path / "records" / "b", made_up_record(1))
-    page = Outline(write_site(Report(tmp_path / "records", load_evidence(tmp_path / "records")), tmp_path / "out").read_text())
-    assert "1 left out" in page.text and "a copy of a/record.json" in page.text and str(tmp_path) not in page.text
+    page = Outline(
+        write_site(
+            Report(tmp_path / "records", load_evidence(tmp_path / "records")), tmp_path / "out"
+        ).read_text()
+    )
+    assert (
+        "1 left out" in page.text
+        and "a copy of a/record.json" in page.text
+        and str(tmp_path) not in page.text
+    )
 
 
 def test_figures_are_those_of_the_lists(tmp_path):
@@ -211,7 +319,12 @@ def test_figures_are_those_of_the_lists(tmp_path):
     entries += [{"name": "figure4", "missing": "no profile", "command": "do"}]
     (folder / "figures.json").write_text(json.dumps(entries))
     two, three, four = listed_figures(tmp_path)
-    assert (two.source, two.scale, two.runs, two.anchor) == (folder / "figure2.svg", "reduced", ("k",), "figure2-reduced")
+    assert (two.source, two.scale, two.runs, two.anchor) == (
+        folder / "figure2.svg",
+        "reduced",
+        ("k",),
+        "figure2-reduced",
+    )
     assert (three.name, three.source, three.missing) == ("figure3", None, "figure3.svg is not there")
     assert (four.source, four.missing, four.command) == (None, "no profile", "do")
     for content in ("{", "5", '[{"nme": 1}]', "[[]]"):

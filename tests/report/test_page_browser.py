@@ -15,28 +15,44 @@ from cuttlefish.report.tables.table import Block, Cell, Column, Table
 from tests.many_records import made_up_record, write_many, write_run
 from tests.report.browser import CHROMIUM, Browser
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here to look at the pages with")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="there is no Chromium here to look at the pages with"
+)
 RUNS = 130
 ROWS = "[...document.querySelectorAll('#run-rows tr')].map(row => row.cells[{}].textContent)"
 
 
 def verdict(ident: str, paper: Outcome, reduced: Outcome) -> Verdict:
     found = Reading(reduced, 1.2, (1.1, 1.3), 3)
-    return Verdict(ident, f"claim {ident} " * 12, "Table 1", "here", 1.0, None, "above 1", "", "", Reading(paper), found)
+    return Verdict(
+        ident, f"claim {ident} " * 12, "Table 1", "here", 1.0, None, "above 1", "", "", Reading(paper), found
+    )
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("site")
     write_many(root / "records", RUNS)
-    write_run(root / "records" / "hostile", made_up_record(1, run_key="e" * 12, model="<script>document.title='owned'</script>", seed=99))
+    write_run(
+        root / "records" / "hostile",
+        made_up_record(1, run_key="e" * 12, model="<script>document.title='owned'</script>", seed=99),
+    )
     columns = [Column(f"c{i}", f"a column's title {i}", "%", numeric=i > 0) for i in range(9)]
     blocks = [Block(f"block {b}", [[Cell(f"{v} long text", v, "reduced", ("000000000001",)) for _ in columns] for v in values])
               for b, values in enumerate(([3.0, 20.0, 1.0], [5.0, 4.0]))]  # fmt: skip
     blocks[0].rows[2][1] = Cell()
-    outcomes = {"a": (Outcome.NOT_RUN, Outcome.HOLDS), "b": (Outcome.NOT_RUN, Outcome.FAILS), "c": (Outcome.REPRODUCED, Outcome.HOLDS)}
+    outcomes = {
+        "a": (Outcome.NOT_RUN, Outcome.HOLDS),
+        "b": (Outcome.NOT_RUN, Outcome.FAILS),
+        "c": (Outcome.REPRODUCED, Outcome.HOLDS),
+    }
     verdicts = [verdict(ident, *pair) for ident, pair in outcomes.items()]
-    report = Report(root / "records", load_evidence(root / "records"), [Table("table1", "Table 1", columns, blocks, ["n"])], verdicts)
+    report = Report(
+        root / "records",
+        load_evidence(root / "records"),
+        [Table("table1", "Table 1", columns, blocks, ["n"])],
+        verdicts,
+    )
     return write_site(report, root / "out").parent
 
 
@@ -52,7 +68,9 @@ def index(site, browser) -> Browser:
     browser.open(site / "index.html")
     yield browser
     assert browser.complaints == []
-    assert all(url.startswith("file://") or url == "about:blank" for url in browser.requests), browser.requests
+    assert all(url.startswith("file://") or url == "about:blank" for url in browser.requests), (
+        browser.requests
+    )
 
 
 def test_only_a_page_of_runs_is_shown_and_more_can_be_turned_to(index):
@@ -62,23 +80,36 @@ def test_only_a_page_of_runs_is_shown_and_more_can_be_turned_to(index):
     second = index.run(ROWS.format(0))
     assert len(second) == 50 and not set(first) & set(second)
     index.run("document.getElementById('later').click()")
-    assert len(index.run(ROWS.format(0))) == RUNS + 1 - 100 and index.run("document.getElementById('later').disabled")
-    assert f"{RUNS + 1} of {RUNS + 1} runs; 101–{RUNS + 1} shown" == index.run("document.getElementById('run-count').textContent")
+    assert len(index.run(ROWS.format(0))) == RUNS + 1 - 100 and index.run(
+        "document.getElementById('later').disabled"
+    )
+    assert f"{RUNS + 1} of {RUNS + 1} runs; 101–{RUNS + 1} shown" == index.run(
+        "document.getElementById('run-count').textContent"
+    )
 
 
 def test_filters_and_search_narrow_the_list_and_stay_in_the_address(index):
-    index.run("(() => { const s = document.getElementById('filter-method'); s.value = 'lc'; s.dispatchEvent(new Event('change')); })()")
+    index.run(
+        "(() => { const s = document.getElementById('filter-method'); s.value = 'lc'; s.dispatchEvent(new Event('change')); })()"
+    )
     assert set(index.run(ROWS.format(3))) == {"lc"}
     index.run("document.getElementById('filter-q').focus()")
     index.type("VGG19 svhn")
-    assert {tuple(pair) for pair in zip(index.run(ROWS.format(1)), index.run(ROWS.format(2)), strict=True)} == {("vgg19", "svhn")}
+    assert {
+        tuple(pair) for pair in zip(index.run(ROWS.format(1)), index.run(ROWS.format(2)), strict=True)
+    } == {("vgg19", "svhn")}
     address = index.run("location.hash")
     assert "method=lc" in address and "q=VGG19+svhn" in address
     shown = index.run(ROWS.format(0))
     index.open(Path(index.run("decodeURIComponent(location.pathname)")), fragment=address)
-    assert index.run(ROWS.format(0)) == shown and index.run("document.getElementById('filter-method').value") == "lc"
+    assert (
+        index.run(ROWS.format(0)) == shown
+        and index.run("document.getElementById('filter-method').value") == "lc"
+    )
     index.run("document.querySelector('#filters [type=reset]').click()")
-    assert len(index.run(ROWS.format(0))) == 50 and index.run("document.getElementById('filter-q').value") == ""
+    assert (
+        len(index.run(ROWS.format(0))) == 50 and index.run("document.getElementById('filter-q').value") == ""
+    )
     index.type("no such run")
     index.run("document.getElementById('filter-q').focus()")
     index.type("no such run")
@@ -97,10 +128,16 @@ def test_the_list_is_sorted_by_keyboard_with_the_unknown_last(index):
     index.run(f"document.querySelector('{accuracy}').focus()")
     index.press("Enter")
     values = [float(text.split()[0]) for text in index.run(ROWS.format(8))]
-    assert values == sorted(values) and index.run("document.querySelector('[data-key=accuracy]').ariaSort") == "ascending"
+    assert (
+        values == sorted(values)
+        and index.run("document.querySelector('[data-key=accuracy]').ariaSort") == "ascending"
+    )
     index.press(" ")
     values = [float(text.split()[0]) for text in index.run(ROWS.format(8))]
-    assert values == sorted(values, reverse=True) and index.run("document.querySelector('[data-key=accuracy]').ariaSort") == "descending"
+    assert (
+        values == sorted(values, reverse=True)
+        and index.run("document.querySelector('[data-key=accuracy]').ariaSort") == "descending"
+    )
     for _ in range(2):
         index.run(f"document.querySelector('{switch}').click()")
         assert index.run(ROWS.format(11))[0] == "13"
@@ -132,7 +169,14 @@ def test_everything_is_reached_by_tab_with_the_way_past_the_head_first(index):
     for _ in range(90):
         index.press("Tab")
         reached.add(index.run(f"{here}.id || {here}.dataset.outcome || {here}.closest('th')?.dataset.key"))
-    assert {"filter-q", "filter-method", "filter-seed", "key", "accuracy", "reduced: holds at reduced scale"} <= reached
+    assert {
+        "filter-q",
+        "filter-method",
+        "filter-seed",
+        "key",
+        "accuracy",
+        "reduced: holds at reduced scale",
+    } <= reached
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
@@ -169,7 +213,9 @@ def luminance(colour: str) -> float:
 def test_a_run_s_page_is_quiet_and_its_names_stay_text(site, browser):
     for name in ("000000000001", "e" * 12):
         browser.open(site / "runs" / f"{name}.html")
-        assert browser.complaints == [] and browser.requests == [(site / "runs" / f"{name}.html").resolve().as_uri()]
+        assert browser.complaints == [] and browser.requests == [
+            (site / "runs" / f"{name}.html").resolve().as_uri()
+        ]
         assert browser.run("document.title") != "owned" and browser.run("document.scripts.length") == 0
     assert "<script>" in browser.run("document.querySelector('h1').textContent")
 
@@ -180,12 +226,16 @@ def test_five_thousand_runs_are_written_and_opened_quickly(tmp_path, browser):
     start = os.times()
     index = write_site(Report(tmp_path / "records", load_evidence(tmp_path / "records")), tmp_path / "out")
     here, children = (sum(os.times()[kind : kind + 2]) - sum(start[kind : kind + 2]) for kind in (0, 2))
-    seconds = here + children / 2  # on two cores with nothing beside it; the wall clock would measure what else runs here
+    seconds = (
+        here + children / 2
+    )  # on two cores with nothing beside it; the wall clock would measure what else runs here
     assert index.stat().st_size < 2_000_000 and len(list((tmp_path / "out" / "runs").iterdir())) == 5000
     ready = []
     for _ in range(5):
         browser.open(index)
         ready.append(float(browser.run("document.documentElement.dataset.ready")))
     busy = max(os.getloadavg()[0] / 2, 1)
-    print(f"\n5,000 pages: {here:.1f} s of CPU time, {children:.1f} s in its processes; ready after {statistics.median(ready):.0f} ms")
+    print(
+        f"\n5,000 pages: {here:.1f} s of CPU time, {children:.1f} s in its processes; ready after {statistics.median(ready):.0f} ms"
+    )
     assert seconds < 15 and statistics.median(ready) < 1000 * busy, (seconds, ready)

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cuttlefish.report.page.chart import HEIGHT, MOST_POINTS, WIDTH, Series, line_chart, points, thinned, ticks
+from cuttlefish.report.page.chart import (
+    HEIGHT,
+    MOST_POINTS,
+    WIDTH,
+    Series,
+    line_chart,
+    points,
+    thinned,
+    ticks,
+)
 
 numbers = st.floats(-1e9, 1e9)
 
@@ -23,17 +32,24 @@ def test_ticks_are_round_few_and_enclose(a, b, whole):
     assert not whole or step > 0.999
 
 
-@pytest.mark.parametrize("low, high, expected", [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (0.38, 2.02, [0, 0.5, 1, 1.5, 2, 2.5]), (5, 5, [5, 6])])
+@pytest.mark.parametrize(
+    "low, high, expected",
+    [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (0.38, 2.02, [0, 0.5, 1, 1.5, 2, 2.5]), (5, 5, [5, 6])],
+)
 def test_ticks_of_known_ranges(low, high, expected):
     assert ticks(low, high) == pytest.approx(expected)
 
 
 def test_a_line_s_points_lie_where_the_axes_say():
-    svg = ElementTree.fromstring(line_chart("T", [Series("s", [(0, 0), (10, 1)], "low", "s")], "epoch", (5, "E = 5")))
+    svg = ElementTree.fromstring(
+        line_chart("T", [Series("s", [(0, 0), (10, 1)], "low", "s")], "epoch", (5, "E = 5"))
+    )
     line = next(element for element in svg if element.tag == "polyline")
     first, last = (tuple(map(float, pair.split(","))) for pair in line.get("points").split())
     labels = {element.text: element for element in svg if element.tag == "text"}
-    assert first[1] == pytest.approx(float(labels["0"].get("y")) - 4, abs=20) and first[0] == pytest.approx(50)
+    assert first[1] == pytest.approx(float(labels["0"].get("y")) - 4, abs=20) and first[0] == pytest.approx(
+        50
+    )
     assert last == pytest.approx((WIDTH - 12, 30))
     mark = next(element for element in svg if element.get("class") == "mark")
     assert mark.get("d").startswith(f"M{(50 + WIDTH - 12) / 2:.1f} ")
@@ -51,7 +67,15 @@ def test_nothing_is_drawn_outside(drawn):
 
 
 def test_what_is_no_number_is_not_drawn():
-    rows = [{"x": 1, "y": 2.0}, {"x": True, "y": 1}, {"x": 2, "y": None}, {"x": 3, "y": math.nan}, {"x": 4, "y": math.inf}, {"x": "5", "y": 5}, {}]
+    rows = [
+        {"x": 1, "y": 2.0},
+        {"x": True, "y": 1},
+        {"x": 2, "y": None},
+        {"x": 3, "y": math.nan},
+        {"x": 4, "y": math.inf},
+        {"x": "5", "y": 5},
+        {},
+    ]
     assert points(rows, "x", "y") == [(1, 2.0)]
     assert line_chart("T", [Series("s", [], "low")], "x") == ""
 

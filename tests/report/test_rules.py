@@ -19,7 +19,10 @@ OURS, FULL = {"method": "cuttlefish"}, {"method": "full_rank"}
 
 
 def measures(root, rule, benches=(), needs=2):
-    return book.apply(rule, Case("claim", "reduced", Runs(load_evidence(root / "records").runs), list(benches), Range(), needs))
+    return book.apply(
+        rule,
+        Case("claim", "reduced", Runs(load_evidence(root / "records").runs), list(benches), Range(), needs),
+    )
 
 
 def test_a_quotient_of_fields_with_its_affine_map(tmp_path):
@@ -34,7 +37,9 @@ def test_the_largest_cell_counts(tmp_path):
     put(tmp_path, params_total=500, params_trainable=1)
     put(tmp_path, data="cifar100", params_total=250, params_trainable=1)
     cells = [{"data": "cifar10"}, {"data": "cifar100"}, {"data": "svhn"}]
-    (found,) = measures(tmp_path, {"name": "largest_over_cells", "cells": cells, "of": "params_full", "over": "params_total"})
+    (found,) = measures(
+        tmp_path, {"name": "largest_over_cells", "cells": cells, "of": "params_full", "over": "params_total"}
+    )
     assert found.samples == [4.0]
 
 
@@ -42,7 +47,11 @@ def test_the_variation_of_sizes_over_seeds(tmp_path):
     for seed, size in enumerate((100, 104, 97)):
         put(tmp_path, seed=seed, params_total=size, params_trainable=1)
     put(tmp_path, model="vgg19")
-    rule = {"name": "variation_over_seeds", "cells": [{"model": "resnet18"}, {"model": "vgg19"}], "of": "params_total"}
+    rule = {
+        "name": "variation_over_seeds",
+        "cells": [{"model": "resnet18"}, {"model": "vgg19"}],
+        "of": "params_total",
+    }
     (found,) = measures(tmp_path, rule)  # VGG-19 has too few seeds to count
     assert found.value == pytest.approx(stats.variation([100, 104, 97], ddof=1))
     assert found.interval[0] < found.value < found.interval[1]
@@ -57,7 +66,12 @@ def test_pairs_share_a_seed_and_data_and_a_difference_is_taken_within_each(tmp_p
     put(tmp_path, "full_rank", 9, accuracy_final=10.0)
     runs = load_evidence(tmp_path / "records").finished
     assert len(runs) == 7
-    rule = {"name": "paired_difference", "left": OURS, "right": FULL | {"data_digest": "d"}, "of": "accuracy_final"}
+    rule = {
+        "name": "paired_difference",
+        "left": OURS,
+        "right": FULL | {"data_digest": "d"},
+        "of": "accuracy_final",
+    }
     (found,) = measures(tmp_path, rule)
     assert found.samples == [1.0, 3.0] and len(found.runs) == 4
 
@@ -66,26 +80,47 @@ def test_pairs_of_unlike_ranks_or_sizes_are_dropped_and_told(tmp_path):
     for seed, ranks, size in ((0, {"a": 1}, 400), (1, {"a": 2}, 400), (2, {"a": 1}, 700)):
         put(tmp_path, "cuttlefish", seed, ranks={"a": 1})
         put(tmp_path, "si_fd", seed, ranks=ranks, params_total=size, params_trainable=1, accuracy_final=75.0)
-    rule = {"name": "paired_difference", "left": OURS, "right": {"method": "si_fd"}, "of": "accuracy_final", "same": ["ranks"]}
+    rule = {
+        "name": "paired_difference",
+        "left": OURS,
+        "right": {"method": "si_fd"},
+        "of": "accuracy_final",
+        "same": ["ranks"],
+    }
     (found,) = measures(tmp_path, rule | {"right_sized_as": OURS, "tolerance": 0.05})
     assert found.samples == [1.0]
-    assert found.notes == ["1 pairs dropped: unlike ranks", "1 pairs dropped: not within 5% of the size wanted"]
+    assert found.notes == [
+        "1 pairs dropped: unlike ranks",
+        "1 pairs dropped: not within 5% of the size wanted",
+    ]
 
 
 def test_times_come_from_the_machine_with_most_seeds(tmp_path):
     for seed, device in ((0, "A, 2 cores"), (1, "A, 2 cores"), (1, "B, 2 cores")):
         for method, seconds in (("full_rank", 110.0), ("cuttlefish", 100.0 if device[0] == "A" else 10.0)):
             put(tmp_path, method, seed, device=device, compute_seconds=seconds)
-    rule = {"name": "paired_quotient", "left": FULL, "right": OURS, "of": "compute_seconds", "alike": ["hardware"]}
+    rule = {
+        "name": "paired_quotient",
+        "left": FULL,
+        "right": OURS,
+        "of": "compute_seconds",
+        "alike": ["hardware"],
+    }
     assert measures(tmp_path, rule)[0].samples == pytest.approx([1.1, 1.1])
     saved = rule | {"left": OURS, "right": FULL, "times": -100, "plus": 100}
     assert measures(tmp_path, saved)[0].samples == pytest.approx([100 / 11, 100 / 11])
 
 
-GRID = {"name": "frontier", "ours": OURS, "grid": [{"method": "pufferfish", "config.method.rank_ratio": [0.125, 0.25]}]}
+GRID = {
+    "name": "frontier",
+    "ours": OURS,
+    "grid": [{"method": "pufferfish", "config.method.rank_ratio": [0.125, 0.25]}],
+}
 
 
-@pytest.mark.parametrize("odd", [{"setting": {"trainer": {"compile": True}}}, {"packages": {"torch": "2.15.0"}}])
+@pytest.mark.parametrize(
+    "odd", [{"setting": {"trainer": {"compile": True}}}, {"packages": {"torch": "2.15.0"}}]
+)
 def test_a_speed_up_is_of_runs_compiled_alike_by_one_torch(tmp_path, odd):
     rule = {"name": "paired_quotient", "left": FULL, "right": OURS, "of": "compute_seconds"}
     put(tmp_path, "full_rank", packages={"torch": "2.14.0"})
@@ -103,7 +138,15 @@ def test_patch_releases_of_torch_compare(tmp_path):
 def test_only_smaller_grid_points_are_held_against_ours(tmp_path):
     for seed in (0, 1):
         put(tmp_path, seed=seed, accuracy_final=76.0)
-        put(tmp_path, "pufferfish", seed, params_total=300, params_trainable=1, accuracy_final=75.0 + seed, knobs={"rank_ratio": 0.125})
+        put(
+            tmp_path,
+            "pufferfish",
+            seed,
+            params_total=300,
+            params_trainable=1,
+            accuracy_final=75.0 + seed,
+            knobs={"rank_ratio": 0.125},
+        )
         put(tmp_path, "pufferfish", seed, params_total=900, params_trainable=1, accuracy_final=79.0)
     (found,) = measures(tmp_path, GRID)
     assert found.samples == [-1.0, 0.0] and "rank_ratio 0.125" in found.name
@@ -122,7 +165,11 @@ def test_a_grid_says_what_the_number_of_its_points_does_to_the_error(tmp_path):
     for ratio in (0.125, 0.25):
         put(tmp_path, "pufferfish", params_total=300, params_trainable=1, knobs={"rank_ratio": ratio})
     (first, second) = measures(tmp_path, GRID)
-    assert first.notes == second.notes and "2 points" in first.notes[0] and "up to 0.05 of them" in first.notes[0]
+    assert (
+        first.notes == second.notes
+        and "2 points" in first.notes[0]
+        and "up to 0.05 of them" in first.notes[0]
+    )
 
 
 def test_a_grid_point_without_a_seed_of_ours_is_missing(tmp_path):
@@ -140,7 +187,9 @@ def test_settling_is_the_slowest_inner_layers_late_over_early_change(tmp_path):
         return 1 - 0.1 * min(epoch, 3) - late * max(epoch - 3, 0)
 
     put(tmp_path, "full_rank", rows=rank_rows(ratio, epochs=16))
-    (found,) = measures(tmp_path, {"name": "ranks_settle", "where": FULL, "early": [1, 3], "late_before_drop": 5})
+    (found,) = measures(
+        tmp_path, {"name": "ranks_settle", "where": FULL, "early": [1, 3], "late_before_drop": 5}
+    )
     assert found.samples == pytest.approx([0.2])
     (found,) = measures(tmp_path, {"name": "ranks_settle", "where": FULL, "early": [1, 3], "late": [3, 4]})
     assert found.samples == pytest.approx([(0.1 + 0.02) / 2 / 0.1])
@@ -160,7 +209,13 @@ def test_ranks_of_two_methods_agree_by_order_and_by_size(tmp_path):
     rows = rank_rows(lambda *_: 1, 1, {"first": 8, **{name: 64 for name in names}})
     put(tmp_path, "cuttlefish", ranks=dict(zip(names, (10, 20, 30, 40), strict=True)), rows=rows)
     put(tmp_path, "lc", ranks=dict(zip(names[:3], (5, 20, 15), strict=True)))  # d stayed dense: 64
-    rule = {"name": "ranks_agree", "left": OURS, "right": {"method": "lc"}, "correlation": {"at_least": 0.7}, "quotient": {"within": [0.5, 2]}}
+    rule = {
+        "name": "ranks_agree",
+        "left": OURS,
+        "right": {"method": "lc"},
+        "correlation": {"at_least": 0.7},
+        "quotient": {"within": [0.5, 2]},
+    }
     correlation, quotient = measures(tmp_path, rule)
     assert correlation.samples == pytest.approx([0.8])  # 1 - 6 * (1 + 1) / (4 * 15)
     assert quotient.samples == [pytest.approx((2 + 1) / 2)] and quotient.accept == Range(0.5, 2)
@@ -168,15 +223,34 @@ def test_ranks_of_two_methods_agree_by_order_and_by_size(tmp_path):
 
 def step(arm, seconds, flops, **more):
     spread = {"step_s": seconds[1], "fastest_s": seconds[0], "slowest_s": seconds[2]}
-    return {"model": "resnet18", "width": 64, "batch": 100, "precision": "fp32", "arm": arm, "flops": flops, **spread, **more}
+    return {
+        "model": "resnet18",
+        "width": 64,
+        "batch": 100,
+        "precision": "fp32",
+        "arm": arm,
+        "flops": flops,
+        **spread,
+        **more,
+    }
 
 
 def benches(rounds=False):
     facts = {"hardware": CPU, "threads": 2}
     kept = [{"rounds_s": [4.0, 4.2, 3.8]}, {"rounds_s": [2.0, 2.0, 2.0]}] if rounds else [{}, {}]
-    steps = [step("dense", (3.8, 4.0, 4.2), 200, **kept[0]), step("rank 1/4", (1.9, 2.0, 2.1), 100, **kept[1])]
-    once = [{"what": "profile, forward only, width 64: K = 1", "seconds": 20.0}, {"what": "switch, 16 layers, width 64", "seconds": 2.0}]
-    return [Bench("steps-x.json", facts, steps), Bench("overhead-x.json", facts, once), Bench("ranks-x.json", facts, [{"ours_s": 0.5}])]
+    steps = [
+        step("dense", (3.8, 4.0, 4.2), 200, **kept[0]),
+        step("rank 1/4", (1.9, 2.0, 2.1), 100, **kept[1]),
+    ]
+    once = [
+        {"what": "profile, forward only, width 64: K = 1", "seconds": 20.0},
+        {"what": "switch, 16 layers, width 64", "seconds": 2.0},
+    ]
+    return [
+        Bench("steps-x.json", facts, steps),
+        Bench("overhead-x.json", facts, once),
+        Bench("ranks-x.json", facts, [{"ours_s": 0.5}]),
+    ]
 
 
 COMPOSED = {
@@ -190,7 +264,9 @@ def test_a_composed_run_is_the_sum_of_its_measured_parts(tmp_path):
     (found,) = measures(tmp_path, COMPOSED, benches())
     # E = 100 of 300; ten steps an epoch; 0.6 of the dense step's 200 FLOPs at rank 1/4's 50 FLOPs a second: 2.4 s a step
     ours = 10 * (100 * 4.0 + 200 * 2.4) + 20 + 2 + 101 * 0.5
-    assert found.samples == pytest.approx([300 * 10 * 4.0 / ours]) and found.composed and len(found.benches) == 3
+    assert (
+        found.samples == pytest.approx([300 * 10 * 4.0 / ours]) and found.composed and len(found.benches) == 3
+    )
     (share,) = measures(tmp_path, COMPOSED | {"name": "composed_share", "of": "ranks"}, benches())
     assert share.samples == pytest.approx([100 * 50.5 / ours])
 
@@ -225,8 +301,13 @@ def test_a_step_saves_what_its_rounds_say(tmp_path):
     low, high = stats.t.interval(0.95, 2, loc=2.0, scale=stats.sem([2.0, 2.1, 1.9]))
     assert found.samples == pytest.approx([50.0, 100 * (1 - 1 / 2.1), 100 * (1 - 1 / 1.9)])
     assert found.interval == pytest.approx((100 * (1 - 1 / low), 100 * (1 - 1 / high)))
-    (found,) = measures(tmp_path, rule, benches())  # no rounds kept: the widest that fastest and slowest allow
-    assert found.interval == pytest.approx((100 * (1 - 2.1 / 3.8), 100 * (1 - 1.9 / 4.2))) and len(found.samples) == 1
+    (found,) = measures(
+        tmp_path, rule, benches()
+    )  # no rounds kept: the widest that fastest and slowest allow
+    assert (
+        found.interval == pytest.approx((100 * (1 - 2.1 / 3.8), 100 * (1 - 1.9 / 4.2)))
+        and len(found.samples) == 1
+    )
 
 
 def profile(profiled, rows=(), **facts):
@@ -247,6 +328,15 @@ def test_a_layer_speed_up_is_the_mean_over_layers_of_a_kind(tmp_path):
         {"kind": "conv", "full_s": [3.0, 3.0], "low_s": [[9.0, 9.0], [3.0, 1.0]]},
         {"kind": "fc", "full_s": [1.0, 1.0], "low_s": [[9.0, 9.0], [5.0, 5.0]]},
     ]  # fmt: skip
-    rule = {"name": "layer_speedup", "model": "resnet18", "kind": "conv", "ratio": 0.25, "facts": {"batch": 8}}
+    rule = {
+        "name": "layer_speedup",
+        "model": "resnet18",
+        "kind": "conv",
+        "ratio": 0.25,
+        "facts": {"batch": 8},
+    }
     assert measures(tmp_path, rule, [profile("layers", rows)])[0].samples == [1.5, 3.0]
-    assert "rank ratio 0.125" in measures(tmp_path, rule | {"ratio": 0.125}, [profile("layers", rows)])[0].missing
+    assert (
+        "rank ratio 0.125"
+        in measures(tmp_path, rule | {"ratio": 0.125}, [profile("layers", rows)])[0].missing
+    )

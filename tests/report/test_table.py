@@ -15,7 +15,10 @@ def test_a_cell_wears_its_mark_and_an_unknown_one_none():
 
 def test_rows_come_with_their_block_and_must_fit_the_columns():
     columns = [Column("method", "method", numeric=False), Column("accuracy", "accuracy", "%")]
-    blocks = [Block("a", [[Cell("x"), Cell("1", 1)], [Cell("y"), Cell("2", 2)]]), Block("b", [[Cell("z"), Cell()]])]
+    blocks = [
+        Block("a", [[Cell("x"), Cell("1", 1)], [Cell("y"), Cell("2", 2)]]),
+        Block("b", [[Cell("z"), Cell()]]),
+    ]
     table = Table("t", "T", columns, blocks, [])
     assert [(block.title, row[0].text) for block, row in table.rows] == [("a", "x"), ("a", "y"), ("b", "z")]
     with pytest.raises(CuttlefishError, match="^t, c: a row has 1 cells for 2 columns$"):

@@ -11,19 +11,41 @@ from cuttlefish.report.tables.latex import escaped, to_latex
 from cuttlefish.report.tables.markdown import to_csv, to_markdown
 from cuttlefish.report.tables.table import Block, Cell, Column, Table
 
-COLUMNS = [Column("method", "method", numeric=False), Column("accuracy", "accuracy", "%"), Column("size", "size")]
+COLUMNS = [
+    Column("method", "method", numeric=False),
+    Column("accuracy", "accuracy", "%"),
+    Column("size", "size"),
+]
 ROWS = [
-    [Cell("SI&FD_x|y", "SI&FD"), Cell("78.93 ± 0.21", 78.931, "reduced", ("abc", "def")), Cell("3.05×", 3.05, "reduced", ("abc", "def"))],
+    [
+        Cell("SI&FD_x|y", "SI&FD"),
+        Cell("78.93 ± 0.21", 78.931, "reduced", ("abc", "def")),
+        Cell("3.05×", 3.05, "reduced", ("abc", "def")),
+    ],
     [Cell("none"), Cell(), Cell()],
 ]
 NOTES = ["Reduced: means little.", "Other."]
-TABLE = Table("table1", "Table 1: 50 % & more", COLUMNS, [Block("a block · 1", ROWS), Block("another", ROWS[1:])], NOTES, "reduced")
+TABLE = Table(
+    "table1",
+    "Table 1: 50 % & more",
+    COLUMNS,
+    [Block("a block · 1", ROWS), Block("another", ROWS[1:])],
+    NOTES,
+    "reduced",
+)
 
 
 def test_markdown_has_a_table_a_block_and_marks_numbers():
     lines = to_markdown(TABLE).splitlines()
-    assert lines[0] == "# Table 1: 50 % & more" and [line for line in lines if line.startswith("##")] == ["## a block · 1", "## another"]
-    assert lines[4:7] == ["| method | accuracy | size |", "| --- | ---: | ---: |", "| SI&FD\\_x\\|y | 78.93 ± 0.21 † | 3.05× † |"]
+    assert lines[0] == "# Table 1: 50 % & more" and [line for line in lines if line.startswith("##")] == [
+        "## a block · 1",
+        "## another",
+    ]
+    assert lines[4:7] == [
+        "| method | accuracy | size |",
+        "| --- | ---: | ---: |",
+        "| SI&FD\\_x\\|y | 78.93 ± 0.21 † | 3.05× † |",
+    ]
     assert "† Reduced: means little." in lines and "Other." in lines
 
 
@@ -38,8 +60,17 @@ def test_no_text_breaks_a_markdown_row(text):
 def test_csv_has_values_and_texts_and_run_keys():
     rows = list(csv.DictReader(io.StringIO(to_csv(TABLE))))
     assert len(rows) == 3 and [row["block"] for row in rows] == ["a block · 1", "a block · 1", "another"]
-    assert float(rows[0]["accuracy"]) == 78.931 and rows[0]["accuracy_text"] == "78.93 ± 0.21" and rows[1]["accuracy"] == ""
-    assert (rows[0]["mark"], rows[0]["run_keys"], rows[0]["scale"], rows[1]["mark"]) == ("reduced", "abc def", "reduced", "")
+    assert (
+        float(rows[0]["accuracy"]) == 78.931
+        and rows[0]["accuracy_text"] == "78.93 ± 0.21"
+        and rows[1]["accuracy"] == ""
+    )
+    assert (rows[0]["mark"], rows[0]["run_keys"], rows[0]["scale"], rows[1]["mark"]) == (
+        "reduced",
+        "abc def",
+        "reduced",
+        "",
+    )
 
 
 @settings(deadline=None, max_examples=60)
@@ -53,12 +84,18 @@ def test_csv_keeps_any_text_on_one_line(text):
 def test_latex_is_balanced_and_every_row_is_full():
     lines = to_latex(TABLE).splitlines()
     body = lines[lines.index(r"\toprule") + 1 : lines.index(r"\bottomrule")]
-    assert [line for line in lines if line.startswith(r"\begin")] == [r"\begin{table*}", r"\begin{tabular}{lrr}"]
+    assert [line for line in lines if line.startswith(r"\begin")] == [
+        r"\begin{table*}",
+        r"\begin{tabular}{lrr}",
+    ]
     assert [line for line in lines if line.startswith(r"\end")] == [r"\end{tabular}}", r"\end{table*}"]
     assert all(line.endswith(r"\\") or line == r"\midrule" for line in body)
     rows = [line for line in body if not line.startswith((r"\midrule", r"\multicolumn"))]
     assert [len(re.findall(r"(?<!\\)&", row)) for row in rows] == [2] * 4
-    assert rows[1] == r"SI\&FD\_x\textbar{}y & 78.93 $\pm$ 0.21 \textsuperscript{\dag} & 3.05$\times$ \textsuperscript{\dag} \\"
+    assert (
+        rows[1]
+        == r"SI\&FD\_x\textbar{}y & 78.93 $\pm$ 0.21 \textsuperscript{\dag} & 3.05$\times$ \textsuperscript{\dag} \\"
+    )
     text = "\n".join(line.split("%")[0] if line.startswith("%") else line for line in lines)
     assert len(re.findall(r"(?<!\\)\{", text)) == len(re.findall(r"(?<!\\)\}", text))
 
@@ -68,7 +105,11 @@ def test_latex_is_balanced_and_every_row_is_full():
 def test_escaped_text_is_ascii_and_holds_nothing_that_latex_acts_on(text):
     out = escaped(text)
     assert out.isascii()
-    rest = re.sub(r"\\(textbackslash|textasciitilde|textasciicircum|textless|textgreater|textbar|textquotedbl|ldots)\{\}", "", out)
+    rest = re.sub(
+        r"\\(textbackslash|textasciitilde|textasciicircum|textless|textgreater|textbar|textquotedbl|ldots)\{\}",
+        "",
+        out,
+    )
     rest = re.sub(r"\$(\\(times|pm|cdot|geq|leq|tau|rho|epsilon)|-)\$|\\textsuperscript\{\\dag\}", "", rest)
     rest = re.sub(r"\\[{}&%$#_]", "", rest)
     assert not set(rest) & set("\\{}&%$#_~^<>|")

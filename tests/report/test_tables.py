@@ -20,7 +20,9 @@ def table_of(runs, plan=PLAN, scale="reduced", spec=None):
 
 
 def cells(table, block, row):
-    return {column.key: cell for column, cell in zip(table.columns, table.blocks[block].rows[row], strict=True)}
+    return {
+        column.key: cell for column, cell in zip(table.columns, table.blocks[block].rows[row], strict=True)
+    }
 
 
 def test_a_row_shows_mean_deviation_seeds_sizes_hours_and_its_runs():
@@ -28,16 +30,26 @@ def test_a_row_shows_mean_deviation_seeds_sizes_hours_and_its_runs():
     table, _ = table_of([ran("full", 0, compute_seconds=7200.0, wall_seconds=8000.0, seconds={}), *low])
     low = cells(table, 0, 1)
     assert low["accuracy"].text == "75.00 ± 1.41 (80.00)" and low["accuracy"].value == 75.0
-    assert (low["seeds"].text, low["params_total"].text, low["hours"].text) == ("2", "400 (2.50×)", "0.0278 h")
+    assert (low["seeds"].text, low["params_total"].text, low["hours"].text) == (
+        "2",
+        "400 (2.50×)",
+        "0.0278 h",
+    )
     assert low["speedup"].text == "72.00×" and cells(table, 0, 0)["speedup"].text == UNKNOWN
     assert low["accuracy"].runs == (key_of("low", 0), key_of("low", 1)) == tuple(low["runs"].text.split(", "))
 
 
 def test_a_mask_is_never_sold_as_speed():
-    full, masked = ran("full", compute_seconds=100.0, seconds={}), dict(macs_full=1000, macs_final=1000, wall_seconds=400.0)
+    full, masked = (
+        ran("full", compute_seconds=100.0, seconds={}),
+        dict(macs_full=1000, macs_final=1000, wall_seconds=400.0),
+    )
     fast, _ = table_of([full, ran("low", compute_seconds=50.0, **masked)])
     slow, _ = table_of([full, ran("low", compute_seconds=200.0, **masked)])
-    assert (cells(fast, 0, 1)["speedup"].text, cells(fast, 0, 1)["speedup"].value) == ("none: as many MACs", None)
+    assert (cells(fast, 0, 1)["speedup"].text, cells(fast, 0, 1)["speedup"].value) == (
+        "none: as many MACs",
+        None,
+    )
     assert cells(slow, 0, 1)["speedup"].text == "0.50×"
 
 
@@ -52,7 +64,11 @@ def test_a_scale_whose_times_are_no_evidence_shows_no_speedup():
 
 def test_numbers_of_a_reduced_run_are_marked_and_those_of_a_paper_run_are_not():
     table, _ = table_of([ran("low")])
-    numbers = [cell for cell in table.blocks[0].rows[1] if isinstance(cell.value, int | float) and cell.text not in ("1", key_of("low"))]
+    numbers = [
+        cell
+        for cell in table.blocks[0].rows[1]
+        if isinstance(cell.value, int | float) and cell.text not in ("1", key_of("low"))
+    ]
     assert {cell.mark for cell in numbers} == {"reduced"}
     assert "reduced scale" in table.title and table.notes[0] == "reduced scale: little"
     plan = [replace(run, scale="paper") for run in PLAN]
@@ -61,7 +77,10 @@ def test_numbers_of_a_reduced_run_are_marked_and_those_of_a_paper_run_are_not():
 
 
 def test_the_paper_stands_beside_and_is_compared_at_its_own_scale_only():
-    full, low = (ran(row, scale="paper", compute_seconds=seconds, seconds={}) for row, seconds in (("full", 150.0), ("low", 100.0)))
+    full, low = (
+        ran(row, scale="paper", compute_seconds=seconds, seconds={})
+        for row, seconds in (("full", 150.0), ("low", 100.0))
+    )
     full.record["wall_seconds"] = 200.0
     table, _ = table_of([full, low], [replace(run, scale="paper") for run in PLAN], "paper")
     assert cells(table, 0, 1)["paper"].text == "5× smaller (ours -2.50) · 1.2× faster (ours +0.30)"
@@ -69,10 +88,14 @@ def test_the_paper_stands_beside_and_is_compared_at_its_own_scale_only():
     assert cells(table_of([])[0], 0, 1)["paper"].text == "5× smaller · 1.2× faster"
 
 
-@pytest.mark.parametrize("scale, shown", [("reduced", "E 82.3 of 300"), ("paper", "E 82.3 of 300 (ours -72.3)")])
+@pytest.mark.parametrize(
+    "scale, shown", [("reduced", "E 82.3 of 300"), ("paper", "E 82.3 of 300 (ours -72.3)")]
+)
 def test_the_papers_e_is_told_with_the_length_of_its_run(scale, shown):
     spec = replace(spec_of(), scales={scale: Scale()})
-    spec.tables["table1"] = replace(spec.tables["table1"], paper=[Stated("low", "resnet18", "cifar10", "e", "switch_epoch")])
+    spec.tables["table1"] = replace(
+        spec.tables["table1"], paper=[Stated("low", "resnet18", "cifar10", "e", "switch_epoch")]
+    )
     claims = {"e": {"value": 82.3}}
     plan = [wanted("low", scale=scale)]
     tables, _ = all_tables(spec, plan, found(ran("low", scale=scale, switch_epoch=10)), claims, scale)
@@ -92,7 +115,9 @@ def test_a_claim_that_cannot_be_shown_is_refused(stated, words):
 
 
 def test_hardware_comes_into_blocks_of_their_own_without_a_speedup_across():
-    table, _ = table_of([ran("full"), ran("low", device="a GPU", threads=None), ran("low", 1, precision="bf16")])
+    table, _ = table_of(
+        [ran("full"), ran("low", device="a GPU", threads=None), ran("low", 1, precision="bf16")]
+    )
     assert [block.title.split(" · ", 1)[1] for block in table.blocks] == [
         "a CPU, 2 cores · fp32 · 2 threads", "a GPU · fp32", "a CPU, 2 cores · bf16 · 2 threads",
     ]  # fmt: skip
@@ -101,7 +126,11 @@ def test_hardware_comes_into_blocks_of_their_own_without_a_speedup_across():
 
 
 def test_published_and_equal_budget_rows_are_never_in_one_block():
-    plan = [wanted("full", kinds=("published", "equal budget")), wanted("low"), wanted("high", kinds=("published",))]
+    plan = [
+        wanted("full", kinds=("published", "equal budget")),
+        wanted("low"),
+        wanted("high", kinds=("published",)),
+    ]
     table, _ = table_of([ran("full"), ran("low"), ran("high")], plan)
     shown = {block.title.split(" · ")[0]: [row[0].text for row in block.rows] for block in table.blocks}
     assert shown == {

@@ -26,12 +26,20 @@ def results_of(folder: Path, cache: Path) -> Path:
     """A checkout's results with a record for every run that tables 1 and 5 have at reduced scale."""
     for name in ("conf", "cuttlefish", "baselines", "run.py"):
         (folder / name).symlink_to(ROOT / name)
-    shutil.copytree(ROOT / "results", folder / "results", ignore=shutil.ignore_patterns("records", "report", "tables", "figures", "torture"))
-    plan = planned_runs(tables.tables_spec(), ["table1", "table5"], "reduced", range(SEEDS), ROOT, cache)  # composes
+    shutil.copytree(
+        ROOT / "results",
+        folder / "results",
+        ignore=shutil.ignore_patterns("records", "report", "tables", "figures", "torture"),
+    )
+    plan = planned_runs(
+        tables.tables_spec(), ["table1", "table5"], "reduced", range(SEEDS), ROOT, cache
+    )  # composes
     for run in {run.run_key: run for run in plan}.values():
         target = folder / "results" / "records" / run.run_key
         target.mkdir(parents=True)
-        made = record("pufferfish", run.seed, run_key=run.run_key, model=run.model, accuracy_final=70 + run.seed / 100)
+        made = record(
+            "pufferfish", run.seed, run_key=run.run_key, model=run.model, accuracy_final=70 + run.seed / 100
+        )
         (target / "record.json").write_text(json.dumps(made))
     return folder / "results"
 
@@ -47,6 +55,8 @@ def test_5000_records_become_all_tables_and_the_report_in_seconds(tmp_path, monk
     ended = cpu_seconds()
     pages = len(list((results / "report" / "runs").iterdir()))
     with capsys.disabled():
-        print(f"\n{pages} records: tables {collated - started:.1f} s, report {ended - collated:.1f} s of CPU time")
+        print(
+            f"\n{pages} records: tables {collated - started:.1f} s, report {ended - collated:.1f} s of CPU time"
+        )
     assert pages >= RECORDS and f" {SEEDS} " in (results / "tables" / "reduced" / "table1.md").read_text()
     assert ended - started < 20

@@ -41,7 +41,9 @@ def words_of(fixed: str) -> str:
     """What `fixed_by` found, as a sentence."""
     if fixed == UNCOMMITTED:
         return "What verdicts depend on differs from what is committed."
-    return f"What verdicts depend on was last changed by {f'commit {fixed}' if fixed else 'an unknown commit'}."
+    return (
+        f"What verdicts depend on was last changed by {f'commit {fixed}' if fixed else 'an unknown commit'}."
+    )
 
 
 def _versions(claims: Path) -> list[tuple[str, str]]:
@@ -65,7 +67,9 @@ def _judged(text: str) -> Any:
 
 def _git(claims: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", "-C", str(claims.parent), *arguments], capture_output=True, text=True, timeout=10)
+        done = subprocess.run(
+            ["git", "-C", str(claims.parent), *arguments], capture_output=True, text=True, timeout=10
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout if done.returncode == 0 else None

@@ -14,7 +14,10 @@ def bench_costs(command: str, benches: Sequence[Bench]) -> list[str]:
     """`bench of steps: about 5 min on …`, one for each bench that the command makes."""
     words = shlex.split(command, comments=True)
     on_cpu = "cuda" not in words
-    return [_cost(name, _last(benches, facts, on_cpu) or _last(benches, facts, not on_cpu), on_cpu) for name, facts in _made(words)]
+    return [
+        _cost(name, _last(benches, facts, on_cpu) or _last(benches, facts, not on_cpu), on_cpu)
+        for name, facts in _made(words)
+    ]
 
 
 def _made(words: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -22,7 +25,9 @@ def _made(words: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     for place, word in enumerate(words):
         behind = words[place + 1 :]
         if word == "scripts.bench":
-            for what in behind[: next((end for end, other in enumerate(behind) if not other.isalnum()), None)]:
+            for what in behind[
+                : next((end for end, other in enumerate(behind) if not other.isalnum()), None)
+            ]:
                 yield f"bench of {what}", {"what": what}
         elif word == "scripts.profile_layers":
             model = behind[behind.index("--model") + 1]
@@ -35,7 +40,11 @@ def _last(benches: Sequence[Bench], facts: dict[str, Any], on_cpu: bool) -> Benc
 
 def _cost(name: str, bench: Bench | None, on_cpu: bool) -> str:
     """Of a bench that kept no time of its own, its rounds."""
-    whole, rounds = (bench.facts.get("seconds"), sum(sum(row.get("rounds_s") or []) for row in bench.rows)) if bench else (None, None)
+    whole, rounds = (
+        (bench.facts.get("seconds"), sum(sum(row.get("rounds_s") or []) for row in bench.rows))
+        if bench
+        else (None, None)
+    )
     if bench is None or not (whole or rounds):
         return f"{name}: not timed, under 1 MiB of disk"
     took = f"about {rough(whole)}" if whole else f"at least {rough(rounds)}"

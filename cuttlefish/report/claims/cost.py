@@ -27,22 +27,37 @@ STATED = "readme-compute"
 class Costs:
     """runs: every record, finished or not."""
 
-    def __init__(self, runs: Sequence[Evidence], benches: Sequence[Bench], claims: Sequence[Mapping[str, Any]], sweeps: Sweeps):
+    def __init__(
+        self,
+        runs: Sequence[Evidence],
+        benches: Sequence[Bench],
+        claims: Sequence[Mapping[str, Any]],
+        sweeps: Sweeps,
+    ):
         self._runs, self._benches, self._sweeps = runs, benches, sweeps
         self._timed = [run for run in runs if run.finished and not objection(run.record)]
-        self._stated = next((claim["value"] / PAPER_EPOCHS["cifar10"][0] for claim in claims if claim["id"] == STATED), None)
+        self._stated = next(
+            (claim["value"] / PAPER_EPOCHS["cifar10"][0] for claim in claims if claim["id"] == STATED), None
+        )
 
     def of(self, rule: Any, scale: str, needs: int, command: str) -> str:
         """`5 runs in all (2 missing), about 2 h on …, going by 3 finished runs of …; about 96 MiB of disk`.
 
         rule, needs: of the claim, whose arms are the runs as far as the scale has them; command: what would decide it, which names the benches.
         """
-        arms = list({repr(arm): arm for arm in arms_of(rule) if not left_out(arm, scale, self._sweeps)}.values())
-        return "; ".join([*(self._of_runs(arms, scale, needs) if arms else []), *bench_costs(command, self._benches)])
+        arms = list(
+            {repr(arm): arm for arm in arms_of(rule) if not left_out(arm, scale, self._sweeps)}.values()
+        )
+        return "; ".join(
+            [*(self._of_runs(arms, scale, needs) if arms else []), *bench_costs(command, self._benches)]
+        )
 
     def _of_runs(self, arms: list[Where], scale: str, needs: int) -> list[str]:
         total = needs * len(arms)
-        missing = sum(max(needs - len({run.record["seed"] for run in select(self._timed, arm, scale)}), 0) for arm in arms)
+        missing = sum(
+            max(needs - len({run.record["seed"] for run in select(self._timed, arm, scale)}), 0)
+            for arm in arms
+        )
         like = [(arm, self._like(arm, scale)) for arm in arms]
         timed, untimed = [(arm, runs) for arm, runs in like if runs], [arm for arm, runs in like if not runs]
         words = [f"{counted(total, 'run')}{f' in all ({missing} missing)' if 0 < missing < total else ''}"]
@@ -60,11 +75,18 @@ class Costs:
             return words
         known = []
         if self._stated:
-            known += [f"about {rough(sum(epochs) * self._stated)} on the paper's GPU ({self._stated:.1f} s an epoch of ResNet-18, by its README)"]
+            known += [
+                f"about {rough(sum(epochs) * self._stated)} on the paper's GPU ({self._stated:.1f} s an epoch of ResNet-18, by its README)"
+            ]
         dense = [dense_epoch(self._benches, arm.get("model"), arm.get("data")) for arm in arms]
         if all(dense):
-            seconds, bench = sum(count * of_one for count, (of_one, _) in zip(epochs, dense, strict=True)), dense[0][1]
-            known += [f"{rough(seconds)} on {bench.facts['hardware']} (every step as a dense one of {bench.name})"]
+            seconds, bench = (
+                sum(count * of_one for count, (of_one, _) in zip(epochs, dense, strict=True)),
+                dense[0][1],
+            )
+            known += [
+                f"{rough(seconds)} on {bench.facts['hardware']} (every step as a dense one of {bench.name})"
+            ]
         return ": ".join([words, *[" or ".join(known)][: len(known)]])
 
     def _like(self, arm: Where, scale: str) -> list[Evidence]:
@@ -77,17 +99,29 @@ class Costs:
 
     def _params(self, arm: Where, scale: str) -> float | None:
         """Of the full-rank network: any record's of the scale; the full width is also in the bench of methods."""
-        sizes = [run.record.get("params_full") for run in self._runs if (run.record["scale"], run.record["model"]) == (scale, arm.get("model"))]
+        sizes = [
+            run.record.get("params_full")
+            for run in self._runs
+            if (run.record["scale"], run.record["model"]) == (scale, arm.get("model"))
+        ]
         methods = newest(self._benches, "methods") if scale == "paper" else None
-        sizes += [row.get("params_nonzero") for row in methods.find(model=arm.get("model"), arm="full_rank")] if methods else []
+        sizes += (
+            [row.get("params_nonzero") for row in methods.find(model=arm.get("model"), arm="full_rank")]
+            if methods
+            else []
+        )
         return next(filter(None, sizes), None)
 
 
 def _as_measured(timed: list[tuple[Where, list[Evidence]]], scale: str, needs: int) -> str:
     seconds = sum(needs * epochs_of(arm, scale) * median(map(_epoch, runs)) for arm, runs in timed)
     sources = [run.record for run in {id(run): run for _, runs in timed for run in runs}.values()]
-    devices, models = (" and ".join(sorted({record[name] for record in sources})) for name in ("device", "model"))
-    return f"about {rough(seconds)} on {devices}, going by {counted(len(sources), 'finished run')} of {models}"
+    devices, models = (
+        " and ".join(sorted({record[name] for record in sources})) for name in ("device", "model")
+    )
+    return (
+        f"about {rough(seconds)} on {devices}, going by {counted(len(sources), 'finished run')} of {models}"
+    )
 
 
 def _epoch(run: Evidence) -> float:
@@ -100,7 +134,9 @@ def arms_of(rule: Any) -> Iterator[Where]:
         if "method" in rule:
             yield rule
         for name, value in rule.items():
-            yield from arms_of([point for family in value for point in points_of(family)] if name == "grid" else value)
+            yield from arms_of(
+                [point for family in value for point in points_of(family)] if name == "grid" else value
+            )
     elif isinstance(rule, list):
         for value in rule:
             yield from arms_of(value)

@@ -30,7 +30,12 @@ WORDS = {
     PAPER: {INSIDE: Outcome.REPRODUCED, OUTSIDE: Outcome.NOT_REPRODUCED, OPEN: Outcome.INCONCLUSIVE},
     REDUCED: {INSIDE: Outcome.HOLDS, OUTSIDE: Outcome.FAILS, OPEN: Outcome.INCONCLUSIVE},
 }
-REACHES = {"here": Outcome.NOT_RUN, "fp32": Outcome.NOT_RUN, "absolute": Outcome.NOT_RUN, "imagenet": Outcome.DATA_ABSENT}
+REACHES = {
+    "here": Outcome.NOT_RUN,
+    "fp32": Outcome.NOT_RUN,
+    "absolute": Outcome.NOT_RUN,
+    "imagenet": Outcome.DATA_ABSENT,
+}
 """What a claim is called of which there is no evidence, by what it takes."""
 STRICT = ("fp32", "absolute")
 """Claims about time: only runs on one GPU in strict fp32 count at paper scale."""
@@ -54,14 +59,20 @@ def load_claims(path: str | Path) -> list[Claim]:
     numeric = {entry["id"] for entry in content if "value" in entry and isinstance(entry.get("accept"), list)}
     for entry in content:
         if lacking := {entry["id"], *entry["largest_of"]} - numeric if entry.get("largest_of") else ():
-            raise CuttlefishError(f"{path}: {entry['id']} is the largest of claims, of which {min(lacking)} has no value with an accepted range.")
+            raise CuttlefishError(
+                f"{path}: {entry['id']} is the largest of claims, of which {min(lacking)} has no value with an accepted range."
+            )
     if twice := sorted({name for name in ids if ids.count(name) > 1}):
         raise CuttlefishError(f"{path} has several claims {twice[0]}.")
     return content
 
 
 def judge(
-    collection: Collection, benches: Sequence[Bench], claims: Sequence[Claim], times: Mapping[str, str] | None = None, sweeps: Sweeps | None = None
+    collection: Collection,
+    benches: Sequence[Bench],
+    claims: Sequence[Claim],
+    times: Mapping[str, str] | None = None,
+    sweeps: Sweeps | None = None,
 ) -> list[Verdict]:
     """A verdict for every claim, in the order of the file. Runs that did not finish, or were not run as their scale is, do not count.
 
@@ -70,30 +81,48 @@ def judge(
     runs = Runs(run for run in collection.finished if not objection(run.record))
     strict = Runs(run for run in runs if _strict(run))
     costs = Costs(collection.runs, benches, claims, sweeps or {})
-    verdicts = [_untimed(_verdict(entry, runs, strict, list(benches), claims, sweeps or {}), entry, times or {}) for entry in claims]
+    verdicts = [
+        _untimed(_verdict(entry, runs, strict, list(benches), claims, sweeps or {}), entry, times or {})
+        for entry in claims
+    ]
     return [_costed(verdict, entry, costs) for verdict, entry in zip(verdicts, claims, strict=True)]
 
 
 def _checked(entry: Any, path: str | Path) -> str:
-    return convert(entry, Entry, f"{path}: {entry.get('id', 'a claim') if isinstance(entry, dict) else 'a claim'}").id
+    return convert(
+        entry, Entry, f"{path}: {entry.get('id', 'a claim') if isinstance(entry, dict) else 'a claim'}"
+    ).id
 
 
 def _costed(verdict: Verdict, entry: Claim, costs: Costs) -> Verdict:
     def costed(reading: Reading, rule: Any, scale: str) -> Reading:
-        return replace(reading, cost=costs.of(rule, scale, entry["seeds"][scale], reading.command)) if reading.command else reading
+        return (
+            replace(reading, cost=costs.of(rule, scale, entry["seeds"][scale], reading.command))
+            if reading.command
+            else reading
+        )
 
     rules = _rules(entry)
-    return replace(verdict, paper=costed(verdict.paper, rules[PAPER], PAPER), reduced=costed(verdict.reduced, rules[REDUCED], REDUCED))
+    return replace(
+        verdict,
+        paper=costed(verdict.paper, rules[PAPER], PAPER),
+        reduced=costed(verdict.reduced, rules[REDUCED], REDUCED),
+    )
 
 
 def _rules(entry: Claim) -> dict[str, Any]:
     return {PAPER: entry["rule"], REDUCED: entry.get("reduced_rule", entry["rule"])}
 
 
-def _verdict(entry: Claim, runs: Runs, strict: Runs, benches: list[Bench], claims: Sequence[Claim], sweeps: Sweeps) -> Verdict:
+def _verdict(
+    entry: Claim, runs: Runs, strict: Runs, benches: list[Bench], claims: Sequence[Claim], sweeps: Sweeps
+) -> Verdict:
     accept = entry.get("accept")
     numbers = (float(accept[0]), float(accept[1])) if isinstance(accept, list) else None
-    paper, reduced = _contradicted(_paper(entry, runs, strict, benches), entry, claims), _reduced(entry, runs, benches, sweeps)
+    paper, reduced = (
+        _contradicted(_paper(entry, runs, strict, benches), entry, claims),
+        _reduced(entry, runs, benches, sweeps),
+    )
     return Verdict(
         id=entry["id"], what=entry["what"], source=entry["source"], reach=entry["reach"], value=entry.get("value"), accept=numbers,
         accepted=str(accept or ""), accepted_reduced=entry.get("reduced", ""), note=entry.get("note", ""),
@@ -105,7 +134,9 @@ def _untimed(verdict: Verdict, entry: Claim, times: Mapping[str, str]) -> Verdic
     """Readings of the clock of runs whose times are no evidence of speed: shown, and not judged."""
     rules = _rules(entry)
     shown = {
-        scale: replace(reading, verdict=Outcome.INCONCLUSIVE, notes=[times[scale].rstrip("."), *reading.notes])
+        scale: replace(
+            reading, verdict=Outcome.INCONCLUSIVE, notes=[times[scale].rstrip("."), *reading.notes]
+        )
         for scale, reading in ((PAPER, verdict.paper), (REDUCED, verdict.reduced))
         if times.get(scale) and reading.verdict in WORDS[scale].values() and _of_the_clock(rules[scale])
     }
@@ -113,7 +144,11 @@ def _untimed(verdict: Verdict, entry: Claim, times: Mapping[str, str]) -> Verdic
 
 
 def _of_the_clock(rule: Any) -> bool:
-    return any(is_time(str(one.get(name))) for one in (rule if isinstance(rule, list) else [rule]) for name in ("of", "over"))
+    return any(
+        is_time(str(one.get(name)))
+        for one in (rule if isinstance(rule, list) else [rule])
+        for name in ("of", "over")
+    )
 
 
 def _paper(entry: Claim, runs: Runs, strict: Runs, benches: list[Bench]) -> Reading:
@@ -137,11 +172,20 @@ def _reduced(entry: Claim, runs: Runs, benches: list[Bench], sweeps: Sweeps) -> 
         return Reading(Outcome.NO_READING)
     out = [left_out(arm, REDUCED, sweeps) for arm in arms_of(_rules(entry)[REDUCED])]
     if out and all(out):
-        return Reading(Outcome.NO_READING, notes=[f"the reduced scale has no {' and no '.join(dict.fromkeys(out))}"])
+        return Reading(
+            Outcome.NO_READING, notes=[f"the reduced scale has no {' and no '.join(dict.fromkeys(out))}"]
+        )
     measures = _measures(_rules(entry)[REDUCED], entry, REDUCED, runs, [b for b in benches if b.on_cpu])
-    verdict = WORDS[REDUCED][_together(measures)] if any(_present(measure) for measure in measures) else Outcome.NOT_RUN
+    verdict = (
+        WORDS[REDUCED][_together(measures)]
+        if any(_present(measure) for measure in measures)
+        else Outcome.NOT_RUN
+    )
     reading = _reading(measures, verdict, entry, REDUCED)
-    absent = [f"the reduced scale has no {name}, so this can fail there but not hold" for name in dict.fromkeys(filter(None, out))]
+    absent = [
+        f"the reduced scale has no {name}, so this can fail there but not hold"
+        for name in dict.fromkeys(filter(None, out))
+    ]
     return replace(reading, notes=[*absent, *reading.notes])
 
 
@@ -149,7 +193,11 @@ def _contradicted(reading: Reading, entry: Claim, entries: Iterable[Claim]) -> R
     """The paper contradicts itself where a claim of a largest value (`largest_of: [ids]`) lies below one of the values that it is
     the largest of, and the accepted ranges share nothing. A property of the entries: no run can change it."""
     others = [other for other in entries if other["id"] in entry.get("largest_of", ())]
-    above = [other for other in others if entry["value"] < other["value"] and entry["accept"][1] < other["accept"][0]]
+    above = [
+        other
+        for other in others
+        if entry["value"] < other["value"] and entry["accept"][1] < other["accept"][0]
+    ]
     if not above:
         return reading
     note = f"the paper also states {above[0]['value']:g} ({above[0]['id']}, {above[0]['source']})"
@@ -172,7 +220,11 @@ def _present(measure: Measure) -> bool:
 
 
 def _strict(run: Evidence) -> bool:
-    return run.record["precision"] == "fp32" and run.record["world_size"] == 1 and not is_cpu(run.record["device"])
+    return (
+        run.record["precision"] == "fp32"
+        and run.record["world_size"] == 1
+        and not is_cpu(run.record["device"])
+    )
 
 
 def _part(measure: Measure) -> Part:

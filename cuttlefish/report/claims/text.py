@@ -24,18 +24,34 @@ def on_screen(verdicts: Sequence[Verdict]) -> RenderableType:
     """One line a claim: both verdicts, with our value where there is one."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("claim", "the paper", "at paper scale", "ours", "at reduced scale", "ours", "n"):
-        table.add_column(heading, no_wrap=True, justify="right" if heading in ("the paper", "ours", "n") else "left")
+        table.add_column(
+            heading, no_wrap=True, justify="right" if heading in ("the paper", "ours", "n") else "left"
+        )
     for verdict in verdicts:
         paper, reduced = verdict.paper, verdict.reduced
-        row = (verdict.id, stated(verdict.value), _coloured(paper), ours(paper), _coloured(reduced), ours(reduced), str(reduced.n or ""))
+        row = (
+            verdict.id,
+            stated(verdict.value),
+            _coloured(paper),
+            ours(paper),
+            _coloured(reduced),
+            ours(reduced),
+            str(reduced.n or ""),
+        )
         table.add_row(*row)
     return Group(table, Text(""), Text(counts(verdicts)))
 
 
 def counts(verdicts: Sequence[Verdict]) -> str:
     """`36 claims at paper scale: 23 not run, …. At reduced scale: …`"""
-    paper, reduced = (Counter(outcomes) for outcomes in zip(*((v.verdict, v.reduced_verdict) for v in verdicts), strict=True))
-    lists = [", ".join(f"{count} {outcome}" for outcome, count in counter.most_common()) for counter in (paper, reduced)]
+    paper, reduced = (
+        Counter(outcomes)
+        for outcomes in zip(*((v.verdict, v.reduced_verdict) for v in verdicts), strict=True)
+    )
+    lists = [
+        ", ".join(f"{count} {outcome}" for outcome, count in counter.most_common())
+        for counter in (paper, reduced)
+    ]
     return f"{len(verdicts)} claims. At paper scale: {lists[0]}. At reduced scale: {lists[1]}."
 
 
@@ -61,7 +77,11 @@ def to_markdown(verdicts: Sequence[Verdict], fixed: str) -> str:
 
 def ours(reading: Reading) -> str:
     """Our value, marked where it is composed."""
-    return f"{number(reading.ours)}{' (composed)' if reading.composed and reading.ours is not None else ''}" if reading.ours is not None else ""
+    return (
+        f"{number(reading.ours)}{' (composed)' if reading.composed and reading.ours is not None else ''}"
+        if reading.ours is not None
+        else ""
+    )
 
 
 def between(interval: Interval | None) -> str:
@@ -70,21 +90,45 @@ def between(interval: Interval | None) -> str:
 
 def _row(verdict: Verdict) -> str:
     says = f"{verdict.what}{f': **{stated(verdict.value)}**' if verdict.value is not None else ''} ({verdict.source})"
-    cells = [f"[{verdict.id}](#{verdict.id})", says, verdict.accepted, f"**{verdict.verdict}**", _ours(verdict.paper)]
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in [*cells, verdict.reduced_verdict, _ours(verdict.reduced)]) + " |"
+    cells = [
+        f"[{verdict.id}](#{verdict.id})",
+        says,
+        verdict.accepted,
+        f"**{verdict.verdict}**",
+        _ours(verdict.paper),
+    ]
+    return (
+        "| "
+        + " | ".join(
+            cell.replace("|", "\\|") for cell in [*cells, verdict.reduced_verdict, _ours(verdict.reduced)]
+        )
+        + " |"
+    )
 
 
 def _ours(reading: Reading) -> str:
     of_several = f", one of {len(reading.parts)} parts" if len(reading.parts) > 1 else ""
-    return f"{ours(reading)} {between(reading.interval)}, n = {reading.n}{of_several}" if reading.ours is not None else ""
+    return (
+        f"{ours(reading)} {between(reading.interval)}, n = {reading.n}{of_several}"
+        if reading.ours is not None
+        else ""
+    )
 
 
 def _evidence(verdict: Verdict) -> list[str]:
     lines = [f"### {verdict.id}", ""]
     lines += [f"{verdict.note}.", ""] if verdict.note else []
-    for scale, reading, accepted in (("Paper scale", verdict.paper, verdict.accepted), ("Reduced scale", verdict.reduced, verdict.accepted_reduced)):
+    for scale, reading, accepted in (
+        ("Paper scale", verdict.paper, verdict.accepted),
+        ("Reduced scale", verdict.reduced, verdict.accepted_reduced),
+    ):
         if reading.verdict is not Outcome.NO_READING or reading.notes:
-            lines += [f"**{scale}: {reading.verdict}.** Accepted: {accepted or 'anything, it is only shown'}.", "", *_details(reading), ""]
+            lines += [
+                f"**{scale}: {reading.verdict}.** Accepted: {accepted or 'anything, it is only shown'}.",
+                "",
+                *_details(reading),
+                "",
+            ]
     return lines
 
 
@@ -94,18 +138,34 @@ def _details(reading: Reading) -> list[str]:
     lines += [f"- hardware: {', '.join(reading.hardware)}"] if reading.hardware else []
     lines += [f"- runs: {', '.join(f'`{key}`' for key in reading.runs)}"] if reading.runs else []
     lines += [f"- benches: {', '.join(f'`{name}`' for name in reading.benches)}"] if reading.benches else []
-    lines += ["- composed of measured step times and what reduced runs found; no run took it"] if reading.composed else []
+    lines += (
+        ["- composed of measured step times and what reduced runs found; no run took it"]
+        if reading.composed
+        else []
+    )
     lines += [f"- to run: `{reading.command}`"] if reading.command else []
     return lines + ([f"- which takes: {reading.cost}"] if reading.cost else [])
 
 
 def _part(part: Part) -> str:
     low, high = part.accept
-    limits = "anything" if low is None and high is None else f"{UNKNOWN if low is None else f'{low:g}'} to {UNKNOWN if high is None else f'{high:g}'}"
+    limits = (
+        "anything"
+        if low is None and high is None
+        else f"{UNKNOWN if low is None else f'{low:g}'} to {UNKNOWN if high is None else f'{high:g}'}"
+    )
     few = f" of {part.needs}" if part.n < part.needs else ""
     return f"- {part.name}: {number(part.value)}, interval {between(part.interval)}, n = {part.n}{few}, accepted {limits}: {part.state}"
 
 
 def _coloured(reading: Reading) -> Text:
-    style: Any = "green" if reading.verdict in GOOD else "red" if reading.verdict in BAD else "dim" if reading.ours is None else ""
+    style: Any = (
+        "green"
+        if reading.verdict in GOOD
+        else "red"
+        if reading.verdict in BAD
+        else "dim"
+        if reading.ours is None
+        else ""
+    )
     return Text(str(reading.verdict), style=style)

@@ -58,7 +58,9 @@ def sources_of(
 def small_print(figure: Figure, scale: str, words: Sequence[str]) -> None:
     """Scale, hardware, n and whatever else must not be missed, below the figure."""
     text = " · ".join([f"{scale} scale", *words])
-    figure.supxlabel(_wrapped(text, int(figure.get_figwidth() * 19)), x=0.006, ha="left", fontsize=7, color=style.MUTED)
+    figure.supxlabel(
+        _wrapped(text, int(figure.get_figwidth() * 19)), x=0.006, ha="left", fontsize=7, color=style.MUTED
+    )
 
 
 def hardware_of(runs: Iterable[Evidence]) -> str:

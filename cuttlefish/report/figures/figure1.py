@@ -12,7 +12,15 @@ from cuttlefish.display import style
 from cuttlefish.display.format import short_count
 from cuttlefish.evidence.records import Evidence
 from cuttlefish.plan.spec import EQUAL, PUBLISHED
-from cuttlefish.report.figures.base import Drawing, NoData, Sources, hardware_of, keys_of, seeds_of, small_print
+from cuttlefish.report.figures.base import (
+    Drawing,
+    NoData,
+    Sources,
+    hardware_of,
+    keys_of,
+    seeds_of,
+    small_print,
+)
 from cuttlefish.report.figures.marks import SHAPES
 from cuttlefish.report.figures.planned import Group, groups_of, progress
 
@@ -23,18 +31,37 @@ FEWEST = 3
 def draw(sources: Sources) -> list[Drawing]:
     """One panel a network and data set whose grid has points enough."""
     panels = {network: of_one_kind(groups) for network, groups in groups_of(sources, "figure1").items()}
-    panels = {network: groups for network, groups in panels.items() if sum(_on_grid(group) for group in groups) >= FEWEST}
+    panels = {
+        network: groups
+        for network, groups in panels.items()
+        if sum(_on_grid(group) for group in groups) >= FEWEST
+    }
     if not panels:
         raise NoData(f"no network has {FEWEST} points of the grid yet; {progress(sources, 'figure1')}")
     figure, grid = style.new_figure(7.2, 0.5 + 4.0 * len(panels), len(panels), 1, squeeze=False)
     for axes, (network, groups) in zip(grid.flat, panels.items(), strict=True):
         _panel(axes, groups)
         points = sum(_on_grid(group) for group in groups)
-        style.entitle(axes, sources.network(*network), f"{points} points of the grid, {seeds_of(*(group.runs for group in groups))}")
+        style.entitle(
+            axes,
+            sources.network(*network),
+            f"{points} points of the grid, {seeds_of(*(group.runs for group in groups))}",
+        )
     used = [run for groups in panels.values() for group in groups for run in group.runs]
-    words = ["accuracy of the last epoch; bars: standard deviation over seeds", progress(sources, "figure1"), hardware_of(used)]
+    words = [
+        "accuracy of the last epoch; bars: standard deviation over seeds",
+        progress(sources, "figure1"),
+        hardware_of(used),
+    ]
     small_print(figure, sources.scale, words)
-    return [Drawing("figure1", figure, "Parameters against accuracy over a grid of E, K and rank ratio.", keys_of(used))]
+    return [
+        Drawing(
+            "figure1",
+            figure,
+            "Parameters against accuracy over a grid of E, K and rank ratio.",
+            keys_of(used),
+        )
+    ]
 
 
 def of_one_kind(groups: list[Group]) -> list[Group]:
@@ -71,7 +98,14 @@ def _panel(axes: Axes, groups: list[Group]) -> None:
     shapes = {k: SHAPES[1:][index % (len(SHAPES) - 1)] for index, k in enumerate(ks)}
     for group in grid:
         first = group.runs[0]
-        _point(axes, group.runs, marker=shapes[first.record["k"]], color=colours[_share(first)], markersize=6, alpha=0.9)
+        _point(
+            axes,
+            group.runs,
+            marker=shapes[first.record["k"]],
+            color=colours[_share(first)],
+            markersize=6,
+            alpha=0.9,
+        )
     for share in shares:
         axes.plot([], [], "o", color=colours[share], label=f"E = {share:.2g} of the run")
     for k in ks:
@@ -86,7 +120,12 @@ def _panel(axes: Axes, groups: list[Group]) -> None:
 def _off_grid(axes: Axes, group: Group, index: int) -> None:
     look: dict[str, Any] = {"marker": "D", "color": style.INK, "markersize": 7}
     if not group.plan.baseline:
-        look = {"marker": "*", "color": style.ACCENT, "markersize": 15, "markerfacecolor": style.ACCENT if index < 2 else "white"}
+        look = {
+            "marker": "*",
+            "color": style.ACCENT,
+            "markersize": 15,
+            "markerfacecolor": style.ACCENT if index < 2 else "white",
+        }
     _point(axes, group.runs, label=group.plan.label, linestyle="none", zorder=4, **look)
 
 
@@ -97,4 +136,11 @@ def _share(run: Evidence) -> float:
 def _point(axes: Axes, own: list[Evidence], **look: Any) -> None:
     accuracies = [run.record["accuracy_final"] for run in own]
     spread = stdev(accuracies) if len(accuracies) > 1 else None
-    axes.errorbar(mean(run.record["params_total"] for run in own), mean(accuracies), yerr=spread, elinewidth=1, capsize=2, **look)
+    axes.errorbar(
+        mean(run.record["params_total"] for run in own),
+        mean(accuracies),
+        yerr=spread,
+        elinewidth=1,
+        capsize=2,
+        **look,
+    )

@@ -15,12 +15,23 @@ from cuttlefish.display.rank_history import LayerHistory, rank_histories
 from cuttlefish.evidence.records import Evidence
 from cuttlefish.evidence.selection import setting_of
 from cuttlefish.record.folder import read_ranks
-from cuttlefish.report.figures.base import Drawing, NoData, Sources, hardware_of, keys_of, seeds_of, small_print
+from cuttlefish.report.figures.base import (
+    Drawing,
+    NoData,
+    Sources,
+    hardware_of,
+    keys_of,
+    seeds_of,
+    small_print,
+)
 
 
 def draw(sources: Sources) -> list[Drawing]:
     """One panel a network and data set: means over seeds of each layer's stable rank over its initial value."""
-    curves = [(runs, mean_histories([rank_histories(read_ranks(run.path.parent)) for run in runs])) for runs in tracked_runs(sources)]
+    curves = [
+        (runs, mean_histories([rank_histories(read_ranks(run.path.parent)) for run in runs]))
+        for runs in tracked_runs(sources)
+    ]
     tracked = [(runs, histories) for runs, histories in curves if histories]
     if not tracked:
         raise NoData("no finished full-rank run has recorded its ranks (method.track_ranks=true)")
@@ -30,19 +41,31 @@ def draw(sources: Sources) -> list[Drawing]:
         _curves(axes, histories)
         style.entitle(axes, sources.network(first["model"], first["data"]), f"full rank, {seeds_of(runs)}")
     used = [run for runs, _ in tracked for run in runs]
-    small_print(figure, sources.scale, ["stable rank over its value at initialisation, from first layer (dark) to last", hardware_of(used)])
-    return [Drawing("figure2", figure, "Stable rank of each layer while training at full rank.", keys_of(used))]
+    small_print(
+        figure,
+        sources.scale,
+        ["stable rank over its value at initialisation, from first layer (dark) to last", hardware_of(used)],
+    )
+    return [
+        Drawing("figure2", figure, "Stable rank of each layer while training at full rank.", keys_of(used))
+    ]
 
 
 def tracked_runs(sources: Sources) -> list[list[Evidence]]:
     """Dense runs (no layer factorized) with rank rows, by setting: for each network and data set that of most seeds."""
     settings: dict[str, list[Evidence]] = defaultdict(list)
     for run in sources.runs:
-        if not run.record.get("ranks") and run.record["params_nonzero"] == run.record["params_full"] and read_ranks(run.path.parent):
+        if (
+            not run.record.get("ranks")
+            and run.record["params_nonzero"] == run.record["params_full"]
+            and read_ranks(run.path.parent)
+        ):
             settings[setting_of(run.record)].append(run)
     best: dict[tuple[str, str], list[Evidence]] = {}
     for runs in sorted(settings.values(), key=lambda runs: len({run.record["seed"] for run in runs})):
-        best[runs[0].record["model"], runs[0].record["data"]] = sorted(runs, key=lambda run: run.record["seed"])
+        best[runs[0].record["model"], runs[0].record["data"]] = sorted(
+            runs, key=lambda run: run.record["seed"]
+        )
     return [best[network] for network in sorted(best)]
 
 
@@ -56,13 +79,21 @@ def mean_histories(histories: Sequence[Sequence[LayerHistory]]) -> list[LayerHis
 def _mean(own: Sequence[LayerHistory]) -> LayerHistory:
     shared = sorted(set.intersection(*(set(history.epochs) for history in own)))
     values = [dict(zip(history.epochs, history.ratios, strict=True)) for history in own]
-    return LayerHistory(own[0].layer, own[0].full_rank, shared, [mean(value[epoch] for value in values) for epoch in shared])
+    return LayerHistory(
+        own[0].layer, own[0].full_rank, shared, [mean(value[epoch] for value in values) for epoch in shared]
+    )
 
 
 def _curves(axes: Axes, histories: Sequence[LayerHistory]) -> None:
     colours = style.depth_colours(len(histories))
     for history, colour in zip(histories, colours, strict=True):
-        axes.plot(history.epochs, history.ratios, color=colour, marker="o", markersize=2.2 if history.epochs[-1] <= 50 else 0)
+        axes.plot(
+            history.epochs,
+            history.ratios,
+            color=colour,
+            marker="o",
+            markersize=2.2 if history.epochs[-1] <= 50 else 0,
+        )
     axes.set(xlabel="epochs trained", ylabel="stable rank / its initial value")
     axes.set_ylim(0, 1.04 * max(1, *(max(history.ratios) for history in histories)))
     axes.set_xlim(0, 1.012 * max(1, histories[0].epochs[-1]))

@@ -19,22 +19,39 @@ def draw(sources: Sources) -> list[Drawing]:
     """One panel a model: the newest stack profile of each."""
     benches = newest_profiles(sources, "stacks")
     if not benches:
-        raise NoData(f"no stack profile (python -m scripts.profile_layers stacks --model resnet18 --scale {sources.scale}, and vgg19)")
+        raise NoData(
+            f"no stack profile (python -m scripts.profile_layers stacks --model resnet18 --scale {sources.scale}, and vgg19)"
+        )
     figure, grid = style.new_figure(7.2, 0.5 + 2.7 * len(benches), len(benches), 1, squeeze=False)
     for axes, bench in zip(grid.flat, benches, strict=True):
         _panel(axes, bench)
         facts = bench.facts
         found = " or ".join(sorted({str(repeat["k"]) for repeat in facts["repeats"]}))
-        style.entitle(axes, sources.network(facts["model"]), f"width {facts['width']}, batch {facts['batch']}: K = {found}")
+        style.entitle(
+            axes,
+            sources.network(facts["model"]),
+            f"width {facts['width']}, batch {facts['batch']}: K = {found}",
+        )
     grid.flat[0].legend(loc="upper right", fontsize=8, ncols=len(benches[0].facts["ratios"]) + 1)
     small_print(figure, sources.scale, profile_words(benches))
     names = [bench.name for bench in benches]
-    return [Drawing("figure4", figure, "Forward time of each stack at full rank and at lower rank ratios.", benches=names)]
+    return [
+        Drawing(
+            "figure4",
+            figure,
+            "Forward time of each stack at full rank and at lower rank ratios.",
+            benches=names,
+        )
+    ]
 
 
 def newest_profiles(sources: Sources, profiled: str) -> list[Bench]:
     """The last profile of each model, in the order of names."""
-    found = {bench.facts["model"]: bench for bench in sources.benches if bench.what == "profile" and bench.facts.get("profiled") == profiled}
+    found = {
+        bench.facts["model"]: bench
+        for bench in sources.benches
+        if bench.what == "profile" and bench.facts.get("profiled") == profiled
+    }
     return [found[model] for model in sorted(found)]
 
 
@@ -42,7 +59,10 @@ def profile_words(benches: Sequence[Bench]) -> list[str]:
     facts = [bench.facts for bench in benches]
     hardware = sorted({f"{bench.hardware} · {bench.facts['precision']}" for bench in benches})
     counts = sorted({len(fact["repeats"]) for fact in facts})
-    words = [", ".join(hardware), f"medians of {' and '.join(map(str, counts))} profiles of {facts[0]['zeta'] - 1} timed runs; bars: their range"]
+    words = [
+        ", ".join(hardware),
+        f"medians of {' and '.join(map(str, counts))} profiles of {facts[0]['zeta'] - 1} timed runs; bars: their range",
+    ]
     return words + (["measured with uncommitted code"] if any(fact.get("dirty") for fact in facts) else [])
 
 
@@ -53,12 +73,31 @@ def _panel(axes: Axes, bench: Bench) -> None:
         series = [_times(row, index) for row in bench.rows]
         places = [place + (index - len(ratios) / 2) * width for place in range(len(series))]
         middle = [median(own) for own in series]
-        ranges = [[m - min(own) for m, own in zip(middle, series, strict=True)], [max(own) - m for m, own in zip(middle, series, strict=True)]]
-        look: dict[str, Any] = {"color": colours[index], "hatch": HATCHES[index % len(HATCHES)], "edgecolor": "white", "linewidth": 0}
-        axes.bar(places, middle, width * 0.92, yerr=ranges, error_kw={"elinewidth": 0.8, "ecolor": style.INK}, label=name, **look)
+        ranges = [
+            [m - min(own) for m, own in zip(middle, series, strict=True)],
+            [max(own) - m for m, own in zip(middle, series, strict=True)],
+        ]
+        look: dict[str, Any] = {
+            "color": colours[index],
+            "hatch": HATCHES[index % len(HATCHES)],
+            "edgecolor": "white",
+            "linewidth": 0,
+        }
+        axes.bar(
+            places,
+            middle,
+            width * 0.92,
+            yerr=ranges,
+            error_kw={"elinewidth": 0.8, "ecolor": style.INK},
+            label=name,
+            **look,
+        )
     for place, row in enumerate(bench.rows):
         _speed_up(axes, place, row, bench.facts)
-    axes.set_xticks(range(len(bench.rows)), [f"{row['stack']} ({counted(len(row['layers']), 'layer')})" for row in bench.rows])
+    axes.set_xticks(
+        range(len(bench.rows)),
+        [f"{row['stack']} ({counted(len(row['layers']), 'layer')})" for row in bench.rows],
+    )
     axes.set(ylabel="forward pass (ms)")
     axes.margins(y=0.2)
     axes.grid(visible=False, axis="x")
@@ -77,4 +116,12 @@ def _speed_up(axes: Axes, place: int, row: dict[str, Any], facts: dict[str, Any]
     top = 1e3 * max(row["full_s"] + [seconds for own in row["low_s"] for seconds in own])
     words = f"{ratio_word(facts['deciding_ratio'])}: {times(ratio)}"
     weight = "bold" if ratio > facts["threshold"] else "normal"
-    axes.annotate(words, (place, top), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=8, fontweight=weight)
+    axes.annotate(
+        words,
+        (place, top),
+        xytext=(0, 4),
+        textcoords="offset points",
+        ha="center",
+        fontsize=8,
+        fontweight=weight,
+    )

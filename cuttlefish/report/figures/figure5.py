@@ -12,7 +12,15 @@ from cuttlefish.display.rank_history import full_ranks
 from cuttlefish.evidence.records import Evidence
 from cuttlefish.plan.spec import EQUAL, PUBLISHED
 from cuttlefish.record.folder import read_ranks
-from cuttlefish.report.figures.base import Drawing, NoData, Sources, hardware_of, keys_of, seeds_of, small_print
+from cuttlefish.report.figures.base import (
+    Drawing,
+    NoData,
+    Sources,
+    hardware_of,
+    keys_of,
+    seeds_of,
+    small_print,
+)
 from cuttlefish.report.figures.layers import mean_ratio, name_layers
 from cuttlefish.report.figures.marks import mark_of
 from cuttlefish.report.figures.planned import Group, Network, groups_of, progress
@@ -21,16 +29,26 @@ from cuttlefish.report.figures.planned import Group, Network, groups_of, progres
 def draw(sources: Sources) -> list[Drawing]:
     """One panel a network of which two methods or more have runs that chose ranks: the figure's rows, of table 1's networks."""
     rows = {one.row for one in sources.planned if one.table == "figure5"}
-    networks = {network: _comparable(groups, rows) for network, groups in groups_of(sources, "table1").items()}
-    networks = {network: groups for network, groups in networks.items() if len({group.method for group in groups}) > 1}
+    networks = {
+        network: _comparable(groups, rows) for network, groups in groups_of(sources, "table1").items()
+    }
+    networks = {
+        network: groups for network, groups in networks.items() if len({group.method for group in groups}) > 1
+    }
     if not networks:
         raise NoData(f"no network has runs of two of the methods; {progress(sources, 'figure5')}")
     figure, grid = style.new_figure(7.2, 0.5 + 3.5 * len(networks), len(networks), 1, squeeze=False)
     for axes, (network, groups) in zip(grid.flat, networks.items(), strict=True):
         _panel(axes, groups, known_full_ranks(sources.runs, network))
-        style.entitle(axes, sources.network(*network), f"{_kind(groups)}{seeds_of(*(group.runs for group in groups))}")
+        style.entitle(
+            axes, sources.network(*network), f"{_kind(groups)}{seeds_of(*(group.runs for group in groups))}"
+        )
     used = [run for groups in networks.values() for group in groups for run in group.runs]
-    small_print(figure, sources.scale, ["pale: full rank of each layer; a layer without a mark stayed dense", hardware_of(used)])
+    small_print(
+        figure,
+        sources.scale,
+        ["pale: full rank of each layer; a layer without a mark stayed dense", hardware_of(used)],
+    )
     return [Drawing("figure5", figure, "Ranks that the methods choose for each layer.", keys_of(used))]
 
 
@@ -41,7 +59,11 @@ def known_full_ranks(runs: Sequence[Evidence], network: Network) -> dict[str, in
 
 
 def _comparable(groups: Sequence[Group], rows: set[str]) -> list[Group]:
-    return [group for group in groups if group.plan.row in rows and all(run.record.get("ranks") for run in group.runs)]
+    return [
+        group
+        for group in groups
+        if group.plan.row in rows and all(run.record.get("ranks") for run in group.runs)
+    ]
 
 
 def _kind(groups: Sequence[Group]) -> str:
@@ -51,13 +73,24 @@ def _kind(groups: Sequence[Group]) -> str:
 
 
 def _panel(axes: Axes, groups: Sequence[Group], full: dict[str, int]) -> None:
-    layers = list(full) or list(dict.fromkeys(layer for group in groups for layer in group.runs[0].record["ranks"]))
-    axes.bar(range(len(layers)), [full.get(layer, 0) for layer in layers], width=0.82, color=style.PALE, zorder=0)
+    layers = list(full) or list(
+        dict.fromkeys(layer for group in groups for layer in group.runs[0].record["ranks"])
+    )
+    axes.bar(
+        range(len(layers)), [full.get(layer, 0) for layer in layers], width=0.82, color=style.PALE, zorder=0
+    )
     lowest = 4.0
     for index, group in enumerate(groups):
         ranks = [_mean_rank(group.runs, layer, full.get(layer)) for layer in layers]
         lowest = min([lowest, *(rank for rank in ranks if rank is not None)])
-        axes.plot(range(len(layers)), ranks, **mark_of(index + 1), linewidth=1.2, markersize=5, label=group.plan.label)
+        axes.plot(
+            range(len(layers)),
+            ranks,
+            **mark_of(index + 1),
+            linewidth=1.2,
+            markersize=5,
+            label=group.plan.label,
+        )
     name_layers(axes, layers)
     ticks = [2**power for power in range(max(full.values(), default=1).bit_length())]
     axes.set(ylabel="rank", yscale="log")
@@ -73,4 +106,3 @@ def _mean_rank(runs: Sequence[Evidence], layer: str, full: int | None) -> float 
         return mean(ranks) if ranks else None
     ratio = mean_ratio(runs, layer, full)
     return None if ratio is None else ratio * full
-

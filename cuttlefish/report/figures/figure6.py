@@ -28,11 +28,25 @@ def draw(sources: Sources) -> list[Drawing]:
     figure, grid = style.new_figure(7.2, 0.5 + 2.7 * len(panels), len(panels), 1, squeeze=False)
     for axes, (bench, kind) in zip(grid.flat, panels, strict=True):
         _panel(axes, bench, kind)
-        style.entitle(axes, f"{sources.network(bench.facts['model'])}, {KINDS.get(kind, kind)}", f"batch {bench.facts['batch']}")
+        style.entitle(
+            axes,
+            f"{sources.network(bench.facts['model'])}, {KINDS.get(kind, kind)}",
+            f"batch {bench.facts['batch']}",
+        )
     benches = list({bench.name: bench for bench, _ in panels}.values())
-    words = [word.replace("; bars: their range", "; in brackets the mean speed-up over the layers") for word in profile_words(benches)]
+    words = [
+        word.replace("; bars: their range", "; in brackets the mean speed-up over the layers")
+        for word in profile_words(benches)
+    ]
     small_print(figure, sources.scale, [*words, *_alone(sources, benches)])
-    return [Drawing("figure6", figure, "Forward time of single layers at full rank and at lower rank ratios.", benches=[b.name for b in benches])]
+    return [
+        Drawing(
+            "figure6",
+            figure,
+            "Forward time of single layers at full rank and at lower rank ratios.",
+            benches=[b.name for b in benches],
+        )
+    ]
 
 
 def _kinds(bench: Bench) -> list[str]:
@@ -44,10 +58,17 @@ def _alone(sources: Sources, benches: list[Bench]) -> list[str]:
     """The parts without a panel, in words: `fc of ResNet-50 at 1/4: 0.90×`."""
     words = []
     for bench in benches:
-        place = bench.facts["ratios"].index(bench.facts["deciding_ratio"]) if bench.facts["deciding_ratio"] in bench.facts["ratios"] else 0
+        place = (
+            bench.facts["ratios"].index(bench.facts["deciding_ratio"])
+            if bench.facts["deciding_ratio"] in bench.facts["ratios"]
+            else 0
+        )
         rows = [row for row in bench.rows if row["kind"] not in _kinds(bench)]
         ratio = ratio_word(bench.facts["ratios"][place])
-        words += [f"{row['layer']} of {sources.network(bench.facts['model'])} at {ratio}: {times(_speed_up(row, place))}" for row in rows]
+        words += [
+            f"{row['layer']} of {sources.network(bench.facts['model'])} at {ratio}: {times(_speed_up(row, place))}"
+            for row in rows
+        ]
     return words
 
 
@@ -60,9 +81,25 @@ def _panel(axes: Axes, bench: Bench, kind: str) -> None:
     ratios = bench.facts["ratios"]
     for index, colour in enumerate(ratio_colours(len(ratios))):
         series = [1e3 * median(row["full_s"] if index == 0 else row["low_s"][index - 1]) for row in rows]
-        label = "full rank" if index == 0 else f"{ratio_word(ratios[index - 1])} ({times(mean(_speed_up(row, index - 1) for row in rows))})"
-        axes.plot(range(1, len(rows) + 1), series, color=colour, marker="os^Dv"[index % 5], markersize=3.5, linewidth=1.2, label=label)
-    axes.set(xlabel=f"{'layer' if kind in ('conv', 'fc') else 'block'}, in order of execution", ylabel="forward pass (ms)", ylim=(0, None))
+        label = (
+            "full rank"
+            if index == 0
+            else f"{ratio_word(ratios[index - 1])} ({times(mean(_speed_up(row, index - 1) for row in rows))})"
+        )
+        axes.plot(
+            range(1, len(rows) + 1),
+            series,
+            color=colour,
+            marker="os^Dv"[index % 5],
+            markersize=3.5,
+            linewidth=1.2,
+            label=label,
+        )
+    axes.set(
+        xlabel=f"{'layer' if kind in ('conv', 'fc') else 'block'}, in order of execution",
+        ylabel="forward pass (ms)",
+        ylim=(0, None),
+    )
     axes.set_ylim(0, 1.28 * axes.get_ylim()[1])  # room for the legend
     axes.set_xlim(0.4, len(rows) + 0.6)
     axes.legend(loc="upper right", fontsize=8, ncols=len(ratios) + 1)

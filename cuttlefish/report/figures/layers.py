@@ -13,11 +13,22 @@ from cuttlefish.evidence.records import Evidence
 def mean_ratio(runs: Sequence[Evidence], layer: str, full: int) -> float | None:
     """Mean over runs of rank / full rank, 1 for those in which the layer stayed dense; None where it did in all of them."""
     ranks = [run.record["ranks"].get(layer) for run in runs]
-    return None if all(rank is None for rank in ranks) else mean(1.0 if rank is None else rank / full for rank in ranks)
+    return (
+        None
+        if all(rank is None for rank in ranks)
+        else mean(1.0 if rank is None else rank / full for rank in ranks)
+    )
 
 
 def name_layers(axes: Axes, layers: Sequence[str]) -> None:
     """Layer names below the axis, aslant where there are few."""
-    axes.set_xticks(range(len(layers)), layers, rotation=60 if len(layers) < 40 else 90, ha="right", rotation_mode="anchor", fontsize=7.5)
+    axes.set_xticks(
+        range(len(layers)),
+        layers,
+        rotation=60 if len(layers) < 40 else 90,
+        ha="right",
+        rotation_mode="anchor",
+        fontsize=7.5,
+    )
     axes.set_xlim(-0.6, len(layers) - 0.4)
     axes.grid(visible=False, axis="x")

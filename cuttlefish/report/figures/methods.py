@@ -12,7 +12,15 @@ from matplotlib.lines import Line2D
 from cuttlefish.display import style
 from cuttlefish.evidence.selection import on_one_machine
 from cuttlefish.plan.spec import EQUAL, PUBLISHED
-from cuttlefish.report.figures.base import Drawing, NoData, Sources, hardware_of, keys_of, seeds_of, small_print
+from cuttlefish.report.figures.base import (
+    Drawing,
+    NoData,
+    Sources,
+    hardware_of,
+    keys_of,
+    seeds_of,
+    small_print,
+)
 from cuttlefish.report.figures.figure1 import plain_log
 from cuttlefish.report.figures.marks import mark_of
 from cuttlefish.report.figures.planned import Group, groups_of, progress
@@ -21,8 +29,21 @@ FEWEST = 3
 FILES = {EQUAL: "figure1-methods", PUBLISHED: "figure1-methods-published"}
 BITS = 32
 FACES = [
-    Line2D([], [], color=style.MUTED, marker="o", markersize=7, markeredgewidth=1.6, linestyle="none", markerfacecolor=face, label=words)
-    for face, words in ((style.MUTED, "filled: all parameters"), ("white", "hollow: parameters\nnot zero (masked)"))
+    Line2D(
+        [],
+        [],
+        color=style.MUTED,
+        marker="o",
+        markersize=7,
+        markeredgewidth=1.6,
+        linestyle="none",
+        markerfacecolor=face,
+        label=words,
+    )
+    for face, words in (
+        (style.MUTED, "filled: all parameters"),
+        ("white", "hollow: parameters\nnot zero (masked)"),
+    )
 ]
 """What tells the two sizes on one axis apart, in the legend."""
 
@@ -53,11 +74,16 @@ def draw(sources: Sources) -> list[Drawing]:
 def points_of(groups: Sequence[Group], order: Sequence[str]) -> list[Point]:
     """One point a method. order: all methods, so that each keeps its mark whichever are there."""
     machine = {run.hardware for run in on_one_machine([run for group in groups for run in group.runs])}
-    return [_point(group, order.index(group.method), machine) for group in sorted(groups, key=lambda group: order.index(group.method))]
+    return [
+        _point(group, order.index(group.method), machine)
+        for group in sorted(groups, key=lambda group: order.index(group.method))
+    ]
 
 
 def _drawing(sources: Sources, kind: str) -> Drawing | None:
-    networks = {network: _a_method_each(groups, kind) for network, groups in groups_of(sources, "table1").items()}
+    networks = {
+        network: _a_method_each(groups, kind) for network, groups in groups_of(sources, "table1").items()
+    }
     network, groups = max(networks.items(), key=lambda item: len(item[1]), default=(("", ""), []))
     if len(groups) < FEWEST:
         return None
@@ -72,10 +98,16 @@ def _drawing(sources: Sources, kind: str) -> Drawing | None:
     handles, _ = left.get_legend_handles_labels()
     figure.legend(handles=[*handles, *(FACES if is_masked else ())], loc="outside right center", fontsize=8)
     used = [run for group in groups for run in group.runs]
-    masked = ["hollow: a mask's zeros are not counted as parameters, but stored and computed with"] if is_masked else []
+    masked = (
+        ["hollow: a mask's zeros are not counted as parameters, but stored and computed with"]
+        if is_masked
+        else []
+    )
     times = " ".join([f"times: {hardware_of(on_one_machine(used))}.", sources.times]).strip(". ")
     small_print(figure, sources.scale, [*masked, "accuracy of the last epoch", times])
-    return Drawing(FILES[kind], figure, f"Accuracy against parameters and compute time, {kind}.", keys_of(used))
+    return Drawing(
+        FILES[kind], figure, f"Accuracy against parameters and compute time, {kind}.", keys_of(used)
+    )
 
 
 def _a_method_each(groups: Sequence[Group], kind: str) -> list[Group]:
@@ -101,7 +133,15 @@ def _point(group: Group, mark: int, machine: set[str]) -> Point:
     size = mean(record["params_nonzero" if masked else "params_total"] for record in records)
     bits = mean(record["params_stored_bits"] / record["params_nonzero"] for record in records)
     name = group.plan.label + (f"\n({bits:.1f} bits a parameter)" if bits < BITS / 2 else "")
-    return Point(name, size, masked, mean(accuracies), stdev(accuracies) if len(accuracies) > 1 else None, mean(timed) if timed else None, mark)
+    return Point(
+        name,
+        size,
+        masked,
+        mean(accuracies),
+        stdev(accuracies) if len(accuracies) > 1 else None,
+        mean(timed) if timed else None,
+        mark,
+    )
 
 
 def floor_of(accuracies: Sequence[float]) -> float | None:
@@ -131,7 +171,14 @@ def _mark(axes: Axes, x: float, point: Point, floor: float | None, **more: str) 
     """A point below the floor stands on it, with its accuracy beside it."""
     look = mark_of(point.mark)
     face = "white" if point.masked else look["color"]
-    bars = {"yerr": point.spread, "capsize": 2, "elinewidth": 1, "markersize": 7.5, "markeredgewidth": 1.6, "linestyle": "none"}
+    bars = {
+        "yerr": point.spread,
+        "capsize": 2,
+        "elinewidth": 1,
+        "markersize": 7.5,
+        "markeredgewidth": 1.6,
+        "linestyle": "none",
+    }
     below = floor is not None and point.accuracy < floor
     if below:
         place = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center", "va": "center"}

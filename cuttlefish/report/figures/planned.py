@@ -33,7 +33,9 @@ def groups_of(sources: Sources, table: str) -> dict[Network, list[Group]]:
     networks: dict[Network, list[Group]] = defaultdict(list)
     for cell in cells:
         if runs := by_seed(run for own in cell.runs.values() for run in own):
-            networks[cell.planned[0].model, cell.planned[0].data].append(Group(cell.planned[0], list(runs.values())))
+            networks[cell.planned[0].model, cell.planned[0].data].append(
+                Group(cell.planned[0], list(runs.values()))
+            )
     return dict(networks)
 
 

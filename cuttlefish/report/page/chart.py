@@ -52,18 +52,29 @@ class Scale:
         return f"{self.offset + self.factor * value:.1f}"
 
 
-def line_chart(title: str, series: Sequence[Series], x_label: str, mark: tuple[float, str] | None = None, floor_at_zero: bool = False) -> Markup:
+def line_chart(
+    title: str,
+    series: Sequence[Series],
+    x_label: str,
+    mark: tuple[float, str] | None = None,
+    floor_at_zero: bool = False,
+) -> Markup:
     """An SVG picture; empty where no series has a point. mark: a vertical line with its words (the switch)."""
     series = [Series(one.name, thinned(one.points), one.look, one.legend) for one in series if one.points]
     if not series:
         return Markup("")
     x_ticks = ticks(*_range([x for one in series for x, _ in one.points]), whole=True)
     y_ticks = ticks(*_range([y for one in series for _, y in one.points] + [0.0] * floor_at_zero))
-    x, y = Scale(x_ticks[0], x_ticks[-1], LEFT, WIDTH - RIGHT), Scale(y_ticks[0], y_ticks[-1], HEIGHT - BOTTOM, TOP)
+    x, y = (
+        Scale(x_ticks[0], x_ticks[-1], LEFT, WIDTH - RIGHT),
+        Scale(y_ticks[0], y_ticks[-1], HEIGHT - BOTTOM, TOP),
+    )
     parts = [_grid(x, y, x_ticks, y_ticks, x_label), *(_line(one, x, y) for one in series), _legend(series)]
     parts += [_mark(mark, x)] if mark and x.low <= mark[0] <= x.high else []
     name = escape(f"{title}: {_in_words(series)}")
-    return Markup(f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{name}">{"".join(parts)}</svg>')
+    return Markup(
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{name}">{"".join(parts)}</svg>'
+    )
 
 
 def points(rows: Sequence[dict[str, Any]], x: str, y: str) -> list[tuple[float, float]]:
@@ -72,7 +83,11 @@ def points(rows: Sequence[dict[str, Any]], x: str, y: str) -> list[tuple[float, 
 
 
 def pairs(xs: Sequence[Any], ys: Sequence[Any]) -> list[tuple[float, float]]:
-    return [(x, y) for x, y in zip(xs, ys, strict=True) if type(x) in NUMBERS and type(y) in NUMBERS and -HUGE < x < HUGE and -HUGE < y < HUGE]
+    return [
+        (x, y)
+        for x, y in zip(xs, ys, strict=True)
+        if type(x) in NUMBERS and type(y) in NUMBERS and -HUGE < x < HUGE and -HUGE < y < HUGE
+    ]
 
 
 def thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -102,22 +117,34 @@ def _line(one: Series, x: Scale, y: Scale) -> str:
         return f'<circle class="{one.look}" cx="{x(at[0])}" cy="{y(at[1])}" r="3"><title>{escape(one.name)}</title></circle>'
     left, across, base, up = x.offset, x.factor, y.offset, y.factor
     places = [place for a, b in one.points for place in (left + across * a, base + up * b)]
-    path = " ".join(["%.1f,%.1f"] * len(one.points)) % tuple(places)  # at once: a third of the time of one by one
+    path = " ".join(["%.1f,%.1f"] * len(one.points)) % tuple(
+        places
+    )  # at once: a third of the time of one by one
     return f'<polyline class="line {one.look}" points="{path}"><title>{escape(one.name)}</title></polyline>'
 
 
 def _grid(x: Scale, y: Scale, x_ticks: list[float], y_ticks: list[float], x_label: str) -> str:
     right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
     lines = [f'<path class="grid" d="M{LEFT} {y(tick)}H{right}"/>' for tick in y_ticks]
-    labels = [f'<text class="end" x="{LEFT - 6}" y="{float(y(tick)) + 4:.1f}">{tick:g}</text>' for tick in y_ticks]
+    labels = [
+        f'<text class="end" x="{LEFT - 6}" y="{float(y(tick)) + 4:.1f}">{tick:g}</text>' for tick in y_ticks
+    ]
     labels += [f'<text class="middle" x="{x(tick)}" y="{bottom + 16}">{tick:g}</text>' for tick in x_ticks]
-    return "".join([*lines, *labels, f'<text class="middle" x="{(LEFT + right) / 2}" y="{HEIGHT - 6}">{escape(x_label)}</text>'])
+    return "".join(
+        [
+            *lines,
+            *labels,
+            f'<text class="middle" x="{(LEFT + right) / 2}" y="{HEIGHT - 6}">{escape(x_label)}</text>',
+        ]
+    )
 
 
 def _legend(series: Sequence[Series]) -> str:
     shown, at, parts = [one for one in series if one.legend], LEFT, []
     for one in shown:
-        parts.append(f'<path class="line {one.look}" d="M{at} 14h18"/><text x="{at + 23}" y="18">{escape(one.legend)}</text>')
+        parts.append(
+            f'<path class="line {one.look}" d="M{at} 14h18"/><text x="{at + 23}" y="18">{escape(one.legend)}</text>'
+        )
         at += 40 + 7 * len(one.legend)
     return "".join(parts)
 

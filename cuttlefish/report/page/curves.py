@@ -32,7 +32,10 @@ def rank_chart(ranks: Rows, record: Mapping[str, Any]) -> Markup:
 
 
 def _sides(epochs: Rows, what: str) -> list[Series]:
-    return [Series(f"{side} {what}", points(epochs, "epoch", f"{side}_{what}"), look, f"{side}") for side, look in SIDES]
+    return [
+        Series(f"{side} {what}", points(epochs, "epoch", f"{side}_{what}"), look, f"{side}")
+        for side, look in SIDES
+    ]
 
 
 def _layer(history: LayerHistory, index: int, layers: int) -> Series:

@@ -22,7 +22,11 @@ COLUMNS: dict[str, tuple[str, Kind, Callable[[Mapping[str, Any]], Any]]] = {
     "status": ("status", "text", lambda record: record["status"]),
     "accuracy": ("accuracy", "percent", lambda record: record.get("accuracy_final")),
     "params": ("parameters", "count", lambda record: record.get("params_total")),
-    "smaller": ("smaller by", "times", lambda record: ratio_of(record.get("params_full"), record.get("params_total"))),
+    "smaller": (
+        "smaller by",
+        "times",
+        lambda record: ratio_of(record.get("params_full"), record.get("params_total")),
+    ),
     "e": ("E", "whole", lambda record: record.get("switch_epoch")),
     "compute": ("compute time", "seconds", lambda record: record.get("compute_seconds")),
     "precision": ("precision", "text", lambda record: record["precision"]),
@@ -33,7 +37,10 @@ COLUMNS: dict[str, tuple[str, Kind, Callable[[Mapping[str, Any]], Any]]] = {
 def index_data(views: Sequence[RunView]) -> dict[str, Any]:
     """{columns: [{key, title, kind}], words: [text, …], rows: [[value, …, page's name], …]}; a text is its place in words."""
     words: dict[str, int] = {}
-    rows = [[*(_value(kind, of(view.run.record), words) for _, kind, of in COLUMNS.values()), view.name] for view in views]
+    rows = [
+        [*(_value(kind, of(view.run.record), words) for _, kind, of in COLUMNS.values()), view.name]
+        for view in views
+    ]
     columns = [{"key": key, "title": title, "kind": kind} for key, (title, kind, _) in COLUMNS.items()]
     return {"columns": columns, "words": list(words), "rows": rows}
 

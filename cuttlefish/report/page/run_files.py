@@ -26,12 +26,18 @@ class Files:
 def read_files(folder: Path) -> Files:
     ranks, damage = checked_ranks(folder)
     found, problems = {"ranks": ranks}, [f"ranks: {damage}"] if damage else []
-    for name, read, empty in (("epochs", read_epochs, []), ("profile", profile_of, None), ("log", log_tail, "")):
+    for name, read, empty in (
+        ("epochs", read_epochs, []),
+        ("profile", profile_of, None),
+        ("log", log_tail, ""),
+    ):
         try:
             found[name] = read(folder)
         except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             found[name] = empty
-            problems.append(f"{name}: the file beside the record cannot be read ({type(error).__name__}: {error})")
+            problems.append(
+                f"{name}: the file beside the record cannot be read ({type(error).__name__}: {error})"
+            )
     return Files(**found, problems=problems)
 
 

@@ -47,7 +47,11 @@ def run_page(view: RunView) -> str:
     record = view.run.record
     files = read_files(view.run.path.parent)
     parts, problems = _drawn(record, files)
-    origin = {name.replace("_", " "): shown(record.get(name)) for name in ORIGIN} | dict(record["packages"]) | {"record": view.source}
+    origin = (
+        {name.replace("_", " "): shown(record.get(name)) for name in ORIGIN}
+        | dict(record["packages"])
+        | {"record": view.source}
+    )
     return render(
         "run.html", view=view, record=record, title=title_of(record), files=files, problems=[*files.problems, *problems],
         result=fact_list(result_rows(record)), config=fact_list(config_rows(record.get("config") or {}), "config"),
@@ -85,5 +89,7 @@ def _drawn(record: Mapping[str, Any], files: Files) -> tuple[dict[str, Any], lis
             parts[name] = make()
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             parts[name] = ""
-            problems.append(f"{name.replace('_', ' ')}: left out, for the rows beside the record do not fit ({type(error).__name__}: {error})")
+            problems.append(
+                f"{name.replace('_', ' ')}: left out, for the rows beside the record do not fit ({type(error).__name__}: {error})"
+            )
     return parts, problems

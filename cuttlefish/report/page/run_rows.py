@@ -12,7 +12,17 @@ from markupsafe import Markup
 
 from cuttlefish.config.schema import Config
 from cuttlefish.config.validate import to_dict
-from cuttlefish.display.format import UNKNOWN, bar, count, duration, memory, named, percent, short_count, times
+from cuttlefish.display.format import (
+    UNKNOWN,
+    bar,
+    count,
+    duration,
+    memory,
+    named,
+    percent,
+    short_count,
+    times,
+)
 from cuttlefish.display.rank_history import full_ranks
 from cuttlefish.display.screen import layer_order, shrinkage, switch_words
 from cuttlefish.display.stack_rows import stack_rows
@@ -31,11 +41,20 @@ def result_rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         "K": shown(get("k")),
         "parameters, all": shrinkage(get("params_full"), get("params_total"), "smaller", count),
         "parameters, not zero": count(get("params_nonzero")),
-        "stored": UNKNOWN if get("params_stored_bits") is None else f"{count(get('params_stored_bits'))} bits",
+        "stored": UNKNOWN
+        if get("params_stored_bits") is None
+        else f"{count(get('params_stored_bits'))} bits",
         "MACs an example": shrinkage(get("macs_full"), get("macs_final"), "fewer", short_count),
         "compute time": duration(get("compute_seconds")),
         "wall time": duration(get("wall_seconds")),
-        "by part": named({part: duration(value) for part, value in (get("seconds") or {}).items() if isinstance(value, int | float)}) or UNKNOWN,
+        "by part": named(
+            {
+                part: duration(value)
+                for part, value in (get("seconds") or {}).items()
+                if isinstance(value, int | float)
+            }
+        )
+        or UNKNOWN,
         "peak memory": memory(get("peak_memory_bytes")),
         "size to be met": shown(get("target")),
         "of the method's own": shown(get("extra")),
@@ -43,7 +62,9 @@ def result_rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, value) for name, value in rows.items() if value != UNKNOWN]
 
 
-def config_rows(config: Mapping[str, Any], defaults: Mapping[str, Any] | None = None, where: str = "") -> Iterator[tuple[str, str, bool]]:
+def config_rows(
+    config: Mapping[str, Any], defaults: Mapping[str, Any] | None = None, where: str = ""
+) -> Iterator[tuple[str, str, bool]]:
     """(dotted key, value, whether it differs from the schema's default), as the command line would spell it. A method's knobs have
     their defaults in its own module, which needs torch: they never count as different."""
     defaults = _defaults() if defaults is None else defaults
@@ -67,10 +88,21 @@ def shown(value: Any) -> str:
     return UNKNOWN if value is None else _as_json(value)
 
 
-def rank_rows(record: Mapping[str, Any], ranks: Sequence[Mapping[str, Any]], profile: Mapping[str, Any] | None) -> Markup:
+def rank_rows(
+    record: Mapping[str, Any], ranks: Sequence[Mapping[str, Any]], profile: Mapping[str, Any] | None
+) -> Markup:
     """Table rows (layer, rank, full rank, ratio, bar) in the order of execution; a layer without a rank stayed dense."""
     full, final = full_ranks(ranks), record.get("ranks") or {}
-    return Markup("".join([_rank_row(layer, final.get(layer), full.get(layer)) for layer in layer_order(full, final, profile)] if final else []))
+    return Markup(
+        "".join(
+            [
+                _rank_row(layer, final.get(layer), full.get(layer))
+                for layer in layer_order(full, final, profile)
+            ]
+            if final
+            else []
+        )
+    )
 
 
 @lru_cache(maxsize=20_000)

@@ -59,7 +59,13 @@ def run_views(report: Report) -> list[RunView]:
         cells[run.cell][name] = Link(f"seed {run.record['seed']}", f"{name}.html")
     cited = _citations(report)
     return [
-        RunView(run, name, _inside(report, run.path), _others(cells[run.cell], name), cited.get(run.record["run_key"], [])[:MOST_LINKS])
+        RunView(
+            run,
+            name,
+            _inside(report, run.path),
+            _others(cells[run.cell], name),
+            cited.get(run.record["run_key"], [])[:MOST_LINKS],
+        )
         for run, name in zip(runs, names, strict=True)
     ]
 
@@ -121,7 +127,9 @@ def _write_runs(views: Sequence[RunView], folder: Path) -> None:
         for view in views:
             write(view)
         return
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) as pool:
+    with ProcessPoolExecutor(
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    ) as pool:
         list(pool.map(write, views, chunksize=50))
 
 

@@ -20,7 +20,7 @@ NOTES = [
     "its own ratio to the full-rank model's in 32 bits; ratios of different columns do not compare. Hours are device time of all "
     "training work and of the method's own, every phase from scratch, on the hardware that the block names; the baseline's leave "
     "out logged ranks. Speed-up is over the baseline's runs of the same seeds, hardware and precision; none is credited to a network "
-    "that computes as much as before.",
+    "that computes as much as before."
 ]
 
 
@@ -61,12 +61,26 @@ def _groups(cells: Sequence[CellRuns]) -> Iterator[tuple[str, str, str, list[Cel
     places = dict.fromkeys((cell.planned[0].model, cell.planned[0].data) for cell in cells)
     for model, data in places:
         for kind in (PUBLISHED, EQUAL):
-            own = [cell for cell in cells if (cell.planned[0].model, cell.planned[0].data) == (model, data) and kind in cell.planned[0].kinds]
+            own = [
+                cell
+                for cell in cells
+                if (cell.planned[0].model, cell.planned[0].data) == (model, data)
+                and kind in cell.planned[0].kinds
+            ]
             if own:
                 yield model, data, kind, own
 
 
-def _blocks(spec: Spec, table: TableSpec, model: str, data: str, kind: str, cells: list[CellRuns], claims: Claims, scale: str) -> Iterator[Block]:
+def _blocks(
+    spec: Spec,
+    table: TableSpec,
+    model: str,
+    data: str,
+    kind: str,
+    cells: list[CellRuns],
+    claims: Claims,
+    scale: str,
+) -> Iterator[Block]:
     title = f"{spec.called(model)} on {spec.called(data)}, {'recipes as published' if kind == PUBLISHED else 'equal budget'}"
     for hardware in dict.fromkeys(hardware for cell in cells for hardware in cell.runs) or [None]:
         baseline = next((cell.runs.get(hardware, []) for cell in cells if cell.planned[0].baseline), [])
@@ -80,19 +94,31 @@ def _timed(spec: Spec, scale: str) -> bool:
 
 
 def _row(
-    table: TableSpec, cell: CellRuns, hardware: str | None, baseline: Sequence[Evidence], claims: Claims, scale: str, timed: bool
+    table: TableSpec,
+    cell: CellRuns,
+    hardware: str | None,
+    baseline: Sequence[Evidence],
+    claims: Claims,
+    scale: str,
+    timed: bool,
 ) -> list[Cell]:
     run, runs = cell.planned[0], cell.runs.get(hardware, [])
-    stated = [item for item in table.paper if (item.row, item.model, item.data) == (run.row, run.model, run.data)]
+    stated = [
+        item for item in table.paper if (item.row, item.model, item.data) == (run.row, run.model, run.data)
+    ]
     paper = paper_cell(stated, claims, runs, baseline, scale)
     if not runs:
         cells = empty_cells(run.title, "run on other hardware" if cell.runs else cell.state)
         return [*cells[:-2], paper, cells[-1]]
-    return row_cells(run.title, runs, baseline if timed else [], run.baseline, paper, "" if scale == "paper" else scale)
+    return row_cells(
+        run.title, runs, baseline if timed else [], run.baseline, paper, "" if scale == "paper" else scale
+    )
 
 
 def _waiting_blocks(spec: Spec, table: TableSpec) -> Iterator[Block]:
     waiting = table.waiting
     for data in waiting.data:
         for model, labels in waiting.models.items():
-            yield Block(f"{model} on {spec.called(data)}", [waiting_cells(label, waiting.reason) for label in labels])
+            yield Block(
+                f"{model} on {spec.called(data)}", [waiting_cells(label, waiting.reason) for label in labels]
+            )

@@ -51,7 +51,11 @@ def campaigns_table(folder: Path, runs: Iterable[Evidence]) -> tuple[Table | Non
         except OSError as error:
             damaged.append(LeftOut(path, f"a ledger that cannot be read: {error.strerror}"))
             continue
-        damaged += [LeftOut(path, f"a ledger: {bad} of {bad + len(lines)} lines are no entries and are left out")] if bad else []
+        damaged += (
+            [LeftOut(path, f"a ledger: {bad} of {bad + len(lines)} lines are no entries and are left out")]
+            if bad
+            else []
+        )
         for start in _starts(lines):
             known = found.get((start.time, start.key))
             found[start.time, start.key] = start if known is None or known.end is None else known
@@ -90,7 +94,9 @@ def _starts(entries: Iterable[Mapping[str, Any]]) -> Iterator[Start]:
                 yield begun.pop(key)
             begun[key] = Start(entry["run"], key, entry["time"])
         elif key in begun:
-            yield replace(begun.pop(key), end=entry["time"], code=entry["exit_code"], seconds=entry["seconds"])
+            yield replace(
+                begun.pop(key), end=entry["time"], code=entry["exit_code"], seconds=entry["seconds"]
+            )
     yield from begun.values()
 
 
@@ -103,7 +109,11 @@ def _by_key(runs: Iterable[Evidence]) -> dict[str, list[Evidence]]:
 
 def _hardware(start: Start, begun: str, records: Iterable[Evidence]) -> str:
     """Of the run's last record that was begun by the campaign (at `begun` at the earliest) and not after this start's end."""
-    own = [run.hardware for run in records if begun <= run.record["started"] <= (start.end or run.record["started"])]
+    own = [
+        run.hardware
+        for run in records
+        if begun <= run.record["started"] <= (start.end or run.record["started"])
+    ]
     return own[-1] if own else ""
 
 

@@ -29,14 +29,28 @@ def escaped(text: str) -> str:
 def _lines(table: Table) -> Iterator[str]:
     alignment = "".join("r" if column.numeric else "l" for column in table.columns)
     yield "% Written by `make tables`; needs \\usepackage{booktabs} and \\usepackage{graphicx}."
-    yield from (r"\begin{table*}", r"\centering", rf"\caption{{{escaped(table.title)}.}}", rf"\label{{tab:{table.name}-{table.scale or 'all'}}}")
+    yield from (
+        r"\begin{table*}",
+        r"\centering",
+        rf"\caption{{{escaped(table.title)}.}}",
+        rf"\label{{tab:{table.name}-{table.scale or 'all'}}}",
+    )
     yield from (r"\resizebox{\textwidth}{!}{%", rf"\begin{{tabular}}{{{alignment}}}", r"\toprule")
     yield _row([escaped(column.title) for column in table.columns])
     for block in table.blocks:
-        yield from (r"\midrule", rf"\multicolumn{{{len(table.columns)}}}{{l}}{{\emph{{{escaped(block.title)}}}}} \\")
-        yield from (_row([_text(column, cell) for column, cell in zip(table.columns, row, strict=True)]) for row in block.rows)
+        yield from (
+            r"\midrule",
+            rf"\multicolumn{{{len(table.columns)}}}{{l}}{{\emph{{{escaped(block.title)}}}}} \\",
+        )
+        yield from (
+            _row([_text(column, cell) for column, cell in zip(table.columns, row, strict=True)])
+            for row in block.rows
+        )
     yield from (r"\bottomrule", r"\end{tabular}}")
-    yield from (rf"\par\smallskip\raggedright\footnotesize {escaped(_note(table, index))}" for index in range(len(table.notes)))
+    yield from (
+        rf"\par\smallskip\raggedright\footnotesize {escaped(_note(table, index))}"
+        for index in range(len(table.notes))
+    )
     yield r"\end{table*}"
 
 

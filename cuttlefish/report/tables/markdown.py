@@ -27,11 +27,27 @@ def to_csv(table: Table) -> str:
     text, for each other column its text; at last the mark and the keys of all runs."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["table", "scale", "block", *(head for column in table.columns for head in _heads(column)), "mark", "run_keys"])
+    writer.writerow(
+        [
+            "table",
+            "scale",
+            "block",
+            *(head for column in table.columns for head in _heads(column)),
+            "mark",
+            "run_keys",
+        ]
+    )
     for block, row in table.rows:
-        fields = [field for column, cell in zip(table.columns, row, strict=True) for field in _fields(column, cell)]
-        marks, keys = dict.fromkeys(cell.mark for cell in row if cell.mark), dict.fromkeys(key for cell in row for key in cell.runs)
-        writer.writerow([table.name, table.scale, _one_line(block.title), *fields, " ".join(marks), " ".join(keys)])
+        fields = [
+            field for column, cell in zip(table.columns, row, strict=True) for field in _fields(column, cell)
+        ]
+        marks, keys = (
+            dict.fromkeys(cell.mark for cell in row if cell.mark),
+            dict.fromkeys(key for cell in row for key in cell.runs),
+        )
+        writer.writerow(
+            [table.name, table.scale, _one_line(block.title), *fields, " ".join(marks), " ".join(keys)]
+        )
     return buffer.getvalue()
 
 

@@ -47,17 +47,25 @@ def cell_runs(planned: Iterable[PlannedRun], collection: Collection) -> tuple[li
     return list(cells.values()), list(left_out.values())
 
 
-def _add(cell: CellRuns, wanted: PlannedRun, found: Sequence[Evidence], left_out: dict[object, LeftOut]) -> None:
+def _add(
+    cell: CellRuns, wanted: PlannedRun, found: Sequence[Evidence], left_out: dict[object, LeftOut]
+) -> None:
     hardware: set[str] = set()
     for run in by_start(found):
-        unlike = [name for name in ("scale", "model", "data", "seed") if run.record[name] != getattr(wanted, name)]
+        unlike = [
+            name for name in ("scale", "model", "data", "seed") if run.record[name] != getattr(wanted, name)
+        ]
         if unlike:
             says, cell_says = run.record[unlike[0]], getattr(wanted, unlike[0])
-            left_out[run.path] = LeftOut(run.path, f"it is of {unlike[0]} {says}, and the {wanted.table} cell of {cell_says}")
+            left_out[run.path] = LeftOut(
+                run.path, f"it is of {unlike[0]} {says}, and the {wanted.table} cell of {cell_says}"
+            )
         elif not run.finished:
             cell.unfinished.append(run.record["status"])
         elif run.hardware in hardware:
-            left_out[run.path] = LeftOut(run.path, "a repeat: another run of its key and hardware was started before it and counts")
+            left_out[run.path] = LeftOut(
+                run.path, "a repeat: another run of its key and hardware was started before it and counts"
+            )
         else:
             hardware.add(run.hardware)
             cell.runs.setdefault(run.hardware, []).append(run)

@@ -25,7 +25,11 @@ COLUMNS = [
     Column("of", "of", numeric=False), Column("paper", "the paper", numeric=False), Column("source", "from", numeric=False),
 ]  # fmt: skip
 PARTS = ("profiling", "ranks", "switch", "checkpoint", "data")
-OF_BENCHES = {"overhead": ("profile", "switch", "ranks", "data"), "ranks": ("ranks",), "checkpoints": ("checkpoint",)}
+OF_BENCHES = {
+    "overhead": ("profile", "switch", "ranks", "data"),
+    "ranks": ("ranks",),
+    "checkpoints": ("checkpoint",),
+}
 """What is shown of a bench; a checkpoint over a long epoch, not over the short one of the bench of overheads."""
 MODEL = "resnet18"
 STATED = {
@@ -48,9 +52,13 @@ def overheads_table(
     """A block for each cell and hardware, unless the times of the scale's runs are no evidence; one for each machine's benches;
     and one for what is composed."""
     own, found = benches_of(benches, scale), spec.scale(scale)
-    blocks = [] if found.times else [block for cell in cells for block in _run_blocks(spec, cell, claims, scale)]
+    blocks = (
+        [] if found.times else [block for cell in cells for block in _run_blocks(spec, cell, claims, scale)]
+    )
     composed = _composed_block(spec, collection, own, claims) if scale == "reduced" else []
-    notes = [COMPOSED] * bool(composed) + [f"{found.times} They are not shown." if found.times else found.note]
+    notes = [COMPOSED] * bool(composed) + [
+        f"{found.times} They are not shown." if found.times else found.note
+    ]
     title = table.title if scale == "paper" else f"{table.title} – {scale} scale"
     shown = [note for note in (*notes, *table.notes, NOTE, "" if own else NO_BENCH) if note]
     return Table(NAME, title, COLUMNS, [*blocks, *_bench_blocks(spec, own, claims), *composed], shown, scale)
@@ -61,7 +69,10 @@ def _run_blocks(spec: Spec, cell: CellRuns, claims: Claims, scale: str) -> Itera
     title = f"{spec.called(run.model)} on {spec.called(run.data)}, {run.title}"
     for hardware, runs in cell.runs.items():
         fill, stated = Filling(runs, "" if scale == "paper" else scale), claims if run.model == MODEL else {}
-        yield Block(f"{title}, {counted(len(runs), 'run')} · {hardware}", [_run_row(fill, part, stated) for part in PARTS])
+        yield Block(
+            f"{title}, {counted(len(runs), 'run')} · {hardware}",
+            [_run_row(fill, part, stated) for part in PARTS],
+        )
     if not cell.runs:
         yield Block(title, [[Cell(cell.state), *(Cell() for _ in COLUMNS[1:])]])
 
@@ -76,14 +87,26 @@ def _run_row(fill: Filling, part: str, claims: Claims) -> list[Cell]:
 
     stated = _stated(claims, f"{part} seconds", f"{part} share")
     source = text_cell(", ".join(fill.keys), fill.keys)
-    return [text_cell(part), fill.mean(seconds, duration), fill.mean(share, _percent), text_cell("compute_seconds"), stated, source]
+    return [
+        text_cell(part),
+        fill.mean(seconds, duration),
+        fill.mean(share, _percent),
+        text_cell("compute_seconds"),
+        stated,
+        source,
+    ]
 
 
 def _bench_blocks(spec: Spec, benches: Sequence[Bench], claims: Claims) -> Iterator[Block]:
     newest = {(bench.hardware, bench.what): bench for bench in benches}
     for hardware in dict.fromkeys(bench.hardware for bench in benches):
         own = [newest[hardware, what] for what in OF_BENCHES if (hardware, what) in newest]
-        rows = [_bench_row(spec, bench, row, claims) for bench in own for row in bench.rows if _part(bench, row) in OF_BENCHES[bench.what]]
+        rows = [
+            _bench_row(spec, bench, row, claims)
+            for bench in own
+            for row in bench.rows
+            if _part(bench, row) in OF_BENCHES[bench.what]
+        ]
         if rows:
             yield Block(f"Benches, each part by itself · {hardware}", rows)
 
@@ -94,24 +117,52 @@ def _part(bench: Bench, row: Mapping[str, Any]) -> str:
 
 
 def _bench_row(spec: Spec, bench: Bench, row: Mapping[str, Any], claims: Claims) -> list[Cell]:
-    what = row.get("what", f"ranks of {row.get('layers')} layers, width {row.get('width')}").removeprefix("a ").replace("share of an epoch, ", "")
+    what = (
+        row.get("what", f"ranks of {row.get('layers')} layers, width {row.get('width')}")
+        .removeprefix("a ")
+        .replace("share of an epoch, ", "")
+    )
     what += f" ({spec.called(str(row['model']))})" if "model" in row else ""
     seconds = row[{"ranks": "ours_s", "overhead": "seconds", "checkpoints": "checkpoint_s"}[bench.what]]
     share = row.get("share", row.get("share_of_epoch"))
     known = isinstance(share, int | float) and isfinite(share)
-    stated = {"profile": "profiling seconds", "ranks": "ranks seconds"}.get(_part(bench, row), "") if row.get("model") == MODEL else ""
+    stated = (
+        {"profile": "profiling seconds", "ranks": "ranks seconds"}.get(_part(bench, row), "")
+        if row.get("model") == MODEL
+        else ""
+    )
     shown = [Cell(_percent(100 * share), 100 * share), text_cell("an epoch")] if known else [Cell(), Cell()]
-    return [text_cell(what), Cell(duration(seconds), seconds), *shown, _stated(claims, stated), text_cell(bench.name)]
+    return [
+        text_cell(what),
+        Cell(duration(seconds), seconds),
+        *shown,
+        _stated(claims, stated),
+        text_cell(bench.name),
+    ]
 
 
-def _composed_block(spec: Spec, collection: Collection, benches: Sequence[Bench], claims: Claims) -> list[Block]:
+def _composed_block(
+    spec: Spec, collection: Collection, benches: Sequence[Bench], claims: Claims
+) -> list[Block]:
     """The shares of a whole run that the claims of section 4.3 compose."""
-    entries = {part: claims[claim] for part in ("profiling", "ranks") if (claim := STATED[f"{part} share"][0]) in claims}
+    entries = {
+        part: claims[claim]
+        for part in ("profiling", "ranks")
+        if (claim := STATED[f"{part} share"][0]) in claims
+    }
     readings = [verdict.reduced for verdict in judge(collection, benches, list(entries.values()))]
-    composed = [(part, reading) for part, reading in zip(entries, readings, strict=True) if reading.composed and reading.ours is not None]
+    composed = [
+        (part, reading)
+        for part, reading in zip(entries, readings, strict=True)
+        if reading.composed and reading.ours is not None
+    ]
     hardware = dict.fromkeys(name for _, reading in composed for name in reading.hardware)
     title = f"{spec.called(MODEL)} at full width, a whole run, composed · {'; '.join(hardware)}"
-    return [Block(title, [_composed_row(part, reading, claims) for part, reading in composed])] if composed else []
+    return (
+        [Block(title, [_composed_row(part, reading, claims) for part, reading in composed])]
+        if composed
+        else []
+    )
 
 
 def _composed_row(part: str, reading: Reading, claims: Claims) -> list[Cell]:
@@ -123,8 +174,14 @@ def _composed_row(part: str, reading: Reading, claims: Claims) -> list[Cell]:
 
 def _stated(claims: Claims, *what: str) -> Cell:
     """`3.98 s (P 4.3) · 0.16 % (P 4.3)`, as far as the claims have it."""
-    found = [(claims[STATED[one][0]], STATED[one][1]) for one in what if one in STATED and "value" in claims.get(STATED[one][0], ())]
-    return text_cell(" · ".join(f"{text.format(claim['value'])} ({claim['source']})" for claim, text in found))
+    found = [
+        (claims[STATED[one][0]], STATED[one][1])
+        for one in what
+        if one in STATED and "value" in claims.get(STATED[one][0], ())
+    ]
+    return text_cell(
+        " · ".join(f"{text.format(claim['value'])} ({claim['source']})" for claim, text in found)
+    )
 
 
 def _percent(value: float) -> str:

@@ -23,18 +23,30 @@ SHOWN = {
 """How a quantity and a difference of it are written."""
 
 
-def paper_cell(stated: Sequence[Stated], claims: Claims, runs: Sequence[Evidence], baseline: Sequence[Evidence], scale: str) -> Cell:
+def paper_cell(
+    stated: Sequence[Stated],
+    claims: Claims,
+    runs: Sequence[Evidence],
+    baseline: Sequence[Evidence],
+    scale: str,
+) -> Cell:
     """`E 82.3 of 300 (ours +3.1)`; without a difference where ours is missing or not of the paper's scale. Raises CuttlefishError for a
     claim without a value or a quantity that is unknown."""
     return text_cell(" · ".join(_one(item, claims, runs, baseline, scale) for item in stated))
 
 
-def _one(item: Stated, claims: Claims, runs: Sequence[Evidence], baseline: Sequence[Evidence], scale: str) -> str:
+def _one(
+    item: Stated, claims: Claims, runs: Sequence[Evidence], baseline: Sequence[Evidence], scale: str
+) -> str:
     if not isinstance(value := claims.get(item.claim, {}).get("value"), int | float):
         raise CuttlefishError(f"row {item.row}: the claim {item.claim} has no value to show")
     if item.quantity not in SHOWN:
         raise CuttlefishError(f"row {item.row}: quantity {item.quantity!r} is not one of {', '.join(SHOWN)}")
     text, difference = SHOWN[item.quantity]
-    text += f" of {PAPER_EPOCHS[item.data][0]}" if item.quantity == "switch_epoch" and item.data in PAPER_EPOCHS else ""
+    text += (
+        f" of {PAPER_EPOCHS[item.data][0]}"
+        if item.quantity == "switch_epoch" and item.data in PAPER_EPOCHS
+        else ""
+    )
     ours = stated_quantity(item.quantity, runs, baseline) if scale == "paper" else None
     return text.format(value) + (f" (ours {difference.format(ours - value)})" if ours is not None else "")

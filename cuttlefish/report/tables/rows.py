@@ -46,7 +46,14 @@ class Filling:
         return self.cell(f"{found.text(show)}{beside}", found.mean) if found else Cell()
 
 
-def row_cells(label: str, runs: Sequence[Evidence], baseline: Sequence[Evidence], is_baseline: bool, paper: Cell, mark: str) -> list[Cell]:
+def row_cells(
+    label: str,
+    runs: Sequence[Evidence],
+    baseline: Sequence[Evidence],
+    is_baseline: bool,
+    paper: Cell,
+    mark: str,
+) -> list[Cell]:
     """The cells under COLUMNS of one row with runs. baseline: the runs that hours are compared with, of the same hardware."""
     fill = Filling(runs, mark)
     return [
@@ -77,13 +84,19 @@ def waiting_cells(label: str, why: str) -> list[Cell]:
 
 def _accuracy(fill: Filling) -> Cell:
     best = over_seeds(fill.runs, _of("accuracy_best"))
-    return fill.mean(_of("accuracy_final"), lambda value: f"{value:.2f}", f" ({best.mean:.2f})" if best else "")
+    return fill.mean(
+        _of("accuracy_final"), lambda value: f"{value:.2f}", f" ({best.mean:.2f})" if best else ""
+    )
 
 
 def _speedup(fill: Filling, baseline: Sequence[Evidence]) -> Cell:
     """A network that computes as much as before has not become faster, whatever a clock on a shared machine says."""
     faster = q.speedup(fill.runs, baseline)
-    if faster is not None and faster > 1 and all(run.record["macs_final"] >= run.record["macs_full"] for run in fill.runs):
+    if (
+        faster is not None
+        and faster > 1
+        and all(run.record["macs_final"] >= run.record["macs_full"] for run in fill.runs)
+    ):
         return Cell("none: as many MACs", None, "", fill.keys)
     return fill.cell(times(faster), faster)
 

@@ -70,7 +70,9 @@ class Table:
         for block in self.blocks:
             for row in block.rows:
                 if len(row) != len(self.columns):
-                    raise CuttlefishError(f"{self.name}, {block.title}: a row has {len(row)} cells for {len(self.columns)} columns")
+                    raise CuttlefishError(
+                        f"{self.name}, {block.title}: a row has {len(row)} cells for {len(self.columns)} columns"
+                    )
 
     @property
     def rows(self) -> Iterator[tuple[Block, list[Cell]]]:

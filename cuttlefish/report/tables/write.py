@@ -15,7 +15,9 @@ LEFT_OUT = "left_out.md"
 WRITERS = {"md": to_markdown, "csv": to_csv, "tex": to_latex}
 
 
-def write_tables(folder: Path, tables: Iterable[Table], left_out: Sequence[LeftOut], root: Path) -> list[Path]:
+def write_tables(
+    folder: Path, tables: Iterable[Table], left_out: Sequence[LeftOut], root: Path
+) -> list[Path]:
     """The files written. root: what the left-out paths are shown relative to. The same records give the same bytes."""
     written = []
     for table in tables:
@@ -29,7 +31,10 @@ def write_tables(folder: Path, tables: Iterable[Table], left_out: Sequence[LeftO
 
 def left_out_text(left_out: Sequence[LeftOut], root: Path) -> str:
     """Markdown, one line a record."""
-    lines = [f"- `{_relative(item.path, root)}`: {' '.join(item.reason.replace(f'{root}/', '').split())}" for item in left_out]
+    lines = [
+        f"- `{_relative(item.path, root)}`: {' '.join(item.reason.replace(f'{root}/', '').split())}"
+        for item in left_out
+    ]
     return "\n".join(["# Records that do not count", "", *(lines or ["None."])]) + "\n"
 
 

@@ -25,16 +25,31 @@ class ProcessLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         numbered = enumerate(job_overrides, initial_job_idx)
-        run_jobs([Job(words, Notes.folder / f"{number:06d}.json", self._of_all(number)) for number, words in numbered], self.at_once)
+        run_jobs(
+            [
+                Job(words, Notes.folder / f"{number:06d}.json", self._of_all(number))
+                for number, words in numbered
+            ],
+            self.at_once,
+        )
         return [JobReturn(overrides=words, status=JobStatus.COMPLETED) for words in job_overrides]
 
     def _of_all(self, number: int) -> list[str]:
         """What Hydra's own launcher composes a job's config with beside the job's words: the sweep's flags and `hydra.*` words."""
         where = {source.provider: source.path for source in self.hydra.runtime.config_sources}
         usual = {"config-dir": None, "config-path": str(ROOT / "conf"), "config-name": "config"}
-        given = {"config-dir": where.get("command-line"), "config-path": where["main"], "config-name": self.hydra.job.config_name}
+        given = {
+            "config-dir": where.get("command-line"),
+            "config-path": where["main"],
+            "config-name": self.hydra.job.config_name,
+        }
         return [
             *(f"--{flag}={value}" for flag, value in given.items() if value != usual[flag]),
             *OmegaConf.to_container(self.hydra.overrides.hydra),
-            *("hydra.mode=RUN", "hydra.run.dir=${hydra.sweep.dir}/${hydra.sweep.subdir}", f"hydra.job.num={number}", f"hydra.job.id={number}"),
+            *(
+                "hydra.mode=RUN",
+                "hydra.run.dir=${hydra.sweep.dir}/${hydra.sweep.subdir}",
+                f"hydra.job.num={number}",
+                f"hydra.job.id={number}",
+            ),
         ]

@@ -37,12 +37,26 @@ def apply(spec: Mapping[str, Any] | Sequence[Mapping[str, Any]], case: Case) -> 
 
 
 def _apply(spec: Mapping[str, Any], case: Case) -> list[Measure]:
-    given = {key: value for key, value in spec.items() if key not in ("paper", "reduced")} | dict(spec.get(case.scale) or {})
-    rule, parameters = RULES.get(given.get("name", "")), {key: value for key, value in given.items() if key not in OWN}
+    given = {key: value for key, value in spec.items() if key not in ("paper", "reduced")} | dict(
+        spec.get(case.scale) or {}
+    )
+    rule, parameters = (
+        RULES.get(given.get("name", "")),
+        {key: value for key, value in given.items() if key not in OWN},
+    )
     if rule is None:
-        raise CuttlefishError(f"{case.name}: there is no rule {given.get('name')!r}{did_you_mean(given.get('name'), RULES)}")
+        raise CuttlefishError(
+            f"{case.name}: there is no rule {given.get('name')!r}{did_you_mean(given.get('name'), RULES)}"
+        )
     accept = range_of(given["accept"]) if "accept" in given else case.accept
-    own = Case(given.get("label", case.name), case.scale, case.runs, case.benches, accept, given.get("needs", case.needs))
+    own = Case(
+        given.get("label", case.name),
+        case.scale,
+        case.runs,
+        case.benches,
+        accept,
+        given.get("needs", case.needs),
+    )
     checked = _checked(rule, own, parameters)
     try:
         return rule(own, **checked)
@@ -57,8 +71,15 @@ def _checked(rule: Callable[..., list[Measure]], case: Case, given: Mapping[str,
         inspect.signature(rule).bind(case, **given)
         if "conditions" in kinds:  # handed on to `pairs`
             kinds = get_type_hints(pairs.pairs) | kinds
-            inspect.signature(pairs.pairs).bind(case, [], [], **{name: given[name] for name in given.keys() - inspect.signature(rule).parameters})
+            inspect.signature(pairs.pairs).bind(
+                case,
+                [],
+                [],
+                **{name: given[name] for name in given.keys() - inspect.signature(rule).parameters},
+            )
     except TypeError as error:
         raise CuttlefishError(f"{case.name}: rule {rule.__name__} {error}") from None
-    return {name: convert(value, kinds[name], f"{case.name}: {name} of {rule.__name__}") for name, value in given.items()}
-
+    return {
+        name: convert(value, kinds[name], f"{case.name}: {name} of {rule.__name__}")
+        for name, value in given.items()
+    }

@@ -60,10 +60,16 @@ class Case:
 
 def describe(where: Where, scale: str) -> str:
     """`resnet18 on cifar10, pufferfish` of a description of runs."""
-    named = {path: value.get(scale, value) if isinstance(value, dict) else value for path, value in where.items()}
+    named = {
+        path: value.get(scale, value) if isinstance(value, dict) else value for path, value in where.items()
+    }
     network = " on ".join(str(named[path]) for path in ("model", "data") if path in named)
     rest = [_words(named["method"])] if "method" in named else []
-    others = {path.split(".")[-1]: value for path, value in named.items() if path not in ("model", "data", "method") and value is not None}
+    others = {
+        path.split(".")[-1]: value
+        for path, value in named.items()
+        if path not in ("model", "data", "method") and value is not None
+    }
     rest += [f"{name} {_words(value)}" for name, value in others.items()]
     return ", ".join([network, *rest])
 

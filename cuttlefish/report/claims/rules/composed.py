@@ -48,10 +48,17 @@ def compose(parts: Parts, record: Mapping[str, Any], run: Mapping[str, int], fas
     low = record["macs_final"] / record["macs_full"] * parts.work * parts.dense / faster
     ranks = (dense_epochs + 1) * parts.ranks
     training = steps * (dense_epochs * parts.dense + (run["epochs"] - dense_epochs) * low)
-    return Composed(steps * run["epochs"] * parts.dense, training + parts.profile + parts.switch + ranks, parts.profile, ranks)
+    return Composed(
+        steps * run["epochs"] * parts.dense,
+        training + parts.profile + parts.switch + ranks,
+        parts.profile,
+        ranks,
+    )
 
 
-def composed_speedup(case: Case, where: Where, arm: dict[str, Any], run: dict[str, int], unnamed: bool = False) -> list[Measure]:
+def composed_speedup(
+    case: Case, where: Where, arm: dict[str, Any], run: dict[str, int], unnamed: bool = False
+) -> list[Measure]:
     """Full-rank over Cuttlefish time, one sample a seed. arm: model, width, batch and precision of the measured steps;
     run: epochs and images; unnamed: rows of benches that name no model are of this one."""
     return [_measure(case, where, arm, run, unnamed, lambda composed: composed.full_rank / composed.total)]
@@ -61,13 +68,24 @@ def composed_share(
     case: Case, where: Where, arm: dict[str, Any], run: dict[str, int], of: str, unnamed: bool = False
 ) -> list[Measure]:
     """What `of` (profile, ranks) takes of the Cuttlefish run, in percent."""
-    return [_measure(case, where, arm, run, unnamed, lambda composed: 100 * getattr(composed, of) / composed.total)]
+    return [
+        _measure(
+            case, where, arm, run, unnamed, lambda composed: 100 * getattr(composed, of) / composed.total
+        )
+    ]
 
 
 def _measure(
-    case: Case, where: Where, arm: dict[str, Any], run: dict[str, int], unnamed: bool, number: Callable[[Composed], float]
+    case: Case,
+    where: Where,
+    arm: dict[str, Any],
+    run: dict[str, int],
+    unnamed: bool,
+    number: Callable[[Composed], float],
 ) -> Measure:
-    runs = list(by_seed(one for one in case.arm(where) if one.record.get("switch_epoch") is not None).values())
+    runs = list(
+        by_seed(one for one in case.arm(where) if one.record.get("switch_epoch") is not None).values()
+    )
     parts = _parts(case, arm, unnamed)
     if not runs or isinstance(parts, str):
         return case.missing(f"no run of {describe(where, case.scale)}" if not runs else str(parts))
@@ -78,7 +96,9 @@ def _measure(
 
     bounds = [t_interval(samples(faster)) for faster in parts.faster.bounds]
     more = {"benches": parts.benches, "interval": _hull(bounds), "composed": True}
-    return case.measure(samples(parts.faster.value), runs, notes=["the interval spans the steps' spread, too"], **more)
+    return case.measure(
+        samples(parts.faster.value), runs, notes=["the interval spans the steps' spread, too"], **more
+    )
 
 
 def _parts(case: Case, arm: dict[str, Any], unnamed: bool) -> Parts | str:
@@ -108,7 +128,11 @@ def _of_one_machine(benches: list[Bench]) -> list[Bench]:
 
 
 def _once(overhead: Bench, word: str, arm: dict[str, Any], unnamed: bool) -> dict[str, Any] | None:
-    found = [row for row in overhead.rows if row["what"].startswith(f"{word}, ") and f"width {arm['width']}" in row["what"]]
+    found = [
+        row
+        for row in overhead.rows
+        if row["what"].startswith(f"{word}, ") and f"width {arm['width']}" in row["what"]
+    ]
     return next((row for row in found if _is_of(row, arm, unnamed)), None)
 
 

@@ -12,22 +12,32 @@ from cuttlefish.report.claims.rules.case import Case, Measure, describe
 from cuttlefish.report.claims.rules.pairs import pairs
 
 
-def frontier(case: Case, ours: Where, grid: list[Where], of: str = "accuracy_final", size: str = "params_total") -> list[Measure]:
+def frontier(
+    case: Case, ours: Where, grid: list[Where], of: str = "accuracy_final", size: str = "params_total"
+) -> list[Measure]:
     """Accuracy of each grid point that is no larger than ours, minus ours (points), paired by seed: a part a point.
 
     grid: descriptions of runs, in which each value of a list is a point of its own (in `where` they are alternatives). A point
     without runs, or without a seed of ours, is missing, and leaves the claim open. Points are not corrected for their number, and
     a note says what that means.
     """
-    mine, points = case.arm(ours), [(where, case.arm(where)) for family in grid for where in points_of(family)]
+    mine, points = (
+        case.arm(ours),
+        [(where, case.arm(where)) for family in grid for where in points_of(family)],
+    )
     found = [(where, runs) for where, runs in points if runs]
     if not mine or not found:
         return [case.missing(f"no run of {describe(ours, case.scale)}" if not mine else "no run of the grid")]
     limit = _size(mine, size)
     smaller = [(where, runs) for where, runs in found if _size(runs, size) <= limit]
-    measures = [_gain(case, mine, runs, of, describe(where, case.scale), _chance(len(smaller))) for where, runs in smaller]
+    measures = [
+        _gain(case, mine, runs, of, describe(where, case.scale), _chance(len(smaller)))
+        for where, runs in smaller
+    ]
     if len(found) < len(points):
-        measures.append(case.missing(f"{len(points) - len(found)} of the grid's {len(points)} points have no run"))
+        measures.append(
+            case.missing(f"{len(points) - len(found)} of the grid's {len(points)} points have no run")
+        )
     return measures or [case.missing("no point of the grid is as small")]
 
 
@@ -39,14 +49,24 @@ def _chance(points: int) -> list[str]:
     """Outside is one point beyond the limit, with half of the level's error each; inside is all of them, which errs less the more there are."""
     if points < 2:
         return []
-    wrong = f"up to {points * (1 - LEVEL) / 2:.2g} of them would be outside by chance, if all lay on the limit"
-    return [f"{points} points are each held against the limit at {LEVEL:.0%}, without correction for their number: {wrong}"]
+    wrong = (
+        f"up to {points * (1 - LEVEL) / 2:.2g} of them would be outside by chance, if all lay on the limit"
+    )
+    return [
+        f"{points} points are each held against the limit at {LEVEL:.0%}, without correction for their number: {wrong}"
+    ]
 
 
-def _gain(case: Case, mine: list[Evidence], runs: list[Evidence], of: str, point: str, notes: list[str]) -> Measure:
+def _gain(
+    case: Case, mine: list[Evidence], runs: list[Evidence], of: str, point: str, notes: list[str]
+) -> Measure:
     found, _ = pairs(case, runs, mine)
     values = [(value_of(theirs.record, of), value_of(own.record, of)) for theirs, own in found]
     samples = [theirs - own for theirs, own in values if theirs is not None and own is not None]
     used = [run for pair in found for run in pair]
     part = case.part(point, case.accept)
-    return part.measure(samples, used, notes=notes) if samples else part.missing(f"{point}: no seed in common with ours")
+    return (
+        part.measure(samples, used, notes=notes)
+        if samples
+        else part.missing(f"{point}: no seed in common with ours")
+    )

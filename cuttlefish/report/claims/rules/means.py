@@ -11,11 +11,17 @@ from cuttlefish.record.record import value_of
 from cuttlefish.report.claims.rules.case import Case, Measure, describe
 
 
-def mean_over_seeds(case: Case, where: Where, of: str, over: str | None = None, times: float = 1, plus: float = 0) -> list[Measure]:
+def mean_over_seeds(
+    case: Case, where: Where, of: str, over: str | None = None, times: float = 1, plus: float = 0
+) -> list[Measure]:
     """times · of / over + plus, one sample a seed; of and over are (dotted) fields of the record."""
     runs = list(by_seed(on_one_machine(case.arm(where)) if is_time(of) else case.arm(where)).values())
     samples = [times * value + plus for run in runs if (value := _number(run, of, over)) is not None]
-    return [case.measure(samples, runs) if samples else case.missing(f"no run of {describe(where, case.scale)} has it")]
+    return [
+        case.measure(samples, runs)
+        if samples
+        else case.missing(f"no run of {describe(where, case.scale)} has it")
+    ]
 
 
 def largest_over_cells(case: Case, cells: list[Where], of: str, over: str) -> list[Measure]:
@@ -30,9 +36,14 @@ def variation_over_seeds(case: Case, cells: list[Where], of: str) -> list[Measur
     cells if none has."""
     found = [(where, list(by_seed(case.arm(where)).values())) for where in cells]
     counted = [(where, runs) for where, runs in found if len(runs) >= case.needs]
-    few = [f"without {describe(where, case.scale)}: {len(runs)} of {case.needs} seeds" for where, runs in found if len(runs) < case.needs]
+    few = [
+        f"without {describe(where, case.scale)}: {len(runs)} of {case.needs} seeds"
+        for where, runs in found
+        if len(runs) < case.needs
+    ]
     return [
-        _variation(case.part(describe(where, case.scale), case.accept), runs, of, few if counted else []) for where, runs in counted or found
+        _variation(case.part(describe(where, case.scale), case.accept), runs, of, few if counted else [])
+        for where, runs in counted or found
     ]
 
 
@@ -43,7 +54,9 @@ def _variation(case: Case, runs: list[Evidence], of: str, notes: list[str]) -> M
         return case.missing(f"no run of {case.name}")
     if interval is None:
         return case.measure(samples, runs, averaged=False, notes=["one seed has no variation"])
-    return case.measure(samples, runs, interval=interval, averaged=False, value=stdev(samples) / mean(samples), notes=notes)
+    return case.measure(
+        samples, runs, interval=interval, averaged=False, value=stdev(samples) / mean(samples), notes=notes
+    )
 
 
 def _number(run: Evidence, of: str, over: str | None) -> float | None:

@@ -18,7 +18,11 @@ def step_saving(case: Case, slow: dict[str, Any], fast: dict[str, Any]) -> list[
             ratio = step_ratio(*rows)
             interval = tuple(100 * (1 - 1 / bound) for bound in ratio.bounds)
             samples = [100 * (1 - 1 / sample) for sample in ratio.samples]
-            notes = [] if len(samples) > 1 else ["the bench kept no single rounds: the interval is that of the fastest and slowest"]
+            notes = (
+                []
+                if len(samples) > 1
+                else ["the bench kept no single rounds: the interval is that of the fastest and slowest"]
+            )
             return [case.measure(samples, [], benches=[bench], interval=interval, notes=notes)]
     return [case.missing("no bench of these steps (make bench)")]
 
@@ -42,7 +46,9 @@ def layer_speedup(case: Case, model: str, kind: str, ratio: float, facts: dict[s
         return [case.missing(f"no layer profile of {model} at {_words(facts)} and rank ratio {ratio}")]
     place = bench.facts["ratios"].index(ratio)
     repeats = range(len(rows[0]["full_s"]))
-    samples = [mean(row["full_s"][repeat] / row["low_s"][place][repeat] for row in rows) for repeat in repeats]
+    samples = [
+        mean(row["full_s"][repeat] / row["low_s"][place][repeat] for row in rows) for repeat in repeats
+    ]
     return [case.measure(samples, [], benches=[bench], notes=[f"over {len(rows)} of kind {kind}"])]
 
 

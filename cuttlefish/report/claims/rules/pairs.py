@@ -27,11 +27,20 @@ def paired_quotient(
     return [_paired(case, left, right, of, lambda upper, lower: times * upper / lower + plus, **conditions)]
 
 
-def _paired(case: Case, left: Where, right: Where, of: str, compare: Callable[[float, float], float], **conditions: Any) -> Measure:
+def _paired(
+    case: Case,
+    left: Where,
+    right: Where,
+    of: str,
+    compare: Callable[[float, float], float],
+    **conditions: Any,
+) -> Measure:
     if is_time(of):
         conditions = {**conditions, "alike": ("hardware",)}  # whatever the claim says
     arms = case.arm(left), case.arm(right)
-    absent = [describe(where, case.scale) for where, runs in zip((left, right), arms, strict=True) if not runs]
+    absent = [
+        describe(where, case.scale) for where, runs in zip((left, right), arms, strict=True) if not runs
+    ]
     if absent:
         return case.missing("no run of " + "; none of ".join(absent))
     found, notes = pairs(case, *arms, **conditions)
@@ -39,7 +48,11 @@ def _paired(case: Case, left: Where, right: Where, of: str, compare: Callable[[f
     known = [(upper, lower, runs) for upper, lower, runs in numbers if upper is not None and lower]
     if not known:
         return case.missing("; ".join(notes) or "the two arms have no seed in common")
-    return case.measure([compare(upper, lower) for upper, lower, _ in known], [run for _, _, runs in known for run in runs], notes=notes)
+    return case.measure(
+        [compare(upper, lower) for upper, lower, _ in known],
+        [run for _, _, runs in known for run in runs],
+        notes=notes,
+    )
 
 
 def pairs(
@@ -58,10 +71,18 @@ def pairs(
         shared = on_one_machine([one for one, _ in found])
         found = [pair for pair in found if pair[0] in shared]
     kept = [pair for pair in found if all(_equal(pair, path) for path in same)]
-    notes = [f"{len(found) - len(kept)} pairs dropped: unlike {' and '.join(same)}"] if len(kept) < len(found) else []
+    notes = (
+        [f"{len(found) - len(kept)} pairs dropped: unlike {' and '.join(same)}"]
+        if len(kept) < len(found)
+        else []
+    )
     if right_sized_as is not None:
         sized = _sized(case, kept, right_sized_as, tolerance)
-        notes += [f"{len(kept) - len(sized)} pairs dropped: not within {tolerance:.0%} of the size wanted"] if len(sized) < len(kept) else []
+        notes += (
+            [f"{len(kept) - len(sized)} pairs dropped: not within {tolerance:.0%} of the size wanted"]
+            if len(sized) < len(kept)
+            else []
+        )
         kept = sized
     return kept, notes
 

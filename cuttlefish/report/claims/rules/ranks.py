@@ -33,7 +33,11 @@ def ranks_settle(
 
     def slowest(run: Evidence) -> float | None:
         window = late or _before_drop(run, late_before_drop or 0)
-        speeds = [(_speed(history, window), _speed(history, early)) for history in _inner(run) if _covers(history, window, early)]
+        speeds = [
+            (_speed(history, window), _speed(history, early))
+            for history in _inner(run)
+            if _covers(history, window, early)
+        ]
         return max((slow / fast if fast else inf for slow, fast in speeds), default=None)
 
     return _of_each_run(case, where, slowest)
@@ -49,7 +53,9 @@ def ranks_differ(case: Case, where: Where) -> list[Measure]:
     return _of_each_run(case, where, spread)
 
 
-def ranks_agree(case: Case, left: Where, right: Where, correlation: dict[str, float], quotient: dict[str, list[float]]) -> list[Measure]:
+def ranks_agree(
+    case: Case, left: Where, right: Where, correlation: dict[str, float], quotient: dict[str, list[float]]
+) -> list[Measure]:
     """Spearman's correlation over layers of the two arms' ranks, and the median over layers of left / right; a sample a seed.
 
     A layer that one side kept dense counts with its full rank.
@@ -60,7 +66,11 @@ def ranks_agree(case: Case, left: Where, right: Where, correlation: dict[str, fl
     used = [run for pair in found for run in pair]
     ranks = [both for both in ranks if len(both) > 2]
     if not ranks:
-        absent = "; ".join(f"no run of {describe(where, case.scale)}" for where, arm in zip((left, right), arms, strict=True) if not arm)
+        absent = "; ".join(
+            f"no run of {describe(where, case.scale)}"
+            for where, arm in zip((left, right), arms, strict=True)
+            if not arm
+        )
         return [case.missing(absent or "the two arms share no seed and layers")]
     first = case.part("Spearman correlation over layers", range_of(correlation))
     second = case.part("median over layers of the quotient", range_of(quotient))
