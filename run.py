@@ -6,8 +6,6 @@ Exit codes: 0 fine, 1 a bug or a crash, 2 bad input, 3 another process is at it,
 command goes on), 130 stopped at once.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import traceback

@@ -4,8 +4,6 @@ Search: train the dense net with an L1 penalty on the batch norms' γ, and befor
 When the masks of the last epochs hardly differ the ticket is drawn; a physically smaller network trains on from that epoch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial

@@ -5,8 +5,6 @@ reads anything in between. Masking a channel of it (γ = β = 0) is then the sam
 BN's vectors and the readers' columns. A residual sum reads its summands, so only the BNs inside a block qualify.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

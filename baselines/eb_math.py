@@ -1,7 +1,5 @@
 """The mathematics of early-bird tickets: channel masks, the distance between them, when they have settled, the L1 on γ."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import pairwise

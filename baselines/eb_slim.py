@@ -1,7 +1,5 @@
 """Removing channels: how large the rest is, which masked network it equals, and the surgery itself."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 

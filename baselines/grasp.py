@@ -4,8 +4,6 @@ Every conv and linear weight gets the score -θ·(H·g) from a few samples; the 
 trained as usual with the pruned weights held at zero.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The mathematics of GraSP: which samples are drawn, the Hessian-gradient product, the scores, and what is kept."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 

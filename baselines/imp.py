@@ -5,8 +5,6 @@ left (the smallest of the whole network), put the rest back to the kept state an
 and none is credited: all levels are charged.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial

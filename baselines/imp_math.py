@@ -1,7 +1,5 @@
 """The mathematics of IMP: which weights go, how many are left after n levels, and how long each level trains."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace

@@ -4,8 +4,6 @@ A reference network is trained; then L steps (SGD with a quadratic penalty towar
 rank in closed form) under a growing μ; at last the layers become factors of the learned ranks and are fine-tuned.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

@@ -4,8 +4,6 @@ Notation of the LC papers: A = w - λ/μ is an m × n matrix with singular value
 learned rank r, c = α·(m + n)·(multiplier) the price of one rank, N = ‖A‖² where costs are normalised by the layer, else 1.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """LC's knobs, and what follows from them and the run's recipe: epochs, learning rates and the schedule of μ."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal

@@ -4,8 +4,6 @@ The switch is Cuttlefish's own with other numbers: dense to epoch E, then every 
 of ratio 1/4 by truncated SVD of its trained weight, with a new optimizer and a repeated warm-up.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase

@@ -4,8 +4,6 @@ Every convolution but the first becomes a 1×k one to r channels and a k×1 one 
 as the matrix M[o·k1 + a, i·k2 + b] = W[o, i, a, b]. The classifier and the shortcuts stay as they are.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -5,8 +5,6 @@ also have weights α·sign(W). Simulated in floating point, hence never faster t
 gradients are scaled by up to thousands.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

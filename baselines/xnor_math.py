@@ -1,7 +1,5 @@
 """Binary convolutions as in XNOR-Net's public CIFAR code: the functions, and the unit BN → sign → convolution."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

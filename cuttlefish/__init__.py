@@ -3,8 +3,6 @@
 The public names are imported on first use, so that reading a config or a record does not import torch.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import Any
 

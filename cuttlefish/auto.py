@@ -1,7 +1,5 @@
 """Cuttlefish for anyone's training loop: find K, watch the ranks, factorize when they settle (paper, algorithm 1)."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext

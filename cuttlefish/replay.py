@@ -3,8 +3,6 @@
 Further words may say where and how (data.root=, trainer.device=, sink.…), not what. Exit codes: 0 agrees, 4 does not, else run.py's.
 """
 
-from __future__ import annotations
-
 import sys
 import traceback
 from collections.abc import Mapping, Sequence

@@ -5,8 +5,6 @@
 One of several processes where torchrun or our own launcher started it as such. Exit codes: see `cuttlefish/errors.py`.
 """
 
-from __future__ import annotations
-
 import logging
 import sys
 from collections.abc import Sequence

@@ -7,8 +7,6 @@ Run it with nothing beside it.
                             processes ...] [--rounds 5] [--device cpu|cuda] [--small]
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import re

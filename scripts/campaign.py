@@ -7,8 +7,6 @@
 `run` ends with an archive of the record of every run that it has ever started, whatever became of it. Run it again to go on.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shutil

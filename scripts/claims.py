@@ -4,8 +4,6 @@ python -m scripts.claims                            prints them and writes resul
 python -m scripts.claims arms e-matters --scale reduced     the commands of arms that need the ranks of finished runs
 """
 
-from __future__ import annotations
-
 import argparse
 import shlex
 import sys

@@ -1,7 +1,5 @@
 """Data files: `python -m scripts.data unpack SRC DEST` rebuilds packed CIFAR, `check [KIND …]` verifies what is there."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

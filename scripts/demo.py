@@ -1,7 +1,5 @@
 """The method on a small scale, offline: full rank and Cuttlefish on scikit-learn's digits, side by side on one screen."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

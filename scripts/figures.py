@@ -6,8 +6,6 @@ A figure without evidence is not drawn: it is said which runs are missing. resul
 there is, with captions and sources.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -8,8 +8,6 @@ Run it with nothing beside it. On a GPU or with --scale paper the batches are th
 --scale reduced it is measured on the CPU.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import re

@@ -4,8 +4,6 @@ python -m scripts.records import runs/reduced/resnet18-cuttlefish/*
 python -m scripts.records figures        each record's plots, drawn anew into results/figures
 """
 
-from __future__ import annotations
-
 import argparse
 import shutil
 import sys

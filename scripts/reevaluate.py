@@ -7,8 +7,6 @@
 Says of each run whether its record and its weights agree, and which committed records have no weights here. Exit code 4 if one does not.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Iterator, Sequence

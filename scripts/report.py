@@ -4,8 +4,6 @@ python -m scripts.report                    from results/ into results/report/
 python -m scripts.report --out FOLDER       elsewhere
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

@@ -10,8 +10,6 @@ Tables are written to results/tables/<scale>/; finished runs are imported into r
 state and what it may cost, and does nothing else. Exit codes are those of run.py.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

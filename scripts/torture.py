@@ -9,8 +9,6 @@ A trial is lost if the resumed run differs from an uninterrupted one in a bit of
 epoch rows or its ranks. Prints and writes a table by phase to results/torture/. Exit code 1 if anything was lost.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import logging

@@ -8,8 +8,6 @@
 A login is W&B's own affair (`wandb login` or WANDB_API_KEY). Rebuilding twice makes no second run.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import tempfile

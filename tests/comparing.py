@@ -1,7 +1,5 @@
 """Two runs that should be the same one."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Real data: tests marked `real_data` skip with a reason where it is absent; under CUTTLEFISH_REQUIRE_DATA a skip is a failure."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

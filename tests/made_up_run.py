@@ -1,7 +1,5 @@
 """A made-up but plausible run: ResNet-18 on CIFAR-10 for 12 epochs, 17 convolutions, switch after epoch 5."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Made-up evidence in any amount: plausible records with the files beside them, each run unlike the others."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

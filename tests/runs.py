@@ -1,7 +1,5 @@
 """Small whole runs for the tests: one table of minimal settings a method drives the generic tests of all methods."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Cuttlefish in a plain loop: when it switches, to what, and what each knob changes."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """The benches work; what they measure is for `make bench` on a quiet machine, never for a test."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

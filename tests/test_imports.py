@@ -1,7 +1,5 @@
 """What the import contracts of pyproject.toml cannot say: which methods are named where, and what runs without which package."""
 
-from __future__ import annotations
-
 import ast
 import json
 import subprocess

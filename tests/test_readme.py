@@ -1,7 +1,5 @@
 """What the README says of results, files and commands is what is there."""
 
-from __future__ import annotations
-
 import csv
 import json
 import re

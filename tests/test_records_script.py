@@ -1,7 +1,5 @@
 """Importing runs as evidence."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

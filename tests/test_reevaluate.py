@@ -1,7 +1,5 @@
 """make reevaluate: accuracies from weights alone; what no longer agrees with its record is found."""
 
-from __future__ import annotations
-
 import json
 import shutil
 

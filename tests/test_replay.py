@@ -1,7 +1,5 @@
 """A record run again: the same bits where they are promised, every other difference named, and the original left alone."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """Nothing that a stranger could have written is executed: no free unpickling, no import path or class from a config, no shell."""
 
-from __future__ import annotations
-
 import ast
 import sys
 from collections.abc import Iterator

@@ -3,8 +3,6 @@
 The full product model × data × method runs in `make test-slow`.
 """
 
-from __future__ import annotations
-
 import os
 from itertools import product
 from pathlib import Path

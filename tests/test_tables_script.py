@@ -1,7 +1,5 @@
 """python -m scripts.tables in a folder of its own: dry run, collation, refusals and (slow) real smoke runs."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 What needs torch, the model or the data on disk is checked later, by those who have them, but still before training.
 """
 
-from __future__ import annotations
-
 from pathlib import PurePath
 
 from cuttlefish.config.schema import (

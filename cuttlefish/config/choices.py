@@ -1,7 +1,5 @@
 """What conf/ offers: its groups, their files, and the sentence each file begins with. Also the help text made of them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from string import Template
 

@@ -3,8 +3,6 @@
 The only module of the library that imports Hydra; a machine without it runs a resolved config.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -3,8 +3,6 @@
 Only values that differ from their defaults are hashed, so a new field whose default means "as before" changes no key.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

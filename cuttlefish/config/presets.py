@@ -4,8 +4,6 @@ conf/method/<name>.yaml lists every knob as null ("as the preset says") beside `
 Least to most specific: the preset; `models` of the file; `models`, then `data` of the preset; `smoke`; the user.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`resolved.yaml`: a run's whole config, which another machine can run. Without PyYAML it is written and read as JSON, which is YAML too."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

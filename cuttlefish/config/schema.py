@@ -4,8 +4,6 @@ Every field's default is the neutral one ("as before"), so that adding a field n
 (see `identity.py`). The values people choose between live in `conf/`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any, Literal
 

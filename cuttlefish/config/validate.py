@@ -3,8 +3,6 @@
 Every mistake ends in a CuttlefishError that names the dotted key, what would be right, and the nearest valid word.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields, is_dataclass

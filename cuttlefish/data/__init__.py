@@ -1,7 +1,5 @@
 """Data sets whose images live on the training device. Importing this package does not import torch."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

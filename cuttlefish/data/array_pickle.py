@@ -4,8 +4,6 @@ A pickle may name any function to call. Here the only names that resolve are sta
 constructors, written below; even NumPy's own are not called, since a forged dtype state can make them misread memory.
 """
 
-from __future__ import annotations
-
 import io
 import pickle
 from pathlib import Path

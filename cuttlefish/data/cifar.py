@@ -1,7 +1,5 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky, 2009), from the python version's files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Scikit-learn's 1,797 handwritten 8×8 digits, enlarged: a real data set that needs no file of its own."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 from importlib.util import find_spec

@@ -1,7 +1,5 @@
 """Fetching the public data sets, through torchvision (which checks the archives' checksums)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from cuttlefish.data.published import FILE_SETS

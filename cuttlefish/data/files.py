@@ -1,7 +1,5 @@
 """Where the data is, whether it is what was published, and a digest of it for the run key. Does not import torch."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Mapping

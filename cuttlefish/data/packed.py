@@ -4,8 +4,6 @@ Original file F is the concatenation of the members, in name order, of F.0.zip, 
 a `.webp` member as 32-pixel-wide images, one below the other, written channel first.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import re

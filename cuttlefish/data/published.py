@@ -1,7 +1,5 @@
 """The files of the public data sets and the checksums their authors (or torchvision) publish. Imports nothing heavy."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

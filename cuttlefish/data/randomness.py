@@ -3,8 +3,6 @@
 The same on every device, and independent of batch size, order, workers and processes (design decision 7).
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

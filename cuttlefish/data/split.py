@@ -1,7 +1,5 @@
 """Reduced sets and held-out parts: fixed functions of the labels alone."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from cuttlefish.errors import CuttlefishError

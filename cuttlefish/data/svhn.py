@@ -1,7 +1,5 @@
 """SVHN's cropped digits (Netzer et al., 2011): the train split without the extra one, and the test split."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

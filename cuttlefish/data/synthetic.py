@@ -1,7 +1,5 @@
 """Learnable made-up images: a coarse prototype a class, plus noise. Integers only, so the same bytes everywhere."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from cuttlefish.config.schema import DataConfig

@@ -1,7 +1,5 @@
 """A data set as a run sees it: what to train on, what to evaluate on, and how many classes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType

@@ -1,7 +1,5 @@
 """Numbers as people read them. What is unknown is a dash."""
 
-from __future__ import annotations
-
 from typing import Any
 
 UNKNOWN = "–"

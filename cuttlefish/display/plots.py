@@ -1,7 +1,5 @@
 """The four figures of one run, as pure functions of what its folder holds. Draw and save them inside `styled()`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

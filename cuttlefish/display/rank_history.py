@@ -1,7 +1,5 @@
 """Rank rows of a run, seen layer by layer. Shared by the summaries and the plots."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any

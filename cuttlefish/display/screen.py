@@ -1,7 +1,5 @@
 """The tables of a summary screen: stack profile, ranks of the layers, facts of the run."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from statistics import mean
 from typing import Any

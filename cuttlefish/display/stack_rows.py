@@ -1,7 +1,5 @@
 """A stack profile's rows in the units people read. Shared by the summaries and the plots."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """One look for every figure: readable in print, safe for colour-blind readers. Needs matplotlib; never opens a window."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from contextlib import AbstractContextManager

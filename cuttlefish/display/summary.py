@@ -1,7 +1,5 @@
 """One-screen summaries: of a run, and of a run beside full rank. At most 100 columns wide."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

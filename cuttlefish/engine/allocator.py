@@ -1,7 +1,5 @@
 """Keep glibc from handing every large tensor back to the kernel: its pages would fault in again a step later."""
 
-from __future__ import annotations
-
 import ctypes
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4

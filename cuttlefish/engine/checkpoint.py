@@ -1,7 +1,5 @@
 """Checkpoints: atomic, durable, checked, the last two kept; a damaged newest falls back to the one before, and nothing else does."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import logging

@@ -1,7 +1,5 @@
 """One clock for every method: device time by part and phase, read without a host sync inside a step."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """The view of a run that its method gets."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

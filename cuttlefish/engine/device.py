@@ -1,7 +1,5 @@
 """The machine side of a run: device, threads, numeric precision, determinism."""
 
-from __future__ import annotations
-
 import os
 import resource
 from contextlib import AbstractContextManager, nullcontext

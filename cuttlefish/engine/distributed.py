@@ -1,7 +1,5 @@
 """The processes that train one model together; one process is the simple case."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

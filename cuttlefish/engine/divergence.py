@@ -1,7 +1,5 @@
 """What to tell of a loss that is no number any more."""
 
-from __future__ import annotations
-
 import math
 
 from torch import nn

@@ -1,7 +1,5 @@
 """Loss and accuracy on a set, summed on the device and brought over once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Which batches a run sees: training from any step of an epoch, evaluation, and the debugging modes."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from itertools import islice

@@ -1,7 +1,5 @@
 """Start an arm from another run's state before its switch, so that differences between arms are paired."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -4,8 +4,6 @@ Hydra never runs in a worker. The rendezvous listens on the loopback interface o
 with the same worker and the same file.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

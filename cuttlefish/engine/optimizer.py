@@ -1,7 +1,5 @@
 """Optimizers from config, fused where the device has it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

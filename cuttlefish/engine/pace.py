@@ -1,7 +1,5 @@
 """When to write a checkpoint."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """debug=profile: a torch profiler trace of the first steps."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path

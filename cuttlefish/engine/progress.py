@@ -1,7 +1,5 @@
 """Where a run stands."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """The random state of a run's processes, as tensors that a checkpoint can hold."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """A finished run's accuracy once more, from its final weights alone."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from cuttlefish.config.schema import Config

@@ -1,7 +1,5 @@
 """What torch refuses while a run is under way, told as what to change."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

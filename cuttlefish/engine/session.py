@@ -1,7 +1,5 @@
 """One run in one process: checks first, then data, model, method and sinks around a trainer, then the record."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A stage: the executable form of the present architecture, with its optimizer. Remade at every phase and transition."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Batch norm over the batch of all processes, by an all-reduce of our own (torch's refuses CPU tensors), and over empty shares."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

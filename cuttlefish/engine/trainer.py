@@ -1,7 +1,5 @@
 """The training loop: phases × epochs × steps. What a method wants changed it says with a phase or a transition."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict

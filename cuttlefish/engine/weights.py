@@ -4,8 +4,6 @@ The network's tensors have their own names. What the method needs to rebuild the
 file's metadata, its tensors under `method:<number>`.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

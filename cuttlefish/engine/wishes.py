@@ -1,7 +1,5 @@
 """What processes want between two steps: the highest wish of all is granted to all."""
 
-from __future__ import annotations
-
 from cuttlefish.engine.distributed import World
 from cuttlefish.errors import TakenOver
 from cuttlefish.process.signals import StopSignals

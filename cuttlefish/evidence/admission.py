@@ -1,7 +1,5 @@
 """Whether a run labelled with a scale was run as that scale is: a label alone makes no run count for a claim."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cache

@@ -1,7 +1,5 @@
 """Does a run repeated agree with its record? To the bit where that can be asked, else within a stated tolerance."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

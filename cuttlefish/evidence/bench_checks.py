@@ -1,7 +1,5 @@
 """What claims and figures take for granted in a bench, by its kind: one that lacks it is no bench."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from math import isfinite
 from typing import Any

@@ -1,7 +1,5 @@
 """Measurements outside runs: the files of results/bench, each of one bench on one machine."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """What a device's name tells."""
 
-from __future__ import annotations
-
 import re
 
 from cuttlefish.display.format import counted

@@ -1,7 +1,5 @@
 """95 % intervals of a few samples, and whether an interval lies inside an accepted range."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isinf, nextafter, sqrt

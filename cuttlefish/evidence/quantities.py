@@ -1,7 +1,5 @@
 """What the tables show of a record. Sizes are three quantities of three definitions; none is ever set against another's."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from statistics import mean
 from typing import Any

@@ -3,8 +3,6 @@
 Tables, figures, claims and the page all start here, so that none of them meets a damaged record, and none drops one silently.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

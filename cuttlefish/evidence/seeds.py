@@ -1,7 +1,5 @@
 """Mean and standard deviation over seeds, of runs that may be averaged."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev

@@ -1,7 +1,5 @@
 """Which runs a claim or a figure is about: by fields of their records, one setting at a time, paired by seed."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product

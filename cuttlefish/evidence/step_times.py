@@ -1,7 +1,5 @@
 """Training steps of a bench: how much faster one arm is than another, and between which bounds."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean

@@ -1,7 +1,5 @@
 """Where a run's progress goes."""
 
-from __future__ import annotations
-
 import logging
 
 from cuttlefish.config.schema import Config

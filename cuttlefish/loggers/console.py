@@ -1,7 +1,5 @@
 """What a person sees while a run goes on: a progress bar on a terminal, one plain line an epoch everywhere else."""
 
-from __future__ import annotations
-
 import sys
 from collections import deque
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The run folder's own log: `epochs.jsonl`, `ranks.csv` and `log.txt`."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections import deque

@@ -1,7 +1,5 @@
 """Draws the run's figures when it is over."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

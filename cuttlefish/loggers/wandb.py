@@ -1,7 +1,5 @@
 """Weights & Biases: offline by default, and never a reason for a run to wait long or to fail (`Sinks` drops a sink that raises)."""
 
-from __future__ import annotations
-
 import os
 import secrets
 from pathlib import Path

@@ -1,7 +1,5 @@
 """W&B after the fact: a lost project made again from records, and what runs left offline sent to the server."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """The end of an online W&B run whose process has been asked to stop: its server gets a few seconds, and the run's file stays whole."""
 
-from __future__ import annotations
-
 import os
 import struct
 from concurrent.futures import Future

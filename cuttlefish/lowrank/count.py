@@ -1,7 +1,5 @@
 """One way to count: parameters in four senses that are never mixed, and multiply-accumulates."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Frobenius decay: weight decay of a low-rank layer's product instead of its factors."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import torch

@@ -1,7 +1,5 @@
 """Which layers of a model can be factorized, and why the others cannot; found by looking at the model, never by name."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass

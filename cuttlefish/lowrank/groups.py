@@ -1,7 +1,5 @@
 """Optimizer groups: which parameters L2 decay applies to."""
 
-from __future__ import annotations
-
 from collections.abc import Set
 from typing import Any
 

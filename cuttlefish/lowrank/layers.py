@@ -1,7 +1,5 @@
 """Layers whose weight is a product of two factors: a convolution or Linear to `rank` channels, then one back out."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A layer's weight as the matrix that is factorized, and back."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor

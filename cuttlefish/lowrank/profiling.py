@@ -4,8 +4,6 @@ A stack is a run of layers with one output resolution (for linear layers: one bl
 faster stay dense; everything behind the last of them is factorized. First and last layers never are, nor are shortcuts.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field

@@ -5,8 +5,6 @@ where there is no gap (random initialisation); a small random block is drawn int
 top eigenvalue of the projection of W itself is then exact to the square of the subspace's error. Only matrix products.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from math import ceil, floor
 

@@ -1,7 +1,5 @@
 """The knobs of automatic low-rank training, for the library and for every method that is a setting of it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Splitting a dense layer into a low-rank one by truncated SVD (the paper's spectral initialisation), and merging it back."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

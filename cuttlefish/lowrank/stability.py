@@ -5,8 +5,6 @@ has settled stay settled, and relaxes ε for the last layers. Both are settings 
 no absolute ε: the relative change, projected to a fixed fraction of the run.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields, replace
 from math import ceil, floor
 from typing import Any

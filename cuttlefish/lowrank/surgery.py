@@ -1,7 +1,5 @@
 """Replacing a model's layers by low-rank ones, in place and by dotted name, and back."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping
 from numbers import Integral

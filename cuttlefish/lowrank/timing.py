@@ -1,7 +1,5 @@
 """How long one layer takes at full rank and at a ratio of it: by the clock, or by a roofline model."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass

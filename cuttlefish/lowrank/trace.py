@@ -3,8 +3,6 @@
 Layers are found by looking at one forward pass, never by their names or positions in the state dict.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Methods by name: a module of that name in `cuttlefish.methods` or `baselines`."""
 
-from __future__ import annotations
-
 import re
 from importlib import import_module, util
 from typing import Any

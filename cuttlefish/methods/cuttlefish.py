@@ -1,7 +1,5 @@
 """Cuttlefish as a method of the trainer: `cuttlefish.auto` decides, the trainer trains."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import nn

@@ -1,7 +1,5 @@
 """Full-rank training: the empty method, which can record the ranks it passes through (Figures 2 and 3)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Unstructured masks: named tensors of kept entries that hold a model's pruned weights at zero."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 import torch

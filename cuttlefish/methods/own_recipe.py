@@ -1,7 +1,5 @@
 """A method's own optimizer, schedule and length, where its authors did not train by the run's recipe."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any

@@ -1,7 +1,5 @@
 """One knob for comparisons at equal size: a number of parameters, or a finished run to be matched."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path

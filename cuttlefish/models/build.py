@@ -1,7 +1,5 @@
 """From a model's configuration to a network that is known to accept the data's images."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """Classifiers of timm and torchvision, which are imported only when one of theirs is asked for."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

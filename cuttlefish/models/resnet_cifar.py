@@ -1,7 +1,5 @@
 """ResNet-18 for small images (He et al., 2016, as the reference uses it): 3×3 stem without pooling, option-B shortcuts."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 

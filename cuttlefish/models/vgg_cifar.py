@@ -1,7 +1,5 @@
 """VGG-19 with batch normalisation for small images (Simonyan and Zisserman, 2015, as the reference uses it)."""
 
-from __future__ import annotations
-
 from math import sqrt
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """The list that `--dry-run` prints: each run, its state and what it may cost."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from cuttlefish.display.format import counted

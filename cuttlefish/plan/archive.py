@@ -1,7 +1,5 @@
 """The records of every run that a campaign started, in one small archive, and back out of it again after checking."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -1,7 +1,5 @@
 """What a machine with torch only needs to go through a campaign: the code, a resolved config a run, and the order."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Compositions kept from one command to the next, as long as neither conf/ nor the code has changed."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence

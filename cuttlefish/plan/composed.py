@@ -1,7 +1,5 @@
 """A point composed into a config, and from it the run key of each seed."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """How long a planned run will take, from runs that were made."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from statistics import mean
 

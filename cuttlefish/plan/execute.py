@@ -1,7 +1,5 @@
 """Runs what is missing, one after the other, each by the front door in a process of its own."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The order of value: results/campaign.yaml, expanded to runs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path

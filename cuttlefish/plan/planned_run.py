@@ -1,7 +1,5 @@
 """A run that a table or figure asks for, whether or not there is one: what it stands for and how it is recognised."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -1,7 +1,5 @@
 """From tables, a scale and seeds to the runs they ask for."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any

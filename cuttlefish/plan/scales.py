@@ -1,7 +1,5 @@
 """What a scale leaves out: the values that tables.yaml narrows an axis to there."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Reads YAML only; composing a row into a config is `cuttlefish/plan`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A run in a process of its own, which hears of it when this one is asked to stop."""
 
-from __future__ import annotations
-
 import math
 import os
 import signal

@@ -3,8 +3,6 @@
 For launchers that start several jobs on one machine without handing out its GPUs; SLURM and Ray do that themselves.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 from functools import cache

@@ -4,8 +4,6 @@ A job that is killed, for want of memory say, harms none of the others; a reques
 the sweep itself be killed, the kernel asks them.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

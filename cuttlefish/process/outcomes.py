@@ -3,8 +3,6 @@
 A launcher hands results back only if every job came to an end; what a file says holds even if a neighbour's machine died.
 """
 
-from __future__ import annotations
-
 import json
 import secrets
 import shutil

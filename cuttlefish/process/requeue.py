@@ -1,7 +1,5 @@
 """Back into the queue: a run that saved itself because its scheduler warned it is to go on when its turn comes again."""
 
-from __future__ import annotations
-
 import os
 import signal
 

@@ -3,8 +3,6 @@
 Used for everything a run must be able to trust after it was killed: its record, checkpoints, profile and epoch rows.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import secrets

@@ -1,7 +1,5 @@
 """The fields of `record.json`, and what makes a record a sound one."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """From what a person types (a record, a run folder, a run key) to the record's file."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from pathlib import Path

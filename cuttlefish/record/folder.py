@@ -3,8 +3,6 @@
 Readers never fail on a torn last line (a crash while it was written): such a line does not count.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

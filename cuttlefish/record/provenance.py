@@ -1,7 +1,5 @@
 """Where a result came from: the commit, the packages, the hardware, the command and the time. Never the host's name or environment."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform

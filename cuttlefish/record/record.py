@@ -4,8 +4,6 @@ Tables, figures and claims are made from records alone. Every started run leaves
 its status, the error, and whatever is known.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import sys

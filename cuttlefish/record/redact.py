@@ -1,7 +1,5 @@
 """Keeps secrets, and paths of the machine, out of what is written down for others to read."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping, Sequence

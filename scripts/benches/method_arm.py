@@ -1,7 +1,5 @@
 """One arm of `make bench methods`: a real run whose steps wait, once its method has done what it does, for their turn."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

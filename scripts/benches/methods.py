@@ -1,7 +1,5 @@
 """A training step of every method over full rank's in the same rounds, through the trainer itself."""
 
-from __future__ import annotations
-
 from statistics import median
 from typing import Any
 

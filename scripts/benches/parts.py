@@ -1,7 +1,5 @@
 """What a run spends outside its steps: data, ranks, logging, checkpoints, the profile and the switch."""
 
-from __future__ import annotations
-
 import tempfile
 from statistics import median
 from typing import Any

@@ -1,7 +1,5 @@
 """What several processes bring: images a second of one and of two, through the trainer, for the same cores in all."""
 
-from __future__ import annotations
-
 import tempfile
 from statistics import median
 

@@ -1,7 +1,5 @@
 """Stable ranks of all layers against a full SVD."""
 
-from __future__ import annotations
-
 from statistics import median
 from typing import Any
 

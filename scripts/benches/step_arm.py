@@ -3,8 +3,6 @@
 Arms differ in what one process cannot undo (the allocator), and waiting processes cost nothing, so arms can take turns.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from math import floor

@@ -1,7 +1,5 @@
 """Step times of dense and low-rank networks: model × width × what × precision, and eager against compiled."""
 
-from __future__ import annotations
-
 from statistics import median
 from typing import Any
 

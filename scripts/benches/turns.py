@@ -4,8 +4,6 @@ An arm prints one line of facts when it is ready, then for each line it reads do
 Waiting costs nothing, and what one process cannot undo (the allocator) differs between arms.
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

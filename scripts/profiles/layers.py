@@ -1,7 +1,5 @@
 """Single layers at full rank and at each ratio, and a transformer's attention and MLP sub-blocks as a whole (paper, figure 6)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from statistics import median
 from time import perf_counter

@@ -1,7 +1,5 @@
 """Stacks at full rank and at each ratio (paper, figure 4), and the K that each repetition would choose (section 3.5)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from statistics import median
 from time import perf_counter

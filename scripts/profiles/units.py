@@ -1,7 +1,5 @@
 """What is timed: a layer or a sub-block at full rank, then at each rank ratio."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """EB as a method: when the ticket is drawn, what trains on from there, how it is sized, what it refuses."""
 
-from __future__ import annotations
-
 from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """Early-bird mathematics: masks, distance, the drawing rule, the L1 gradient, the choice by size."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Channel surgery: which chains are found, and that the smaller network is the masked one."""
 
-from __future__ import annotations
-
 from copy import deepcopy
 
 import pytest

@@ -1,7 +1,5 @@
 """GraSP in the trainer: one pruning before the first step, sizes, refusals, and what training leaves of the masks."""
 
-from __future__ import annotations
-
 from copy import deepcopy
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """GraSP's masks: which scores are kept, and which images they are drawn from."""
 
-from __future__ import annotations
-
 import math
 from itertools import cycle
 

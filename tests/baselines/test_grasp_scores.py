@@ -1,7 +1,5 @@
 """GraSP's scores against an explicit Hessian, and their invariants."""
 
-from __future__ import annotations
-
 import math
 from copy import deepcopy
 

@@ -1,7 +1,5 @@
 """IMP as a method: what a level starts from, what is zero when, how long it all takes, what it refuses."""
 
-from __future__ import annotations
-
 import json
 import math
 from copy import deepcopy

@@ -1,7 +1,5 @@
 """IMP's mathematics: which weights go, how many are left, how long it all takes."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

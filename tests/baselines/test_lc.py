@@ -1,7 +1,5 @@
 """LC in the trainer: the order of its steps, what an L step adds, evaluation at the low-rank point, factors, sizes, the record."""
 
-from __future__ import annotations
-
 import json
 from copy import deepcopy
 from dataclasses import replace

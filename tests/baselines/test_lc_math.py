@@ -1,7 +1,5 @@
 """LC's mathematics: the C step against brute force, multipliers and penalty, and the price that gives a size."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """LC's phases: how a budget of epochs is shared out, the published recipes, and knobs that are refused."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Pufferfish: which layers, which ranks, when; and the parameter counts of the reference's networks."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

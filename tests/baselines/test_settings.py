@@ -1,7 +1,5 @@
 """What baselines with a recipe of their own make of it, and that their `decay_all` reaches the optimizer's groups."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

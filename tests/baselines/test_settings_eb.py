@@ -1,7 +1,5 @@
 """What EB passes from its settings to the masks, when they have settled, the scales γ and the L1 on all of them."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

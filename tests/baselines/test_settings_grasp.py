@@ -1,7 +1,5 @@
 """What GraSP passes from its settings to the scores and to the choice of what is kept."""
 
-from __future__ import annotations
-
 from copy import deepcopy
 
 import pytest

@@ -1,7 +1,5 @@
 """What IMP passes from its settings to the masks and to the schedules of its levels."""
 
-from __future__ import annotations
-
 import pytest
 
 from baselines.imp_math import ladder

@@ -1,7 +1,5 @@
 """What LC passes from its settings to the C step, and the optimizer of each of its phases."""
 
-from __future__ import annotations
-
 import pytest
 
 from baselines import lc_math

@@ -1,7 +1,5 @@
 """What Pufferfish passes from its settings to Cuttlefish's switch."""
 
-from __future__ import annotations
-
 import pytest
 
 from cuttlefish.engine.session import Session

@@ -1,7 +1,5 @@
 """What SI&FD adds to the gradients of a step: the gradient of λ/2·‖UVᵀ‖², once."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """What XNOR-Net passes from its settings to its units, and the latent weights that the first step finds."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

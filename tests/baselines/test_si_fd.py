@@ -1,7 +1,5 @@
 """SI&FD: the right matricisation, balanced factors, Frobenius decay, the size knob, and what stays untouched."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

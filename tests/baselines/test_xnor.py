@@ -1,7 +1,5 @@
 """XNOR-Net in a network: which layers, the moved batch norms, stored bits, latent weights through training."""
 
-from __future__ import annotations
-
 import copy
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """XNOR-Net's functions: binary weights, the corrected gradient, sign activations, and the unit made of them."""
 
-from __future__ import annotations
-
 from itertools import product
 
 import pytest

@@ -1,7 +1,5 @@
 """Composes conf/ as the command line does, with nothing started and nothing written."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path

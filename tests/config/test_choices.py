@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from cuttlefish.config.choices import GROUPS, help_text, list_choices

@@ -1,7 +1,5 @@
 """What Hydra and OmegaConf refuse, told in one sentence with the nearest valid word."""
 
-from __future__ import annotations
-
 import pytest
 
 from cuttlefish.config.compose import sentence

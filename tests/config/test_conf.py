@@ -1,7 +1,5 @@
 """Every file of conf/ composes into a config that passes its checks, and says what the paper and the design say."""
 
-from __future__ import annotations
-
 from math import floor
 from pathlib import Path
 

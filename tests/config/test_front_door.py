@@ -1,7 +1,5 @@
 """run.py: one sentence and an exit code for every mistake, and a sweep that goes on."""
 
-from __future__ import annotations
-
 import io
 import os
 import signal

@@ -1,7 +1,5 @@
 """conf/method/*.yaml against the Settings they fill: the same knobs, and every preset builds."""
 
-from __future__ import annotations
-
 from dataclasses import fields
 from pathlib import Path
 

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from cuttlefish.config.suggest import choose_from, did_you_mean

@@ -1,7 +1,5 @@
 """Small sets in the original file formats, written by other means than the suite's own."""
 
-from __future__ import annotations
-
 import os
 import pickle
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What goes wrong before training: bad input is only told, all else is a failed run with a record."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """What can become of checkpoints on a disk: a damaged one falls back, nothing else does, and none that is sound is lost."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

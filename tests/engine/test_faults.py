@@ -1,7 +1,5 @@
 """What a disk, a memory, a version or another process can do to a run: told in a sentence, and nothing that was there is lost."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -1,7 +1,5 @@
 """Our launcher asked to stop while its workers are in a long step: stand-ins that no request ends before their time."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

@@ -1,7 +1,5 @@
 """Processes that die, hang or vanish behind a cut network: restarted from the checkpoint, or told in one sentence within a time-out."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

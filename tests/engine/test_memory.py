@@ -1,7 +1,5 @@
 """At the switch nothing of the dense network's training stays alive."""
 
-from __future__ import annotations
-
 import gc
 import weakref
 

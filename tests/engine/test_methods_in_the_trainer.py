@@ -1,7 +1,5 @@
 """What every method must do in the trainer; a new method gets these tests by its row in tests/runs.py."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

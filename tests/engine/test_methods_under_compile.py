@@ -1,7 +1,5 @@
 """Every method trains compiled: captured whole in the fast tests, by the real code generator in the slow ones."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import pytest

@@ -1,7 +1,5 @@
 """Several processes: the same result as one, and none that dies is waited for."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

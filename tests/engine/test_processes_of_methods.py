@@ -1,7 +1,5 @@
 """Every method in two processes gives what it gives in one (Cuttlefish itself: test_processes.py), and one profile decides for both."""
 
-from __future__ import annotations
-
 import pytest
 
 from cuttlefish.worker import run_config

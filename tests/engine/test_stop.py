@@ -1,7 +1,5 @@
 """Asked to stop at any moment, a run saves and the same command ends in the same bits."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

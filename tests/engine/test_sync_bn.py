@@ -1,7 +1,5 @@
 """Our synchronised batch norm is torch's own over the whole batch, and empty shares leave statistics alone."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import torch.distributed as dist

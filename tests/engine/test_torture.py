@@ -1,7 +1,5 @@
 """The short form of `make torture`: a few deaths a method at points drawn with a fixed seed."""
 
-from __future__ import annotations
-
 import random
 
 import pytest

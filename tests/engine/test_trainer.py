@@ -1,7 +1,5 @@
 """The trainer's own promises: schedules as audited, forks, divergence, debugging modes, what a run leaves behind."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

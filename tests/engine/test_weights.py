@@ -1,7 +1,5 @@
 """What a finished run keeps is enough to get its accuracy again, whatever the method did to the network."""
 
-from __future__ import annotations
-
 import errno
 import json
 import shutil

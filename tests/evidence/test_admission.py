@@ -1,7 +1,5 @@
 """What a scale is, against the experiments that run it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

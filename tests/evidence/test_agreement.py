@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from cuttlefish.evidence.agreement import bitwise, differences, first_unlike_epoch, unlike

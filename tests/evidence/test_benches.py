@@ -1,7 +1,5 @@
 """Benches with wrong values are left out and told: claims and figures never meet them."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

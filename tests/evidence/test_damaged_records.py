@@ -1,7 +1,5 @@
 """Records with wrong values in every field go through claims, tables, figures and pages: listed and left out, or shown; never a crash."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """All tests here need a GPU. CUTTLEFISH_GPU_TESTS_ON=cpu tries the tests themselves where there is none."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

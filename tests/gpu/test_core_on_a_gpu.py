@@ -1,7 +1,5 @@
 """The mathematics on a GPU against the CPU: ranks, factorization, decay, the C step, profiling."""
 
-from __future__ import annotations
-
 import copy
 
 import numpy as np

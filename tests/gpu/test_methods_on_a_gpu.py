@@ -1,7 +1,5 @@
 """Every method on a GPU: the CPU's result, resumed to the same bits, in every precision, compiled, and without waiting for the device."""
 
-from __future__ import annotations
-
 from collections import Counter
 from math import isfinite
 

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import logging
 
 from cuttlefish.loggers.base import Sink, Sinks

@@ -1,7 +1,5 @@
 """Against the real package, offline; its run file is read back."""
 
-from __future__ import annotations
-
 import logging
 import os
 import socket

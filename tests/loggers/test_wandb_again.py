@@ -1,7 +1,5 @@
 """A project made again from records holds what the records hold; what is sent is what ended and was not sent."""
 
-from __future__ import annotations
-
 import subprocess
 
 import pytest

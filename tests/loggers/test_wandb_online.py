@@ -4,8 +4,6 @@ run that is asked to stop does not wait for any.
 And what a run has left offline, sent to one that answers.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """What an offline W&B run file holds, read with a reader of our own: frames of the LevelDB log format around protobuf."""
 
-from __future__ import annotations
-
 import json
 import struct
 import time

@@ -1,7 +1,5 @@
 """Stacks, the rule for K and the bounds of it. Timed profiles are checked for form only, never for their K."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

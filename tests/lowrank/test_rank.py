@@ -1,7 +1,5 @@
 """Stable ranks against a float64 SVD, and the scaling rule against hand-worked cases."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

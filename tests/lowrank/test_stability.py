@@ -1,7 +1,5 @@
 """The switch rule against known epochs of the reference's rule and an independent re-derivation of it."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What a forward pass tells about real networks: order, shapes, shortcuts, norms; and that it leaves no trace of its own."""
 
-from __future__ import annotations
-
 import pytest
 import timm
 import torch

@@ -1,7 +1,5 @@
 """Which size `target_params=` and `match=` name."""
 
-from __future__ import annotations
-
 import json
 from types import SimpleNamespace
 

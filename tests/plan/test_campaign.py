@@ -1,7 +1,5 @@
 """Which run comes next, what the ledger says, and that no started run goes unreported."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -1,7 +1,5 @@
 """Planned runs against what the front door would do, and against the committed records."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

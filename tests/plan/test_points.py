@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from cuttlefish.plan.points import points
 from cuttlefish.plan.spec import Row, Scale, Spec, TableSpec
 

@@ -1,7 +1,5 @@
 """Little sweeps through the front door, as a user starts them."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """A run in a process of its own: asked in time, killed if deaf, never left behind."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

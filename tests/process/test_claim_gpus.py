@@ -1,7 +1,5 @@
 """Jobs on one machine share out its GPUs: here made-up ones, since taking a device does not touch it."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

@@ -1,7 +1,5 @@
 """Each launcher for real, on this machine."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """One process a run, and a dead owner's lock is taken over."""
 
-from __future__ import annotations
-
 import errno
 import functools
 import itertools

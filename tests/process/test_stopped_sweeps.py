@@ -1,7 +1,5 @@
 """A sweep of processes on this machine that is asked to stop, or loses one of them."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

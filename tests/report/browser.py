@@ -1,7 +1,5 @@
 """Headless Chromium for the tests of the report, driven over its debugging pipe: no driver program, no network."""
 
-from __future__ import annotations
-
 import base64
 import fcntl
 import json

@@ -1,7 +1,5 @@
 """Planned runs made by hand, and records that belong to them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

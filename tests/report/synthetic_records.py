@@ -1,7 +1,5 @@
 """Records made by hand for the report's tests: a narrow ResNet-18 that never trained."""
 
-from __future__ import annotations
-
 from hashlib import sha256
 from pathlib import Path
 from typing import Any

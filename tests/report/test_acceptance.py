@@ -1,7 +1,5 @@
 """Which commit fixed the accepted ranges, in repositories made for it."""
 
-from __future__ import annotations
-
 import subprocess
 
 import pytest

@@ -1,7 +1,5 @@
 """What a claim's runs and benches take: worked out by hand, and its commands against the runs that its rule asks for."""
 
-from __future__ import annotations
-
 import shlex
 from math import prod
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The report tells of every run that a campaign started, whatever became of it."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

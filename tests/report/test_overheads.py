@@ -1,7 +1,5 @@
 """Section 4.3's overheads: of runs where their times are evidence, of benches, and composed, each with the paper's figure beside it."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The report's files: nothing a record says becomes markup, nothing damaged keeps a page from being written, every number has its source."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import replace

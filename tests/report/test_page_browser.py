@@ -1,7 +1,5 @@
 """The report as a browser has it: sorting, filters, keyboard, phones, a dark screen, no complaint and no request to anywhere."""
 
-from __future__ import annotations
-
 import os
 import statistics
 from pathlib import Path

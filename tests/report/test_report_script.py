@@ -1,7 +1,5 @@
 """make report over this repository's own evidence, and over none that it can read."""
 
-from __future__ import annotations
-
 import shutil
 
 from cuttlefish.report.paper import PAPER

@@ -1,7 +1,5 @@
 """Each rule against numbers worked out by hand from synthetic records and benches."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

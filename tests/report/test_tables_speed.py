@@ -1,7 +1,5 @@
 """5,000 records become every table and the whole report in seconds, by the commands that people type."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

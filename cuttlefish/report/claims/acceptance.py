@@ -1,7 +1,5 @@
 """Which commit fixed the accepted ranges: the proof that they were not chosen after the results."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What the benches and profiles in a claim's command took when they were last made."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any

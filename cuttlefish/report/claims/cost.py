@@ -1,7 +1,5 @@
 """What deciding a claim takes, time on a device and room on the disk, and where the estimate comes from."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any

@@ -1,7 +1,5 @@
 """What an entry of claims.yaml may hold; the head of that file says what each key means."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """How many epochs a run of a claim takes, all phases together."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from cuttlefish.evidence.admission import EPOCHS, scale_of

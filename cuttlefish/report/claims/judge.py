@@ -1,7 +1,5 @@
 """What the paper claims (claims.yaml) judged by records and benches. Verdicts are computed here and nowhere typed."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a claim of the paper has come to: one reading at paper scale and one at reduced scale, each with its evidence."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any

@@ -1,7 +1,5 @@
 """What every figure is given and returns, and its small print."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Figure 1: parameters against accuracy over a grid of (E, K, rank ratio), with the point that Cuttlefish finds."""
 
-from __future__ import annotations
-
 from statistics import mean, stdev
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Figure 2: the stable rank of every layer while a network trains at full rank."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from statistics import mean

@@ -1,7 +1,5 @@
 """Figure 3: where each layer's rank settles, as a share of its full rank."""
 
-from __future__ import annotations
-
 from statistics import mean
 
 from matplotlib.axes import Axes

@@ -1,7 +1,5 @@
 """Figure 4: forward time of each stack at full rank and at several rank ratios."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from statistics import median
 from typing import Any

@@ -1,7 +1,5 @@
 """Figure 5: the ranks that methods choose, layer by layer."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from statistics import mean
 

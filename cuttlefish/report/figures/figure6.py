@@ -1,7 +1,5 @@
 """Figure 6: forward time of single layers at several rank ratios."""
 
-from __future__ import annotations
-
 from statistics import mean, median
 from typing import Any
 

@@ -1,7 +1,5 @@
 """All figures by number: which files each consists of, drawn, or why not."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path

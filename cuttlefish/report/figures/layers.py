@@ -1,7 +1,5 @@
 """Layers along the x axis, and what runs chose for each. Shared by figures 3 and 5."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from statistics import mean
 

@@ -1,7 +1,5 @@
 """A colour and a shape for each method: either alone tells them apart (colours of Okabe and Ito)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 COLOURS = ("#1F2933", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7A5195")

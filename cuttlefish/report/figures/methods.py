@@ -1,7 +1,5 @@
 """All methods at one look: accuracy against parameters, and against compute time."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev

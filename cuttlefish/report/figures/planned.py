@@ -1,7 +1,5 @@
 """The runs of a figure's cells: planned runs met with records as in the tables."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from dataclasses import dataclass
 

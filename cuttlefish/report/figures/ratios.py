@@ -1,7 +1,5 @@
 """Rank ratios drawn alike in every figure: dense grey, then darker blue the lower the rank."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 
 import matplotlib

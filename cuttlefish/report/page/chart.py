@@ -1,7 +1,5 @@
 """Small line charts as SVG, from numbers to text: fast enough for thousands of pages, coloured by the page's style sheet."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log10

@@ -1,7 +1,5 @@
 """What a run's pictures show: loss, accuracy and ranks by epoch."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

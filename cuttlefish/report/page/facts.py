@@ -1,7 +1,5 @@
 """Pairs of name and value as a list. In Python and remembered, because thousands of pages hold the same hundred pairs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from functools import lru_cache
 from html import escape

@@ -1,7 +1,5 @@
 """The figures that `scripts.figures` has drawn, from the list beside them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The runs as the index needs them: a compact table that the browser filters, sorts and shows a page at a time."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """Where each run's page lies, and the address that leads from a number to the runs behind it."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """Templates, and the policy that lets a page load nothing but itself: what is untrusted is escaped, and what slips through cannot run."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

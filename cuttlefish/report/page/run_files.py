@@ -1,7 +1,5 @@
 """The files beside a record, as a page needs them: none of them can keep the page from being written."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

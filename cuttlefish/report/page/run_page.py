@@ -1,7 +1,5 @@
 """The page of one run: what came out, how it went, where it came from."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache

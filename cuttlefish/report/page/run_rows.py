@@ -1,7 +1,5 @@
 """A run's facts as rows of text: result, config, ranks, profile."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, lru_cache

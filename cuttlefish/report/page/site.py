@@ -1,7 +1,5 @@
 """The report: an index and a page a run, self-contained, written from records alone."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

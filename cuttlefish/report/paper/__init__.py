@@ -1,7 +1,5 @@
 """What the paper has and says: its tables and figures (tables.yaml) and its claims (claims.yaml)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 PAPER = Path(__file__).resolve().parent

@@ -1,7 +1,5 @@
 """The paper's tables, from records: a block for each model, data set, recipe kind and hardware, in which rows may be compared."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 
 from cuttlefish.evidence.benches import Bench

@@ -1,7 +1,5 @@
 """What campaigns started: the ledgers in results/campaigns, a row a start, whatever became of it."""
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """A table as LaTeX, for `\\input` in a paper; needs the packages booktabs and graphicx."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from cuttlefish.report.tables.markdown import DAGGER, daggered

@@ -1,7 +1,5 @@
 """The runs of each cell: planned runs met with records, apart by hardware, one run a seed."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field

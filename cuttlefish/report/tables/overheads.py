@@ -1,8 +1,6 @@
 """What profiling, ranks, the switch, checkpoints and data take (paper, section 4.3): of runs by their own clock where that is
 evidence, of benches, and of a full-width run composed of both."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Any

@@ -1,7 +1,5 @@
 """What the paper states beside a row of ours, and the difference where the two may be compared."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The cells of a row: what a table shows of one cell's runs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 Made by `report/tables.py`, written by `report/table_text.py`, shown by the page. Free of torch and Hydra.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """Tables on disk: <name>.md, .csv and .tex in one folder, and beside them what was left out, and why."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 

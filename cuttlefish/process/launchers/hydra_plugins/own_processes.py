@@ -1,7 +1,5 @@
 """What Hydra knows `hydra/launcher=processes` by (it takes launchers from a package of this name only); cuttlefish/process/jobs.py does the work."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Every rule by its name, and a claim's rule applied: `book.apply`."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_type_hints

@@ -5,8 +5,6 @@ full width: a dense step, and the rate at which rank 1/4 computes, at which the 
 switch and a rank update. Whatever is shown from here is marked as composed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Is any point of a grid at most as large and yet more accurate? (paper, figure 1)"""
 
-from __future__ import annotations
-
 from statistics import mean
 
 from cuttlefish.evidence.interval import LEVEL

@@ -1,7 +1,5 @@
 """The mean over seeds of a number, or of a quotient of two, from the records of one setting."""
 
-from __future__ import annotations
-
 from statistics import mean, stdev
 
 from cuttlefish.evidence.interval import variation_interval

@@ -1,7 +1,5 @@
 """Claims that a bench answers: steps with and without extra batch norms, profiles of stacks and of layers."""
 
-from __future__ import annotations
-
 from statistics import mean
 from typing import Any
 

@@ -1,7 +1,5 @@
 """One arm against another, paired by seed: differences and quotients."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from statistics import mean
 from typing import Any

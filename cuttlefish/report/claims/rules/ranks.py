@@ -1,7 +1,5 @@
 """What stable ranks do over a run, and how the ranks of two methods agree (paper, figures 2, 3 and 5)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import lru_cache
 from math import floor, inf
