@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.decay import FrobeniusDecay
 from cuttlefish.lowrank.groups import decay_groups
+from cuttlefish.lowrank.layout import keep_plain
 from cuttlefish.lowrank.profiling import candidates, main_path, profile_stacks
 from cuttlefish.lowrank.rank import RankTracker, clamp_rank, full_rank
 from cuttlefish.lowrank.settings import Settings
@@ -55,6 +56,7 @@ class Cuttlefish:
         self.settings = settings or Settings(**knobs)
         self.settings.check()
         self.model, self.epochs, self.agree, self.part = model, epochs, agree, part
+        keep_plain(model)
         self.path = main_path(model, batch, shortcuts=self.settings.factorize_shortcuts)
         self.profile: dict[str, Any] | None = profile or (state or {}).get("profile")
         with part("profiling"):

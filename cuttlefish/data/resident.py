@@ -23,7 +23,7 @@ ORDER, AUGMENTATION = range(2)
 
 @dataclass(frozen=True)
 class Batch:
-    """images: (B, C, H, W) float32 in channels_last memory; labels: (B,) int64; both this process's share, maybe empty.
+    """images: (B, C, H, W) float32; labels: (B,) int64; both this process's share, maybe empty.
 
     global_size: the number of images in the shares of all processes together.
     """
@@ -71,6 +71,8 @@ class ResidentImages:
         self.device = images.device
         self.dtype = torch.float32
         """Of the images that are shown; they are computed in float32 in any case."""
+        self.channels_last = True
+        """Whether they are shown in that memory format, in which they lie anyway; otherwise each batch is copied out of it."""
         _, height, width, channels = images.shape
         self.input_shape = (channels, height, width)
         self._row_mean, self._row_std = (
@@ -156,12 +158,10 @@ class ResidentImages:
     def _show(self, crops: _Crops) -> tuple[Tensor, Tensor]:
         channels, height, width = self.input_shape
         rows = self._gather(crops).view(-1, height, width * channels).to(torch.float32)
-        rows.div_(255).sub_(self._row_mean).div_(
-            self._row_std
-        )  # the operations of ToTensor and Normalize: the same bits
-        return rows.view(-1, height, width, channels).permute(0, 3, 1, 2).to(self.dtype), self.labels[
-            crops.index
-        ]
+        # The operations of ToTensor and Normalize: the same bits.
+        rows.div_(255).sub_(self._row_mean).div_(self._row_std)
+        images = rows.view(-1, height, width, channels).permute(0, 3, 1, 2).to(self.dtype)
+        return images if self.channels_last else images.contiguous(), self.labels[crops.index]
 
     def _gather(self, crops: _Crops) -> Tensor:
         """(B, H, W, C) uint8. In the mirrored set an offset counts from the other side."""

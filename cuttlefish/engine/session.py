@@ -59,7 +59,8 @@ class Session:
         self.sinks = Sinks()
         self.task = load_task(config.data, self.device)
         dtype = element_type(config.trainer)
-        self.task.train.dtype = self.task.test.dtype = dtype
+        for images in (self.task.train, self.task.test):
+            images.dtype, images.channels_last = dtype, config.trainer.channels_last
         model = build_model(config.model, self.task.classes, self.task.input_shape).to(self.device, dtype)
         if not self.world.is_first:  # the same weights everywhere, but no two processes drop the same units
             torch.manual_seed(config.seed + 2**32 * self.world.process)

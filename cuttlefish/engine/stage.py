@@ -13,6 +13,7 @@ from cuttlefish.engine.distributed import World
 from cuttlefish.engine.evaluate import at_least_float32
 from cuttlefish.engine.optimizer import build_optimizer
 from cuttlefish.engine.sync_bn import statistics_kept, synchronise
+from cuttlefish.lowrank.layout import to_channels_last
 from cuttlefish.methods.base import Method
 
 
@@ -34,7 +35,7 @@ class Stage:
     ):
         self.model, self.method, self.trainer, self.world, self.device = model, method, trainer, world, device
         if trainer.channels_last:
-            model.to(memory_format=torch.channels_last)
+            to_channels_last(model)
         model.train()
         if trainer.compile:
             # The module's own compile keeps state-dict keys; old graphs of a changed model would only pile up.

@@ -10,6 +10,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils.parametrize import is_parametrized
 
 from cuttlefish.lowrank.layers import LowRankLayer
+from cuttlefish.lowrank.layout import PlainConv2d
 
 READ_BY_ATTENTION = "nn.MultiheadAttention reads its weight instead of calling it"
 READ_BY_FAST_PATH = "torch's transformer layers are left dense, because their fast path reads weights instead of calling layers"
@@ -82,7 +83,7 @@ def _reason(module: nn.Module) -> str | None:
         return "it is a lazy module without a shape yet; run one batch through the model first"
     if is_parametrized(module) or "weight" not in dict(module.named_parameters(recurse=False)):
         return "its weight is computed from other tensors (a parametrization, weight norm or pruning)"
-    if type(module) not in (nn.Conv2d, nn.Linear) or "forward" in vars(module):
+    if type(module) not in (nn.Conv2d, PlainConv2d, nn.Linear) or "forward" in vars(module):
         return f"it is a {type(module).__name__} with behaviour of its own, which a low-rank layer would not follow"
     groups = getattr(module, "groups", 1)
     return (

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.lowrank.layout import keep_plain
 from cuttlefish.lowrank.matrix import check_scheme, fold, matrix_shape
 
 
@@ -87,6 +88,7 @@ class LowRankConv2d(LowRankLayer):
         self.first = nn.Conv2d(in_channels, rank, **first, bias=False, **place)
         self.bn = nn.BatchNorm2d(rank, **place) if extra_bn else None
         self.second = nn.Conv2d(rank, out_channels, **second, bias=bias, **place)
+        keep_plain(self)
 
     def _geometries(self) -> tuple[dict[str, Any], dict[str, Any]]:
         if self.scheme == "spatial":

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.layers import LowRankConv2d, LowRankLinear
+from cuttlefish.lowrank.layout import keep_plain
 from cuttlefish.lowrank.matrix import fold, unroll
 
 __all__ = ["fold", "merge_layer", "split_layer", "truncated_svd", "unroll"]
@@ -122,7 +123,7 @@ def _allocate(module: nn.Module, like: Tensor) -> nn.Module:
     """Memory on the device and in the memory format of the weight `like`."""
     if _is_channels_last(like):
         module.to(memory_format=torch.channels_last)
-    return module.to_empty(device=like.device)
+    return keep_plain(module.to_empty(device=like.device))
 
 
 def _is_channels_last(weight: Tensor) -> bool:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cuttlefish.lowrank.layers import LowRankConv2d, LowRankLinear
+from cuttlefish.lowrank.layout import keep_plain
 from cuttlefish.lowrank.rank import clamp_rank, full_rank
 from cuttlefish.lowrank.trace import TracedLayer
 
@@ -77,7 +78,7 @@ def take_turns(
             if batch.is_contiguous(memory_format=torch.channels_last)
             else torch.contiguous_format
         )
-        taking = [module.to(memory_format=memory_format) for module in taking]
+        taking = [keep_plain(module.to(memory_format=memory_format)) for module in taking]
         given = given.contiguous(memory_format=memory_format)
     runs = [[_time(module, given, given_as) for module in taking] for _ in range(given_as.repeats)][1:]
     return [Passes(*zip(*passes, strict=True)) for passes in zip(*runs, strict=True)]

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from cuttlefish.config.schema import ModelConfig
 from cuttlefish.config.suggest import choose_from, did_you_mean
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.lowrank.layout import keep_plain
 from cuttlefish.models.libraries import build_timm, build_torchvision, timm_names, torchvision_names
 from cuttlefish.models.resnet_cifar import ResNet
 from cuttlefish.models.vgg_cifar import Vgg19
@@ -29,7 +30,7 @@ def build_model(config: ModelConfig, classes: int, input_shape: tuple[int, int, 
     else:
         model = build_torchvision(config, classes)
     _check_images(model, config, classes, input_shape)
-    return model
+    return keep_plain(model)
 
 
 def _check_settings(config: ModelConfig) -> None:

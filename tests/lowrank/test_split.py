@@ -169,7 +169,7 @@ def test_a_fresh_extra_bn_is_the_identity_on_running_statistics():
 def test_merging_computes_the_same_at_any_rank(conv, scheme, rank):
     low_rank = split_layer(conv, min(rank, full_rank(conv, scheme)), scheme=scheme)
     dense = merge_layer(low_rank)
-    assert type(dense) is nn.Conv2d
+    assert isinstance(dense, nn.Conv2d)
     x = torch.randn(2, conv.in_channels, 9, 11, dtype=F64)
     torch.testing.assert_close(dense(x), low_rank(x), rtol=0, atol=1e-10)
 

@@ -1,0 +1,47 @@
+"""channels_last everywhere, but for the convolutions that oneDNN breaks in it.
+
+On a CPU with AVX2 and no AVX-512, one thread, oneDNN's backward pass of a strided 1×1 convolution of fewer than eight
+channels writes behind its buffer when input or weight lies in channels_last (torch 2.14: the process dies with a corrupted
+heap, now or later). Such a layer computes in the plain layout, on every CPU, lest results depend on the machine.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+VECTOR = 8
+"""float32 numbers in an AVX2 register: from so many input channels on, nothing is written beyond the buffer."""
+
+
+class PlainConv2d(nn.Conv2d):
+    """An nn.Conv2d that on a CPU computes in the plain layout, whatever layout its input and its weight have."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if input.device.type == "cpu":
+            input, weight = _plain(input), _plain(weight)
+        return super()._conv_forward(input, weight, bias)
+
+
+def to_channels_last(module: nn.Module) -> nn.Module:
+    """Lay out all 4-D parameters in channels_last, in place, and see to the layers that must not compute in it."""
+    return keep_plain(module.to(memory_format=torch.channels_last))
+
+
+def keep_plain(module: nn.Module) -> nn.Module:
+    """Make every convolution of the module that oneDNN breaks a `PlainConv2d`, in place: same parameters and state-dict keys."""
+    for layer in module.modules():
+        if type(layer) is nn.Conv2d and is_broken(layer):
+            layer.__class__ = PlainConv2d
+    return module
+
+
+def is_broken(conv: nn.Conv2d) -> bool:
+    """Whether oneDNN's backward pass of this convolution is the one that damages memory in channels_last."""
+    return conv.kernel_size == (1, 1) and conv.stride != (1, 1) and conv.in_channels // conv.groups < VECTOR
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """Itself if torch can take it for nothing but the plain layout, else a copy: one channel or one pixel is contiguous in both."""
+    certain = tensor.is_contiguous() and not tensor.is_contiguous(memory_format=torch.channels_last)
+    return tensor if certain else tensor.clone(memory_format=torch.contiguous_format)
