@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from cuttlefish import Cuttlefish
-from cuttlefish.config import ModelConfig, OptimizerConfig, TrainerConfig
+from cuttlefish.config.schema import ModelConfig, OptimizerConfig, TrainerConfig
 from cuttlefish.data.resident import Batch, ResidentImages
 from cuttlefish.engine.distributed import World
 from cuttlefish.engine.stage import Stage
