@@ -73,6 +73,9 @@ report: $(READY) $(if $(filter only,$(COLLATE)),,tables figures claims)  ## resu
 claims: $(READY)  ## a verdict on every claim of the paper, from results/records and results/bench
 	$(PY) -m scripts.claims
 
+readme: $(READY)  ## the measured numbers in README.md and docs/, from the generated files
+	$(PY) -m scripts.readme
+
 torture: $(READY)  ## kill little runs at every write and at 1,000 random moments, resume, compare the bits (half an hour; results/torture)
 	OMP_NUM_THREADS=1 $(PY) -m scripts.torture
 
@@ -90,4 +93,4 @@ clean:  ## remove the environment and caches, not runs or results
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: reevaluate tables table1 table2 table3 table4 table5 overheads figure1 figure2 figure3 figure4 figure5 figure6 figures campaign bundle import-records report claims help setup demo test test-slow test-gpu bench torture clean
+.PHONY: readme reevaluate tables table1 table2 table3 table4 table5 overheads figure1 figure2 figure3 figure4 figure5 figure6 figures campaign bundle import-records report claims help setup demo test test-slow test-gpu bench torture clean

@@ -1,0 +1,148 @@
+"""Write the measured numbers into README.md and docs/measured.md, from the generated tables, claims and benches.
+
+python -m scripts.readme            replaces each block `<!-- measured: NAME -->` ... `<!-- /measured -->`
+python -m scripts.readme --check    changes nothing; exit code 1 if a block is out of date
+"""
+
+import argparse
+import csv
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cuttlefish.record.atomic import write_atomic
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "results"
+PAGES = ("README.md", "docs/measured.md")
+MARKED = re.compile(r"(<!-- measured: ([\w-]+) -->\n)(.*?)(<!-- /measured -->)", re.DOTALL)
+STEP_ARMS = {
+    "plain loop, dense": "plain loop, dense",
+    "dense": "ours, dense",
+    "rank 1/4": "ours, rank 1/4",
+    "rank 1/8": "ours, rank 1/8",
+}
+NETWORKS = {"resnet18": "ResNet-18", "vgg19": "VGG-19"}
+MEASURED_ON = "intel-r-xeon-r-processor-2-cores"
+"""The machine of the benches that docs/measured.md shows."""
+
+
+def reduced_results() -> str:
+    """Return the reduced rows of table 1 that have a finished run, one Markdown table a block."""
+    with (RESULTS / "tables/reduced/table1.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["seeds"]]
+    shown = {
+        "method": "method",
+        "seeds": "seeds_text",
+        "accuracy % (best)": "accuracy_text",
+        "parameters": "params_total_text",
+        "nonzero": "params_nonzero_text",
+        "MACs": "macs_text",
+        "E": "switch_epoch_text",
+    }
+    parts = []
+    for block in dict.fromkeys(row["block"] for row in rows):
+        cells = [[row[key] for key in shown.values()] for row in rows if row["block"] == block]
+        parts.append(f"*{block}*\n\n{markdown(list(shown), cells)}")
+    return "\n".join(parts)
+
+
+def claims() -> str:
+    """Return how many of the paper's claims have which verdict at reduced scale, and which fail."""
+    entries = json.loads((RESULTS / "claims.json").read_text(encoding="utf-8"))["claims"]
+    counts = Counter(entry["reduced"]["verdict"] for entry in entries)
+    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+    failing = [entry for entry in entries if entry["reduced"]["verdict"].startswith("fails")]
+    lines = [f"- Fails: {entry['what']}: {_found(entry['reduced'])}." for entry in failing]
+    return "\n".join([f"The paper's {len(entries)} claims: {told}.", "", *lines, ""])
+
+
+def steps() -> str:
+    """Return seconds a training step, by network and precision."""
+    found = {
+        (row["model"], row["precision"], row["arm"]): row for row in bench("steps") if row["width"] == 64
+    }
+    settings = [(model, precision) for model in NETWORKS for precision in ("fp32", "bf16")]
+    heads = ["a training step", *(f"{NETWORKS[model]} {precision}" for model, precision in settings)]
+    rows = [
+        [words, *(_step(found.get((*setting, arm)), arm) for setting in settings)]
+        for arm, words in STEP_ARMS.items()
+    ]
+    return markdown(heads, rows)
+
+
+def methods() -> str:
+    """Return each method's training step over full rank's, with the extremes of the rounds."""
+    rows = [row for row in bench("methods") if row["arm"] != "full_rank"]
+    cells = {
+        (row["arm"], row["model"]): f"{row['over_full_rank']:.2f} "
+        f"({row['lowest_ratio']:.2f}–{row['highest_ratio']:.2f})"
+        for row in rows
+    }
+    arms = dict.fromkeys(row["arm"] for row in rows)
+    return markdown(
+        ["a step over full rank's", *NETWORKS.values()],
+        [[f"`{arm}`", *(cells.get((arm, model), "") for model in NETWORKS)] for arm in arms],
+    )
+
+
+def bench(name: str) -> list[dict[str, Any]]:
+    return json.loads((RESULTS / f"bench/{name}-{MEASURED_ON}.json").read_text(encoding="utf-8"))["rows"]
+
+
+def markdown(heads: list[str], rows: list[list[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _found(reading: dict[str, Any]) -> str:
+    low, high = reading["parts"][0]["accept"]
+    accepted = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    return f"ours {reading['ours']:.3g} (n = {reading['n']}), accepted {accepted}"
+
+
+def _step(row: dict[str, Any] | None, arm: str) -> str:
+    if row is None:
+        return ""
+    return f"{row['step_s']:.2f} s" + (f" ({row['speedup_over_dense']:.1f}×)" if "rank" in arm else "")
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "claims": claims,
+    "methods": methods,
+    "reduced-results": reduced_results,
+    "steps": steps,
+}
+
+
+def renewed(text: str) -> str:
+    """Return the page with every marked block written again."""
+    return MARKED.sub(lambda found: f"{found[1]}{BLOCKS[found[2]]()}{found[4]}", text)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.readme",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--check", action="store_true", help="change nothing, tell what is out of date")
+    check = parser.parse_args(arguments).check
+    stale = []
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        if renewed(text) != text:
+            stale.append(page)
+            if not check:
+                write_atomic(ROOT / page, renewed(text))
+    if stale and check:
+        print(f"out of date, run `make readme`: {', '.join(stale)}", file=sys.stderr)
+    return int(bool(stale and check))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
