@@ -42,8 +42,8 @@ reevaluate: $(READY)  ## every accuracy whose final weights are under runs/, fro
 
 SCALE ?= reduced
 SEEDS ?= 0
-PLAN = --scale $(SCALE) --seeds $(SEEDS) $(if $(filter only,$(COLLATE)),--collate-only) $(if $(DRY),--dry-run)
-tables: $(READY)  ## runs what is missing of every table at SCALE=reduced SEEDS=0, then collates (COLLATE=only trains nothing, DRY=1 lists)
+PLAN = --scale $(SCALE) --seeds $(SEEDS) $(if $(filter only,$(COLLATE)),--collate-only) $(if $(DRY),--dry-run) $(if $(MINUTES),--minutes $(MINUTES))
+tables: $(READY)  ## runs what is missing of every table at SCALE=reduced SEEDS=0, then collates (COLLATE=only trains nothing, DRY=1 lists; MINUTES=9 takes no run that does not fit)
 	$(PY) -m scripts.tables $(PLAN)
 
 table1 table2 table3 table4 table5 overheads: $(READY)
@@ -79,18 +79,8 @@ readme: $(READY)  ## the measured numbers in README.md and docs/, from the gener
 torture: $(READY)  ## kill little runs at every write and at 1,000 random moments, resume, compare the bits (half an hour; results/torture)
 	OMP_NUM_THREADS=1 $(PY) -m scripts.torture
 
-MINUTES ?= 9
-campaign: $(READY)  ## the most valuable missing runs in MINUTES=9 at SCALE=reduced, then an archive of every started run's record
-	$(PY) -m scripts.campaign run --minutes $(MINUTES) --scale $(SCALE)
-
-bundle: $(READY)  ## BUNDLE=folder: code and resolved configs of the SCALE's campaign, for a machine with torch only
-	$(PY) -m scripts.campaign bundle $(BUNDLE) --scale $(SCALE)
-
-import-records: $(READY)  ## ARCHIVE=file: check an archive of a campaign and add its records to results/records
-	$(PY) -m scripts.campaign import $(ARCHIVE)
-
 clean:  ## remove the environment and caches, not runs or results
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: readme reevaluate tables table1 table2 table3 table4 table5 overheads figure1 figure2 figure3 figure4 figure5 figure6 figures campaign bundle import-records report claims help setup demo test test-slow test-gpu bench torture clean
+.PHONY: readme reevaluate tables table1 table2 table3 table4 table5 overheads figure1 figure2 figure3 figure4 figure5 figure6 figures report claims help setup demo test test-slow test-gpu bench torture clean

@@ -22,7 +22,6 @@ from cuttlefish.report.page.figure_list import listed_figures
 from cuttlefish.report.page.site import Report, write_site
 from cuttlefish.report.paper import CLAIMS, PAPER, TABLES
 from cuttlefish.report.tables.build import all_tables
-from cuttlefish.report.tables.campaigns import campaigns_table
 from cuttlefish.report.tables.paper_values import Claims
 from cuttlefish.report.tables.table import Table
 from scripts.records import SMOKE
@@ -52,17 +51,15 @@ def _report(results: Path, paper: Path = PAPER) -> Report:
         benches,
         {claim["id"]: claim for claim in claims},
     )
-    campaigns, damaged = campaigns_table(results / "campaigns", collection.runs)
     return Report(
         records=records,
         collection=Collection(
-            collection.runs, [*collection.left_out, *refused, *not_admitted(collection.runs), *damaged]
+            collection.runs, [*collection.left_out, *refused, *not_admitted(collection.runs)]
         ),
         tables=tables,
         verdicts=judge(collection, benches, claims, times_notes(scales), sweeps_of(scales)),
         figures=[figure for figure in listed_figures(results / "figures") if figure.scale != SMOKE],
         fixed=words_of(fixed) if fixed else "",
-        campaigns=campaigns,
     )
 
 

@@ -7,7 +7,8 @@
     python -m scripts.tables figure2 trainer.precision=bf16    further words go to each run
 
 Tables are written to results/tables/<scale>/; finished runs are imported into results/records/. --dry-run lists each run, its
-state and what it may cost, and does nothing else. Exit codes are those of run.py.
+state and what it may cost, and does nothing else. Missing runs are made in the order of value that tables.yaml registers; with
+--minutes only those that fit into the time left, and one that is under way at the end is asked to save its state. Exit codes are those of run.py.
 """
 
 import argparse
@@ -23,11 +24,12 @@ from cuttlefish.evidence.benches import load_benches
 from cuttlefish.evidence.records import Collection, load_evidence
 from cuttlefish.plan.ahead import ahead, waiting_lines
 from cuttlefish.plan.cost import Estimates
-from cuttlefish.plan.execute import by_front_door, execute, exit_code_of
+from cuttlefish.plan.execute import by_front_door, execute, exit_code_of, in_order_of_value
 from cuttlefish.plan.planned_run import PlannedRun
 from cuttlefish.plan.runs import planned_runs
 from cuttlefish.plan.spec import Spec, read_spec
 from cuttlefish.plan.state import DATA_ABSENT, FINISHED, Known, folder_state
+from cuttlefish.plan.time_limit import TimeLimit
 from cuttlefish.report.claims.judge import load_claims
 from cuttlefish.report.paper import CLAIMS, PAPER, TABLES
 from cuttlefish.report.tables.build import all_tables
@@ -63,7 +65,7 @@ def _run(options: argparse.Namespace) -> int:
     plan = _picked(planned_runs(spec, names, options.scale, options.seeds, options.root), picks)
     if options.dry_run:
         return _list(spec, names, plan, options, load_evidence(records))
-    code = 0 if options.collate_only else _train(plan, options, records)
+    code = 0 if options.collate_only else _train(spec, names, plan, options, records)
     collection = load_evidence(records)
     planned = planned_runs(spec, names, options.scale, seeds_of(collection, options.seeds), options.root)
     _collate(spec, names, planned, collection, options)
@@ -98,30 +100,38 @@ def seeds_of(collection: Collection, seeds: Sequence[int] = ()) -> list[int]:
 def _list(
     spec: Spec, names: list[str], plan: list[PlannedRun], options: argparse.Namespace, collection: Collection
 ) -> int:
-    every = planned_runs(spec, names, options.scale, seeds_of(collection, options.seeds), options.root)
-    tables = [name for name, table in spec.tables.items() if table.rows]
-    baselines = planned_runs(
-        spec, tables, options.scale, seeds_of(collection, options.seeds), options.root, only_baselines=True
-    )
     print(
         "\n".join(waiting_lines(spec.table(name) for name in names)),
         end="\n" if any(spec.table(name).waiting for name in names) else "",
     )
-    estimates = Estimates(every, baselines, collection, load_benches(options.root / "results" / "bench"))
+    estimates = _estimates(spec, names, options, collection)
     print("\n".join(ahead(plan, Known.of(collection.runs, options.root), estimates)))
     return 0
 
 
-def _train(plan: list[PlannedRun], options: argparse.Namespace, records: Path) -> int:
-    codes = []
-    for run, state, code in execute(
-        plan, Known.of(load_evidence(records).runs, options.root), by_front_door(options.root)
-    ):
+def _estimates(
+    spec: Spec, names: list[str], options: argparse.Namespace, collection: Collection
+) -> Estimates:
+    seeds = seeds_of(collection, options.seeds)
+    every = planned_runs(spec, names, options.scale, seeds, options.root)
+    tables = [name for name, table in spec.tables.items() if table.rows]
+    baselines = planned_runs(spec, tables, options.scale, seeds, options.root, only_baselines=True)
+    return Estimates(every, baselines, collection, load_benches(options.root / "results" / "bench"))
+
+
+def _train(
+    spec: Spec, names: list[str], plan: list[PlannedRun], options: argparse.Namespace, records: Path
+) -> int:
+    collection, codes = load_evidence(records), []
+    limit = TimeLimit(options.minutes, _estimates(spec, names, options, collection), options.root)
+    runs = in_order_of_value(plan, spec.scale(options.scale).order)
+    start = by_front_door(options.root)
+    for run, state, code in execute(runs, Known.of(collection.runs, options.root), start, limit):
         codes.append(code)
         folder = options.root / run.folder
         if options.scale != SMOKE and folder_state(folder, run.run_key) == FINISHED:
             print(f"imported {import_run(folder, records)}")
-        elif state.startswith(("waits", "data")):
+        elif state.startswith(("waits", "data", "does not fit")):
             where = "; CUTTLEFISH_DATA names its folder" if state == DATA_ABSENT else ""
             print(
                 f"not run: {run.title}, {run.model} on {run.data}, seed {run.seed}: {state}{where}",
@@ -180,6 +190,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("names", nargs="*", help=names)
     parser.add_argument("--scale", default="reduced", help="smoke, reduced or paper")
     parser.add_argument("--seeds", type=_seeds, default=[0], help="as in 0,1,2")
+    parser.add_argument(
+        "--minutes", type=float, help="take no run that does not fit; the same command goes on"
+    )
     parser.add_argument("--collate-only", action="store_true", help="train nothing")
     parser.add_argument("--dry-run", action="store_true", help="list the runs, and do nothing")
     parser.add_argument("--paper", type=Path, default=PAPER, help=argparse.SUPPRESS)

@@ -1,27 +1,43 @@
 """Runs what is missing, one after the other, each by the front door in a process of its own."""
 
+import math
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from cuttlefish.errors import EXIT_AT_ONCE, EXIT_BUSY, EXIT_SAVED
 from cuttlefish.plan.planned_run import PlannedRun
+from cuttlefish.plan.spec import OrderBlock
 from cuttlefish.plan.state import DATA_ABSENT, FINISHED, RUNNING, Known, state_of
+from cuttlefish.plan.time_limit import GRACE, TimeLimit
 from cuttlefish.process.child import run_child
 from cuttlefish.process.signals import StopSignals
 
 STOPPED = (EXIT_SAVED, EXIT_AT_ONCE)
 Outcome = tuple[PlannedRun, str, int]
 """A run, its state before, and the exit code of the front door (0 where nothing was started)."""
+NO_TIME = "does not fit into the time left"
 
 
 def execute(
-    runs: Iterable[PlannedRun], known: Known, start: Callable[[PlannedRun], int]
+    runs: Iterable[PlannedRun],
+    known: Known,
+    start: Callable[[PlannedRun, float], int],
+    limit: TimeLimit | None = None,
 ) -> Iterator[Outcome]:
-    """Every run once, in order of need; `start` trains one and returns its exit code. Ends early where one was asked to stop."""
-    for run in in_order_of_need(runs):
-        state = state_of(run, known)
-        code = start(run) if needs_run(state) else 0
+    """Make the runs that are missing, in the order given, as far as they fit into the limit.
+
+    Ends early where a run was asked to stop.
+
+    Args:
+        start: Trains a run for so many seconds at most and returns its exit code.
+    """
+    for run in runs:
+        state, code = state_of(run, known), 0
+        if needs_run(state) and limit is not None and not limit.fits(run):
+            state = NO_TIME
+        elif needs_run(state):
+            code = start(run, math.inf if limit is None else limit.left())
         yield run, state, code
         if code in STOPPED:
             return
@@ -32,9 +48,18 @@ def needs_run(state: str) -> bool:
     return state not in (FINISHED, RUNNING, DATA_ABSENT) and not state.startswith("waits")
 
 
-def in_order_of_need(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
-    """Each run key once; those whose size is another run's behind the others."""
-    return sorted(each_once(runs), key=lambda run: run.waits_for is not None)
+def in_order_of_value(runs: Iterable[PlannedRun], order: Sequence[OrderBlock] = ()) -> list[PlannedRun]:
+    """Each run key once: the runs that the order names, then the others, those whose size is another run's last."""
+    places = {
+        place: number for number, place in enumerate(place for block in order for place in block.places())
+    }
+    return sorted(
+        each_once(runs),
+        key=lambda run: (
+            places.get((run.table, run.seed, run.data, run.model, run.row), len(places)),
+            run.waits_for is not None,
+        ),
+    )
 
 
 def each_once(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
@@ -45,16 +70,26 @@ def each_once(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
     return list(unique.values())
 
 
-def by_front_door(root: Path) -> Callable[[PlannedRun], int]:
-    """A `start` that types the run's words behind `python run.py`. A request to stop is handed on, and ends the list whatever has
-    become of the run."""
+def by_front_door(root: Path) -> Callable[[PlannedRun, float], int]:
+    """A `start` that types the run's words behind `python run.py`.
 
-    def start(run: PlannedRun) -> int:
+    A request to stop is handed on, and ends the list whatever has become of the run. After `seconds` the run is asked to save
+    its state, and killed if it does not.
+    """
+
+    def start(run: PlannedRun, seconds: float) -> int:
         with StopSignals() as stop:
-            code = run_child([sys.executable, "run.py", *run.words], stop, root)
+            code = run_child(
+                [sys.executable, "run.py", *run.words], stop, root, None, seconds, _grace(seconds)
+            )
         return EXIT_SAVED if stop.requested else code
 
     return start
+
+
+def _grace(seconds: float) -> float:
+    """A limit also limits how long saving may take; without one nothing is ever killed."""
+    return math.inf if seconds == math.inf else 0.7 * GRACE
 
 
 def exit_code_of(codes: Iterable[int]) -> int:

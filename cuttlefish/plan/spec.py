@@ -3,8 +3,9 @@
 Reads YAML only; composing a row into a config is `cuttlefish/plan`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +80,23 @@ class TableSpec:
 
 
 @dataclass(frozen=True)
+class OrderBlock:
+    """Runs of one table that are made one after the other: seeds, data, models, rows, from the outside in."""
+
+    table: str
+    seeds: list[int]
+    data: list[str]
+    models: list[str]
+    rows: list[str]
+
+    def places(self) -> Iterator[tuple[str, int, str, str, str]]:
+        """(table, seed, data, model, row) in this order."""
+        return product([self.table], self.seeds, self.data, self.models, self.rows)
+
+
+@dataclass(frozen=True)
 class Scale:
-    """How every row is run at one scale; see tables.yaml."""
+    """How every row is run at one scale, and in which order of value; see tables.yaml."""
 
     words: list[str] = field(default_factory=list)
     sweep: dict[str, list[str]] = field(default_factory=dict)
@@ -88,6 +104,7 @@ class Scale:
     match: bool = True
     note: str = ""
     times: str = ""
+    order: list[OrderBlock] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -119,7 +136,11 @@ def read_spec(file: Path, experiments: Path) -> Spec:
     order that names no row."""
     spec = convert(read_mapping(file), Spec, file.name)
     tables = {name: _with_rows(name, table, experiments / name) for name, table in spec.tables.items()}
-    return Spec(spec.scales, tables, spec.names)
+    read = Spec(spec.scales, tables, spec.names)
+    for name, scale in spec.scales.items():
+        for block in scale.order:
+            _check_block(block, read.table(block.table), name)
+    return read
 
 
 def read_scales(file: Path) -> dict[str, Scale]:
@@ -151,6 +172,22 @@ def _with_rows(name: str, table: TableSpec, folder: Path) -> TableSpec:
     return TableSpec(
         table.title, name, table.sweep, table.order, table.paper, table.waiting, table.notes, ordered
     )
+
+
+def _check_block(block: OrderBlock, table: TableSpec, scale: str) -> None:
+    """Raise CuttlefishError if the order of value names a row, model or data set that the table does not have at the scale."""
+    for row in block.rows:
+        if scale not in table.row(row).scales:
+            raise CuttlefishError(
+                f"the order of value at scale {scale} names {table.name}, row {row}, which is not run there"
+            )
+    for axis, values in (("model", block.models), ("data", block.data)):
+        for value in values:
+            if value not in table.sweep.get(axis, []):
+                there = table.sweep.get(axis, [])
+                raise CuttlefishError(
+                    f"the order of value at scale {scale} names {axis}={value}, which {table.name} has not{choose_from(value, there)}"
+                )
 
 
 def _row(path: Path) -> Row:

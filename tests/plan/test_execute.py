@@ -7,8 +7,10 @@ from cuttlefish.evidence.benches import Bench
 from cuttlefish.evidence.records import Collection, Evidence
 from cuttlefish.plan.ahead import ahead
 from cuttlefish.plan.cost import Estimates
-from cuttlefish.plan.execute import by_front_door, execute, exit_code_of
+from cuttlefish.plan.execute import NO_TIME, by_front_door, execute, exit_code_of, in_order_of_value
+from cuttlefish.plan.spec import OrderBlock
 from cuttlefish.plan.state import Known
+from cuttlefish.plan.time_limit import GRACE, TimeLimit
 
 FULL = wanted(row="full", run_key="f", folder="runs/x/f", baseline=True, epochs=30)
 LOW = wanted(
@@ -26,19 +28,19 @@ LOST = wanted(row="lost", run_key="x", folder="runs/x/x", data_there=False, data
 def test_a_size_s_run_comes_first_and_its_finish_releases_what_waits(tmp_path):
     started = []
 
-    def start(run):
+    def start(run, seconds):
         started.append(run.run_key)
         put(tmp_path, run.folder, run_key=run.run_key, status="finished")
         return 0
 
-    outcomes = list(execute([LOW, FULL, LOST, FULL], Known({}, tmp_path), start))
+    outcomes = list(execute(in_order_of_value([LOW, FULL, LOST, FULL]), Known({}, tmp_path), start))
     assert started == ["f", "l"]
     assert [(run.run_key, state, code) for run, state, code in outcomes] == [
         ("f", "missing", 0),
         ("x", "data absent", 0),
         ("l", "missing", 0),
     ]
-    assert [state for _, state, _ in execute([LOW, FULL], Known({}, tmp_path), start)] == [
+    assert [state for _, state, _ in execute(in_order_of_value([LOW, FULL]), Known({}, tmp_path), start)] == [
         "finished",
         "finished",
     ], "again trains nothing"
@@ -46,13 +48,16 @@ def test_a_size_s_run_comes_first_and_its_finish_releases_what_waits(tmp_path):
 
 def test_a_failure_stops_only_what_waits_for_it(tmp_path):
     outcomes = [
-        (run.run_key, state) for run, state, _ in execute([LOW, FULL], Known({}, tmp_path), lambda run: 1)
+        (run.run_key, state)
+        for run, state, _ in execute(
+            in_order_of_value([LOW, FULL]), Known({}, tmp_path), lambda run, seconds: 1
+        )
     ]
     assert outcomes == [("f", "missing"), ("l", "waits for Full, seed 3")]
 
 
 def test_a_stop_ends_the_whole_list(tmp_path):
-    outcomes = list(execute([FULL, wanted(run_key="z")], Known({}, tmp_path), lambda run: 75))
+    outcomes = list(execute([FULL, wanted(run_key="z")], Known({}, tmp_path), lambda run, seconds: 75))
     assert [code for _, _, code in outcomes] == [75]
 
 
@@ -61,6 +66,55 @@ def test_a_stop_ends_the_whole_list(tmp_path):
 )
 def test_the_worst_exit_code_is_told(codes, worst):
     assert exit_code_of(codes) == worst
+
+
+def test_the_order_of_value_comes_before_all_that_it_does_not_name():
+    runs = [
+        wanted(table=table, row=row, seed=seed, run_key=f"{table}{row}{seed}")
+        for table in ("t", "u")
+        for row in ("a", "b")
+        for seed in (0, 1)
+    ]
+    order = [OrderBlock("u", [1], ["d"], ["m"], ["b"]), OrderBlock("t", [1, 0], ["d"], ["m"], ["b", "a"])]
+    assert [run.run_key for run in in_order_of_value(runs, order)] == [
+        *("ub1", "tb1", "ta1", "tb0", "ta0"),
+        *("ua0", "ua1", "ub0"),
+    ]
+
+
+def test_runs_that_do_not_fit_into_the_minutes_left_are_passed_over(tmp_path):
+    """Behind a finished baseline of 100 s for 10 epochs; what is half done needs half of the time."""
+    full = wanted(row="full", run_key="a", folder="runs/x/a", baseline=True, epochs=10)
+    short, long, half, unknown = (
+        wanted(row=name, run_key=name, folder=f"runs/x/{name}", epochs=epochs)
+        for name, epochs in (("short", 10), ("long", 30), ("half", 30), ("unknown", None))
+    )
+    put(tmp_path, half.folder, run_key="half", status="interrupted")
+    (tmp_path / half.folder / "epochs.jsonl").write_text(
+        "".join(f'{{"epoch": {epoch}}}\n' for epoch in range(1, 16))
+    )
+    estimates = Estimates(
+        [full], [full], Collection([evidence("a", 0, wall_seconds=100.0, epochs_trained=10)], [])
+    )
+    now, started = [0.0], []
+
+    def start(run, seconds):
+        started.append((run.run_key, seconds))
+        now[0] += 100
+        return 0
+
+    limit = TimeLimit((300 + GRACE) / 60, estimates, tmp_path, clock=lambda: now[0])
+    outcomes = list(execute([short, long, half, unknown, short], Known({}, tmp_path), start, limit))
+    assert started == [("short", 300.0), ("half", 200.0), ("unknown", 100.0)]
+    assert [state for _, state, _ in outcomes] == ["missing", NO_TIME, "interrupted", "missing", NO_TIME]
+
+
+def test_a_run_under_way_at_the_end_of_its_time_is_asked_to_stop(tmp_path):
+    hears = (
+        "import os, signal, time\nsignal.signal(signal.SIGTERM, lambda *_: os._exit(75))\ntime.sleep(60)\n"
+    )
+    (tmp_path / "run.py").write_text(hears)
+    assert by_front_door(tmp_path)(FULL, 1.0) == 75
 
 
 def test_a_request_to_stop_is_handed_on_and_ends_the_list(tmp_path):

@@ -8,7 +8,7 @@ ROW = "row: {label: B, kinds: [published], scales: [paper]}\n"
 
 
 def read(tmp_path, tables=TABLES, row=ROW):
-    (tmp_path / "experiment" / "t").mkdir(parents=True)
+    (tmp_path / "experiment" / "t").mkdir(parents=True, exist_ok=True)
     (tmp_path / "tables.yaml").write_text(tables)
     (tmp_path / "experiment" / "t" / "b.yaml").write_text(row)
     (tmp_path / "experiment" / "t" / "a.yaml").write_text(ROW)
@@ -35,6 +35,20 @@ def test_rows_are_the_files_of_the_table_s_folder_in_its_order(tmp_path):
 def test_mistakes_are_told_in_one_sentence(tmp_path, changes, words):
     with pytest.raises(CuttlefishError, match=words):
         read(tmp_path, **changes)
+
+
+@pytest.mark.parametrize("block, words", [
+    ("{table: t, seeds: [0], data: [d], models: [m], rows: [bb]}", "t has no row bb"),
+    ("{table: t, seeds: [0], data: [d], models: [n], rows: [b]}", "names model=n, which t has not"),
+    ("{table: t, seeds: [0], data: [d], models: [m], rows: [c]}", "names t, row c, which is not run there"),
+    ("{table: u, seeds: [0], data: [d], models: [m], rows: [b]}", "no table or figure 'u'"),
+])  # fmt: skip
+def test_the_order_of_value_names_runs_of_the_tables_only(tmp_path, block, words):
+    tables = f"scales: {{paper: {{order: [{block}]}}}}\ntables:\n  t: {{title: T, sweep: {{model: [m], data: [d]}}}}\n"
+    (tmp_path / "experiment" / "t").mkdir(parents=True)
+    (tmp_path / "experiment" / "t" / "c.yaml").write_text(ROW.replace("paper", "smoke"))
+    with pytest.raises(CuttlefishError, match=words):
+        read(tmp_path, tables)
 
 
 def test_unknown_names_are_refused(tmp_path):

@@ -36,7 +36,6 @@ class Report:
     figures: Sequence[Figure] = field(default_factory=list)
     fixed: str = ""
     footer: str = ""
-    campaigns: Table | None = None
 
 
 def write_site(report: Report, target: Path) -> Path:
@@ -78,7 +77,6 @@ def index_page(report: Report, views: Sequence[RunView]) -> str:
     finished = len(collection.finished)
     return render(
         "index.html", tables=report.tables, verdicts=verdicts, figures=report.figures, fixed=report.fixed, footer=report.footer,
-        campaigns=report.campaigns,
         anchor=anchor_of,
         links=Links([view.run for view in views], [view.name for view in views]),
         data=as_json(index_data(views)), outcomes=_outcomes,
