@@ -10,7 +10,6 @@ from markupsafe import Markup
 
 from cuttlefish.display.stack_rows import unit_of
 from cuttlefish.evidence.records import Evidence
-from cuttlefish.report.page.curves import accuracy_chart, loss_chart, rank_chart
 from cuttlefish.report.page.facts import fact_list
 from cuttlefish.report.page.pages import render
 from cuttlefish.report.page.run_files import Files, read_files
@@ -31,13 +30,15 @@ class Link:
 @dataclass(frozen=True)
 class RunView:
     """A run and what the rest of the report has to do with it. name: of its page's file; source: its record's path under the
-    folder of records; siblings: other runs of its cell; cited: where its numbers are used."""
+    folder of records; siblings: other runs of its cell; cited: where its numbers are used; pictures: caption and address of the
+    plots that were drawn of it."""
 
     run: Evidence
     name: str
     source: str = ""
     siblings: list[Link] = field(default_factory=list)
     cited: list[Link] = field(default_factory=list)
+    pictures: list[Link] = field(default_factory=list)
 
 
 def run_page(view: RunView) -> str:
@@ -54,7 +55,7 @@ def run_page(view: RunView) -> str:
         "run.html", view=view, record=record, title=title_of(record), files=files, problems=[*files.problems, *problems],
         result=fact_list(result_rows(record)), config=fact_list(config_rows(record.get("config") or {}), "config"),
         origin=fact_list((str(name), shown(value)) for name, value in origin.items()),
-        cited=_links(view.cited), siblings=_links(view.siblings), **parts,
+        cited=_links(view.cited), siblings=_links(view.siblings), pictures=view.pictures, **parts,
     )  # fmt: skip
 
 
@@ -74,9 +75,6 @@ def title_of(record: Mapping[str, Any]) -> str:
 def _drawn(record: Mapping[str, Any], files: Files) -> tuple[dict[str, Any], list[str]]:
     """What is made of each file. Rows that parse may still lack what a picture needs: then that picture is left out, and said."""
     makers = {
-        "losses": lambda: loss_chart(files.epochs, record),
-        "accuracies": lambda: accuracy_chart(files.epochs, record),
-        "rank_curves": lambda: rank_chart(files.ranks, record),
         "ranks": lambda: rank_rows(record, files.ranks, files.profile),
         "stacks": lambda: profile_rows(files.profile) if files.profile else [],
         "unit": lambda: unit_of(files.profile or {}),

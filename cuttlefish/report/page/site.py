@@ -21,6 +21,13 @@ from cuttlefish.report.page.run_page import Link, RunView, run_page
 from cuttlefish.report.tables.table import Table
 
 MOST_LINKS = 20
+PICTURES = {
+    "training": "Loss and accuracy",
+    "rank_curves": "Stable rank of each layer",
+    "rank_ratios": "Chosen rank over full rank",
+    "stack_profile": "Profile of the stacks",
+}
+"""File names (without .svg) of a run's plots, with their captions."""
 FEW = 200
 """Runs whose pages are written before a second process would have started."""
 
@@ -40,7 +47,7 @@ class Report:
 
 def write_site(report: Report, target: Path) -> Path:
     """Write `target`/index.html, runs/*.html and figures/; the index's path. Pages of runs that are gone are removed."""
-    views = run_views(report)
+    views = run_views(report, target)
     _write_runs(views, target / "runs")
     _copy_figures(report.figures, target)
     index = target / "index.html"
@@ -48,7 +55,8 @@ def write_site(report: Report, target: Path) -> Path:
     return index
 
 
-def run_views(report: Report) -> list[RunView]:
+def run_views(report: Report, target: Path) -> list[RunView]:
+    """Return what the page of each run shows. target: the report's folder, which pictures are addressed from."""
     runs = report.collection.runs
     names = page_names(runs)
     cells: dict[tuple, dict[str, Link]] = defaultdict(dict)
@@ -62,8 +70,22 @@ def run_views(report: Report) -> list[RunView]:
             _inside(report, run.path),
             _others(cells[run.cell], name),
             cited.get(run.record["run_key"], [])[:MOST_LINKS],
+            _pictures(report, run.path, target / "runs"),
         )
         for run, name in zip(runs, names, strict=True)
+    ]
+
+
+def _pictures(report: Report, record: Path, pages: Path) -> list[Link]:
+    """Return the plots that lie in results/figures where the record lies in results/records."""
+    if not record.is_relative_to(report.records):
+        return []
+    folder = report.records.parent / "figures" / record.parent.relative_to(report.records)
+    found = [(folder / f"{name}.svg", caption) for name, caption in PICTURES.items()]
+    return [
+        Link(caption, Path(os.path.relpath(path, pages)).as_posix())
+        for path, caption in found
+        if path.is_file()
     ]
 
 
