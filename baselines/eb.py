@@ -101,7 +101,7 @@ class Eb(Method):
         self._scales: list[nn.Parameter] = []
         self._target: Target | None = None
 
-    def check(self, context: Context) -> None:
+    def prepare(self, context: Context) -> None:
         self.settings.check()
         self._check_time(self._recipe(context).epochs)
         self._find(context)
@@ -111,7 +111,6 @@ class Eb(Method):
             self._check_reachable(context.model, self._target)
 
     def on_fit_start(self, context: Context) -> None:
-        self._find(context)
         _fill(self._scales, self.settings.gamma_init)
 
     def phases(self, context: Context) -> Iterator[Phase]:
@@ -155,7 +154,6 @@ class Eb(Method):
         return {"history": self.history, "ticket": self.ticket} | keep_target(self._target)
 
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
-        self._find(context)
         self.history, self.ticket, self._target = (
             list(state["history"]),
             state["ticket"],

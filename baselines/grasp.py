@@ -78,7 +78,7 @@ class Grasp(Method):
         self.masks: Masks | None = None
         self.target: Target | None = None
 
-    def check(self, context: Context) -> None:
+    def prepare(self, context: Context) -> None:
         self.settings.check()
         self.target = settle_target(self.settings, context)
         own_recipe(context.recipe, self.settings.recipe)

@@ -74,37 +74,33 @@ class Imp(Method):
 
     name = "imp"
     Settings = Settings
+    levels: int
+    plan: Plan
 
     def __init__(self, settings: Settings):
         super().__init__(settings)
-        self.levels: int | None = None
         self.target: Target | None = None
         self.rewind: dict[str, Tensor] = {}
         self.masks: Masks | None = None
         self.kept: list[int] = []
         self.emptied: list[str] = []
 
-    def planned_epochs(self, recipe: RecipeConfig) -> int | None:
-        chosen = self.settings
-        if chosen.equal_budget:
-            return own_recipe(recipe, chosen.recipe).epochs
-        if self._sized():
-            return None  # how many levels a size takes, the model decides
-        self.levels = DEFAULT_LEVELS if chosen.levels is None else chosen.levels
-        return self._schedule(recipe).epochs
+    @classmethod
+    def planned_epochs(cls, settings: Settings, recipe: RecipeConfig) -> int | None:
+        if settings.equal_budget:
+            return own_recipe(recipe, settings.recipe).epochs
+        if settings.target_params is not None or settings.match is not None:
+            return None  # the model decides how many levels a size takes
+        return level_plan(settings, recipe, given_levels(settings)).epochs
 
-    def check(self, context: Context) -> None:
+    def prepare(self, context: Context) -> None:
         self.settings.check()
         self.target = settle_target(self.settings, context)
         self.levels = self._choose_levels(self._sizes(context.model), self.target)
-        self._plan(context)
-
-    def on_fit_start(self, context: Context) -> None:
-        if self.levels is None:
-            self.check(context)
+        self.plan = level_plan(self.settings, context.recipe, self.levels)
 
     def phases(self, context: Context) -> Iterator[Phase]:
-        found = self._plan(context)
+        found = self.plan
         recipe = own_recipe(context.recipe, self.settings.recipe)
         schedules = [build_schedule(shortened(recipe, length).schedule, length) for length in found.lengths]
         optimizer = recipe.optimizer
@@ -129,7 +125,7 @@ class Imp(Method):
             self.masks.apply(model)
 
     def on_fit_end(self, context: Context) -> dict[str, Any]:
-        found = self._plan(context)
+        found = self.plan
         fields = {"levels": self.levels, "kept": self.kept, "emptied_layers": self.emptied}
         fields |= {
             "rewind_epoch": found.rewind,
@@ -156,6 +152,7 @@ class Imp(Method):
 
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
         self.levels, self.kept, self.emptied = state["levels"], list(state["kept"]), list(state["emptied"])
+        self.plan = level_plan(self.settings, context.recipe, self.levels)
         self.rewind = dict(state["rewind"])
         self.masks = None if state["masks"] is None else Masks(state["masks"])
         self.target = kept_target(state) or self.target
@@ -221,7 +218,7 @@ class Imp(Method):
 
     def _choose_levels(self, sizes: list[int], target: Target | None) -> int:
         if target is None:
-            levels = DEFAULT_LEVELS if self.settings.levels is None else self.settings.levels
+            levels = given_levels(self.settings)
             if levels >= len(sizes):
                 raise CuttlefishError(
                     f"levels={levels} would empty layers of this model: {len(sizes) - 1} at most leave a weight for each"
@@ -234,21 +231,21 @@ class Imp(Method):
             )
         return _nearest(range(len(sizes)), sizes, target)
 
-    def _sized(self) -> bool:
-        return self.settings.target_params is not None or self.settings.match is not None
 
-    def _plan(self, context: Context) -> Plan:
-        return self._schedule(context.recipe)
+def given_levels(settings: Settings) -> int:
+    """Return how many levels are pruned where no size decides it."""
+    return DEFAULT_LEVELS if settings.levels is None else settings.levels
 
-    def _schedule(self, recipe: RecipeConfig) -> Plan:
-        chosen, recipe = self.settings, own_recipe(recipe, self.settings.recipe)
-        return plan(
-            recipe,
-            self.levels,
-            rewind=chosen.rewind_epoch,
-            level_epochs=chosen.level_epochs,
-            equal_budget=chosen.equal_budget,
-        )
+
+def level_plan(settings: Settings, recipe: RecipeConfig, levels: int) -> Plan:
+    """Return the rewind epoch and the length of each level under the run's recipe."""
+    return plan(
+        own_recipe(recipe, settings.recipe),
+        levels,
+        rewind=settings.rewind_epoch,
+        level_epochs=settings.level_epochs,
+        equal_budget=settings.equal_budget,
+    )
 
 
 def _count(weights: Mapping[str, Tensor]) -> int:

@@ -48,11 +48,12 @@ class LC(Method):
 
     # Before training
 
-    def planned_epochs(self, recipe: RecipeConfig) -> int:
-        return make_plan(self.settings, recipe).epochs
+    @classmethod
+    def planned_epochs(cls, settings: Settings, recipe: RecipeConfig) -> int:
+        return make_plan(settings, recipe).epochs
 
-    def check(self, context: Context) -> None:
-        self._prepare(context)
+    def prepare(self, context: Context) -> None:
+        self._find_layers(context)
         self.target = settle_target(self.settings, context)
         if self.target is not None:
             smallest = lc_math.compressed(self.dense, self.layers, dict.fromkeys(self.layers, 0))
@@ -63,8 +64,8 @@ class LC(Method):
                 f"{context.model_name}: the nearest it can is {reach:,}",
             )
 
-    def _prepare(self, context: Context) -> None:
-        """What follows from the settings, the recipe and the dense model alone."""
+    def _find_layers(self, context: Context) -> None:
+        """Choose the layers to compress and their prices."""
         chosen, model = self.settings, context.model
         self.plan = make_plan(chosen, context.recipe)
         self.dense = count_parameters(model).total
@@ -287,7 +288,6 @@ class LC(Method):
 
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
         """A state without these keys is that of another run's dense training, which then serves as the reference."""
-        self._prepare(context)
         self.done, self.alpha, self.target = (
             state.get("done", 0),
             state.get("alpha"),

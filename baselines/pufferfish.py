@@ -77,31 +77,19 @@ class Settings:
 
 
 class Pufferfish(CuttlefishMethod):
-    """Cuttlefish's method once the numbers that it would find are given to it, which happens in `check`."""
+    """Cuttlefish's method with the numbers given that it would find."""
 
     name = "pufferfish"
     Settings = Settings
 
-    def __init__(self, settings: Settings):
-        super().__init__(settings)
-        self.fixed = settings
-
-    def check(self, context: Context) -> None:
-        self.fixed.check()
-        if self.fixed.k is None:
+    def core_settings(self, context: Context) -> CuttlefishSettings:
+        fixed = self.settings
+        fixed.check()
+        if fixed.k is None:
             raise CuttlefishError(
                 f"Pufferfish has no K for {context.model_name}: give method.k, the number of leading layers left dense"
             )
         images, _ = context.example_batch()
-        self.settings = self._numbers(context, images)
-        if not self.settings.ranks:
-            raise CuttlefishError(
-                f"K = {self.fixed.k} leaves no layer of {context.model_name} to factorize: choose a lower method.k"
-            )
-        super().check(context)
-
-    def _numbers(self, context: Context, images: Tensor) -> CuttlefishSettings:
-        fixed = self.fixed
         same = ("k", "extra_bn", "factorize_shortcuts", "keep_dense", "rewarm", "overshoot", "track_ranks")
         epoch = (
             scaled_epoch(fixed.switch_fraction, context.recipe.epochs)
@@ -116,6 +104,10 @@ class Pufferfish(CuttlefishMethod):
             dense=fixed.dense,
             shortcuts=fixed.factorize_shortcuts,
         )
+        if not ranks:
+            raise CuttlefishError(
+                f"K = {fixed.k} leaves no layer of {context.model_name} to factorize: choose a lower method.k"
+            )
         return CuttlefishSettings(
             switch_epoch=epoch, ranks=ranks, **{name: getattr(fixed, name) for name in same}
         )

@@ -91,7 +91,7 @@ class SpectralFrobenius(Method):
     rho: float
     target: Target | None = None
 
-    def check(self, context: Context) -> None:
+    def prepare(self, context: Context) -> None:
         if not 0 < self.settings.rho <= 1:
             raise CuttlefishError(
                 f"rho={self.settings.rho} must lie in (0, 1]: it is the rank as a fraction of c_out·k"

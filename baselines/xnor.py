@@ -123,7 +123,7 @@ class Xnor(Method):
     norms: dict[str, str | None]
     latent: list[nn.Parameter]
 
-    def check(self, context: Context) -> None:
+    def prepare(self, context: Context) -> None:
         check_optimizer(self._optimizer, "method")
         check_schedule(self._schedule, context.recipe.epochs, "method")
         images, _ = context.example_batch()

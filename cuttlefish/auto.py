@@ -80,14 +80,29 @@ class Cuttlefish:
     def switched(self) -> bool:
         return self.switch_epoch is not None
 
-    def epoch_end(self) -> bool:
+    def epoch_end(self, epoch: int | None = None) -> bool:
         """Call after each epoch. True once: the model has just been factorized and needs a new optimizer.
 
-        E, the number of dense epochs, is then `switch_epoch`. Raises CuttlefishError under on_never=error.
+        Update number e of the stability test sees the weights before epoch e:
+
+            call                                  what it does
+            the constructor                       update 0, on the initial weights (β)
+            after epoch e, update e was false     update e + 1
+            after epoch e, update e was true      update e + 1 for the record, new ranks, the switch: E = e + 1
+
+        Args:
+            epoch: The number e of the epoch that has just ended, counted from 0; by default one after the last call's.
+                A loop that resumed without this object's state has to give it.
+
+        Returns:
+            Whether the model was factorized in this call. E, the number of dense epochs, is then `switch_epoch`.
+
+        Raises:
+            CuttlefishError: The ranks have not settled in time, under on_never=error.
         """
         if self.switched or self.reason is not None:
             return False
-        self.epoch += 1
+        self.epoch = self.epoch + 1 if epoch is None else epoch + 1
         was_settled = self._settled
         self._update(decide=not was_settled)
         if self.settings.switch_epoch is not None:

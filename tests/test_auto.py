@@ -65,6 +65,11 @@ def test_ranks_are_those_of_the_weights_at_the_switch():
     assert cf.final_ranks() == cf.ranks
 
 
+def test_a_loop_can_say_which_epoch_has_ended():
+    cf = Cuttlefish(network(), IMAGES, k=1, switch_epoch=5, rank_ratio=0.25)
+    assert [epoch for epoch in (2, 3, 4, 5) if cf.epoch_end(epoch)] == [4] and cf.switch_epoch == 5
+
+
 def test_output_is_nearly_kept_at_the_switch():
     model = network().eval()
     cf = Cuttlefish(model, IMAGES, k=1, switch_epoch=1, ranks=dict.fromkeys(LAYERS, 4))

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,21 +14,33 @@ from tests.runs import little_config
 ROOT = Path(__file__).resolve().parent.parent
 
 
+AMBIGUOUS = ("full_rank", "cuttlefish")
+"""Methods whose names are also a function's and the package's."""
+NOT_YET = {"cuttlefish/report/claims/epochs.py"}
+
+
 def test_no_method_is_named_outside_its_own_files():
-    """No if-chain over methods in the trainer, the data or the sinks."""
-    names = [
-        path.stem
-        for path in (ROOT / "conf" / "method").glob("*.yaml")
-        if path.stem not in ("full_rank", "cuttlefish")
+    """No if-chain over methods and no table of them: what is particular to one is asked of it."""
+    names = [path.stem for path in (ROOT / "conf" / "method").glob("*.yaml") if path.stem not in AMBIGUOUS]
+    named = re.compile(rf"\b({'|'.join(names)})\b")
+    found = {
+        str(path.relative_to(ROOT))
+        for room in ("cuttlefish", "scripts")
+        for path in (ROOT / room).rglob("*.py")
+        if any(named.search(text) for text in strings(path)) and path.parent.name != "methods"
+    }
+    assert found == NOT_YET
+
+
+def strings(path):
+    """The string constants of a module, without its docstrings."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    prose = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    return [
+        node.value
+        for node in nodes
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose
     ]
-    for room in ("engine", "data", "loggers", "models", "lowrank"):
-        for path in (ROOT / "cuttlefish" / room).rglob("*.py"):
-            strings = {
-                node.value
-                for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-                if isinstance(node, ast.Constant)
-            }
-            assert not strings & set(names), path
 
 
 def test_torch_is_not_needed_to_read_configs_and_records():

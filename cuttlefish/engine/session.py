@@ -73,7 +73,7 @@ class Session:
             "params": count_parameters(model).total,
             "macs": count_macs(model, self._one_input()),
         }
-        self.method.check(self.context)
+        self.method.prepare(self.context)
         self.forked_from: str | None = None
         self.fork = None
         if config.fork_from is not None:

@@ -4,6 +4,7 @@ import re
 from importlib import import_module, util
 from typing import Any
 
+from cuttlefish.config.schema import RecipeConfig
 from cuttlefish.config.validate import build_settings
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods.base import Method
@@ -35,3 +36,9 @@ def build_method(resolved: dict[str, Any]) -> Method:
     method = load_method(resolved["name"])
     knobs = {key: value for key, value in resolved.items() if key not in ("name", "preset")}
     return method(build_settings(method.Settings, knobs, f"method={resolved['name']}"))
+
+
+def planned_epochs(resolved: dict[str, Any], recipe: RecipeConfig) -> int | None:
+    """Return the epochs that a resolved method trains under `recipe`; None where the model decides. Builds no model."""
+    method = load_method(resolved["name"])
+    return method.planned_epochs(build_method(resolved).settings, recipe)

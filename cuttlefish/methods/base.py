@@ -104,15 +104,22 @@ class Method:
     def __init__(self, settings: Any):
         self.settings = settings
 
-    def planned_epochs(self, recipe: RecipeConfig) -> int | None:
-        """Epochs of all phases together, for estimates before anything is built; None where they depend on the model."""
-        return own_recipe(recipe, getattr(self.settings, "recipe", {})).epochs
+    @classmethod
+    def planned_epochs(cls, settings: Any, recipe: RecipeConfig) -> int | None:
+        """Return the epochs of all phases together, from the settings alone; None where they depend on the model."""
+        return own_recipe(recipe, getattr(settings, "recipe", {})).epochs
 
-    def check(self, context: Context) -> None:
-        """Raise CuttlefishError if this method cannot treat this model or data; runs before any training."""
+    def prepare(self, context: Context) -> None:
+        """Check the full-rank model and the data, and build the method's state; called once, before anything is trained.
+
+        It leaves the model as it is. On resume `load_state_dict` follows it, otherwise `on_fit_start`.
+
+        Raises:
+            CuttlefishError: The method cannot treat this model or data.
+        """
 
     def on_fit_start(self, context: Context) -> None:
-        """Once, on the initial weights, before the first phase (not again on resume); may change the model."""
+        """Run once, on the initial weights, before the first phase (not again on resume); may change the model."""
 
     def phases(self, context: Context) -> Iterator[Phase]:
         """The phases in order. Free of side effects and a function of the method's state: it is iterated again on resume."""

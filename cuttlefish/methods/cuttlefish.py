@@ -13,24 +13,34 @@ from cuttlefish.record.folder import read_profile
 
 
 class CuttlefishMethod(Method):
-    """One phase with a switch in it. The first hook after epoch e − 1 sees the weights before epoch e: update e of the test."""
+    """One phase with a switch in it.
+
+    The core itself is built when training starts, because that is when its profile is measured and charged.
+    """
 
     name = "cuttlefish"
     Settings = Settings
     core: Cuttlefish
+    chosen: Settings
+    """What the core is told: the settings, or what a subclass makes of its own."""
 
-    def check(self, context: Context) -> None:
-        self.settings.check()
-        fixed = self.settings.switch_epoch
+    def core_settings(self, context: Context) -> Settings:
+        """Return the settings of the core for this model."""
+        return self.settings
+
+    def prepare(self, context: Context) -> None:
+        self.chosen = self.core_settings(context)
+        self.chosen.check()
+        fixed = self.chosen.switch_epoch
         if fixed is not None and not 0 <= fixed < context.recipe.epochs:
             raise CuttlefishError(
                 f"switch_epoch={fixed} lies outside the run's {context.recipe.epochs} epochs"
             )
         images, _ = context.example_batch()
-        path = main_path(context.model, images, shortcuts=self.settings.factorize_shortcuts)
-        if self.settings.k != "profile":
+        path = main_path(context.model, images, shortcuts=self.chosen.factorize_shortcuts)
+        if self.chosen.k != "profile":
             candidates(
-                context.model, path, self.settings.paper_k if self.settings.k == "paper" else self.settings.k
+                context.model, path, self.chosen.paper_k if self.chosen.k == "paper" else self.chosen.k
             )
 
     def on_fit_start(self, context: Context) -> None:
@@ -40,16 +50,12 @@ class CuttlefishMethod(Method):
 
     def on_epoch_start(self, context: Context, epoch: int) -> Transition | None:
         dense = not self.core.switched
-        if dense:  # said here, because a run forked from one that tracked no ranks has no history to count by
-            self.core.epoch = max(epoch - 1, 0)
-        switched = epoch > 0 and self.core.epoch_end()
+        switched = epoch > 0 and self.core.epoch_end(epoch - 1)
         if dense:
             context.log_ranks(self.core.tracker.rows())
         if not switched:
             return None
-        schedule = (
-            context.schedule.restarted(epoch, self.settings.overshoot) if self.settings.rewarm else None
-        )
+        schedule = context.schedule.restarted(epoch, self.chosen.overshoot) if self.chosen.rewarm else None
         return Transition(f"switch at epoch {epoch} ({self.core.reason})", schedule)
 
     def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -77,6 +83,6 @@ class CuttlefishMethod(Method):
     def _build(self, context: Context, **earlier: dict[str, Any] | None) -> None:
         images, _ = context.example_batch()
         self.core = Cuttlefish(
-            context.model, images, epochs=context.recipe.epochs, settings=self.settings, autocast=context.autocast,
+            context.model, images, epochs=context.recipe.epochs, settings=self.chosen, autocast=context.autocast,
             cost_model=context.deterministic, agree=context.agree, part=context.part, **earlier,
         )  # fmt: skip

@@ -29,7 +29,7 @@ def composed(point: Point, conf: Path) -> dict[str, Any]:
     labels = {"name": config.method["name"], "preset": config.method.get("preset")}
     config = replace(config, method={**labels, **knobs})
     defaults = to_dict(type(method).Settings())
-    epochs = method.planned_epochs(config.recipe)
+    epochs = method.planned_epochs(method.settings, config.recipe)
     return {
         "config": to_dict(config),
         "version": type(method).version,

@@ -1,26 +1,15 @@
 """A training step of every method over full rank's in the same rounds, through the trainer itself."""
 
+from pathlib import Path
 from statistics import median
 from typing import Any
 
-from scripts.benches.step_arm import PAPER_K
+import yaml
+
 from scripts.benches.turns import Rows, spread, take_turns
 
 IMAGES, BATCHES = 50_000, {"cpu": 128, "cuda": 1024}
-ARMS: list[dict[str, Any]] = [
-    {"arm": "full_rank", "method": {"name": "full_rank"}},
-    {"arm": "cuttlefish, ranks 1/4, Frobenius decay", "after": 1, "k": PAPER_K, "method": {
-        "name": "cuttlefish", "switch_epoch": 1, "rank_ratio": 0.25, "frobenius_decay": 1e-4}},
-    {"arm": "pufferfish", "after": 1, "k": {"resnet18": 3, "vgg19": 9}, "method": {"name": "pufferfish", "switch_epoch": 1}},
-    {"arm": "si_fd, rho 0.2", "method": {"name": "si_fd", "rho": 0.2}},
-    {"arm": "lc, L step", "after": 1, "method": {
-        "name": "lc", "recipe": {"epochs": 1}, "steps": 2, "epochs_per_l": 1, "ft_epochs": 1, "alpha": 1e-3, "mu0": 2.0}},
-    {"arm": "imp, one level pruned", "after": 1, "method": {"name": "imp", "levels": 1, "rewind_epoch": 0, "level_epochs": 1}},
-    {"arm": "grasp, nine tenths pruned", "method": {"name": "grasp", "ratio": 0.9}},
-    {"arm": "eb, half of the channels", "after": 1, "method": {"name": "eb", "p": 0.5, "fifo": 2, "eps": 1.0, "guard": False}},
-    {"arm": "xnor", "method": {"name": "xnor"}},
-]  # fmt: skip
-"""after: epochs before the phase that is timed, in which the method does what it does once; k: the paper's K by model."""
+ARMS: Rows = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 
 
 def method_arms(device: str, model: str, width: int) -> Rows:

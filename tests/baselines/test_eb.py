@@ -272,10 +272,10 @@ def test_models_that_it_cannot_treat(model, sentence):
         model=model, recipe=RecipeConfig(), example_batch=lambda: (torch.randn(4, 3, 8, 8), None)
     )
     with pytest.raises(CuttlefishError, match=sentence):
-        Eb(Settings()).check(context)
+        Eb(Settings()).prepare(context)
 
 
-def test_check_changes_nothing():
+def test_prepare_leaves_the_model_alone():
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(3, 4, 3),
@@ -289,7 +289,7 @@ def test_check_changes_nothing():
     context = SimpleNamespace(
         model=model, recipe=RecipeConfig(), example_batch=lambda: (torch.ones(4, 3, 8, 8), None)
     )
-    Eb(Settings()).check(context)
+    Eb(Settings()).prepare(context)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert torch.equal(random, torch.get_rng_state()) and model.training
 

@@ -19,6 +19,7 @@ from cuttlefish.config.validate import build_settings
 from cuttlefish.engine import trainer as trainer_module
 from cuttlefish.engine.stage import Stage
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.methods import planned_epochs
 from cuttlefish.methods.base import Method, Phase
 from cuttlefish.methods.own_recipe import own_recipe
 from cuttlefish.methods.schedule import build_schedule
@@ -205,10 +206,19 @@ def test_bad_input_ends_before_training(tmp_path, knobs, sentence):
     assert not (tmp_path / "run").exists()
 
 
+def test_planned_epochs_are_known_without_a_model_unless_it_decides():
+    recipe = RecipeConfig(epochs=10)
+    planned = [
+        planned_epochs({"name": "imp", "rewind_epoch": 1, **knobs}, recipe)
+        for knobs in ({"levels": 2}, {"levels": 0}, {"target_params": 9}, {"equal_budget": True})
+    ]
+    assert planned == [1 + 3 * 9, 10, None, 10]
+
+
 def test_a_model_without_layers_is_refused():
     context = SimpleNamespace(model=nn.Sequential(nn.Flatten()), recipe=RecipeConfig())
     with pytest.raises(CuttlefishError, match="this model has none"):
-        Imp(Settings()).check(context)
+        Imp(Settings()).prepare(context)
 
 
 FILE = Path(__file__).resolve().parents[2] / "conf" / "method" / "imp.yaml"

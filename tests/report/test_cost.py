@@ -10,7 +10,7 @@ from cuttlefish.config.compose import compose_config
 from cuttlefish.display.format import memory
 from cuttlefish.evidence.benches import Bench, load_benches
 from cuttlefish.evidence.records import load_evidence
-from cuttlefish.methods import build_method
+from cuttlefish.methods import planned_epochs
 from cuttlefish.plan.points import points
 from cuttlefish.plan.scales import left_out, sweeps_of
 from cuttlefish.plan.spec import read_spec
@@ -182,5 +182,5 @@ def planned(model, data, method, preset, words, known={}):  # noqa: B006
             *words,
         ]
         config = compose_config(ROOT / "conf", named)
-        known[key] = build_method(config.method).planned_epochs(config.recipe)
+        known[key] = planned_epochs(config.method, config.recipe)
     return known[key]
