@@ -30,6 +30,7 @@ from yaml import YAMLError
 from cuttlefish.config.choices import help_text
 from cuttlefish.config.compose import checked_config, sentence
 from cuttlefish.config.schema import Config
+from cuttlefish.data.registry import data_set
 from cuttlefish.errors import (
     EXIT_AT_ONCE,
     EXIT_BAD_INPUT,
@@ -61,6 +62,7 @@ def run(composed: DictConfig) -> Outcome:
         end_with_parent()  # joblib hands no signal on
     try:
         config = checked_config(composed, job.runtime.choices)
+        data_set(config.data)  # refuses what no data set takes
         if LOST in os.environ:
             return _lost(asked, config)
         if _shares_machine(job) and config.trainer.device != "cpu":

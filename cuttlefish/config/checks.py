@@ -51,16 +51,6 @@ def check_data(data: DataConfig) -> None:
     sizes = {"images_per_class": data.images_per_class, "image_size": data.image_size}
     made = {"classes": data.classes, "train_images": data.train_images, "test_images": data.test_images}
     _at_least(1, {f"data.{key}": value for key, value in (sizes | made).items()})
-    for key, value in made.items():
-        _require(
-            value is None or data.kind == "synthetic",
-            f"data.{key} is a property of {data.kind}; only data=synthetic can choose it",
-        )
-    sized = data.image_size is None or data.kind in ("digits", "synthetic")
-    _require(
-        sized,
-        f"data.image_size is a property of {data.kind}; only data=digits and data=synthetic can choose it",
-    )
     for key, values in {"mean": data.mean, "std": data.std}.items():
         _require(len(values) == 3, f"data.{key} must have 3 values, one a colour channel, not {len(values)}")
     _require(min(data.std) > 0, f"data.std must be above 0 in every channel, not {data.std}")

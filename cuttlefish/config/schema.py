@@ -22,12 +22,13 @@ class ModelConfig:
 @dataclass(frozen=True)
 class DataConfig:
     name: str = "cifar10"
-    kind: Literal["cifar10", "cifar100", "svhn", "digits", "synthetic"] = "cifar10"
+    kind: str = "cifar10"
+    """One of the data sets in `cuttlefish/data/sets/`."""
     root: str | None = None
     """Folder of the data files; None: the environment's CUTTLEFISH_DATA, else ./data."""
     download: bool = False
     verify: bool = True
-    """Refuse files whose checksum is not the published one. Files that fail it are never unpickled freely."""
+    """Refuse files whose checksum is not the published one. Not possible for CIFAR, whose files are pickles."""
     images_per_class: int | None = None
     """Only the first so many training images of each class (a reduced set)."""
     evaluate_on: Literal["test", "validation"] = "test"

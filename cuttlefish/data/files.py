@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from cuttlefish.config.schema import DataConfig
-from cuttlefish.data.published import FILE_SETS, FileSet
+from cuttlefish.data.registry import DataSet, FileSet, data_set
 from cuttlefish.errors import CuttlefishError
 
 
@@ -16,23 +16,23 @@ def data_root(config: DataConfig) -> Path:
     return Path(config.root or os.environ.get("CUTTLEFISH_DATA") or "data").expanduser().absolute()
 
 
-def cache_folder() -> Path:
-    """Where packed data is unpacked to: the environment's CUTTLEFISH_CACHE, else ~/.cache/cuttlefish."""
-    return Path(os.environ.get("CUTTLEFISH_CACHE") or "~/.cache/cuttlefish").expanduser().absolute()
-
-
 def data_digest(config: DataConfig) -> str:
-    """SHA-256 (hex) of the data set's content: the same wherever its files lie, packed or not.
+    """SHA-256 (hex) of the data set's content, the same wherever its files lie.
 
-    Raises CuttlefishError if files are missing or, with `data.verify`, not the published ones.
+    Raises:
+        CuttlefishError: Files are missing or, with `data.verify`, not the published ones.
     """
-    if config.kind in FILE_SETS:
-        return digest_of({name: _md5(path) for name, path in data_files(config).items()})
-    if config.kind == "digits":
-        from cuttlefish.data.digits import content
-    else:
-        from cuttlefish.data.synthetic import content
-    return digest_of(content(config))
+    chosen = data_set(config)
+    if chosen.files is None:
+        return digest_of(chosen.content(config))
+    folder = data_folder(config)
+    return digest_of({name: _md5(folder / name) for name in chosen.files.md5})
+
+
+def published_digest(config: DataConfig) -> str:
+    """`data_digest` without reading the files where they must be the published ones."""
+    chosen = data_set(config)
+    return digest_of(chosen.files.md5) if chosen.files and config.verify else data_digest(config)
 
 
 def digest_of(content: Mapping[str, object]) -> str:
@@ -41,73 +41,67 @@ def digest_of(content: Mapping[str, object]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def data_files(config: DataConfig) -> dict[str, Path]:
-    """The data set's files by name: found (or unpacked, or downloaded), and verified unless `data.verify` is off."""
-    file_set = FILE_SETS[config.kind]
-    folder = _locate(config, file_set)
-    files = {name: folder / name for name in file_set.md5}
-    if config.verify:
-        for name, path in files.items():
-            check_file(path, file_set.md5[name])
-    return files
-
-
-def check_file(path: Path, published: str) -> None:
-    actual = _md5(path)
-    if actual != published:
-        raise CuttlefishError(
-            f"{path} is damaged or not the original: its md5 is {actual}, the published one {published}; "
-            "delete it and get it again, or set data.verify=false to use it as it is"
-        )
-
-
-def missing_files(folder: Path, file_set: FileSet) -> list[str]:
-    return [name for name in file_set.md5 if not (folder / name).is_file()]
-
-
 def data_there(config: DataConfig) -> bool:
     """Whether a run would find its files, without reading any. Generated and embedded data always is."""
-    if config.kind not in FILE_SETS or config.download:
-        return True
-    root, file_set = data_root(config), FILE_SETS[config.kind]
-    return not missing_files(root / file_set.folder, file_set) or bool(
-        file_set.packed and (root / file_set.packed).is_dir()
-    )
+    files = data_set(config).files
+    return files is None or config.download or not _missing(data_root(config) / files.folder, files)
 
 
-def _locate(config: DataConfig, file_set: FileSet) -> Path:
-    """The folder that holds every file: below the root, else the cache (unpacked on first use), else downloaded."""
-    root = data_root(config)
-    folder = root / file_set.folder
-    if not missing_files(folder, file_set):
-        return folder
-    if file_set.packed and (root / file_set.packed).is_dir():
-        from cuttlefish.data.packed import unpack
+def data_folder(config: DataConfig) -> Path:
+    """The folder of the data set's files: found or downloaded, and verified unless `data.verify` is off.
 
-        return unpack(file_set, root / file_set.packed, cache_folder())
-    if config.download:
-        from cuttlefish.data.download import download
-
-        download(config.kind, root)
-    if missing := missing_files(folder, file_set):
-        raise CuttlefishError(_missing_sentence(config, file_set, missing))
+    Raises:
+        CuttlefishError: A file is missing or not the published one, or cannot be used unverified.
+    """
+    chosen = data_set(config)
+    files, root = chosen.files, data_root(config)
+    if files.pickled and not config.verify:
+        raise CuttlefishError(
+            f"data.verify=false is not possible for {chosen.title}: its files are pickles, which may run any "
+            "code when they are read, so only those with the published checksums are"
+        )
+    folder = root / files.folder
+    if config.download and _missing(folder, files):
+        _download(chosen, root)
+    if missing := _missing(folder, files):
+        raise CuttlefishError(_missing_sentence(config, chosen.title, folder, missing))
+    for name in files.md5 if config.verify else ():
+        _check_file(folder / name, files)
     return folder
 
 
-def _missing_sentence(config: DataConfig, file_set: FileSet, missing: list[str]) -> str:
-    root = data_root(config)
-    origin = (
-        "data.root"
-        if config.root
-        else "CUTTLEFISH_DATA"
-        if os.environ.get("CUTTLEFISH_DATA")
-        else "the default, ./data"
-    )
-    packed = f" and for {root / file_set.packed}" if file_set.packed else ""
-    unpack = ", unpack a packed copy with `python -m scripts.data unpack SRC DEST`" if file_set.packed else ""
+def _missing(folder: Path, files: FileSet) -> list[str]:
+    return [name for name in files.md5 if not (folder / name).is_file()]
+
+
+def _download(chosen: DataSet, root: Path) -> None:
+    try:
+        chosen.files.download(root)
+    except (OSError, RuntimeError) as error:
+        raise CuttlefishError(
+            f"Downloading {chosen.title} into {root} failed ({error}): try again with a network, "
+            "or copy the files there and set data.download=false"
+        ) from error
+
+
+def _check_file(path: Path, files: FileSet) -> None:
+    actual, published = _md5(path), files.md5[path.name]
+    if actual != published:
+        otherwise = "" if files.pickled else ", or set data.verify=false to use it as it is"
+        raise CuttlefishError(
+            f"{path} is damaged or not the original: its md5 is {actual}, the published one {published}; "
+            f"delete it and get it again{otherwise}"
+        )
+
+
+def _missing_sentence(config: DataConfig, title: str, folder: Path, missing: list[str]) -> str:
+    if config.root:
+        origin = "data.root"
+    else:
+        origin = "CUTTLEFISH_DATA" if os.environ.get("CUTTLEFISH_DATA") else "the default, ./data"
     return (
-        f"{file_set.title}'s {', '.join(missing)} not found: looked in {root / file_set.folder}{packed} (the root is {origin}); "
-        f"set data.download=true to fetch them{unpack}, or set data.root or CUTTLEFISH_DATA to the folder that has them"
+        f"{title}'s {', '.join(missing)} not found: looked in {folder} (the root is {origin}); set "
+        "data.download=true to fetch them, or set data.root or CUTTLEFISH_DATA to the folder that has them"
     )
 
 

@@ -2,11 +2,11 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cuttlefish.data.files import cache_folder
 from cuttlefish.record.atomic import write_atomic
 
 ROOMS = ("config", "data", "lowrank", "methods", "models", "plan", "record")
@@ -14,7 +14,7 @@ SOURCES = (
     "conf/**/*.yaml",
     "cuttlefish/*.py",
     "baselines/*.py",
-    *(f"cuttlefish/{room}/*.py" for room in ROOMS),
+    *(f"cuttlefish/{room}/**/*.py" for room in ROOMS),
 )
 Words = tuple[str, ...]
 
@@ -38,6 +38,11 @@ def kept(
     if missing:
         _write(file, current, known)
     return {words: known[words] for words in wanted}
+
+
+def cache_folder() -> Path:
+    """The environment's CUTTLEFISH_CACHE, else ~/.cache/cuttlefish."""
+    return Path(os.environ.get("CUTTLEFISH_CACHE") or "~/.cache/cuttlefish").expanduser().absolute()
 
 
 def fingerprint(root: Path) -> str:

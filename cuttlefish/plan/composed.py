@@ -2,15 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from cuttlefish.config.identity import run_folder, run_key
-from cuttlefish.config.schema import Config, DataConfig
+from cuttlefish.config.schema import Config
 from cuttlefish.config.validate import load_config, to_dict
-from cuttlefish.data.files import data_digest, data_there, digest_of
-from cuttlefish.data.published import FILE_SETS
+from cuttlefish.data.files import data_there, published_digest
 from cuttlefish.plan.points import Point
 
 
@@ -61,15 +59,3 @@ class Seeded:
         mapping = {**self.mapping, "seed": seed, "method": config.method}
         key = run_key(mapping, self.digest, self.entry["version"], self.entry["defaults"])
         return key, str(run_folder(config, key))
-
-
-def published_digest(config: DataConfig) -> str:
-    """`data_digest` of verified files, from their published checksums alone; generated data has its own."""
-    if config.kind in FILE_SETS and config.verify:
-        return _digest_of_published(config.kind)
-    return data_digest(config)
-
-
-@lru_cache
-def _digest_of_published(kind: str) -> str:
-    return digest_of(FILE_SETS[kind].md5)

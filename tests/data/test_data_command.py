@@ -1,45 +1,28 @@
 import hashlib
+from dataclasses import replace
 
 import pytest
 
-from cuttlefish.data.published import FILE_SETS, FileSet
+from cuttlefish.data.registry import FileSet, data_sets
+from cuttlefish.data.sets import torchvision_sets
 from scripts.data import main
 
 
 @pytest.fixture
 def tiny_set(tmp_path, monkeypatch):
-    """CIFAR-10 replaced by one file of six bytes, in packed form."""
-    from zipfile import ZipFile
-
-    monkeypatch.setattr("scripts.data.FILE_SETS", FILE_SETS)
-    monkeypatch.setitem(
-        FILE_SETS,
-        "cifar10",
-        FileSet("CIFAR-10", "tiny", "tiny.packed", {"train": hashlib.md5(b"abcdef").hexdigest()}),
-    )
-    (tmp_path / "packed" / "tiny.packed").mkdir(parents=True)
-    with ZipFile(tmp_path / "packed" / "tiny.packed" / "train.0.zip", "w") as archive:
-        archive.writestr("0_head.bin", b"abc")
-        archive.writestr("tail.bin", b"def")
-    return tmp_path / "packed"
-
-
-@pytest.mark.parametrize("inside", [False, True])
-def test_unpack_takes_the_folder_or_the_one_above(tiny_set, tmp_path, capsys, inside):
-    assert main(["unpack", str(tiny_set / "tiny.packed" if inside else tiny_set), str(tmp_path / "out")]) == 0
-    assert (tmp_path / "out" / "tiny" / "train").read_bytes() == b"abcdef"
-    assert str(tmp_path / "out" / "tiny") in capsys.readouterr().out
-
-
-def test_unpack_of_nothing_is_one_sentence(tmp_path, capsys):
-    assert main(["unpack", str(tmp_path), str(tmp_path / "out")]) == 1
-    assert capsys.readouterr().err.count("\n") == 1
+    """CIFAR-10 replaced by one file of six bytes."""
+    files = FileSet("tiny", {"train": hashlib.md5(b"abcdef").hexdigest()}, download=lambda root: None)
+    changed = replace(data_sets()["cifar10"], files=files)
+    monkeypatch.setitem(torchvision_sets.DATA_SETS, "cifar10", changed)
+    (tmp_path / "root" / "tiny").mkdir(parents=True)
+    (tmp_path / "root" / "tiny" / "train").write_bytes(b"abcdef")
+    return tmp_path / "root"
 
 
 def test_check_judges_what_it_is_asked_about(tiny_set, tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("CUTTLEFISH_DATA", str(tmp_path / "out"))
+    monkeypatch.setenv("CUTTLEFISH_DATA", str(tmp_path / "empty"))
     assert main(["check"]) == 1
-    main(["unpack", str(tiny_set), str(tmp_path / "out")])
+    monkeypatch.setenv("CUTTLEFISH_DATA", str(tiny_set))
     capsys.readouterr()
     assert main(["check"]) == 0
     shown = capsys.readouterr().out
@@ -47,7 +30,7 @@ def test_check_judges_what_it_is_asked_about(tiny_set, tmp_path, capsys, monkeyp
     assert main(["check", "cifar10"]) == 0
     assert main(["check", "cifar10", "svhn"]) == 1
     assert main(["check", "cifar10", "--root", str(tmp_path)]) == 1
-    (tmp_path / "out" / "tiny" / "train").write_bytes(b"other")
+    (tiny_set / "tiny" / "train").write_bytes(b"other")
     assert main(["check", "cifar10"]) == 1
 
 

@@ -4,14 +4,17 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from dataclasses import replace
+from importlib import import_module
 
 import pytest
 
 from cuttlefish.config.schema import DataConfig
-from cuttlefish.data import download
-from cuttlefish.data.files import cache_folder, data_digest, data_files, data_root
-from cuttlefish.data.published import FILE_SETS
+from cuttlefish.data.files import _md5, _md5_of_state, data_digest, data_folder, data_root
+from cuttlefish.data.registry import data_sets
 from cuttlefish.errors import CuttlefishError
+
+SVHN = ("train_32x32.mat", "test_32x32.mat")
 
 
 def flip_a_byte(path):
@@ -30,17 +33,9 @@ def test_the_root_is_the_setting_then_the_environment_then_a_folder(monkeypatch,
     assert str(data_root(DataConfig(root="/from/setting"))) == "/from/setting"
 
 
-def test_the_cache_is_the_environments_or_the_users(monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("CUTTLEFISH_CACHE", raising=False)
-    assert cache_folder() == tmp_path / ".cache" / "cuttlefish"
-    monkeypatch.setenv("CUTTLEFISH_CACHE", "/elsewhere")
-    assert str(cache_folder()) == "/elsewhere"
-
-
 def test_the_digest_is_the_contents_wherever_it_lies(write_cifar10, tmp_path):
     root, _ = write_cifar10()
-    config = DataConfig(root=str(root), verify=False)
+    config = DataConfig(root=str(root))
     digest = data_digest(config)
     lines = sorted(
         f"{path.name} {hashlib.md5(path.read_bytes()).hexdigest()}\n"
@@ -48,30 +43,33 @@ def test_the_digest_is_the_contents_wherever_it_lies(write_cifar10, tmp_path):
     )
     assert digest == hashlib.sha256("".join(lines).encode()).hexdigest()
     root.rename(tmp_path / "moved")
-    assert data_digest(DataConfig(root=str(tmp_path / "moved"), verify=False)) == digest
+    assert data_digest(DataConfig(root=str(tmp_path / "moved"))) == digest
 
 
-@pytest.mark.parametrize("name", ["data_batch_3", "test_batch"])
-def test_one_changed_byte_changes_the_digest(write_cifar10, name):
-    root, _ = write_cifar10()
-    config = DataConfig(root=str(root), verify=False)
+@pytest.mark.parametrize("name", ["train_32x32.mat", "test_32x32.mat"])
+def test_one_changed_byte_changes_the_digest(tmp_path, name):
+    for split in ("train", "test"):
+        (tmp_path / f"{split}_32x32.mat").write_bytes(b"some content")
+    config = DataConfig(kind="svhn", root=str(tmp_path), verify=False)
     digest = data_digest(config)
-    flip_a_byte(root / "cifar-10-batches-py" / name)
+    flip_a_byte(tmp_path / name)
     assert data_digest(config) != digest
 
 
 def test_an_unpublished_file_is_named_with_both_checksums(write_cifar10):
     root, _ = write_cifar10()
     path = root / "cifar-10-batches-py" / "data_batch_1"
+    published = hashlib.md5(path.read_bytes()).hexdigest()
+    flip_a_byte(path)
     with pytest.raises(CuttlefishError) as caught:
         data_digest(DataConfig(root=str(root)))
-    for part in (
-        path,
-        hashlib.md5(path.read_bytes()).hexdigest(),
-        "c99cafc152244af753f735de768cd75f",
-        "data.verify=false",
-    ):
+    for part in (path, hashlib.md5(path.read_bytes()).hexdigest(), published):
         assert str(part) in str(caught.value)
+    assert "data.verify=false" not in str(caught.value), "that is refused for pickles"
+    for split in ("train", "test"):
+        (root / f"{split}_32x32.mat").write_bytes(b"other")
+    with pytest.raises(CuttlefishError, match="data.verify=false to use it as it is"):
+        data_digest(DataConfig(kind="svhn", root=str(root)))
 
 
 @pytest.mark.parametrize("setting", [True, False])
@@ -82,55 +80,67 @@ def test_missing_files_are_named_with_the_place_and_the_remedies(write_cifar10, 
     with pytest.raises(CuttlefishError) as caught:
         data_digest(DataConfig(root=str(root) if setting else None))
     sentence = str(caught.value)
-    for part in (
-        "data_batch_4",
-        str(root / "cifar-10-batches-py"),
-        "cifar-10.packed",
-        "data.download=true",
-        "scripts.data unpack",
-    ):
+    for part in ("data_batch_4", str(root / "cifar-10-batches-py"), "data.download=true"):
         assert part in sentence
     assert "data_batch_3" not in sentence
     assert ("the root is data.root" in sentence) == setting
     assert ("the root is CUTTLEFISH_DATA" in sentence) != setting
 
 
-def test_svhn_has_no_packed_form_to_offer(tmp_path):
-    with pytest.raises(CuttlefishError) as caught:
+def test_every_missing_file_is_named(tmp_path):
+    with pytest.raises(CuttlefishError, match="train_32x32.mat, test_32x32.mat not found"):
         data_digest(DataConfig(kind="svhn", root=str(tmp_path)))
-    assert "train_32x32.mat, test_32x32.mat" in str(caught.value)
-    assert "unpack" not in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", list(FILE_SETS))
+@pytest.mark.parametrize("kind", [kind for kind, item in data_sets().items() if item.files])
 def test_a_failing_download_is_one_sentence(tmp_path, monkeypatch, kind):
     def refuse(*arguments, **settings):
         raise urllib.error.URLError("no route to host")
 
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
-    with pytest.raises(CuttlefishError, match=f"Downloading {FILE_SETS[kind].title} into .*no route to host"):
+    title = data_sets()[kind].title
+    with pytest.raises(CuttlefishError, match=f"Downloading {title} into .*no route to host"):
         data_digest(DataConfig(kind=kind, root=str(tmp_path), download=True))
 
 
-def test_a_download_fills_the_root(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        download,
-        "_fetch",
-        lambda kind, root: [(root / name).write_bytes(b"x") for name in FILE_SETS[kind].md5],
-    )
-    files = data_files(DataConfig(kind="svhn", root=str(tmp_path), download=True, verify=False))
-    assert files == {name: tmp_path / name for name in ("train_32x32.mat", "test_32x32.mat")}
+@pytest.fixture
+def replace_download(monkeypatch):
+    """Sets what fetches the files of a kind."""
+
+    def replaced(kind, download):
+        table = import_module("cuttlefish.data.sets.torchvision_sets").DATA_SETS
+        files = replace(table[kind].files, download=download)
+        monkeypatch.setitem(table, kind, replace(table[kind], files=files))
+
+    return replaced
 
 
-def test_nothing_is_downloaded_unasked_or_twice(tmp_path, monkeypatch, write_cifar10):
-    def fetch(kind, root):
+def test_a_download_fills_the_root(tmp_path, replace_download):
+    replace_download("svhn", lambda root: [(root / name).write_bytes(b"x") for name in SVHN])
+    assert data_folder(DataConfig(kind="svhn", root=str(tmp_path), download=True, verify=False)) == tmp_path
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(SVHN)
+
+
+def test_nothing_is_downloaded_unasked_or_twice(tmp_path, replace_download, write_cifar10):
+    def download(root):
         raise AssertionError("downloaded")
 
-    monkeypatch.setattr(download, "_fetch", fetch)
+    replace_download("cifar10", download)
     root, _ = write_cifar10()
-    assert data_digest(DataConfig(root=str(root), download=True, verify=False))
+    assert data_digest(DataConfig(root=str(root), download=True))
     with pytest.raises(CuttlefishError, match="not found"):
         data_digest(DataConfig(root=str(tmp_path / "empty")))
+
+
+def test_a_file_is_hashed_once_while_it_stays_the_same(tmp_path):
+    path = tmp_path / "some file"
+    path.write_bytes(b"content")
+    _md5_of_state.cache_clear()
+    assert _md5(path) == _md5(path) == hashlib.md5(b"content").hexdigest()
+    assert _md5_of_state.cache_info().misses == 1
+    os.utime(path, ns=(0, 0))
+    assert _md5(path) == hashlib.md5(b"content").hexdigest()
+    assert _md5_of_state.cache_info().misses == 2
 
 
 def test_made_data_is_told_apart_by_its_parameters():
@@ -148,7 +158,7 @@ def test_digests_need_no_torch():
     program = """
 import sys
 from cuttlefish.config.schema import DataConfig
-import cuttlefish.data, cuttlefish.data.files, cuttlefish.data.packed, cuttlefish.data.cifar, cuttlefish.data.download
+import cuttlefish.data, cuttlefish.data.files, cuttlefish.data.sets.torchvision_sets
 for kind in ("digits", "synthetic"):
     cuttlefish.data.files.data_digest(DataConfig(kind=kind))
 assert not {"torch", "torchvision", "sklearn"} & set(sys.modules)

@@ -1,6 +1,6 @@
 import pytest
 
-from cuttlefish.plan.cache import kept
+from cuttlefish.plan.cache import cache_folder, kept
 
 WANTED = [("a", "b"), ("c",), ("a", "b")]
 
@@ -40,3 +40,11 @@ def test_where_nothing_can_be_written_it_is_made_each_time(root, tmp_path):
     (tmp_path / "file").write_text("")
     assert len(made_by(root, tmp_path / "file" / "below")) == 2
     assert len(made_by(root, tmp_path / "file" / "below")) == 2
+
+
+def test_the_cache_is_the_environments_or_the_users(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("CUTTLEFISH_CACHE", raising=False)
+    assert cache_folder() == tmp_path / ".cache" / "cuttlefish"
+    monkeypatch.setenv("CUTTLEFISH_CACHE", "/elsewhere")
+    assert str(cache_folder()) == "/elsewhere"

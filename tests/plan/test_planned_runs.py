@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from cuttlefish.config.compose import compose_config
-from cuttlefish.data.published import FILE_SETS
+from cuttlefish.data.registry import data_sets
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.evidence.records import load_evidence
 from cuttlefish.plan.composed import published_digest
@@ -16,6 +16,7 @@ from cuttlefish.plan.spec import Spec
 from cuttlefish.worker import identify
 
 ROOT = Path(__file__).resolve().parents[2]
+KINDS = [kind for kind, item in data_sets().items() if item.files]
 
 
 def only(spec: Spec, table: str, rows: list[str], sweep=None) -> Spec:
@@ -108,13 +109,13 @@ def test_a_row_that_does_not_compose_is_named(spec, cache):
     )
 
 
-@pytest.mark.parametrize("kind", FILE_SETS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_digest_needs_no_data(kind, monkeypatch):
     monkeypatch.setenv("CUTTLEFISH_DATA", "/nonexistent")
     config = compose_config(ROOT / "conf", [f"data={kind}"]).data
     assert len(published_digest(config)) == 64
     assert published_digest(config) != published_digest(
-        replace(config, kind=next(other for other in FILE_SETS if other != kind))
+        replace(config, kind=next(other for other in KINDS if other != kind))
     )
 
 

@@ -1,8 +1,9 @@
-"""Learnable made-up images: a coarse prototype a class, plus noise. Integers only, so the same bytes everywhere."""
+"""Learnable synthetic images: a coarse prototype per class plus noise. Integers only, so the same bytes everywhere."""
 
 import numpy as np
 
 from cuttlefish.config.schema import DataConfig
+from cuttlefish.data.registry import Arrays, DataSet
 from cuttlefish.data.split import SEED
 
 VERSION = 1
@@ -26,8 +27,8 @@ def content(config: DataConfig) -> dict[str, object]:
     }
 
 
-def load(config: DataConfig, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, S, S, 3) uint8 and labels (N,) int64, which run through the classes in turn."""
+def load(config: DataConfig, split: str) -> Arrays:
+    """Images (N, S, S, 3), S = `data.image_size` (32), and labels, which run through the classes in turn."""
     count, size = _sizes(config)[split], config.image_size or IMAGE_SIZE
     prototypes = np.random.RandomState(SEED).randint(NOISE, 256 - NOISE, (classes(config), CELLS, CELLS, 3))
     labels = np.arange(count) % classes(config)
@@ -40,3 +41,14 @@ def load(config: DataConfig, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _sizes(config: DataConfig) -> dict[str, int]:
     return {"train": config.train_images or TRAIN_IMAGES, "test": config.test_images or TEST_IMAGES}
+
+
+DATA_SETS = {
+    "synthetic": DataSet(
+        "Synthetic images",
+        classes=classes,
+        load=load,
+        content=content,
+        settings=("classes", "image_size", "train_images", "test_images"),
+    )
+}

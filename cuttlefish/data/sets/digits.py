@@ -1,4 +1,4 @@
-"""Scikit-learn's 1,797 handwritten 8×8 digits, enlarged: a real data set that needs no file of its own."""
+"""Scikit-learn's 1,797 handwritten 8×8 digits, enlarged: a real data set that needs no download."""
 
 import gzip
 import hashlib
@@ -8,25 +8,22 @@ from pathlib import Path
 import numpy as np
 
 from cuttlefish.config.schema import DataConfig
+from cuttlefish.data.registry import Arrays, DataSet
 from cuttlefish.data.split import stratified
 from cuttlefish.errors import CuttlefishError
 
 IMAGE_SIZE = 16
 SIDE = 8
 HIGHEST = 16
-"""The original's grey levels are 0 … 16."""
-
-
-def classes(config: DataConfig) -> int:
-    return 10
+"""The original's grey levels are 0 to 16."""
 
 
 def content(config: DataConfig) -> dict[str, object]:
     return {"digits.csv": hashlib.sha256(_table()).hexdigest(), "image_size": config.image_size or IMAGE_SIZE}
 
 
-def load(config: DataConfig, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, S, S, 3) uint8 with three equal channels, S = `data.image_size` (16), and labels (N,) int64.
+def load(config: DataConfig, split: str) -> Arrays:
+    """Images (N, S, S, 3) with three equal channels, S = `data.image_size` (16), and labels.
 
     A fixed half of each class is the test split.
     """
@@ -34,9 +31,8 @@ def load(config: DataConfig, split: str) -> tuple[np.ndarray, np.ndarray]:
     labels = rows[:, -1]
     train, test = stratified(labels, 1 / 2)
     chosen = {"train": train, "test": test}[split]
-    grey = enlarge(
-        rows[chosen, :-1].reshape(-1, SIDE, SIDE) * (255 / HIGHEST), config.image_size or IMAGE_SIZE
-    )
+    levels = rows[chosen, :-1].reshape(-1, SIDE, SIDE) * (255 / HIGHEST)
+    grey = enlarge(levels, config.image_size or IMAGE_SIZE)
     return np.repeat(grey[..., None], 3, axis=-1), labels[chosen]
 
 
@@ -55,13 +51,17 @@ def _bilinear(source: int, size: int) -> np.ndarray:
 def _table() -> bytes:
     """The installed package's own file: importing scikit-learn to read it would take seconds."""
     package = find_spec("sklearn")
-    path = (
-        Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
-        if package and package.origin
-        else None
+    if package and package.origin:
+        path = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+        if path.is_file():
+            return gzip.decompress(path.read_bytes())
+    raise CuttlefishError(
+        "data=digits reads the digits that scikit-learn brings, which is not installed: install scikit-learn"
     )
-    if path is None or not path.is_file():
-        raise CuttlefishError(
-            "data=digits reads the digits that scikit-learn brings, which is not installed: install scikit-learn"
-        )
-    return gzip.decompress(path.read_bytes())
+
+
+DATA_SETS = {
+    "digits": DataSet(
+        "Digits", classes=lambda config: 10, load=load, content=content, settings=("image_size",)
+    )
+}
