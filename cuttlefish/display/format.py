@@ -6,6 +6,16 @@ UNKNOWN = "–"
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
+def printable(text: str) -> str:
+    """Return foreign text without escape codes and other characters that cannot be printed; lines stay."""
+    return "".join(c for c in text if c.isprintable() or c == "\n")
+
+
+def one_line(text: str) -> str:
+    """Return foreign text as one printable line with single spaces."""
+    return printable(" ".join(text.split()))
+
+
 def count(number: float | None) -> str:
     """`702,618`"""
     return UNKNOWN if number is None else f"{number:,.0f}"

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from cuttlefish.display.format import (
     UNKNOWN,
@@ -14,6 +15,7 @@ from cuttlefish.display.format import (
     duration,
     memory,
     named,
+    one_line,
     percent,
     ratio_of,
     short_count,
@@ -38,10 +40,15 @@ REASONS = {
 def plain_table(title: str, *columns: tuple[str, str]) -> Table:
     """A table in the house style; columns are (heading, justification)."""
     style = {"title_justify": "left", "title_style": "bold", "box": box.SIMPLE_HEAD, "show_edge": False}
-    table = Table(title=title, padding=(0, 1, 0, 0), pad_edge=False, **style)
+    table = Table(title=Text(one_line(title)), padding=(0, 1, 0, 0), pad_edge=False, **style)
     for heading, justify in columns:
         table.add_column(heading, justify=justify, no_wrap=True)
     return table
+
+
+def cells(*words: str) -> list[Text]:
+    """Return cells whose text rich takes as it is: no markup, no escape codes."""
+    return [Text(one_line(word)) for word in words]
 
 
 def profile_table(profile: Mapping[str, Any]) -> Table:
@@ -59,9 +66,7 @@ def profile_table(profile: Mapping[str, Any]) -> Table:
             count(row.intensity),
         ]
         table.add_row(
-            f"{row.name} ({row.layers})",
-            *numbers,
-            "low" if row.factorize else "full",
+            *cells(f"{row.name} ({row.layers})", *numbers, "low" if row.factorize else "full"),
             style=None if row.factorize else "dim",
         )
     return table
@@ -76,7 +81,7 @@ def rank_table(
         return None
     table = plain_table("Ranks", ("layer", "left"), ("rank / full", "right"), ("ratio", "left"))
     for name, layers in _groups(layer_order(full, ranks, profile)):
-        table.add_row(*_rank_cells(name, layers, full, ranks))
+        table.add_row(*cells(*_rank_cells(name, layers, full, ranks)))
     return table
 
 
@@ -87,7 +92,7 @@ def facts_table(record: Mapping[str, Any]) -> Table:
     table.add_column()
     for name, value in facts(record).items():
         if value != UNKNOWN:
-            table.add_row(name, value)
+            table.add_row(*cells(name, value))
     return table
 
 

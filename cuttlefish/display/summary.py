@@ -8,8 +8,17 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cuttlefish.display.format import UNKNOWN, count, duration, percent, ratio_of, short_count, times
-from cuttlefish.display.screen import facts_table, plain_table, profile_table, rank_table, switch_words
+from cuttlefish.display.format import (
+    UNKNOWN,
+    count,
+    duration,
+    one_line,
+    percent,
+    ratio_of,
+    short_count,
+    times,
+)
+from cuttlefish.display.screen import cells, facts_table, plain_table, profile_table, rank_table, switch_words
 
 WIDTH = 100
 Record = Mapping[str, Any]
@@ -31,10 +40,10 @@ def comparison_summary(
     caution = _unlike(full, cuttlefish)
     parts = [
         _headline(cuttlefish),
-        Text(f"switch  {switch_words(cuttlefish)}"),
+        Text(one_line(f"switch  {switch_words(cuttlefish)}")),
         _screen(cuttlefish, profile, rank_rows, _comparison_table(full, cuttlefish)),
-        *([Text(f"Not a like-for-like comparison: {caution}.", style="yellow")] if caution else []),
-        *(Text(f"plot  {path}", no_wrap=True, overflow="fold") for path in plots),
+        *([Text(one_line(f"Not a like-for-like comparison: {caution}."), style="yellow")] if caution else []),
+        *(Text(one_line(f"plot  {path}"), no_wrap=True, overflow="fold") for path in plots),
     ]
     return Group(*parts)
 
@@ -56,7 +65,7 @@ def _headline(record: Record) -> Text:
         f"{record['epochs']} epochs",
     ]
     words += [f"scale {record['scale']}", record["status"]]
-    return Text(" · ".join(words), style="bold" if record["status"] == "finished" else "bold red")
+    return Text(one_line(" · ".join(words)), style="bold" if record["status"] == "finished" else "bold red")
 
 
 def _screen(
@@ -84,7 +93,9 @@ def _comparison_table(full: Record, low: Record) -> Table:
     )
     for name, field, show, compare in COMPARED:
         table.add_row(
-            name, show(full.get(field)), show(low.get(field)), compare(full.get(field), low.get(field))
+            *cells(
+                name, show(full.get(field)), show(low.get(field)), compare(full.get(field), low.get(field))
+            )
         )
     return table
 

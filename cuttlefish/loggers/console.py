@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
-from cuttlefish.display.format import UNKNOWN, duration, named, percent, short_count
+from cuttlefish.display.format import UNKNOWN, duration, named, one_line, percent, printable, short_count
 from cuttlefish.display.screen import profile_table
 from cuttlefish.display.summary import WIDTH, as_text, run_summary
 from cuttlefish.loggers.base import RunInfo, Sink
@@ -97,7 +97,7 @@ class TerminalConsole(PlainConsole):
         self.trained = run.resumed_from
         self.show(
             Panel(
-                "\n".join(describe(run)),
+                Text("\n".join(map(one_line, describe(run)))),
                 title="cuttlefish",
                 title_align="left",
                 expand=False,
@@ -139,7 +139,9 @@ class TerminalConsole(PlainConsole):
         self.console.print(renderable, width=min(WIDTH, self.console.width))
 
     def say(self, text: str) -> None:
-        self.console.print(Text(text, style="cyan" if text.startswith(">>") else ""), soft_wrap=True)
+        self.console.print(
+            Text(printable(text), style="cyan" if text.startswith(">>") else ""), soft_wrap=True
+        )
 
     def close(self) -> None:
         if self.bars:

@@ -117,3 +117,10 @@ def test_zeros_and_bits_are_told_apart_from_parameters(made_up):
     assert "stored" not in text
     text = as_text(run_summary(full | {"params_nonzero": total, "params_stored_bits": total}, None, []))
     assert f"{total / 8 / 2**20:.0f} MiB, 1 bits a parameter" in text and "zeros" not in text
+
+
+def test_markup_and_escape_codes_in_a_record_are_shown_as_text(made_up):
+    record = made_up.record(model="[bold red]m[/]\x1b[31m", device="[link=x]cpu[/link]\x07")
+    text = as_text(run_summary(record, None, []))
+    assert "[bold red]m[/][31m" in text and "[link=x]cpu[/link]" in text
+    assert not set(text) & set("\x1b\x07")

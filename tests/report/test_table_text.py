@@ -1,13 +1,17 @@
 import csv
 import io
 import re
+from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cuttlefish.display.format import one_line
+from cuttlefish.evidence.records import LeftOut
 from cuttlefish.report.tables.latex import escaped, to_latex
 from cuttlefish.report.tables.markdown import to_csv, to_markdown
 from cuttlefish.report.tables.table import Block, Cell, Column, Table
+from cuttlefish.report.tables.write import left_out_text
 
 COLUMNS = [
     Column("method", "method", numeric=False),
@@ -76,7 +80,7 @@ def test_csv_has_values_and_texts_and_run_keys():
 def test_csv_keeps_any_text_on_one_line(text):
     table = Table("t", "t", COLUMNS, [Block(text, [[Cell(text), Cell(), Cell()]])], [])
     (row,) = csv.DictReader(io.StringIO(to_csv(table), newline=""))
-    assert (row["method"], row["block"]) == (" ".join(text.split()),) * 2
+    assert (row["method"], row["block"]) == (one_line(text),) * 2
 
 
 def test_latex_is_balanced_and_every_row_is_full():
@@ -111,3 +115,16 @@ def test_escaped_text_is_ascii_and_holds_nothing_that_latex_acts_on(text):
     rest = re.sub(r"\$(\\(times|pm|cdot|geq|leq|tau|rho|epsilon)|-)\$|\\textsuperscript\{\\dag\}", "", rest)
     rest = re.sub(r"\\[{}&%$#_]", "", rest)
     assert not set(rest) & set("\\{}&%$#_~^<>|")
+
+
+HOSTILE = "\x1b[31m# [bold]a_b*|`x`\u202e<i>\n\x07z"
+
+
+def test_hostile_text_is_harmless_in_every_format():
+    table = Table("t", HOSTILE, COLUMNS, [Block(HOSTILE, [[Cell(HOSTILE), Cell(), Cell()]])], [HOSTILE])
+    markdown = to_markdown(table)
+    for text in (markdown, to_csv(table), to_latex(table)):
+        assert not set(text) & set("\x1b\x07\u202e")
+    assert markdown.startswith("# [31m# [bold]a\\_b\\*\\|\\`x\\`\\<i> z\n")
+    left = left_out_text([LeftOut(Path(f"/root/{HOSTILE}"), HOSTILE)], Path("/root"))
+    assert left.count("\n") == 3 and "\x1b" not in left and left.count("`") - left.count("\\`") == 2

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cuttlefish.display.format import UNKNOWN, number, stated
+from cuttlefish.display.format import UNKNOWN, number, one_line, stated
 from cuttlefish.record.record import plain
 from cuttlefish.report.claims.acceptance import words_of
 from cuttlefish.report.claims.verdict import Interval, Outcome, Part, Reading, Verdict
@@ -36,7 +36,7 @@ def on_screen(verdicts: Sequence[Verdict]) -> RenderableType:
             ours(reduced),
             str(reduced.n or ""),
         )
-        table.add_row(*row)
+        table.add_row(*(Text(one_line(cell)) if isinstance(cell, str) else cell for cell in row))
     return Group(table, Text(""), Text(counts(verdicts)))
 
 

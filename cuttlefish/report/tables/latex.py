@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from cuttlefish.display.format import one_line
 from cuttlefish.report.tables.markdown import DAGGER, daggered
 from cuttlefish.report.tables.table import Cell, Column, Table
 
@@ -21,7 +22,9 @@ def to_latex(table: Table) -> str:
 
 def escaped(text: str) -> str:
     """Text that LaTeX prints as it is. Other characters outside ASCII are left out as `?`, which any engine prints."""
-    return "".join(SPECIAL.get(character, character if character.isascii() else "?") for character in text)
+    return "".join(
+        SPECIAL.get(character, character if character.isascii() else "?") for character in one_line(text)
+    )
 
 
 def _lines(table: Table) -> Iterator[str]:

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Iterator
 
+from cuttlefish.display.format import one_line
 from cuttlefish.report.tables.table import Block, Cell, Column, Table
 
 DAGGER = "†"
@@ -12,12 +13,12 @@ DAGGER = "†"
 
 def to_markdown(table: Table) -> str:
     """A heading, a table a block, then the notes. GitHub's flavour; marked numbers wear a dagger."""
-    lines = [f"# {table.title}", ""]
+    lines = [f"# {escaped(table.title)}", ""]
     for block in table.blocks:
-        lines += [f"## {block.title}", "", *_markdown_block(table.columns, block), ""]
+        lines += [f"## {escaped(block.title)}", "", *_markdown_block(table.columns, block), ""]
     marks = dict.fromkeys(cell.mark for _, row in table.rows for cell in row if cell.mark)
     notes = [f"{DAGGER} {note}" if marks and index == 0 else note for index, note in enumerate(table.notes)]
-    return "\n".join([*lines, *(line for note in notes for line in (_escaped(note), ""))]).rstrip() + "\n"
+    return "\n".join([*lines, *(line for note in notes for line in (escaped(note), ""))]).rstrip() + "\n"
 
 
 def to_csv(table: Table) -> str:
@@ -44,7 +45,7 @@ def to_csv(table: Table) -> str:
             dict.fromkeys(key for cell in row for key in cell.runs),
         )
         writer.writerow(
-            [table.name, table.scale, _one_line(block.title), *fields, " ".join(marks), " ".join(keys)]
+            [table.name, table.scale, one_line(block.title), *fields, " ".join(marks), " ".join(keys)]
         )
     return buffer.getvalue()
 
@@ -58,22 +59,18 @@ def _markdown_block(columns: list[Column], block: Block) -> Iterator[str]:
     yield _line([column.title for column in columns])
     yield _line(["---:" if column.numeric else "---" for column in columns])
     for row in block.rows:
-        yield _line([_escaped(daggered(column, cell)) for column, cell in zip(columns, row, strict=True)])
+        yield _line([escaped(daggered(column, cell)) for column, cell in zip(columns, row, strict=True)])
 
 
 def _line(words: list[str]) -> str:
     return f"| {' | '.join(words)} |"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """No cell may end a column, start markup or break its line."""
     for character in "\\|*_`<":
         text = text.replace(character, f"\\{character}")
-    return _one_line(text)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return one_line(text)
 
 
 def _heads(column: Column) -> list[str]:
@@ -81,5 +78,5 @@ def _heads(column: Column) -> list[str]:
 
 
 def _fields(column: Column, cell: Cell) -> list[object]:
-    text = _one_line(cell.text)
+    text = one_line(cell.text)
     return [cell.value if cell.value is not None else "", text] if column.numeric else [text]

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from cuttlefish.display.format import one_line
 from cuttlefish.evidence.records import LeftOut
 from cuttlefish.record.atomic import write_atomic
 from cuttlefish.report.tables.latex import to_latex
-from cuttlefish.report.tables.markdown import to_csv, to_markdown
+from cuttlefish.report.tables.markdown import escaped, to_csv, to_markdown
 from cuttlefish.report.tables.table import Table
 
 LEFT_OUT = "left_out.md"
@@ -30,7 +31,7 @@ def write_tables(
 def left_out_text(left_out: Sequence[LeftOut], root: Path) -> str:
     """Markdown, one line a record."""
     lines = [
-        f"- `{_relative(item.path, root)}`: {' '.join(item.reason.replace(f'{root}/', '').split())}"
+        f"- `{one_line(_relative(item.path, root)).replace('`', '')}`: {escaped(item.reason.replace(f'{root}/', ''))}"
         for item in left_out
     ]
     return "\n".join(["# Records that do not count", "", *(lines or ["None."])]) + "\n"
