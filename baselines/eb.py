@@ -26,7 +26,7 @@ from baselines.eb_slim import gammas, prove_slimming, reinitialise, slim, slim_s
 from cuttlefish.config.schema import RecipeConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.count import count_parameters
-from cuttlefish.lowrank.groups import decay_groups
+from cuttlefish.lowrank.decay import decay_groups
 from cuttlefish.methods.base import Context, Method, Phase
 from cuttlefish.methods.own_recipe import all_decayed, own_recipe
 from cuttlefish.methods.schedule import build_schedule

@@ -17,7 +17,7 @@ from baselines import grasp_math
 from baselines.grasp_math import Part
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.count import count_parameters
-from cuttlefish.lowrank.groups import decay_groups
+from cuttlefish.lowrank.decay import decay_groups
 from cuttlefish.lowrank.trace import evaluating
 from cuttlefish.methods.base import Context, Method, Phase
 from cuttlefish.methods.masks import Masks, prunable

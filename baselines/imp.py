@@ -16,7 +16,7 @@ from baselines.imp_math import MODES, Plan, ladder, next_masks, plan, shortened
 from cuttlefish.config.schema import RecipeConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.count import count_parameters
-from cuttlefish.lowrank.groups import decay_groups
+from cuttlefish.lowrank.decay import decay_groups
 from cuttlefish.methods.base import Context, Method, Phase
 from cuttlefish.methods.masks import Masks, prunable
 from cuttlefish.methods.own_recipe import all_decayed, own_recipe

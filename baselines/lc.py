@@ -16,8 +16,7 @@ from baselines.lc_math import Layer, Spectrum
 from baselines.lc_plan import Settings, make_plan, require
 from cuttlefish.config.schema import RecipeConfig
 from cuttlefish.lowrank.count import count_parameters
-from cuttlefish.lowrank.decay import FrobeniusDecay
-from cuttlefish.lowrank.groups import decay_groups
+from cuttlefish.lowrank.decay import FrobeniusDecay, decay_groups
 from cuttlefish.lowrank.matrix import fold, matrix_shape, unroll
 from cuttlefish.lowrank.profiling import candidates, main_path
 from cuttlefish.lowrank.surgery import factorize, find_layers, low_rank_layers

@@ -11,8 +11,7 @@ from typing import Any
 from torch import Size, Tensor, nn
 
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.lowrank.decay import FrobeniusDecay
-from cuttlefish.lowrank.groups import decay_groups
+from cuttlefish.lowrank.decay import FrobeniusDecay, decay_groups
 from cuttlefish.lowrank.matrix import matrix_shape
 from cuttlefish.lowrank.surgery import factorize, find_layers
 from cuttlefish.lowrank.trace import trace

@@ -17,7 +17,7 @@ from cuttlefish.config.checks import check_optimizer, check_schedule
 from cuttlefish.config.schema import OptimizerConfig, ScheduleConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.count import count_parameters
-from cuttlefish.lowrank.groups import decay_groups
+from cuttlefish.lowrank.decay import decay_groups
 from cuttlefish.lowrank.surgery import find_layers, replace_module
 from cuttlefish.lowrank.trace import NORMS, evaluating
 from cuttlefish.methods.base import Context, Method, Phase

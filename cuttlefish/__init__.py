@@ -15,13 +15,15 @@ _HOMES = {
     "LowRankConv2d": "cuttlefish.lowrank.layers",
     "LowRankLinear": "cuttlefish.lowrank.layers",
     "RankTracker": "cuttlefish.lowrank.rank",
+    "effective_rank": "cuttlefish.lowrank.matrix",
+    "energy_rank": "cuttlefish.lowrank.matrix",
     "StabilityTest": "cuttlefish.lowrank.stability",
     "StackProfile": "cuttlefish.lowrank.profiling",
     "densify": "cuttlefish.lowrank.surgery",
     "factorize": "cuttlefish.lowrank.surgery",
-    "full_rank": "cuttlefish.lowrank.rank",
+    "full_rank": "cuttlefish.lowrank.matrix",
     "profile_stacks": "cuttlefish.lowrank.profiling",
-    "stable_rank": "cuttlefish.lowrank.rank",
+    "stable_rank": "cuttlefish.lowrank.matrix",
 }
 __all__ = sorted(_HOMES)  # pyright: ignore
 

@@ -9,8 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.lowrank.decay import FrobeniusDecay
-from cuttlefish.lowrank.groups import decay_groups
+from cuttlefish.lowrank.decay import FrobeniusDecay, decay_groups
 from cuttlefish.lowrank.layout import keep_plain
 from cuttlefish.lowrank.profiling import candidates, main_path, profile_stacks
 from cuttlefish.lowrank.rank import RankTracker, clamp_rank, full_rank
@@ -270,4 +269,4 @@ class Cuttlefish:
             decayed = [name for name in low_rank_layers(self.model) if name not in spared]
             self.decay = FrobeniusDecay(self.model, self.settings.frobenius_decay, layers=decayed)
         # Let go of the dense layers: nothing that was replaced may stay in memory.
-        self.tracker.weights, self.path = {}, []
+        self.path = []

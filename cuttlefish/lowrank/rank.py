@@ -1,50 +1,18 @@
-"""Stable rank (paper, section 3.3) from σ₁ and ‖W‖_F alone: no full SVD, one transfer for any number of layers.
+"""From measured ranks to the ranks of the factors: β, floors, and the history of a model's layers (paper, section 3.3)."""
 
-σ₁² is a Rayleigh-Ritz value of W·Wᵀ: the Gram matrix is squared a few times, which separates the top of its spectrum even
-where there is no gap (random initialisation); a small random block is drawn into that subspace and orthonormalised; the
-top eigenvalue of the projection of W itself is then exact to the square of the subspace's error. Only matrix products.
-"""
-
-from collections.abc import Iterable, Sequence
-from math import ceil, floor
+from collections.abc import Callable, Iterable
+from math import ceil, floor, isfinite
 
 import torch
 from torch import Tensor, nn
 
-BLOCK = 32
-SQUARINGS = 6
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.lowrank.matrix import MEASURES, full_rank, matrix_shape, stable_rank, stable_ranks, unroll
 
+__all__ = ["RankTracker", "clamp_rank", "full_rank", "scaled_rank", "stable_rank", "stable_ranks"]
 
-def stable_rank(weight: Tensor) -> float:
-    """‖W‖_F² / σ₁² of the weight unrolled to (dim 0) × (the rest); 0 for a zero matrix.
-
-    Relative error below 1e-6; where all singular values agree to a few 1e-6 (an orthogonal float32 matrix), within their spread.
-    """
-    return stable_ranks([weight])[0]
-
-
-def full_rank(weight: Tensor) -> int:
-    """min(rows, columns) of the same matrix."""
-    return min(weight.shape[0], weight[0].numel())
-
-
-@torch.no_grad()
-def stable_ranks(weights: Sequence[Tensor]) -> list[float]:
-    """The stable rank of each weight, computed where the weights are and brought over in one transfer."""
-    if not weights:
-        return []
-    projections = torch.stack([_projected_gram(weight.detach().flatten(1)) for weight in weights])
-    energies = torch.stack(
-        [torch.linalg.vector_norm(weight.detach(), dtype=torch.float64) ** 2 for weight in weights]
-    )
-    packed = torch.cat([projections.flatten(), energies]).cpu()
-    if not torch.isfinite(packed).all():
-        return [float("nan")] * len(weights)
-    top = torch.linalg.eigvalsh(packed[: projections.numel()].view_as(projections))[:, -1]
-    return [
-        energy / value if value > 0 else 0.0
-        for energy, value in zip(packed[projections.numel() :].tolist(), top.tolist(), strict=True)
-    ]
+SQUARE = 4
+"""β of a square Gaussian matrix: β ≈ (1 + √(a/b))² for a × b."""
 
 
 def scaled_rank(
@@ -56,36 +24,86 @@ def scaled_rank(
     rank_floor: float = 0.0,
     round_to: int = 1,
 ) -> int:
-    """r = min(⌈β·s⌉, R) with β = R / s(0) (section 3.3), at least max(1, ⌊rank_floor·R⌋), rounded up to a multiple.
+    """Return r = min(⌈β·s⌉, R) with β = R / s(0), at least max(1, ⌊rank_floor·R⌋), rounded up to a multiple (section 3.3).
 
-    floored: truncate both stable ranks to integers first, as the reference's code does.
+    Args:
+        stable: s, the layer's stable rank now.
+        initial: s(0), that at initialisation. A layer that starts at zero has none: for 0, β is 4, that of a square
+            Gaussian matrix. `RankTracker` takes that of a Gaussian matrix of the layer's own shape.
+        full: R, the layer's full rank.
+        floored: Truncate both stable ranks to integers first, as the reference's code does.
+        rank_floor: The lowest rank as a fraction of R.
+        round_to: The multiple.
     """
+    if initial <= 0:
+        initial = full / SQUARE
     if floored:
         stable, initial = max(floor(stable), 1), max(floor(initial), 1)
-    if initial <= 0:
-        return clamp_rank(1, full, rank_floor, round_to)
     # The tiny allowance keeps float noise from lifting an exact R·s/s(0) over the next integer.
     return clamp_rank(ceil(full * stable / initial - 1e-9 * full), full, rank_floor, round_to)
 
 
 def clamp_rank(rank: int, full: int, rank_floor: float = 0.0, round_to: int = 1) -> int:
+    """Return the rank rounded up to a multiple, at least max(1, ⌊rank_floor·full⌋) and at most `full`."""
     lowest = max(1, floor(rank_floor * full))
     return min(full, ceil(max(rank, lowest) / round_to) * round_to)
 
 
 class RankTracker:
-    """Stable ranks of a model's layers over the epochs; the first update gives s(0), hence β (section 3.3).
+    """The ranks of a model's layers over the epochs; the first update gives s(0), hence β (section 3.3).
 
-    layers: dotted names, each a module with a `weight`. history[layer] lists one stable rank an update.
+    Each update measures the weights that the model has then, even where `load_state_dict(assign=True)` or `.to()` has
+    exchanged the parameters.
+
+    Args:
+        model: The model; its layers are looked up by name at each update.
+        layers: Dotted names of modules with a `weight` of two or four dimensions.
+        measure: What is measured: `stable` (stable rank), `entropy` (effective rank), `energy` (singular values that
+            hold 90 % of the energy), or a function of the m × n matrix (a tensor) that returns a number.
+        scheme: Which m × n matrix a kernel is: `channel` or `spatial`.
+
+    Attributes:
+        metric: The measure's name.
+        full: Full rank of each layer.
+        history: What each update has measured, layer by layer.
     """
 
-    def __init__(self, model: nn.Module, layers: Iterable[str]):
-        self.weights = {name: model.get_submodule(name).weight for name in layers}
-        self.full = {name: full_rank(weight) for name, weight in self.weights.items()}
-        self.history: dict[str, list[float]] = {name: [] for name in self.weights}
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Iterable[str],
+        *,
+        measure: str | Callable[[Tensor], float] = "stable",
+        scheme: str = "channel",
+    ):
+        self.model, self.scheme = model, scheme
+        self.metric = measure if isinstance(measure, str) else getattr(measure, "__name__", "own")
+        if isinstance(measure, str) and measure not in MEASURES:
+            raise CuttlefishError(
+                f"The measure {measure!r} is unknown; it is {', '.join(MEASURES)} or a function."
+            )
+        self.measure = MEASURES.get(measure, measure)
+        self.shapes = {name: matrix_shape(self._weight(name).shape, scheme) for name in layers}
+        self.full = {name: min(shape) for name, shape in self.shapes.items()}
+        self.history: dict[str, list[float]] = {name: [] for name in self.shapes}
 
     def update(self) -> dict[str, float]:
-        ranks = dict(zip(self.weights, stable_ranks(list(self.weights.values())), strict=True))
+        """Measure every layer and keep the values.
+
+        Raises:
+            CuttlefishError: A weight holds NaN or infinite values, or a layer has gone or changed its shape.
+        """
+        weights = {name: self._weight(name) for name in self.history}
+        matrices = [unroll(weight.detach(), self.scheme) for weight in weights.values()]
+        values = (
+            stable_ranks(matrices)
+            if self.measure is stable_rank
+            else [float(self.measure(matrix)) for matrix in matrices]
+        )
+        ranks = dict(zip(weights, values, strict=True))
+        bad = [name for name, rank in ranks.items() if not isfinite(rank)]
+        if bad:
+            raise CuttlefishError(self._explain(bad, weights))
         for name, rank in ranks.items():
             self.history[name].append(rank)
         return ranks
@@ -93,28 +111,28 @@ class RankTracker:
     def scaled_ranks(
         self, *, floored: bool = False, rank_floor: float = 0.0, round_to: int = 1
     ) -> dict[str, int]:
-        """The rank of each layer at its latest update, scaled by its β."""
+        """Return the rank of each layer at its latest update, scaled by its β.
+
+        A layer that starts at zero has no s(0): it takes the measure of a Gaussian matrix of its shape.
+        """
+        options = {"floored": floored, "rank_floor": rank_floor, "round_to": round_to}
         return {
-            name: scaled_rank(
-                values[-1],
-                values[0],
-                self.full[name],
-                floored=floored,
-                rank_floor=rank_floor,
-                round_to=round_to,
-            )
+            name: scaled_rank(values[-1], self._initial(name), self.full[name], **options)
             for name, values in self.history.items()
         }
 
     def stable_ranks(self, *, rank_floor: float = 0.0, round_to: int = 1) -> dict[str, int]:
-        """The unscaled alternative: ⌈s⌉, bounded likewise."""
+        """Return the unscaled alternative: ⌈s⌉, bounded likewise."""
         return {
             name: clamp_rank(ceil(values[-1]), self.full[name], rank_floor, round_to)
             for name, values in self.history.items()
         }
 
     def rows(self) -> list[dict[str, object]]:
-        """The latest update as rows: epoch (updates before it), layer, stable_rank, scaled_rank, full_rank."""
+        """Return the latest update as rows: epoch (updates before it), layer, stable_rank, scaled_rank, full_rank, metric.
+
+        stable_rank is the value of whichever metric is measured.
+        """
         scaled = self.scaled_ranks()
         return [
             {
@@ -123,28 +141,38 @@ class RankTracker:
                 "stable_rank": values[-1],
                 "scaled_rank": scaled[name],
                 "full_rank": self.full[name],
+                "metric": self.metric,
             }
             for name, values in self.history.items()
         ]
 
+    def _weight(self, name: str) -> Tensor:
+        """Return the weight that the model has under this name now."""
+        try:
+            weight = self.model.get_submodule(name).weight
+        except AttributeError as error:
+            raise CuttlefishError(
+                f"The model has no layer {name!r} with a weight; a tracker follows the layers that it was made for."
+            ) from error
+        if hasattr(self, "history") and matrix_shape(weight.shape, self.scheme) != self.shapes[name]:
+            raise CuttlefishError(
+                f"Layer {name!r} has another shape than when its ranks were first measured; make a new RankTracker."
+            )
+        return weight
 
-def _projected_gram(matrix: Tensor) -> Tensor:
-    """BLOCK × BLOCK matrix (float64) whose top eigenvalue is σ₁² of `matrix` (m × n)."""
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.t()
-    exact = wide.double()
-    if wide.shape[0] > BLOCK:
-        # The subspace may be found in float32, its error counts squared; on a GPU that would be TF32, too coarse.
-        coarse = exact if wide.is_cuda else wide.float()
-        exact = _top_subspace(coarse @ coarse.t()).t() @ exact
-    gram = exact @ exact.t()
-    return nn.functional.pad(gram, (0, BLOCK - gram.shape[0]) * 2)
+    def _initial(self, name: str) -> float:
+        initial = self.history[name][0]
+        if initial > 0:
+            return initial
+        generator = torch.Generator("cpu").manual_seed(0)
+        return float(self.measure(torch.randn(self.shapes[name], generator=generator, device="cpu")))
 
-
-def _top_subspace(gram: Tensor) -> Tensor:
-    """Orthonormal block (m × BLOCK, float64) spanning the dominant eigenvectors of a Gram matrix (m × m)."""
-    smallest = torch.finfo(gram.dtype).tiny
-    for _ in range(SQUARINGS):
-        gram = gram / torch.linalg.matrix_norm(gram).clamp_min(smallest)
-        gram = gram @ gram
-    start = torch.randn(gram.shape[0], BLOCK, generator=torch.Generator().manual_seed(0), dtype=gram.dtype)
-    return torch.linalg.qr((gram @ start.to(gram.device)).double()).Q
+    def _explain(self, bad: list[str], weights: dict[str, Tensor]) -> str:
+        name, updates = bad[0], len(self.history[bad[0]])
+        others = f" (and of {len(bad) - 1} more)" if len(bad) > 1 else ""
+        if weights[name].isfinite().all():
+            return f"The measure {self.metric!r} of layer {name!r}{others} is not a finite number, though its weight is."
+        return (
+            f"The weight of layer {name!r}{others} holds NaN or infinite values before epoch {updates}: training has "
+            "diverged; go back to an earlier checkpoint, or lower the learning rate."
+        )

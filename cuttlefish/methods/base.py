@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cuttlefish.config.schema import OptimizerConfig, RecipeConfig
-from cuttlefish.lowrank.groups import decay_groups
+from cuttlefish.lowrank.decay import decay_groups
 from cuttlefish.methods.own_recipe import own_recipe
 from cuttlefish.methods.schedule import Schedule
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from cuttlefish.engine.session import Session
-from cuttlefish.lowrank.groups import decay_groups
+from cuttlefish.lowrank.decay import decay_groups
 from cuttlefish.methods.schedule import build_schedule
 from tests.runs import little_config
 

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from cuttlefish import CuttlefishError
+from cuttlefish.lowrank.matrix import effective_rank, energy_rank
 from cuttlefish.lowrank.rank import RankTracker, clamp_rank, full_rank, scaled_rank, stable_rank, stable_ranks
 
 
@@ -79,6 +81,52 @@ def test_not_a_number_is_not_hidden():
     assert math.isnan(stable_rank(weight))
 
 
+def test_one_bad_weight_leaves_the_others_their_ranks():
+    good, bad = torch.randn(40, 50), torch.randn(40, 50)
+    bad[0, 0] = float("inf")
+    ranks = stable_ranks([bad, good, torch.zeros(40, 50)])
+    assert math.isnan(ranks[0]) and ranks[1:] == [stable_rank(good), 0.0]
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-22, 1e-12, 1.0, 1e9, 1e18])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("shape", [(96, 200), (20, 30)], ids=str)
+def test_exact_at_any_scale(scale, dtype, shape):
+    weight = (torch.randn(shape, generator=torch.Generator().manual_seed(4)).double() * scale).to(dtype)
+    assert stable_rank(weight) == pytest.approx(oracle(weight.double() / scale), rel=1e-6)
+
+
+def test_a_default_device_changes_nothing():
+    weight = torch.randn(64, 80, generator=torch.Generator().manual_seed(5))
+    ranks = stable_rank(weight), effective_rank(weight), energy_rank(weight)
+    torch.set_default_device("meta")
+    try:
+        assert (stable_rank(weight), effective_rank(weight), energy_rank(weight)) == ranks
+    finally:
+        torch.set_default_device(None)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e18])
+@pytest.mark.parametrize("power", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("shape", [(64, 200), (90, 30)], ids=str)
+def test_other_measures_against_a_float64_svd(shape, power, scale):
+    weight = with_spectrum(*shape, np.arange(1, min(shape) + 1) ** -power) * scale
+    sigma = np.linalg.svd(weight.double().numpy() / scale, compute_uv=False)
+    shares = sigma / sigma.sum()
+    assert effective_rank(weight) == pytest.approx(math.exp(-(shares * np.log(shares)).sum()), rel=1e-6)
+    for share in (0.5, 0.9, 0.97):
+        kept = np.cumsum(sigma**2) / (sigma**2).sum()
+        assert energy_rank(weight, share) == np.argmax(kept >= share) + 1
+
+
+@pytest.mark.parametrize("measure", [effective_rank, energy_rank])
+def test_other_measures_of_odd_matrices(measure):
+    assert measure(torch.zeros(5, 8)) == 0
+    assert measure(torch.outer(torch.randn(5), torch.randn(8))) == pytest.approx(1)
+    assert measure(torch.eye(6)) == pytest.approx(6)
+    assert math.isnan(measure(torch.full((3, 3), float("nan"))))
+
+
 @settings(deadline=None, max_examples=25)
 @given(st.integers(1, 90), st.integers(1, 90), st.floats(1e-6, 1e6), st.integers(0, 10**6))
 def test_bounds_and_scale_invariance(rows, columns, scale, seed):
@@ -142,4 +190,89 @@ def test_tracker_scales_by_its_own_beginning():
     assert tracker.stable_ranks() == {"0": math.ceil(last)}
     assert tracker.rows()[0] | {"stable_rank": None} == {
         "epoch": 1, "layer": "0", "stable_rank": None, "scaled_rank": tracker.scaled_ranks()["0"], "full_rank": 48,
+        "metric": "stable",
     }  # fmt: skip
+
+
+def tracked(weight, **options):
+    layer = nn.Linear(weight.shape[1], weight.shape[0])
+    layer.weight = nn.Parameter(weight)
+    return layer, RankTracker(nn.Sequential(layer), ["0"], **options)
+
+
+@pytest.mark.parametrize(
+    ("measure", "name"), [("entropy", "entropy"), (energy_rank, "energy_rank"), (torch.trace, "trace")]
+)
+def test_tracker_follows_any_measure(measure, name):
+    weight = torch.randn(20, 30, generator=torch.Generator().manual_seed(6)).abs()
+    layer, tracker = tracked(weight, measure=measure)
+    function = effective_rank if measure == "entropy" else measure
+    assert tracker.update() == {"0": pytest.approx(float(function(weight)))}
+    assert tracker.metric == tracker.rows()[0]["metric"] == name
+    assert tracker.scaled_ranks() == {"0": 20}, "β is the measure's own"
+    with torch.no_grad():
+        layer.weight.copy_(with_spectrum(20, 30, np.arange(1, 21) ** -1.0).abs())
+    tracker.update()
+    first, last = tracker.history["0"]
+    assert tracker.scaled_ranks() == {"0": min(20, math.ceil(20 * last / first))}
+
+
+def test_an_unknown_measure_is_refused():
+    with pytest.raises(
+        CuttlefishError, match="'nuclear' is unknown; it is stable, entropy, energy or a function"
+    ):
+        tracked(torch.randn(3, 3), measure="nuclear")
+
+
+def test_tracker_measures_what_the_model_has_now():
+    model = nn.Sequential(nn.Linear(30, 20))
+    tracker = RankTracker(model, ["0"])
+    tracker.update()
+    other = {name: torch.randn_like(value) for name, value in model.state_dict().items()}
+    model.load_state_dict(other, assign=True)
+    assert tracker.update()["0"] == pytest.approx(oracle(other["0.weight"]), rel=1e-6)
+    model.to(torch.float64)[0].weight.data = torch.eye(20, 30, dtype=torch.float64)
+    assert tracker.update()["0"] == pytest.approx(20)
+    model[0] = nn.Linear(30, 20)
+    assert tracker.update()["0"] == pytest.approx(oracle(model[0].weight), rel=1e-6)
+    model[0] = nn.Linear(20, 30)
+    with pytest.raises(CuttlefishError, match="Layer '0' has another shape"):
+        tracker.update()
+    model[0] = nn.ReLU()
+    with pytest.raises(CuttlefishError, match="no layer '0' with a weight"):
+        tracker.update()
+
+
+def test_tracker_names_the_layer_that_diverged():
+    model = nn.Sequential(*(nn.Linear(40, 40) for _ in range(3)))
+    tracker = RankTracker(model, ["0", "1", "2"])
+    tracker.update()
+    with torch.no_grad():
+        model[1].weight[3, 4] = float("nan")
+    with pytest.raises(CuttlefishError, match="of layer '1' holds NaN or infinite values before epoch 1"):
+        tracker.update()
+    assert [len(values) for values in tracker.history.values()] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (64, 256), (48, 16)], ids=str)
+@pytest.mark.parametrize("floored", [False, True])
+def test_a_layer_that_starts_at_zero_is_scaled_as_a_random_one(shape, floored):
+    """Fixup and adaLN-Zero. The oracle is β ≈ (1 + √(a/b))², the edge of a random matrix's spectrum."""
+    layer, tracker = tracked(torch.zeros(shape))
+    tracker.update()
+    with torch.no_grad():
+        layer.weight.copy_(with_spectrum(*shape, [1.0] * 5 + [0.0] * (min(shape) - 5)))
+    tracker.update()
+    beta = (1 + math.sqrt(min(shape) / max(shape))) ** 2
+    assert tracker.scaled_ranks(floored=floored)["0"] == pytest.approx(5 * beta, rel=0.25)
+
+
+def test_a_zero_beginning_without_a_shape_counts_as_square():
+    assert scaled_rank(2.5, 0.0, 64) == 10 and scaled_rank(2.5, 0.0, 64, floored=True) == 8
+
+
+def test_tracker_measures_the_matrix_of_the_scheme():
+    conv = nn.Conv2d(8, 64, 3)
+    tracker = RankTracker(nn.Sequential(conv), ["0"], scheme="spatial")
+    matrix = conv.weight.detach().permute(0, 2, 1, 3).reshape(64 * 3, 8 * 3)
+    assert tracker.full == {"0": 24} and tracker.update()["0"] == pytest.approx(oracle(matrix), rel=1e-6)
