@@ -51,6 +51,11 @@ def check_data(data: DataConfig) -> None:
     sizes = {"images_per_class": data.images_per_class, "image_size": data.image_size}
     made = {"classes": data.classes, "train_images": data.train_images, "test_images": data.test_images}
     _at_least(1, {f"data.{key}": value for key, value in (sizes | made).items()})
+    _at_least(0, {"data.images_seed": data.images_seed})
+    _require(
+        data.images_seed is None or data.images_per_class is not None,
+        "data.images_seed draws the images of data.images_per_class; give that too",
+    )
     for key, values in {"mean": data.mean, "std": data.std}.items():
         _require(len(values) == 3, f"data.{key} must have 3 values, one a colour channel, not {len(values)}")
     _require(min(data.std) > 0, f"data.std must be above 0 in every channel, not {data.std}")
@@ -163,7 +168,7 @@ def check_scale(config: Config) -> None:
     if config.scale == "reduced":
         same = data.kind == "cifar10" and data.images_per_class == 1000
         _require(
-            same,
+            same and data.images_seed is None,
             "scale=reduced means data=cifar10 with data.images_per_class=1000, so that its records compare; use scale=free",
         )
     else:

@@ -30,7 +30,9 @@ class DataConfig:
     verify: bool = True
     """Refuse files whose checksum is not the published one. Not possible for CIFAR, whose files are pickles."""
     images_per_class: int | None = None
-    """Only the first so many training images of each class (a reduced set)."""
+    """Only so many training images of each class (a reduced set): the first ones in the order of the file."""
+    images_seed: int | None = None
+    """Draw the `images_per_class` with this seed instead, for data sets that are sorted in some way."""
     evaluate_on: Literal["test", "validation"] = "test"
     """validation: a fixed tenth of the training set is held out and evaluated on instead of the test set."""
     crop_padding: int = 0

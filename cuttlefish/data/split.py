@@ -1,33 +1,41 @@
-"""Reduced sets and held-out parts: fixed functions of the labels alone."""
+"""Reduced sets and held-out parts: fixed functions of labels and seeds."""
 
 import numpy as np
 
 from cuttlefish.errors import CuttlefishError
 
 SEED = 20230608
-"""Of everything that is drawn once and for all. Changing it changes the validation split of every record."""
+"""Seed of the fixed splits. Changing it changes the validation split of every record."""
 
 
-def first_of_each_class(labels: np.ndarray, count: int) -> np.ndarray:
-    """Indices, in file order, of the first `count` images of each class of labels (N,)."""
+def some_of_each_class(labels: np.ndarray, count: int, seed: int | None = None) -> np.ndarray:
+    """Indices, in file order, of `count` images of each class: the first ones, or drawn with a seed.
+
+    Args:
+        labels: (N,) class numbers.
+
+    Raises:
+        CuttlefishError: A class has fewer.
+    """
+    random = None if seed is None else np.random.RandomState(seed)  # its streams never change
     chosen = []
     for label, members in _members(labels):
         if not 1 <= count <= len(members):
             raise CuttlefishError(
                 f"data.images_per_class={count} is not possible: class {label} has {len(members)} training images"
             )
-        chosen.append(members[:count])
+        chosen.append((members if random is None else random.permutation(members))[:count])
     return np.sort(np.concatenate(chosen))
 
 
 def validation_split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (train, validation) in file order; validation is a fixed tenth of each class (45,000 and 5,000 on CIFAR)."""
+    """Indices (train, validation) in file order; validation is a fixed tenth of each class (5,000 of CIFAR)."""
     return stratified(labels, 1 / 10)
 
 
 def stratified(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (kept, held out) in file order: of each class `fraction`, at least one image, drawn with the fixed seed."""
-    random = np.random.RandomState(SEED)  # its streams are frozen, those of NumPy's newer generators are not
+    """Indices (kept, held out) in file order: `fraction` of each class, at least one image, with the fixed seed."""
+    random = np.random.RandomState(SEED)  # its streams never change, those of NumPy's newer generators may
     held_out = []
     for label, members in _members(labels):
         count = max(1, round(len(members) * fraction))

@@ -8,7 +8,7 @@ from cuttlefish.config.schema import DataConfig
 from cuttlefish.data.files import data_digest
 from cuttlefish.data.registry import Arrays, DataSet, data_set
 from cuttlefish.data.resident import ResidentImages
-from cuttlefish.data.split import first_of_each_class, validation_split
+from cuttlefish.data.split import some_of_each_class, validation_split
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def load_task(config: DataConfig, device: torch.device | str) -> Task:
 def _splits(chosen: DataSet, config: DataConfig) -> tuple[Arrays, Arrays]:
     images, labels = chosen.load(config, "train")
     if config.images_per_class is not None:
-        kept = first_of_each_class(labels, config.images_per_class)
+        kept = some_of_each_class(labels, config.images_per_class, config.images_seed)
         images, labels = images[kept], labels[kept]
     if config.evaluate_on == "test":
         return (images, labels), chosen.load(config, "test")

@@ -11,15 +11,16 @@ import yaml
 from cuttlefish.evidence.records import Evidence, LeftOut
 from cuttlefish.record.record import value_of
 
-WIDTH, IMAGES, BATCH, EPOCHS = (
+WIDTH, IMAGES, DRAWN, BATCH, EPOCHS = (
     "config.model.width",
     "config.data.images_per_class",
+    "config.data.images_seed",
     "config.recipe.batch_size",
     "config.recipe.epochs",
 )
 SCALES = {
-    "paper": {WIDTH: [None, 64], IMAGES: [None], BATCH: [1024]},
-    "reduced": {WIDTH: [16], IMAGES: [1000], BATCH: [128], EPOCHS: [30]},
+    "paper": {WIDTH: [None, 64], IMAGES: [None], DRAWN: [None], BATCH: [1024]},
+    "reduced": {WIDTH: [16], IMAGES: [1000], DRAWN: [None], BATCH: [128], EPOCHS: [30]},
 }
 PAPER_EPOCHS = {"cifar10": [300], "cifar100": [300], "svhn": [200]}
 ROWS = Path(__file__).resolve().parents[2] / "conf" / "experiment" / "table1"

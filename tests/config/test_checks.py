@@ -99,6 +99,11 @@ def test_out_of_range_names_the_key(path, bad, good):
         ({"scale": "paper", "data__images_per_class": 10}, "scale=paper means the whole"),
         ({"scale": "paper", "data__kind": "digits"}, "scale=paper means the whole"),
         ({"scale": "reduced"}, "data.images_per_class=1000"),
+        ({"data__images_seed": 1}, "give that too"),
+        (
+            {"scale": "reduced", "data__images_per_class": 1000, "data__images_seed": 1},
+            "so that its records compare",
+        ),
         ({"scale": "reduced", "data__images_per_class": 1000, "data__kind": "svhn"}, "data=cifar10"),
         (
             {"scale": "reduced", "data__images_per_class": 1000, "trainer__torch_profile": True},

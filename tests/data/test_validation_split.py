@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cuttlefish.data.split import first_of_each_class, stratified, validation_split
+from cuttlefish.data.split import some_of_each_class, stratified, validation_split
 from cuttlefish.errors import CuttlefishError
 
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(np.array)
@@ -13,13 +13,13 @@ LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(np.array)
 
 @settings(deadline=None)
 @given(labels=LABELS, count=st.integers(1, 3))
-def test_the_first_of_each_class_in_file_order(labels, count):
+def test_the_some_of_each_class_in_file_order(labels, count):
     expected = [index for index, label in enumerate(labels) if list(labels[:index]).count(label) < count]
     if min(np.bincount(labels)[np.unique(labels)]) < count:
         with pytest.raises(CuttlefishError, match=f"images_per_class={count}"):
-            first_of_each_class(labels, count)
+            some_of_each_class(labels, count)
     else:
-        assert first_of_each_class(labels, count).tolist() == expected
+        assert some_of_each_class(labels, count).tolist() == expected
 
 
 @pytest.mark.parametrize("count", [0, -1, 3])
@@ -27,7 +27,26 @@ def test_an_impossible_reduction_says_what_is_there(count):
     with pytest.raises(
         CuttlefishError, match=f"data.images_per_class={count} is not possible: class 1 has 2 training images"
     ):
-        first_of_each_class(np.array([1, 1, 4, 4, 4]), count)
+        some_of_each_class(np.array([1, 1, 4, 4, 4]), count)
+
+
+@settings(deadline=None)
+@given(labels=LABELS, seed=st.integers(0, 2**32 - 1))
+def test_a_seeded_draw_takes_as_many_of_each_class(labels, seed):
+    count = np.bincount(labels)[np.unique(labels)].min()
+    chosen = some_of_each_class(labels, count, seed)
+    assert (np.diff(chosen) > 0).all()
+    np.testing.assert_array_equal(chosen, some_of_each_class(labels, count, seed))
+    assert set(np.bincount(labels[chosen])[np.unique(labels)]) == {count}
+
+
+def test_a_seeded_draw_is_not_the_first_and_is_frozen():
+    labels = np.repeat([0, 1], 100)
+    drawn = some_of_each_class(labels, 5, 0)
+    assert drawn.tolist() == [2, 26, 55, 75, 86, 118, 129, 164, 172, 192]
+    assert (
+        some_of_each_class(labels, 5, 1).tolist() != drawn.tolist() != some_of_each_class(labels, 5).tolist()
+    )
 
 
 @settings(deadline=None)
