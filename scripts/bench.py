@@ -16,7 +16,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import pandas as pd
 import torch
 
 from cuttlefish.config.schema import TrainerConfig
@@ -48,25 +47,25 @@ def write(name: str, rows: Rows, facts: dict[str, Any], out: Path = RESULTS) -> 
     """<out>/<name>-<hardware>.json and .md, as they stand when this bench ends: a later one may be cut off."""
     path = out / f"{name}-{re.sub(r'[^a-z0-9]+', '-', facts['hardware'].lower()).strip('-')}.json"
     write_atomic(path, json.dumps({**facts, "rows": rows}, indent=1) + "\n")
-    table = (
-        pd.DataFrame(rows)
-        .drop(columns="rounds_s", errors="ignore")
-        .dropna(axis=1, how="all")
-        .round(3)
-        .astype(object)
-    )
-    text = "| " + " | ".join(table.columns) + " |\n|" + "---|" * len(table.columns) + "\n"
-    text += (
-        "\n".join(
-            "| " + " | ".join("" if pd.isna(cell) else str(cell) for cell in row) + " |"
-            for row in table.to_numpy()
-        )
-        + "\n"
-    )
+    text = table_of_rows(rows)
     origin = f"commit {facts['commit']}{' with uncommitted changes' if facts.get('dirty') else ''}"
     write_atomic(path.with_suffix(".md"), f"{facts['hardware']} · {facts['time']} · {origin}\n\n{text}")
     print(f"\n{name} ({facts['hardware']})\n{text}\n-> {path}", flush=True)
     return path
+
+
+def table_of_rows(rows: Rows) -> str:
+    """Markdown, without the single rounds and columns that no row fills."""
+    columns = dict.fromkeys(
+        name for row in rows for name, value in row.items() if name != "rounds_s" and value is not None
+    )
+    lines = [list(columns), *([_cell(row.get(name)) for name in columns] for row in rows)]
+    head, *body = (f"| {' | '.join(line)} |\n" for line in lines)
+    return "".join([head, "|" + "---|" * len(columns) + "\n", *body])
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else str(round(value, 3) if isinstance(value, float) else value)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,94 +1,166 @@
-"""What claims and figures take for granted in a bench, by its kind: one that lacks it is no bench."""
+"""What claims and figures take for granted in a bench, by its kind: a file that lacks it is no bench."""
 
-from collections.abc import Callable, Mapping
-from math import isfinite
-from typing import Any
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any, Literal, NotRequired
 
-Rows = list[dict[str, Any]]
-Check = Callable[[Any], bool]
+from pydantic import Field, Strict, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
 
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_amount(value: Any) -> bool:
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and 0 <= value < 2**63
-        and isfinite(value)
-    )
+Text = Annotated[str, Strict()]
+Amount = Annotated[float, Strict(), Field(ge=0, lt=2**63, allow_inf_nan=False)]
+Positive = Annotated[float, Strict(), Field(gt=1e-12, lt=2**63, allow_inf_nan=False)]
+Series = Annotated[list[Positive], Field(min_length=1)]
 
 
-def _is_positive(value: Any) -> bool:
-    return _is_amount(value) and value > 1e-12
+@with_config(extra="allow")
+class Row(TypedDict):
+    rounds_s: NotRequired[list[Positive] | None]
 
 
-def _are_positive(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(map(_is_positive, value))
+class StepRow(Row):
+    batch: Positive
+    step_s: Positive
+    fastest_s: Positive
+    slowest_s: Positive
+    flops: Positive
 
 
-def _are_series(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_are_positive, value))
+class MethodRow(Row):
+    params_nonzero: Positive
 
 
-def _are_mappings(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
+class RankRow(Row):
+    ours_s: Positive
 
 
-STEP: dict[str, Check] = {
-    "batch": _is_positive,
-    "step_s": _is_positive,
-    "fastest_s": _is_positive,
-    "slowest_s": _is_positive,
-    "flops": _is_positive,
-}
-TIMES: dict[str, Check] = {"full_s": _are_positive, "low_s": _are_series}
-ROWS: dict[str, dict[str, Check]] = {
-    "steps": STEP, "methods": {"params_nonzero": _is_positive}, "ranks": {"ours_s": _is_positive},
-    "checkpoints": {"what": _is_text, "checkpoint_s": _is_amount},
-    "overhead": {"what": _is_text, "seconds": _is_amount},
-    "stacks": TIMES | {"stack": _is_text, "layers": lambda value: isinstance(value, list)}, "layers": TIMES | {"layer": _is_text, "kind": _is_text},
+class OverheadRow(Row):
+    """One part of the clock: what it takes an epoch of the narrow network, or once a run of the full-width one."""
+
+    part: Text
+    per: Literal["epoch", "run"]
+    width: Positive
+    seconds: Amount
+
+
+class CheckpointRow(Row):
+    model: Text
+    width: Positive
+    images: Positive
+    checkpoint_s: Amount
+
+
+class TimesRow(Row):
+    """Seconds at full rank, one a repetition, and at each ratio."""
+
+    full_s: Series
+    low_s: list[Series]
+
+
+class StackRow(TimesRow):
+    stack: Text
+    layers: list[Any]
+
+
+class LayerRow(TimesRow):
+    layer: Text
+    kind: Text
+
+
+@with_config(extra="allow")
+class File(TypedDict):
+    hardware: Text
+    seconds: NotRequired[Amount]
+    rows: list[Row]
+
+
+class Steps(File):
+    rows: list[StepRow]
+
+
+class Methods(File):
+    rows: list[MethodRow]
+
+
+class Ranks(File):
+    rows: list[RankRow]
+
+
+class Overhead(File):
+    rows: list[OverheadRow]
+
+
+class Checkpoints(File):
+    rows: list[CheckpointRow]
+
+
+class Profile(File):
+    profiled: Literal["stacks", "layers"]
+    model: Text
+    precision: Text
+    ratios: Series
+    deciding_ratio: Positive
+    threshold: Positive
+    zeta: Positive
+    batch: Positive
+    width: Positive | None
+    repeats: Annotated[list[dict[str, Any]], Field(min_length=1)]
+
+
+@with_config(extra="allow")
+class Decision(TypedDict):
+    k: Amount
+    first_factorized: Amount
+
+
+class Stacks(Profile):
+    rows: list[StackRow]
+    repeats: Annotated[list[Decision], Field(min_length=1)]
+
+
+class Layers(Profile):
+    rows: list[LayerRow]
+
+
+KINDS: dict[str, type] = {
+    "steps": Steps, "methods": Methods, "ranks": Ranks, "overhead": Overhead, "checkpoints": Checkpoints,
+    "profile": Profile, "stacks": Stacks, "layers": Layers,
 }  # fmt: skip
-PROFILE: dict[str, Check] = {
-    "profiled": lambda value: value in ("stacks", "layers"), "model": _is_text, "precision": _is_text, "ratios": _are_positive,
-    "deciding_ratio": _is_positive, "threshold": _is_positive, "zeta": _is_positive, "repeats": _are_mappings, "batch": _is_positive,
-    "width": lambda value: value is None or _is_positive(value),
-}  # fmt: skip
-REPEAT: dict[str, Check] = {"k": _is_amount, "first_factorized": _is_amount}
+"""Of other kinds, which nobody reads, only the hardware and the times are asked for."""
 
 
-def bench_problem(what: str, facts: Mapping[str, Any], rows: Rows) -> str:
-    """What is wrong with a bench of that kind, or nothing. Of kinds that nobody reads only their times are asked for."""
-    kind = what
-    if not _is_amount(facts.get("seconds", 0)):
-        return f"seconds is {facts['seconds']!r}"
-    if what == "profile":
-        if wrong := _wrong(facts, PROFILE):
-            return wrong
-        kind = facts["profiled"]
-    repeats = facts["repeats"] if kind == "stacks" else []
-    wrong = [
-        *(_wrong(row, ROWS.get(kind, {})) for row in rows),
-        *(_wrong(repeat, REPEAT) for repeat in repeats),
-    ]
-    wrong += [_wrong(row, {"rounds_s": _are_positive}) for row in rows if row.get("rounds_s")]
-    return next(filter(None, wrong), "") or _uneven(kind, facts, rows)
+def bench_problem(what: str, content: Mapping[str, Any]) -> str:
+    """What is wrong with the content of a bench's file of that kind; empty where nothing is."""
+    problem = _wrong(what, content)
+    if problem:
+        return problem
+    kind = content["profiled"] if what == "profile" else what
+    return _wrong(kind, content) or _uneven(kind, content)
 
 
-def _wrong(values: Mapping[str, Any], checks: Mapping[str, Check]) -> str:
-    wrong = (name for name, is_right in checks.items() if name not in values or not is_right(values[name]))
-    return next((f"{name} is {values.get(name)!r}" for name in wrong), "")
+def _wrong(kind: str, content: Mapping[str, Any]) -> str:
+    try:
+        _adapter(kind).validate_python(content)
+    except ValidationError as found:
+        error = found.errors(include_url=False)[0]
+        name = next((name for name in reversed(error["loc"]) if isinstance(name, str)), "the file")
+        return f"{name} is {None if error['type'] == 'missing' else repr(error['input'])[:80]}"
+    return ""
 
 
-def _uneven(kind: str, facts: Mapping[str, Any], rows: Rows) -> str:
-    """Rounds and repetitions are compared one by one."""
+@cache
+def _adapter(kind: str) -> TypeAdapter[Any]:
+    return TypeAdapter(KINDS.get(kind, File))
+
+
+def _uneven(kind: str, content: Mapping[str, Any]) -> str:
+    """Rounds and repetitions are compared one by one, so there must be as many of each."""
+    rows = content["rows"]
     if kind == "steps":
-        rounds = [row["rounds_s"] for row in rows if row.get("rounds_s")]
-        return "" if len(set(map(len, rounds))) <= 1 else "its rows have unlike rounds"
+        rounds = {len(row["rounds_s"]) for row in rows if row.get("rounds_s")}
+        return "its rows have unlike rounds" if len(rounds) > 1 else ""
     if kind in ("stacks", "layers"):
         lengths = {len(series) for row in rows for series in [row["full_s"], *row["low_s"]]}
-        ratios = {len(row["low_s"]) for row in rows} - {len(facts["ratios"])}
+        ratios = {len(row["low_s"]) for row in rows} - {len(content["ratios"])}
         return "its rows have unlike repetitions or ratios" if len(lengths) > 1 or ratios else ""
     return ""

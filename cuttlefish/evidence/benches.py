@@ -73,18 +73,13 @@ def _is_of(bench: Bench, scale: str) -> bool:
 
 
 def _read(path: Path) -> Bench | None:
+    what = path.name.split("-")[0]
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        bench = Bench(path.name, content, content.pop("rows"))
-        is_one = isinstance(content["hardware"], str) and all(isinstance(row, dict) for row in bench.rows)
-        problem = (
-            bench_problem(bench.what, content, bench.rows)
-            if is_one
-            else "its hardware or rows are of another type"
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        problem = bench_problem(what, content)
+    except (OSError, ValueError, RecursionError) as error:
         problem = repr(error)
     if problem:
         log.warning("%s is not a bench and is left out: %s", path, problem)
         return None
-    return bench
+    return Bench(path.name, content, content.pop("rows"))

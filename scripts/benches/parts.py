@@ -16,6 +16,8 @@ from cuttlefish.record.folder import read_epochs
 from cuttlefish.worker import run_config
 from scripts.benches.turns import Rows, seconds_of
 
+MODEL, NARROW, FULL = "resnet18", 16, 64
+"""The network, its width at the reduced scale, and its full width."""
 NOT_OF_AN_EPOCH = ("evaluate", "start", "switch")
 
 
@@ -29,7 +31,7 @@ def bench_overhead(device: str, rounds: int, small: bool) -> Rows:
     parts = {name: seconds for name, seconds in parts.items() if name not in NOT_OF_AN_EPOCH}
     whole = sum(parts.values())
     shares = [
-        {"what": f"{name} (share of an epoch, width 16)", "seconds": seconds, "share": seconds / whole}
+        {"part": name, "per": "epoch", "width": NARROW, "seconds": seconds, "share": seconds / whole}
         for name, seconds in parts.items()
     ]
     return shares + [
@@ -40,7 +42,7 @@ def bench_overhead(device: str, rounds: int, small: bool) -> Rows:
 def bench_checkpoints(device: str, rounds: int, small: bool) -> Rows:
     """A checkpoint after every epoch, the default, over that epoch's training: CIFAR's 50,000 images at full width, and the reduced scale."""
     rows = []
-    for width, images in ((16, 10_000),) if small else ((16, 10_000), (64, 50_000)):
+    for width, images in ((NARROW, 10_000),) if small else ((NARROW, 10_000), (FULL, 50_000)):
         with tempfile.TemporaryDirectory() as folder:
             found = [
                 row["seconds"]
@@ -52,17 +54,31 @@ def bench_checkpoints(device: str, rounds: int, small: bool) -> Rows:
             parts["checkpoint"] for parts in found
         ]  # a row holds the checkpoint of the epoch before
         epoch = median(parts["train"] for parts in found) * images / 128
-        what = f"a checkpoint; ResNet-18, width {width}, epochs of {images:,} images"
         share = {"share_of_epoch": median(checkpoint) / epoch, "largest_share": max(checkpoint) / epoch}
-        rows.append({"what": what, "checkpoint_s": median(checkpoint), "epoch_s": epoch, **share})
+        rows.append(
+            {
+                "model": MODEL,
+                "width": width,
+                "images": images,
+                "checkpoint_s": median(checkpoint),
+                "epoch_s": epoch,
+                **share,
+            }
+        )
     return rows
 
 
 def _epochs(
-    folder: str, device: str, method: str, width: int = 16, images: int = 2560, epochs: int = 4, **knobs: Any
+    folder: str,
+    device: str,
+    method: str,
+    width: int = NARROW,
+    images: int = 2560,
+    epochs: int = 4,
+    **knobs: Any,
 ) -> list[dict[str, Any]]:
     mapping = {
-        "model": {"name": "resnet18", "width": width},
+        "model": {"name": MODEL, "width": width},
         "data": {
             "name": "synthetic",
             "kind": "synthetic",
@@ -91,12 +107,8 @@ def _once(name: str, device: str) -> Rows:
     profile = profile_stacks(model, batch, backward=False)
     ranks = {name: max(1, full_rank(model.get_submodule(name).weight) // 4) for name in profile.layers}
     switch = seconds_of(lambda: factorize(model, ranks), device)
+    once = {"per": "run", "model": name, "width": FULL}
     return [
-        {
-            "what": f"profile, forward only, width 64: K = {profile.k}",
-            "model": name,
-            "seconds": profile.seconds,
-            "share": None,
-        },
-        {"what": f"switch, {len(ranks)} layers, width 64", "model": name, "seconds": switch, "share": None},
+        {"part": "profile", **once, "k": profile.k, "seconds": profile.seconds},
+        {"part": "switch", **once, "layers": len(ranks), "seconds": switch},
     ]

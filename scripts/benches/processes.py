@@ -10,28 +10,32 @@ from cuttlefish.record.folder import read_epochs
 from cuttlefish.worker import run_config
 from scripts.benches.turns import Rows
 
+BATCH = 64
+"""Of each process."""
+
 
 def bench_processes(device: str, rounds: int, small: bool) -> Rows:
     """Two processes against one on half of their cores, at twice the batch (weak scaling): efficiency 1 is no cost at all. gloo on a CPU,
     NCCL where there are two GPUs."""
     if device == "cuda" and torch.cuda.device_count() < 2:
-        return [{"what": "two processes", "skipped": f"{torch.cuda.device_count()} GPU here"}]
+        return [{"skipped": f"{torch.cuda.device_count()} GPU here"}]
     threads = max(1, torch.get_num_threads() // 2)
+    width = 16 if small else 64
     times: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(max(1, rounds // 2)):  # taking turns, as all arms
         for processes in times:
-            times[processes] += _step_seconds(device, processes, threads, 16 if small else 64)
+            times[processes] += _step_seconds(device, processes, threads, width)
     one, two = median(times[1]), median(times[2])
     row = {
-        "what": f"ResNet-18, width {16 if small else 64}, batch 64 a process, {threads} thread each",
-        "one_s": one,
-        "two_s": two,
-    }
-    return [row | {"efficiency": one / two, "images_per_s_one": 64 / one, "images_per_s_two": 128 / two}]
+        "model": "resnet18", "width": width, "batch": BATCH, "threads": threads, "one_s": one, "two_s": two,
+    }  # fmt: skip
+    return [
+        row | {"efficiency": one / two, "images_per_s_one": BATCH / one, "images_per_s_two": 2 * BATCH / two}
+    ]
 
 
 def _step_seconds(device: str, processes: int, threads: int, width: int) -> list[float]:
-    batch = 64 * processes
+    batch = BATCH * processes
     mapping = {
         "model": {"name": "resnet18", "width": width},
         "data": {

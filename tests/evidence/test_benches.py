@@ -99,6 +99,14 @@ def test_what_is_left_out_is_told(tmp_path, caplog):
 
 @pytest.mark.parametrize("what", ["ranks", "overhead", "methods", "processes"])
 def test_rounds_of_any_bench_are_lists_of_seconds(tmp_path, what):
-    row = {"what": "data", "seconds": 1.0, "ours_s": 1.0, "params_nonzero": 1, "rounds_s": 3}
+    row = {
+        "part": "data",
+        "per": "epoch",
+        "width": 16,
+        "seconds": 1.0,
+        "ours_s": 1.0,
+        "params_nonzero": 1,
+        "rounds_s": 3,
+    }
     (tmp_path / f"{what}-x.json").write_text(json.dumps({"hardware": "a CPU, 2 cores", "rows": [row]}))
     assert load_benches(tmp_path) == []

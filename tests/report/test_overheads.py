@@ -98,13 +98,16 @@ def test_our_own_benches_and_what_they_compose_stand_beside_the_paper():
 
 
 @pytest.mark.parametrize("row", [
-    {"what": ""}, {"what": "data"}, {"what": "data (share of an epoch, width 16)", "share": "a lot"},
-    {"what": "data, width 16", "share": float("nan")},
+    {"part": "train"}, {"part": "data"}, {"part": "data", "share": "a lot"}, {"part": "data", "share": float("nan")},
 ])  # fmt: skip
 def test_a_bench_that_lacks_a_share_has_none(row):
-    bench = Bench("overhead-x.json", {"hardware": "a CPU, 2 cores"}, [{"seconds": 1.0} | row])
+    bench = Bench(
+        "overhead-x.json",
+        {"hardware": "a CPU, 2 cores"},
+        [{"seconds": 1.0, "per": "epoch", "width": 16} | row],
+    )
     assert [
         cells[2].text
         for block in table_of(found(), benches=[bench], times=TIMES).blocks
         for cells in block.rows
-    ] == ["–"] * bool(row["what"])
+    ] == ["–"] * (row["part"] == "data")

@@ -241,8 +241,8 @@ def benches(rounds=False):
         step("rank 1/4", (1.9, 2.0, 2.1), 100, **kept[1]),
     ]
     once = [
-        {"what": "profile, forward only, width 64: K = 1", "seconds": 20.0},
-        {"what": "switch, 16 layers, width 64", "seconds": 2.0},
+        {"part": "profile", "per": "run", "width": 64, "k": 1, "seconds": 20.0},
+        {"part": "switch", "per": "run", "width": 64, "layers": 16, "seconds": 2.0},
     ]
     return [
         Bench("steps-x.json", facts, steps),

@@ -110,33 +110,40 @@ def _bench_blocks(spec: Spec, benches: Sequence[Bench], claims: Claims) -> Itera
 
 
 def _part(bench: Bench, row: Mapping[str, Any]) -> str:
-    """`profile` of `profile, forward only, width 64: K = 1`"""
-    return "ranks" if bench.what == "ranks" else row["what"].removeprefix("a ").partition(" ")[0].strip(",;")
+    return {"ranks": "ranks", "checkpoints": "checkpoint"}.get(bench.what) or row["part"]
 
 
 def _bench_row(spec: Spec, bench: Bench, row: Mapping[str, Any], claims: Claims) -> list[Cell]:
-    what = (
-        row.get("what", f"ranks of {row.get('layers')} layers, width {row.get('width')}")
-        .removeprefix("a ")
-        .replace("share of an epoch, ", "")
-    )
-    what += f" ({spec.called(str(row['model']))})" if "model" in row else ""
+    part = _part(bench, row)
     seconds = row[{"ranks": "ours_s", "overhead": "seconds", "checkpoints": "checkpoint_s"}[bench.what]]
     share = row.get("share", row.get("share_of_epoch"))
     known = isinstance(share, int | float) and isfinite(share)
-    stated = (
-        {"profile": "profiling seconds", "ranks": "ranks seconds"}.get(_part(bench, row), "")
-        if row.get("model") == MODEL
-        else ""
-    )
+    stated = {"profile": "profiling seconds", "ranks": "ranks seconds"}.get(part, "")
     shown = [Cell(_percent(100 * share), 100 * share), text_cell("an epoch")] if known else [Cell(), Cell()]
     return [
-        text_cell(what),
+        text_cell(_label(spec, bench, part, row)),
         Cell(duration(seconds), seconds),
         *shown,
-        _stated(claims, stated),
+        _stated(claims, stated if row.get("model") == MODEL else ""),
         text_cell(bench.name),
     ]
+
+
+def _label(spec: Spec, bench: Bench, part: str, row: Mapping[str, Any]) -> str:
+    """`switch, 16 layers, width 64 (ResNet-18)`"""
+    model, width = spec.called(str(row.get("model"))), row.get("width")
+    if bench.what == "checkpoints":
+        return f"checkpoint; {model}, width {width}, epochs of {row['images']:,} images"
+    if bench.what == "ranks":
+        return f"ranks of {row.get('layers')} layers, width {width} ({model})"
+    if row["per"] == "epoch":
+        return f"{part} (width {width})"
+    once = (
+        f"{row['layers']} layers, width {width}"
+        if "layers" in row
+        else f"forward only, width {width}: K = {row.get('k')}"
+    )
+    return f"{part}, {once} ({model})"
 
 
 def _composed_block(

@@ -125,12 +125,8 @@ def _of_one_machine(benches: list[Bench]) -> list[Bench]:
     return []
 
 
-def _once(overhead: Bench, word: str, arm: dict[str, Any], unnamed: bool) -> dict[str, Any] | None:
-    found = [
-        row
-        for row in overhead.rows
-        if row["what"].startswith(f"{word}, ") and f"width {arm['width']}" in row["what"]
-    ]
+def _once(overhead: Bench, part: str, arm: dict[str, Any], unnamed: bool) -> dict[str, Any] | None:
+    found = overhead.find(part=part, per="run", width=arm["width"])
     return next((row for row in found if _is_of(row, arm, unnamed)), None)
 
 
