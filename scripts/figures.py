@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def draw_scale(scale: str, numbers: list[int], results: Path) -> list[Drawn]:
     """Draw figures of one scale (all, if no numbers are given) and bring the list beside them up to date."""
-    spec = read_spec(PAPER / TABLES, ROOT / "conf" / "experiment")
+    spec = read_spec(PAPER / TABLES)
     sources = _sources(scale, spec, results)
     folder = results / "figures" / scale
     wanted = {name: draw for name, draw in DRAWERS.items() if not numbers or int(name[6]) in numbers}

@@ -46,10 +46,7 @@ def _report(results: Path, paper: Path = PAPER) -> Report:
     collection, claims, fixed = load_evidence(records), load_claims(path), fixed_by(path)
     benches = load_benches(results / "bench")
     tables, refused = _tables(
-        read_spec(scales, ROOT / "conf" / "experiment"),
-        collection,
-        benches,
-        {claim["id"]: claim for claim in claims},
+        read_spec(scales), collection, benches, {claim["id"]: claim for claim in claims}
     )
     return Report(
         records=records,

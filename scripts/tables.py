@@ -84,7 +84,7 @@ def _picked(plan: list[PlannedRun], picks: dict[str, str]) -> list[PlannedRun]:
 
 
 def tables_spec(root: Path = ROOT, paper: Path = PAPER) -> Spec:
-    return read_spec(paper / TABLES, root / "conf" / "experiment")
+    return read_spec(paper / TABLES)
 
 
 def read_claims(paper: Path = PAPER) -> Claims:

@@ -27,8 +27,8 @@ from cuttlefish.config.suggest import choose_from, did_you_mean
 from cuttlefish.config.validate import load_config, to_dict
 from cuttlefish.errors import CuttlefishError
 
-HIDDEN = ("hydra", "presets", "models", "smoke", "row")
-"""Keys of a composition that are not for the command line. `row` is a table's, not the run's (report/table_spec.py)."""
+HIDDEN = ("hydra", "presets", "models", "smoke")
+"""Keys of a composition that are not for the command line."""
 
 
 def _register() -> None:
@@ -70,7 +70,7 @@ def checked_config(composed: DictConfig, choices: dict[str, Any]) -> Config:
             raise CuttlefishError(f"{group} must be one choice by name, as in {group}=...; --help lists them")
     try:
         content = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-        config = load_config({key: value for key, value in content.items() if key != "row"})
+        config = load_config(content)
     except OmegaConfBaseException as error:
         raise CuttlefishError(sentence(error)) from error
     method = resolve_method(config.method, config.model.name, config.data.name, config.scale)

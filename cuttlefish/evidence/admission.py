@@ -23,7 +23,7 @@ SCALES = {
     "reduced": {WIDTH: [16], IMAGES: [1000], DRAWN: [None], BATCH: [128], EPOCHS: [30]},
 }
 PAPER_EPOCHS = {"cifar10": [300], "cifar100": [300], "svhn": [200]}
-ROWS = Path(__file__).resolve().parents[2] / "conf" / "experiment" / "table1"
+TABLES = Path(__file__).resolve().parents[1] / "report" / "paper" / "tables.yaml"
 CUT_SHORT = ("config.trainer.max_steps", "config.trainer.max_eval_batches", "config.trainer.overfit")
 
 
@@ -63,13 +63,11 @@ def scale_of(scale: str, data: str, method: str) -> dict[str, list[Any]]:
 
 
 @cache
-def own_batches(rows: Path = ROWS) -> dict[str, list[int]]:
+def own_batches(tables: Path = TABLES) -> dict[str, list[int]]:
     """Method -> the batches that rows of table 1 give it, whose authors' settings are meant for another than the paper's."""
     found: dict[str, list[int]] = defaultdict(list)
-    for path in sorted(rows.glob("*.yaml")):
-        row = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if batch := row.get("recipe", {}).get("batch_size"):
-            found[
-                next(part["override /method"] for part in row["defaults"] if "override /method" in part)
-            ].append(batch)
+    for row in yaml.safe_load(tables.read_text(encoding="utf-8"))["tables"]["table1"]["rows"].values():
+        words = dict(word.split("=", 1) for word in row["words"])
+        if batch := words.get("recipe.batch_size"):
+            found[words["method"]].append(int(batch))
     return dict(found)

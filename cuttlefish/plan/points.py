@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 
@@ -44,13 +44,17 @@ def points(spec: Spec, table: TableSpec, scale: str) -> Iterator[Point]:
 def _point(spec: Spec, table: str, row: Row, scale_name: str, values: Values) -> Point:
     scale = spec.scale(scale_name)
     home, run = (table, row) if row.of is None else _of(spec, row.of)
-    added = [*run.words.get(scale_name, []), *scale.words]
-    words = [f"experiment={home}/{run.name}", *(f"{key}={value}" for key, value in values), *added]
+    swept = [f"{key}={value}" for key, value in values]
+    words = [f"experiment={home}", *run.words, *swept, *run.at.get(scale_name, []), *scale.words]
     match = None
     if run.match and scale.match:
         shared = tuple((key, value) for key, value in values if key in SHARED)
         match = _point(spec, home, spec.table(home).row(run.match), scale_name, shared)
-    return Point(table, row, scale_name, _kinds(row, scale), values, tuple(words), match)
+    return Point(table, row, scale_name, _kinds(row, scale), values, _last_of_each_key(words), match)
+
+
+def _last_of_each_key(words: Iterable[str]) -> tuple[str, ...]:
+    return tuple({word.partition("=")[0]: word for word in words}.values())
 
 
 def _of(spec: Spec, name: str) -> tuple[str, Row]:

@@ -1,4 +1,4 @@
-"""What each table and figure is made of: tables.yaml and the `row:` of each file in conf/experiment/<table>/.
+"""What each table and figure is made of, as tables.yaml says.
 
 Reads YAML only; composing a row into a config is `cuttlefish/plan`.
 """
@@ -20,9 +20,10 @@ PUBLISHED, EQUAL = "published", "equal budget"
 
 @dataclass(frozen=True)
 class Row:
-    """One file of conf/experiment/<table>/. kinds: the comparisons it belongs to. sweep: override key → values, beside or in
-    place of the table's. match: the row whose finished run of the same seed sets the size. words: more of the command line, by
-    scale. baseline: the row that hours are compared with. of: the row of another table, as in table1/lc, whose runs these are."""
+    """One row of a table. kinds: the comparisons it belongs to. words: its command line behind `experiment=<table>`; at: words that
+    take their place at a scale. sweep: override key → values, beside or in place of the table's. match: the row whose finished
+    run of the same seed sets the size. baseline: the row that hours are compared with. of: the row of another table, as in
+    table1/lc, whose runs these are."""
 
     label: str
     kinds: list[str]
@@ -30,7 +31,8 @@ class Row:
     name: str = ""
     sweep: dict[str, list[Any]] = field(default_factory=dict)
     match: str | None = None
-    words: dict[str, list[str]] = field(default_factory=dict)
+    words: list[str] = field(default_factory=list)
+    at: dict[str, list[str]] = field(default_factory=dict)
     baseline: bool = False
     of: str | None = None
 
@@ -60,7 +62,6 @@ class TableSpec:
     title: str
     name: str = ""
     sweep: dict[str, list[str]] = field(default_factory=dict)
-    order: list[str] = field(default_factory=list)
     paper: list[Stated] = field(default_factory=list)
     waiting: Waiting | None = None
     notes: list[str] = field(default_factory=list)
@@ -131,16 +132,21 @@ class Spec:
         return self.scales[name]
 
 
-def read_spec(file: Path, experiments: Path) -> Spec:
-    """file: tables.yaml; experiments: conf/experiment. Raises CuttlefishError for an unknown key, a wrong type or an
-    order that names no row."""
-    spec = convert(read_mapping(file), Spec, file.name)
-    tables = {name: _with_rows(name, table, experiments / name) for name, table in spec.tables.items()}
-    read = Spec(spec.scales, tables, spec.names)
+def read_spec(file: Path) -> Spec:
+    """The specification in tables.yaml. Raises CuttlefishError for an unknown key, a wrong type or a name of no row."""
+    content = read_mapping(file)
+    tables = {name: _with_rows(name, table, content) for name, table in (content.get("tables") or {}).items()}
+    spec = convert({**content, "tables": tables}, Spec, file.name)
+    for table in spec.tables.values():
+        for named in [
+            *(stated.row for stated in table.paper),
+            *(row.match for row in table.rows if row.match),
+        ]:
+            table.row(named)
     for name, scale in spec.scales.items():
         for block in scale.order:
-            _check_block(block, read.table(block.table), name)
-    return read
+            _check_block(block, spec.table(block.table), name)
+    return spec
 
 
 def read_scales(file: Path) -> dict[str, Scale]:
@@ -157,21 +163,15 @@ def times_notes(file: Path) -> dict[str, str]:
     return {name: scale.times for name, scale in read_scales(file).items() if scale.times}
 
 
-def _with_rows(name: str, table: TableSpec, folder: Path) -> TableSpec:
-    rows = {path.stem: _row(path) for path in sorted(folder.glob("*.yaml"))}
-    for named in [
-        *table.order,
-        *(stated.row for stated in table.paper),
-        *(row.match for row in rows.values() if row.match),
-    ]:
-        if named not in rows:
-            raise CuttlefishError(
-                f"{name} names the row {named}, and {folder} has no {named}.yaml{choose_from(named, rows)}"
-            )
-    ordered = [rows[row] for row in dict.fromkeys([*table.order, *rows])]
-    return TableSpec(
-        table.title, name, table.sweep, table.order, table.paper, table.waiting, table.notes, ordered
-    )
+def _with_rows(name: str, table: Any, content: Mapping[str, Any]) -> Any:
+    """A table's content with its name, and its rows as a list in which each has its name and what it takes from another row."""
+    if not isinstance(table, Mapping):
+        return table
+    rows = {
+        row: _whole(f"tables.{name}.rows.{row}", given, content)
+        for row, given in (table.get("rows") or {}).items()
+    }
+    return {**table, "name": name, "rows": [{"name": row, **given} for row, given in rows.items()]}
 
 
 def _check_block(block: OrderBlock, table: TableSpec, scale: str) -> None:
@@ -190,20 +190,27 @@ def _check_block(block: OrderBlock, table: TableSpec, scale: str) -> None:
                 )
 
 
-def _row(path: Path) -> Row:
-    content = read_mapping(path).get("row")
-    if content is None:
-        raise CuttlefishError(f"{path} has no row: it says a row's label, kinds and scales")
-    return convert({**_checked(content, path), "name": path.stem}, Row, f"row of {path.name}")
-
-
-def _checked(content: Any, path: Path) -> Mapping[str, Any]:
-    if not isinstance(content, Mapping):
-        raise CuttlefishError(f"row of {path} must be a mapping, not {content!r}")
-    for kind in content.get("kinds") or []:
+def _whole(where: str, given: Any, content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row's content with what holds for it unless it says otherwise: all scales, and the labels of the row that it is `of`."""
+    if not isinstance(given, Mapping):
+        raise CuttlefishError(f"{where} must be a mapping, not {given!r}")
+    row = {"scales": list(content.get("scales") or {}), **_labels_of(where, given, content), **given}
+    for kind in row.get("kinds") or []:
         if kind not in (PUBLISHED, EQUAL):
-            raise CuttlefishError(f"row of {path}: kinds are {PUBLISHED} and {EQUAL}, not {kind!r}")
-    return content
+            raise CuttlefishError(f"{where}: kinds are {PUBLISHED} and {EQUAL}, not {kind!r}")
+    return row
+
+
+def _labels_of(where: str, given: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
+    if "of" not in given:
+        return {}
+    table, _, row = str(given["of"]).partition("/")
+    rows = (content["tables"].get(table) or {}).get("rows") or {}
+    if row not in rows:
+        raise CuttlefishError(
+            f"{where} is of {given['of']}, and {table} has no such row{choose_from(row, rows)}"
+        )
+    return {key: rows[row][key] for key in ("label", "kinds", "scales", "baseline") if key in rows[row]}
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

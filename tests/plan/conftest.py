@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="session")
 def spec():
     """The repository's own tables."""
-    return read_spec(PAPER / "tables.yaml", ROOT / "conf" / "experiment")
+    return read_spec(PAPER / "tables.yaml")
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,12 @@ SPEC = Spec(
     scales={"paper": Scale(), "reduced": Scale(["recipe=r"], {"data": ["a"]}, "equal budget"), "smoke": Scale(["debug=smoke"], match=False)},
     tables={
         "t": TableSpec("T", "t", {"model": ["m", "n"], "data": ["a", "b"]}, rows=[
-            Row("Full", ["published", "equal budget"], ["paper", "reduced"], "full"),
-            Row("Low", ["published"], ["paper", "smoke"], "low", match="full", words={"paper": ["x=1"]}),
+            Row("Full", ["published", "equal budget"], ["paper", "reduced"], "full", words=["method=full"]),
+            Row("Low", ["published"], ["paper", "smoke"], "low", match="full", words=["method=low", "x=0"], at={"paper": ["x=1"]}),
         ]),
         "f": TableSpec("F", "f", {"model": ["n"], "data": ["b"]}, rows=[
             Row("Low again", ["published"], ["paper"], "again", of="t/low"),
-            Row("Grid", ["published"], ["paper"], "grid", sweep={"method.k": [1, 5]}),
+            Row("Grid", ["published"], ["paper"], "grid", sweep={"method.k": [1, 5]}, words=["method=low"]),
         ]),
     },
 )  # fmt: skip
@@ -24,23 +24,33 @@ def test_a_table_is_its_rows_times_its_sweep():
     assert [(point.row.name, *dict(point.values).values()) for point in of("t", "paper")] == [
         (row, model, data) for row in ("full", "low") for model in "mn" for data in "ab"
     ]
-    assert of("t", "paper")[0].words == ("experiment=t/full", "model=m", "data=a")
+    assert of("t", "paper")[0].words == ("experiment=t", "method=full", "model=m", "data=a")
     assert of("t", "paper")[0].kinds == ("published", "equal budget")
 
 
 def test_a_scale_adds_its_words_narrows_the_sweep_and_replaces_the_recipe():
     first, second = of("t", "reduced")
-    assert first.words == ("experiment=t/full", "model=m", "data=a", "recipe=r") and second.words[1:3] == (
-        "model=n",
-        "data=a",
-    )
+    assert first.words == ("experiment=t", "method=full", "model=m", "data=a", "recipe=r")
+    assert second.words[2:4] == ("model=n", "data=a")
     assert first.kinds == ("equal budget",)
 
 
 def test_sizes_come_from_the_named_row_of_the_same_model_and_data_unless_the_scale_matches_none():
     low = of("t", "paper")[-1]
-    assert low.match.words == ("experiment=t/full", "model=n", "data=b") and low.words[-1] == "x=1"
+    assert low.match.words == ("experiment=t", "method=full", "model=n", "data=b")
     assert [point.match for point in of("t", "smoke")] == [None] * 4
+
+
+def test_what_a_row_says_at_a_scale_takes_the_place_of_its_own_words():
+    assert of("t", "paper")[-1].words == ("experiment=t", "method=low", "x=1", "model=n", "data=b")
+    assert of("t", "smoke")[-1].words == (
+        "experiment=t",
+        "method=low",
+        "x=0",
+        "model=n",
+        "data=b",
+        "debug=smoke",
+    )
 
 
 def test_a_row_of_another_table_is_the_very_same_run():
@@ -52,4 +62,4 @@ def test_a_row_of_another_table_is_the_very_same_run():
 def test_a_row_sweeps_over_its_own_keys_too():
     grid = of("f", "paper")[1:]
     assert [point.own for point in grid] == [(("method.k", "1"),), (("method.k", "5"),)]
-    assert grid[1].words == ("experiment=f/grid", "model=n", "data=b", "method.k=5")
+    assert grid[1].words == ("experiment=f", "method=low", "model=n", "data=b", "method.k=5")

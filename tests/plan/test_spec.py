@@ -3,34 +3,56 @@ import pytest
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.plan.spec import read_spec
 
-TABLES = "scales: {paper: {}}\ntables:\n  t: {title: T, order: [b]}\n"
-ROW = "row: {label: B, kinds: [published], scales: [paper]}\n"
+ROW = "{label: B, kinds: [published], words: [method=b]}"
+TABLES = """
+scales: {paper: {}, smoke: {}}
+tables:
+  t:
+    title: T
+    rows:
+      b: ROW
+      a: {label: A, kinds: [published, equal budget], scales: [paper], baseline: true}
+  u: {title: U, rows: {again: {of: t/a}, other: {of: t/b, label: C}}}
+"""
 
 
 def read(tmp_path, tables=TABLES, row=ROW):
-    (tmp_path / "experiment" / "t").mkdir(parents=True, exist_ok=True)
-    (tmp_path / "tables.yaml").write_text(tables)
-    (tmp_path / "experiment" / "t" / "b.yaml").write_text(row)
-    (tmp_path / "experiment" / "t" / "a.yaml").write_text(ROW)
-    return read_spec(tmp_path / "tables.yaml", tmp_path / "experiment")
+    (tmp_path / "tables.yaml").write_text(tables.replace("ROW", row))
+    return read_spec(tmp_path / "tables.yaml")
 
 
-def test_rows_are_the_files_of_the_table_s_folder_in_its_order(tmp_path):
+def test_rows_have_the_order_of_the_file_and_run_at_every_scale_unless_they_say_where(tmp_path):
     spec = read(tmp_path)
-    assert [row.name for row in spec.table("t").rows] == ["b", "a"] and spec.table("t").row("a").label == "B"
+    assert [(row.name, row.label, row.scales) for row in spec.table("t").rows] == [
+        ("b", "B", ["paper", "smoke"]),
+        ("a", "A", ["paper"]),
+    ]
     assert spec.called("x") == "x"
 
 
+def test_a_row_of_another_table_is_labelled_as_it_is_there(tmp_path):
+    again, other = read(tmp_path).table("u").rows
+    assert (again.of, again.label, again.kinds, again.scales, again.baseline, again.words) == (
+        "t/a", "A", ["published", "equal budget"], ["paper"], True, [],
+    )  # fmt: skip
+    assert (other.label, other.kinds, other.scales, other.baseline) == (
+        "C",
+        ["published"],
+        ["paper", "smoke"],
+        False,
+    )
+
+
 @pytest.mark.parametrize("changes, words", [
-    ({"tables": TABLES.replace("[b]", "[bb]")}, "t names the row bb, and .* has no bb.yaml"),
-    ({"row": ROW.replace("row", "now")}, "b.yaml has no row"),
+    ({"tables": TABLES.replace("t/a", "t/aa")}, "rows.again is of t/aa, and t has no such row .* did you mean a"),
     ({"row": ROW.replace("published", "print")}, "kinds are published and equal budget, not 'print'"),
-    ({"row": ROW.replace("label", "lable")}, "no key row of b.yaml.lable"),
-    ({"row": "row: [1]\n"}, "must be a mapping"),
-    ({"row": "row: {label: B, kinds: [published], scales: [paper], match: c}\n"}, "names the row c"),
+    ({"row": ROW.replace("label", "lable")}, r"no key tables.yaml.tables.t.rows\[0\].lable; did you mean"),
+    ({"row": "[1]"}, "tables.t.rows.b must be a mapping"),
+    ({"row": ROW.replace("words", "match: c, words")}, "t has no row c"),
     ({"tables": "[1]"}, "must hold a mapping"),
     ({"tables": "{"}, "cannot read .*tables.yaml"),
     ({"tables": TABLES.replace("title: T", "title: 3")}, "tables.yaml.tables.t.title must be a string, not 3"),
+    ({"tables": "scales: {}\ntables: {t: 3}"}, "tables.yaml.tables.t must be a mapping, not 3"),
 ])  # fmt: skip
 def test_mistakes_are_told_in_one_sentence(tmp_path, changes, words):
     with pytest.raises(CuttlefishError, match=words):
@@ -44,9 +66,9 @@ def test_mistakes_are_told_in_one_sentence(tmp_path, changes, words):
     ("{table: u, seeds: [0], data: [d], models: [m], rows: [b]}", "no table or figure 'u'"),
 ])  # fmt: skip
 def test_the_order_of_value_names_runs_of_the_tables_only(tmp_path, block, words):
-    tables = f"scales: {{paper: {{order: [{block}]}}}}\ntables:\n  t: {{title: T, sweep: {{model: [m], data: [d]}}}}\n"
-    (tmp_path / "experiment" / "t").mkdir(parents=True)
-    (tmp_path / "experiment" / "t" / "c.yaml").write_text(ROW.replace("paper", "smoke"))
+    rows = f"{{b: {ROW}, c: {ROW.replace('words', 'scales: [smoke], words')}}}"
+    table = f"{{title: T, sweep: {{model: [m], data: [d]}}, rows: {rows}}}"
+    tables = f"scales: {{paper: {{order: [{block}]}}, smoke: {{}}}}\ntables: {{t: {table}}}\n"
     with pytest.raises(CuttlefishError, match=words):
         read(tmp_path, tables)
 

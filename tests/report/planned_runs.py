@@ -17,7 +17,7 @@ def wanted(row: str, seed: int = 0, **changes: Any) -> PlannedRun:
     model = changes.get("model", "resnet18")
     fields: dict[str, Any] = dict(
         table="table1", row=row, label=row.title(), kinds=("equal budget",), baseline=row == "full", model=model, data="cifar10", scale="reduced",
-        seed=seed, point=(), run_key=key_of(row, seed, model), words=(f"experiment=table1/{row}", f"seed={seed}"),
+        seed=seed, point=(), run_key=key_of(row, seed, model), words=("experiment=table1", f"method={row}", f"seed={seed}"),
         folder=f"runs/reduced/{key_of(row, seed, model)}", epochs=30,
     )  # fmt: skip
     return PlannedRun(**(fields | changes))

@@ -8,6 +8,7 @@ from scipy import stats
 from cuttlefish.evidence.benches import load_benches
 from cuttlefish.evidence.records import load_evidence
 from cuttlefish.plan.scales import sweeps_of
+from cuttlefish.plan.spec import read_spec
 from cuttlefish.report.claims.judge import judge, load_claims
 from cuttlefish.report.claims.text import to_markdown
 from cuttlefish.report.claims.verdict import Outcome
@@ -352,7 +353,7 @@ def test_arms_that_need_ranks_take_them_from_the_finished_run(tmp_path, capsys):
         main(["arms", "e-matters", "--scale", "paper", "--results", str(tmp_path), "--paper", str(tmp_path)])
         == 2
     )
-    assert "first run python run.py experiment=table1/cuttlefish_reference" in capsys.readouterr().err
+    assert "first run python run.py experiment=table1 method=cuttlefish" in capsys.readouterr().err
     assert main(["arms", "frontier", "--results", str(tmp_path), "--paper", str(tmp_path)]) == 2
     assert main(["arms", "nothing", "--results", str(tmp_path)]) == 2
 
@@ -368,17 +369,18 @@ def test_the_commands_name_experiments_and_scripts_that_exist():
         for place, word in enumerate(commands[:-1])
         if word == "-m" and "." in commands[place + 1]
     }
-    assert len(experiments) >= 5 and modules >= {"scripts.bench", "scripts.claims", "scripts.profile_layers"}
+    assert experiments >= {"reduced/cell", "table1"} and modules >= {
+        "scripts.bench",
+        "scripts.claims",
+        "scripts.profile_layers",
+    }
     assert all((root / "conf" / "experiment" / f"{name}.yaml").is_file() for name in experiments)
     assert all((root / f"{name.replace('.', '/')}.py").is_file() for name in modules)
 
 
 def test_the_frontiers_grid_is_that_of_figure_1():
-    root = Path(__file__).resolve().parents[2]
-    rows = [
-        yaml.safe_load((root / f"conf/experiment/figure1/{name}.yaml").read_text())["row"]["sweep"]
-        for name in ("fixed", "from_scratch")
-    ]
+    figure = read_spec(CLAIMS.with_name("tables.yaml")).table("figure1")
+    rows = [figure.row(name).sweep for name in ("fixed", "from_scratch")]
     (rule,) = [entry["rule"] for entry in load_claims(CLAIMS) if entry["id"] == "frontier"]
     swept = [
         {path.removeprefix("config."): values for path, values in family.items() if isinstance(values, list)}

@@ -121,7 +121,7 @@ def asked_of(scale):
 
 @pytest.mark.parametrize("scale", ["paper", "reduced"])
 def test_the_commands_make_the_runs_that_are_counted_and_no_others(scale):
-    spec = read_spec(PAPER / "tables.yaml", ROOT / "conf" / "experiment")
+    spec = read_spec(PAPER / "tables.yaml")
     for entry, command in asked_of(scale):
         rule = entry.get("reduced_rule", entry["rule"]) if scale == "reduced" else entry["rule"]
         arms = {repr(arm) for arm in arms_of(rule) if not left_out(arm, scale, SWEEPS)}
