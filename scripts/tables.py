@@ -22,13 +22,13 @@ from cuttlefish.config.suggest import choose_from
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
 from cuttlefish.evidence.benches import load_benches
 from cuttlefish.evidence.records import Collection, load_evidence
-from cuttlefish.plan.ahead import ahead, waiting_lines
 from cuttlefish.plan.cost import Estimates
 from cuttlefish.plan.execute import by_front_door, execute, exit_code_of, in_order_of_value
+from cuttlefish.plan.listing import run_list, waiting_lines
 from cuttlefish.plan.planned_run import PlannedRun
 from cuttlefish.plan.runs import planned_runs
 from cuttlefish.plan.spec import Spec, read_spec
-from cuttlefish.plan.state import DATA_ABSENT, FINISHED, Known, folder_state
+from cuttlefish.plan.state import Known, State, folder_state, state_words
 from cuttlefish.plan.time_limit import TimeLimit
 from cuttlefish.report.claims.judge import load_claims
 from cuttlefish.report.paper import CLAIMS, PAPER, TABLES
@@ -105,7 +105,7 @@ def _list(
         end="\n" if any(spec.table(name).waiting for name in names) else "",
     )
     estimates = _estimates(spec, names, options, collection)
-    print("\n".join(ahead(plan, Known.of(collection.runs, options.root), estimates)))
+    print("\n".join(run_list(plan, Known.of(collection.runs, options.root), estimates)))
     return 0
 
 
@@ -129,12 +129,12 @@ def _train(
     for run, state, code in execute(runs, Known.of(collection.runs, options.root), start, limit):
         codes.append(code)
         folder = options.root / run.folder
-        if options.scale != SMOKE and folder_state(folder, run.run_key) == FINISHED:
+        if options.scale != SMOKE and folder_state(folder, run.run_key) is State.FINISHED:
             print(f"imported {import_run(folder, records)}")
-        elif state.startswith(("waits", "data", "does not fit")):
-            where = "; CUTTLEFISH_DATA names its folder" if state == DATA_ABSENT else ""
+        elif state in (State.WAITS, State.DATA_ABSENT, State.NO_TIME):
+            where = "; CUTTLEFISH_DATA names its folder" if state is State.DATA_ABSENT else ""
             print(
-                f"not run: {run.title}, {run.model} on {run.data}, seed {run.seed}: {state}{where}",
+                f"not run: {run.title}, {run.model} on {run.data}, seed {run.seed}: {state_words(run, state)}{where}",
                 file=sys.stderr,
             )
     return exit_code_of(codes)

@@ -4,19 +4,25 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from cuttlefish.errors import EXIT_AT_ONCE, EXIT_BUSY, EXIT_SAVED
 from cuttlefish.plan.planned_run import PlannedRun
 from cuttlefish.plan.spec import OrderBlock
-from cuttlefish.plan.state import DATA_ABSENT, FINISHED, RUNNING, Known, state_of
+from cuttlefish.plan.state import Known, State, state_of
 from cuttlefish.plan.time_limit import GRACE, TimeLimit
 from cuttlefish.process.child import run_child
 from cuttlefish.process.signals import StopSignals
 
 STOPPED = (EXIT_SAVED, EXIT_AT_ONCE)
-Outcome = tuple[PlannedRun, str, int]
-"""A run, its state before, and the exit code of the front door (0 where nothing was started)."""
-NO_TIME = "does not fit into the time left"
+
+
+class Attempt(NamedTuple):
+    """A run, its state before, and the exit code of the front door (0 where nothing was started)."""
+
+    run: PlannedRun
+    state: State
+    code: int
 
 
 def execute(
@@ -24,7 +30,7 @@ def execute(
     known: Known,
     start: Callable[[PlannedRun, float], int],
     limit: TimeLimit | None = None,
-) -> Iterator[Outcome]:
+) -> Iterator[Attempt]:
     """Make the runs that are missing, in the order given, as far as they fit into the limit.
 
     Ends early where a run was asked to stop.
@@ -34,18 +40,13 @@ def execute(
     """
     for run in runs:
         state, code = state_of(run, known), 0
-        if needs_run(state) and limit is not None and not limit.fits(run):
-            state = NO_TIME
-        elif needs_run(state):
+        if state.can_run and limit is not None and not limit.fits(run):
+            state = State.NO_TIME
+        elif state.can_run:
             code = start(run, math.inf if limit is None else limit.left())
-        yield run, state, code
+        yield Attempt(run, state, code)
         if code in STOPPED:
             return
-
-
-def needs_run(state: str) -> bool:
-    """Interrupted and failed ones go on; those that wait for another run, or for data, cannot."""
-    return state not in (FINISHED, RUNNING, DATA_ABSENT) and not state.startswith("waits")
 
 
 def in_order_of_value(runs: Iterable[PlannedRun], order: Sequence[OrderBlock] = ()) -> list[PlannedRun]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.plan.cache import kept
-from cuttlefish.plan.composed import Seeded, composed
+from cuttlefish.plan.composition import Seeded, compose_point
 from cuttlefish.plan.planned_run import PlannedRun
 from cuttlefish.plan.points import Point, points
 from cuttlefish.plan.spec import Spec
@@ -47,7 +47,7 @@ def _composed(wanted: Sequence[Point], root: Path, cache: Path | None) -> Entrie
 
 def _compose(point: Point, conf: Path) -> Mapping[str, Any]:
     try:
-        return composed(point, conf)
+        return compose_point(point, conf)
     except CuttlefishError as error:
         raise CuttlefishError(
             f"{point.table}, row {point.row.name} at scale {point.scale}: {error}"

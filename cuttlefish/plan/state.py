@@ -5,15 +5,33 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.evidence.records import Evidence
 from cuttlefish.plan.planned_run import PlannedRun
+from cuttlefish.record.fields import STATUSES
 from cuttlefish.record.folder import LOCK, RECORD
 from cuttlefish.record.record import read_record
 
-FINISHED, RUNNING, MISSING, DATA_ABSENT = "finished", "running", "missing", "data absent"
+
+class State(StrEnum):
+    """What has become of a planned run. WAITS: for the finished run whose size it takes."""
+
+    FINISHED = "finished"
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+    WAITS = "waits"
+    DATA_ABSENT = "data absent"
+    MISSING = "missing"
+    NO_TIME = "does not fit into the time left"
+
+    @property
+    def can_run(self) -> bool:
+        """Whether it can be started now: what is missing, and what was interrupted or failed, goes on."""
+        return self in (State.MISSING, State.INTERRUPTED, State.FAILED)
 
 
 @dataclass(frozen=True)
@@ -30,34 +48,41 @@ class Known:
         )
 
 
-def state_of(run: PlannedRun, known: Known) -> str:
-    """finished, running, interrupted, failed, waits for …, data absent or missing. In the folder, only what this suite wrote counts."""
+def state_of(run: PlannedRun, known: Known) -> State:
+    """The state of a run by the finished records and by its folder, in which only what this suite wrote counts."""
     if (run.run_key, run.precision) in known.finished:
-        return FINISHED
+        return State.FINISHED
     here = folder_state(known.root / run.folder, run.run_key)
-    if here in (FINISHED, RUNNING):
+    if here in (State.FINISHED, State.RUNNING):
         return here
     if run.waits_for and not _can_be_matched(run, known):
-        return f"waits for {run.waits_for_label}, seed {run.seed}"
-    return here or (MISSING if run.data_there else DATA_ABSENT)
+        return State.WAITS
+    return here or (State.MISSING if run.data_there else State.DATA_ABSENT)
 
 
-def folder_state(folder: Path, key: str) -> str | None:
-    """What a run folder says; None where nothing has begun."""
+def state_words(run: PlannedRun, state: State) -> str:
+    """The state, with the run that is waited for: `waits for Cuttlefish, seed 3`."""
+    return f"{state} for {run.waits_for_label}, seed {run.seed}" if state is State.WAITS else str(state)
+
+
+def folder_state(folder: Path, key: str) -> State | None:
+    """What a run folder says of the run with that key; None where nothing has begun."""
     if _is_held(folder / LOCK):
-        return RUNNING
+        return State.RUNNING
     if (folder / RECORD).exists():
         try:
             record = read_record(folder)
         except CuttlefishError:
-            return "interrupted"
-        return str(record.get("status")) if record.get("run_key") == key else None
-    return "interrupted" if folder.is_dir() and any(folder.iterdir()) else None
+            return State.INTERRUPTED
+        if record.get("run_key") != key:
+            return None
+        return State(record["status"]) if record.get("status") in STATUSES else State.INTERRUPTED
+    return State.INTERRUPTED if folder.is_dir() and any(folder.iterdir()) else None
 
 
 def _can_be_matched(run: PlannedRun, known: Known) -> bool:
     recorded = any(key == run.waits_for for key, _ in known.finished)
-    return recorded or folder_state(known.root / run.waits_in, run.waits_for) == FINISHED
+    return recorded or folder_state(known.root / run.waits_in, run.waits_for) is State.FINISHED
 
 
 def _is_held(lock: Path) -> bool:

@@ -5,11 +5,11 @@ from test_state import put, wanted
 
 from cuttlefish.evidence.benches import Bench
 from cuttlefish.evidence.records import Collection, Evidence
-from cuttlefish.plan.ahead import ahead
 from cuttlefish.plan.cost import Estimates
-from cuttlefish.plan.execute import NO_TIME, by_front_door, execute, exit_code_of, in_order_of_value
+from cuttlefish.plan.execute import by_front_door, execute, exit_code_of, in_order_of_value
+from cuttlefish.plan.listing import run_list
 from cuttlefish.plan.spec import OrderBlock
-from cuttlefish.plan.state import Known
+from cuttlefish.plan.state import Known, State
 from cuttlefish.plan.time_limit import GRACE, TimeLimit
 
 FULL = wanted(row="full", run_key="f", folder="runs/x/f", baseline=True, epochs=30)
@@ -53,7 +53,7 @@ def test_a_failure_stops_only_what_waits_for_it(tmp_path):
             in_order_of_value([LOW, FULL]), Known({}, tmp_path), lambda run, seconds: 1
         )
     ]
-    assert outcomes == [("f", "missing"), ("l", "waits for Full, seed 3")]
+    assert outcomes == [("f", "missing"), ("l", State.WAITS)]
 
 
 def test_a_stop_ends_the_whole_list(tmp_path):
@@ -106,7 +106,13 @@ def test_runs_that_do_not_fit_into_the_minutes_left_are_passed_over(tmp_path):
     limit = TimeLimit((300 + GRACE) / 60, estimates, tmp_path, clock=lambda: now[0])
     outcomes = list(execute([short, long, half, unknown, short], Known({}, tmp_path), start, limit))
     assert started == [("short", 300.0), ("half", 200.0), ("unknown", 100.0)]
-    assert [state for _, state, _ in outcomes] == ["missing", NO_TIME, "interrupted", "missing", NO_TIME]
+    assert [state for _, state, _ in outcomes] == [
+        "missing",
+        State.NO_TIME,
+        "interrupted",
+        "missing",
+        State.NO_TIME,
+    ]
 
 
 def test_a_run_under_way_at_the_end_of_its_time_is_asked_to_stop(tmp_path):
@@ -161,7 +167,7 @@ def test_a_bench_of_steps_estimates_paper_scale_runs_that_nothing_else_is_known_
     assert estimates.by_bench(run) == (pytest.approx(10 * 500 * 0.72 / 3600), "some CPU")
     for other in ({"scale": "reduced"}, {"epochs": None}, {"model": "resnet50"}, {"data": "imagenet"}):
         assert estimates.by_bench(replace(run, **other)) is None
-    lines = ahead([run, replace(run, run_key="o", model="resnet50")], Known({}, tmp_path), estimates)
+    lines = run_list([run, replace(run, run_key="o", model="resnet50")], Known({}, tmp_path), estimates)
     assert lines[0].endswith("1 device hours by the bench") and lines[1].endswith("unknown")
     assert (
         lines[2]
@@ -178,13 +184,13 @@ def test_hours_are_of_the_hardware_used_last():
 
 def test_the_list_names_each_run_once_and_sums_up(tmp_path):
     estimates = Estimates([FULL], [FULL], Collection([evidence("f", 2.0)], []))
-    lines = ahead([FULL, LOW, FULL, LOST], Known({("f", "fp32"): None}, tmp_path), estimates)
+    lines = run_list([FULL, LOW, FULL, LOST], Known({("f", "fp32"): None}, tmp_path), estimates)
     assert [line.split()[-1] for line in lines[:3]] == [
         "finished",
         "hours",
         "unknown",
     ] and "data absent" in lines[2]
     assert lines[3] == "2 runs to do: about 4 device hours, and 1 of unknown length"
-    assert ahead([FULL], Known({("f", "fp32"): None}, tmp_path), estimates)[-1] == "nothing to do"
-    assert ahead([LOST], Known({}, tmp_path), estimates)[-1] == "1 run to do: 1 of unknown length"
-    assert ahead([], Known({}, tmp_path), estimates) == ["nothing to do"]
+    assert run_list([FULL], Known({("f", "fp32"): None}, tmp_path), estimates)[-1] == "nothing to do"
+    assert run_list([LOST], Known({}, tmp_path), estimates)[-1] == "1 run to do: 1 of unknown length"
+    assert run_list([], Known({}, tmp_path), estimates) == ["nothing to do"]

@@ -9,7 +9,7 @@ from cuttlefish.config.compose import compose_config
 from cuttlefish.data.registry import data_sets
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.evidence.records import load_evidence
-from cuttlefish.plan.composed import published_digest
+from cuttlefish.plan.composition import published_digest
 from cuttlefish.plan.runs import planned_runs
 from cuttlefish.plan.spec import Spec
 from cuttlefish.worker import identify

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from cuttlefish.plan.planned_run import PlannedRun
-from cuttlefish.plan.state import Known, state_of
+from cuttlefish.plan.state import Known, State, state_of, state_words
 
 
 def wanted(**changes):
@@ -73,9 +73,9 @@ def test_a_lock_that_is_held_is_a_running_run_and_a_left_one_is_not(known):
 
 def test_a_matched_run_waits_for_a_finished_partner_in_records_or_in_its_folder(known):
     run = wanted(waits_for="p" * 12, waits_for_label="Cuttlefish", waits_in="runs/x/p")
-    assert state_of(run, known) == "waits for Cuttlefish, seed 3"
+    assert state_words(run, state_of(run, known)) == "waits for Cuttlefish, seed 3"
     assert state_of(run, Known({("p" * 12, "bf16"): None}, known.root)) == "missing"
     put(known.root, "runs/x/p", run_key="p" * 12, status="interrupted")
-    assert state_of(run, known).startswith("waits")
+    assert state_of(run, known) is State.WAITS
     (known.root / "runs/x/p/record.json").write_text(json.dumps({"run_key": "p" * 12, "status": "finished"}))
     assert state_of(run, known) == "missing"

@@ -7,12 +7,12 @@ from cuttlefish.plan.cost import Estimates
 from cuttlefish.plan.execute import each_once
 from cuttlefish.plan.planned_run import PlannedRun
 from cuttlefish.plan.spec import TableSpec
-from cuttlefish.plan.state import FINISHED, Known, state_of
+from cuttlefish.plan.state import Known, State, state_of, state_words
 
 UNKNOWN = "unknown"
 
 
-def ahead(runs: Iterable[PlannedRun], known: Known, estimates: Estimates) -> list[str]:
+def run_list(runs: Iterable[PlannedRun], known: Known, estimates: Estimates) -> list[str]:
     """A line a run (a run that several tables show has one), and the sum of what is still to do."""
     unique = each_once(runs)
     rows = [_row(run, state_of(run, known), estimates) for run in unique]
@@ -35,9 +35,17 @@ def waiting_lines(tables: Iterable[TableSpec]) -> list[str]:
     ]
 
 
-def _row(run: PlannedRun, state: str, estimates: Estimates) -> tuple[str, ...]:
-    cost = "" if state == FINISHED else _cost(run, estimates)
-    return (run.table, f"{run.model} on {run.data}", run.title, f"seed {run.seed}", run.run_key, state, cost)
+def _row(run: PlannedRun, state: State, estimates: Estimates) -> tuple[str, ...]:
+    cost = "" if state is State.FINISHED else _cost(run, estimates)
+    return (
+        run.table,
+        f"{run.model} on {run.data}",
+        run.title,
+        f"seed {run.seed}",
+        run.run_key,
+        state_words(run, state),
+        cost,
+    )
 
 
 def _cost(run: PlannedRun, estimates: Estimates) -> str:
@@ -49,7 +57,7 @@ def _cost(run: PlannedRun, estimates: Estimates) -> str:
 
 
 def _sum(runs: Iterable[PlannedRun], known: Known, estimates: Estimates) -> str:
-    todo = [run for run in runs if state_of(run, known) != FINISHED]
+    todo = [run for run in runs if state_of(run, known) is not State.FINISHED]
     if not todo:
         return "nothing to do"
     timed = {run.run_key: hours for run in todo if (hours := estimates.hours(run)) is not None}

@@ -12,7 +12,7 @@ from cuttlefish.data.files import data_there, published_digest
 from cuttlefish.plan.points import Point
 
 
-def composed(point: Point, conf: Path) -> dict[str, Any]:
+def compose_point(point: Point, conf: Path) -> dict[str, Any]:
     """Everything about a point that its runs' keys follow from, as JSON: composing again is what costs time.
 
     config: resolved, at seed 0 and without a size to match; version, defaults: the method's; epochs: see `PlannedRun`.
