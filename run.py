@@ -28,7 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from cuttlefish.config.choices import help_text
-from cuttlefish.config.compose import checked_config, sentence
+from cuttlefish.config.compose import checked_config, refuse_old_words, sentence
 from cuttlefish.config.schema import Config
 from cuttlefish.data.registry import data_set
 from cuttlefish.errors import (
@@ -103,6 +103,11 @@ def main() -> int:
     if {"--help", "-h"} & set(sys.argv):
         print(help_text(CONF))
         return 0
+    try:
+        refuse_old_words(sys.argv[1:])
+    except CuttlefishError as error:
+        _say(str(error))
+        return EXIT_BAD_INPUT
     if any(word.startswith("replay=") for word in sys.argv[1:]):
         from cuttlefish.replay import main as replay
 

@@ -1,6 +1,6 @@
 """`run.py replay=<record, run folder or run key>`: a record's exact config once more, in a folder of its own, and what came out differently.
 
-Further words may say where and how (data.root=, trainer.device=, sink.…), not what. Exit codes: 0 agrees, 4 does not, else run.py's.
+Further words may say where and how (data.root=, trainer.device=, logger.…), not what. Exit codes: 0 agrees, 4 does not, else run.py's.
 """
 
 import sys
@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from cuttlefish.config.identity import NOT_IN_KEY
-from cuttlefish.config.resolved import RESOLVED, load
+from cuttlefish.config.resolved import RESOLVED, in_present_words, load
 from cuttlefish.config.schema import Config
 from cuttlefish.config.validate import load_config
 from cuttlefish.errors import EXIT_AT_ONCE, CuttlefishError, Interrupted, exit_code
@@ -79,7 +79,9 @@ def replayed_config(path: Path, record: Mapping[str, Any], words: Sequence[str])
     if not mapping:
         raise CuttlefishError(f"{path} has no config, so it cannot be run again")
     mapping = {
-        key: deepcopy(value) for key, value in mapping.items() if key not in ("run_key", "data_digest")
+        key: deepcopy(value)
+        for key, value in in_present_words(mapping).items()
+        if key not in ("run_key", "data_digest")
     }
     if str(mapping.get("fork_from") or "").startswith(SHORTENED):
         raise CuttlefishError(
@@ -169,7 +171,7 @@ def _same_run(record: Mapping[str, Any], key: str, digest: str) -> None:
 
 def _set(mapping: dict[str, Any], word: str) -> None:
     key, equals, text = word.partition("=")
-    if not equals or key in NOT_MINE or not (key in NOT_IN_KEY or key.startswith("sink.")):
+    if not equals or key in NOT_MINE or not (key in NOT_IN_KEY or key.startswith("logger.")):
         raise CuttlefishError(
             f"{word}: a replay runs what was recorded; only where and how can be said, as in data.root=… or trainer.device=cpu"
         )

@@ -165,7 +165,7 @@ def _with_words(spec: Spec, scale: str, words: list[str]) -> Spec:
     """The spec with further words for each run, which must leave it the same run."""
     for word in words:
         key = word.partition("=")[0]
-        if key not in NOT_IN_KEY and not key.startswith("sink."):
+        if key not in NOT_IN_KEY and not key.startswith("logger."):
             raise CuttlefishError(
                 f"{word} would make other runs than those of the tables; only {', '.join(sorted(NOT_IN_KEY))} can be set"
             )

@@ -91,12 +91,12 @@ def run_info(folder: Path, resumed_from: int = 0) -> RunInfo:
 
 
 def write_run(folder: Path) -> dict:
-    sink = JsonLines()
-    sink.start(run_info(folder))
+    logger = JsonLines()
+    logger.start(run_info(folder))
     write_atomic(folder / "profile.json", json.dumps(profile()))
     for epoch in range(EPOCHS):
         if epoch <= E:
-            sink.ranks(rank_rows(epoch))
-        sink.epoch(epoch_row(epoch + 1))
+            logger.ranks(rank_rows(epoch))
+        logger.epoch(epoch_row(epoch + 1))
     write_record(folder, record())
     return record()

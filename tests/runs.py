@@ -43,7 +43,7 @@ def little_config(folder: Path, method: str = "full_rank", **overrides: Any) -> 
         },
         "recipe": {"name": "test", "epochs": EPOCHS, "batch_size": 16, "schedule": {"peak_lr": 0.05, "base_lr": 0.01, "warmup_epochs": 1}},
         "trainer": {"device": "cpu", "deterministic": True},
-        "sink": {"console": False, "plots": False, "wandb": {"mode": "disabled"}},
+        "logger": {"console": False, "plots": False, "wandb": {"mode": "disabled"}},
         "method": {"name": method, **METHODS.get(method, {})},
         "run_dir": str(folder),
     }  # fmt: skip

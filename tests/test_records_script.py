@@ -37,10 +37,10 @@ def test_an_imported_record_names_no_folder_of_the_machine(tmp_path):
     record = run_config(little_config(run, recipe__epochs=1, recipe__schedule__warmup_epochs=0))
     told = f"cannot write {run}/log.txt"
     (run / "record.json").write_text(
-        json.dumps(record | {"status": "failed", "error": told, "extra": {"sinks_dropped": [told]}})
+        json.dumps(record | {"status": "failed", "error": told, "extra": {"loggers_dropped": [told]}})
     )
     imported = json.loads((import_run(run, tmp_path / "records") / "record.json").read_text())
-    assert imported["error"] == "cannot write .../log.txt" == imported["extra"]["sinks_dropped"][0]
+    assert imported["error"] == "cannot write .../log.txt" == imported["extra"]["loggers_dropped"][0]
     assert {**imported, "error": None} == {
         **record,
         "error": None,

@@ -10,7 +10,7 @@ import pytest
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.record.find import find_record
 from cuttlefish.replay import EXIT_DIFFERS, main, replayed_config
-from cuttlefish.worker import run_config
+from cuttlefish.worker import read_resolved, run_config
 from tests.many_records import made_up_record, write_run
 from tests.runs import little_config
 
@@ -57,7 +57,7 @@ def test_the_same_bits_again_in_a_folder_of_its_own(original, here, capsys):
 def test_what_differs_is_named_and_fails(original, here, capsys):
     path = edited(original, here, accuracy_final=12.5, packages={"torch": "1.0"}, git_commit="old")
     shutil.copy(original[0] / "epochs.jsonl", path.parent)
-    assert main([f"replay={path}", "sink.console=false"]) == EXIT_DIFFERS
+    assert main([f"replay={path}", "logger.console=false"]) == EXIT_DIFFERS
     told = capsys.readouterr().out
     row = next(line for line in told.splitlines() if line.strip().startswith("accuracy_final"))
     assert "12.5" in row and "1.5 points" in row and "OUTSIDE" in row
@@ -103,14 +103,18 @@ def test_folders_of_the_other_machine_are_this_one_s(here):
     record = made_up_record(1)
     record["config"] |= {"runs_root": ".../runs", "method": {"name": "full_rank"}}
     record["config"]["data"] = record["config"]["data"] | {"root": ".../data"}
-    config = replayed_config(here / "record.json", record, ["data.root=there", "sink.wandb.mode=disabled"])
-    assert (config.runs_root, config.data.root, config.sink.wandb.mode, config.trainer.threads) == (
+    config = replayed_config(here / "record.json", record, ["data.root=there", "logger.wandb.mode=disabled"])
+    assert (config.runs_root, config.data.root, config.logger.wandb.mode, config.trainer.threads) == (
         "runs",
         "there",
         "disabled",
         1,
     )
     assert replayed_config(here / "record.json", record, []).data.root is None
+    record["config"]["sink"] = {"console": False}  # as it was called in earlier versions
+    assert replayed_config(here / "record.json", record, []).logger.console is False
+    (here / "resolved.yaml").write_text(json.dumps(record["config"]))
+    assert read_resolved(here / "resolved.yaml").logger.console is False
     with pytest.raises(
         CuttlefishError, match="started from the state of run abc, which only its run folder can name"
     ):

@@ -136,7 +136,7 @@ def with_value(key: str, value: object) -> dict:
     return mapping
 
 
-@pytest.mark.parametrize("section", ["", "model.", "data.", "recipe.optimizer.", "sink.wandb.", "method."])
+@pytest.mark.parametrize("section", ["", "model.", "data.", "recipe.optimizer.", "logger.wandb.", "method."])
 def test_a_target_in_a_config_is_an_unknown_key(section, tmp_path, monkeypatch, capsys):
     """Through the worker, which a bundle or a record's config reaches without the front door."""
     monkeypatch.chdir(tmp_path)
@@ -179,14 +179,14 @@ def test_no_secret_of_the_environment_reaches_a_run_s_folder(tmp_path, monkeypat
     }  # fmt: skip
     for name, value in secrets.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(sys, "argv", ["run.py", "model=resnet18", f"+sink.token={secrets['HF_TOKEN']}"])
+    monkeypatch.setattr(sys, "argv", ["run.py", "model=resnet18", f"+logger.token={secrets['HF_TOKEN']}"])
     pytest.importorskip("wandb", reason="wandb is not installed")
     run_config(
         little_config(
             tmp_path / "run",
             recipe__epochs=1,
             recipe__schedule__warmup_epochs=0,
-            sink__wandb={"mode": "offline"},
+            logger__wandb={"mode": "offline"},
         )
     )
     written = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]

@@ -23,7 +23,7 @@ MODELS = {
 
 def smoke(folder, *words):
     config = compose_config(
-        CONF, ["debug=smoke", "sink=quiet", f"run_dir={folder}", "trainer.device=cpu", *words]
+        CONF, ["debug=smoke", "logger=quiet", f"run_dir={folder}", "trainer.device=cpu", *words]
     )
     return run_config(config)
 

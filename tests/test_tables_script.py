@@ -12,7 +12,7 @@ HERE = Path(__file__).resolve().parent.parent
 TABLES = """
 scales:
   reduced: {{words: [recipe=reduced, model.width=16, data.images_per_class=1000, scale=reduced], kind: equal budget}}
-  smoke: {{words: [debug=smoke, sink=quiet, trainer.device=cpu], kind: equal budget, match: false}}
+  smoke: {{words: [debug=smoke, logger=quiet, trainer.device=cpu], kind: equal budget, match: false}}
 tables:
   table1: {{title: "Home of the rows of figure 3", sweep: {{model: [resnet18], data: []}}}}
   figure3: {{title: "A figure", sweep: {{model: [resnet18], data: [{data}]}}}}

@@ -5,7 +5,7 @@ from string import Template
 
 import yaml
 
-GROUPS = ("model", "data", "method", "recipe", "trainer", "sink", "experiment", "debug")
+GROUPS = ("model", "data", "method", "recipe", "trainer", "logger", "experiment", "debug")
 OPTIONAL = ("experiment", "debug")
 """Groups of which a run need not choose anything."""
 

@@ -22,6 +22,7 @@ from yaml import YAMLError
 
 from cuttlefish.config.choices import GROUPS, OPTIONAL, list_choices
 from cuttlefish.config.presets import resolve_method
+from cuttlefish.config.resolved import RENAMED
 from cuttlefish.config.schema import Config
 from cuttlefish.config.suggest import choose_from, did_you_mean
 from cuttlefish.config.validate import load_config, to_dict
@@ -47,11 +48,23 @@ def _register() -> None:
     )
 
 
+def refuse_old_words(words: Sequence[str]) -> None:
+    """Raise CuttlefishError for a command-line word that is spelled as in an earlier version."""
+    for word in words:
+        key, equals, value = word.lstrip("+").partition("=")
+        old, dot, rest = key.partition(".")
+        if equals and old in RENAMED:
+            raise CuttlefishError(
+                f"{word}: {old} is called {RENAMED[old]} now; write {RENAMED[old]}{dot}{rest}={value}"
+            )
+
+
 def compose_config(conf: Path, overrides: Sequence[str]) -> Config:
     """The checked config of these command-line words, with nothing started and nothing written. conf: the config folder.
 
     Raises CuttlefishError for what Hydra refuses too.
     """
+    refuse_old_words(overrides)
     try:
         with initialize_config_dir(str(conf), version_base="1.3"):
             composed = compose("config", overrides=list(overrides), return_hydra_config=True)

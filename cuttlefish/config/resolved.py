@@ -8,6 +8,8 @@ from typing import Any
 from cuttlefish.errors import CuttlefishError
 
 RESOLVED = "resolved.yaml"
+RENAMED = {"sink": "logger"}
+"""What sections of a config were called in earlier versions."""
 
 
 def dump(mapping: Mapping[str, Any]) -> str:
@@ -26,7 +28,12 @@ def load(path: str | Path) -> dict[str, Any]:
         raise CuttlefishError(f"cannot read {path}: {' '.join(str(error).split())}") from error
     if not isinstance(mapping, dict):
         raise CuttlefishError(f"{path} is not a resolved config: it holds no mapping")
-    return mapping
+    return in_present_words(mapping)
+
+
+def in_present_words(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's config, maybe of an earlier version, with its sections called as they are now."""
+    return {RENAMED.get(key, key): value for key, value in config.items()}
 
 
 def _parse(text: str) -> Any:

@@ -124,7 +124,7 @@ class WandbConfig:
 
 
 @dataclass(frozen=True)
-class SinkConfig:
+class LoggerConfig:
     console: bool = True
     plots: bool = True
     wandb: WandbConfig = field(default_factory=WandbConfig)
@@ -138,7 +138,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    sink: SinkConfig = field(default_factory=SinkConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
     method: dict[str, Any] = field(default_factory=lambda: {"name": "full_rank"})
     seed: int = 0
     scale: Literal["smoke", "reduced", "paper", "free"] = "free"

@@ -13,7 +13,7 @@ from cuttlefish.data.task import Task
 from cuttlefish.engine.clock import Clock
 from cuttlefish.engine.device import autocast
 from cuttlefish.engine.distributed import World
-from cuttlefish.loggers.base import Sinks
+from cuttlefish.loggers.base import Loggers
 from cuttlefish.methods.base import Context
 from cuttlefish.methods.schedule import build_schedule
 from cuttlefish.record.atomic import write_atomic
@@ -22,7 +22,7 @@ from cuttlefish.record.record import plain
 
 
 def make_context(
-    config: Config, task: Task, model: nn.Module, *, device: torch.device, world: World, folder: Path, sinks: Sinks, clock: Clock,
+    config: Config, task: Task, model: nn.Module, *, device: torch.device, world: World, folder: Path, loggers: Loggers, clock: Clock,
     saved: Callable[[], dict[str, Any]],
 ) -> Context:  # fmt: skip
     size = min(max(config.recipe.batch_size // world.processes, 1), len(task.train))
@@ -30,7 +30,7 @@ def make_context(
     def log_profile(profile: dict[str, Any]) -> None:
         if world.is_first:
             write_atomic(folder / PROFILE, json.dumps(plain(profile), indent=2))
-        sinks.profile(profile)
+        loggers.profile(profile)
 
     def example_batch() -> tuple[Tensor, Tensor]:
         return task.train.example(size)
@@ -48,8 +48,8 @@ def make_context(
         samples=lambda order=0: task.train.samples(size, config.seed, order),
         autocast=lambda: autocast(config.trainer, device),
         agree=world.agree,
-        log=sinks.message,
-        log_ranks=sinks.ranks,
+        log=loggers.message,
+        log_ranks=loggers.ranks,
         log_profile=log_profile,
         part=clock.part,
         saved=saved,

@@ -1,4 +1,4 @@
-"""One run in one process: checks first, then data, model, method and sinks around a trainer, then the record."""
+"""One run in one process: checks first, then data, model, method and loggers around a trainer, then the record."""
 
 import logging
 from pathlib import Path
@@ -19,8 +19,8 @@ from cuttlefish.engine.refusals import told_if_refused
 from cuttlefish.engine.trainer import Trainer
 from cuttlefish.engine.weights import save_weights
 from cuttlefish.errors import CuttlefishError, TakenOver
-from cuttlefish.loggers import build_sinks
-from cuttlefish.loggers.base import RunInfo, Sinks
+from cuttlefish.loggers import build_loggers
+from cuttlefish.loggers.base import Loggers, RunInfo
 from cuttlefish.lowrank.count import count_macs, count_parameters
 from cuttlefish.methods import build_method
 from cuttlefish.models import build_model
@@ -56,7 +56,7 @@ class Session:
             str(self.device), torch.get_num_threads() if self.device.type == "cpu" else None
         )
         self.clock = Clock(self.device)
-        self.sinks = Sinks()
+        self.loggers = Loggers()
         self.task = load_task(config.data, self.device)
         dtype = element_type(config.trainer)
         for images in (self.task.train, self.task.test):
@@ -66,7 +66,7 @@ class Session:
             torch.manual_seed(config.seed + 2**32 * self.world.process)
         self.method = build_method(config.method)
         self.context = make_context(
-            config, self.task, model, device=self.device, world=self.world, folder=folder, sinks=self.sinks, clock=self.clock,
+            config, self.task, model, device=self.device, world=self.world, folder=folder, loggers=self.loggers, clock=self.clock,
             saved=lambda: (newest_checkpoint(folder / "checkpoints") or {}).get("method", {}) if state is None else state,
         )  # fmt: skip
         self.context.counts_full = {
@@ -95,15 +95,15 @@ class Session:
         resumed = checkpoint["progress"]["trained"] if checkpoint else 0
         lost_seconds = max(lost_seconds, self._recorded_seconds())
         if self.world.is_first:
-            self.sinks.extend(build_sinks(self.config))
+            self.loggers.extend(build_loggers(self.config))
         stop = stop or StopSignals()
-        with self.sinks:
+        with self.loggers:
             trainer = Trainer(
-                self.config, self.task, self.context, self.method, self.world, self.sinks, self.clock, stop
+                self.config, self.task, self.context, self.method, self.world, self.loggers, self.clock, stop
             )
-            self.sinks.start(RunInfo(self.folder, to_dict(self.config), self.key, resumed))
+            self.loggers.start(RunInfo(self.folder, to_dict(self.config), self.key, resumed))
             if checkpoint:
-                self.sinks.message(
+                self.loggers.message(
                     f"going on after {resumed} epochs and {checkpoint['progress'].get('step') or 0} steps"
                 )
                 self.clock.load_state_dict(checkpoint["clock"])
@@ -150,7 +150,7 @@ class Session:
             raise CuttlefishError(
                 f"cannot write {self.folder / RECORD}: {error.strerror}; the checkpoints are intact, so make room and run the same command again"
             ) from error
-        self.sinks.finish(record)
+        self.loggers.finish(record)
 
     def _keep_weights(self) -> None:
         """For re-evaluation. The last checkpoint has them too, so a disk that refuses them costs the run nothing."""
@@ -199,8 +199,8 @@ class Session:
             "seconds": self.clock.by_part(),
             "peak_memory_bytes": peak_memory(self.device),
         }
-        if self.sinks.dropped:
-            found["sinks_dropped"] = list(self.sinks.dropped)
+        if self.loggers.dropped:
+            found["loggers_dropped"] = list(self.loggers.dropped)
         return new_record(status, **facts, **self.provenance, **found)
 
 

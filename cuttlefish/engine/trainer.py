@@ -27,7 +27,7 @@ from cuttlefish.engine.randomness import random_state, restore_random_state
 from cuttlefish.engine.stage import Stage
 from cuttlefish.engine.wishes import NOTHING, SAVE, STOP, granted
 from cuttlefish.errors import Interrupted
-from cuttlefish.loggers.base import Sinks
+from cuttlefish.loggers.base import Loggers
 from cuttlefish.methods.base import Context, Method, Phase
 from cuttlefish.methods.schedule import build_schedule, schedule_from_dict, schedule_to_dict
 from cuttlefish.process.signals import UNTRAINED, StopSignals
@@ -43,12 +43,12 @@ class Trainer:
         context: Context,
         method: Method,
         world: World,
-        sinks: Sinks,
+        loggers: Loggers,
         clock: Clock,
         stop: StopSignals,
     ):
         self.config, self.context, self.method = config, context, method
-        self.world, self.sinks, self.clock, self.stop = world, sinks, clock, stop
+        self.world, self.loggers, self.clock, self.stop = world, loggers, clock, stop
         self.recipe, self.device = config.recipe, context.device
         self.feed = Feed(config, task, world)
         self.pace = Pace(config.trainer)
@@ -90,7 +90,7 @@ class Trainer:
             else:
                 self._make_stage(phase, self.progress.epoch)
                 self.stage.optimizer.load_state_dict(checkpoint["optimizer"])
-        self.sinks.phase(phase.name, phase.epochs.stop - self.progress.epoch)
+        self.loggers.phase(phase.name, phase.epochs.stop - self.progress.epoch)
         for epoch in range(self.progress.epoch, phase.epochs.stop):
             if self.progress.step is None and not self._begin_epoch(phase, epoch):
                 break
@@ -154,7 +154,7 @@ class Trainer:
                 keep_before_switch(self._checkpoints)
             self.context.schedule = transition.schedule or self.context.schedule
             self._make_stage(phase, epoch)
-            self.sinks.message(transition.reason)
+            self.loggers.message(transition.reason)
 
     def _run_epoch(self, phase: Phase, epoch: int) -> None:
         lr, last = self.context.schedule.lr(epoch), epoch == phase.epochs.stop - 1
@@ -176,7 +176,7 @@ class Trainer:
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         if self.world.is_first:
             sums += torch.tensor(self.progress.sums, dtype=torch.float64)
-        self.sinks.epoch_begin(self.feed.steps - self.progress.step, label)
+        self.loggers.epoch_begin(self.feed.steps - self.progress.step, label)
         with (
             self.clock.part("data"),
             first_steps(self.config.trainer.torch_profile, self.context.folder) as profiled,
@@ -184,7 +184,7 @@ class Trainer:
             for batch in self.feed.train(self.progress.trained, self.progress.step):
                 with self.clock.part("train"):
                     self.stage.step(batch, self.recipe.label_smoothing, sums)
-                self.sinks.step()
+                self.loggers.step()
                 profiled()
                 self.progress.step += 1
                 self._grant_wishes(sums)
@@ -256,14 +256,14 @@ class Trainer:
                 for part, seconds in self.clock.by_part().items()
             },
         }
-        self.sinks.epoch(self.progress.last)
+        self.loggers.epoch(self.progress.last)
 
     def _save(self) -> None:
         with self.clock.part("checkpoint"):
             state = self.state()
             if self.world.is_first:
                 self.stop.check_owned()
-                self.sinks.settle()
+                self.loggers.settle()
                 save_checkpoint(self._checkpoints, self.progress.trained, state, self.progress.step)
         self.saved = self.progress.trained
         self.pace.saved(whole=self.progress.step is None)

@@ -3,32 +3,32 @@
 import logging
 
 from cuttlefish.config.schema import Config
-from cuttlefish.loggers.base import Sink
+from cuttlefish.loggers.base import Logger
 
 log = logging.getLogger("cuttlefish.loggers")
 
 
-def build_sinks(config: Config) -> list[Sink]:
-    """JSON lines always (they are the truth), the others as `sink` says."""
+def build_loggers(config: Config) -> list[Logger]:
+    """JSON lines always (they are the truth), the others as `logger` says."""
     from cuttlefish.loggers.jsonl import JsonLines
     from cuttlefish.loggers.plots import Plots
 
-    sinks: list[Sink] = [JsonLines()]
-    if config.sink.plots:
-        sinks.append(Plots())
-    if config.sink.wandb.mode != "disabled":
-        from cuttlefish.loggers.wandb import WandbSink
+    loggers: list[Logger] = [JsonLines()]
+    if config.logger.plots:
+        loggers.append(Plots())
+    if config.logger.wandb.mode != "disabled":
+        from cuttlefish.loggers.wandb import WandbLogger
 
-        sinks.append(WandbSink(config.sink.wandb))
-    if config.sink.console:
-        sinks += _console()  # last, so that its closing screen can name the plots
-    return sinks
+        loggers.append(WandbLogger(config.logger.wandb))
+    if config.logger.console:
+        loggers += _console()  # last, so that its closing screen can name the plots
+    return loggers
 
 
-def _console() -> list[Sink]:
+def _console() -> list[Logger]:
     try:
-        from cuttlefish.loggers.console import console_sink
+        from cuttlefish.loggers.console import console_logger
     except ImportError:  # a machine with torch only
         log.warning("rich is not installed: no progress is shown, see epochs.jsonl in the run folder")
         return []
-    return [console_sink()]
+    return [console_logger()]

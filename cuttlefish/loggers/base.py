@@ -1,4 +1,4 @@
-"""What listens to a run. Sinks observe: none of them can stop, slow or steer training."""
+"""What listens to a run. Loggers observe: none of them can stop, slow or steer training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger("cuttlefish.loggers")
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a sink is told at the start.
+    """What a logger is told at the start.
 
     resumed_from: trained epochs that the checkpoint holds and whose rows stay valid; 0 for a fresh run.
     """
@@ -27,8 +27,8 @@ class RunInfo:
     resumed_from: int = 0
 
 
-class Sink:
-    """A listener that ignores everything; sinks override what they care about. Only the first process has sinks."""
+class Logger:
+    """A listener that ignores everything; loggers override what they care about. Only the first process has loggers."""
 
     def start(self, run: RunInfo) -> None: ...
 
@@ -62,14 +62,14 @@ class Sink:
         """Let go of terminals, files and connections. Called in every case, also without `finish`; may be called twice."""
 
 
-class Sinks(list[Sink]):
-    """Fans each call out in order. A sink that raises is dropped with one warning, and the run goes on; `dropped` says which did.
+class Loggers(list[Logger]):
+    """Fans each call out in order. A logger that raises is dropped with one warning, and the run goes on; `dropped` says which did.
 
     A context manager: leaving it closes them all.
     """
 
-    def __init__(self, sinks: Iterable[Sink] = ()):
-        super().__init__(sinks)
+    def __init__(self, loggers: Iterable[Logger] = ()):
+        super().__init__(loggers)
         self.dropped: list[str] = []
 
     def start(self, run: RunInfo) -> None:
@@ -98,8 +98,8 @@ class Sinks(list[Sink]):
 
     def settle(self) -> None:
         """Raises CuttlefishError if rows of the run are missing on the disk: a checkpoint from after them would lose them for good."""
-        for sink in self:
-            missing = sink.settle()
+        for logger in self:
+            missing = logger.settle()
             if missing:
                 raise CuttlefishError(
                     f"{missing}; the last checkpoint is intact, so make room and run the same command again"
@@ -111,31 +111,31 @@ class Sinks(list[Sink]):
     def close(self) -> None:
         self._each("close")
 
-    def __enter__(self) -> Sinks:
+    def __enter__(self) -> Loggers:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
 
     def _each(self, event: str, *arguments: Any) -> None:
-        for sink in list(self):
+        for logger in list(self):
             try:
-                getattr(sink, event)(*arguments)
+                getattr(logger, event)(*arguments)
             except Exception as error:
-                self._drop(sink, event, error)
+                self._drop(logger, event, error)
 
-    def _drop(self, sink: Sink, event: str, error: Exception) -> None:
-        self.remove(sink)
+    def _drop(self, logger: Logger, event: str, error: Exception) -> None:
+        self.remove(logger)
         reason = " ".join(str(error).split()) or "no reason given"
-        self.dropped.append(f"{type(sink).__name__} at {event} ({type(error).__name__}: {reason})")
+        self.dropped.append(f"{type(logger).__name__} at {event} ({type(error).__name__}: {reason})")
         log.warning(
             "%s stopped at %s (%s: %s); the run goes on without it.",
-            type(sink).__name__,
+            type(logger).__name__,
             event,
             type(error).__name__,
             reason,
         )
         try:
-            sink.close()
+            logger.close()
         except Exception:
-            log.debug("%s could not be closed.", type(sink).__name__, exc_info=True)
+            log.debug("%s could not be closed.", type(logger).__name__, exc_info=True)

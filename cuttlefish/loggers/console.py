@@ -15,11 +15,11 @@ from rich.text import Text
 from cuttlefish.display.format import UNKNOWN, duration, named, one_line, percent, printable, short_count
 from cuttlefish.display.screen import profile_table
 from cuttlefish.display.summary import WIDTH, as_text, run_summary
-from cuttlefish.loggers.base import RunInfo, Sink
+from cuttlefish.loggers.base import Logger, RunInfo
 from cuttlefish.record.folder import PLOTS, read_profile, read_ranks
 
 
-def console_sink(stream: TextIO | None = None) -> Sink:
+def console_logger(stream: TextIO | None = None) -> Logger:
     """The console that fits `stream` (standard output)."""
     stream = stream or sys.stdout
     terminal = Console(file=stream)
@@ -30,7 +30,7 @@ def console_sink(stream: TextIO | None = None) -> Sink:
     )
 
 
-class PlainConsole(Sink):
+class PlainConsole(Logger):
     """Lines without colours or control characters, for logs and pipes."""
 
     def __init__(self, stream: TextIO):

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cuttlefish.loggers.base import RunInfo, Sink
+from cuttlefish.loggers.base import Logger, RunInfo
 from cuttlefish.record.atomic import append_line
 from cuttlefish.record.folder import EPOCHS, LOG, RANK_COLUMNS, RANKS, csv_line, cut_back, forget_ranks
 from cuttlefish.record.record import plain
@@ -17,7 +17,7 @@ from cuttlefish.record.record import plain
 logger = logging.getLogger("cuttlefish.loggers")
 
 
-class JsonLines(Sink):
+class JsonLines(Logger):
     """Each row is on the disk when the call returns. On resume the rows are cut back to the checkpoint.
 
     What a full disk does not take waits, in order, for the next call; `settle` keeps a checkpoint from overtaking it.

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cuttlefish.loggers.base import RunInfo, Sink
+from cuttlefish.loggers.base import Logger, RunInfo
 from cuttlefish.record.folder import PLOTS, read_epochs, read_profile, read_ranks
 
 
-class Plots(Sink):
+class Plots(Logger):
     """`plots/*.png` and `*.svg`: rank_curves, rank_ratios, stack_profile, training, as far as the run has them."""
 
     def start(self, run: RunInfo) -> None:

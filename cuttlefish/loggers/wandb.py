@@ -1,4 +1,4 @@
-"""Weights & Biases: offline by default, and never a reason for a run to wait long or to fail (`Sinks` drops a sink that raises)."""
+"""Weights & Biases: offline by default, and never a reason for a run to wait long or to fail (`Loggers` drops a logger that raises)."""
 
 import os
 import secrets
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cuttlefish.config.schema import WandbConfig
-from cuttlefish.loggers.base import RunInfo, Sink
+from cuttlefish.loggers.base import Logger, RunInfo
 from cuttlefish.loggers.wandb_stop import abandon_service, finish_within
 from cuttlefish.record.atomic import write_atomic
 from cuttlefish.record.folder import PLOTS
@@ -38,7 +38,7 @@ LONGEST_TAG = 64
 """W&B refuses longer ones, and with them the run."""
 
 
-class WandbSink(Sink):
+class WandbLogger(Logger):
     """One W&B run a run, in the run folder: rank curves by layer, metrics by epoch, seconds by part, the record and the plots.
 
     identity: W&B's id of the run; None makes one (`run_id`). stop_seconds: how long the end of a stopped run may take online.

@@ -11,7 +11,7 @@ from typing import Any
 from cuttlefish.config.schema import WandbConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.loggers.base import RunInfo
-from cuttlefish.loggers.wandb import UNSENT, WandbSink
+from cuttlefish.loggers.wandb import UNSENT, WandbLogger
 from cuttlefish.record.folder import RECORD, read_epochs, read_profile, read_ranks
 
 SENT = "*.wandb.synced"
@@ -27,17 +27,17 @@ def log_again(record: dict[str, Any], source: Path, settings: WandbConfig, folde
     time makes no second run.
     """
     identity = identity_of(record)
-    sink = WandbSink(settings, identity, stop_seconds=SECONDS)
+    logger = WandbLogger(settings, identity, stop_seconds=SECONDS)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        sink.start(RunInfo(folder, config_of(record), record["run_key"]))
+        logger.start(RunInfo(folder, config_of(record), record["run_key"]))
         profile = read_profile(source)
         if profile:
-            sink.profile(profile)
-        _log_rows(sink, read_epochs(source), read_ranks(source))
-        sink.finish(record)
+            logger.profile(profile)
+        _log_rows(logger, read_epochs(source), read_ranks(source))
+        logger.finish(record)
     finally:
-        sink.close()
+        logger.close()
     return identity
 
 
@@ -57,13 +57,13 @@ def config_of(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _log_rows(sink: WandbSink, epochs: list[dict[str, Any]], ranks: list[dict[str, Any]]) -> None:
+def _log_rows(logger: WandbLogger, epochs: list[dict[str, Any]], ranks: list[dict[str, Any]]) -> None:
     """In the order of the run: the ranks after so many epochs come before the next epoch's row."""
     for row in epochs:
-        sink.ranks([rank for rank in ranks if rank["epoch"] == row["epoch"] - 1])
-        sink.epoch({"seconds": {}, **row})
+        logger.ranks([rank for rank in ranks if rank["epoch"] == row["epoch"] - 1])
+        logger.epoch({"seconds": {}, **row})
     last = epochs[-1]["epoch"] if epochs else 0
-    sink.ranks([rank for rank in ranks if rank["epoch"] >= last])
+    logger.ranks([rank for rank in ranks if rank["epoch"] >= last])
 
 
 def waiting(roots: Sequence[Path]) -> Iterator[Path]:

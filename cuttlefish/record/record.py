@@ -23,12 +23,9 @@ log = logging.getLogger(__name__)
 
 
 def _clean_extra(extra: Mapping[str, Any]) -> dict[str, Any]:
-    """What a sink was dropped for is an exception's own words."""
-    return (
-        {**extra, "sinks_dropped": [redact_log(told) for told in extra["sinks_dropped"]]}
-        if extra.get("sinks_dropped")
-        else dict(extra)
-    )
+    """Redact why loggers were dropped, in an exception's own words; earlier records have it as `sinks_dropped`."""
+    dropped = {name: extra[name] for name in ("loggers_dropped", "sinks_dropped") if extra.get(name)}
+    return {**extra, **{name: [redact_log(told) for told in reasons] for name, reasons in dropped.items()}}
 
 
 CLEANERS = {

@@ -12,7 +12,7 @@ import torch
 
 from cuttlefish.config.validate import load_config
 from cuttlefish.engine.session import Session
-from cuttlefish.loggers.base import Sink
+from cuttlefish.loggers.base import Logger
 from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.worker import identify
 
@@ -20,7 +20,7 @@ ONCE = ("start", "enter", "method", "ranks", "switch", "profile", "scoring", "ma
 """Parts of the clock that hold what a method does besides its steps."""
 
 
-class Gate(Sink):
+class Gate(Logger):
     """Lets everything pass until `after` epochs are trained; then each turn lets so many steps pass and tells their seconds."""
 
     def __init__(self, session: Session, after: int, steps: int, told: Any):
@@ -90,7 +90,7 @@ def config_of(arm: dict[str, Any], folder: str) -> dict[str, Any]:
             "schedule": {"warmup_epochs": 0, "peak_lr": 0.01, "base_lr": 0.01},
         },
         "trainer": {"device": arm["device"], "checkpoint_epochs": 1000},
-        "sink": {"console": False, "plots": False, "wandb": {"mode": "disabled"}},
+        "logger": {"console": False, "plots": False, "wandb": {"mode": "disabled"}},
         "method": arm["method"],
         "run_dir": folder,
     }
@@ -102,7 +102,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = identify(load_config(config_of(arm, folder)))
         session = Session(run.config, run.key, Path(folder))
-        session.sinks.append(Gate(session, arm["after"], arm["steps"], told))
+        session.loggers.append(Gate(session, arm["after"], arm["steps"], told))
         session.run()
 
 

@@ -89,7 +89,7 @@ def _epochs(
         },
         "recipe": {"epochs": epochs, "batch_size": 128},
         "trainer": {"device": device},
-        "sink": {"console": False, "plots": False, "wandb": {"mode": "disabled"}},
+        "logger": {"console": False, "plots": False, "wandb": {"mode": "disabled"}},
         "method": {"name": method, **knobs},
     }
     run_config(load_config(mapping | {"run_dir": folder}))

@@ -48,7 +48,7 @@ def _step_seconds(device: str, processes: int, threads: int, width: int) -> list
         },
         "recipe": {"epochs": 3, "batch_size": batch},
         "trainer": {"device": device, "devices": processes, "threads": threads, "checkpoint_epochs": 100},
-        "sink": {"console": False, "plots": False, "wandb": {"mode": "disabled"}},
+        "logger": {"console": False, "plots": False, "wandb": {"mode": "disabled"}},
         "method": {"name": "full_rank"},
     }
     with tempfile.TemporaryDirectory() as folder:

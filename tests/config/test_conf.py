@@ -15,22 +15,22 @@ CHOICES = {group: list(list_choices(CONF, group)) for group in GROUPS}
 
 
 def rows() -> list[tuple[str, ...]]:
-    """Every model with every data set, while methods, debug modes, trainers and sinks take turns."""
+    """Every model with every data set, while methods, debug modes, trainers and loggers take turns."""
     debug = [None, *CHOICES["debug"]]
     chosen = []
     for i, model in enumerate(CHOICES["model"]):
         for j, data in enumerate(CHOICES["data"]):
             method = CHOICES["method"][(i * len(CHOICES["data"]) + j) % len(CHOICES["method"])]
-            rest = (debug[(i + j) % len(debug)], CHOICES["trainer"][(i + j) % 3], CHOICES["sink"][j % 2])
+            rest = (debug[(i + j) % len(debug)], CHOICES["trainer"][(i + j) % 3], CHOICES["logger"][j % 2])
             chosen.append((model, data, method, *rest))
     return chosen
 
 
 def overrides(
-    model: str, data: str, method: str, debug: str | None, trainer: str = "default", sink: str = "default"
+    model: str, data: str, method: str, debug: str | None, trainer: str = "default", logger: str = "default"
 ) -> list[str]:
     named = [] if model in ("resnet18", "vgg19") else ["model.name=resnet18"]
-    chosen = [f"model={model}", f"data={data}", f"method={method}", f"trainer={trainer}", f"sink={sink}"]
+    chosen = [f"model={model}", f"data={data}", f"method={method}", f"trainer={trainer}", f"logger={logger}"]
     return [*chosen, *named, *([f"debug={debug}"] if debug else [])]
 
 
@@ -170,7 +170,7 @@ def test_every_key_of_the_schema_can_be_set_without_a_plus(composed):
         "data.train_images=4",
         "data=synthetic",
         "trainer.threads=1",
-        "sink.wandb.tags=[a]",
+        "logger.wandb.tags=[a]",
         "fork_from=x",
     )
     assert (config.model.width, config.data.train_images, config.trainer.threads, config.fork_from) == (

@@ -63,6 +63,8 @@ def test_a_run_hands_its_resolved_config_to_the_worker(front_door, tmp_path):
         (["seed=one"], "seed must be a whole number, not 'one'"),
         (["seed"], "cannot read 'seed' on the command line; write key=value"),
         (["model=5"], "take the name of one choice"),
+        (["sink=quiet"], "sink=quiet: sink is called logger now; write logger=quiet"),
+        (["-m", "seed=0,1", "sink.wandb.mode=online"], "write logger.wandb.mode=online"),
         (["seed=${nothing}"], "seed: Interpolation key 'nothing' not found"),
         (["-m", "model=resnet18,resnet19"], "there is no model=resnet19"),
     ],
@@ -144,6 +146,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
         (["--help"], 0, "model=resnet18"),
         (["model=vgg19", "--cfg", "job"], 0, "name: vgg19"),
         (["recipe.epochs=0"], 2, ""),
+        (["data.classes=5"], 2, ""),
     ],
 )
 def test_nothing_heavy_is_imported_before_the_config_is_sound(tmp_path, arguments, code, shown):

@@ -16,13 +16,13 @@ CUTTLEFISH = {"method": {"name": "cuttlefish", "preset": "reference", "k": "pape
 
 NO_RESULT = {
     *(
-        "sink.console",
-        "sink.plots",
-        "sink.wandb.mode",
-        "sink.wandb.project",
-        "sink.wandb.entity",
-        "sink.wandb.group",
-        "sink.wandb.tags",
+        "logger.console",
+        "logger.plots",
+        "logger.wandb.mode",
+        "logger.wandb.project",
+        "logger.wandb.entity",
+        "logger.wandb.group",
+        "logger.wandb.tags",
     ),
     *(
         "run_dir",

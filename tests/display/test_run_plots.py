@@ -11,7 +11,7 @@ from PIL import Image
 from cuttlefish.display import plots as run_plots
 from cuttlefish.display import style
 from cuttlefish.display.rank_history import rank_histories
-from cuttlefish.loggers.base import Sinks
+from cuttlefish.loggers.base import Loggers
 from cuttlefish.loggers.plots import Plots, draw_run
 from cuttlefish.record.atomic import append_line
 
@@ -26,10 +26,10 @@ def rank_rows(made_up, epochs):
 def drawn(made_up, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     record = made_up.write_run(folder)
-    with Sinks([Plots()]) as sinks:
-        sinks.start(made_up.run_info(folder))
-        sinks.finish(record)
-        assert len(sinks) == 1
+    with Loggers([Plots()]) as loggers:
+        loggers.start(made_up.run_info(folder))
+        loggers.finish(record)
+        assert len(loggers) == 1
     return folder / "plots"
 
 

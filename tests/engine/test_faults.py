@@ -16,8 +16,8 @@ import torch
 from cuttlefish.engine.checkpoint import newest_checkpoint
 from cuttlefish.engine.stage import Stage
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.loggers import build_sinks
-from cuttlefish.loggers.base import Sink
+from cuttlefish.loggers import build_loggers
+from cuttlefish.loggers.base import Logger
 from cuttlefish.record import atomic as files
 from cuttlefish.record.folder import read_epochs
 from cuttlefish.worker import main, run_config
@@ -79,16 +79,16 @@ def test_a_disk_full_during_the_log(whole, tmp_path, monkeypatch, calls, stops):
     assert differences(tmp_path, run_config(config), *whole) == []
 
 
-def test_the_record_names_a_sink_that_was_dropped(tmp_path, monkeypatch):
-    class Broken(Sink):
+def test_the_record_names_a_logger_that_was_dropped(tmp_path, monkeypatch):
+    class Broken(Logger):
         def epoch(self, row):
             raise ConnectionError("no route to host")
 
     monkeypatch.setattr(
-        "cuttlefish.engine.session.build_sinks", lambda config: [*build_sinks(config), Broken()]
+        "cuttlefish.engine.session.build_loggers", lambda config: [*build_loggers(config), Broken()]
     )
     record = run_config(little_config(tmp_path, recipe__epochs=1, recipe__schedule__warmup_epochs=0))
-    assert record["extra"]["sinks_dropped"] == ["Broken at epoch (ConnectionError: no route to host)"]
+    assert record["extra"]["loggers_dropped"] == ["Broken at epoch (ConnectionError: no route to host)"]
     assert len(read_epochs(tmp_path)) == 1
 
 

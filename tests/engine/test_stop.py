@@ -20,7 +20,7 @@ from cuttlefish.engine.pace import Pace
 from cuttlefish.engine.stage import Stage
 from cuttlefish.engine.trainer import Trainer
 from cuttlefish.errors import EXIT_SAVED, CuttlefishError, Interrupted, exit_code
-from cuttlefish.loggers.base import Sinks
+from cuttlefish.loggers.base import Loggers
 from cuttlefish.lowrank import surgery
 from cuttlefish.methods.base import Method
 from cuttlefish.methods.cuttlefish import CuttlefishMethod
@@ -197,7 +197,7 @@ def test_before_the_first_step_a_stop_is_at_once(place, begun, whole, tmp_path, 
         owners = {
             "identify": (worker_module, "identify"),
             "load_task": (session_module, "load_task"),
-            "start": (Sinks, "start"),
+            "start": (Loggers, "start"),
         }
         patch.setattr(*owners[place], slow)
         with pytest.raises(

@@ -16,7 +16,7 @@ from tests.runs import EPOCHS, little_config
 
 
 def test_run_folder(tmp_path):
-    record = run_config(little_config(tmp_path, "cuttlefish", sink__plots=True))
+    record = run_config(little_config(tmp_path, "cuttlefish", logger__plots=True))
     rows = read_epochs(tmp_path)
     assert [row["epoch"] for row in rows] == list(range(1, EPOCHS + 1))
     assert (

@@ -6,26 +6,26 @@ import sys
 import pytest
 from rich.console import Console
 
-from cuttlefish.loggers.console import PlainConsole, TerminalConsole, console_sink
+from cuttlefish.loggers.console import PlainConsole, TerminalConsole, console_logger
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 
 
-def play(made_up, sink, folder, resumed_from=0):
-    sink.start(made_up.run_info(folder, resumed_from))
-    sink.profile(made_up.profile())
-    sink.phase("train", made_up.EPOCHS - resumed_from)
+def play(made_up, logger, folder, resumed_from=0):
+    logger.start(made_up.run_info(folder, resumed_from))
+    logger.profile(made_up.profile())
+    logger.phase("train", made_up.EPOCHS - resumed_from)
     for trained in range(resumed_from, made_up.EPOCHS):
         if trained <= made_up.E:
-            sink.ranks(made_up.rank_rows(trained))
+            logger.ranks(made_up.rank_rows(trained))
         if trained == made_up.E:
-            sink.message("switch at epoch 5 (settled)")
-        sink.epoch_begin(2, f"train {trained + 1}")
-        sink.step()
-        sink.step()
-        sink.epoch(made_up.epoch_row(trained + 1))
-    sink.finish(made_up.record())
-    sink.close()
+            logger.message("switch at epoch 5 (settled)")
+        logger.epoch_begin(2, f"train {trained + 1}")
+        logger.step()
+        logger.step()
+        logger.epoch(made_up.epoch_row(trained + 1))
+    logger.finish(made_up.record())
+    logger.close()
 
 
 @pytest.fixture
@@ -33,9 +33,9 @@ def plain(made_up, tmp_path, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")  # must not colour a log file
     made_up.write_run(tmp_path)
     stream = io.StringIO()
-    sink = console_sink(stream)
-    assert type(sink) is PlainConsole
-    play(made_up, sink, tmp_path)
+    logger = console_logger(stream)
+    assert type(logger) is PlainConsole
+    play(made_up, logger, tmp_path)
     return stream.getvalue()
 
 
@@ -75,11 +75,11 @@ def test_a_resumed_run_counts_on(made_up, tmp_path):
 
 def test_missing_figures_are_dashes(made_up, tmp_path):
     stream = io.StringIO()
-    sink = PlainConsole(stream)
-    sink.start(made_up.run_info(tmp_path))
-    sink.epoch(made_up.epoch_row(1) | {"test_loss": None, "test_accuracy": None})
+    logger = PlainConsole(stream)
+    logger.start(made_up.run_info(tmp_path))
+    logger.epoch(made_up.epoch_row(1) | {"test_loss": None, "test_accuracy": None})
     unknown = dict(accuracy_final=None, params_total=None, seconds=None, ranks=None)
-    sink.finish(made_up.record("failed", error="Traceback\nValueError: no", **unknown))
+    logger.finish(made_up.record("failed", error="Traceback\nValueError: no", **unknown))
     assert "test – –" in stream.getvalue()
     assert "failed" in stream.getvalue() and "ValueError: no" in stream.getvalue()
 
@@ -95,10 +95,10 @@ def test_a_stream_that_cannot_show_a_character_still_gets_its_line(made_up, tmp_
 def test_a_terminal_gets_bars_that_reach_the_end_and_the_summary(made_up, tmp_path):
     made_up.write_run(tmp_path)
     stream = io.StringIO()
-    sink = TerminalConsole(
+    logger = TerminalConsole(
         Console(file=stream, force_terminal=True, width=100, legacy_windows=False, _environ={})
     )
-    play(made_up, sink, tmp_path)
+    play(made_up, logger, tmp_path)
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
     assert "\x1b[" in stream.getvalue()
     assert "12/12" in shown and "0.00 s left" in shown and "test 0.208 75.00 %" in shown
@@ -113,7 +113,7 @@ def test_a_real_terminal_is_recognised(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     main, follower = os.openpty()
     with open(follower, "w") as stream:
-        assert type(console_sink(stream)) is TerminalConsole
+        assert type(console_logger(stream)) is TerminalConsole
         monkeypatch.setenv("TERM", "dumb")
-        assert type(console_sink(stream)) is PlainConsole
+        assert type(console_logger(stream)) is PlainConsole
     os.close(main)

@@ -9,16 +9,16 @@ from cuttlefish.record.folder import read_epochs, read_ranks
 
 
 def start(made_up, folder, resumed_from=0):
-    sink = JsonLines()
-    sink.start(made_up.run_info(folder, resumed_from))
-    return sink
+    logger = JsonLines()
+    logger.start(made_up.run_info(folder, resumed_from))
+    return logger
 
 
-def train(made_up, sink, first, last):
+def train(made_up, logger, first, last):
     """As the trainer: the ranks of the weights before an epoch, then the epoch."""
     for trained in range(first, last):
-        sink.ranks(made_up.rank_rows(trained))
-        sink.epoch(made_up.epoch_row(trained + 1))
+        logger.ranks(made_up.rank_rows(trained))
+        logger.epoch(made_up.epoch_row(trained + 1))
 
 
 def test_rows_are_read_back_as_they_were(made_up, tmp_path):
@@ -37,9 +37,9 @@ def test_resume_continues_as_if_never_interrupted(made_up, tmp_path, kept):
 
 
 def test_ranks_of_the_checkpoint_itself_survive_where_they_are_not_estimated_again(made_up, tmp_path):
-    sink = start(made_up, tmp_path)
-    train(made_up, sink, 0, 3)
-    sink.ranks(made_up.rank_rows(3))
+    logger = start(made_up, tmp_path)
+    train(made_up, logger, 0, 3)
+    logger.ranks(made_up.rank_rows(3))
     start(made_up, tmp_path, resumed_from=3)
     assert {row["epoch"] for row in read_ranks(tmp_path)} == {0, 1, 2, 3}
 
@@ -57,17 +57,17 @@ def test_a_torn_last_line_does_not_count_and_is_gone_after_resume(made_up, tmp_p
 
 
 def test_numbers_that_json_lacks_become_null(made_up, tmp_path):
-    sink = start(made_up, tmp_path)
-    sink.epoch(made_up.epoch_row(1) | {"train_loss": float("nan"), "test_loss": None})
+    logger = start(made_up, tmp_path)
+    logger.epoch(made_up.epoch_row(1) | {"train_loss": float("nan"), "test_loss": None})
     row = json.loads((tmp_path / "epochs.jsonl").read_text())
     assert row["train_loss"] is None and row["test_loss"] is None
 
 
 def test_the_log_keeps_earlier_messages_and_the_error(made_up, tmp_path):
     start(made_up, tmp_path).message("switch at epoch 5 (settled)")
-    sink = start(made_up, tmp_path, resumed_from=5)
-    sink.profile(made_up.profile())
-    sink.finish(made_up.record("failed", error="Traceback\nValueError: loss is NaN"))
+    logger = start(made_up, tmp_path, resumed_from=5)
+    logger.profile(made_up.profile())
+    logger.finish(made_up.record("failed", error="Traceback\nValueError: loss is NaN"))
     text = (tmp_path / "log.txt").read_text()
     for words in (
         made_up.KEY,
@@ -83,33 +83,33 @@ def test_what_a_full_disk_does_not_take_waits_and_loses_neither_row_nor_order(
     made_up, tmp_path, monkeypatch, caplog
 ):
     train(made_up, start(made_up, tmp_path / "straight"), 0, 6)
-    sink = start(made_up, tmp_path / "full")
-    train(made_up, sink, 0, 2)
+    logger = start(made_up, tmp_path / "full")
+    train(made_up, logger, 0, 2)
     with monkeypatch.context() as patch:
         patch.setattr(
             files, "_flush", no_space
         )  # after the bytes have gone out: what is there must be taken back
-        train(made_up, sink, 2, 4)
+        train(made_up, logger, 2, 4)
         assert (
-            sink.settle()
+            logger.settle()
             == f"cannot write to the log of the run in {tmp_path / 'full'}: No space left on device"
         )
     assert [row["epoch"] for row in read_epochs(tmp_path / "full")] == [1, 2]
     assert sum("wait for room" in line for line in caplog.messages) == 1, "told once"
-    train(made_up, sink, 4, 6)
-    assert sink.settle() is None
+    train(made_up, logger, 4, 6)
+    assert logger.settle() is None
     for name in ("epochs.jsonl", "ranks.csv"):
         assert (tmp_path / "full" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
 
 
 def test_a_disk_that_is_full_at_the_start_still_cuts_the_old_rows_back(made_up, tmp_path, monkeypatch):
     train(made_up, start(made_up, tmp_path), 0, 4)
-    sink = JsonLines()
+    logger = JsonLines()
     with monkeypatch.context() as patch:
         patch.setattr(files, "_flush", no_space)
-        sink.start(made_up.run_info(tmp_path, 2))
-        sink.epoch(made_up.epoch_row(3))
-    assert sink.settle() is None
+        logger.start(made_up.run_info(tmp_path, 2))
+        logger.epoch(made_up.epoch_row(3))
+    assert logger.settle() is None
     assert [row["epoch"] for row in read_epochs(tmp_path)] == [1, 2, 3]
 
 

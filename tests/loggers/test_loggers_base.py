@@ -1,9 +1,9 @@
 import logging
 
-from cuttlefish.loggers.base import Sink, Sinks
+from cuttlefish.loggers.base import Logger, Loggers
 
 
-class Recorder(Sink):
+class Recorder(Logger):
     def __init__(self):
         self.seen = []
 
@@ -22,70 +22,70 @@ class Broken(Recorder):
         raise OSError("no space\nleft")
 
 
-def test_calls_reach_every_sink_in_order():
+def test_calls_reach_every_logger_in_order():
     log = []
 
-    class Named(Sink):
+    class Named(Logger):
         def __init__(self, name):
             self.name = name
 
         def epoch(self, row):
             log.append((self.name, row["epoch"]))
 
-    sinks = Sinks([Named("a"), Named("b")])
-    sinks.epoch({"epoch": 1})
-    sinks.epoch({"epoch": 2})
+    loggers = Loggers([Named("a"), Named("b")])
+    loggers.epoch({"epoch": 1})
+    loggers.epoch({"epoch": 2})
     assert log == [("a", 1), ("b", 1), ("a", 2), ("b", 2)]
 
 
-def test_a_raising_sink_is_dropped_with_one_warning_and_the_others_go_on(caplog):
+def test_a_raising_logger_is_dropped_with_one_warning_and_the_others_go_on(caplog):
     first, broken, last = Recorder(), Broken(), Recorder()
-    sinks = Sinks([first, broken, last])
+    loggers = Loggers([first, broken, last])
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
-            sinks.step()
-        sinks.message("hello")
+            loggers.step()
+        loggers.message("hello")
     assert first.seen == last.seen == ["step"] * 3 + ["hello"]
     assert broken.seen == ["closed"]
     (warning,) = caplog.records
     assert "Broken stopped at step (OSError: no space left)" in warning.getMessage()
-    assert list(sinks) == [first, last]
+    assert list(loggers) == [first, last]
 
 
-def test_a_sink_that_cannot_even_close_is_dropped_quietly(caplog):
+def test_a_logger_that_cannot_even_close_is_dropped_quietly(caplog):
     class Stubborn(Broken):
         def close(self):
             raise RuntimeError("still no")
 
-    sinks = Sinks([Stubborn()])
-    sinks.step()
-    assert not sinks
+    loggers = Loggers([Stubborn()])
+    loggers.step()
+    assert not loggers
     assert len(caplog.records) == 1
 
 
 def test_interrupts_are_not_swallowed():
-    class Interrupted(Sink):
+    class Interrupted(Logger):
         def step(self):
             raise KeyboardInterrupt
 
     try:
-        Sinks([Interrupted()]).step()
+        Loggers([Interrupted()]).step()
     except KeyboardInterrupt:
         return
-    raise AssertionError("a sink's KeyboardInterrupt was swallowed")
+    raise AssertionError("a logger's KeyboardInterrupt was swallowed")
 
 
-def test_leaving_the_block_closes_every_sink_also_after_an_error():
-    sink = Recorder()
+def test_leaving_the_block_closes_every_logger_also_after_an_error():
+    logger = Recorder()
     try:
-        with Sinks([sink]) as sinks:
-            sinks.message("working")
+        with Loggers([logger]) as loggers:
+            loggers.message("working")
             raise ValueError
     except ValueError:
         pass
-    assert sink.seen == ["working", "closed"]
+    assert logger.seen == ["working", "closed"]
 
 
-def test_the_fan_out_offers_every_event_of_a_sink():
-    events = {name for name, member in vars(Sink).items() if callable(member) and not name.startswith("_")}
-    assert events <= vars(Sinks).keys()
+def test_the_fan_out_offers_every_event_of_a_logger():
+    events = {name for name, member in vars(Logger).items() if callable(member) and not name.startswith("_")}
+    assert events <= vars(Loggers).keys()

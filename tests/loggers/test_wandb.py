@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from cuttlefish.config.schema import WandbConfig
-from cuttlefish.loggers.base import Sinks
-from cuttlefish.loggers.wandb import WandbSink, labels, run_id
+from cuttlefish.loggers.base import Loggers
+from cuttlefish.loggers.wandb import WandbLogger, labels, run_id
 from tests.loggers.wandb_file import finished_run, items
 
 wandb = pytest.importorskip("wandb")
@@ -24,15 +24,15 @@ def two_runs(made_up, tmp_path_factory):
     for name, epochs in (("a", 2), ("b", 1)):
         (base / name / "plots").mkdir(parents=True)
         Image.new("RGB", (4, 4)).save(base / name / "plots" / "rank_curves.png")
-        with Sinks([WandbSink(WandbConfig(project="tests", tags=["mine"]))]) as sinks:
-            sinks.start(made_up.run_info(base / name))
-            sinks.profile(made_up.profile())
+        with Loggers([WandbLogger(WandbConfig(project="tests", tags=["mine"]))]) as loggers:
+            loggers.start(made_up.run_info(base / name))
+            loggers.profile(made_up.profile())
             for epoch in range(epochs):
-                sinks.ranks(made_up.rank_rows(epoch))
-                sinks.epoch(made_up.epoch_row(epoch + 1) | {"test_loss": None})
+                loggers.ranks(made_up.rank_rows(epoch))
+                loggers.epoch(made_up.epoch_row(epoch + 1) | {"test_loss": None})
             if name == "a":
-                sinks.finish(made_up.record())
-            assert len(sinks) == 1
+                loggers.finish(made_up.record())
+            assert len(loggers) == 1
     return {
         path.relative_to(base).parts[0]: finished_run(path)
         for path in base.glob("*/wandb/offline-run-*/*.wandb")
@@ -71,9 +71,9 @@ def test_no_name_of_the_machine_or_its_user_is_in_the_run_file(made_up, tmp_path
     monkeypatch.setattr(socket, "gethostname", lambda: "anns-workstation")
     monkeypatch.setenv("WANDB_USERNAME", "ann-username")
     monkeypatch.setenv("WANDB_USER_EMAIL", "ann@mail.example")
-    with Sinks([WandbSink(WandbConfig())]) as sinks:
-        sinks.start(made_up.run_info(tmp_path))
-        sinks.finish(made_up.record())
+    with Loggers([WandbLogger(WandbConfig())]) as loggers:
+        loggers.start(made_up.run_info(tmp_path))
+        loggers.finish(made_up.record())
     (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     assert finished_run(path)
     assert not [
@@ -123,18 +123,18 @@ def test_summary_plots_and_exit_code(two_runs):
 
 
 def one_warning(caplog, made_up, folder, mode="offline"):
-    with caplog.at_level(logging.WARNING), Sinks([WandbSink(WandbConfig(mode=mode))]) as sinks:
-        sinks.start(made_up.run_info(folder))
+    with caplog.at_level(logging.WARNING), Loggers([WandbLogger(WandbConfig(mode=mode))]) as loggers:
+        loggers.start(made_up.run_info(folder))
         for epoch in (1, 2):
-            sinks.epoch(made_up.epoch_row(epoch))
-        sinks.finish(made_up.record())
+            loggers.epoch(made_up.epoch_row(epoch))
+        loggers.finish(made_up.record())
     (warning,) = [record for record in caplog.records if record.name.startswith("cuttlefish")]
     return warning.getMessage()
 
 
 def test_without_the_package_there_is_one_warning_and_the_run_goes_on(caplog, made_up, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    assert "WandbSink stopped at start (ModuleNotFoundError" in one_warning(caplog, made_up, tmp_path)
+    assert "WandbLogger stopped at start (ModuleNotFoundError" in one_warning(caplog, made_up, tmp_path)
 
 
 def test_an_init_that_fails_does_not_stop_the_run(caplog, made_up, tmp_path, monkeypatch):
@@ -174,7 +174,7 @@ def test_error_reports_are_off_unless_the_user_chose(mode, made_up, tmp_path, mo
         monkeypatch.delenv("WANDB_ERROR_REPORTING", raising=False)
         if given:
             monkeypatch.setenv("WANDB_ERROR_REPORTING", given)
-        Sinks([WandbSink(WandbConfig(mode=mode))]).start(made_up.run_info(tmp_path))
+        Loggers([WandbLogger(WandbConfig(mode=mode))]).start(made_up.run_info(tmp_path))
         assert os.environ["WANDB_ERROR_REPORTING"] == expected
 
 

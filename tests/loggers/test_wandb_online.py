@@ -18,7 +18,7 @@ import yaml
 from cuttlefish.config.schema import WandbConfig
 from cuttlefish.config.validate import to_dict
 from cuttlefish.errors import EXIT_SAVED, CuttlefishError
-from cuttlefish.loggers.wandb import SETTINGS, WandbSink
+from cuttlefish.loggers.wandb import SETTINGS, WandbLogger
 from cuttlefish.loggers.wandb_again import send, waiting
 from cuttlefish.loggers.wandb_stop import cut_torn_record
 from cuttlefish.record.folder import LOG, read_epochs
@@ -30,7 +30,7 @@ from tests.runs import little_config
 
 wandb = pytest.importorskip("wandb", reason="wandb is not installed")
 WAIT = 4.0
-"""Seconds in place of the sink's 20 and 60, where the server does not answer."""
+"""Seconds in place of the logger's 20 and 60, where the server does not answer."""
 KEY = "0123456789" * 4
 ONLINE = {"mode": "online", "project": "tests", "entity": "me"}
 IMPATIENT = {"healthy": (), "silent": ("init_timeout", "login_timeout"), "silent later": ("finish_timeout",)}
@@ -45,7 +45,7 @@ def run(tmp_path, monkeypatch):
             for name in IMPATIENT[how]:
                 monkeypatch.setitem(SETTINGS, name, WAIT)
             began = time.monotonic()
-            config = little_config(tmp_path, recipe__epochs=3, sink__wandb=ONLINE)
+            config = little_config(tmp_path, recipe__epochs=3, logger__wandb=ONLINE)
             return run_config(config), server.lines, time.monotonic() - began
 
     wandb.teardown()  # W&B reads its server once a process, which may be one that another test used
@@ -63,13 +63,13 @@ def check_all_is_there(lines, folder, record):
 
 def test_a_server_that_answers_gets_every_epoch(run, tmp_path):
     record, lines, _ = run("healthy")
-    assert record["status"] == "finished" and "sinks_dropped" not in (record["extra"] or {})
+    assert record["status"] == "finished" and "loggers_dropped" not in (record["extra"] or {})
     check_all_is_there(lines, tmp_path, record)
 
 
 def test_what_was_left_offline_is_sent_once(tmp_path, monkeypatch):
     record = run_config(
-        little_config(tmp_path, recipe__epochs=3, sink__wandb={"mode": "offline", "project": "tests"})
+        little_config(tmp_path, recipe__epochs=3, logger__wandb={"mode": "offline", "project": "tests"})
     )
     (folder,) = waiting([tmp_path])
     monkeypatch.setenv("WANDB_API_KEY", KEY)
@@ -86,7 +86,7 @@ def test_what_was_left_offline_is_sent_once(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("how", "told"),
-    [("silent", "WandbSink stopped at start"), ("silent later", "WandbSink stopped at finish")],
+    [("silent", "WandbLogger stopped at start"), ("silent later", "WandbLogger stopped at finish")],
 )
 def test_a_silent_server_costs_seconds_and_nothing_else(run, tmp_path, caplog, how, told):
     record, _, seconds = run(how)
@@ -127,13 +127,13 @@ def test_a_stopped_run_s_file_is_whole_and_sent_later(made_up, tmp_path, server_
     record = made_up.record("interrupted")
     with WandbServer("silent later") as server:
         server_of(server)
-        sink = WandbSink(WandbConfig(**ONLINE), stop_seconds=1.0)
-        sink.start(made_up.run_info(tmp_path / "stopped"))
+        logger = WandbLogger(WandbConfig(**ONLINE), stop_seconds=1.0)
+        logger.start(made_up.run_info(tmp_path / "stopped"))
         for epoch in (1, 2, 3):
-            sink.epoch(made_up.epoch_row(epoch))
+            logger.epoch(made_up.epoch_row(epoch))
         began = time.monotonic()
         with pytest.raises(TimeoutError, match="the server did not take everything in time"):
-            sink.finish(record)
+            logger.finish(record)
         wandb.teardown()  # as at the exit of the process: nothing is left that could be waited for
         assert time.monotonic() - began < 4
     epochs, summary = logged(tmp_path / "stopped")
@@ -145,10 +145,10 @@ def test_a_stopped_run_s_file_is_whole_and_sent_later(made_up, tmp_path, server_
         send(folder, WandbConfig(project="tests", entity="me"), seconds=60)
         assert [json.loads(line)["epoch"] for line in server.lines["wandb-history.jsonl"]] == [1, 2, 3]
         server.lines.clear()
-        sink = WandbSink(WandbConfig(**ONLINE))
-        sink.start(made_up.run_info(tmp_path / "next"))
-        sink.epoch(made_up.epoch_row(1))
-        sink.finish(record)
+        logger = WandbLogger(WandbConfig(**ONLINE))
+        logger.start(made_up.run_info(tmp_path / "next"))
+        logger.epoch(made_up.epoch_row(1))
+        logger.finish(record)
     assert [json.loads(line)["epoch"] for line in server.lines["wandb-history.jsonl"]] == [1], (
         "a server that answers is sent all at once"
     )
@@ -177,7 +177,7 @@ def wait_for(condition, seconds=120):
 def test_a_silent_server_does_not_keep_a_stopped_process(how, tmp_path):
     """Nor one that has not answered yet when the stop comes, before the first step."""
     run, path = tmp_path / "run", tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(to_dict(little_config(run, recipe__epochs=5000, sink__wandb=ONLINE))))
+    path.write_text(yaml.safe_dump(to_dict(little_config(run, recipe__epochs=5000, logger__wandb=ONLINE))))
     with WandbServer(how) as server:
         variables = {**os.environ, "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
         process = subprocess.Popen(

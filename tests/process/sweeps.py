@@ -21,7 +21,7 @@ LITTLE = [
         "recipe.epochs=2",
         "recipe.batch_size=16",
         "recipe.schedule.warmup_epochs=1",
-        "sink=quiet",
+        "logger=quiet",
         "trainer.device=cpu",
         "trainer.threads=1",
     ),

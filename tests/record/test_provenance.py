@@ -108,12 +108,12 @@ def test_the_command_is_what_one_would_type():
         "model=vgg19",
         "seed=0,1",
         "data.root=/home/ann/data",
-        "sink.token=t0psecret",
+        "logger.token=t0psecret",
         "x=[a, b]",
     ]
     assert (
         command_line(arguments)
-        == "python run.py model=vgg19 seed=0,1 data.root=.../data sink.token=REDACTED 'x=[a, b]'"
+        == "python run.py model=vgg19 seed=0,1 data.root=.../data logger.token=REDACTED 'x=[a, b]'"
     )
     assert (
         command_line(["/x/cuttlefish/worker.py", "resolved.yaml"], "cuttlefish.worker")

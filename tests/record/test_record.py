@@ -107,7 +107,7 @@ def test_a_methods_own_results_go_into_extra():
 
 def test_no_secret_and_no_folder_gets_into_a_record(tmp_path):
     error = "Traceback\nRuntimeError: api_key=hunter2 refused"
-    config = {"sink": {"wandb": {"api_key": "hunter2"}}, "data": {"root": "/home/ann/data"}}
+    config = {"logger": {"wandb": {"api_key": "hunter2"}}, "data": {"root": "/home/ann/data"}}
     record = new_record(
         "failed", **BASE | {"command": "python run.py token=hunter2"}, error=error, config=config
     )
@@ -155,9 +155,10 @@ def test_what_exceptions_said_names_no_folder_and_no_secret(monkeypatch):
         raise OSError(told)
     except OSError as error:
         assert "OSError: cannot write .../x.pt with key REDACTED" in error_text(error)
-    record = new_record("failed", error=told, sinks_dropped=[told], rounds=3)
+    record = new_record("failed", error=told, loggers_dropped=[told], sinks_dropped=[told], rounds=3)
     assert record["error"] == "cannot write .../x.pt with key REDACTED"
-    assert record["extra"] == {"sinks_dropped": [record["error"]], "rounds": 3}
+    dropped = [record["error"]]
+    assert record["extra"] == {"loggers_dropped": dropped, "sinks_dropped": dropped, "rounds": 3}
 
 
 def test_error_text_is_the_traceback_without_the_machines_folders():

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from cuttlefish.record.redact import HIDDEN, redact_arguments, redact_config, redact_log, redact_text
 
-SECRET_NAMES = ["api_key", "WANDB_API_KEY", "apikey", "hf_token", "token", "sink.wandb.token", "auth-token", "db.password", "passwd",
+SECRET_NAMES = ["api_key", "WANDB_API_KEY", "apikey", "hf_token", "token", "logger.wandb.token", "auth-token", "db.password", "passwd",
                 "client_secret", "secret", "AWS_SECRET_ACCESS_KEY", "access_key", "private-key", "credentials"]  # fmt: skip
 HARMLESS_NAMES = [
     "tokenizer",
