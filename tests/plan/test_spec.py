@@ -83,3 +83,8 @@ def test_unknown_names_are_refused(tmp_path):
             ask()
     with pytest.raises(CuttlefishError, match="t has no row z"):
         spec.table("t").row("z")
+
+
+def test_every_scale_has_its_registered_order_of_value(spec):
+    blocks = {name: len(scale.order) for name, scale in spec.scales.items()}
+    assert blocks == {"paper": 11, "reduced": 9, "smoke": 1}
