@@ -68,9 +68,9 @@ def run(composed: DictConfig) -> Outcome:
         if _shares_machine(job) and config.trainer.device != "cpu":
             sweep = Path(os.environ[NOTE]).parents[2] if NOTE in os.environ else Path(job.sweep.dir)
             take_devices(config.trainer.devices, sweep / "devices")
-        from cuttlefish.worker import attend  # imports torch
+        from cuttlefish.worker import run_or_skip  # imports torch
 
-        outcome = Outcome(asked, attend(config, stop)[0])
+        outcome = Outcome(asked, run_or_skip(config, stop)[0])
     except Interrupted as error:
         outcome = failure(asked, error)
         if _in_this_process(job):
@@ -168,10 +168,10 @@ def _launcher_gave_up(error: Exception) -> int:
 
 
 def _lost(asked: str, config: Config) -> Outcome:
-    from cuttlefish.worker import identify, record_failure  # imports torch
+    from cuttlefish.engine.run import record_failure, resolve_run  # imports torch
 
     error = CuttlefishError(os.environ[LOST])
-    record_failure(identify(config), error, config.trainer.devices)
+    record_failure(resolve_run(config), error, config.trainer.devices)
     return failure(asked, error)
 
 

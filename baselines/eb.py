@@ -30,7 +30,7 @@ from cuttlefish.lowrank.decay import decay_groups
 from cuttlefish.methods.base import Context, Method, Phase
 from cuttlefish.methods.own_recipe import all_decayed, own_recipe
 from cuttlefish.methods.schedule import build_schedule
-from cuttlefish.methods.target import Target, keep_target, kept_target, settle_target
+from cuttlefish.methods.target import Target, resolve_target, target_from_state, target_state
 
 DEFAULT_P = 0.5
 """Where neither p nor a size is given; the middle one of the authors' three."""
@@ -105,7 +105,7 @@ class Eb(Method):
         self.settings.check()
         self._check_time(self._recipe(context).epochs)
         self._find(context)
-        self._target = settle_target(self.settings, context)
+        self._target = resolve_target(self.settings, context)
         prove_slimming(context.model, self.chains, context.example_batch()[0])
         if self._target is not None:
             self._check_reachable(context.model, self._target)
@@ -121,7 +121,7 @@ class Eb(Method):
 
     def on_epoch_start(self, context: Context, epoch: int) -> None:
         if self.ticket is None:
-            with context.part("masks"):
+            with context.section("masks"):
                 self._look(context, epoch)
 
     def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -151,13 +151,13 @@ class Eb(Method):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        return {"history": self.history, "ticket": self.ticket} | keep_target(self._target)
+        return {"history": self.history, "ticket": self.ticket} | target_state(self._target)
 
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
         self.history, self.ticket, self._target = (
             list(state["history"]),
             state["ticket"],
-            kept_target(state) or self._target,
+            target_from_state(state) or self._target,
         )
         if self.ticket is not None:
             slim(context.model, self.chains, self._split(self.ticket["mask"]))
@@ -178,7 +178,7 @@ class Eb(Method):
     def _look(self, context: Context, epoch: int) -> None:
         """Before epoch `epoch`: note the scales, and draw the ticket if the masks have settled or time is up."""
         chosen = self.settings
-        scales = context.agree(
+        scales = context.broadcast(
             torch.cat([scale.detach().abs().double().cpu() for scale in gammas(context.model, self.chains)])
         )
         if epoch > 0 or not chosen.guard:
@@ -231,7 +231,7 @@ class Eb(Method):
         return slim_size(model, self.chains, [int(part.sum()) for part in self._split(mask)])
 
     def _enter(self, context: Context) -> None:
-        with context.part("switch"):
+        with context.section("switch"):
             slim(context.model, self.chains, self._split(self.ticket["mask"]))
             self._scales = _norm_scales(context.model)
             if not self.settings.inherit_weights:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines import grasp_math
-from baselines.grasp_math import Part
+from baselines.grasp_math import Chunk
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.decay import decay_groups
@@ -23,7 +23,7 @@ from cuttlefish.methods.base import Context, Method, Phase
 from cuttlefish.methods.masks import Masks, prunable
 from cuttlefish.methods.own_recipe import all_decayed, own_recipe
 from cuttlefish.methods.schedule import build_schedule
-from cuttlefish.methods.target import Target, keep_target, kept_target, settle_target
+from cuttlefish.methods.target import Target, resolve_target, target_from_state, target_state
 
 RATIO = 0.9
 
@@ -80,7 +80,7 @@ class Grasp(Method):
 
     def prepare(self, context: Context) -> None:
         self.settings.check()
-        self.target = settle_target(self.settings, context)
+        self.target = resolve_target(self.settings, context)
         own_recipe(context.recipe, self.settings.recipe)
         if self.settings.images_per_iter is None:
             grasp_math.check_enough(context.images_of_class, self.settings.samples_per_class)
@@ -91,11 +91,11 @@ class Grasp(Method):
         self._removed(context.model)
 
     def on_fit_start(self, context: Context) -> None:
-        with context.part("scoring"):
+        with context.section("scoring"):
             copy = self._copy(context.model)
             found = self._score(context, copy)
             masks = grasp_math.choose_masks(found, self._removed(context.model), self.settings.mode)
-            self.masks = Masks(context.agree({name: mask.cpu() for name, mask in masks.items()}))
+            self.masks = Masks(context.broadcast({name: mask.cpu() for name, mask in masks.items()}))
             self._examine(context, copy)
             # By an object of its own: the other one lays its masks out as the weights are once they are trained.
             Masks(self.masks).apply(context.model)
@@ -131,14 +131,14 @@ class Grasp(Method):
         return found if self.target is None else found | {"target": self.target.report(achieved)}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"masks": self.masks.state_dict()} | keep_target(self.target)
+        return {"masks": self.masks.state_dict()} | target_state(self.target)
 
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
         if "masks" not in state:
             raise CuttlefishError(
                 "grasp prunes before the first step, so it cannot go on from another method's run"
             )
-        self.masks, self.target = Masks(state["masks"]), kept_target(state) or self.target
+        self.masks, self.target = Masks(state["masks"]), target_from_state(state) or self.target
 
     # Size
 
@@ -192,7 +192,7 @@ class Grasp(Method):
             copy, partial(self._parts, context, classes), temperature=self.settings.temperature
         )
 
-    def _parts(self, context: Context, classes: int) -> Iterator[Part]:
+    def _parts(self, context: Context, classes: int) -> Iterator[Chunk]:
         """Drawn again for each pass, which costs less than keeping what ImageNet needs."""
         chosen, samples = self.settings, grasp_math.Samples(context.samples())
         for number in range(chosen.num_iters):
@@ -215,7 +215,7 @@ class Grasp(Method):
             return
         context.log(f"grasp has emptied {len(emptied)} of {len(self.masks)} layers: {', '.join(emptied)}")
         Masks(self.masks).apply(copy)
-        if not context.agree(grasp_math.lets_signal_through(copy, context.example_batch()[0])):
+        if not context.broadcast(grasp_math.lets_signal_through(copy, context.example_batch()[0])):
             raise CuttlefishError(
                 f"grasp would empty {', '.join(emptied[:3])}, through which every signal passes, so nothing could be learned: "
                 "keep more weights"

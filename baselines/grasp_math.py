@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods.masks import prunable
 
-Part = tuple[Tensor, Tensor]
+Chunk = tuple[Tensor, Tensor]
 """images (B, …) and labels (B,) whose mean loss is one term of the sum that is differentiated."""
 
 
@@ -32,7 +32,7 @@ def hessian_gradient(losses: Callable[[], Iterable[Tensor]], weights: Sequence[T
 
 
 def scores(
-    model: nn.Module, parts: Callable[[], Iterable[Part]], *, temperature: float = 200.0
+    model: nn.Module, parts: Callable[[], Iterable[Chunk]], *, temperature: float = 200.0
 ) -> dict[str, Tensor]:
     """-θ·(H·g) of every conv and linear weight: how much less the loss would fall if it were gone. High scores are pruned.
 
@@ -98,14 +98,14 @@ def removals(ratio: float, total: int, mode: str = "exact_k") -> int:
 class Samples:
     """A stream of batches that a draw can leave in the middle of one, so that what is drawn does not depend on their size."""
 
-    def __init__(self, batches: Iterable[Part]):
+    def __init__(self, batches: Iterable[Chunk]):
         self.batches, self.rest = iter(batches), None
 
-    def next(self) -> Part:
+    def next(self) -> Chunk:
         batch, self.rest = self.rest or next(self.batches), None
         return batch
 
-    def leave(self, batch: Part, used: int) -> None:
+    def leave(self, batch: Chunk, used: int) -> None:
         """`batch` was the last that `next` gave, and only its first `used` samples were wanted."""
         if used < len(batch[1]):
             self.rest = batch[0][used:], batch[1][used:]
@@ -129,7 +129,7 @@ def check_enough_of_any(images: int, per_draw: int, draws: int) -> None:
         )
 
 
-def draw_per_class(samples: Samples, classes: int, per_class: int) -> Part:
+def draw_per_class(samples: Samples, classes: int, per_class: int) -> Chunk:
     """The first `per_class` samples of each class in the stream, sorted by class.
 
     Raises CuttlefishError if a class has not come up so often within some 20 times the samples that are needed.
@@ -159,7 +159,7 @@ def draw_per_class(samples: Samples, classes: int, per_class: int) -> Part:
     return torch.cat(images)[order], torch.cat(labels)[order]
 
 
-def draw_any(samples: Samples, number: int) -> Part:
+def draw_any(samples: Samples, number: int) -> Chunk:
     """The next `number` samples of the stream, whatever their classes."""
     images, labels, have = [], [], 0
     while have < number:
@@ -172,7 +172,7 @@ def draw_any(samples: Samples, number: int) -> Part:
     return torch.cat(images), torch.cat(labels)
 
 
-def split_parts(drawn: Part, chunk_size: int | None = None, shuffle: int | None = None) -> list[Part]:
+def split_parts(drawn: Chunk, chunk_size: int | None = None, shuffle: int | None = None) -> list[Chunk]:
     """Two halves, or chunks of `chunk_size` (the last may be smaller, and counts as much). shuffle: seed of a permutation before."""
     images, labels = drawn
     if shuffle is not None:

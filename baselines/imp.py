@@ -21,7 +21,7 @@ from cuttlefish.methods.base import Context, Method, Phase
 from cuttlefish.methods.masks import Masks, prunable
 from cuttlefish.methods.own_recipe import all_decayed, own_recipe
 from cuttlefish.methods.schedule import build_schedule
-from cuttlefish.methods.target import Target, keep_target, kept_target, settle_target
+from cuttlefish.methods.target import Target, resolve_target, target_from_state, target_state
 
 DEFAULT_LEVELS = 8
 """Where neither levels nor a size is given; 5.9 times smaller, the paper's size for ResNet-18 on CIFAR-10."""
@@ -95,7 +95,7 @@ class Imp(Method):
 
     def prepare(self, context: Context) -> None:
         self.settings.check()
-        self.target = settle_target(self.settings, context)
+        self.target = resolve_target(self.settings, context)
         self.levels = self._choose_levels(self._sizes(context.model), self.target)
         self.plan = level_plan(self.settings, context.recipe, self.levels)
 
@@ -148,14 +148,14 @@ class Imp(Method):
             "kept": self.kept,
             "emptied": self.emptied,
         }
-        return state | keep_target(self.target)
+        return state | target_state(self.target)
 
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
         self.levels, self.kept, self.emptied = state["levels"], list(state["kept"]), list(state["emptied"])
         self.plan = level_plan(self.settings, context.recipe, self.levels)
         self.rewind = dict(state["rewind"])
         self.masks = None if state["masks"] is None else Masks(state["masks"])
-        self.target = kept_target(state) or self.target
+        self.target = target_from_state(state) or self.target
 
     def _enter(self, level: int, context: Context) -> None:
         """Level 0 keeps the state to rewind to; a later level prunes what the level before has trained, and rewinds."""
@@ -164,8 +164,8 @@ class Imp(Method):
             self.rewind = {name: tensor.clone() for name, tensor in model.state_dict().items()}
             self.kept = [sum(weight.numel() for weight in prunable(model).values())]
             return
-        with context.part("masks"):
-            self.masks = Masks(context.agree(self._prune(model)))
+        with context.section("masks"):
+            self.masks = Masks(context.broadcast(self._prune(model)))
             self.kept.append(self.masks.kept)
             self._say_emptied(level, context)
             model.load_state_dict(self.rewind)

@@ -23,7 +23,7 @@ from cuttlefish.lowrank.surgery import factorize, find_layers, low_rank_layers
 from cuttlefish.lowrank.timing import positions
 from cuttlefish.lowrank.trace import NORMS
 from cuttlefish.methods.base import Context, Method, Phase
-from cuttlefish.methods.target import Target, keep_target, kept_target, settle_target
+from cuttlefish.methods.target import Target, resolve_target, target_from_state, target_state
 from cuttlefish.record.folder import RANK_COLUMNS
 
 
@@ -53,7 +53,7 @@ class LC(Method):
 
     def prepare(self, context: Context) -> None:
         self._find_layers(context)
-        self.target = settle_target(self.settings, context)
+        self.target = resolve_target(self.settings, context)
         if self.target is not None:
             smallest = lc_math.compressed(self.dense, self.layers, dict.fromkeys(self.layers, 0))
             reach = min(max(self.target.params, smallest), self.dense)
@@ -104,7 +104,7 @@ class LC(Method):
     def compress(self, context: Context) -> None:
         """The next C step and, at the last repeat of its μ, the multiplier step; then the pull of the L step that follows."""
         mu, weights = self.plan.mus[self.done], self._weights(context.model)
-        with context.part("ranks"):
+        with context.section("ranks"):
             if not self.multipliers:
                 self.multipliers = {name: torch.zeros_like(weight) for name, weight in weights.items()}
             shifted = {
@@ -114,7 +114,7 @@ class LC(Method):
             matrices = {name: unroll(weight, self.settings.scheme) for name, weight in shifted.items()}
             spectra = {name: lc_math.spectrum(matrix) for name, matrix in matrices.items()}
             self._choose_alpha(context, spectra)
-            ranks = context.agree(self._ranks(spectra, mu))
+            ranks = context.broadcast(self._ranks(spectra, mu))
             found = {
                 name: lc_math.truncate(matrix, spectra[name], ranks[name])
                 for name, matrix in matrices.items()
@@ -137,7 +137,7 @@ class LC(Method):
         elif self.alpha is None or chosen.retarget:
             final = {"mu": self.plan.mus[-1], "normalize": chosen.normalize}
             found = lc_math.alpha_for(self.target.params, self.dense, self.layers, spectra, **final)
-            self.alpha = context.agree(chosen.alpha_factor * found)
+            self.alpha = context.broadcast(chosen.alpha_factor * found)
 
     def _ranks(self, spectra: dict[str, Spectrum], mu: float) -> dict[str, int]:
         price = {name: self.alpha * layer.unit for name, layer in self.layers.items()}
@@ -155,7 +155,7 @@ class LC(Method):
         weights: dict[str, nn.Parameter],
     ) -> None:
         """Δ of the first process, in the shape and memory layout of the weights."""
-        agreed = context.agree({name: matrix.cpu() for name, matrix in found.items()})
+        agreed = context.broadcast({name: matrix.cpu() for name, matrix in found.items()})
         for name, weight in weights.items():
             delta = fold(agreed[name], weight.shape, self.settings.scheme)
             self.deltas[name] = torch.empty_like(weight, requires_grad=False).copy_(delta)
@@ -223,7 +223,7 @@ class LC(Method):
         """The last C step, then factors of the learned ranks where they hold fewer numbers than the dense weight."""
         self.compress(context)
         ranks = {name: max(path[-1], 1) for name, path in self.path.items()}
-        with context.part("switch"):
+        with context.section("switch"):
             if self.settings.ft_from == "delta":
                 self._settle(context.model)
             factorize(context.model, ranks, scheme=self.settings.scheme)
@@ -283,14 +283,14 @@ class LC(Method):
 
     def state_dict(self) -> dict[str, Any]:
         names = ("done", "alpha", "path", "factorized", "deltas", "multipliers")
-        return {name: getattr(self, name) for name in names} | keep_target(self.target)
+        return {name: getattr(self, name) for name in names} | target_state(self.target)
 
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
         """A state without these keys is that of another run's dense training, which then serves as the reference."""
         self.done, self.alpha, self.target = (
             state.get("done", 0),
             state.get("alpha"),
-            kept_target(state) or self.target,
+            target_from_state(state) or self.target,
         )
         self.path, self.factorized = state.get("path", {}), state.get("factorized", {})
         if self.factorized or self.done == len(self.plan.mus):

@@ -16,7 +16,7 @@ from cuttlefish.lowrank.matrix import matrix_shape
 from cuttlefish.lowrank.surgery import factorize, find_layers
 from cuttlefish.lowrank.trace import trace
 from cuttlefish.methods.base import Context, Method
-from cuttlefish.methods.target import Target, keep_target, kept_target, settle_target
+from cuttlefish.methods.target import Target, resolve_target, target_from_state, target_state
 
 TOLERANCE = 1e-6
 
@@ -99,14 +99,14 @@ class SpectralFrobenius(Method):
             raise CuttlefishError(f"frobenius_decay={self.settings.frobenius_decay} must not be negative")
         images, _ = context.example_batch()
         shapes = factorized_convs(context.model, images)
-        self.target = settle_target(self.settings, context)
+        self.target = resolve_target(self.settings, context)
         self.rho = (
             self.settings.rho if self.target is None else self._matched(shapes, context.counts_full["params"])
         )
         self.ranks = {name: spatial_rank(shape, self.rho) for name, shape in shapes.items()}
 
     def on_fit_start(self, context: Context) -> None:
-        with context.part("switch"):
+        with context.section("switch"):
             self._factorize(context.model, initialise=True)
 
     def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -131,7 +131,7 @@ class SpectralFrobenius(Method):
         return found if self.target is None else found | {"target": self.target.report(achieved)}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"ranks": self.ranks, "rho": self.rho, "switch_epoch": 0} | keep_target(self.target)
+        return {"ranks": self.ranks, "rho": self.rho, "switch_epoch": 0} | target_state(self.target)
 
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
         if "ranks" not in state:
@@ -141,7 +141,7 @@ class SpectralFrobenius(Method):
         self.ranks, self.rho, self.target = (
             dict(state["ranks"]),
             state["rho"],
-            kept_target(state) or self.target,
+            target_from_state(state) or self.target,
         )
         self._factorize(context.model, initialise=False)
 

@@ -55,11 +55,12 @@ def replay(words: Sequence[str], runs: Path = Path("runs")) -> int:
     path = find_record(asked[0])
     original = _sound(path)
     config = replayed_config(path, original, [word for word in words if not word.startswith(WORD)])
-    from cuttlefish.worker import attend, identify  # imports torch
+    from cuttlefish.engine.run import resolve_run  # imports torch
+    from cuttlefish.worker import run_or_skip  # imports torch
 
-    run = identify(replace(config, run_dir=str(_folder(runs, original["run_key"]))))
+    run = resolve_run(replace(config, run_dir=str(_folder(runs, original["run_key"]))))
     _same_run(original, run.key, run.digest)
-    _, repeated = attend(run.config)
+    _, repeated = run_or_skip(run.config)
     exact = bitwise(original, repeated)
     found = differences(original, repeated, exact)
     epoch = (

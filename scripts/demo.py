@@ -5,8 +5,9 @@ from pathlib import Path
 
 from cuttlefish.config.compose import compose_config
 from cuttlefish.display.summary import as_text, comparison_summary
+from cuttlefish.engine.run import resolve_run
 from cuttlefish.record.folder import PLOTS, read_profile, read_ranks
-from cuttlefish.worker import identify, run_config
+from cuttlefish.worker import run_config
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
@@ -17,7 +18,7 @@ def main(overrides: list[str]) -> None:
         for method in ("full_rank", "cuttlefish")
     }
     records = {method: run_config(config) for method, config in configs.items()}
-    folder = identify(configs["cuttlefish"]).folder
+    folder = resolve_run(configs["cuttlefish"]).folder
     plots = sorted((folder / PLOTS).glob("*.png"))
     profile, low = read_profile(folder), records["cuttlefish"]
     print()

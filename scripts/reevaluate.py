@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def evaluated(run: Evidence, words: Sequence[str] = ()) -> Outcome:
     """One run's final network, built from its weights and evaluated as the run did."""
-    from cuttlefish.engine.reevaluate import reevaluate  # imports torch
+    from cuttlefish.engine.session import reevaluate  # imports torch
 
     try:
         config = replayed_config(run.path, run.record, words)

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from cuttlefish.record.atomic import write_atomic
 from cuttlefish.record.provenance import device_name, git_commit, git_dirty, package_versions
-from tests.torture import ARMS, Outcome, Trials
+from tests.torture import ARMS, Trial, Trials
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
         method, point, folder = options.one
         Trials(method, Path(folder).parent).die_for_good(Path(folder), int(point))
         return 0
-    outcomes: list[Outcome] = []
+    outcomes: list[Trial] = []
     _origin()
     began = time.monotonic()
     spawned = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> int:
     return int(any(not outcome.identical for outcome in outcomes))
 
 
-def _of_method(method: str, root: Path, options: argparse.Namespace) -> list[Outcome]:
+def _of_method(method: str, root: Path, options: argparse.Namespace) -> list[Trial]:
     logging.getLogger("cuttlefish").setLevel(logging.ERROR)
     trials = Trials(method, root)
     draw = random.Random(f"{options.seed} {method}")
@@ -92,7 +92,7 @@ def _real_death(method: str, point: int, folder: Path) -> int:
     ).returncode
 
 
-def table(outcomes: list[Outcome]) -> str:
+def table(outcomes: list[Trial]) -> str:
     """Markdown: a row a phase, with the trials whose first death fell there."""
     rows = ["| phase | trials | kills | resumed identical | lost |", "|---|---:|---:|---:|---:|"]
     for phase in [*sorted({outcome.phase for outcome in outcomes}), "all"]:
@@ -104,7 +104,7 @@ def table(outcomes: list[Outcome]) -> str:
     return "\n".join(rows)
 
 
-def _write(outcomes: list[Outcome], seconds: float, options: argparse.Namespace) -> None:
+def _write(outcomes: list[Trial], seconds: float, options: argparse.Namespace) -> None:
     kinds = Counter(outcome.kind for outcome in outcomes)
     text = (
         "# Killed and resumed\n\n"

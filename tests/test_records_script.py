@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cuttlefish.engine.stage import Stage
+from cuttlefish.engine.step import StepRunner
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.evidence.records import load_evidence
 from cuttlefish.record.record import write_record
@@ -82,7 +82,7 @@ def test_repeats_of_a_key_lie_side_by_side(tmp_path):
 def test_a_run_that_was_stopped_before_its_first_epoch_is_imported_and_has_nothing_to_draw(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(Stage, "step", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(StepRunner, "step", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run_config(little_config(tmp_path / "run"))
     target = import_run(tmp_path / "run", tmp_path / "records")

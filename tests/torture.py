@@ -17,8 +17,8 @@ from typing import Any
 from unittest import mock
 
 from cuttlefish.engine import checkpoint, session
-from cuttlefish.engine.clock import Clock
-from cuttlefish.engine.stage import Stage
+from cuttlefish.engine.step import StepRunner
+from cuttlefish.engine.timer import Timer
 from cuttlefish.record import atomic as files
 from cuttlefish.record.provenance import provenance
 from cuttlefish.worker import run_config
@@ -44,7 +44,7 @@ class Killed(BaseException):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Trial:
     """phase: where the (first) death fell; problems: what differed after resuming."""
 
     method: str
@@ -100,7 +100,7 @@ class Trials:
         phase = random.choice(sorted(set(self._log)))
         return random.choice([number for number, each in enumerate(self._log, 1) if each == phase])
 
-    def killed_at(self, points: list[int], drawn: bool = False) -> Outcome:
+    def killed_at(self, points: list[int], drawn: bool = False) -> Trial:
         """Die at the first of the points, resume, die at the next of it, …; a point beyond a run's end kills nothing."""
         folder, phases = self._fresh(), []
         for point in points:
@@ -111,12 +111,12 @@ class Trials:
                 phases.append(death.log[-1])
         return self._resumed(folder, "random" if drawn else "write", points[0], phases)
 
-    def killed_for_good(self, point: int, kill: Callable[[Path, int], int]) -> Outcome:
+    def killed_for_good(self, point: int, kill: Callable[[Path, int], int]) -> Trial:
         """kill: runs this method in a process of its own that dies there; its return code."""
         folder = self._fresh()
         code = kill(folder, point)
         if code != -signal.SIGKILL:
-            return Outcome(self.method, "real", point, "not killed", 0, f"exit code {code}")
+            return Trial(self.method, "real", point, "not killed", 0, f"exit code {code}")
         self._reference()
         return self._resumed(folder, "real", point, [self._log[point - 1]])
 
@@ -124,7 +124,7 @@ class Trials:
         with watched(Death(point, strike=lambda: os.kill(os.getpid(), signal.SIGKILL))):
             self._run(folder)
 
-    def _resumed(self, folder: Path, kind: str, point: int, phases: list[str]) -> Outcome:
+    def _resumed(self, folder: Path, kind: str, point: int, phases: list[str]) -> Trial:
         try:
             record = self._run(folder, often=False)
             problems = [f"left over: {path.name}" for path in folder.rglob("*.tmp")]
@@ -132,7 +132,7 @@ class Trials:
         except Exception as error:
             problems = [f"{type(error).__name__}: {error}"]
         shutil.rmtree(folder)
-        return Outcome(
+        return Trial(
             self.method,
             kind,
             point,
@@ -178,17 +178,17 @@ def _origin(*arguments: Any) -> dict[str, Any]:
 
 @contextmanager
 def watched(death: Death) -> Iterator[None]:
-    """Have `death` see every point of writing, the beginning and end of every part of the clock, and the middle of every step."""
-    part, forward, unlink = Clock.part, Stage._forward, Path.unlink
+    """Have `death` see every point of writing, the beginning and end of every section of the timer, and the middle of every step."""
+    part, forward, unlink = Timer.section, StepRunner._forward, Path.unlink
 
     @contextmanager
-    def parted(self: Clock, name: str) -> Iterator[None]:
+    def parted(self: Timer, name: str) -> Iterator[None]:
         death.point(_label(name))
         with part(self, name):
             yield
         death.point(_label(name))
 
-    def halfway(self: Stage, *arguments: Any) -> Any:
+    def halfway(self: StepRunner, *arguments: Any) -> Any:
         result = forward(self, *arguments)
         death.point("training: middle of a step")
         return result
@@ -201,8 +201,8 @@ def watched(death: Death) -> Iterator[None]:
         mock.patch.object(files, "open", lambda path, mode: _Torn(path, mode, death), create=True),
         mock.patch.object(files, "os", _system(death)),
         mock.patch.object(checkpoint, "os", _system(death)),
-        mock.patch.object(Clock, "part", parted),
-        mock.patch.object(Stage, "_forward", halfway),
+        mock.patch.object(Timer, "section", parted),
+        mock.patch.object(StepRunner, "_forward", halfway),
         mock.patch.object(Path, "unlink", removed),
     ):
         yield

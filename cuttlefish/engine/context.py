@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cuttlefish.config.schema import Config
+from cuttlefish.config.schema import RecipeConfig, TrainerConfig
 from cuttlefish.data.task import Task
-from cuttlefish.engine.clock import Clock
 from cuttlefish.engine.device import autocast
-from cuttlefish.engine.distributed import World
+from cuttlefish.engine.processes.world import World
+from cuttlefish.engine.timer import Timer
 from cuttlefish.loggers.base import Loggers
 from cuttlefish.methods.base import Context
 from cuttlefish.methods.schedule import build_schedule
@@ -22,10 +22,10 @@ from cuttlefish.record.record import plain
 
 
 def make_context(
-    config: Config, task: Task, model: nn.Module, *, device: torch.device, world: World, folder: Path, loggers: Loggers, clock: Clock,
-    saved: Callable[[], dict[str, Any]],
+    model: nn.Module, task: Task, recipe: RecipeConfig, trainer: TrainerConfig, *, model_name: str, seed: int,
+    device: torch.device, world: World, folder: Path, loggers: Loggers, timer: Timer, saved: Callable[[], dict[str, Any]],
 ) -> Context:  # fmt: skip
-    size = min(max(config.recipe.batch_size // world.processes, 1), len(task.train))
+    size = min(max(recipe.batch_size // world.processes, 1), len(task.train))
 
     def log_profile(profile: dict[str, Any]) -> None:
         if world.is_first:
@@ -37,21 +37,21 @@ def make_context(
 
     return Context(
         model=model,
-        model_name=config.model.name,
-        data_name=config.data.name,
-        recipe=config.recipe,
-        schedule=build_schedule(config.recipe.schedule, config.recipe.epochs),
+        model_name=model_name,
+        data_name=task.name,
+        recipe=recipe,
+        schedule=build_schedule(recipe.schedule, recipe.epochs),
         device=device,
         folder=folder,
-        deterministic=config.trainer.deterministic,
+        deterministic=trainer.deterministic,
         example_batch=example_batch,
-        samples=lambda order=0: task.train.samples(size, config.seed, order),
-        autocast=lambda: autocast(config.trainer, device),
-        agree=world.agree,
+        samples=lambda order=0: task.train.samples(size, seed, order),
+        autocast=lambda: autocast(trainer, device),
+        broadcast=world.broadcast_object,
         log=loggers.message,
         log_ranks=loggers.ranks,
         log_profile=log_profile,
-        part=clock.part,
+        section=timer.section,
         saved=saved,
         images_of_class=task.train.labels.cpu().bincount(minlength=task.classes).tolist(),
     )

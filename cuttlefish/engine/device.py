@@ -1,5 +1,6 @@
 """The machine side of a run: device, threads, numeric precision, determinism."""
 
+import ctypes
 import os
 import resource
 from contextlib import AbstractContextManager, nullcontext
@@ -8,13 +9,15 @@ from typing import Any
 import torch
 
 from cuttlefish.config.schema import TrainerConfig
-from cuttlefish.engine.allocator import keep_memory
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.record.provenance import available_cores
 
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+KEEP_BYTES, TOP_PAD_BYTES = 2**31 - 1, 64 * 2**20
+
 
 def choose_device(config: TrainerConfig, process: int = 0) -> torch.device:
-    """The device of this process. Raises CuttlefishError where a GPU is asked for and absent."""
+    """Return the device of this process. Raises CuttlefishError where a GPU is asked for and absent."""
     if config.device == "cpu" or (config.device == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
@@ -30,9 +33,10 @@ def choose_device(config: TrainerConfig, process: int = 0) -> torch.device:
 
 
 def set_up(config: TrainerConfig, device: torch.device, seed: int, neighbours: int = 1) -> None:
-    """Process-wide settings of a run; each is set, not only switched on, since one process may train several runs.
+    """Make the process-wide settings of a run. Each is set, not only switched on, since one process may train several runs.
 
-    neighbours: processes of this run on this machine, which share its cores.
+    Args:
+        neighbours: Processes of this run on this machine, which share its cores.
     """
     if device.type == "cpu":
         keep_memory()
@@ -53,17 +57,31 @@ def set_up(config: TrainerConfig, device: torch.device, seed: int, neighbours: i
         torch.cuda.reset_peak_memory_stats(device)
 
 
+def keep_memory() -> bool:
+    """Keep glibc from handing every large tensor back to the kernel: its pages would fault in again a step later.
+
+    Returns:
+        False where the C library has no mallopt. To be called before the first tensor.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    wanted = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: KEEP_BYTES, M_TOP_PAD: TOP_PAD_BYTES}
+    return all([mallopt(parameter, value) for parameter, value in wanted.items()])
+
+
 def autocast(config: TrainerConfig, device: torch.device) -> AbstractContextManager[Any]:
     return torch.autocast(device.type, torch.bfloat16) if config.precision == "bf16" else nullcontext()
 
 
 def element_type(config: TrainerConfig) -> torch.dtype:
-    """Of weights and images."""
+    """Return the element type of weights and images."""
     return torch.float64 if config.precision == "fp64" else torch.float32
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: of the GPU's allocator, or the resident set of this process on a CPU."""
+    """Return bytes: of the GPU's allocator, or the resident set of this process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 @dataclass(frozen=True)
 class Scores:
-    """loss: mean over samples; accuracy: percent."""
+    """Loss (mean over samples) and accuracy (percent) of a set."""
 
     loss: float
     accuracy: float
@@ -20,7 +20,7 @@ class Scores:
 
 
 def scores(sums: Sequence[float]) -> Scores:
-    """From (sum of losses, correct, samples)."""
+    """Return the scores of (sum of losses, correct, samples)."""
     loss, correct, samples = sums
     return Scores(loss / max(samples, 1), 100 * correct / max(samples, 1), int(samples))
 
@@ -38,7 +38,7 @@ def evaluate(
     reduce: Callable[[Tensor], Tensor],
     device: torch.device,
 ) -> Scores:
-    """In eval mode, with the model's mode restored after. reduce: sums over processes."""
+    """Evaluate in eval mode and restore the model's mode. `reduce` sums over processes."""
     sums = torch.zeros(3, dtype=torch.float64, device=device)
     training = model.training
     model.eval()

@@ -1,18 +1,30 @@
-"""Where a run stands."""
+"""Where a run stands, and the random state of its processes: what a checkpoint holds beside weights."""
 
 import math
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from cuttlefish.engine.processes.world import World
+
 
 @dataclass
 class Progress:
-    """Everything in it goes into the checkpoint.
+    """Where a run stands. Every field goes into the checkpoint.
 
-    phase: index of the phase; epoch: the schedule's next (or present) epoch; trained: whole epochs over all phases;
-    history: one summary a phase; last: the last epoch's row.
-    Within an epoch, step counts its steps so far (None between epochs), sums holds their (loss, correct, samples) over all
-    processes, and parts the clock's parts at the epoch's begin.
+    Attributes:
+        phase: Index of the phase.
+        epoch: The schedule's next epoch, or the present one.
+        trained: Whole epochs over all phases.
+        entered: Whether the phase has begun.
+        best: Best accuracy of the phase.
+        last: The last epoch's row.
+        history: One summary for each phase.
+        step: Steps of the present epoch so far; None between epochs.
+        sums: Their (loss, correct, samples) over all processes.
+        parts: The timer's sections at the epoch's begin.
     """
 
     phase: int = 0
@@ -38,10 +50,30 @@ class Progress:
         self.entered = False
         self.phase += 1
 
-    def begin_epoch(self, parts: dict[str, float]) -> None:
-        self.step, self.sums, self.parts = 0, [0.0, 0.0, 0.0], dict(parts)
+    def begin_epoch(self, sections: dict[str, float]) -> None:
+        self.step, self.sums, self.parts = 0, [0.0, 0.0, 0.0], dict(sections)
 
     def end_epoch(self) -> None:
         self.trained += 1
         self.epoch += 1
         self.step = None
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """Return this process's random state, as tensors that a checkpoint can hold."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def restore_random_state(
+    first: dict[str, Tensor], others: list[dict[str, Tensor]], world: World, device: torch.device
+) -> None:
+    """Take up this process's state. Where the run had fewer processes, the new ones keep their own."""
+    states = [first, *others]
+    if world.process >= len(states):
+        return
+    torch.set_rng_state(states[world.process]["cpu"])
+    if device.type == "cuda" and "cuda" in states[world.process]:
+        torch.cuda.set_rng_state(states[world.process]["cuda"], device)

@@ -10,27 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cuttlefish.config.schema import Config
+from cuttlefish.config.schema import TrainerConfig
 from cuttlefish.data.resident import Batch
-from cuttlefish.data.task import Task
+from cuttlefish.engine.batches import Batches
 from cuttlefish.engine.checkpoint import keep_before_switch, save_checkpoint
-from cuttlefish.engine.clock import Clock
-from cuttlefish.engine.distributed import World
-from cuttlefish.engine.divergence import check_loss
 from cuttlefish.engine.evaluate import Scores, evaluate, scores
-from cuttlefish.engine.feed import Feed
-from cuttlefish.engine.optimizer import set_lr
-from cuttlefish.engine.pace import Pace
-from cuttlefish.engine.profiler import first_steps
-from cuttlefish.engine.progress import Progress
-from cuttlefish.engine.randomness import random_state, restore_random_state
-from cuttlefish.engine.stage import Stage
-from cuttlefish.engine.wishes import NOTHING, SAVE, STOP, granted
+from cuttlefish.engine.failures import check_loss
+from cuttlefish.engine.processes.world import World
+from cuttlefish.engine.progress import Progress, random_state, restore_random_state
+from cuttlefish.engine.step import StepRunner
+from cuttlefish.engine.timer import CheckpointTimer, Timer, first_steps
 from cuttlefish.errors import Interrupted
 from cuttlefish.loggers.base import Loggers
 from cuttlefish.methods.base import Context, Method, Phase
 from cuttlefish.methods.schedule import build_schedule, schedule_from_dict, schedule_to_dict
-from cuttlefish.process.signals import UNTRAINED, StopSignals
+from cuttlefish.process.signals import Request, State, StopSignals
 
 
 class Trainer:
@@ -38,29 +32,28 @@ class Trainer:
 
     def __init__(
         self,
-        config: Config,
-        task: Task,
         context: Context,
         method: Method,
+        batches: Batches,
+        config: TrainerConfig,
         world: World,
         loggers: Loggers,
-        clock: Clock,
+        timer: Timer,
         stop: StopSignals,
     ):
-        self.config, self.context, self.method = config, context, method
-        self.world, self.loggers, self.clock, self.stop = world, loggers, clock, stop
-        self.recipe, self.device = config.recipe, context.device
-        self.feed = Feed(config, task, world)
-        self.pace = Pace(config.trainer)
+        self.context, self.method, self.batches, self.config = context, method, batches, config
+        self.world, self.loggers, self.timer, self.stop = world, loggers, timer, stop
+        self.recipe, self.device = context.recipe, context.device
+        self.checkpoint_timer = CheckpointTimer(config)
         self.progress = Progress()
-        self.stage: Stage | None = None
+        self.runner: StepRunner | None = None
         self.saved = 0
         """Trained epochs that are on the disk."""
 
     def fit(self, checkpoint: dict[str, Any] | None = None) -> dict[str, Any]:
         """Train from the start, or on from a checkpoint of this run. Raises Interrupted when asked to stop, with the state saved."""
         if checkpoint is None:
-            with self.clock.part("start"):
+            with self.timer.section("start"):
                 self.method.on_fit_start(self.context)
         else:
             self.restore(checkpoint)
@@ -69,7 +62,7 @@ class Trainer:
             self._run_phase(phase, checkpoint)
             checkpoint = None
         found = self.method.on_fit_end(self.context)
-        self.clock.collect()
+        self.timer.collect()
         return found
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
@@ -83,13 +76,13 @@ class Trainer:
         )
 
     def _run_phase(self, phase: Phase, checkpoint: dict[str, Any] | None) -> None:
-        self.clock.phase = phase.name
+        self.timer.phase = phase.name
         with self._between_epochs():
             if checkpoint is None or not self.progress.entered:
                 self._enter(phase)
             else:
-                self._make_stage(phase, self.progress.epoch)
-                self.stage.optimizer.load_state_dict(checkpoint["optimizer"])
+                self._make_runner(phase, self.progress.epoch)
+                self.runner.optimizer.load_state_dict(checkpoint["optimizer"])
         self.loggers.phase(phase.name, phase.epochs.stop - self.progress.epoch)
         for epoch in range(self.progress.epoch, phase.epochs.stop):
             if self.progress.step is None and not self._begin_epoch(phase, epoch):
@@ -98,41 +91,41 @@ class Trainer:
         self.progress.end_phase()
 
     def _enter(self, phase: Phase) -> None:
-        self.stage = None
+        self.runner = None
         self.context.schedule = phase.schedule or build_schedule(self.recipe.schedule, self.recipe.epochs)
         if phase.enter is not None:
-            with self.clock.part("enter"):
+            with self.timer.section("enter"):
                 phase.enter(self.context)
         self.progress.begin_phase(phase.name, phase.epochs.start)
-        self._make_stage(phase, phase.epochs.start)
+        self._make_runner(phase, phase.epochs.start)
 
-    def _make_stage(self, phase: Phase, epoch: int) -> None:
+    def _make_runner(self, phase: Phase, epoch: int) -> None:
         """The old stage goes first, so that no second optimizer or compiled model stays alive beside the new one."""
-        self.stage = None
+        self.runner = None
         lr = self.context.schedule.lr(epoch)
-        self.stage = Stage(
+        self.runner = StepRunner(
             self.context.model,
             self.method,
             phase.optimizer or self.recipe.optimizer,
             lr,
-            self.config.trainer,
+            self.config,
             self.world,
             self.device,
         )
-        if self.config.trainer.compile:
-            with self.clock.part("compile"):
-                self.stage.warm_up(self.feed.shapes(), self.recipe.label_smoothing)
-                self._scores(self.feed.shapes_of_evaluation())
+        if self.config.compile:
+            with self.timer.section("compile"):
+                self.runner.warm_up(self.batches.train_shapes(), self.recipe.label_smoothing)
+                self._scores(self.batches.evaluation_shapes())
 
     def _between_epochs(self) -> AbstractContextManager[None]:
-        """Around what may change the model (on the largest, a minute of decompositions and compiling): a stop gives it up, and the
-        resumed run does it again from the checkpoint before. Not where that is older, for epochs would be lost; nor with several
-        processes, of which none may leave by itself: there a stop is granted between steps, with the state saved, as everywhere else."""
+        """Surround what may change the model (on the largest, a minute of decompositions and compiling).
+
+        A stop gives it up, and the resumed run does it again from the checkpoint before; not where that is older, for epochs
+        would be lost, nor with several processes.
+        """
         if self.world.processes > 1 or self.saved != self.progress.trained:
             return nullcontext()
-        return self.stop.leaving_at_once(
-            "before another step was trained, state saved" if self.progress.trained else UNTRAINED
-        )
+        return self.stop.within(State.SAVED if self.progress.trained else State.UNTRAINED)
 
     def _begin_epoch(self, phase: Phase, epoch: int) -> bool:
         """False if the phase ends here."""
@@ -141,25 +134,25 @@ class Trainer:
             self._ask_method(phase, epoch)
             if phase.until is not None and phase.until():
                 return False
-        self.progress.begin_epoch(self.clock.by_part())
-        self._grant_wishes()
+        self.progress.begin_epoch(self.timer.by_section())
+        self._handle_requests()
         return True
 
     def _ask_method(self, phase: Phase, epoch: int) -> None:
         """Its say before an epoch."""
-        with self.clock.part("method"):
+        with self.timer.section("method"):
             transition = self.method.on_epoch_start(self.context, epoch)
         if transition is not None:
             if self.world.is_first:
                 keep_before_switch(self._checkpoints)
             self.context.schedule = transition.schedule or self.context.schedule
-            self._make_stage(phase, epoch)
+            self._make_runner(phase, epoch)
             self.loggers.message(transition.reason)
 
     def _run_epoch(self, phase: Phase, epoch: int) -> None:
         lr, last = self.context.schedule.lr(epoch), epoch == phase.epochs.stop - 1
-        set_lr(self.stage.optimizer, lr)
-        self.pace.begin_epoch()
+        self.runner.set_lr(lr)
+        self.checkpoint_timer.begin_epoch()
         trained = self._train(f"{phase.name} {epoch + 1}/{phase.epochs.stop}")
         try:
             tested = self._evaluate(last)
@@ -169,52 +162,53 @@ class Trainer:
         self.progress.end_epoch()
         self.stop.check_owned()
         self._report(phase, epoch, lr, trained, tested)
-        if self.world.highest(last or self.pace.due_after_epoch(self.progress.trained)):
+        if self.world.all_reduce_max(last or self.checkpoint_timer.due_after_epoch(self.progress.trained)):
             self._save()
 
     def _train(self, label: str) -> Scores:
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         if self.world.is_first:
             sums += torch.tensor(self.progress.sums, dtype=torch.float64)
-        self.loggers.epoch_begin(self.feed.steps - self.progress.step, label)
+        self.loggers.epoch_begin(self.batches.steps - self.progress.step, label)
         with (
-            self.clock.part("data"),
-            first_steps(self.config.trainer.torch_profile, self.context.folder) as profiled,
+            self.timer.section("data"),
+            first_steps(self.config.torch_profile, self.context.folder) as profiled,
         ):
-            for batch in self.feed.train(self.progress.trained, self.progress.step):
-                with self.clock.part("train"):
-                    self.stage.step(batch, self.recipe.label_smoothing, sums)
+            for batch in self.batches.train(self.progress.trained, self.progress.step):
+                with self.timer.section("train"):
+                    self.runner.step(batch, self.recipe.label_smoothing, sums)
                 self.loggers.step()
                 profiled()
                 self.progress.step += 1
-                self._grant_wishes(sums)
+                self._handle_requests(sums)
         self.progress.sums = self.world.sum(sums).tolist()
         result = scores(self.progress.sums)
         check_loss(result.loss, self.context.model, self.progress.trained + 1)
         return result
 
-    def _grant_wishes(self, sums: Tensor | None = None) -> None:
-        """Between two steps: save, or save and stop, if any process wants to. sums: this process's, if it has begun the epoch."""
-        wish = granted(self.stop, self.world, SAVE if self.pace.due_within_epoch() else NOTHING)
-        if wish == NOTHING:
+    def _handle_requests(self, sums: Tensor | None = None) -> None:
+        """Between two steps: save, or save and stop, if any process wants to. `sums` are this process's in a begun epoch."""
+        wanted = Request.SAVE if self.checkpoint_timer.due_within_epoch() else Request.NOTHING
+        agreed = self.stop.agreed(self.world.all_reduce_max, wanted)
+        if agreed is Request.NOTHING:
             return
         if sums is not None:
             self.progress.sums = self.world.sum(sums.clone()).tolist()
         self._save_within_epoch()
-        if wish == STOP:
+        if agreed is Request.SAVE_AND_STOP:
             raise Interrupted(self._stopped(), self.stop.requested)
 
     def _save_within_epoch(self) -> None:
         check_loss(self.progress.sums[0], self.context.model, self.progress.trained + 1)
-        self.clock.collect()
+        self.timer.collect()
         self._save()
 
     def _evaluate(self, last: bool) -> Scores | None:
-        if not last and (self.progress.trained + 1) % self.config.trainer.eval_epochs:
+        if not last and (self.progress.trained + 1) % self.config.eval_epochs:
             return None
-        self.world.share_buffers(self.context.model)
-        with self.clock.part("evaluate"):
-            return self._scores(self._until_stopped(self.feed.evaluate()))
+        self.world.broadcast_buffers(self.context.model)
+        with self.timer.section("evaluate"):
+            return self._scores(self._until_stopped(self.batches.evaluate()))
 
     def _scores(self, batches: Iterable[Batch]) -> Scores:
         model = self.context.model
@@ -226,17 +220,17 @@ class Trainer:
     def _until_stopped(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         for batch in batches:
             yield batch
-            if granted(self.stop, self.world) == STOP:
+            if self.stop.agreed(self.world.all_reduce_max) is Request.SAVE_AND_STOP:
                 raise Interrupted(self._stopped(), self.stop.requested)
 
     def _stopped(self) -> str:
         return (
             f"stopped by {self.stop.requested or 'another process'} in epoch {self.progress.trained + 1} after step {self.progress.step} of "
-            f"{self.feed.steps}, state saved; the same command goes on"
+            f"{self.batches.steps}, state saved; the same command goes on"
         )
 
     def _report(self, phase: Phase, epoch: int, lr: float, trained: Scores, tested: Scores | None) -> None:
-        self.clock.collect()
+        self.timer.collect()
         if tested is not None:
             self.progress.best = max(self.progress.best, tested.accuracy)
         self.progress.last = {
@@ -249,24 +243,24 @@ class Trainer:
             "test_loss": tested and tested.loss,
             "test_accuracy": tested and tested.accuracy,
             "params_total": sum(parameter.numel() for parameter in self.context.model.parameters()),
-            "compute_seconds": self.clock.compute_seconds,
-            "wall_seconds": self.clock.wall_seconds,
+            "compute_seconds": self.timer.compute_seconds,
+            "wall_seconds": self.timer.wall_seconds,
             "seconds": {
                 part: seconds - self.progress.parts.get(part, 0.0)
-                for part, seconds in self.clock.by_part().items()
+                for part, seconds in self.timer.by_section().items()
             },
         }
         self.loggers.epoch(self.progress.last)
 
     def _save(self) -> None:
-        with self.clock.part("checkpoint"):
+        with self.timer.section("checkpoint"):
             state = self.state()
             if self.world.is_first:
                 self.stop.check_owned()
                 self.loggers.settle()
                 save_checkpoint(self._checkpoints, self.progress.trained, state, self.progress.step)
         self.saved = self.progress.trained
-        self.pace.saved(whole=self.progress.step is None)
+        self.checkpoint_timer.saved(whole=self.progress.step is None)
 
     def state(self) -> dict[str, Any]:
         """All that a resumed run needs; tensors and plain containers. To be called on all processes."""
@@ -274,11 +268,11 @@ class Trainer:
         return {
             "method_name": self.method.name,
             "progress": asdict(self.progress),
-            "clock": self.clock.state_dict(),
+            "clock": self.timer.state_dict(),
             "schedule": schedule_to_dict(self.context.schedule),
             "method": self.method.state_dict(),
             "model": self.context.model.state_dict(),
-            "optimizer": self.stage.optimizer.state_dict(),
+            "optimizer": self.runner.optimizer.state_dict(),
             "random": random,
             "random_others": others,
         }

@@ -2,25 +2,25 @@
 
 import logging
 
-from cuttlefish.config.schema import Config
+from cuttlefish.config.schema import LoggerConfig
 from cuttlefish.loggers.base import Logger
 
 log = logging.getLogger("cuttlefish.loggers")
 
 
-def build_loggers(config: Config) -> list[Logger]:
+def build_loggers(config: LoggerConfig) -> list[Logger]:
     """JSON lines always (they are the truth), the others as `logger` says."""
     from cuttlefish.loggers.jsonl import JsonLines
     from cuttlefish.loggers.plots import Plots
 
     loggers: list[Logger] = [JsonLines()]
-    if config.logger.plots:
+    if config.plots:
         loggers.append(Plots())
-    if config.logger.wandb.mode != "disabled":
+    if config.wandb.mode != "disabled":
         from cuttlefish.loggers.wandb import WandbLogger
 
-        loggers.append(WandbLogger(config.logger.wandb))
-    if config.logger.console:
+        loggers.append(WandbLogger(config.wandb))
+    if config.console:
         loggers += _console()  # last, so that its closing screen can name the plots
     return loggers
 

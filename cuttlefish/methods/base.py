@@ -70,15 +70,15 @@ class Context:
     """A seeded, endless stream of augmented training batches, apart from the training order; `samples(n)` begins with the n-th shuffled order."""
     autocast: Callable[[], AbstractContextManager]
     """The run's precision, for a forward pass."""
-    agree: Callable[[Any], Any]
+    broadcast: Callable[[Any], Any]
     """The first process's value, on every process: call it on whatever was measured, drawn or decomposed."""
     log: Callable[[str], None]
     log_ranks: Callable[[list[dict[str, Any]]], None]
     """Rows (epoch, layer, stable_rank, scaled_rank, full_rank) for ranks.csv and the rank curves."""
     log_profile: Callable[[dict[str, Any]], None]
     """A stack profile, for profile.json, the console and the plot."""
-    part: Callable[[str], AbstractContextManager]
-    """Names the part (profiling, ranks, switch, masks, scoring, …) to which the running clock books what is inside."""
+    section: Callable[[str], AbstractContextManager]
+    """Names the section (profiling, ranks, switch, masks, scoring, …) to which the timer books what is inside."""
     saved: Callable[[], dict[str, Any]]
     """The method's own state in the folder's newest checkpoint, from which the run will go on; empty where it starts."""
     images_of_class: list[int] = field(default_factory=list)

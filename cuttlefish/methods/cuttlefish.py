@@ -44,7 +44,7 @@ class CuttlefishMethod(Method):
             )
 
     def on_fit_start(self, context: Context) -> None:
-        self._build(context, profile=context.agree(read_profile(context.folder)))
+        self._build(context, profile=context.broadcast(read_profile(context.folder)))
         if self.core.profile is not None:
             context.log_profile(self.core.profile)
 
@@ -84,5 +84,5 @@ class CuttlefishMethod(Method):
         images, _ = context.example_batch()
         self.core = Cuttlefish(
             context.model, images, epochs=context.recipe.epochs, settings=self.chosen, autocast=context.autocast,
-            cost_model=context.deterministic, agree=context.agree, part=context.part, **earlier,
+            cost_model=context.deterministic, agree=context.broadcast, part=context.section, **earlier,
         )  # fmt: skip

@@ -28,7 +28,7 @@ class FullRank(Method):
 
     def on_epoch_start(self, context: Context, epoch: int) -> None:
         if self.tracker is not None:
-            with context.part("tracking"):
+            with context.section("tracking"):
                 self.tracker.update()
             context.log_ranks(self.tracker.rows())
 

@@ -46,18 +46,18 @@ def find_target(target_params: int | None, match: str | None) -> Target | None:
     )
 
 
-def settle_target(settings: Any, context: Context) -> Target | None:
+def resolve_target(settings: Any, context: Context) -> Target | None:
     """What `settings` name when a run starts. A run that goes on keeps the size it began with, whatever became of the matched run."""
-    kept = None if settings.match is None else kept_target(context.saved())
+    kept = None if settings.match is None else target_from_state(context.saved())
     return kept or find_target(settings.target_params, settings.match)
 
 
-def keep_target(target: Target | None) -> dict[str, Any]:
+def target_state(target: Target | None) -> dict[str, Any]:
     """Its part of a method's state."""
     return {} if target is None else {"target": asdict(target)}
 
 
-def kept_target(state: Mapping[str, Any]) -> Target | None:
+def target_from_state(state: Mapping[str, Any]) -> Target | None:
     return Target(**state["target"]) if "target" in state else None
 
 

@@ -4,17 +4,16 @@ import json
 import os
 import sys
 import tempfile
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import torch
 
 from cuttlefish.config.validate import load_config
+from cuttlefish.engine.run import resolve_run
 from cuttlefish.engine.session import Session
 from cuttlefish.loggers.base import Logger
 from cuttlefish.lowrank.count import count_parameters
-from cuttlefish.worker import identify
 
 ONCE = ("start", "enter", "method", "ranks", "switch", "profile", "scoring", "masks")
 """Parts of the clock that hold what a method does besides its steps."""
@@ -54,8 +53,8 @@ class Gate(Logger):
         self.began = perf_counter()
 
     def _facts(self) -> dict[str, Any]:
-        self.session.clock.collect()
-        parts = self.session.clock.by_part()
+        self.session.timer.collect()
+        parts = self.session.timer.by_section()
         once = sum(parts.get(part, 0.0) for part in ONCE)
         return {
             "phase": self.name,
@@ -100,10 +99,10 @@ def main() -> None:
     arm = json.loads(sys.argv[1])
     told, sys.stdout = sys.stdout, sys.stderr  # only facts and seconds go to the bench
     with tempfile.TemporaryDirectory() as folder:
-        run = identify(load_config(config_of(arm, folder)))
-        session = Session(run.config, run.key, Path(folder))
+        run = resolve_run(load_config(config_of(arm, folder)))
+        session = Session(run)
         session.loggers.append(Gate(session, arm["after"], arm["steps"], told))
-        session.run()
+        session.train()
 
 
 if __name__ == "__main__":

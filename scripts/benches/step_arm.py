@@ -16,8 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from cuttlefish.config.schema import ModelConfig, OptimizerConfig, TrainerConfig
 from cuttlefish.data.resident import Batch
 from cuttlefish.engine.device import set_up
-from cuttlefish.engine.distributed import World
-from cuttlefish.engine.stage import Stage
+from cuttlefish.engine.processes.world import World
+from cuttlefish.engine.step import StepRunner
 from cuttlefish.lowrank.profiling import candidates, main_path
 from cuttlefish.lowrank.rank import full_rank
 from cuttlefish.lowrank.surgery import factorize
@@ -64,7 +64,7 @@ def plain_step(model: nn.Module, batch: Batch) -> Any:
 
 
 def our_step(model: nn.Module, batch: Batch, trainer: TrainerConfig, device: torch.device) -> Any:
-    stage = Stage(
+    stage = StepRunner(
         model, build_method({"name": "full_rank"}), OptimizerConfig(), 0.01, trainer, World(), device
     )
     sums = torch.zeros(3, dtype=torch.float64, device=device)

@@ -10,6 +10,7 @@ from torch import nn
 from baselines.grasp import Grasp
 from baselines.grasp_math import Samples, draw_per_class, removals
 from cuttlefish.engine.checkpoint import newest_checkpoint
+from cuttlefish.engine.run import resolve_run
 from cuttlefish.engine.session import Session
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods.masks import Masks, prunable
@@ -19,7 +20,7 @@ from tests.runs import METHODS, little_config
 
 def session(folder, **knobs) -> Session:
     return Session(
-        replace(little_config(folder), method={"name": "grasp", **METHODS["grasp"], **knobs}), "key", folder
+        resolve_run(replace(little_config(folder), method={"name": "grasp", **METHODS["grasp"], **knobs}))
     )
 
 
@@ -153,7 +154,7 @@ def test_a_class_one_image_short_is_refused_before_there_is_a_folder(tmp_path):
 def test_no_draw_of_several_runs_into_the_next_epoch_and_holds_an_image_twice(tmp_path):
     plain = little_config(tmp_path, data__crop_padding=0, data__flip=False)  # images that can be told apart
     run = Session(
-        replace(plain, method={"name": "grasp", "samples_per_class": 10, "num_iters": 4}), "key", tmp_path
+        resolve_run(replace(plain, method={"name": "grasp", "samples_per_class": 10, "num_iters": 4}))
     )
     halves = [images for images, _ in run.method._parts(run.context, 4)]
     draws = [torch.cat(halves[start : start + 2]).flatten(1) for start in range(0, 8, 2)]

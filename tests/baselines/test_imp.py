@@ -17,7 +17,7 @@ from cuttlefish.config.presets import resolve_method
 from cuttlefish.config.schema import RecipeConfig
 from cuttlefish.config.validate import build_settings
 from cuttlefish.engine import trainer as trainer_module
-from cuttlefish.engine.stage import Stage
+from cuttlefish.engine.step import StepRunner
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods import planned_epochs
 from cuttlefish.methods.base import Method, Phase
@@ -37,7 +37,12 @@ def run(tmp_path_factory):
         starts=[], evaluated=[], saved=[], steps=[], momenta=[], folder=tmp_path_factory.mktemp("imp")
     )
     with pytest.MonkeyPatch.context() as patch:
-        enter, step, save, train = Imp._enter, Imp.on_step_end, trainer_module.save_checkpoint, Stage.step
+        enter, step, save, train = (
+            Imp._enter,
+            Imp.on_step_end,
+            trainer_module.save_checkpoint,
+            StepRunner.step,
+        )
 
         def entering(self, level, context):
             before = deepcopy(context.model.state_dict())
@@ -65,7 +70,7 @@ def run(tmp_path_factory):
         patch.setattr(Imp, "_enter", entering)
         patch.setattr(Imp, "on_step_end", stepping)
         patch.setattr(Imp, "evaluating", evaluating)
-        patch.setattr(Stage, "step", training)
+        patch.setattr(StepRunner, "step", training)
         patch.setattr(trainer_module, "save_checkpoint", saving)
         options = {
             "method__level_epochs": 3,

@@ -9,6 +9,7 @@ import torch
 
 from baselines.lc import LC
 from baselines.lc_math import c_step, compressed
+from cuttlefish.engine.run import resolve_run
 from cuttlefish.engine.session import Session
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.count import count_parameters
@@ -21,7 +22,7 @@ LITTLE = METHODS["lc"]
 
 
 def session(folder, **knobs) -> Session:
-    return Session(replace(little_config(folder), method={"name": "lc", **LITTLE, **knobs}), "key", folder)
+    return Session(resolve_run(replace(little_config(folder), method={"name": "lc", **LITTLE, **knobs})))
 
 
 def entered(folder, phases: int, **knobs):

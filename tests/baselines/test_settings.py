@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from cuttlefish.engine.run import resolve_run
 from cuttlefish.engine.session import Session
 from cuttlefish.lowrank.decay import decay_groups
 from cuttlefish.methods.schedule import build_schedule
@@ -18,7 +19,7 @@ KNOBS = {"grasp": {}, "imp": {"method__level_epochs": None, "method__rewind_epoc
 
 
 def session(folder, method: str, **overrides) -> Session:
-    return Session(little_config(folder, method, **KNOBS[method], **overrides), "key", folder)
+    return Session(resolve_run(little_config(folder, method, **KNOBS[method], **overrides)))
 
 
 def phases_of(run: Session):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from cuttlefish.engine.run import resolve_run
 from cuttlefish.engine.session import Session
 from tests.runs import little_config
 
@@ -13,7 +14,7 @@ BESIDE = {"bn1", "layer1.0.bn2", "layer2.0.shortcut.1"}
 
 def session(folder, **overrides) -> Session:
     """After `on_fit_start`, with scales that all differ, some of them negative."""
-    run = Session(little_config(folder, "eb", recipe__epochs=6, **overrides), "key", folder)
+    run = Session(resolve_run(little_config(folder, "eb", recipe__epochs=6, **overrides)))
     run.method.on_fit_start(run.context)
     return run
 

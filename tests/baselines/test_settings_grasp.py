@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from baselines.grasp_math import Samples, choose_masks, draw_per_class, removals, scores, split_parts
+from cuttlefish.engine.run import resolve_run
 from cuttlefish.engine.session import Session
 from tests.runs import METHODS, little_config
 
 
 def session(folder, **overrides) -> Session:
-    return Session(little_config(folder, "grasp", **overrides), "key", folder)
+    return Session(resolve_run(little_config(folder, "grasp", **overrides)))
 
 
 def same(masks, others) -> bool:

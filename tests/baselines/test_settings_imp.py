@@ -3,6 +3,7 @@
 import pytest
 
 from baselines.imp_math import ladder
+from cuttlefish.engine.run import resolve_run
 from cuttlefish.engine.session import Session
 from cuttlefish.methods.masks import prunable
 from tests.runs import little_config
@@ -12,7 +13,7 @@ LONG = {"recipe__epochs": 8, "recipe__schedule__warmup_epochs": 4, "method__rewi
 
 
 def session(folder, **overrides) -> Session:
-    return Session(little_config(folder, "imp", **overrides), "key", folder)
+    return Session(resolve_run(little_config(folder, "imp", **overrides)))
 
 
 @pytest.mark.parametrize("ignore", [[], IGNORED])

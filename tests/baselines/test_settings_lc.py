@@ -4,6 +4,7 @@ import pytest
 
 from baselines import lc_math
 from cuttlefish.config.schema import OptimizerConfig
+from cuttlefish.engine.run import resolve_run
 from cuttlefish.engine.session import Session
 from cuttlefish.lowrank.matrix import unroll
 from tests.runs import little_config
@@ -11,7 +12,7 @@ from tests.runs import little_config
 
 def compressed(folder, **overrides):
     """A method after its first C step, and the spectra that it saw."""
-    run = Session(little_config(folder, "lc", **overrides), "key", folder)
+    run = Session(resolve_run(little_config(folder, "lc", **overrides)))
     method, context = run.method, run.context
     method.on_fit_start(context)
     spectra = {
@@ -47,7 +48,7 @@ def test_alpha_for_a_size_is_found_with_or_without_normalizing_as_set(tmp_path, 
 
 def test_all_but_the_reference_is_trained_with_nesterov_and_the_reference_s_decay(tmp_path):
     own = {"epochs": 1, "optimizer": {"name": "adamw", "momentum": 0.5, "weight_decay": 3e-4}}
-    run = Session(little_config(tmp_path, "lc", method__recipe=own), "key", tmp_path)
+    run = Session(resolve_run(little_config(tmp_path, "lc", method__recipe=own)))
     optimizers = {phase.name: phase.optimizer for phase in run.method.phases(run.context)}
     assert optimizers.pop("reference") == OptimizerConfig("adamw", momentum=0.5, weight_decay=3e-4)
     assert optimizers == dict.fromkeys(

@@ -2,6 +2,7 @@
 
 import pytest
 
+from cuttlefish.engine.run import resolve_run
 from cuttlefish.engine.session import Session
 from cuttlefish.lowrank.surgery import low_rank_layers
 from tests.runs import little_config
@@ -9,7 +10,7 @@ from tests.runs import little_config
 
 def switched(folder, **overrides):
     """The network behind the switch at epoch 2, and the schedule from there on."""
-    run = Session(little_config(folder, "pufferfish", **overrides), "key", folder)
+    run = Session(resolve_run(little_config(folder, "pufferfish", **overrides)))
     run.method.on_fit_start(run.context)
     before = [run.method.on_epoch_start(run.context, epoch) for epoch in range(2)]
     assert before == [None, None]

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from cuttlefish.engine.run import resolve_run
 from cuttlefish.engine.session import Session
 from cuttlefish.lowrank.surgery import low_rank_layers
 from tests.runs import little_config
@@ -16,9 +17,9 @@ def kernel(layer) -> torch.Tensor:
 @pytest.mark.parametrize("decay", [0.3, 1e-4])
 def test_a_step_adds_half_lambda_s_gradient_once_and_to_the_factors_alone(tmp_path, decay):
     run = Session(
-        little_config(tmp_path, "si_fd", method__frobenius_decay=decay, trainer__precision="fp64"),
-        "key",
-        tmp_path,
+        resolve_run(
+            little_config(tmp_path, "si_fd", method__frobenius_decay=decay, trainer__precision="fp64")
+        )
     )
     run.method.on_fit_start(run.context)
     model = run.context.model

@@ -4,12 +4,13 @@ import pytest
 import torch
 
 from baselines.xnor_math import BinaryConv2d
+from cuttlefish.engine.run import resolve_run
 from cuttlefish.engine.session import Session
 from tests.runs import little_config
 
 
 def session(folder, **overrides) -> Session:
-    return Session(little_config(folder, "xnor", **overrides), "key", folder)
+    return Session(resolve_run(little_config(folder, "xnor", **overrides)))
 
 
 def units_of(model) -> list[BinaryConv2d]:

@@ -28,13 +28,13 @@ def front_door(monkeypatch, tmp_path, capsys):
     def call(*arguments: str, worker=lambda config: None) -> tuple[int, str, list[Config]]:
         handed: list[Config] = []
 
-        def attend(config: Config, stop: StopSignals) -> tuple[str, dict]:
+        def run_or_skip(config: Config, stop: StopSignals) -> tuple[str, dict]:
             handed.append(config)
             with stop:
                 return worker(config) or "finished", {}
 
         stand_in = ModuleType("cuttlefish.worker")
-        stand_in.attend = attend
+        stand_in.run_or_skip = run_or_skip
         monkeypatch.setitem(sys.modules, "cuttlefish.worker", stand_in)
         monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
         code = run.main()

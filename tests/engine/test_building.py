@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from cuttlefish import worker
 from cuttlefish.engine import session
+from cuttlefish.engine.run import record_failure, resolve_run
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.process.lock import RunLock
 from cuttlefish.record.folder import LOCK
@@ -51,8 +51,8 @@ def test_bad_input_leaves_nothing(tmp_path, monkeypatch):
 
 def test_an_earlier_piece_s_record_stays(tmp_path, monkeypatch):
     run_config(little_config(tmp_path))
-    run = worker.identify(little_config(tmp_path))
-    worker.record_failure(run, RuntimeError("late"), 1)
+    run = resolve_run(little_config(tmp_path))
+    record_failure(run, RuntimeError("late"), 1)
     assert read_record(tmp_path)["status"] == "finished"
 
 
@@ -68,7 +68,7 @@ def test_a_run_that_another_process_is_at_is_left_alone(tmp_path, monkeypatch, c
 
 
 def test_killed_processes_leave_a_failed_record(tmp_path, monkeypatch):
-    from cuttlefish.engine import launch
+    from cuttlefish.engine.processes import launch
 
     def killed(resolved, config):
         with RunLock(resolved.parent, lambda: 100.5):

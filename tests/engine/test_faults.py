@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from cuttlefish.engine.checkpoint import newest_checkpoint
-from cuttlefish.engine.stage import Stage
+from cuttlefish.engine.step import StepRunner
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.loggers import build_loggers
 from cuttlefish.loggers.base import Logger
@@ -166,7 +166,7 @@ def test_a_torn_record_is_written_again(tmp_path, caplog):
 
 def test_data_that_changed_under_a_run(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(Stage, "step", lambda *arguments: 1 / 0)
+        patch.setattr(StepRunner, "step", lambda *arguments: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run_config(little_config(tmp_path))
     monkeypatch.setattr("cuttlefish.data.files.digest_of", lambda content: "f" * 64)
@@ -189,7 +189,7 @@ def test_out_of_memory_says_what_to_lower(tmp_path, monkeypatch, error):
     def full(*arguments):
         raise error
 
-    monkeypatch.setattr(Stage, "step", full)
+    monkeypatch.setattr(StepRunner, "step", full)
     with pytest.raises(
         CuttlefishError, match=r"out of memory \(.*\): lower recipe.batch_size=16 .*trainer.precision=bf16"
     ):
@@ -203,7 +203,7 @@ def test_an_operation_without_a_deterministic_form_is_named(tmp_path, monkeypatc
             "max_pool2d_backward_cuda does not have a deterministic implementation, but you set 'torch.use_…"
         )
 
-    monkeypatch.setattr(Stage, "step", refused)
+    monkeypatch.setattr(StepRunner, "step", refused)
     with pytest.raises(
         CuttlefishError,
         match=r"deterministic=true, but max_pool2d_backward_cuda of this network .* or trainer.deterministic=false",
@@ -215,7 +215,7 @@ def test_other_runtime_errors_stay_what_they_are(tmp_path, monkeypatch):
     def wrong(*arguments):
         raise RuntimeError("shapes differ")
 
-    monkeypatch.setattr(Stage, "step", wrong)
+    monkeypatch.setattr(StepRunner, "step", wrong)
     with pytest.raises(RuntimeError, match="shapes differ"):
         run_config(little_config(tmp_path))
 
@@ -242,7 +242,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from cuttlefish.record import atomic as files
-from cuttlefish.engine import stage
+from cuttlefish.engine import step
 from cuttlefish.worker import run_config
 from tests.runs import little_config
 where, folder = sys.argv[1], Path(sys.argv[2])
@@ -256,7 +256,7 @@ def die_at(number, function):
         return function(*arguments, **keywords)
     return wrapped
 if where == "mid-step":
-    stage.cross_entropy = die_at(11, stage.cross_entropy)
+    step.cross_entropy = die_at(11, step.cross_entropy)
 else:
     replace = files.os.replace
     dying = die_at(3, replace)

@@ -9,7 +9,7 @@ import pytest
 
 from cuttlefish.config.resolved import RESOLVED
 from cuttlefish.config.schema import TrainerConfig
-from cuttlefish.engine import launch as launch_module
+from cuttlefish.engine.processes import launch as launch_module
 from cuttlefish.errors import Busy, CuttlefishError, Interrupted
 from cuttlefish.worker import run_config
 from tests.runs import little_config

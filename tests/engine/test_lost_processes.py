@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from cuttlefish.config.validate import to_dict
-from cuttlefish.engine import launch as launch_module
+from cuttlefish.engine.processes import launch as launch_module
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.record.folder import read_epochs
 from cuttlefish.worker import run_config

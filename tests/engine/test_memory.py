@@ -3,14 +3,14 @@
 import gc
 import weakref
 
-from cuttlefish.engine import stage as stage_module
+from cuttlefish.engine import step as step_module
 from cuttlefish.worker import run_config
 from tests.runs import little_config
 
 
 def test_the_dense_optimizer_and_weights_are_gone_after_the_switch(tmp_path, monkeypatch):
     alive = []
-    build, step = stage_module.build_optimizer, stage_module.Stage.step
+    build, step = step_module.build_optimizer, step_module.StepRunner.step
 
     def watching_build(config, groups, lr):
         alive.append(
@@ -32,7 +32,7 @@ def test_the_dense_optimizer_and_weights_are_gone_after_the_switch(tmp_path, mon
             )
         return step(self, *arguments, **keywords)
 
-    monkeypatch.setattr(stage_module, "build_optimizer", watching_build)
-    monkeypatch.setattr(stage_module.Stage, "step", watching_step)
+    monkeypatch.setattr(step_module, "build_optimizer", watching_build)
+    monkeypatch.setattr(step_module.StepRunner, "step", watching_step)
     run_config(little_config(tmp_path, "cuttlefish"))
     assert len(alive) == 2

@@ -17,8 +17,8 @@ from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from cuttlefish.config.schema import TrainerConfig
 from cuttlefish.config.validate import to_dict
-from cuttlefish.engine.distributed import TELLS
-from cuttlefish.engine.launch import LoopbackRendezvous, _may_go_better, _what_happened
+from cuttlefish.engine.processes.launch import LoopbackRendezvous, _may_go_better, _what_happened
+from cuttlefish.engine.processes.world import TELLS
 from cuttlefish.errors import EXIT_BAD_INPUT, EXIT_BUSY, EXIT_SAVED, Busy, CuttlefishError, Interrupted
 from cuttlefish.record.folder import LOCK, read_epochs
 from cuttlefish.worker import main, run_config

@@ -16,8 +16,9 @@ from cuttlefish.config.schema import TrainerConfig
 from cuttlefish.engine import session as session_module
 from cuttlefish.engine import trainer as trainer_module
 from cuttlefish.engine.checkpoint import after_whole_epochs
-from cuttlefish.engine.pace import Pace
-from cuttlefish.engine.stage import Stage
+from cuttlefish.engine.run import finished_record, resolve_run
+from cuttlefish.engine.step import StepRunner
+from cuttlefish.engine.timer import CheckpointTimer
 from cuttlefish.engine.trainer import Trainer
 from cuttlefish.errors import EXIT_SAVED, CuttlefishError, Interrupted, exit_code
 from cuttlefish.loggers.base import Loggers
@@ -27,7 +28,7 @@ from cuttlefish.methods.cuttlefish import CuttlefishMethod
 from cuttlefish.methods.full_rank import FullRank
 from cuttlefish.process.signals import StopSignals
 from cuttlefish.record.folder import read_epochs
-from cuttlefish.worker import attend, finished_record, identify, main, run_config
+from cuttlefish.worker import main, run_config, run_or_skip
 from tests.comparing import differences
 from tests.runs import EPOCHS, METHODS, little_config
 
@@ -69,7 +70,7 @@ def interrupted(folder):
 @pytest.mark.parametrize("method", METHODS)
 def test_stops_within_an_epoch_and_resumes_to_the_same_bits(method, whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        signal_at(patch, Stage, "step", 2 * STEPS + 2)
+        signal_at(patch, StepRunner, "step", 2 * STEPS + 2)
         with pytest.raises(Interrupted, match=f"SIGTERM in epoch 3 after step 2 of {STEPS}, state saved"):
             run_config(little_config(tmp_path, method))
     assert interrupted(tmp_path)["status"] == "interrupted" and interrupted(tmp_path)["epochs_trained"] == 2
@@ -82,8 +83,8 @@ def test_stops_within_an_epoch_and_resumes_to_the_same_bits(method, whole, tmp_p
 @pytest.mark.parametrize(
     ("owner", "name", "call", "message"),
     [
-        (Stage, "step", 1, "epoch 1 after step 1"),
-        (Stage, "step", 2 * STEPS, f"epoch 2 after step {STEPS}"),
+        (StepRunner, "step", 1, "epoch 1 after step 1"),
+        (StepRunner, "step", 2 * STEPS, f"epoch 2 after step {STEPS}"),
         (Trainer, "_evaluate", 2, f"epoch 2 after step {STEPS}"),
         (FullRank, "on_epoch_start", 1, "before a step was trained"),
         (FullRank, "on_epoch_start", 3, "before another step was trained, state saved"),
@@ -102,7 +103,7 @@ CHANGES = {
     "pufferfish": (surgery, "split_layer", 3),
     "lc": (LC, "_take_up", 2),
     "imp": (Imp, "_say_emptied", 1),
-    "eb": (eb, "_norm_scales", 3),
+    "eb": (eb, "_norm_scales", 2),
 }
 """Method -> something in the middle of its change of the model."""
 
@@ -154,7 +155,9 @@ def test_a_change_is_waited_for_where_epochs_would_be_lost(whole, tmp_path, monk
     )
 
 
-@pytest.mark.parametrize(("owner", "name", "call"), [(Stage, "warm_up", 2), (trainer_module, "evaluate", 4)])
+@pytest.mark.parametrize(
+    ("owner", "name", "call"), [(StepRunner, "warm_up", 2), (trainer_module, "evaluate", 4)]
+)
 def test_compiling_is_not_waited_for(owner, name, call, tmp_path, monkeypatch):
     """Neither of a changed model's step nor of its evaluation, which is compiled beforehand too: a stop could not be granted within one."""
     monkeypatch.setattr(torch.nn.Module, "compile", lambda *_, **__: None)
@@ -168,7 +171,9 @@ def test_stopped_again_and_again(whole, tmp_path, monkeypatch):
     pieces = 0
     while pieces < 20:
         with monkeypatch.context() as patch:
-            signal_at(patch, Stage, "step", 3, (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)[pieces % 3])
+            signal_at(
+                patch, StepRunner, "step", 3, (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)[pieces % 3]
+            )
             try:
                 record = run_config(little_config(tmp_path, "cuttlefish"))
                 break
@@ -180,12 +185,12 @@ def test_stopped_again_and_again(whole, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("begun", [False, True])
-@pytest.mark.parametrize("place", ["identify", "load_task", "start"])
+@pytest.mark.parametrize("place", ["resolve_run", "load_task", "start"])
 def test_before_the_first_step_a_stop_is_at_once(place, begun, whole, tmp_path, monkeypatch):
     """Nothing has been trained that could be saved: what builds or measures is not waited for."""
     if begun:
         with monkeypatch.context() as patch:
-            signal_at(patch, Stage, "step", STEPS + 2)
+            signal_at(patch, StepRunner, "step", STEPS + 2)
             with pytest.raises(Interrupted):
                 run_config(little_config(tmp_path, "cuttlefish"))
 
@@ -195,7 +200,7 @@ def test_before_the_first_step_a_stop_is_at_once(place, begun, whole, tmp_path, 
 
     with monkeypatch.context() as patch:
         owners = {
-            "identify": (worker_module, "identify"),
+            "resolve_run": (worker_module, "resolve_run"),
             "load_task": (session_module, "load_task"),
             "start": (Loggers, "start"),
         }
@@ -221,13 +226,13 @@ def test_a_profile_is_not_waited_for(tmp_path, monkeypatch):
 def test_a_stop_after_the_last_epoch_finishes_and_is_left_to_the_sweep(tmp_path, monkeypatch):
     signal_at(monkeypatch, Method, "on_fit_end", 1)
     stop = StopSignals()
-    outcome, record = attend(little_config(tmp_path), stop)
+    outcome, record = run_or_skip(little_config(tmp_path), stop)
     assert (outcome, record["status"], stop.requested) == ("finished", "finished", "SIGTERM")
 
 
 def test_a_second_ctrl_c_stops_at_once_without_damage(whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        signal_at(patch, Stage, "step", 7, signal.SIGINT)
+        signal_at(patch, StepRunner, "step", 7, signal.SIGINT)
         signal_at(patch, Method, "on_gradients", 7, signal.SIGINT)
         with pytest.raises(KeyboardInterrupt) as caught:
             run_config(little_config(tmp_path))
@@ -261,17 +266,17 @@ def test_a_stop_needs_no_one_to_read_of_it():
 
 def test_the_worker_s_exit_code_says_that_the_command_goes_on(tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
-        signal_at(patch, Stage, "step", 2)
+        signal_at(patch, StepRunner, "step", 2)
         with pytest.raises(Interrupted):
             run_config(little_config(tmp_path))
-    signal_at(monkeypatch, Stage, "step", 2)
+    signal_at(monkeypatch, StepRunner, "step", 2)
     assert main([str(tmp_path / "resolved.yaml")]) == EXIT_SAVED
     assert "the same command goes on" in capsys.readouterr().err
     assert main([str(tmp_path / "resolved.yaml")]) == 0
 
 
 def test_a_diverged_epoch_is_not_saved_on_the_way_out(tmp_path, monkeypatch):
-    signal_at(monkeypatch, Stage, "step", 6)
+    signal_at(monkeypatch, StepRunner, "step", 6)
     with pytest.raises(CuttlefishError, match=r"the loss became (nan|inf) in epoch 2"):
         run_config(little_config(tmp_path, recipe__schedule__peak_lr=1e30, recipe__schedule__base_lr=0.01))
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["epoch_00001.pt"]
@@ -286,9 +291,9 @@ def test_timed_checkpoints_within_an_epoch(whole, tmp_path, monkeypatch):
             raise Fallen
         return grant(self, *arguments)
 
-    grant, always = Trainer._grant_wishes, 1e-9
+    grant, always = Trainer._handle_requests, 1e-9
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_grant_wishes", fall)
+        patch.setattr(Trainer, "_handle_requests", fall)
         with pytest.raises(Fallen):
             run_config(little_config(tmp_path, "cuttlefish", trainer__checkpoint_minutes=always))
     assert [path.name for path in sorted((tmp_path / "checkpoints").glob("epoch*"))] == [
@@ -310,7 +315,7 @@ def test_pace():
         nonlocal now
         now = seconds
 
-    pace = Pace(TrainerConfig(checkpoint_minutes=1.0, checkpoint_epochs=2), clock=lambda: now)
+    pace = CheckpointTimer(TrainerConfig(checkpoint_minutes=1.0, checkpoint_epochs=2), clock=lambda: now)
     pace.begin_epoch()
     at(59), pace.begin_epoch()
     assert not pace.due_after_epoch(2) and not pace.due_within_epoch()
@@ -325,7 +330,7 @@ def test_pace():
     )
     pace.saved(whole=True)
     assert not pace.due_after_epoch(4)
-    assert not Pace(TrainerConfig(), clock=lambda: now).due_within_epoch() and Pace(
+    assert not CheckpointTimer(TrainerConfig(), clock=lambda: now).due_within_epoch() and CheckpointTimer(
         TrainerConfig(), clock=lambda: now
     ).due_after_epoch(1)
 
@@ -333,8 +338,8 @@ def test_pace():
 def test_an_unfinished_record_keeps_nothing_from_going_on(tmp_path, monkeypatch):
     config = little_config(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(Stage, "step", lambda *arguments: 1 / 0)
+        patch.setattr(StepRunner, "step", lambda *arguments: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run_config(config)
-    assert interrupted(tmp_path)["status"] == "failed" and finished_record(identify(config)) is None
+    assert interrupted(tmp_path)["status"] == "failed" and finished_record(resolve_run(config)) is None
     assert run_config(config)["status"] == "finished"

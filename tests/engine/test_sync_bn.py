@@ -5,7 +5,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from cuttlefish.engine.sync_bn import SyncBatchNorm2d, statistics_kept, synchronise
+from cuttlefish.engine.processes.sync_bn import SyncBatchNorm2d, statistics_kept, synchronise
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 
 from cuttlefish.engine.checkpoint import BEFORE_SWITCH, load_checkpoint, newest_checkpoint
 from cuttlefish.engine.session import Session
-from cuttlefish.engine.stage import Stage
+from cuttlefish.engine.step import StepRunner
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank import timing
 from cuttlefish.record.folder import read_epochs, read_ranks
@@ -81,7 +81,7 @@ def test_profile_is_measured_once_and_reused(tmp_path, monkeypatch, steps):
     config = little_config(
         tmp_path, "cuttlefish", method__k="profile", method__profile_repeats=2, trainer__deterministic=False
     )
-    measured, taken, measure, step = [], [], timing.measure, Stage.step
+    measured, taken, measure, step = [], [], timing.measure, StepRunner.step
     monkeypatch.setattr(timing, "measure", lambda *arguments: (measured.append(None), measure(*arguments))[1])
 
     def stopping(*arguments):
@@ -91,7 +91,7 @@ def test_profile_is_measured_once_and_reused(tmp_path, monkeypatch, steps):
         return step(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Stage, "step", stopping)
+        patch.setattr(StepRunner, "step", stopping)
         with pytest.raises(KeyboardInterrupt):
             run_config(config)
     assert bool(list((tmp_path / "checkpoints").glob("*.pt"))) == (steps > 0)

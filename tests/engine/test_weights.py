@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from cuttlefish.engine.reevaluate import reevaluate
+from cuttlefish.engine.run import resolve_run
+from cuttlefish.engine.session import reevaluate
 from cuttlefish.engine.weights import load_weights, save_weights
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.record.atomic import write_atomic
-from cuttlefish.worker import identify, run_config
+from cuttlefish.worker import run_config
 from tests.comparing import same
 from tests.runs import METHODS, little_config
 
@@ -31,7 +32,7 @@ DAMAGES = {
 def test_every_method_s_accuracy_is_found_again(method, tmp_path):
     config = little_config(tmp_path, method)
     record = run_config(config)
-    run = identify(config)
+    run = resolve_run(config)
     scores = reevaluate(run.config, run.key, tmp_path)
     assert (scores.accuracy, scores.loss) == (record["accuracy_final"], record["loss_final"])
 
@@ -53,7 +54,7 @@ def test_a_matched_run_needs_neither_the_other_run_nor_its_checkpoints(method, t
     knobs = {name: value for name, value in METHODS[method].items() if name not in SIZED_BY}
     config = replace(little_config(tmp_path / "run"), method={"name": method, **knobs, "match": str(other)})
     record = run_config(config)
-    run = identify(config)
+    run = resolve_run(config)
     other.unlink()
     shutil.rmtree(run.folder / "checkpoints")
     scores = reevaluate(run.config, run.key, run.folder)

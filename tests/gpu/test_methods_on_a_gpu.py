@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cuttlefish.engine import trainer as trainer_module
-from cuttlefish.engine.stage import Stage
+from cuttlefish.engine.step import StepRunner
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.record.folder import read_epochs
 from cuttlefish.worker import run_config
@@ -84,7 +84,7 @@ def test_compiled(tmp_path, device, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_step_never_waits_for_the_device(tmp_path, device, method, precision, monkeypatch):
     """torch itself raises at the first synchronisation inside a step; the first two of a stage may set things up."""
-    step, steps = Stage.step, Counter()
+    step, steps = StepRunner.step, Counter()
 
     def watched(self, *arguments, **keywords):
         steps[self] += 1
@@ -96,7 +96,7 @@ def test_a_step_never_waits_for_the_device(tmp_path, device, method, precision, 
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
-    monkeypatch.setattr(Stage, "step", watched)
+    monkeypatch.setattr(StepRunner, "step", watched)
     trained(tmp_path, method, device, trainer__precision=precision)
     assert max(steps.values()) > 2
 
@@ -104,7 +104,7 @@ def test_a_step_never_waits_for_the_device(tmp_path, device, method, precision, 
 def test_out_of_memory_is_one_sentence_and_leaves_the_checkpoint(tmp_path, device, monkeypatch):
     if device == "cpu":
         pytest.skip("fills a GPU")
-    step, steps = Stage.step, []
+    step, steps = StepRunner.step, []
 
     def greedy(self, *arguments, **keywords):
         steps.append(None)
@@ -112,7 +112,7 @@ def test_out_of_memory_is_one_sentence_and_leaves_the_checkpoint(tmp_path, devic
             torch.empty(2**50, dtype=torch.uint8, device=self.device)
         return step(self, *arguments, **keywords)
 
-    monkeypatch.setattr(Stage, "step", greedy)
+    monkeypatch.setattr(StepRunner, "step", greedy)
     with pytest.raises(CuttlefishError, match="out of memory .*lower recipe.batch_size=16"):
         trained(tmp_path, "full_rank", device)
     assert final_state(tmp_path)["progress"]["trained"] == 1

@@ -16,8 +16,8 @@ from torch import nn
 from cuttlefish import Cuttlefish
 from cuttlefish.config.schema import ModelConfig, OptimizerConfig, TrainerConfig
 from cuttlefish.data.resident import Batch, ResidentImages
-from cuttlefish.engine.distributed import World
-from cuttlefish.engine.stage import Stage
+from cuttlefish.engine.processes.world import World
+from cuttlefish.engine.step import StepRunner
 from cuttlefish.lowrank.find import find_layers
 from cuttlefish.lowrank.layers import LowRankConv2d
 from cuttlefish.lowrank.layout import PlainConv2d, is_broken, keep_plain, to_channels_last
@@ -88,16 +88,15 @@ def test_every_way_to_a_layer_keeps_it_plain():
 
 def test_without_channels_last_neither_weights_nor_images_lie_in_it(tmp_path, monkeypatch):
     """A method's samples and examples come from the same place as the batches."""
+    from cuttlefish.engine.run import resolve_run
     from cuttlefish.engine.session import Session
 
-    session = Session(
-        little_config(tmp_path, trainer__channels_last=False, trainer__threads=1), "key", tmp_path
-    )
+    session = Session(resolve_run(little_config(tmp_path, trainer__channels_last=False, trainer__threads=1)))
     seen = []
     session.context.model.conv1.register_forward_hook(
         lambda conv, given, _: seen.append((given[0], conv.weight))
     )
-    session.run()
+    session.train()
     assert seen and all(tensor.is_contiguous() for pair in seen for tensor in pair)
     assert (
         session.context.example_batch()[0].is_contiguous()
@@ -121,7 +120,7 @@ def test_images_in_the_plain_layout_are_the_same_images():
 def training() -> None:
     """The suite's own step on a network whose shortcuts are broken."""
     model = build_model(ModelConfig(width=4), 4, (3, 12, 12))
-    stage = Stage(
+    stage = StepRunner(
         model,
         build_method({"name": "full_rank"}),
         OptimizerConfig(),

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.methods.target import Target, find_target, keep_target, kept_target, settle_target
+from cuttlefish.methods.target import Target, find_target, resolve_target, target_from_state, target_state
 
 KEY = "0123456789ab"
 
@@ -81,9 +81,9 @@ def test_a_run_that_goes_on_keeps_the_size_it_began_with(write):
         SimpleNamespace(target_params=None, match=str(file)),
         SimpleNamespace(saved=lambda: saved),
     )
-    begun = settle_target(settings, context)
+    begun = resolve_target(settings, context)
     assert begun == find_target(None, str(file))
-    saved |= keep_target(begun)
+    saved |= target_state(begun)
     file.unlink()
-    assert settle_target(settings, context) == kept_target(saved) == begun
-    assert keep_target(None) == {} and kept_target({}) is None
+    assert resolve_target(settings, context) == target_from_state(saved) == begun
+    assert target_state(None) == {} and target_from_state({}) is None

@@ -7,12 +7,12 @@ import pytest
 
 from cuttlefish.config.compose import compose_config
 from cuttlefish.data.registry import data_sets
+from cuttlefish.engine.run import resolve_run
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.evidence.records import load_evidence
 from cuttlefish.plan.composition import published_digest
 from cuttlefish.plan.runs import planned_runs
 from cuttlefish.plan.spec import Spec
-from cuttlefish.worker import identify
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = [kind for kind, item in data_sets().items() if item.files]
@@ -128,4 +128,4 @@ def key_of(words: list[str], digest: str) -> str:
     from unittest.mock import patch
 
     with patch("cuttlefish.data.files.data_digest", lambda config: digest):
-        return identify(compose_config(ROOT / "conf", words)).key
+        return resolve_run(compose_config(ROOT / "conf", words)).key

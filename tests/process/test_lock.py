@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 
 from cuttlefish import worker as worker_module
-from cuttlefish.engine.stage import Stage
+from cuttlefish.engine.step import StepRunner
 from cuttlefish.engine.trainer import Trainer
 from cuttlefish.errors import EXIT_BUSY, Busy, CuttlefishError, TakenOver, exit_code
 from cuttlefish.methods.cuttlefish import CuttlefishMethod
 from cuttlefish.process import lock as lock_module
 from cuttlefish.process.lock import LOCK, RunLock
 from cuttlefish.process.signals import StopSignals
-from cuttlefish.worker import attend, run_config
+from cuttlefish.worker import run_config, run_or_skip
 from tests.runs import little_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -212,7 +212,9 @@ def overslept(folder, patch, owner, name, call, beat_seconds):
     ) as caught:
         run_config(
             little_config(
-                folder, "cuttlefish", trainer__checkpoint_minutes=1e-9 if (owner, call) == (Stage, 2) else 0.0
+                folder,
+                "cuttlefish",
+                trainer__checkpoint_minutes=1e-9 if (owner, call) == (StepRunner, 2) else 0.0,
             )
         )
     assert exit_code(caught.value) == EXIT_BUSY and len(calls) == call
@@ -223,8 +225,8 @@ def overslept(folder, patch, owner, name, call, beat_seconds):
 @pytest.mark.parametrize(
     ("owner", "name", "call"),
     [
-        (Stage, "step", 2),
-        (Stage, "step", 4),
+        (StepRunner, "step", 2),
+        (StepRunner, "step", 4),
         (Trainer, "_evaluate", 2),
         (Trainer, "_begin_epoch", 3),
         (CuttlefishMethod, "on_fit_end", 1),
@@ -296,6 +298,6 @@ def test_who_waited_for_the_lock_does_not_train_again(tmp_path, monkeypatch):
         return session(*arguments)
 
     monkeypatch.setattr(worker, "Session", slow)
-    outcome, record = attend(little_config(tmp_path))
+    outcome, record = run_or_skip(little_config(tmp_path))
     assert outcome == "skipped" and record["status"] == "finished"
-    assert attend(little_config(tmp_path))[0] == "skipped"
+    assert run_or_skip(little_config(tmp_path))[0] == "skipped"

@@ -29,7 +29,7 @@ from torch.distributed.elastic.rendezvous import (
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from cuttlefish.config.schema import TrainerConfig
-from cuttlefish.engine.distributed import ALONE, TELLS
+from cuttlefish.engine.processes.world import ALONE, TELLS
 from cuttlefish.errors import EXIT_BAD_INPUT, EXIT_BUSY, EXIT_SAVED, Busy, CuttlefishError, Interrupted
 from cuttlefish.process import signals
 
@@ -147,7 +147,7 @@ def _meeting(parameters: RendezvousParameters) -> RendezvousHandler:
 
 def _environment() -> dict[str, str]:
     """What the workers get beside this process's own environment; what the user has set stays."""
-    source = str(Path(__file__).resolve().parents[2])
+    source = str(Path(__file__).resolve().parents[3])
     paths = [source, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     ours = (
         {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}

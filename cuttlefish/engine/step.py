@@ -1,4 +1,4 @@
-"""A stage: the executable form of the present architecture, with its optimizer. Remade at every phase and transition."""
+"""One optimizer step, with all that it takes: the optimizer, compilation, DDP and synchronised batch norm."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,18 +9,21 @@ from torch.nn.functional import cross_entropy
 
 from cuttlefish.config.schema import OptimizerConfig, TrainerConfig
 from cuttlefish.engine.device import autocast
-from cuttlefish.engine.distributed import World
 from cuttlefish.engine.evaluate import at_least_float32
-from cuttlefish.engine.optimizer import build_optimizer
-from cuttlefish.engine.sync_bn import statistics_kept, synchronise
+from cuttlefish.engine.processes.sync_bn import statistics_kept, synchronise
+from cuttlefish.engine.processes.world import World
 from cuttlefish.lowrank.layout import to_channels_last
 from cuttlefish.methods.base import Method
 
 
-class Stage:
-    """Only here does anything touch the optimizer, compilation and DDP.
+class StepRunner:
+    """Runs the steps of the present architecture; made anew at every phase and transition.
 
-    model: the bare module, whose parameters the optimizer holds. run: what a step calls.
+    Nothing else touches the optimizer, compilation or DDP.
+
+    Attributes:
+        model: The bare module, whose parameters the optimizer holds.
+        run: What a step calls: the module itself, or DDP around it.
     """
 
     def __init__(
@@ -47,7 +50,7 @@ class Stage:
         self.optimizer = build_optimizer(optimizer, method.param_groups(model, optimizer.weight_decay), lr)
 
     def step(self, batch: Any, label_smoothing: float, sums: Tensor) -> None:
-        """One optimizer step; adds (sum of losses, correct, samples) to `sums` without waiting for the device."""
+        """Take one step and add (sum of losses, correct, samples) to `sums`, without waiting for the device."""
         with statistics_kept(self.model, len(batch.labels)):
             loss, logits = self._forward(batch, label_smoothing)
         # A sum over the global batch divided by its size, whatever share of it this process has; DDP takes the mean.
@@ -62,7 +65,7 @@ class Stage:
             sums[2] += len(batch.labels)
 
     def warm_up(self, batches: Iterable[Any], label_smoothing: float) -> None:
-        """Compile for the shapes of `batches`, leaving weights, statistics and random state as they are."""
+        """Compile for the shapes of `batches`; weights, statistics and random state stay as they are."""
         buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             for batch in batches:
@@ -72,7 +75,20 @@ class Stage:
         for name, buffer in self.model.named_buffers():
             buffer.copy_(buffers[name])
 
+    def set_lr(self, lr: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+
     def _forward(self, batch: Any, label_smoothing: float) -> tuple[Tensor, Tensor]:
         with autocast(self.trainer, self.device):
             logits = at_least_float32(self.run(batch.images))
         return cross_entropy(logits, batch.labels, reduction="sum", label_smoothing=label_smoothing), logits
+
+
+def build_optimizer(
+    config: OptimizerConfig, groups: list[dict[str, Any]], lr: float
+) -> torch.optim.Optimizer:
+    """Build the optimizer over parameter groups that have their own weight decay, as `Method.param_groups` gives them."""
+    if config.name == "adamw":
+        return torch.optim.AdamW(groups, lr=lr, betas=tuple(config.betas), eps=config.eps, fused=True)
+    return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)

@@ -1,0 +1,154 @@
+"""A run: what its config resolves to, and what its folder says about it before it starts."""
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cuttlefish.config.identity import run_folder, run_key
+from cuttlefish.config.resolved import RESOLVED, dump, load
+from cuttlefish.config.schema import Config
+from cuttlefish.config.validate import to_dict
+from cuttlefish.data.files import data_digest
+from cuttlefish.engine.device import choose_device
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.methods import build_method
+from cuttlefish.methods.base import Method
+from cuttlefish.process.lock import RunLock
+from cuttlefish.record.atomic import write_atomic
+from cuttlefish.record.fields import SCHEMA
+from cuttlefish.record.folder import RECORD
+from cuttlefish.record.provenance import provenance
+from cuttlefish.record.record import error_text, new_record, read_record, write_record
+
+logger = logging.getLogger("cuttlefish")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, resolved.
+
+    Attributes:
+        config: Its method holds every knob that is not null.
+        method: Built from these knobs, and not yet prepared.
+        key: The run key.
+        folder: Where the run lives.
+        digest: Of the data's content.
+    """
+
+    config: Config
+    method: Method
+    key: str
+    folder: Path
+    digest: str
+
+    def facts(self) -> dict[str, Any]:
+        """Return the record's fields that are known before anything is built."""
+        config = self.config
+        return {
+            "run_key": self.key,
+            "model": config.model.name,
+            "data": config.data.name,
+            "method": config.method["name"],
+            "recipe": config.recipe.name,
+            "preset": config.method.get("preset"),
+            "seed": config.seed,
+            "epochs": config.recipe.epochs,
+            "scale": config.scale,
+            "experiment_name": config.experiment_name,
+            "config": to_dict(config),
+            "precision": config.trainer.precision,
+            "data_digest": self.digest,
+        }
+
+
+def resolve_run(config: Config) -> Run:
+    """Build the method and find the run key and the folder. The data's digest is part of the key, so the data must be there."""
+    method = build_method(config.method)
+    knobs = {"name": config.method["name"], "preset": config.method.get("preset"), **to_dict(method.settings)}
+    config = replace(config, method={key: value for key, value in knobs.items() if value is not None})
+    digest = data_digest(config.data)
+    key = run_key(to_dict(config), digest, method.version, to_dict(method.Settings()))
+    return Run(config, method, key, run_folder(config, key), digest)
+
+
+def finished_record(run: Run) -> dict[str, Any] | None:
+    """Return the record of a run that went through, or None: any other does not keep it from going on.
+
+    Raises:
+        CuttlefishError: The folder's record is of another version of the suite or of another run.
+    """
+    if not (run.folder / RECORD).exists():
+        return None
+    try:
+        record = read_record(run.folder)
+    except CuttlefishError as error:
+        logger.warning("%s It will be written again.", error)
+        return None
+    if record.get("schema") != SCHEMA:
+        raise CuttlefishError(
+            f"{run.folder / RECORD} is of another version of this suite (schema {record.get('schema')}, not {SCHEMA}): "
+            "choose another run_dir or remove it"
+        )
+    if record.get("run_key") != run.key:
+        raise CuttlefishError(
+            f"{run.folder} holds the record of run {record.get('run_key')}, and this is run {run.key}: "
+            "choose another run_dir"
+        )
+    return record if record.get("status") == "finished" else None
+
+
+def check_same_run(run: Run) -> None:
+    """Raise CuttlefishError if the folder holds another config's run, or this one's on other data."""
+    path = run.folder / RESOLVED
+    if not path.exists():
+        return
+    there = load(path)
+    digest = there.get("data_digest", run.digest)
+    if digest != run.digest:
+        raise CuttlefishError(
+            f"{run.folder} was begun on other data (digest {digest[:12]}, now {run.digest[:12]}): put the data files back, "
+            "or choose another run_dir"
+        )
+    if there.get("run_key") != run.key:
+        raise CuttlefishError(
+            f"{run.folder} holds run {there.get('run_key')}, and this is run {run.key}: choose another run_dir or remove it"
+        )
+
+
+def write_resolved(run: Run) -> bool:
+    """Write resolved.yaml, all that a machine without Hydra needs.
+
+    One that says the same is left alone: a launcher writes it before any of its workers has the lock, and another's may be at
+    the run.
+
+    Returns:
+        Whether it was not there before.
+    """
+    path = run.folder / RESOLVED
+    content = dump({"run_key": run.key, "data_digest": run.digest, **to_dict(run.config)})
+    try:
+        is_new = not path.exists()
+        if is_new or path.read_bytes() != content.encode():
+            write_atomic(path, content)
+    except OSError as error:
+        raise CuttlefishError(f"cannot write to the run folder {run.folder}: {error.strerror}") from error
+    return is_new
+
+
+def record_failure(run: Run, error: BaseException, processes: int) -> None:
+    """Write the record of a run that ended where its session could not.
+
+    An earlier piece's record stays, and so does the folder of a run that another process is at.
+    """
+    if (run.folder / RECORD).exists():
+        return
+    facts = run.facts() | provenance(str(choose_device(run.config.trainer)))
+    facts |= {"error": error_text(error), "world_size": processes}
+    try:
+        with RunLock(run.folder, float) as lock:
+            if not (run.folder / RECORD).exists():
+                record = new_record("failed", wall_seconds=lock.lost_seconds or None, **facts)
+                write_record(run.folder, record)
+    except (CuttlefishError, OSError) as also:
+        logger.warning("no record is written of what ended this: %s", also)
