@@ -24,7 +24,7 @@ from cuttlefish.engine.trainer import Trainer
 from cuttlefish.engine.weights import load_weights, save_weights
 from cuttlefish.errors import CuttlefishError, TakenOver
 from cuttlefish.loggers import build_loggers
-from cuttlefish.loggers.base import RunInfo, Loggers
+from cuttlefish.loggers.base import Loggers, RunInfo
 from cuttlefish.lowrank.count import count_macs, count_parameters
 from cuttlefish.models import build_model
 from cuttlefish.process.signals import StopSignals
