@@ -1,11 +1,14 @@
 """Which layers of a model can be factorized, and why the others cannot; found by looking at the model, never by name."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from types import MethodType
+from typing import Any
 
 from torch import nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils.parametrize import is_parametrized
 
@@ -14,24 +17,31 @@ from cuttlefish.lowrank.layout import PlainConv2d
 
 READ_BY_ATTENTION = "nn.MultiheadAttention reads its weight instead of calling it"
 READ_BY_FAST_PATH = "torch's transformer layers are left dense, because their fast path reads weights instead of calling layers"
+OTHERS = (_ConvNd, nn.Bilinear, nn.RNNBase, nn.RNNCellBase)
+"""Layers with weight matrices that are not factorized, beside nn.Conv2d and nn.Linear."""
+
+INTERNAL = frozenset(vars(nn.Module()))
+"""Attributes in which torch itself keeps a module's children, parameters and hooks."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """layers: dotted name → layer, in the order of registration. refused: dotted name → reason, for the layers that look alike."""
+    """The layers that can be factorized (dotted name → layer, in the order of registration), and the others with a reason."""
 
     layers: dict[str, nn.Conv2d | nn.Linear]
     refused: dict[str, str]
 
 
 def find_layers(model: nn.Module) -> Found:
-    """Every nn.Conv2d without groups and every nn.Linear that is safe to replace, each once, under its first name."""
-    claimed, owners = _claimed(model), _owners(model)
+    """Return every nn.Conv2d without groups and every nn.Linear that is safe to replace, each once, under its first name."""
+    claimed, owners, held = _claimed(model), _owners(model), _held(model)
     found = Found({}, {})
     for name, module in model.named_modules():
-        if not isinstance(module, nn.Conv2d | nn.Linear | LowRankLayer):
+        if not isinstance(module, (LowRankLayer, nn.Linear, *OTHERS)) and not _is_transformers_conv1d(module):
             continue
-        reason = _root(name) or claimed.get(module) or _reason(module) or _tied(module, owners)
+        reason = (
+            _root(name) or claimed.get(module) or _reason(module) or _tied(module, owners) or held.get(module)
+        )
         if reason:
             found.refused[name] = reason
         else:
@@ -40,26 +50,24 @@ def find_layers(model: nn.Module) -> Found:
 
 
 def low_rank_layers(model: nn.Module) -> dict[str, LowRankLayer]:
-    """Dotted name → low-rank layer, each once, under its first name."""
+    """Return dotted name → low-rank layer, each once, under its first name."""
     return {name: module for name, module in model.named_modules() if isinstance(module, LowRankLayer)}
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name."""
+    """Return the end of a sentence about an unknown name."""
     close = get_close_matches(name, list(known), n=3, cutoff=0.4)
     return f"; the nearest names are {', '.join(close)}" if close else ""
 
 
 def _root(name: str) -> str | None:
-    return (
-        None
-        if name
-        else "it is the model itself, which cannot be replaced inside itself; put it into an nn.Sequential"
-    )
+    if name:
+        return None
+    return "it is the model itself, which cannot be replaced inside itself; put it into an nn.Sequential"
 
 
 def _claimed(model: nn.Module) -> dict[nn.Module, str]:
-    """Modules that a parent uses otherwise than by calling them."""
+    """Return the modules that a parent uses otherwise than by calling them."""
     claimed: dict[nn.Module, str] = {}
     for name, parent in model.named_modules():
         for key, child in parent.named_children():
@@ -76,21 +84,32 @@ def _claimed(model: nn.Module) -> dict[nn.Module, str]:
 
 
 def _reason(module: nn.Module) -> str | None:
-    """What in the layer itself forbids replacing it."""
+    """Return what in the layer itself forbids replacing it."""
+    kind = type(module).__name__
     if isinstance(module, LowRankLayer):
         return f"it is low-rank already (rank {module.rank})"
+    if _is_transformers_conv1d(module):
+        return "it is a Conv1D of transformers, whose weight is stored as in × out; put an nn.Linear in its place"
+    if isinstance(module, _ConvTransposeNd):
+        return (
+            f"it is a transposed convolution ({kind}); only nn.Conv2d and nn.Linear layers can be factorized"
+        )
+    if not isinstance(module, nn.Conv2d | nn.Linear):
+        return f"it is a {kind}; only nn.Conv2d and nn.Linear layers can be factorized"
     if isinstance(module, LazyModuleMixin):
         return "it is a lazy module without a shape yet; run one batch through the model first"
     if is_parametrized(module) or "weight" not in dict(module.named_parameters(recurse=False)):
         return "its weight is computed from other tensors (a parametrization, weight norm or pruning)"
     if type(module) not in (nn.Conv2d, PlainConv2d, nn.Linear) or "forward" in vars(module):
-        return f"it is a {type(module).__name__} with behaviour of its own, which a low-rank layer would not follow"
+        return f"it is a {kind} with behaviour of its own, which a low-rank layer would not follow"
     groups = getattr(module, "groups", 1)
-    return (
-        f"it is a {'depthwise' if groups == module.in_channels else 'grouped'} convolution (groups={groups})"
-        if groups != 1
-        else None
-    )
+    if groups != 1:
+        return f"it is a {'depthwise' if groups == module.in_channels else 'grouped'} convolution (groups={groups})"
+    return None
+
+
+def _is_transformers_conv1d(module: nn.Module) -> bool:
+    return any(kind.__name__ == "Conv1D" for kind in type(module).__mro__)
 
 
 def _owners(model: nn.Module) -> dict[nn.Parameter, list[str]]:
@@ -106,3 +125,29 @@ def _tied(module: nn.Module, owners: dict[nn.Parameter, list[str]]) -> str | Non
         if len(owners[parameter]) > 1:
             return f"its weight or bias is tied: {' and '.join(owners[parameter])} are one parameter"
     return None
+
+
+def _held(model: nn.Module) -> dict[nn.Module, str]:
+    """Return the modules that plain Python attributes hold too, through which the old layer would go on being called."""
+    held: dict[nn.Module, str] = {}
+    for name, parent in model.named_modules():
+        for key, value in vars(parent).items():
+            if key not in INTERNAL:
+                where = f"{name}.{key}".lstrip(".")
+                reason = f"{where} holds it, too, as a plain {type(value).__name__}, which would go on calling the old layer"
+                held |= {
+                    module: f"{reason}; hold it in an nn.ModuleList or nn.ModuleDict"
+                    for module in _inside(value)
+                }
+    return held
+
+
+def _inside(value: Any, depth: int = 3) -> Iterator[nn.Module]:
+    """Yield the modules in a plain container, in the owner of a bound method, or the module itself."""
+    if isinstance(value, nn.Module):
+        yield value
+    elif isinstance(value, MethodType):
+        yield from _inside(value.__self__, depth)
+    elif depth and isinstance(value, list | tuple | set | Mapping):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _inside(item, depth - 1)

@@ -1,4 +1,4 @@
-"""Layers whose weight is a product of two factors: a convolution or Linear to `rank` channels, then one back out."""
+"""Layers whose weight is a product U·Vᵀ: a convolution or Linear to `rank` channels (Vᵀ), then one back out (U)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,11 +12,12 @@ from cuttlefish.lowrank.matrix import check_scheme, fold, matrix_shape
 
 
 class LowRankLayer(nn.Module):
-    """What both kinds share. State-dict keys: `first.weight`, `bn.*` (only with an extra BN), `second.weight`, `second.bias`."""
+    """What both kinds share: a weight U·Vᵀ, executed as `second`(`first`(x)), with `bn` between the two or None.
 
-    first: nn.Conv2d | nn.Linear
-    bn: nn.BatchNorm2d | None
-    second: nn.Conv2d | nn.Linear
+    State-dict keys: `first.weight` (Vᵀ), `bn.*` (only with an extra BN), `second.weight` (U), `second.bias`.
+    """
+
+    __jit_unused_properties__ = ["weight", "bias"]
 
     def __init__(self, weight_shape: Sequence[int], rank: int, scheme: str):
         super().__init__()
@@ -36,28 +37,47 @@ class LowRankLayer(nn.Module):
             x = self.bn(x)
         return self.second(x)
 
+    @property
+    def weight(self) -> Tensor:
+        """The dense layer's weight for code that reads it: the product U·Vᵀ, computed anew each time; no parameter."""
+        return self.merged_weight()
+
+    @property
+    def bias(self) -> nn.Parameter | None:
+        """The second factor's bias."""
+        return self.second.bias
+
     def factors(self) -> tuple[Tensor, Tensor]:
-        """(G, F), m × r and r × n: the second and the first factor as matrices; G·F is the unrolled weight (differentiable)."""
+        """Return (U, Vᵀ), m × r and r × n: the second and the first factor as matrices (differentiable)."""
         return self.second.weight.movedim(1, -1).reshape(-1, self.rank), self.first.weight.flatten(1)
 
-    def shaped(self, G: Tensor, F: Tensor) -> tuple[Tensor, Tensor]:
-        """Matrices like those of `factors()` in the shapes of `second.weight` and `first.weight`."""
+    def shaped(self, U: Tensor, Vt: Tensor) -> tuple[Tensor, Tensor]:
+        """Return matrices like those of `factors()` in the shapes of `second.weight` and `first.weight`."""
         out_channels, _, *kernel = self.second.weight.shape
-        return G.reshape(out_channels, *kernel, self.rank).movedim(-1, 1), F.reshape(self.first.weight.shape)
+        return U.reshape(out_channels, *kernel, self.rank).movedim(-1, 1), Vt.reshape(self.first.weight.shape)
 
     def merged_weight(self) -> Tensor:
-        """The weight of the dense layer, (out, in, kh, kw) or (out, in): the factors' product. An extra BN is not in it."""
-        G, F = self.factors()
-        return fold(G @ F, self.weight_shape, self.scheme)
+        """Return the dense layer's weight U·Vᵀ, (out, in, kh, kw) or (out, in). An extra BN is not in it."""
+        U, Vt = self.factors()
+        return fold(U @ Vt, self.weight_shape, self.scheme)
 
 
 class LowRankConv2d(LowRankLayer):
-    """A convolution of rank at most `rank`; the arguments are those of nn.Conv2d (groups = 1), the bias is the second factor's.
+    """A convolution of rank at most `rank`, for inputs (B, in, H, W) as nn.Conv2d takes them.
 
-    channel (the paper, section 2): a kh×kw convolution in → rank with the stride, padding and dilation, then 1×1 to out.
-    spatial (the SI&FD baseline): 1×kw in → rank with what belongs to the width, then kh×1 to out with what belongs to the height.
-    extra_bn: batch normalisation of the `rank` channels between the factors, channel scheme only. Input and output as nn.Conv2d.
     A new layer's two parts have torch's default initialisation; `split_layer` makes one from a dense layer.
+
+    Args:
+        in_channels, out_channels, kernel_size, stride, padding, dilation, padding_mode, bias, device, dtype: As for
+            nn.Conv2d with groups = 1; the bias is the second factor's.
+        rank: From 1 to the full rank of the unrolled weight.
+        scheme: `channel` (paper, section 2) is a kh×kw convolution in → rank with the stride, padding and dilation, then
+            1×1 to out. `spatial` (the SI&FD baseline) is 1×kw in → rank with what belongs to the width, then kh×1 to out
+            with what belongs to the height.
+        extra_bn: Batch normalisation of the `rank` channels between the factors; channel scheme only.
+
+    Raises:
+        CuttlefishError: The rank, the scheme or the extra BN is impossible.
     """
 
     def __init__(
@@ -100,7 +120,7 @@ class LowRankConv2d(LowRankLayer):
         return whole, {"kernel_size": 1}
 
     def _along(self, width: bool) -> dict[str, Any]:
-        """The geometry of one axis, neutral along the other one. Padding of any mode is separable."""
+        """Return the geometry of one axis, neutral along the other one. Padding of any mode is separable."""
 
         def only(values: tuple[int, int], neutral: int) -> tuple[int, int]:
             return (neutral, values[1]) if width else (values[0], neutral)
@@ -114,11 +134,15 @@ class LowRankConv2d(LowRankLayer):
         }
 
     def extra_repr(self) -> str:
-        return f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, rank={self.rank}, scheme={self.scheme}"
+        sizes = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
+        return f"{sizes}, rank={self.rank}, scheme={self.scheme}"
 
 
 class LowRankLinear(LowRankLayer):
-    """A Linear layer of rank at most `rank`: in → rank without bias, then rank → out. Input (..., in), output (..., out)."""
+    """A Linear layer of rank at most `rank`: in → rank without bias, then rank → out.
+
+    Input (..., in), output (..., out). Raises CuttlefishError for an impossible rank.
+    """
 
     def __init__(
         self,
@@ -141,7 +165,10 @@ class LowRankLinear(LowRankLayer):
 
 
 def check_extra_bn(extra_bn: bool, scheme: str) -> None:
-    """A BN's shift cannot be merged through the zero padding of the spatial scheme's second factor, so the two exclude each other."""
+    """Raise CuttlefishError where both exclude each other.
+
+    A BN's shift cannot be merged through the zero padding of the spatial scheme's second factor.
+    """
     check_scheme(scheme)
     if extra_bn and scheme == "spatial":
         raise CuttlefishError(

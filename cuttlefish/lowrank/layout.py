@@ -5,10 +5,9 @@ channels writes behind its buffer when input or weight lies in channels_last (to
 heap, now or later). Such a layer computes in the plain layout, on every CPU, lest results depend on the machine.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 VECTOR = 8
 """float32 numbers in an AVX2 register: from so many input channels on, nothing is written beyond the buffer."""
@@ -20,7 +19,11 @@ class PlainConv2d(nn.Conv2d):
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if input.device.type == "cpu":
             input, weight = _plain(input), _plain(weight)
-        return super()._conv_forward(input, weight, bias)
+        # From here on what super() does, in words that torch.jit.script understands.
+        if self.padding_mode != "zeros":
+            input = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
+            return F.conv2d(input, weight, bias, self.stride, 0, self.dilation, self.groups)
+        return F.conv2d(input, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
 
 def to_channels_last(module: nn.Module) -> nn.Module:
@@ -29,7 +32,7 @@ def to_channels_last(module: nn.Module) -> nn.Module:
 
 
 def keep_plain(module: nn.Module) -> nn.Module:
-    """Make every convolution of the module that oneDNN breaks a `PlainConv2d`, in place: same parameters and state-dict keys."""
+    """Make every convolution of the module that oneDNN breaks a `PlainConv2d`, in place, with the same state-dict keys."""
     for layer in module.modules():
         if type(layer) is nn.Conv2d and is_broken(layer):
             layer.__class__ = PlainConv2d
@@ -37,11 +40,14 @@ def keep_plain(module: nn.Module) -> nn.Module:
 
 
 def is_broken(conv: nn.Conv2d) -> bool:
-    """Whether oneDNN's backward pass of this convolution is the one that damages memory in channels_last."""
+    """Return whether oneDNN's backward pass of this convolution is the one that damages memory in channels_last."""
     return conv.kernel_size == (1, 1) and conv.stride != (1, 1) and conv.in_channels // conv.groups < VECTOR
 
 
 def _plain(tensor: Tensor) -> Tensor:
-    """Itself if torch can take it for nothing but the plain layout, else a copy: one channel or one pixel is contiguous in both."""
+    """Return the tensor itself if torch can take it for nothing but the plain layout, else a copy.
+
+    One channel or one pixel is contiguous in both layouts.
+    """
     certain = tensor.is_contiguous() and not tensor.is_contiguous(memory_format=torch.channels_last)
     return tensor if certain else tensor.clone(memory_format=torch.contiguous_format)

@@ -4,24 +4,29 @@ A stack is a run of layers with one output resolution (for linear layers: one bl
 faster stay dense; everything behind the last of them is factorized. First and last layers never are, nor are shortcuts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from time import perf_counter
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank import timing
-from cuttlefish.lowrank.surgery import find_layers
-from cuttlefish.lowrank.trace import TracedLayer, trace
+from cuttlefish.lowrank.find import Found, find_layers
+from cuttlefish.lowrank.surgery import require_bare
+from cuttlefish.lowrank.trace import Batch, Forward, TracedLayer, first_tensor, trace
 
 
 @dataclass
 class Stack:
-    """Seconds of one pass over the stack's layers, each as conv + batch norm + activation; median (and mean) of the runs."""
+    """Seconds of one pass over the stack's layers, each as conv + batch norm + activation; median (and mean) of the runs.
+
+    intensity: arithmetic intensity of the full-rank layers, B·m·n·k²·HW / (m·n·k² + B·m·HW), in multiply-accumulates a
+    number moved.
+    """
 
     name: str
     layers: list[str]
@@ -32,21 +37,25 @@ class Stack:
     full_forward_mean: float
     low_forward_mean: float
     intensity: float
-    """Arithmetic intensity B·m·n·k²·HW / (m·n·k² + B·m·HW) of the full-rank layers (multiply-accumulates a number moved)."""
     factorize: bool = False
 
     @property
     def speedup(self) -> float:
+        """Full-rank over low-rank seconds, forward."""
         return self.full_forward / self.low_forward
 
     @property
     def backward_speedup(self) -> float | None:
+        """The same backward; None where that was not timed."""
         return self.full_backward / self.low_backward if self.low_backward else None
 
 
 @dataclass
 class StackProfile:
-    """The measured stacks and what follows. k: leading dense layers of the main path, counted from 1 with the first layer."""
+    """The measured stacks and what follows from them; printed, a table.
+
+    k: leading dense layers of the main path, counted from 1 with the first layer. layers: those to factorize.
+    """
 
     ratio: float
     threshold: float
@@ -60,10 +69,11 @@ class StackProfile:
 
     @property
     def first_factorized(self) -> int:
-        """The other convention for K: the index of the first factorized layer."""
+        """The other convention for K: the number of the first factorized layer."""
         return self.k + 1
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the profile as plain containers, speed-ups included."""
         rows = [
             asdict(stack) | {"speedup": stack.speedup, "backward_speedup": stack.backward_speedup}
             for stack in self.stacks
@@ -71,29 +81,39 @@ class StackProfile:
         return asdict(self) | {"stacks": rows, "first_factorized": self.first_factorized}
 
     def __str__(self) -> str:
-        lines = [
-            f"{'stack':<12}{'layers':>7}{'full ms':>10}{'low ms':>10}{'speed-up':>10}{'backward':>10}{'intensity':>11}  factorize"
-        ]
+        head = f"{'stack':<12}{'layers':>7}{'full ms':>10}{'low ms':>10}{'speed-up':>10}"
+        lines = [f"{head}{'backward':>10}{'intensity':>11}  factorize"]
         for stack in self.stacks:
             backward = f"{stack.backward_speedup:.2f}" if stack.backward_speedup else "-"
             lines.append(
-                f"{stack.name:<12}{len(stack.layers):>7}{stack.full_forward * 1e3:>10.2f}{stack.low_forward * 1e3:>10.2f}"
-                f"{stack.speedup:>10.2f}{backward:>10}{stack.intensity:>11.0f}  {'yes' if stack.factorize else 'no'}"
+                f"{stack.name:<12}{len(stack.layers):>7}{stack.full_forward * 1e3:>10.2f}"
+                f"{stack.low_forward * 1e3:>10.2f}{stack.speedup:>10.2f}{backward:>10}{stack.intensity:>11.0f}"
+                f"  {'yes' if stack.factorize else 'no'}"
             )
         return "\n".join(
             [*lines, f"K = {self.k} leading dense layers (first factorized: layer {self.first_factorized})"]
         )
 
 
-def main_path(model: nn.Module, example: Tensor, *, shortcuts: bool = False) -> list[TracedLayer]:
-    """Convolutions and linear layers in execution order, without shortcut projections unless asked for.
+def main_path(
+    model: nn.Module, example: Batch, *, shortcuts: bool = False, forward: Forward | None = None
+) -> list[TracedLayer]:
+    """Return convolutions and linear layers in execution order, without shortcut projections unless asked for.
 
-    Raises CuttlefishError if nothing between the first and the last layer can be factorized.
+    Args:
+        model: A plain module, neither wrapped nor compiled.
+        example: A batch of its inputs: a tensor, a tuple or a mapping.
+        shortcuts: Keep the 1×1 convolutions beside the main path.
+        forward: How to call the model on a batch; model(x), model(*x) or model(**x) by default.
+
+    Raises:
+        CuttlefishError: The model is wrapped, or nothing between its first and its last layers can be factorized.
     """
-    path = [layer for layer in trace(model, example) if shortcuts or not layer.shortcut]
-    if not candidates(model, path):
-        refused = find_layers(model).refused
-        why = "; ".join(f"{name}: {reason}" for name, reason in list(refused.items())[:3])
+    require_bare(model)
+    path = [layer for layer in trace(model, example, forward) if shortcuts or not layer.shortcut]
+    found = find_layers(model)
+    if not _behind(path, 1, found):
+        why = "; ".join(f"{name}: {reason}" for name, reason in list(found.refused.items())[:3])
         raise CuttlefishError(
             f"this model has no layer to factorize between its first and its last{f' ({why})' if why else ''}"
         )
@@ -101,22 +121,41 @@ def main_path(model: nn.Module, example: Tensor, *, shortcuts: bool = False) -> 
 
 
 def candidates(model: nn.Module, path: list[TracedLayer], k: int = 1) -> list[str]:
-    """Names of the layers behind the k-th and before the last that can be factorized. Raises where k is out of range.
+    """Return the names of the layers behind the k-th that can be factorized and feed no output.
 
     Shortcuts in the path are not counted: those executed behind the k-th layer and its successor are among the names.
+
+    Raises:
+        CuttlefishError: k is out of range.
     """
-    main = [index for index, layer in enumerate(path) if not layer.shortcut]
-    if not 0 <= k < len(main):
+    count = sum(not layer.shortcut for layer in path)
+    if not 0 <= k < count:
         raise CuttlefishError(
-            f"K = {k} leading dense layers is out of range: the main path has {len(main)} layers"
+            f"K = {k} leading dense layers is out of range: the main path has {count} layers"
         )
-    possible = find_layers(model).layers
-    return [layer.name for layer in path[main[min(max(k, 1), len(main) - 1)] : -1] if layer.name in possible]
+    return _behind(path, k, find_layers(model))
+
+
+def _behind(path: list[TracedLayer], k: int, found: Found) -> list[str]:
+    main = [index for index, layer in enumerate(path) if not layer.shortcut]
+    start = main[max(k, 1)] if max(k, 1) < len(main) else len(path)
+    return [layer.name for layer in path[start:] if layer.name in found.layers and not layer.head]
+
+
+def why_dense(model: nn.Module, path: list[TracedLayer], chosen: Collection[str], k: int) -> dict[str, str]:
+    """Return dotted name → reason for each layer of the path that is not among the chosen ones."""
+    refused = find_layers(model).refused
+    return {
+        layer.name: refused.get(layer.name)
+        or ("it feeds the model's output" if layer.head else f"it is one of the {k} leading dense layers (K)")
+        for layer in path
+        if layer.name not in chosen
+    }
 
 
 def profile_stacks(
     model: nn.Module,
-    batch: Tensor,
+    batch: Batch,
     *,
     ratio: float = 0.25,
     threshold: float = 1.5,
@@ -126,35 +165,54 @@ def profile_stacks(
     shortcuts: bool = False,
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     cost_model: bool = False,
+    forward: Forward | None = None,
 ) -> StackProfile:
-    """Measure every stack of `model` on `batch` (B × …) at full rank and at `ratio` of it, in this batch size and layout.
+    """Measure every stack of `model` in the batch's size and layout, at full rank and at a ratio of it (section 3.5).
 
-    repeats: ζ runs of each, the first dropped. backward: time that too (reported; the forward time decides).
-    cost_model: no clock, but arithmetic intensity against a fixed machine balance: the same answer everywhere.
     The model itself is only traced, never changed.
+
+    Args:
+        model: A plain module, neither wrapped nor compiled.
+        batch: A training batch of its inputs: a tensor (B × …), a tuple or a mapping.
+        ratio: α, the rank as a fraction of full rank.
+        threshold: τ, the speed-up from which on a stack is worth factorizing.
+        repeats: ζ, runs of each layer, the first of which is dropped.
+        backward: Time the backward pass, too (it is reported; the forward time decides).
+        extra_bn: Time a batch norm between the factors, too.
+        shortcuts: Factorize the 1×1 convolutions beside the main path, too.
+        autocast: The precision of the timed passes, as a context manager.
+        cost_model: Use no clock, but arithmetic intensity against a fixed machine balance: the same answer everywhere.
+        forward: How to call the model on a batch; model(x), model(*x) or model(**x) by default.
+
+    Raises:
+        CuttlefishError: The model is wrapped or has nothing to factorize.
     """
     began = perf_counter()
-    path = main_path(model, batch, shortcuts=shortcuts)
+    path = main_path(model, batch, shortcuts=shortcuts, forward=forward)
     possible = set(candidates(model, path))
-    conditions = timing.Conditions(batch, ratio, repeats, backward, extra_bn, autocast)
+    tensor = first_tensor(batch)
+    conditions = timing.Conditions(tensor, ratio, repeats, backward, extra_bn, autocast)
+    time_layer = timing.estimate if cost_model else timing.measure
     stacks = []
     for name, layers in group_stacks([layer for layer in path if layer.name in possible]).items():
         with torch.random.fork_rng():  # the throw-away layers must not move the run's random numbers
-            timings = [
-                (timing.estimate if cost_model else timing.measure)(layer, conditions) for layer in layers
-            ]
+            timings = [time_layer(layer, conditions) for layer in layers]
         columns = [None if column[0] is None else sum(column) for column in zip(*timings, strict=True)]
-        stacks.append(Stack(name, [layer.name for layer in layers], *columns, _intensity(layers, len(batch))))
+        names = [layer.name for layer in layers]
+        stacks.append(Stack(name, names, *columns, _intensity(layers, len(tensor))))
     k, chosen = decide(path, stacks, threshold)
     source = "cost model" if cost_model else "timed"
     seconds = perf_counter() - began
     return StackProfile(
-        ratio, threshold, list(batch.shape), source, str(batch.device), seconds, k, chosen, stacks
+        ratio, threshold, list(tensor.shape), source, str(tensor.device), seconds, k, chosen, stacks
     )
 
 
 def decide(path: list[TracedLayer], stacks: list[Stack], threshold: float) -> tuple[int, list[str]]:
-    """K and the layers to factorize: those of the first stack that gets τ times faster, and of all behind it (which is marked)."""
+    """Return K and the layers to factorize: those of the first stack that gets τ times faster, and of all behind it.
+
+    These stacks are marked.
+    """
     first = next((index for index, stack in enumerate(stacks) if stack.speedup > threshold), len(stacks))
     for stack in stacks[first:]:
         stack.factorize = True
@@ -164,7 +222,7 @@ def decide(path: list[TracedLayer], stacks: list[Stack], threshold: float) -> tu
 
 
 def group_stacks(layers: list[TracedLayer]) -> dict[str, list[TracedLayer]]:
-    """Consecutive convolutions of one output resolution; linear layers by the numbered block they are in."""
+    """Return name → layers: convolutions of one output resolution; linear layers of the numbered block that they are in."""
     stacks: dict[str, list[TracedLayer]] = {}
     for layer in layers:
         if isinstance(layer.module, nn.Conv2d):
@@ -176,7 +234,7 @@ def group_stacks(layers: list[TracedLayer]) -> dict[str, list[TracedLayer]]:
 
 
 def block_name(name: str) -> str:
-    """The dotted name up to its first number: blocks.3 of blocks.3.mlp.fc1; without a number, the parent."""
+    """Return the dotted name up to its first number: blocks.3 of blocks.3.mlp.fc1; without a number, the parent."""
     parts = name.split(".")
     index = next((index for index, part in enumerate(parts) if part.isdigit()), max(len(parts) - 2, 0))
     return ".".join(parts[: index + 1])

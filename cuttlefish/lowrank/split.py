@@ -1,4 +1,4 @@
-"""Splitting a dense layer into a low-rank one by truncated SVD (the paper's spectral initialisation), and merging it back."""
+"""Split a dense layer into a low-rank one by truncated SVD (the paper's spectral initialisation), and merge it back."""
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,16 @@ __all__ = ["fold", "merge_layer", "split_layer", "truncated_svd", "unroll"]
 
 
 def truncated_svd(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """(U·√S, √S·Vᵀ), m × r and r × n, of the `rank` largest singular values: the best approximation, equally shared (Algorithm 1).
+    """Return (U·√S, √S·Vᵀ), m × r and r × n: the best approximation of rank r, its singular values equally shared (Algorithm 1).
 
     Computed in float64 on the CPU, where it is deterministic, and cast back to the matrix's dtype and device.
+
+    Args:
+        matrix: m × n.
+        rank: r, from 1 to min(m, n).
+
+    Raises:
+        CuttlefishError: The rank is impossible, or the matrix holds NaN or infinite values.
     """
     full = min(matrix.shape)
     if not 1 <= rank <= full:
@@ -26,9 +33,8 @@ def truncated_svd(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
         raise CuttlefishError(
             "The matrix to decompose holds NaN or infinite values; factorize before training diverges."
         )
-    tall = (
-        exact if exact.shape[0] >= exact.shape[1] else exact.T
-    )  # LAPACK is several times slower on wide matrices
+    # LAPACK is several times slower on wide matrices.
+    tall = exact if exact.shape[0] >= exact.shape[1] else exact.T
     left, S, right = torch.linalg.svd(tall, full_matrices=False)
     U, V = (left, right.T) if tall is exact else (right.T, left)
     root = S[:rank].sqrt()
@@ -44,11 +50,17 @@ def split_layer(
     scheme: str = "channel",
     initialise: bool = True,
 ) -> LowRankConv2d | LowRankLinear:
-    """A new low-rank layer with the dense one's dtype, device, memory format, requires_grad, training flag and a copy of its bias.
+    """Return a new low-rank layer that computes what the dense one does, as nearly as its rank allows.
 
-    initialise=False skips the SVD and leaves both factors zero: a structure to load a state dict into.
-    extra_bn (convolutions only) starts as identity statistics: weight 1, bias 0, running mean 0, running variance 1.
-    Draws no random numbers.
+    It has the dense one's dtype, device, memory format, requires_grad, training flag and a copy of its bias. No random
+    numbers are drawn.
+
+    Args:
+        module: An nn.Conv2d without groups or an nn.Linear.
+        rank: From 1 to the full rank of the unrolled weight.
+        extra_bn: Put a batch norm between the factors of a convolution: weight 1, bias 0, mean 0, variance 1.
+        scheme: `channel` or `spatial`, see `LowRankConv2d`.
+        initialise: False skips the SVD and leaves both factors zero, a structure to load a state dict into.
     """
     if not isinstance(module, nn.Conv2d | nn.Linear) or getattr(module, "groups", 1) != 1:
         raise CuttlefishError(f"Only nn.Conv2d without groups and nn.Linear can be split, not {module!r}.")
@@ -66,18 +78,18 @@ def split_layer(
 
 @torch.no_grad()
 def merge_layer(layer: LowRankConv2d | LowRankLinear) -> nn.Conv2d | nn.Linear:
-    """A new dense layer that computes what the low-rank one does; the inverse of `split_layer` at full rank.
+    """Return a new dense layer that computes what the low-rank one does: the inverse of `split_layer` at full rank.
 
     An extra BN is folded in with its running statistics (exact in eval mode), which gives the dense layer a bias.
     """
-    G, F = (factor.detach().cpu().double() for factor in layer.factors())
+    U, Vt = (factor.detach().cpu().double() for factor in layer.factors())
     bias = None if layer.second.bias is None else layer.second.bias.cpu().double()
     if layer.bn is not None:
         scale, shift = _affine(layer.bn)
-        bias = G @ shift + (0.0 if bias is None else bias)
-        G = G * scale
+        bias = U @ shift + (0.0 if bias is None else bias)
+        U = U * scale
     dense = _dense(layer, bias is not None)
-    dense.weight.copy_(fold(G @ F, layer.weight_shape, layer.scheme))
+    dense.weight.copy_(fold(U @ Vt, layer.weight_shape, layer.scheme))
     dense.weight.requires_grad_(layer.first.weight.requires_grad or layer.second.weight.requires_grad)
     if bias is not None:
         owner = layer.second.weight if layer.second.bias is None else layer.second.bias
@@ -88,7 +100,7 @@ def merge_layer(layer: LowRankConv2d | LowRankLinear) -> nn.Conv2d | nn.Linear:
 def _structure(
     module: nn.Conv2d | nn.Linear, rank: int, extra_bn: bool, scheme: str
 ) -> LowRankConv2d | LowRankLinear:
-    """Built without memory (hence without random numbers), then given zeros where the dense weight lies."""
+    """Return a layer of zeros where the dense weight lies; built without memory, hence without random numbers."""
     options = {"bias": module.bias is not None, "device": "meta", "dtype": module.weight.dtype}
     if isinstance(module, nn.Linear):
         layer = LowRankLinear(module.in_features, module.out_features, rank, **options)
@@ -120,14 +132,14 @@ def _geometry(module: nn.Conv2d | LowRankConv2d) -> dict:
 
 
 def _allocate(module: nn.Module, like: Tensor) -> nn.Module:
-    """Memory on the device and in the memory format of the weight `like`."""
+    """Give a module memory on the device and in the memory format of the weight `like`."""
     if _is_channels_last(like):
         module.to(memory_format=torch.channels_last)
     return keep_plain(module.to_empty(device=like.device))
 
 
 def _is_channels_last(weight: Tensor) -> bool:
-    """Whether a 4-D weight lies in channels_last; told by the strides, because a 1×1 kernel is contiguous in both formats."""
+    """Return whether a 4-D weight lies in channels_last, by its strides: a 1×1 kernel is contiguous in both formats."""
     if weight.ndim != 4:
         return False
     plain = torch.empty(weight.shape, device="meta")
@@ -135,7 +147,7 @@ def _is_channels_last(weight: Tensor) -> bool:
 
 
 def _affine(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Scale and shift of each channel in eval mode, float64."""
+    """Return the scale and shift of each channel in eval mode, float64."""
     weight, bias, mean, var = (
         tensor.detach().cpu().double() for tensor in (bn.weight, bn.bias, bn.running_mean, bn.running_var)
     )

@@ -1,7 +1,7 @@
-"""Replacing a model's layers by low-rank ones, in place and by dotted name, and back."""
+"""Replace a model's layers by low-rank ones, in place and by dotted name, and back."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from numbers import Integral
 
 from torch import nn
@@ -44,38 +44,42 @@ def factorize(
     keep_dense: bool = True,
     initialise: bool = True,
 ) -> nn.Module:
-    """Replace the named layers by low-rank ones of the given ranks; the model is changed in place and returned.
+    """Replace the named layers by low-rank ones of the given ranks, in place.
 
-    ranks: dotted layer name (as `find_layers` gives it) → rank, from 1 to the layer's full rank in the scheme.
-    extra_bn: a BN between the two factors of each convolution (a Linear never gets one); channel scheme only.
-    keep_dense: a layer whose rank is at or above `break_even` is left alone, which the log says.
-    initialise: spectral initialisation; False leaves the factors zero, for a state dict to be loaded.
     Everything is checked before anything changes, and each dense layer is dropped before the next is split. Optimizers
     and wrappers made for the model before are stale afterwards, and hooks of the replaced layers are gone with them.
+
+    Args:
+        model: A plain module, neither wrapped nor compiled.
+        ranks: Dotted layer name (as `find_layers` gives it) → rank, from 1 to the layer's full rank in the scheme.
+        extra_bn: Put a BN between the two factors of each convolution (a Linear never gets one); channel scheme only.
+        scheme: `channel` or `spatial`, see `LowRankConv2d`.
+        keep_dense: Leave a layer alone whose rank is at or above `break_even`, which the log says.
+        initialise: Split the trained weights by SVD; False leaves the factors zero, for a state dict to be loaded.
+
+    Returns:
+        The same model.
+
+    Raises:
+        CuttlefishError: The model is wrapped, or a layer cannot be factorized at its rank.
     """
     require_bare(model)
     check_extra_bn(extra_bn, scheme)
-    _check(model, ranks, scheme, initialise)
+    check_ranks(model, ranks, scheme)
+    if initialise:
+        _check_finite(model, ranks)
     for name, rank in ranks.items():
         layer = model.get_submodule(name)
         if keep_dense and rank >= break_even(layer, scheme):
-            LOG.info(
-                "%s stays dense: rank %d saves nothing (break-even %.1f)",
-                name,
-                rank,
-                break_even(layer, scheme),
-            )
+            LOG.info("%s stays dense: %s", name, saves_nothing(layer, rank, scheme))
             continue
-        replace_module(
-            model,
-            name,
-            split_layer(layer, int(rank), extra_bn=extra_bn, scheme=scheme, initialise=initialise),
-        )
+        new = split_layer(layer, int(rank), extra_bn=extra_bn, scheme=scheme, initialise=initialise)
+        replace_module(model, name, new)
     return model
 
 
 def densify(model: nn.Module) -> nn.Module:
-    """Multiply every low-rank layer's factors back into a plain layer; the model is changed in place and returned.
+    """Multiply every low-rank layer's factors back into a plain layer, in place, and return the model.
 
     Extra BNs are folded in by their running statistics: the result equals the low-rank model in eval mode.
     """
@@ -101,23 +105,33 @@ def replace_module(model: nn.Module, name: str, new: nn.Module) -> None:
 
 
 def break_even(module: nn.Conv2d | nn.Linear, scheme: str = "channel") -> float:
-    """The rank m·n / (m + n) at which two factors hold as many numbers as the dense m × n weight; below it they hold fewer."""
+    """Return the rank m·n / (m + n) at which two factors hold as many numbers as the dense m × n weight."""
     m, n = matrix_shape(module.weight.shape, scheme)
     return m * n / (m + n)
 
 
+def saves_nothing(module: nn.Conv2d | nn.Linear, rank: int, scheme: str = "channel") -> str:
+    """Return the reason why a layer stays dense whose rank is at or above break-even."""
+    return f"rank {rank} saves nothing (break-even {break_even(module, scheme):.1f})"
+
+
 def require_bare(model: nn.Module) -> None:
-    """Refuse a model that is, or holds, a distributed, compiled, sharded or scripted wrapper: it would keep using the old layers."""
+    """Refuse a model that is, or holds, a distributed, compiled, sharded or scripted wrapper.
+
+    A wrapper would go on using the old layers.
+    """
     for name, module in model.named_modules():
         for kind in type(module).__mro__:
             if kind.__name__ in WRAPPERS:
                 where = f"Its part {name!r}" if name else "The model"
                 raise CuttlefishError(
-                    f"{where} is wrapped in {kind.__name__} and cannot be changed in place; {WRAPPERS[kind.__name__]}."
+                    f"{where} is wrapped in {kind.__name__} and cannot be changed in place; "
+                    f"{WRAPPERS[kind.__name__]}."
                 )
 
 
-def _check(model: nn.Module, ranks: Mapping[str, int], scheme: str, initialise: bool) -> None:
+def check_ranks(model: nn.Module, ranks: Mapping[str, int], scheme: str = "channel") -> None:
+    """Raise CuttlefishError for a layer that cannot be factorized, or not at its rank."""
     found = find_layers(model)
     for name, rank in ranks.items():
         if name in found.refused:
@@ -128,9 +142,14 @@ def _check(model: nn.Module, ranks: Mapping[str, int], scheme: str, initialise: 
         full = min(matrix_shape(weight.shape, scheme))
         if not isinstance(rank, Integral) or not 1 <= rank <= full:
             raise CuttlefishError(
-                f"Layer {name!r} was given rank {rank!r}; it must be a whole number from 1 to {full} ({scheme} scheme)."
+                f"Layer {name!r} was given rank {rank!r}; it must be a whole number from 1 to {full} "
+                f"({scheme} scheme)."
             )
-        if initialise and not weight.isfinite().all():
+
+
+def _check_finite(model: nn.Module, names: Iterable[str]) -> None:
+    for name in names:
+        if not model.get_submodule(name).weight.isfinite().all():
             raise CuttlefishError(
                 f"The weight of layer {name!r} holds NaN or infinite values; factorize before training diverges."
             )
@@ -143,4 +162,5 @@ def _unknown(model: nn.Module, name: str, found: Found) -> str:
     first = next(first for first, module in model.named_modules() if module is modules[name])
     if first != name:
         return f"Layer {name!r} is the shared module {first!r}; give its rank under that name."
-    return f"Module {name!r} is a {type(modules[name]).__name__}; only nn.Conv2d and nn.Linear layers can be factorized."
+    kind = type(modules[name]).__name__
+    return f"Module {name!r} is a {kind}; only nn.Conv2d and nn.Linear layers can be factorized."

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from math import prod
 from statistics import mean, median
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -35,23 +36,20 @@ class Conditions:
 
 
 def positions(layer: TracedLayer) -> int:
-    """Output positions of one sample: pixels of a convolution, tokens of a linear layer."""
+    """Return the output positions of one sample: pixels of a convolution, tokens of a linear layer."""
     shape = layer.output_shape
-    spatial = shape[2:] if isinstance(layer.module, nn.Conv2d) else shape[1:-1]
-    positions = 1
-    for side in spatial:
-        positions *= side
-    return positions
+    return prod(shape[2:] if isinstance(layer.module, nn.Conv2d) else shape[1:-1])
 
 
 def kernel_area(module: nn.Module) -> int:
+    """Return kh·kw of a convolution, 1 of a linear layer."""
     return module.kernel_size[0] * module.kernel_size[1] if isinstance(module, nn.Conv2d) else 1
 
 
-def measure(layer: TracedLayer, given_as: Conditions) -> Timing:
-    """Seconds of the layer at full rank and at the conditions' ratio."""
-    full, low = take_turns(units(layer, given_as), layer.input_shape, given_as)
-    back = (median(full.backward), median(low.backward)) if given_as.backward else (None, None)
+def measure(layer: TracedLayer, conditions: Conditions) -> Timing:
+    """Return the seconds of one layer at full rank and at the conditions' ratio."""
+    full, low = take_turns(units(layer, conditions), layer.input_shape, conditions)
+    back = (median(full.backward), median(low.backward)) if conditions.backward else (None, None)
     return median(full.forward), median(low.forward), *back, mean(full.forward), mean(low.forward)
 
 
@@ -63,56 +61,62 @@ class Passes(NamedTuple):
 
 
 def take_turns(
-    modules: Iterable[nn.Module], input_shape: Sequence[int], given_as: Conditions
+    modules: Iterable[nn.Module], input_shape: Sequence[int], conditions: Conditions
 ) -> list[Passes]:
-    """ζ runs of every module on random input, in turns, so that a machine that slows down slows all of them.
+    """Time ζ runs of every module on random input, in turns, so that a machine that slows down slows all of them.
 
-    input_shape: that of any batch; the size, device and layout of the conditions' batch are used.
+    Args:
+        modules: What is timed; moved to the device and layout of the conditions' batch.
+        input_shape: That of any batch; the size is that of the conditions' batch.
+        conditions: What the profile holds fixed.
     """
-    batch = given_as.batch
-    taking = [module.to(batch.device) for module in modules]
-    given = torch.randn(len(batch), *input_shape[1:], device=batch.device)
-    if given.ndim == 4:
-        memory_format = (
-            torch.channels_last
-            if batch.is_contiguous(memory_format=torch.channels_last)
-            else torch.contiguous_format
-        )
-        taking = [keep_plain(module.to(memory_format=memory_format)) for module in taking]
-        given = given.contiguous(memory_format=memory_format)
-    runs = [[_time(module, given, given_as) for module in taking] for _ in range(given_as.repeats)][1:]
+    batch = conditions.batch
+    modules = [module.to(batch.device) for module in modules]
+    x = torch.randn(len(batch), *input_shape[1:], device=batch.device)
+    if x.ndim == 4:
+        channels_last = batch.is_contiguous(memory_format=torch.channels_last)
+        memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        modules = [keep_plain(module.to(memory_format=memory_format)) for module in modules]
+        x = x.contiguous(memory_format=memory_format)
+    runs = [[_time(module, x, conditions) for module in modules] for _ in range(conditions.repeats)][1:]
     return [Passes(*zip(*passes, strict=True)) for passes in zip(*runs, strict=True)]
 
 
-def units(layer: TracedLayer, given_as: Conditions) -> tuple[nn.Module, nn.Module]:
-    """The layer at full rank and at the ratio, each with the batch norm and activation that follow a convolution."""
-    module = layer.module
-    rank = clamp_rank(round(given_as.ratio * full_rank(module.weight)), full_rank(module.weight))
-    if not isinstance(module, nn.Conv2d):
-        plain = (module.in_features, module.out_features)
-        return nn.Linear(*plain), LowRankLinear(*plain, rank)
-    shape = (module.in_channels, module.out_channels, module.kernel_size)
-    options = {"stride": module.stride, "padding": module.padding, "dilation": module.dilation, "bias": False}
-
-    def unit(conv: nn.Module) -> nn.Module:
-        norm = [nn.BatchNorm2d(module.out_channels)] if layer.normalised else []
-        return nn.Sequential(conv, *norm, nn.ReLU(inplace=True))
-
-    return unit(nn.Conv2d(*shape, **options)), unit(
-        LowRankConv2d(*shape, rank, extra_bn=given_as.extra_bn, **options)
-    )
+def units(layer: TracedLayer, conditions: Conditions) -> tuple[nn.Module, nn.Module]:
+    """Return the layer at full rank and at the ratio, each with the batch norm and activation that follow a convolution."""
+    module, rank = layer.module, _rank(layer, conditions)
+    with torch.device(conditions.batch.device):
+        if not isinstance(module, nn.Conv2d):
+            plain = (module.in_features, module.out_features)
+            return nn.Linear(*plain), LowRankLinear(*plain, rank)
+        shape = (module.in_channels, module.out_channels, module.kernel_size)
+        options = {name: getattr(module, name) for name in ("stride", "padding", "dilation")} | {
+            "bias": False
+        }
+        low = LowRankConv2d(*shape, rank, extra_bn=conditions.extra_bn, **options)
+        return _unit(nn.Conv2d(*shape, **options), layer), _unit(low, layer)
 
 
-def _time(unit: nn.Module, given: Tensor, given_as: Conditions) -> tuple[float, float]:
-    """Seconds of one forward and one backward pass (0 where not asked for)."""
-    given = given.detach().requires_grad_(given_as.backward)
-    start = _now(given)
-    with given_as.autocast(), torch.set_grad_enabled(given_as.backward):
-        output = unit(given)
-    middle = _now(given)
-    if given_as.backward:
+def _unit(conv: nn.Module, layer: TracedLayer) -> nn.Module:
+    norm = [nn.BatchNorm2d(layer.module.out_channels)] if layer.normalised else []
+    return nn.Sequential(conv, *norm, nn.ReLU(inplace=True))
+
+
+def _rank(layer: TracedLayer, conditions: Conditions) -> int:
+    full = full_rank(layer.module.weight)
+    return clamp_rank(round(conditions.ratio * full), full)
+
+
+def _time(unit: nn.Module, x: Tensor, conditions: Conditions) -> tuple[float, float]:
+    """Return the seconds of one forward and one backward pass (0 where not asked for)."""
+    x = x.detach().requires_grad_(conditions.backward)
+    start = _now(x)
+    with conditions.autocast(), torch.set_grad_enabled(conditions.backward):
+        output = unit(x)
+    middle = _now(x)
+    if conditions.backward:
         output.backward(torch.ones_like(output))
-    return middle - start, _now(given) - middle
+    return middle - start, _now(x) - middle
 
 
 def _now(tensor: Tensor) -> float:
@@ -121,12 +125,12 @@ def _now(tensor: Tensor) -> float:
     return perf_counter()
 
 
-def estimate(layer: TracedLayer, given_as: Conditions) -> Timing:
-    """Roofline time a layer in units of FLOPs: the larger of its arithmetic and its traffic × BALANCE (float32)."""
-    module, places = layer.module, positions(layer) * len(given_as.batch)
+def estimate(layer: TracedLayer, conditions: Conditions) -> Timing:
+    """Return a layer's roofline time in units of FLOPs: the larger of its arithmetic and its traffic × BALANCE (float32)."""
+    module, places = layer.module, positions(layer) * len(conditions.batch)
     out, area = module.weight.shape[0], kernel_area(module)
     inputs = module.weight[0].numel() // area
-    rank = clamp_rank(round(given_as.ratio * full_rank(module.weight)), full_rank(module.weight))
+    rank = _rank(layer, conditions)
 
     def product(rows: int, columns: int, taps: int) -> float:
         moved = 4 * ((rows + columns) * places + rows * columns * taps)

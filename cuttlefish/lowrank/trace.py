@@ -3,15 +3,24 @@
 Layers are found by looking at one forward pass, never by their names or positions in the state dict.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from cuttlefish.errors import CuttlefishError
 
 NORMS = (nn.modules.batchnorm._BatchNorm,)
+
+Batch = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
+"""A model's inputs: one tensor, several by position (a tuple or list) or several by name (a mapping)."""
+
+Forward = Callable[[nn.Module, Any], Any]
+"""Calls the model on a batch."""
 
 
 @dataclass
@@ -20,6 +29,7 @@ class TracedLayer:
 
     shortcut: a 1×1 convolution beside the main path (its input also feeds another convolution), as in residual blocks.
     normalised: a batch norm takes its output directly.
+    head: no other layer takes in what it computes, directly or through other operations: it feeds an output.
     """
 
     name: str
@@ -28,64 +38,170 @@ class TracedLayer:
     output_shape: tuple[int, ...]
     shortcut: bool = False
     normalised: bool = False
+    head: bool = False
+
+
+def call_model(model: nn.Module, batch: Batch) -> Any:
+    """Return model(batch) of a tensor, model(*batch) of a tuple or list, model(**batch) of a mapping."""
+    if isinstance(batch, Mapping):
+        return model(**batch)
+    return model(*batch) if isinstance(batch, tuple | list) else model(batch)
+
+
+def first_tensor(batch: Batch) -> Tensor:
+    """Return the batch's first tensor, whose first dimension is the batch size.
+
+    Raises:
+        CuttlefishError: It holds none.
+    """
+    tensor = next((tensor for tensor in _tensors(batch) if tensor.ndim), None)
+    if tensor is None:
+        raise CuttlefishError(
+            f"The batch is a {type(batch).__name__} without a tensor; give the model's inputs as a tensor, a tuple or a "
+            "mapping of tensors."
+        )
+    return tensor
+
+
+def first_samples(batch: Batch, count: int) -> Batch:
+    """Return the batch cut to its first samples: every tensor with the batch's size in its first dimension is cut."""
+    size = len(first_tensor(batch))
+
+    def cut(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value[:count] if value.ndim and len(value) == size else value
+        if isinstance(value, Mapping):
+            return {key: cut(item) for key, item in value.items()}
+        return type(value)(map(cut, value)) if type(value) in (tuple, list) else value
+
+    return cut(batch)
 
 
 @torch.no_grad()
-def trace(model: nn.Module, example: Tensor) -> list[TracedLayer]:
-    """Convolutions and linear layers in the order of their first execution on `example`.
+def trace(model: nn.Module, example: Batch, forward: Forward | None = None) -> list[TracedLayer]:
+    """Return convolutions and linear layers in the order of their first execution on `example`.
 
     Runs the model once in eval mode on at most two samples; weights, statistics and modes are as before afterwards.
+
+    Args:
+        model: Any module.
+        example: A batch of its inputs.
+        forward: How to call the model on a batch; `call_model` by default.
     """
-    calls: list[tuple[str, nn.Module, Tensor, Tensor]] = []
-    normalised: set[int] = set()
-    handles = []
+    calls, normalised, flow, handles = [], set(), Flow(), []
 
     def watch(name: str, module: nn.Module) -> None:
-        def hook(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        def hook(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Tensor) -> None:
+            x = inputs[0] if inputs else next(iter(named.values()))
             if isinstance(module, NORMS):
-                normalised.add(id(inputs[0]))
+                normalised.add(id(x))
             else:
-                calls.append((name, module, inputs[0], output))
+                flow.enter(len(calls), x, output)
+                calls.append(Call(name, module, x, output))
 
-        handles.append(module.register_forward_hook(hook))
+        handles.append(module.register_forward_hook(hook, with_kwargs=True))
 
     for name, module in model.named_modules():
         if isinstance(module, (nn.Conv2d, nn.Linear, *NORMS)):
             watch(name, module)
     try:
-        with evaluating(model):
-            model(example[:2])
+        with evaluating(model), eager(model), flow:
+            (forward or call_model)(model, first_samples(example, 2))
     finally:
         for handle in handles:
             handle.remove()
-    return _layers(calls, normalised)
+    return _layers(calls, normalised, flow.read)
 
 
-def _layers(calls: list[tuple[str, nn.Module, Tensor, Tensor]], normalised: set[int]) -> list[TracedLayer]:
-    # `calls` keeps every tensor alive, so an id names one tensor.
+@dataclass(frozen=True)
+class Call:
+    """One execution of a layer. It keeps both tensors alive, so that an id names one tensor."""
+
+    name: str
+    module: nn.Module
+    x: Tensor
+    output: Tensor
+
+
+class Flow(TorchDispatchMode):
+    """Follows which calls' outputs every tensor depends on, up to the next layer, through all of torch's operations.
+
+    read: the calls whose output another call has taken in.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: set[int] = set()
+        self.sources: dict[int, set[int]] = {}
+        self.alive: list[Any] = []
+
+    def enter(self, call: int, x: Tensor, output: Tensor) -> None:
+        self.read |= self.sources.get(self._storage(x), set())
+        self.sources[self._storage(output)] = {call}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        inputs = [self.sources.get(self._storage(tensor)) for tensor in _tensors((args, kwargs))]
+        sources = set().union(*filter(None, inputs))
+        for tensor in _tensors(result) if sources else ():
+            self.sources[self._storage(tensor)] = sources
+        return result
+
+    def _storage(self, tensor: Tensor) -> int:
+        """Return what all views of one tensor have in common, and keep it alive, so that it names nothing else later."""
+        try:
+            storage = tensor.untyped_storage()
+        except (NotImplementedError, RuntimeError):  # sparse and opaque tensors have none
+            self.alive.append(tensor)
+            return id(tensor)
+        self.alive.append(storage)
+        return storage._cdata
+
+
+def _layers(calls: list[Call], normalised: set[int], read: set[int]) -> list[TracedLayer]:
     readers: dict[int, list[nn.Conv2d]] = {}
-    for _, module, given, _ in calls:
-        if isinstance(module, nn.Conv2d):
-            readers.setdefault(id(given), []).append(module)
+    for call in calls:
+        if isinstance(call.module, nn.Conv2d):
+            readers.setdefault(id(call.x), []).append(call.module)
+    heads = {call.name for index, call in enumerate(calls) if index not in read}
     layers: dict[str, TracedLayer] = {}
-    for name, module, given, output in calls:
-        shortcut = isinstance(module, nn.Conv2d) and _is_shortcut(module, readers[id(given)])
+    for call in calls:
         layer = TracedLayer(
-            name, module, tuple(given.shape), tuple(output.shape), shortcut, id(output) in normalised
+            call.name,
+            call.module,
+            tuple(call.x.shape),
+            tuple(call.output.shape),
+            isinstance(call.module, nn.Conv2d) and _is_shortcut(call.module, readers[id(call.x)]),
+            id(call.output) in normalised,
+            call.name in heads,
         )
-        layers.setdefault(name, layer)
+        layers.setdefault(call.name, layer)
     return list(layers.values())
 
 
 def _is_shortcut(module: nn.Conv2d, readers: list[nn.Conv2d]) -> bool:
-    """Of the convolutions that read one tensor the main path has the larger kernel, else the fewer channels, else comes first."""
+    """Of the convolutions that read one tensor the main path has the larger kernel, else the fewer channels, else is first."""
     main = min(readers, key=lambda conv: (-conv.kernel_size[0] * conv.kernel_size[1], conv.out_channels))
     return module.kernel_size == (1, 1) and module is not main
 
 
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list | Mapping):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _tensors(item)
+
+
+def eager(model: nn.Module) -> AbstractContextManager[object]:
+    """Run a model that is compiled in place (`model.compile()`) as it is written: a graph hides layers and operations."""
+    compiled = any(module._compiled_call_impl is not None for module in model.modules())
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside, every module's own mode restored after."""
+    """Set eval mode inside, and put back every module's own mode after."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -15,6 +15,17 @@ class Scaled(nn.Linear):
         return 2 * super().forward(x)
 
 
+class Conv1D(nn.Module):
+    """Named and shaped as the one in transformers.pytorch_utils."""
+
+    def __init__(self, outputs, inputs):
+        super().__init__()
+        self.weight, self.bias = (
+            nn.Parameter(torch.zeros(inputs, outputs)),
+            nn.Parameter(torch.zeros(outputs)),
+        )
+
+
 class Tied(nn.Module):
     def __init__(self):
         super().__init__()
@@ -57,7 +68,17 @@ def reason(module):
         (lambda: parametrizations.weight_norm(nn.Linear(4, 4)), "computed from other tensors"),
         (lambda: parametrizations.spectral_norm(nn.Conv2d(4, 4, 3)), "computed from other tensors"),
         (lambda: prune.l1_unstructured(nn.Linear(4, 4), "weight", amount=1), "computed from other tensors"),
+        (lambda: nn.utils.weight_norm(nn.Linear(4, 4)), "computed from other tensors"),
         (lambda: LowRankLinear(4, 4, 3), "low-rank already (rank 3)"),
+        (lambda: nn.Conv1d(4, 4, 3), "it is a Conv1d; only nn.Conv2d and nn.Linear"),
+        (lambda: nn.Conv3d(4, 4, 3), "it is a Conv3d; only"),
+        (lambda: nn.ConvTranspose1d(4, 4, 3), "a transposed convolution (ConvTranspose1d)"),
+        (lambda: nn.ConvTranspose2d(4, 4, 3), "a transposed convolution (ConvTranspose2d)"),
+        (lambda: nn.ConvTranspose3d(4, 4, 3), "a transposed convolution (ConvTranspose3d)"),
+        (lambda: nn.LSTM(4, 4), "it is a LSTM"),
+        (lambda: nn.GRUCell(4, 4), "it is a GRUCell"),
+        (lambda: nn.Bilinear(4, 4, 4), "it is a Bilinear"),
+        (lambda: Conv1D(4, 4), "a Conv1D of transformers, whose weight is stored as in × out"),
     ],
 )
 def test_refuses_with_a_reason(build, words):
@@ -103,6 +124,33 @@ def test_a_low_rank_layer_and_its_factors_are_refused():
     assert list(found.refused) == ["0", "0.first", "0.second"]
     assert "factor of the low-rank layer '0'" in found.refused["0.first"]
     assert low_rank_layers(model) == {"0": model[0]}
+
+
+@pytest.mark.parametrize(
+    ("hold", "kind"),
+    [
+        (lambda layer: [layer], "list"),
+        (lambda layer: (nn.ReLU(), layer), "tuple"),
+        (lambda layer: {"a": [layer]}, "dict"),
+        (lambda layer: {layer}, "set"),
+        (lambda layer: layer.forward, "method"),
+    ],
+)
+def test_refuses_what_a_plain_container_holds_too(hold, kind):
+    """The registered one would be replaced, and the plain one would go on being called."""
+    model = nn.Sequential(nn.Linear(3, 3), nn.Sequential(nn.Linear(3, 3)), nn.ModuleList([nn.Linear(3, 3)]))
+    model[1].plain = hold(model[0])
+    found = find_layers(model)
+    assert list(found.layers) == ["1.0", "2.0"]
+    assert found.refused["0"].startswith(f"1.plain holds it, too, as a plain {kind}")
+
+
+def test_a_block_in_a_plain_list_keeps_its_layers():
+    model = nn.Sequential(nn.Sequential(nn.Linear(3, 3)), nn.Linear(3, 3))
+    model.blocks = [model[0]]
+    assert list(find_layers(model).layers) == ["0.0", "1"], (
+        "the block stays, its layers are replaced inside it"
+    )
 
 
 def test_the_model_itself_is_refused():

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional as F
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.layers import LowRankConv2d, LowRankLinear
@@ -122,9 +123,9 @@ def test_the_shapes_of_the_factors():
 )
 def test_factors_and_shaped_are_inverse(build):
     layer = build()
-    G, F = layer.factors()
-    assert G.shape[1] == F.shape[0] == layer.rank
-    second, first = layer.shaped(G, F)
+    U, Vt = layer.factors()
+    assert U.shape[1] == Vt.shape[0] == layer.rank
+    second, first = layer.shaped(U, Vt)
     assert torch.equal(second, layer.second.weight) and torch.equal(first, layer.first.weight)
 
 
@@ -163,3 +164,40 @@ def test_repr_shows_the_rank():
 def test_bad_arguments_are_refused(build, message):
     with pytest.raises(CuttlefishError, match=message):
         build()
+
+
+LAYERS = [
+    (lambda: LowRankLinear(8, 6, 3), (2, 8)),
+    (lambda: LowRankLinear(8, 6, 3, bias=False), (2, 5, 8)),
+    (lambda: LowRankConv2d(3, 8, 3, 2, padding=1), (2, 3, 7, 7)),
+    (lambda: LowRankConv2d(3, 8, (3, 5), 4, stride=2, dilation=2, scheme="spatial"), (2, 3, 19, 19)),
+    (lambda: LowRankConv2d(3, 8, 1, 2, stride=2), (2, 3, 7, 7)),
+]
+
+
+@pytest.mark.parametrize(("build", "shape"), LAYERS)
+def test_weight_and_bias_are_those_of_the_dense_layer(build, shape):
+    """Models that read them (T5) get what the layer computes: the functional form on them gives the same output."""
+    layer, x = build(), torch.randn(shape)
+    if isinstance(layer, LowRankConv2d):
+        expected = F.conv2d(
+            x, layer.weight, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups
+        )
+    else:
+        expected = F.linear(x, layer.weight, layer.bias)
+        assert layer.weight.shape == (layer.out_features, layer.in_features)
+    assert torch.allclose(layer(x), expected, atol=1e-5)
+    names = {"first.weight", "second.weight"} | ({"second.bias"} if layer.bias is not None else set())
+    assert set(layer.state_dict()) == set(dict(layer.named_parameters())) == names
+    layer.weight.sum().backward()
+    assert layer.first.weight.grad is not None and layer.second.weight.grad is not None
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("build", "shape"), [*LAYERS, (lambda: LowRankConv2d(3, 8, 3, 2, extra_bn=True), (2, 3, 7, 7))]
+)
+def test_scripted_and_exported_layers_compute_the_same(build, shape):
+    layer, x = build().eval(), torch.randn(shape)
+    assert torch.allclose(torch.jit.script(layer)(x), layer(x), atol=1e-6)
+    assert torch.allclose(torch.export.export(layer, (x,)).module()(x), layer(x), atol=1e-6)

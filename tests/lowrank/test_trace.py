@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 from cuttlefish.config.schema import ModelConfig
-from cuttlefish.lowrank.trace import trace
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.lowrank.profiling import candidates, main_path, profile_stacks
+from cuttlefish.lowrank.trace import first_samples, trace
 from cuttlefish.models import build_model
 
 
@@ -76,3 +78,108 @@ def test_model_is_left_as_it_was():
     )
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert torch.equal(random, torch.get_rng_state())
+
+
+def heads(model, example):
+    return [layer.name for layer in trace(model, example) if layer.head]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("deit_tiny_distilled_patch16_224", ["head", "head_dist"]),
+        ("levit_128", ["head.linear", "head_dist.linear"]),
+        ("vit_tiny_patch16_224", ["head"]),
+        ("resnet26", ["fc"]),
+        ("densenet121", ["classifier"]),
+    ],
+)
+def test_heads_are_what_feeds_an_output(name, expected):
+    model = timm.create_model(name, num_classes=3)
+    images = torch.randn(1, 3, 224, 224)
+    assert heads(model, images) == expected
+    assert not set(expected) & set(candidates(model, main_path(model, images)))
+
+
+class Branches(nn.Module):
+    """Two outputs, in-place operations, a branch that ends in a buffer, a layer called twice, and one that runs last in vain."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.twice, self.left, self.right, self.gate, self.unused = (
+            nn.Linear(4, 4) for _ in range(6)
+        )
+
+    def forward(self, x):
+        x = self.twice(self.twice(self.stem(x).relu_()))
+        room = torch.empty_like(x)
+        room[:, :2] = self.gate(x)[:, :2].detach()
+        room[:, 2:] = 0
+        outputs = {"left": self.left(x * room), "right": [self.right(x.view(-1, 4).t().contiguous().t())]}
+        self.unused(x)
+        return outputs
+
+
+def test_heads_of_a_network_of_branches():
+    assert heads(Branches(), torch.randn(3, 4)) == ["left", "right", "unused"]
+
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.image, self.text, self.body, self.head = (nn.Linear(6, 6) for _ in range(4))
+
+    def forward(self, image, text, scale=1):
+        return self.head(self.body(self.image(image) + scale * self.text(text)))
+
+
+@pytest.mark.parametrize(
+    ("batch", "forward"),
+    [
+        ((torch.randn(5, 6), torch.randn(5, 6)), None),
+        ([torch.randn(5, 6), torch.randn(5, 6), 2], None),
+        ({"text": torch.randn(5, 6), "image": torch.randn(5, 6), "scale": torch.tensor(2.0)}, None),
+        ({"both": torch.randn(5, 12)}, lambda model, batch: model(*batch["both"].chunk(2, dim=1))),
+    ],
+)
+def test_batches_of_every_kind(batch, forward):
+    layers = trace(Two(), batch, forward)
+    assert names(layers) == ["image", "text", "body", "head"]
+    assert all(layer.input_shape == (2, 6) for layer in layers)
+    profile = profile_stacks(Two(), batch, repeats=2, cost_model=True, forward=forward)
+    assert profile.batch[0] == 5 and [layer for stack in profile.stacks for layer in stack.layers] == [
+        "text",
+        "body",
+    ]
+
+
+def test_a_batch_is_cut_where_it_has_samples():
+    batch = {
+        "x": torch.zeros(7, 3),
+        "pair": (torch.zeros(7), "words"),
+        "table": torch.zeros(3, 7),
+        "flag": True,
+    }
+    cut = first_samples(batch, 2)
+    assert cut["x"].shape == (2, 3) and cut["pair"][0].shape == (2,) and cut["pair"][1] == "words"
+    assert cut["table"].shape == (3, 7) and cut["flag"] is True and batch["x"].shape == (7, 3)
+    with pytest.raises(CuttlefishError, match="a dict without a tensor"):
+        first_samples({"ids": [1, 2]}, 2)
+
+
+def test_a_model_compiled_in_place_is_traced_as_it_is_written():
+    model = Branches()
+    model.compile(backend="eager")
+    assert names(trace(model, torch.randn(3, 4))) == ["stem", "twice", "gate", "left", "right", "unused"]
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile])
+def test_a_wrapped_model_is_refused_before_anything_runs(wrap):
+    with pytest.raises(CuttlefishError, match="cannot be changed in place"):
+        main_path(wrap(Two()), (torch.randn(5, 6), torch.randn(5, 6)))
+
+
+def test_a_model_without_layers_of_the_right_kind_says_which_it_has():
+    model = nn.Sequential(nn.Conv1d(3, 3, 3), nn.Flatten(), nn.Linear(12, 2))
+    with pytest.raises(CuttlefishError, match="no layer to factorize .*0: it is a Conv1d"):
+        main_path(model, torch.randn(2, 3, 6))
