@@ -5,7 +5,7 @@ Further words may say where and how (data.root=, trainer.device=, logger.…), n
 
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 from itertools import count
@@ -20,6 +20,7 @@ from cuttlefish.config.schema import Config
 from cuttlefish.config.validate import load_config
 from cuttlefish.errors import EXIT_AT_ONCE, CuttlefishError, Interrupted, exit_code
 from cuttlefish.evidence.agreement import Difference, bitwise, differences, first_unlike_epoch, unlike
+from cuttlefish.record.fields import Record
 from cuttlefish.record.find import find_record
 from cuttlefish.record.folder import RECORD, read_epochs
 from cuttlefish.record.record import read_record, validate_record
@@ -58,7 +59,7 @@ def replay(words: Sequence[str], runs: Path = Path("runs")) -> int:
     from cuttlefish.engine.run import resolve_run  # imports torch
     from cuttlefish.worker import run_or_skip  # imports torch
 
-    run = resolve_run(replace(config, run_dir=str(_folder(runs, original["run_key"]))))
+    run = resolve_run(replace(config, run_dir=str(_folder(runs, original.run_key))))
     _same_run(original, run.key, run.digest)
     _, repeated = run_or_skip(run.config)
     exact = bitwise(original, repeated)
@@ -72,11 +73,11 @@ def replay(words: Sequence[str], runs: Path = Path("runs")) -> int:
     return 0 if all(item.within for item in found) and epoch is None else EXIT_DIFFERS
 
 
-def replayed_config(path: Path, record: Mapping[str, Any], words: Sequence[str]) -> Config:
+def replayed_config(path: Path, record: Record, words: Sequence[str]) -> Config:
     """The config of a record, its folders those of this machine. The run folder's own resolved.yaml knows them, a record does not."""
     beside = path.parent / RESOLVED
     there = load(beside) if beside.exists() else {}
-    mapping = there if there.get("run_key") == record["run_key"] else record.get("config")
+    mapping = there if there.get("run_key") == record.run_key else record.config
     if not mapping:
         raise CuttlefishError(f"{path} has no config, so it cannot be run again")
     mapping = {
@@ -86,33 +87,27 @@ def replayed_config(path: Path, record: Mapping[str, Any], words: Sequence[str])
     }
     if str(mapping.get("fork_from") or "").startswith(SHORTENED):
         raise CuttlefishError(
-            f"{path} started from the state of run {record.get('forked_from')}, which only its run folder can name"
+            f"{path} started from the state of run {record.forked_from}, which only its run folder can name"
         )
     if str(mapping["data"].get("root") or "").startswith(SHORTENED):
         mapping["data"]["root"] = None
     mapping["runs_root"], mapping["run_dir"] = "runs", None
     if mapping["trainer"].get("threads") is None and mapping["trainer"].get("device") != "cuda":
-        mapping["trainer"]["threads"] = record.get(
-            "threads"
-        )  # the order of sums, and so the bits, depend on it
+        mapping["trainer"]["threads"] = record.threads  # the order of sums, and so the bits, depend on it
     for word in words:
         _set(mapping, word)
     return load_config(mapping)
 
 
 def comparison(
-    one: Mapping[str, Any],
-    other: Mapping[str, Any],
-    found: Sequence[Difference],
-    exact: bool,
-    epoch: int | None,
+    one: Record, other: Record, found: Sequence[Difference], exact: bool, epoch: int | None
 ) -> str:
     """The table of differences, below what of hardware and software differs."""
     from cuttlefish.display.screen import plain_table
     from cuttlefish.display.summary import as_text
 
     table = plain_table(
-        f"Replay of {one['run_key']}",
+        f"Replay of {one.run_key}",
         ("", "left"),
         ("recorded", "right"),
         ("replayed", "right"),
@@ -138,10 +133,10 @@ def comparison(
     return "\n".join([*lines, as_text(table)])
 
 
-def _sound(path: Path) -> dict[str, Any]:
+def _sound(path: Path) -> Record:
     record = read_record(path)
     problems = validate_record(record)
-    if problems or record["status"] != "finished":
+    if problems or record.status != "finished":
         raise CuttlefishError(
             f"{path} cannot be compared with: {problems[0] if problems else 'that run has not finished'}"
         )
@@ -154,19 +149,19 @@ def _folder(runs: Path, key: str) -> Path:
     return next(
         folder
         for folder in folders
-        if not (folder / RECORD).exists() or read_record(folder).get("status") != "finished"
+        if not (folder / RECORD).exists() or read_record(folder).status != "finished"
     )
 
 
-def _same_run(record: Mapping[str, Any], key: str, digest: str) -> None:
-    if digest != record["data_digest"]:
+def _same_run(record: Record, key: str, digest: str) -> None:
+    if digest != record.data_digest:
         raise CuttlefishError(
-            f"the data here is not that of run {record['run_key']} (digest {digest[:12]}, there {record['data_digest'][:12]})"
+            f"the data here is not that of run {record.run_key} (digest {digest[:12]}, there {record.data_digest[:12]})"
         )
-    if key != record["run_key"]:
+    if key != record.run_key:
         raise CuttlefishError(
-            f"this version of the suite makes another run ({key}) of the config of {record['run_key']}: its method or its defaults have changed "
-            f"since commit {str(record.get('git_commit'))[:12]}"
+            f"this version of the suite makes another run ({key}) of the config of {record.run_key}: its method or its defaults have changed "
+            f"since commit {str(record.git_commit)[:12]}"
         )
 
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from cuttlefish.config.resolved import RESOLVED, load
 from cuttlefish.config.schema import Config
@@ -34,14 +34,15 @@ from cuttlefish.engine.session import Session
 from cuttlefish.errors import EXIT_BAD_INPUT, Busy, CuttlefishError, exit_code
 from cuttlefish.process.lock import RunLock
 from cuttlefish.process.signals import State, StopSignals
+from cuttlefish.record.fields import Record
 from cuttlefish.record.folder import read_profile, read_ranks
 from cuttlefish.record.record import read_record
 
-Ending = tuple[Literal["finished", "skipped"], dict[str, Any]]
+Ending = tuple[Literal["finished", "skipped"], Record]
 """Whether the run was trained now or had been before, and its record."""
 
 
-def run_config(config: Config) -> dict[str, Any]:
+def run_config(config: Config) -> Record:
     """Train `config` unless its record says it is finished, and return the record. Raises CuttlefishError on bad input."""
     return run_or_skip(config)[1]
 
@@ -123,11 +124,11 @@ def _launch(run: Run) -> Ending:
     return "finished", read_record(run.folder)
 
 
-def _summary(folder: Path, record: dict[str, Any]) -> str:
+def _summary(folder: Path, record: Record) -> str:
     try:
         from cuttlefish.display.summary import as_text, run_summary
     except ImportError:  # a machine with torch only, without rich
-        return f"accuracy {record['accuracy_final']} %, {record['params_total']} parameters"
+        return f"accuracy {record.accuracy_final} %, {record.params_total} parameters"
     return as_text(run_summary(record, read_profile(folder), read_ranks(folder)))
 
 

@@ -100,10 +100,8 @@ def _commands(base: str, rule: dict[str, Any], scale: str, runs: list[Evidence])
             if path.startswith("config.") and rule["left"].get(path) != value
         }
         own = [f"{path.removeprefix('config.')}={str(value).lower()}" for path, value in differing.items()]
-        ranks = ",".join(f"{layer}:{rank}" for layer, rank in run.record["ranks"].items())
-        yield shlex.join(
-            [*shlex.split(base), f"seed={run.record['seed']}", *own, f"method.ranks={{{ranks}}}"]
-        )
+        ranks = ",".join(f"{layer}:{rank}" for layer, rank in run.record.ranks.items())
+        yield shlex.join([*shlex.split(base), f"seed={run.record.seed}", *own, f"method.ranks={{{ranks}}}"])
 
 
 def _parser() -> argparse.ArgumentParser:

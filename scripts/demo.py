@@ -23,9 +23,9 @@ def main(overrides: list[str]) -> None:
     profile, low = read_profile(folder), records["cuttlefish"]
     print()
     print(as_text(comparison_summary(records["full_rank"], low, profile, read_ranks(folder), plots)))
-    if low["k"] != profile["k"]:
+    if low.k != profile["k"]:
         print(
-            f"K = {low['k']} is the paper's; by this profile alone (a narrow network on this machine) K would be {profile['k']}."
+            f"K = {low.k} is the paper's; by this profile alone (a narrow network on this machine) K would be {profile['k']}."
         )
 
 

@@ -62,7 +62,7 @@ def draw_scale(scale: str, numbers: list[int], results: Path) -> list[Drawn]:
 
 def _sources(scale: str, spec: Spec, results: Path) -> Sources:
     collection = load_evidence(records_of(scale, results))
-    seeds = sorted({0, *(run.record["seed"] for run in collection.finished if run.record["scale"] == scale)})
+    seeds = sorted({0, *(run.record.seed for run in collection.finished if run.record.scale == scale)})
     planned = planned_runs(spec, PLANNED, scale, seeds, ROOT) if scale in spec.scales else []
     return sources_of(
         collection, load_benches(results / "bench"), scale, planned, spec.names, spec.scale(scale).times
@@ -88,7 +88,7 @@ def _listed(path: Path) -> list[dict[str, Any]]:
 
 def _scales(results: Path) -> list[str]:
     """Those with evidence, and the reduced one."""
-    present = {run.record["scale"] for run in load_evidence(results / "records").finished} | {"reduced"}
+    present = {run.record.scale for run in load_evidence(results / "records").finished} | {"reduced"}
     return [scale for scale in SCALES if scale in present and scale != "free"]
 
 

@@ -9,13 +9,13 @@ import shutil
 import sys
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
 from cuttlefish.loggers.plots import draw_run
 from cuttlefish.record.atomic import write_atomic
+from cuttlefish.record.fields import Record, problems_of
 from cuttlefish.record.folder import EPOCHS, LOG, PLOTS, PROFILE, RANKS, RECORD
-from cuttlefish.record.record import clean_record, read_record, validate_record, write_record
+from cuttlefish.record.record import clean_record, read_fields, read_record, write_record
 from cuttlefish.record.redact import redact_log
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
@@ -35,16 +35,16 @@ def import_run(run: Path, records: Path = RECORDS) -> Path:
     A record that is not finished gives way to a later one; a repeat of one that is lies beside it, so that no started run is lost.
     Raises CuttlefishError for a record that is unsound.
     """
-    record = read_record(run)
-    problems = validate_record(record)
-    if problems:
+    values = read_fields(run)
+    if problems := problems_of(values):
         raise CuttlefishError(f"{run} is not imported: {problems[0]}")
-    name = record["experiment_name"] or f"{record['model']}-{record['data']}-{record['method']}"
+    record = Record(**values)
+    name = record.experiment_name or f"{record.model}-{record.data}-{record.method}"
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise CuttlefishError(f"{run} is not imported: experiment_name {name!r} leaves the folder of records")
-    target = records / name / f"seed{record['seed']}-{run.resolve().name}"
+    target = records / name / f"seed{record.seed}-{run.resolve().name}"
     there = read_record(target) if (target / RECORD).exists() else None
-    if there and there["status"] == "finished" and there["started"] != record["started"]:
+    if there and there.status == "finished" and there.started != record.started:
         target = target.with_name(f"{target.name}-{_when_and_where(record)}")
     target.mkdir(parents=True, exist_ok=True)
     write_record(target, clean_record(record))
@@ -56,11 +56,11 @@ def import_run(run: Path, records: Path = RECORDS) -> Path:
     return target
 
 
-def _when_and_where(record: dict[str, Any]) -> str:
+def _when_and_where(record: Record) -> str:
     """What tells repeats of one key apart, as a few letters."""
     return sha256(
         repr(
-            [record.get(name) for name in ("started", "device", "precision", "threads", "world_size")]
+            [getattr(record, name) for name in ("started", "device", "precision", "threads", "world_size")]
         ).encode()
     ).hexdigest()[:8]
 

@@ -19,6 +19,7 @@ from cuttlefish.display.screen import plain_table
 from cuttlefish.display.summary import as_text
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
 from cuttlefish.evidence.records import Evidence, load_evidence
+from cuttlefish.record.fields import Record
 from cuttlefish.record.folder import WEIGHTS
 from cuttlefish.replay import EXIT_DIFFERS, replayed_config
 
@@ -68,25 +69,25 @@ def evaluated(run: Evidence, words: Sequence[str] = ()) -> Outcome:
 
     try:
         config = replayed_config(run.path, run.record, words)
-        scores = reevaluate(config, run.record["run_key"], run.path.parent)
+        scores = reevaluate(config, run.record.run_key, run.path.parent)
     except CuttlefishError as error:
         return Outcome(run, NOT_DONE, why=str(error))
     return Outcome(run, agreement(run.record, scores.accuracy, scores.loss), scores.accuracy)
 
 
-def agreement(record: dict[str, Any], accuracy: float, loss: float) -> str:
+def agreement(record: Record, accuracy: float, loss: float) -> str:
     """Of what was recorded with what was found again."""
-    if (record["accuracy_final"], record["loss_final"]) == (accuracy, loss):
+    if (record.accuracy_final, record.loss_final) == (accuracy, loss):
         return SAME
-    near = abs(record["accuracy_final"] - accuracy) <= POINTS and abs(
-        record["loss_final"] - loss
-    ) <= LOSS_SHARE * abs(record["loss_final"])
+    near = abs(record.accuracy_final - accuracy) <= POINTS and abs(
+        record.loss_final - loss
+    ) <= LOSS_SHARE * abs(record.loss_final)
     return AGREES if near else DIFFERS
 
 
 def without_weights(evidence: Sequence[Evidence], kept: Sequence[Evidence]) -> Iterator[Evidence]:
-    there = {(run.record["run_key"], run.record["started"]) for run in kept}
-    return (run for run in evidence if (run.record["run_key"], run.record["started"]) not in there)
+    there = {(run.record.run_key, run.record.started) for run in kept}
+    return (run for run in evidence if (run.record.run_key, run.record.started) not in there)
 
 
 def _table(outcomes: Sequence[Outcome]) -> Any:
@@ -95,11 +96,9 @@ def _table(outcomes: Sequence[Outcome]) -> Any:
     )
     for item in outcomes:
         record = item.run.record
-        name = (
-            f"{record['run_key']} {record['model']} {record['data']} {record['method']} seed {record['seed']}"
-        )
+        name = f"{record.run_key} {record.model} {record.data} {record.method} seed {record.seed}"
         found = UNKNOWN if item.accuracy is None else f"{item.accuracy:.2f} %"
-        table.add_row(name, f"{record['accuracy_final']:.2f} %", found, item.verdict)
+        table.add_row(name, f"{record.accuracy_final:.2f} %", found, item.verdict)
     return table
 
 

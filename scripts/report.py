@@ -66,7 +66,7 @@ def _tables(
     """Every table at every scale that has a finished run, and the records that no table takes, with reasons."""
     tables, refused = [], {}
     for scale in spec.scales:
-        seeds = sorted({run.record["seed"] for run in collection.finished if run.record["scale"] == scale})
+        seeds = sorted({run.record.seed for run in collection.finished if run.record.scale == scale})
         if seeds:
             found, left_out = all_tables(
                 spec, planned_runs(spec, _names(spec), scale, seeds, ROOT), collection, claims, scale, benches

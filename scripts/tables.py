@@ -94,7 +94,7 @@ def read_claims(paper: Path = PAPER) -> Claims:
 
 def seeds_of(collection: Collection, seeds: Sequence[int] = ()) -> list[int]:
     """Every seed that was run, and these: a table shows all there is."""
-    return sorted({*seeds, *(run.record["seed"] for run in collection.runs)})
+    return sorted({*seeds, *(run.record.seed for run in collection.runs)})
 
 
 def _list(

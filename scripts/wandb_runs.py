@@ -69,7 +69,7 @@ def _rebuild(options: argparse.Namespace) -> int:
                         run.record,
                         run.path.parent,
                         settings,
-                        out / f"{number:05d}-{Path(run.record['run_key']).name}",
+                        out / f"{number:05d}-{Path(run.record.run_key).name}",
                     )
                 )
             except Exception as error:  # W&B raises what it likes; the others are logged all the same

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cuttlefish.engine.checkpoint import newest_checkpoint
+from cuttlefish.record.fields import Record
 from cuttlefish.record.folder import read_epochs, read_ranks
 
 METRICS = (
@@ -29,12 +30,10 @@ def final_state(folder: Path) -> dict[str, Any]:
     return state
 
 
-def differences(
-    folder: Path, record: dict[str, Any], other_folder: Path, other_record: dict[str, Any]
-) -> list[str]:
+def differences(folder: Path, record: Record, other_folder: Path, other_record: Record) -> list[str]:
     """What differs between two finished runs, to the last bit, apart from clocks."""
     one, other = final_state(folder), final_state(other_folder)
-    found = [field for field in METRICS if record[field] != other_record[field]]
+    found = [field for field in METRICS if getattr(record, field) != getattr(other_record, field)]
     found += [
         part
         for part in ("model", "optimizer", "method", "random", "schedule")
@@ -60,15 +59,13 @@ def same(one: Any, other: Any) -> bool:
     return one == other
 
 
-def assert_alike(
-    folder: Path, record: dict[str, Any], other_folder: Path, other_record: dict[str, Any]
-) -> None:
+def assert_alike(folder: Path, record: Record, other_folder: Path, other_record: Record) -> None:
     """Equal but for the order of sums (float64): what several processes owe to one."""
     one, other = final_state(folder)["model"], final_state(other_folder)["model"]
     assert one.keys() == other.keys()
     assert max(float((one[name].double() - other[name].double()).abs().max()) for name in one) < 1e-8
-    assert record["loss_final"] == pytest.approx(other_record["loss_final"], abs=1e-8)
+    assert record.loss_final == pytest.approx(other_record.loss_final, abs=1e-8)
     for field in ("ranks", "switch_epoch", "k", "params_total", "epochs_trained", "accuracy_final"):
-        assert record[field] == other_record[field], field
+        assert getattr(record, field) == getattr(other_record, field), field
     losses = [[row["train_loss"] for row in read_epochs(where)] for where in (folder, other_folder)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-8)

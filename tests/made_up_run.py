@@ -7,6 +7,7 @@ from pathlib import Path
 from cuttlefish.loggers.base import RunInfo
 from cuttlefish.loggers.jsonl import JsonLines
 from cuttlefish.record.atomic import write_atomic
+from cuttlefish.record.fields import Record
 from cuttlefish.record.record import new_record, write_record
 
 E, EPOCHS, KEY = 5, 12, "3f2a9c81d0b7"
@@ -67,7 +68,7 @@ def profile() -> dict:
     return {"ratio": 0.25, "threshold": 1.5, "source": "timed", "k": 5, "layers": chosen, "stacks": stacks}
 
 
-def record(status: str = "finished", **changes) -> dict:
+def record(status: str = "finished", **changes) -> Record:
     fields = dict(
         run_key=KEY, model="resnet18", data="cifar10", method="cuttlefish", recipe="reduced", preset="scale_free", seed=3, epochs=EPOCHS,
         scale="reduced", epochs_trained=EPOCHS, phases=[{"name": "train", "epochs": EPOCHS}], accuracy_final=78.93, accuracy_best=79.21,
@@ -80,17 +81,19 @@ def record(status: str = "finished", **changes) -> dict:
     return new_record(status, **(fields | changes))
 
 
-def full_rank_record() -> dict:
+def full_rank_record(**changes) -> Record:
     none = dict(ranks=None, switch_epoch=None, switch_reason=None, k=None, preset=None)
     size = {"params_total": 11173962, "params_nonzero": 11173962, "macs_final": 555422720}
-    return record(method="full_rank", **size, accuracy_final=79.43, compute_seconds=1031.7, **none)
+    return record(
+        method="full_rank", **size, accuracy_final=79.43, **({"compute_seconds": 1031.7} | none | changes)
+    )
 
 
 def run_info(folder: Path, resumed_from: int = 0) -> RunInfo:
     return RunInfo(folder, CONFIG, KEY, resumed_from)
 
 
-def write_run(folder: Path) -> dict:
+def write_run(folder: Path) -> Record:
     logger = JsonLines()
     logger.start(run_info(folder))
     write_atomic(folder / "profile.json", json.dumps(profile()))

@@ -7,6 +7,7 @@ from typing import Any
 
 from cuttlefish.config.schema import Config
 from cuttlefish.config.validate import to_dict
+from cuttlefish.record.fields import Record
 from cuttlefish.record.folder import RANK_COLUMNS
 from cuttlefish.record.record import new_record
 
@@ -15,7 +16,7 @@ METHODS = ("full_rank", "cuttlefish", "pufferfish", "si_fd", "lc", "imp", "grasp
 EPOCHS, LAYERS = 30, 12
 
 
-def made_up_record(number: int = 0, status: str = "finished", **changes: Any) -> dict[str, Any]:
+def made_up_record(number: int = 0, status: str = "finished", **changes: Any) -> Record:
     """Record `number` of a sweep over models, data sets, methods and seeds."""
     method, rest = METHODS[number % 9], number // 9
     model, data, seed = MODELS[rest % 2], DATA[rest // 2 % 3], rest // 6
@@ -35,10 +36,10 @@ def made_up_record(number: int = 0, status: str = "finished", **changes: Any) ->
     return new_record(status, **(fields | changes))
 
 
-def write_run(folder: Path, record: dict[str, Any]) -> Path:
+def write_run(folder: Path, record: Record | dict[str, Any]) -> Path:
     """The record, its epoch rows and its rank rows, written without the care of a real run."""
     folder.mkdir(parents=True)
-    (folder / "record.json").write_text(json.dumps(record))
+    (folder / "record.json").write_text(json.dumps(vars(record) if isinstance(record, Record) else record))
     (folder / "epochs.jsonl").write_text(
         "".join(f"{json.dumps(_epoch(epoch))}\n" for epoch in range(1, EPOCHS + 1))
     )
@@ -54,7 +55,7 @@ def write_run(folder: Path, record: dict[str, Any]) -> Path:
 def write_many(root: Path, count: int) -> None:
     for number in range(count):
         record = made_up_record(number)
-        write_run(root / record["experiment_name"] / f"seed{record['seed']}-{record['run_key']}", record)
+        write_run(root / record.experiment_name / f"seed{record.seed}-{record.run_key}", record)
 
 
 def _epoch(epoch: int) -> dict[str, Any]:

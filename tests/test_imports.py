@@ -74,4 +74,4 @@ def test_the_worker_trains_on_a_machine_with_torch_only(tmp_path):
         assert result.returncode == 0, result.stderr
     assert "already finished" in result.stdout
     record = read_record(tmp_path / "run")
-    assert record["status"] == "finished" and record["switch_epoch"] == 2
+    assert record.status == "finished" and record.switch_epoch == 2

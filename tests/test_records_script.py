@@ -1,13 +1,14 @@
 """Importing runs as evidence."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from cuttlefish.engine.step import StepRunner
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.evidence.records import load_evidence
-from cuttlefish.record.record import write_record
+from cuttlefish.record.record import read_record, write_record
 from cuttlefish.worker import run_config
 from scripts.records import draw, draw_all, import_run, main
 from tests.report.synthetic_records import put, rank_rows
@@ -22,7 +23,7 @@ def test_import(tmp_path):
         log.write(f"something of {run}\n")
     target = import_run(run, tmp_path / "records")
     assert target == tmp_path / "records" / "resnet18-synthetic-cuttlefish" / "seed0-run"
-    assert json.loads((target / "record.json").read_text()) == record
+    assert read_record(target) == record
     assert {path.name for path in target.iterdir()} == {"record.json", "epochs.jsonl", "ranks.csv", "log.txt"}
     assert str(tmp_path) not in (target / "log.txt").read_text()
     assert import_run(run, tmp_path / "records") == target, "again is harmless"
@@ -37,22 +38,17 @@ def test_an_imported_record_names_no_folder_of_the_machine(tmp_path):
     record = run_config(little_config(run, recipe__epochs=1, recipe__schedule__warmup_epochs=0))
     told = f"cannot write {run}/log.txt"
     (run / "record.json").write_text(
-        json.dumps(record | {"status": "failed", "error": told, "extra": {"loggers_dropped": [told]}})
+        json.dumps(vars(record) | {"status": "failed", "error": told, "extra": {"loggers_dropped": [told]}})
     )
-    imported = json.loads((import_run(run, tmp_path / "records") / "record.json").read_text())
-    assert imported["error"] == "cannot write .../log.txt" == imported["extra"]["loggers_dropped"][0]
-    assert {**imported, "error": None} == {
-        **record,
-        "error": None,
-        "status": "failed",
-        "extra": imported["extra"],
-    }
+    imported = read_record(import_run(run, tmp_path / "records"))
+    assert imported.error == "cannot write .../log.txt" == imported.extra["loggers_dropped"][0]
+    assert replace(imported, error=None) == replace(record, status="failed", extra=imported.extra)
 
 
 def test_refusals(tmp_path):
     run = tmp_path / "run"
     record = run_config(little_config(run, recipe__epochs=2, recipe__schedule__warmup_epochs=0))
-    (run / "record.json").write_text(json.dumps(record | {"accuracy_final": "high"}))
+    (run / "record.json").write_text(json.dumps(vars(record) | {"accuracy_final": "high"}))
     with pytest.raises(CuttlefishError, match="not imported: .*accuracy_final"):
         import_run(run, tmp_path / "records")
 
@@ -68,13 +64,10 @@ def test_repeats_of_a_key_lie_side_by_side(tmp_path):
     for started, device in starts * 2:  # again is harmless
         write_record(run, synthetic(run_key="0123456789ab", started=started, device=device))
         target = import_run(run, records)
-        assert (
-            target.name.startswith("seed0-run")
-            and json.loads((target / "record.json").read_text())["started"] == started
-        )
+        assert target.name.startswith("seed0-run") and read_record(target).started == started
     found = load_evidence(records)
     assert (
-        sorted((one.record["started"], one.record["device"]) for one in found.runs) == starts
+        sorted((one.record.started, one.record.device) for one in found.runs) == starts
         and found.left_out == []
     )
 
@@ -96,7 +89,7 @@ def test_a_run_that_was_stopped_before_its_first_epoch_is_imported_and_has_nothi
 ])  # fmt: skip
 def test_a_damaged_file_is_told_and_the_others_are_drawn(tmp_path, capsys, name, content):
     rows = rank_rows(lambda layer, epoch: 1 / (1 + epoch))
-    damaged, sound = (put(tmp_path, "cuttlefish", seed, rows=rows)["run_key"] for seed in (0, 1))
+    damaged, sound = (put(tmp_path, "cuttlefish", seed, rows=rows).run_key for seed in (0, 1))
     (tmp_path / "records" / damaged / name).write_text(content)
     assert draw_all(tmp_path / "records", tmp_path / "figures") == 1
     told = capsys.readouterr().err

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from cuttlefish.record.fields import Record
 from cuttlefish.replay import EXIT_DIFFERS
 from cuttlefish.worker import run_config
 from scripts.reevaluate import AGREES, DIFFERS, SAME, agreement, main
@@ -41,9 +42,8 @@ def test_weights_and_records_agree_and_what_has_none_is_listed(runs, tmp_path, c
 def test_a_record_that_its_weights_do_not_bear_out(runs, tmp_path, capsys):
     path = runs / "eb" / "record.json"
     record = json.loads(path.read_text())
-    path.write_text(
-        json.dumps(record | {"accuracy_final": record["accuracy_final"] + 1, "accuracy_best": 100.0})
-    )
+    record |= {"accuracy_final": record["accuracy_final"] + 1, "accuracy_best": 100.0}
+    path.write_text(json.dumps(record))
     assert main([str(runs), "--records", str(tmp_path)]) == EXIT_DIFFERS
     told = capsys.readouterr().out
     assert "1 the same, 1 DIFFERS" in told and [line for line in told.splitlines() if "DIFFERS" in line][
@@ -63,7 +63,7 @@ def test_weights_that_cannot_be_used_are_told(runs, tmp_path, capsys):
     [(71.0, 0.7, SAME), (71.04, 0.7001, AGREES), (71.1, 0.7, DIFFERS), (71.0, 0.71, DIFFERS)],
 )
 def test_agreement(accuracy, loss, expected):
-    assert agreement({"accuracy_final": 71.0, "loss_final": 0.7}, accuracy, loss) == expected
+    assert agreement(Record(accuracy_final=71.0, loss_final=0.7), accuracy, loss) == expected
 
 
 def test_a_folder_that_is_not_there_is_one_sentence(tmp_path, capsys):

@@ -3,12 +3,14 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.record.find import find_record
+from cuttlefish.record.record import read_record
 from cuttlefish.replay import EXIT_DIFFERS, main, replayed_config
 from cuttlefish.worker import read_resolved, run_config
 from tests.many_records import made_up_record, write_run
@@ -34,7 +36,7 @@ def edited(original, here, **changes):
     folder, record = original
     (here / "copy").mkdir()
     path = here / "copy" / "record.json"
-    path.write_text(json.dumps(record | changes))
+    path.write_text(json.dumps(vars(record) | changes))
     return path
 
 
@@ -44,13 +46,13 @@ def test_the_same_bits_again_in_a_folder_of_its_own(original, here, capsys):
     assert main([f"replay={folder}"]) == 0
     told = capsys.readouterr().out
     assert "expected: the same bits" in told and "OUTSIDE" not in told and "differs" not in told
-    repeated = json.loads((here / "runs" / "replay" / f"{record['run_key']}-1" / "record.json").read_text())
-    assert repeated["started"] >= record["started"] and repeated["loss_final"] == record["loss_final"]
+    repeated = read_record(here / "runs" / "replay" / f"{record.run_key}-1")
+    assert repeated.started >= record.started and repeated.loss_final == record.loss_final
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert main([f"replay={folder / 'record.json'}"]) == 0
     assert sorted(path.name for path in (here / "runs" / "replay").iterdir()) == [
-        f"{record['run_key']}-1",
-        f"{record['run_key']}-2",
+        f"{record.run_key}-1",
+        f"{record.run_key}-2",
     ]
 
 
@@ -101,8 +103,8 @@ def test_refusals_come_before_training(original, here, capsys, changes, words, s
 
 def test_folders_of_the_other_machine_are_this_one_s(here):
     record = made_up_record(1)
-    record["config"] |= {"runs_root": ".../runs", "method": {"name": "full_rank"}}
-    record["config"]["data"] = record["config"]["data"] | {"root": ".../data"}
+    record.config |= {"runs_root": ".../runs", "method": {"name": "full_rank"}}
+    record.config["data"] = record.config["data"] | {"root": ".../data"}
     config = replayed_config(here / "record.json", record, ["data.root=there", "logger.wandb.mode=disabled"])
     assert (config.runs_root, config.data.root, config.logger.wandb.mode, config.trainer.threads) == (
         "runs",
@@ -111,16 +113,16 @@ def test_folders_of_the_other_machine_are_this_one_s(here):
         1,
     )
     assert replayed_config(here / "record.json", record, []).data.root is None
-    record["config"]["sink"] = {"console": False}  # as it was called in earlier versions
+    record.config["sink"] = {"console": False}  # as it was called in earlier versions
     assert replayed_config(here / "record.json", record, []).logger.console is False
-    (here / "resolved.yaml").write_text(json.dumps(record["config"]))
+    (here / "resolved.yaml").write_text(json.dumps(record.config))
     assert read_resolved(here / "resolved.yaml").logger.console is False
     with pytest.raises(
         CuttlefishError, match="started from the state of run abc, which only its run folder can name"
     ):
         replayed_config(
             here / "record.json",
-            record | {"config": record["config"] | {"fork_from": ".../x"}, "forked_from": "abc"},
+            replace(record, config=record.config | {"fork_from": ".../x"}, forked_from="abc"),
             [],
         )
 

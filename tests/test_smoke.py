@@ -31,17 +31,17 @@ def smoke(folder, *words):
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_does_everything_it_does(method, tmp_path):
     record = smoke(tmp_path, "data=synthetic", f"method={method}")
-    assert record["status"] == "finished" and record["scale"] == "smoke"
-    assert record["git_commit"] is not None or not (CONF.parent / ".git").exists()
+    assert record.status == "finished" and record.scale == "smoke"
+    assert record.git_commit is not None or not (CONF.parent / ".git").exists()
     if method in ("cuttlefish", "pufferfish"):
-        assert record["switch_epoch"] == 2 and len(record["ranks"]) > 10, "the switch must really happen"
+        assert record.switch_epoch == 2 and len(record.ranks) > 10, "the switch must really happen"
 
 
 @pytest.mark.parametrize("data", ["digits", "synthetic"])
 @pytest.mark.parametrize("model", ["vgg19", "timm"])
 def test_data_and_models(model, data, tmp_path):
     assert (
-        smoke(tmp_path, f"data={data}", f"model={model}", *MODELS[model], "method=cuttlefish")["switch_epoch"]
+        smoke(tmp_path, f"data={data}", f"model={model}", *MODELS[model], "method=cuttlefish").switch_epoch
         == 2
     )
 
@@ -53,7 +53,7 @@ def test_data_and_models(model, data, tmp_path):
 )
 def test_real_data(data, words, tmp_path):
     record = smoke(tmp_path, f"data={data}", "model=vgg19", "method=cuttlefish", *words)
-    assert record["switch_epoch"] == 2 and record["params_total"] != record["params_full"]
+    assert record.switch_epoch == 2 and record.params_total != record.params_full
 
 
 @pytest.mark.slow
@@ -69,10 +69,10 @@ def test_the_whole_product(model, data, method, tmp_path):
         # A method may refuse a network it cannot treat, but only before training and in one sentence.
         assert "\n" not in str(refused) and not (tmp_path / "record.json").exists()
     else:
-        assert record["status"] == "finished"
+        assert record.status == "finished"
 
 
 @pytest.mark.slow
 def test_compiled(tmp_path):
     record = smoke(tmp_path, "data=synthetic", "method=cuttlefish", "trainer.compile=true")
-    assert record["status"] == "finished" and record["seconds"]["compile"] > 0 and record["switch_epoch"] == 2
+    assert record.status == "finished" and record.seconds["compile"] > 0 and record.switch_epoch == 2

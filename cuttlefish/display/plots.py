@@ -14,18 +14,19 @@ from cuttlefish.display.format import short_count, times
 from cuttlefish.display.rank_history import LayerHistory, full_ranks, rank_histories
 from cuttlefish.display.screen import layer_order
 from cuttlefish.display.stack_rows import StackRow, stack_rows, unit_of
+from cuttlefish.record.fields import Record
 from cuttlefish.record.record import value_of
 
 Row = Mapping[str, Any]
 MOST_LABELS = 24
 
 
-def subject_of(record: Row) -> str:
+def subject_of(record: Record) -> str:
     """Which run it is. One that is not of paper scale says so, and its width: its picture may stand where its record is not seen."""
-    words = [record["model"], record["data"], record["method"], f"seed {record['seed']}"]
-    if record["scale"] != "paper":
+    words = [record.model, record.data, record.method, f"seed {record.seed}"]
+    if record.scale != "paper":
         width = value_of(record, "config.model.width")
-        words += [f"{record['scale']} scale", *([f"width {width}"] if width is not None else [])]
+        words += [f"{record.scale} scale", *([f"width {width}"] if width is not None else [])]
     return ", ".join(words)
 
 
@@ -59,9 +60,9 @@ def rank_curves(rank_rows: Sequence[Row], switch_epoch: int | None, subject: str
     return figure
 
 
-def rank_ratios(record: Row, rank_rows: Sequence[Row], profile: Row | None, subject: str = "") -> Figure:
+def rank_ratios(record: Record, rank_rows: Sequence[Row], profile: Row | None, subject: str = "") -> Figure:
     """The rank of each factorized layer as a share of its full rank; layers kept dense are pale."""
-    full, ranks = full_ranks(rank_rows), record["ranks"]
+    full, ranks = full_ranks(rank_rows), record.ranks
     layers = [layer for layer in layer_order(full, ranks, profile) if layer in full or layer not in ranks]
     figure, axes = style.new_figure(7.2, 0.9 + 0.21 * len(layers))
     for place, (layer, colour) in enumerate(zip(layers, style.depth_colours(len(layers)), strict=True)):
@@ -123,7 +124,7 @@ def stack_profile(profile: Row, subject: str = "") -> Figure:
     return figure
 
 
-def training_curves(epoch_rows: Sequence[Row], record: Row, subject: str = "") -> Figure:
+def training_curves(epoch_rows: Sequence[Row], record: Record, subject: str = "") -> Figure:
     """Loss and accuracy over epochs, training and evaluated; the switch lies between the last dense epoch and the next."""
     figure, (upper, lower) = style.new_figure(7.2, 5.0, 2, 1, sharex=True)
     for axes, quantity in ((upper, "loss"), (lower, "accuracy")):
@@ -146,20 +147,20 @@ def training_curves(epoch_rows: Sequence[Row], record: Row, subject: str = "") -
     )
     lower.xaxis.set_major_locator(MaxNLocator(integer=True))
     upper.legend(loc="upper right")
-    if record.get("switch_epoch") is not None:
-        late = record["switch_epoch"] > 0.5 * epoch_rows[-1]["epoch"]
+    if record.switch_epoch is not None:
+        late = record.switch_epoch > 0.5 * epoch_rows[-1]["epoch"]
         style.mark_switch(
-            upper, record["switch_epoch"] + 0.5, _switch_label(record), side="left" if late else "right"
+            upper, record.switch_epoch + 0.5, _switch_label(record), side="left" if late else "right"
         )
-        style.mark_switch(lower, record["switch_epoch"] + 0.5)
+        style.mark_switch(lower, record.switch_epoch + 0.5)
     return figure
 
 
-def _switch_label(record: Row) -> str:
-    label = f"switch, E = {record['switch_epoch']}"
-    if record.get("params_full") is None or record.get("params_total") is None:
+def _switch_label(record: Record) -> str:
+    label = f"switch, E = {record.switch_epoch}"
+    if record.params_full is None or record.params_total is None:
         return label
-    return f"{label}\n{short_count(record['params_full'])} → {short_count(record['params_total'])} parameters"
+    return f"{label}\n{short_count(record.params_full)} → {short_count(record.params_total)} parameters"
 
 
 def _speed_ups(axes: Axes, rows: Sequence[StackRow], threshold: float) -> None:

@@ -23,6 +23,7 @@ from cuttlefish.display.format import (
 )
 from cuttlefish.display.rank_history import full_ranks
 from cuttlefish.display.stack_rows import stack_rows, unit_of
+from cuttlefish.record.fields import Record
 
 MOST_LAYERS = 20
 REASONS = {
@@ -73,10 +74,10 @@ def profile_table(profile: Mapping[str, Any]) -> Table:
 
 
 def rank_table(
-    record: Mapping[str, Any], profile: Mapping[str, Any] | None, rank_rows: Iterable[Mapping[str, Any]]
+    record: Record, profile: Mapping[str, Any] | None, rank_rows: Iterable[Mapping[str, Any]]
 ) -> Table | None:
     """One row a layer (a group of layers where there are many): rank, full rank and their ratio; None without ranks."""
-    full, ranks = full_ranks(rank_rows), record.get("ranks") or {}
+    full, ranks = full_ranks(rank_rows), record.ranks or {}
     if not full or not ranks:
         return None
     table = plain_table("Ranks", ("layer", "left"), ("rank / full", "right"), ("ratio", "left"))
@@ -85,7 +86,7 @@ def rank_table(
     return table
 
 
-def facts_table(record: Mapping[str, Any]) -> Table:
+def facts_table(record: Record) -> Table:
     """Switch, size, work, accuracy and times of one run."""
     table = Table(box=None, show_header=False, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
@@ -96,32 +97,31 @@ def facts_table(record: Mapping[str, Any]) -> Table:
     return table
 
 
-def facts(record: Mapping[str, Any]) -> dict[str, str]:
-    get = record.get
-    error = (get("error") or "").strip().splitlines()
+def facts(record: Record) -> dict[str, str]:
+    error = (record.error or "").strip().splitlines()
     return {
         "error": error[-1] if error else UNKNOWN,
         "switch": switch_words(record),
-        "parameters": shrinkage(get("params_full"), get("params_total"), "smaller", count),
+        "parameters": shrinkage(record.params_full, record.params_total, "smaller", count),
         "nonzero": _zeros(record),
         "stored": _bits(record),
-        "MACs": shrinkage(get("macs_full"), get("macs_final"), "fewer", short_count),
-        "accuracy": named({"final": percent(get("accuracy_final")), "best": percent(get("accuracy_best"))})
+        "MACs": shrinkage(record.macs_full, record.macs_final, "fewer", short_count),
+        "accuracy": named({"final": percent(record.accuracy_final), "best": percent(record.accuracy_best)})
         or _metrics(record),
-        "time": named({"compute": duration(get("compute_seconds")), "wall": duration(get("wall_seconds"))}),
-        "by part": named({part: duration(value) for part, value in (get("seconds") or {}).items()})
+        "time": named({"compute": duration(record.compute_seconds), "wall": duration(record.wall_seconds)}),
+        "by part": named({part: duration(value) for part, value in (record.seconds or {}).items()})
         or UNKNOWN,
-        "peak memory": memory(get("peak_memory_bytes")),
-        "hardware": f"{get('device') or UNKNOWN}, {get('precision') or UNKNOWN}",
+        "peak memory": memory(record.peak_memory_bytes),
+        "hardware": f"{record.device or UNKNOWN}, {record.precision or UNKNOWN}",
     }
 
 
-def switch_words(record: Mapping[str, Any]) -> str:
+def switch_words(record: Record) -> str:
     """E, the number of full-rank epochs, and why the switch came then or never."""
-    epoch, reason = record.get("switch_epoch"), record.get("switch_reason")
+    epoch, reason = record.switch_epoch, record.switch_reason
     why = f": {REASONS.get(reason, reason)}" if reason else ""
     return (
-        f"E = {epoch} of {record.get('epochs_trained') or record['epochs']}{why}"
+        f"E = {epoch} of {record.epochs_trained or record.epochs}{why}"
         if epoch is not None
         else f"full rank throughout{why}"
     )
@@ -134,9 +134,9 @@ def shrinkage(full: float | None, now: float | None, word: str, show: Any) -> st
     return f"{show(full)} → {show(now)} ({times(ratio_of(full, now))} {word})"
 
 
-def _zeros(record: Mapping[str, Any]) -> str:
+def _zeros(record: Record) -> str:
     """What masks leave; a handful of zeros by chance is not worth a line."""
-    total, nonzero = record.get("params_total"), record.get("params_nonzero")
+    total, nonzero = record.params_total, record.params_nonzero
     masked = total is not None and nonzero is not None and nonzero < 0.99 * total
     return (
         f"{shrinkage(total, nonzero, 'fewer', count)}; zeros are computed with all the same"
@@ -145,9 +145,9 @@ def _zeros(record: Mapping[str, Any]) -> str:
     )
 
 
-def _bits(record: Mapping[str, Any]) -> str:
+def _bits(record: Record) -> str:
     """Of a model whose numbers need fewer than 32 bits each."""
-    nonzero, bits = record.get("params_nonzero"), record.get("params_stored_bits")
+    nonzero, bits = record.params_nonzero, record.params_stored_bits
     packed = nonzero is not None and bits is not None and bits < 0.99 * 32 * nonzero
     return (
         f"{memory(bits / 8) if bits >= 2**23 else f'{bits / 8192:.0f} KiB'}, {bits / nonzero:.3g} bits a parameter"
@@ -196,5 +196,5 @@ def _range(values: list[int]) -> str:
     return str(values[0]) if len(set(values)) == 1 else f"{min(values)}–{max(values)}"
 
 
-def _metrics(record: Mapping[str, Any]) -> str:
-    return named({name: f"{value:.4g}" for name, value in (record.get("metrics") or {}).items()}) or UNKNOWN
+def _metrics(record: Record) -> str:
+    return named({name: f"{value:.4g}" for name, value in (record.metrics or {}).items()}) or UNKNOWN

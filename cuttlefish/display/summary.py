@@ -19,12 +19,13 @@ from cuttlefish.display.format import (
     times,
 )
 from cuttlefish.display.screen import cells, facts_table, plain_table, profile_table, rank_table, switch_words
+from cuttlefish.record.fields import Record
 
 WIDTH = 100
-Record = Mapping[str, Any]
+Row = Mapping[str, Any]
 
 
-def run_summary(record: Record, profile: Record | None, rank_rows: Sequence[Record]) -> RenderableType:
+def run_summary(record: Record, profile: Row | None, rank_rows: Sequence[Row]) -> RenderableType:
     """Profile, ranks, switch, size, accuracy and times of one run. profile and rank_rows as in the run folder; may be empty."""
     return Group(_headline(record), _screen(record, profile, rank_rows, facts_table(record)))
 
@@ -32,8 +33,8 @@ def run_summary(record: Record, profile: Record | None, rank_rows: Sequence[Reco
 def comparison_summary(
     full: Record,
     cuttlefish: Record,
-    profile: Record | None = None,
-    rank_rows: Sequence[Record] = (),
+    profile: Row | None = None,
+    rank_rows: Sequence[Row] = (),
     plots: Iterable[object] = (),
 ) -> RenderableType:
     """A full-rank run and a Cuttlefish run of the same length side by side; plots: paths to name at the end."""
@@ -59,18 +60,16 @@ def as_text(renderable: RenderableType, width: int = WIDTH) -> str:
 
 def _headline(record: Record) -> Text:
     words = [
-        f"{record['model']} on {record['data']}",
-        record["method"],
-        f"seed {record['seed']}",
-        f"{record['epochs']} epochs",
+        f"{record.model} on {record.data}",
+        record.method,
+        f"seed {record.seed}",
+        f"{record.epochs} epochs",
     ]
-    words += [f"scale {record['scale']}", record["status"]]
-    return Text(one_line(" · ".join(words)), style="bold" if record["status"] == "finished" else "bold red")
+    words += [f"scale {record.scale}", record.status]
+    return Text(one_line(" · ".join(words)), style="bold" if record.status == "finished" else "bold red")
 
 
-def _screen(
-    record: Record, profile: Record | None, rank_rows: Sequence[Record], facts: Table
-) -> RenderableType:
+def _screen(record: Record, profile: Row | None, rank_rows: Sequence[Row], facts: Table) -> RenderableType:
     """Ranks on the left, the rest on the right, so that the 17 layers of a ResNet-18 and all facts fit one screen."""
     right = Group(profile_table(profile), facts) if profile else facts
     ranks = rank_table(record, profile, rank_rows)
@@ -88,13 +87,16 @@ def _comparison_table(full: Record, low: Record) -> Table:
         "Against full rank",
         ("", "left"),
         ("full rank", "right"),
-        (str(low["method"]), "right"),
+        (str(low.method), "right"),
         ("difference", "right"),
     )
     for name, field, show, compare in COMPARED:
         table.add_row(
             *cells(
-                name, show(full.get(field)), show(low.get(field)), compare(full.get(field), low.get(field))
+                name,
+                show(getattr(full, field)),
+                show(getattr(low, field)),
+                compare(getattr(full, field), getattr(low, field)),
             )
         )
     return table
@@ -140,5 +142,7 @@ def _unlike(full: Record, low: Record) -> str:
         "data_digest",
     )
     return ", ".join(
-        f"{name} {full.get(name)} / {low.get(name)}" for name in fields if full.get(name) != low.get(name)
+        f"{name} {getattr(full, name)} / {getattr(low, name)}"
+        for name in fields
+        if getattr(full, name) != getattr(low, name)
     )

@@ -16,10 +16,10 @@ from cuttlefish.methods import build_method
 from cuttlefish.methods.base import Method
 from cuttlefish.process.lock import RunLock
 from cuttlefish.record.atomic import write_atomic
-from cuttlefish.record.fields import SCHEMA
+from cuttlefish.record.fields import Record
 from cuttlefish.record.folder import RECORD
 from cuttlefish.record.provenance import provenance
-from cuttlefish.record.record import error_text, new_record, read_record, write_record
+from cuttlefish.record.record import OtherSchema, error_text, new_record, read_record, write_record
 
 logger = logging.getLogger("cuttlefish")
 
@@ -72,7 +72,7 @@ def resolve_run(config: Config) -> Run:
     return Run(config, method, key, run_folder(config, key), digest)
 
 
-def finished_record(run: Run) -> dict[str, Any] | None:
+def finished_record(run: Run) -> Record | None:
     """Return the record of a run that went through, or None: any other does not keep it from going on.
 
     Raises:
@@ -82,20 +82,17 @@ def finished_record(run: Run) -> dict[str, Any] | None:
         return None
     try:
         record = read_record(run.folder)
+    except OtherSchema as error:
+        raise CuttlefishError(f"{error}: choose another run_dir or remove it") from None
     except CuttlefishError as error:
         logger.warning("%s It will be written again.", error)
         return None
-    if record.get("schema") != SCHEMA:
+    if record.run_key != run.key:
         raise CuttlefishError(
-            f"{run.folder / RECORD} is of another version of this suite (schema {record.get('schema')}, not {SCHEMA}): "
-            "choose another run_dir or remove it"
-        )
-    if record.get("run_key") != run.key:
-        raise CuttlefishError(
-            f"{run.folder} holds the record of run {record.get('run_key')}, and this is run {run.key}: "
+            f"{run.folder} holds the record of run {record.run_key}, and this is run {run.key}: "
             "choose another run_dir"
         )
-    return record if record.get("status") == "finished" else None
+    return record if record.status == "finished" else None
 
 
 def check_same_run(run: Run) -> None:

@@ -29,6 +29,7 @@ from cuttlefish.lowrank.count import count_macs, count_parameters
 from cuttlefish.models import build_model
 from cuttlefish.process.signals import StopSignals
 from cuttlefish.record.atomic import remove_left_overs
+from cuttlefish.record.fields import Record
 from cuttlefish.record.folder import RECORD
 from cuttlefish.record.provenance import provenance
 from cuttlefish.record.record import error_text, new_record, read_record, write_record
@@ -78,7 +79,7 @@ class Session:
         self.method.prepare(self.context)
         self.fork, self.forked_from = (None, None) if self.config.fork_from is None else fork_state(run)
 
-    def train(self, lost_seconds: float = 0.0, stop: StopSignals | None = None) -> dict[str, Any]:
+    def train(self, lost_seconds: float = 0.0, stop: StopSignals | None = None) -> Record:
         """Train and record. A failure is recorded too, then raised.
 
         Args:
@@ -152,11 +153,11 @@ class Session:
         if not (self.run.folder / RECORD).exists():
             return 0.0
         try:
-            return read_record(self.run.folder).get("wall_seconds") or 0.0
+            return read_record(self.run.folder).wall_seconds or 0.0
         except CuttlefishError:
             return 0.0
 
-    def _write(self, record: dict[str, Any]) -> None:
+    def _write(self, record: Record) -> None:
         if not self.world.is_first:
             return
         try:
@@ -193,7 +194,7 @@ class Session:
             "macs_final": count_macs(model, self._one_input()),
         }
 
-    def _record(self, status: str, trainer: Trainer, **found: Any) -> dict[str, Any]:
+    def _record(self, status: str, trainer: Trainer, **found: Any) -> Record:
         progress, timer = trainer.progress, self.timer
         phases = [dict(phase, seconds=timer.seconds.get(phase["name"], {})) for phase in progress.history]
         facts = self.run.facts() | {

@@ -1,7 +1,7 @@
 """Whether a run labelled with a scale was run as that scale is: a label alone makes no run count for a claim."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from cuttlefish.evidence.records import Evidence, LeftOut
+from cuttlefish.record.fields import Record
 from cuttlefish.record.record import value_of
 
 WIDTH, IMAGES, DRAWN, BATCH, EPOCHS = (
@@ -27,9 +28,9 @@ TABLES = Path(__file__).resolve().parents[1] / "report" / "paper" / "tables.yaml
 CUT_SHORT = ("config.trainer.max_steps", "config.trainer.max_eval_batches", "config.trainer.overfit")
 
 
-def objection(record: Mapping[str, Any]) -> str:
+def objection(record: Record) -> str:
     """Why the run does not count for a claim; empty where it does, and for scales that no claim is about."""
-    wanted = scale_of(record["scale"], record["data"], record["method"])
+    wanted = scale_of(record.scale, record.data, record.method)
     found = {path: value_of(record, path) for path in (*wanted, *CUT_SHORT)}
     unlike = [
         f"{path.removeprefix('config.')}={found[path]}"
@@ -41,7 +42,7 @@ def objection(record: Mapping[str, Any]) -> str:
         for path in CUT_SHORT
         if wanted and found[path] not in (None, False)
     ]
-    return f"not what the {record['scale']} scale is: {', '.join([*unlike, *cut])}" if unlike or cut else ""
+    return f"not what the {record.scale} scale is: {', '.join([*unlike, *cut])}" if unlike or cut else ""
 
 
 def not_admitted(runs: Iterable[Evidence]) -> list[LeftOut]:

@@ -6,8 +6,9 @@ from typing import Any
 
 from cuttlefish.display.format import UNKNOWN
 from cuttlefish.evidence.hardware import is_cpu
+from cuttlefish.record.fields import Record
 
-Record = Mapping[str, Any]
+Row = Mapping[str, Any]
 CLOCKS = {"seconds", "compute_seconds", "wall_seconds"}
 EQUAL = ("epochs_trained", "k", "params_full", "macs_full")
 POINTS = {"accuracy_final": 1.5, "accuracy_best": 1.5}
@@ -39,28 +40,28 @@ class Difference:
 def unlike(one: Record, other: Record) -> list[str]:
     """What of hardware and software differs, each in words: `torch 2.9 -> 2.14`."""
     names = ("device", "precision", "threads", "world_size", "platform", "python", "git_commit", "git_dirty")
-    packages = sorted({*one["packages"], *other["packages"]})
-    pairs = [(name.replace("_", " "), one.get(name), other.get(name)) for name in names]
-    pairs += [(name, one["packages"].get(name), other["packages"].get(name)) for name in packages]
+    packages = sorted({*one.packages, *other.packages})
+    pairs = [(name.replace("_", " "), getattr(one, name), getattr(other, name)) for name in names]
+    pairs += [(name, one.packages.get(name), other.packages.get(name)) for name in packages]
     return [f"{name} {_word(a)} -> {_word(b)}" for name, a, b in pairs if a != b]
 
 
 def bitwise(one: Record, other: Record) -> bool:
     """Whether the same bits are promised: CPU, fp32 or fp64, one process, deterministic mode without compilation, and the same CPU,
     threads and torch."""
-    trainer = (one.get("config") or {}).get("trainer", {})
+    trainer = (one.config or {}).get("trainer", {})
     asked = (
         trainer.get("deterministic")
         and not trainer.get("compile")
-        and one["precision"] in BITWISE
-        and one["world_size"] == 1
+        and one.precision in BITWISE
+        and one.world_size == 1
     )
-    same = all(one.get(name) == other.get(name) for name in ("device", "precision", "threads", "world_size"))
+    same = all(
+        getattr(one, name) == getattr(other, name)
+        for name in ("device", "precision", "threads", "world_size")
+    )
     return bool(
-        asked
-        and is_cpu(one["device"])
-        and same
-        and one["packages"].get("torch") == other["packages"].get("torch")
+        asked and is_cpu(one.device) and same and one.packages.get("torch") == other.packages.get("torch")
     )
 
 
@@ -68,7 +69,7 @@ def differences(one: Record, other: Record, exact: bool) -> list[Difference]:
     """Every figure that either record knows, in the order people read them."""
     rules = [(name, f"{limit} points", _by_points(limit)) for name, limit in POINTS.items()]
     rules += [(name, f"{share:.0%}", _by_share(share)) for name, share in SHARES.items()]
-    steps = max(1, round(EPOCHS_SHARE * (one.get("epochs_trained") or one["epochs"])))
+    steps = max(1, round(EPOCHS_SHARE * (one.epochs_trained or one.epochs)))
     rules += [
         ("switch_epoch", f"{steps} epochs", _by_points(steps)),
         *((name, "equal", _same) for name in EQUAL),
@@ -76,18 +77,18 @@ def differences(one: Record, other: Record, exact: bool) -> list[Difference]:
     found = [
         Difference(
             name,
-            one.get(name),
-            other.get(name),
+            getattr(one, name),
+            getattr(other, name),
             "equal" if exact else allowed,
-            (_same if exact else agrees)(one.get(name), other.get(name)),
+            (_same if exact else agrees)(getattr(one, name), getattr(other, name)),
         )
         for name, allowed, agrees in rules
-        if one.get(name) is not None or other.get(name) is not None
+        if getattr(one, name) is not None or getattr(other, name) is not None
     ]
-    return [*found, *_ranks(one.get("ranks") or {}, other.get("ranks") or {}, exact)]
+    return [*found, *_ranks(one.ranks or {}, other.ranks or {}, exact)]
 
 
-def first_unlike_epoch(one: Sequence[Record], other: Sequence[Record]) -> int | None:
+def first_unlike_epoch(one: Sequence[Row], other: Sequence[Row]) -> int | None:
     """The first epoch whose rows differ in anything but the clock; None where all agree."""
     for index in range(max(len(one), len(other))):
         pair = [rows[index] if index < len(rows) else {} for rows in (one, other)]

@@ -2,42 +2,41 @@
 
 from collections.abc import Sequence
 from statistics import mean
-from typing import Any
 
 from cuttlefish.display.format import ratio_of
 from cuttlefish.evidence.records import Evidence
 from cuttlefish.evidence.seeds import over_seeds, paired
+from cuttlefish.record.fields import Record
 
-Record = dict[str, Any]
 BITS = 32
 """Of a parameter of the full-rank model, when stored bits are compared."""
 
 
 def compression(record: Record) -> float | None:
     """All parameters, of the full-rank model over this one's."""
-    return ratio_of(record["params_full"], record["params_total"])
+    return ratio_of(record.params_full, record.params_total)
 
 
 def compression_nonzero(record: Record) -> float | None:
-    return ratio_of(record["params_full"], record["params_nonzero"])
+    return ratio_of(record.params_full, record.params_nonzero)
 
 
 def compression_stored(record: Record) -> float | None:
-    return ratio_of(BITS * record["params_full"], record["params_stored_bits"])
+    return ratio_of(BITS * record.params_full, record.params_stored_bits)
 
 
 def fewer_macs(record: Record) -> float | None:
-    return ratio_of(record["macs_full"], record["macs_final"])
+    return ratio_of(record.macs_full, record.macs_final)
 
 
 def hours(record: Record) -> float:
-    return record["compute_seconds"] / 3600
+    return record.compute_seconds / 3600
 
 
 def hours_as_baseline(record: Record) -> float:
     """Without the time of ranks that were only logged: a run that stayed at full rank had no need of them."""
-    logged = 0.0 if record.get("ranks") else (record["seconds"] or {}).get("ranks", 0.0)
-    return (record["compute_seconds"] - logged) / 3600
+    logged = 0.0 if record.ranks else (record.seconds or {}).get("ranks", 0.0)
+    return (record.compute_seconds - logged) / 3600
 
 
 def speedup(runs: Sequence[Evidence], baseline: Sequence[Evidence]) -> float | None:
@@ -53,8 +52,7 @@ def speedup(runs: Sequence[Evidence], baseline: Sequence[Evidence]) -> float | N
 def accuracy_lost(runs: Sequence[Evidence], baseline: Sequence[Evidence]) -> float | None:
     """Points of the last epoch's accuracy below the baseline's, of the seeds that both have."""
     pairs = [
-        (own.record["accuracy_final"], other.record["accuracy_final"])
-        for own, other in paired(runs, baseline)
+        (own.record.accuracy_final, other.record.accuracy_final) for own, other in paired(runs, baseline)
     ]
     return (
         mean(other - own for own, other in pairs)
@@ -67,5 +65,5 @@ def stated_quantity(name: str, runs: Sequence[Evidence], baseline: Sequence[Evid
     """Our value of a quantity that the paper states: of pairs with the baseline, or a mean over seeds."""
     if name in ("speedup", "accuracy_lost"):
         return {"speedup": speedup, "accuracy_lost": accuracy_lost}[name](runs, baseline)
-    found = over_seeds(runs, compression if name == "compression" else lambda record: record.get(name))
+    found = over_seeds(runs, compression if name == "compression" else lambda record: getattr(record, name))
     return found.mean if found else None

@@ -13,9 +13,9 @@ from typing import Any
 from cuttlefish.config.identity import NOT_IN_KEY
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.evidence.hardware import threads_words
-from cuttlefish.record.fields import SCHEMA
+from cuttlefish.record.fields import SCHEMA, Record, problems_of
 from cuttlefish.record.folder import RECORD
-from cuttlefish.record.record import read_record, validate_record
+from cuttlefish.record.record import read_fields
 
 CELL = ("model", "data", "method", "preset", "recipe", "epochs", "scale")
 OUTCOME = (
@@ -35,41 +35,41 @@ class Evidence:
     """One sound record and the file it was read from."""
 
     path: Path
-    record: dict[str, Any]
+    record: Record
 
     @property
     def finished(self) -> bool:
-        return self.record["status"] == "finished"
+        return self.record.status == "finished"
 
     @cached_property
     def cell(self) -> tuple[Any, ...]:
         """What the run stands for, its seed apart: the values of CELL."""
-        return tuple(self.record.get(name) for name in CELL)
+        return tuple(getattr(self.record, name) for name in CELL)
 
     @cached_property
     def hardware(self) -> str:
         """Device, precision, threads, processes and whether it was compiled: only times of the same hardware compare."""
         record = self.record
-        words = [record["device"], record["precision"]]
-        words += threads_words(record.get("threads"))
-        words += [f"{record['world_size']} processes"] if record["world_size"] > 1 else []
+        words = [record.device, record.precision]
+        words += threads_words(record.threads)
+        words += [f"{record.world_size} processes"] if record.world_size > 1 else []
         words += ["compiled"] if _compiled(record) else []
         return " · ".join(words)
 
     @cached_property
     def timed_on(self) -> tuple[str, str]:
         """What two runs must share for a speed-up: the hardware and torch's minor version, with which times change."""
-        return self.hardware, ".".join(str((self.record["packages"] or {}).get("torch")).split(".")[:2])
+        return self.hardware, ".".join(str((self.record.packages or {}).get("torch")).split(".")[:2])
 
 
-def _compiled(record: Mapping[str, Any]) -> bool:
-    trainer = (record.get("config") or {}).get("trainer")
+def _compiled(record: Record) -> bool:
+    trainer = (record.config or {}).get("trainer")
     return isinstance(trainer, Mapping) and trainer.get("compile") is True
 
 
 def by_start(runs: Iterable[Evidence]) -> list[Evidence]:
     """The order in which repeats count, in tables and claims alike: the first that was started, whatever came out."""
-    return sorted(runs, key=lambda run: (run.record["started"], str(run.path)))
+    return sorted(runs, key=lambda run: (run.record.started, str(run.path)))
 
 
 @dataclass(frozen=True)
@@ -111,11 +111,11 @@ def load_evidence(folder: str | Path) -> Collection:
 
 def _read(path: Path) -> Evidence | LeftOut:
     try:
-        record = read_record(path)
-        problems = validate_record(record)
+        values = read_fields(path)
+        problems = problems_of(values)
     except (CuttlefishError, OSError, ValueError, TypeError, RecursionError) as error:
         return LeftOut(path, f"damaged: {error}")
-    schema = record.get("schema")
+    schema = values.get("schema")
     if not isinstance(schema, int) or isinstance(schema, bool):
         return LeftOut(path, "foreign: it has no schema of this suite")
     if schema != SCHEMA:
@@ -123,14 +123,14 @@ def _read(path: Path) -> Evidence | LeftOut:
             path,
             f"of {'an older' if schema < SCHEMA else 'a newer'} schema ({schema}; this suite reads {SCHEMA})",
         )
-    return LeftOut(path, f"unsound: {problems[0]}") if problems else Evidence(path, record)
+    return LeftOut(path, f"unsound: {problems[0]}") if problems else Evidence(path, Record(**values))
 
 
 def _copies(runs: Iterable[Evidence]) -> dict[Path, str]:
     """All but the first of equal records: a run counts once however often its folder was copied."""
     return {
         other.path: f"a copy of {first.path}"
-        for group in _grouped(runs, lambda record: (record["run_key"], record["started"])).values()
+        for group in _grouped(runs, lambda record: (record.run_key, record.started)).values()
         for first in group[:1]
         for other in group[1:]
         if other.record == first.record
@@ -141,29 +141,27 @@ def _conflicts(runs: Iterable[Evidence]) -> dict[Path, str]:
     """Records that cannot all be true: one run key for unlike cells, or one start with unlike outcomes. A later start of the
     same key is a repeat, not a conflict."""
     refused: dict[Path, str] = {}
-    for key, group in _grouped(runs, lambda record: record["run_key"]).items():
+    for key, group in _grouped(runs, lambda record: record.run_key).items():
         if unlike := _unlike([_identity(run.record) for run in group]):
             refused |= {
                 run.path: f"in conflict: run key {key} stands for unlike runs ({', '.join(unlike)})"
                 for run in group
             }
-    for (key, started), group in _grouped(
-        runs, lambda record: (record["run_key"], record["started"])
-    ).items():
-        if len({repr([run.record.get(name) for name in OUTCOME]) for run in group}) > 1:
+    for (key, started), group in _grouped(runs, lambda record: (record.run_key, record.started)).items():
+        if len({repr([getattr(run.record, name) for name in OUTCOME]) for run in group}) > 1:
             refused |= {
                 run.path: f"in conflict: unlike outcomes of run {key} started {started}" for run in group
             }
     return refused
 
 
-def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
+def _identity(record: Record) -> dict[str, Any]:
     """What one run key must mean, by path. Preset and scale are labels, outside the key: two names may stand for one run."""
     names = ("model", "data", "method", "seed", "epochs", "data_digest", "params_full")
     own = {
-        name: record[name] for name in names if record.get(name) is not None
+        name: getattr(record, name) for name in names if getattr(record, name) is not None
     }  # a run that failed early knows not all of them
-    return own | dict(_settings(record.get("config") or {}))
+    return own | dict(_settings(record.config or {}))
 
 
 def _settings(values: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
@@ -183,7 +181,7 @@ def _unlike(identities: Sequence[Mapping[str, Any]]) -> list[str]:
     )
 
 
-def _grouped(runs: Iterable[Evidence], key: Callable[[Mapping[str, Any]], Any]) -> dict[Any, list[Evidence]]:
+def _grouped(runs: Iterable[Evidence], key: Callable[[Record], Any]) -> dict[Any, list[Evidence]]:
     groups: dict[Any, list[Evidence]] = defaultdict(list)
     for run in runs:
         groups[key(run.record)].append(run)

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
-from typing import Any
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.evidence.records import Evidence
+from cuttlefish.record.fields import Record
 
-Quantity = Callable[[dict[str, Any]], float | None]
+Quantity = Callable[[Record], float | None]
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ def over_seeds(runs: Sequence[Evidence], quantity: Quantity) -> OverSeeds | None
 def check_alike(runs: Sequence[Evidence]) -> Sequence[Evidence]:
     """The runs, which differ by their seeds alone. Raises CuttlefishError for two scales, two kinds of hardware, or one seed twice."""
     for what, values in (
-        ("scales", {run.record["scale"] for run in runs}),
+        ("scales", {run.record.scale for run in runs}),
         ("kinds of hardware", {run.hardware for run in runs}),
     ):
         if len(values) > 1:
             raise CuttlefishError(f"runs of several {what} cannot be averaged: {', '.join(sorted(values))}")
-    seeds = [run.record["seed"] for run in runs]
+    seeds = [run.record.seed for run in runs]
     if len(set(seeds)) < len(seeds):
         raise CuttlefishError(
             f"a seed was given twice to an average: seeds {', '.join(map(str, sorted(seeds)))}"
@@ -50,5 +50,5 @@ def check_alike(runs: Sequence[Evidence]) -> Sequence[Evidence]:
 
 def paired(left: Iterable[Evidence], right: Iterable[Evidence]) -> list[tuple[Evidence, Evidence]]:
     """Runs of the same seed, side by side."""
-    others = {run.record["seed"]: run for run in right}
-    return [(run, others[run.record["seed"]]) for run in left if run.record["seed"] in others]
+    others = {run.record.seed: run for run in right}
+    return [(run, others[run.record.seed]) for run in left if run.record.seed in others]

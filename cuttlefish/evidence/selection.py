@@ -7,6 +7,7 @@ from typing import Any
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.evidence.records import Evidence, by_start
+from cuttlefish.record.fields import Record
 from cuttlefish.record.record import value_of
 
 Where = dict[str, Any]
@@ -32,7 +33,7 @@ class Runs(list[Evidence]):
         self._found: dict[tuple[str, str], list[Evidence]] = {}
         self._unlike: dict[str, int] = {}
         for run in self:
-            self._kept[run.record["scale"], run.record["method"]].append(run)
+            self._kept[run.record.scale, run.record.method].append(run)
 
     def find(self, where: Where, scale: str) -> list[Evidence]:
         asked = repr(where), scale
@@ -63,9 +64,7 @@ def select(runs: Iterable[Evidence], where: Where, scale: str) -> list[Evidence]
     ordered = {
         path: wanted[path] for path in sorted(wanted, key=lambda path: path.count("."))
     }  # the record's own fields first: they are quick
-    return [
-        run for run in runs if run.finished and run.record["scale"] == scale and _fits(run.record, ordered)
-    ]
+    return [run for run in runs if run.finished and run.record.scale == scale and _fits(run.record, ordered)]
 
 
 def points_of(family: Where) -> Iterator[Where]:
@@ -75,14 +74,16 @@ def points_of(family: Where) -> Iterator[Where]:
         yield {**family, **dict(zip(lists, values, strict=True))}
 
 
-def setting_of(record: Mapping[str, Any]) -> str:
+def setting_of(record: Record) -> str:
     """Model, data, recipe, method, precision and how far it ran, as one comparable text."""
-    config = record.get("config") or {}
+    config = record.config or {}
     sections = {name: dict(config.get(name) or {}) for name in ("model", "data", "recipe", "method")}
     for name, keys in BESIDE_THE_SETTING.items():
         for key in keys:
             sections[name].pop(key, None)
-    own = [record[name] for name in ("model", "data", "method", "epochs", "data_digest", "precision")]
+    own = [
+        getattr(record, name) for name in ("model", "data", "method", "epochs", "data_digest", "precision")
+    ]
     trainer = {
         name: value_of(record, f"config.trainer.{name}") or None for name in TRAINER
     }  # False and None are both "no"
@@ -95,8 +96,8 @@ def by_seed(runs: Iterable[Evidence], *also: str) -> dict[tuple[Any, ...], Evide
     for run in by_start(runs):
         found.setdefault(
             (
-                run.record["seed"],
-                *(run.timed_on if name == "hardware" else run.record.get(name) for name in also),
+                run.record.seed,
+                *(run.timed_on if name == "hardware" else getattr(run.record, name) for name in also),
             ),
             run,
         )
@@ -108,7 +109,7 @@ def on_one_machine(runs: Sequence[Evidence]) -> list[Evidence]:
     machines: dict[tuple[str, str], list[Evidence]] = defaultdict(list)
     for run in runs:
         machines[run.timed_on].append(run)
-    return max(machines.values(), key=lambda own: len({run.record["seed"] for run in own}), default=[])
+    return max(machines.values(), key=lambda own: len({run.record.seed for run in own}), default=[])
 
 
 def is_time(path: str) -> bool:
@@ -116,7 +117,7 @@ def is_time(path: str) -> bool:
     return path.split(".")[0] in ("seconds", "compute_seconds", "wall_seconds")
 
 
-def _fits(record: Mapping[str, Any], wanted: Where) -> bool:
+def _fits(record: Record, wanted: Where) -> bool:
     for path, value in wanted.items():
         found = value_of(record, path)
         if found not in value if isinstance(value, list) else found != value:

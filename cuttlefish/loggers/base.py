@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.record.fields import Record
 
 log = logging.getLogger("cuttlefish.loggers")
 
@@ -55,7 +56,7 @@ class Logger:
     def settle(self) -> str | None:
         """Before a checkpoint: what of the run's own log is still not on the disk, in a sentence, or None."""
 
-    def finish(self, record: dict[str, Any]) -> None:
+    def finish(self, record: Record) -> None:
         """The run is over, well or badly; `record` says which."""
 
     def close(self) -> None:
@@ -105,7 +106,7 @@ class Loggers(list[Logger]):
                     f"{missing}; the last checkpoint is intact, so make room and run the same command again"
                 )
 
-    def finish(self, record: dict[str, Any]) -> None:
+    def finish(self, record: Record) -> None:
         self._each("finish", record)
 
     def close(self) -> None:

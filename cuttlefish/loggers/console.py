@@ -16,6 +16,7 @@ from cuttlefish.display.format import UNKNOWN, duration, named, one_line, percen
 from cuttlefish.display.screen import profile_table
 from cuttlefish.display.summary import WIDTH, as_text, run_summary
 from cuttlefish.loggers.base import Logger, RunInfo
+from cuttlefish.record.fields import Record
 from cuttlefish.record.folder import PLOTS, read_profile, read_ranks
 
 
@@ -63,7 +64,7 @@ class PlainConsole(Logger):
     def message(self, text: str) -> None:
         self.say(f">> {text}")
 
-    def finish(self, record: dict[str, Any]) -> None:
+    def finish(self, record: Record) -> None:
         self.show(run_summary(record, read_profile(self.run.folder), read_ranks(self.run.folder)))
         plots = sorted((self.run.folder / PLOTS).glob("*.png"))
         self.say("\n".join([f"folder  {self.run.folder}", *(f"plot    {path}" for path in plots)]))
@@ -131,7 +132,7 @@ class TerminalConsole(PlainConsole):
             self.bars.figures = self.figures(row)
             self.bars.update(self.epochs, advance=1, left=f"{duration(left)} left")
 
-    def finish(self, record: dict[str, Any]) -> None:
+    def finish(self, record: Record) -> None:
         self.close()
         super().finish(record)
 

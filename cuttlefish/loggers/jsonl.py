@@ -11,6 +11,7 @@ from typing import Any
 
 from cuttlefish.loggers.base import Logger, RunInfo
 from cuttlefish.record.atomic import append_line
+from cuttlefish.record.fields import Record
 from cuttlefish.record.folder import EPOCHS, LOG, RANK_COLUMNS, RANKS, csv_line, cut_back, forget_ranks
 from cuttlefish.record.record import plain
 
@@ -68,8 +69,8 @@ class JsonLines(Logger):
             f"profile ({profile['source']}): K = {profile['k']}, {len(profile['layers'])} layers to factorize"
         )
 
-    def finish(self, record: dict[str, Any]) -> None:
-        self.message(f"{record['status']}" + (f"\n{record['error']}" if record.get("error") else ""))
+    def finish(self, record: Record) -> None:
+        self.message(f"{record.status}" + (f"\n{record.error}" if record.error else ""))
 
     def _open(self, resumed_from: int) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cuttlefish.loggers.base import Logger, RunInfo
+from cuttlefish.record.fields import Record
 from cuttlefish.record.folder import PLOTS, read_epochs, read_profile, read_ranks
 
 
@@ -14,11 +15,11 @@ class Plots(Logger):
     def start(self, run: RunInfo) -> None:
         self.folder = Path(run.folder)
 
-    def finish(self, record: dict[str, Any]) -> None:
+    def finish(self, record: Record) -> None:
         draw_run(self.folder, record)
 
 
-def draw_run(folder: str | Path, record: dict[str, Any]) -> list[Path]:
+def draw_run(folder: str | Path, record: Record) -> list[Path]:
     """Draw what the run folder has data for, from its files and its record; the paths written."""
     from cuttlefish.display.style import (
         save_figure,
@@ -32,15 +33,15 @@ def draw_run(folder: str | Path, record: dict[str, Any]) -> list[Path]:
     return written
 
 
-def _drawable(folder: Path, record: dict[str, Any]) -> dict[str, Callable[[], Any]]:
+def _drawable(folder: Path, record: Record) -> dict[str, Callable[[], Any]]:
     from cuttlefish.display import plots as run_plots
 
     epochs, ranks, profile = read_epochs(folder), read_ranks(folder), read_profile(folder)
     subject = run_plots.subject_of(record)
     drawings = {
-        "rank_curves": ranks and (lambda: run_plots.rank_curves(ranks, record.get("switch_epoch"), subject)),
+        "rank_curves": ranks and (lambda: run_plots.rank_curves(ranks, record.switch_epoch, subject)),
         "rank_ratios": ranks
-        and record.get("ranks")
+        and record.ranks
         and (lambda: run_plots.rank_ratios(record, ranks, profile, subject)),
         "stack_profile": profile
         and profile["stacks"]

@@ -9,6 +9,7 @@ from cuttlefish.config.schema import WandbConfig
 from cuttlefish.loggers.base import Logger, RunInfo
 from cuttlefish.loggers.wandb_stop import abandon_service, finish_within
 from cuttlefish.record.atomic import write_atomic
+from cuttlefish.record.fields import Record
 from cuttlefish.record.folder import PLOTS
 from cuttlefish.record.record import plain
 from cuttlefish.record.redact import redact_config
@@ -91,18 +92,18 @@ class WandbLogger(Logger):
     def profile(self, profile: dict[str, Any]) -> None:
         self.run.summary.update({f"speedup/{stack['name']}": stack["speedup"] for stack in profile["stacks"]})
 
-    def finish(self, record: dict[str, Any]) -> None:
+    def finish(self, record: Record) -> None:
         import wandb
 
-        fields = {name: value for name, value in record.items() if isinstance(value, int | float | str)}
-        fields |= {f"total_seconds/{part}": value for part, value in (record.get("seconds") or {}).items()}
+        fields = {name: value for name, value in vars(record).items() if isinstance(value, int | float | str)}
+        fields |= {f"total_seconds/{part}": value for part, value in (record.seconds or {}).items()}
         self.run.summary.update(
-            fields | {f"final_rank/{layer}": rank for layer, rank in (record.get("ranks") or {}).items()}
+            fields | {f"final_rank/{layer}": rank for layer, rank in (record.ranks or {}).items()}
         )
         plots = sorted((self.folder / PLOTS).glob("*.png"))
         if plots:
             self.run.log({f"plots/{path.stem}": wandb.Image(str(path)) for path in plots})
-        self._end(0 if record["status"] == "finished" else 1, stopped=record["status"] == "interrupted")
+        self._end(0 if record.status == "finished" else 1, stopped=record.status == "interrupted")
 
     def close(self) -> None:
         if self.run is not None:

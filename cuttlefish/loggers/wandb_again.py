@@ -12,6 +12,7 @@ from cuttlefish.config.schema import WandbConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.loggers.base import RunInfo
 from cuttlefish.loggers.wandb import UNSENT, WandbLogger
+from cuttlefish.record.fields import Record
 from cuttlefish.record.folder import RECORD, read_epochs, read_profile, read_ranks
 
 SENT = "*.wandb.synced"
@@ -20,7 +21,7 @@ SECONDS = 600.0
 """What the upload of one run may take: without an answer W&B would try for days."""
 
 
-def log_again(record: dict[str, Any], source: Path, settings: WandbConfig, folder: Path) -> str:
+def log_again(record: Record, source: Path, settings: WandbConfig, folder: Path) -> str:
     """Log a run once more from its record and the files beside it (config, epoch rows, ranks, profile, summary); W&B's id of it.
 
     source: the record's folder, which stays as it is. folder: where W&B writes. The id follows from the record, so that a second
@@ -30,7 +31,7 @@ def log_again(record: dict[str, Any], source: Path, settings: WandbConfig, folde
     logger = WandbLogger(settings, identity, stop_seconds=SECONDS)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        logger.start(RunInfo(folder, config_of(record), record["run_key"]))
+        logger.start(RunInfo(folder, config_of(record), record.run_key))
         profile = read_profile(source)
         if profile:
             logger.profile(profile)
@@ -41,19 +42,19 @@ def log_again(record: dict[str, Any], source: Path, settings: WandbConfig, folde
     return identity
 
 
-def identity_of(record: dict[str, Any]) -> str:
-    started = hashlib.sha256(f"{record['started']} {record['device']}".encode()).hexdigest()[:6]
-    return re.sub(r"[^\w-]", "_", f"{record['run_key'][:40]}-{started}")
+def identity_of(record: Record) -> str:
+    started = hashlib.sha256(f"{record.started} {record.device}".encode()).hexdigest()[:6]
+    return re.sub(r"[^\w-]", "_", f"{record.run_key[:40]}-{started}")
 
 
-def config_of(record: dict[str, Any]) -> dict[str, Any]:
+def config_of(record: Record) -> dict[str, Any]:
     """The record's config; of a record without one, what else tells its cell."""
-    named = {axis: {"name": record[axis]} for axis in ("model", "data", "method", "recipe")}
-    return record.get("config") or {
+    named = {axis: {"name": getattr(record, axis)} for axis in ("model", "data", "method", "recipe")}
+    return record.config or {
         **named,
-        "seed": record["seed"],
-        "scale": record["scale"],
-        "experiment_name": record.get("experiment_name"),
+        "seed": record.seed,
+        "scale": record.scale,
+        "experiment_name": record.experiment_name,
     }
 
 

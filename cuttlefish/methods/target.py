@@ -39,11 +39,9 @@ def find_target(target_params: int | None, match: str | None) -> Target | None:
     if match is None:
         return None
     record = read_record(_locate(match))
-    if record.get("status") != "finished" or not record.get("params_total"):
+    if record.status != "finished" or not record.params_total:
         raise CuttlefishError(f"match={match}: that run has not finished, so it has no size to match")
-    return Target(
-        record["params_nonzero"] or record["params_total"], f"run {record['run_key']} ({record['method']})"
-    )
+    return Target(record.params_nonzero or record.params_total, f"run {record.run_key} ({record.method})")
 
 
 def resolve_target(settings: Any, context: Context) -> Target | None:
@@ -72,11 +70,9 @@ def _locate(match: str) -> Path:
         for path in sorted(Path(folder).rglob(RECORD))
         if match in path.parent.name
     ]
-    found = {path: record for path in named if (record := read_record(path)).get("run_key") == match}
+    found = {path: record for path in named if (record := read_record(path)).run_key == match}
     if not found:
         raise CuttlefishError(
             f"match={match}: neither a path nor the run key of a record under {' or '.join(SEARCHED)}"
         )
-    return next(
-        (path for path, record in found.items() if record.get("status") == "finished"), next(iter(found))
-    )
+    return next((path for path, record in found.items() if record.status == "finished"), next(iter(found)))

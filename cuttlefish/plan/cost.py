@@ -22,7 +22,7 @@ class Estimates:
         benches: Sequence[Bench] = (),
     ):
         self._benches = benches
-        self._finished = {run.record["run_key"]: run for run in collection.finished}
+        self._finished = {run.record.run_key: run for run in collection.finished}
         self._keys: dict[tuple[object, ...], list[str]] = {}
         for run in planned:
             self._keys.setdefault(run.cell, []).append(run.run_key)
@@ -49,7 +49,7 @@ class Estimates:
         )
         if not full or run.epochs is None:
             return None
-        return run.epochs * mean(of_baseline(found.record) / found.record["epochs_trained"] for found in full)
+        return run.epochs * mean(of_baseline(found.record) / found.record.epochs_trained for found in full)
 
     def by_bench(self, run: PlannedRun) -> tuple[float, str] | None:
         """Device hours as if every step were a dense one of the newest bench of steps, and its hardware; None where that is not known."""
@@ -63,10 +63,10 @@ class Estimates:
     def _newest(self, keys: Sequence[str]) -> list[Evidence]:
         found = sorted(
             (self._finished[key] for key in dict.fromkeys(keys) if key in self._finished),
-            key=lambda run: run.record["started"],
+            key=lambda run: run.record.started,
         )
         return [run for run in found if run.hardware == found[-1].hardware]
 
 
 def _wall_hours(record: Record) -> float:
-    return record["wall_seconds"] / 3600
+    return record.wall_seconds / 3600

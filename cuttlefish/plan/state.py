@@ -43,9 +43,7 @@ class Known:
 
     @classmethod
     def of(cls, runs: Iterable[Evidence], root: Path) -> Known:
-        return cls(
-            {(run.record["run_key"], run.record["precision"]): run for run in runs if run.finished}, root
-        )
+        return cls({(run.record.run_key, run.record.precision): run for run in runs if run.finished}, root)
 
 
 def state_of(run: PlannedRun, known: Known) -> State:
@@ -74,9 +72,9 @@ def folder_state(folder: Path, key: str) -> State | None:
             record = read_record(folder)
         except CuttlefishError:
             return State.INTERRUPTED
-        if record.get("run_key") != key:
+        if record.run_key != key:
             return None
-        return State(record["status"]) if record.get("status") in STATUSES else State.INTERRUPTED
+        return State(record.status) if record.status in STATUSES else State.INTERRUPTED
     return State.INTERRUPTED if folder.is_dir() and any(folder.iterdir()) else None
 
 

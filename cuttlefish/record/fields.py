@@ -1,16 +1,19 @@
-"""The fields of `record.json`, and what makes a record a sound one."""
+"""The fields of `record.json` as one frozen `Record`, and what makes a record a sound one."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from math import isfinite
-from typing import Any, Literal
+from functools import cache
+from reprlib import repr as short
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, Strict, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
 
 SCHEMA = 1
 STATUSES = ("finished", "failed", "interrupted")
 SCALES = ("smoke", "reduced", "paper", "free")
-Number = int | float
 LARGEST = 2**63
 POSITIVE = (
     "epochs",
@@ -23,183 +26,214 @@ POSITIVE = (
     "macs_final",
 )
 """What a finished run has at least one of: tables and claims divide by it."""
-SECTIONS = ("model", "data", "recipe", "method", "trainer")
+
+Text = Annotated[str, Strict()]
+Flag = Annotated[bool, Strict()]
+Whole = Annotated[int, Strict(), Field(gt=-LARGEST, lt=LARGEST)]
+Count = Annotated[int, Strict(), Field(ge=0, lt=LARGEST)]
+Rank = Annotated[int, Strict(), Field(ge=1, lt=LARGEST)]
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Amount = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
+Bounded = Annotated[float, Strict(), Field(gt=-LARGEST, lt=LARGEST, allow_inf_nan=False)]
+Seconds = Annotated[float, Strict(), Field(ge=0, lt=LARGEST, allow_inf_nan=False)]
+Share = Annotated[float, Strict(), Field(ge=0, le=1, allow_inf_nan=False)]
 
 
-@dataclass(frozen=True)
-class Field:
-    """A field's type, when it must be there, and what it means."""
-
-    type: Any
-    needed: Literal["always", "finished", "where known"]
-    meaning: str
+@with_config(extra="allow")
+class Schedule(TypedDict, total=False):
+    milestones: list[Share] | None
 
 
-FIELDS: dict[str, Field] = {
-    "schema": Field(int, "always", "version of this list"),
-    "status": Field(str, "always", "finished, failed or interrupted"),
-    "error": Field(str, "where known", "the traceback of a failed run"),
-    "run_key": Field(str, "always", "hash of everything that changes the result"),
-    "model": Field(str, "always", "name"),
-    "data": Field(str, "always", "name"),
-    "method": Field(str, "always", "name"),
-    "recipe": Field(str, "always", "name"),
-    "preset": Field(str, "where known", "the method's preset: reference, paper, …"),
-    "seed": Field(int, "always", ""),
-    "epochs": Field(int, "always", "epochs of the recipe"),
-    "scale": Field(str, "always", "what the run may stand for: smoke, reduced, paper or free"),
-    "experiment_name": Field(str, "where known", "the table or figure it was run for"),
-    "forked_from": Field(str, "where known", "run key of the run whose state this one started from"),
-    "target": Field(dict, "where known", "what a size-matched method was to meet, and where that came from"),
-    "config": Field(dict, "where known", "the resolved config, without secrets and folders"),
-    "epochs_trained": Field(int, "finished", "over all phases, from scratch"),
-    "phases": Field(list, "finished", "one mapping a phase: name, epochs, seconds, …"),
-    "accuracy_final": Field(Number, "where known", "of the last epoch, percent: the headline"),
-    "accuracy_best": Field(Number, "where known", "of the best epoch, chosen on the evaluated set, percent"),
-    "metrics": Field(dict, "where known", "the task's own metrics in place of accuracy (GLUE)"),
-    "loss_final": Field(Number, "where known", "of the last epoch, on the evaluated set"),
-    "params_full": Field(int, "finished", "all parameters of the full-rank model"),
-    "params_total": Field(int, "finished", "all parameters, frozen ones too"),
-    "params_trainable": Field(int, "finished", ""),
-    "params_nonzero": Field(int, "finished", ""),
-    "params_stored_bits": Field(int, "finished", "bits to store the model"),
-    "macs_full": Field(int, "finished", "multiply-accumulates of one example through the full-rank model"),
-    "macs_final": Field(int, "finished", "the same at the end"),
-    "switch_epoch": Field(int, "where known", "E: full-rank epochs before the switch"),
-    "switch_reason": Field(str, "where known", "why the model was switched then, or never"),
-    "k": Field(int, "where known", "K: leading layers left full-rank"),
-    "ranks": Field(dict, "where known", "factorized layer -> rank"),
-    "profile": Field(dict, "where known", "summary of profile.json"),
-    "compute_seconds": Field(
-        Number, "finished", "device time of all training work and of the method's own, all phases"
-    ),
-    "wall_seconds": Field(Number, "finished", "everything, work lost to crashes too"),
-    "seconds": Field(dict, "finished", "by part"),
-    "peak_memory_bytes": Field(int, "where known", "of the device"),
-    "device": Field(str, "always", "the hardware's name"),
-    "precision": Field(str, "always", "fp32, tf32, bf16 or fp64"),
-    "threads": Field(int, "where known", "CPU threads torch computes with"),
-    "world_size": Field(int, "always", "processes"),
-    "git_commit": Field(str, "where known", ""),
-    "git_dirty": Field(bool, "where known", "whether the code differed from that commit"),
-    "packages": Field(dict, "always", "name -> version"),
-    "platform": Field(str, "where known", "operating system"),
-    "python": Field(str, "where known", "version"),
-    "data_digest": Field(str, "always", "hash of the data files' content"),
-    "command": Field(str, "always", "as typed, without secrets and folders"),
-    "started": Field(str, "always", "ISO 8601, UTC"),
-    "extra": Field(dict, "where known", "a method's own fields"),
+@with_config(extra="allow")
+class Recipe(TypedDict, total=False):
+    schedule: Schedule | None
+
+
+@with_config(extra="allow")
+class Settings(TypedDict, total=False):
+    """What the readers of a record take for granted inside its config."""
+
+    model: dict[str, Any] | None
+    data: dict[str, Any] | None
+    recipe: Recipe | None
+    method: dict[str, Any] | None
+    trainer: dict[str, Any] | None
+
+
+def _field(needed: Literal["always", "finished", "where known"], meaning: str) -> Any:
+    return field(default=None, metadata={"needed": needed, "meaning": meaning})
+
+
+def _always(meaning: str) -> Any:
+    return _field("always", meaning)
+
+
+def _finished(meaning: str) -> Any:
+    return _field("finished", meaning)
+
+
+def _known(meaning: str) -> Any:
+    return _field("where known", meaning)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What one run did and where it came from. Each field says its type, when it must be there, and what it means.
+
+    The constructor checks nothing: a run that is over is recorded whatever came of it. `problems_of` checks.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    schema: Whole = field(default=SCHEMA, metadata={"needed": "always", "meaning": "version of this list"})
+    status: Text = _always("finished, failed or interrupted")
+    error: Text | None = _known("the traceback of a failed run")
+    run_key: Text = _always("hash of everything that changes the result")
+    model: Text = _always("name")
+    data: Text = _always("name")
+    method: Text = _always("name")
+    recipe: Text = _always("name")
+    preset: Text | None = _known("the method's preset: reference, paper, …")
+    seed: Whole = _always("")
+    epochs: Count = _always("epochs of the recipe")
+    scale: Text = _always("what the run may stand for: smoke, reduced, paper or free")
+    experiment_name: Text | None = _known("the table or figure it was run for")
+    forked_from: Text | None = _known("run key of the run whose state this one started from")
+    target: dict[str, Any] | None = _known("what a size-matched method was to meet, and where that came from")
+    config: Settings | None = _known("the resolved config, without secrets and folders")
+    epochs_trained: Count | None = _finished("over all phases, from scratch")
+    phases: list[dict[str, Any]] | None = _finished("one mapping a phase: name, epochs, seconds, …")
+    accuracy_final: Amount | None = _known("of the last epoch, percent: the headline")
+    accuracy_best: Amount | None = _known("of the best epoch, chosen on the evaluated set, percent")
+    metrics: dict[str, Bounded] | None = _known("the task's own metrics in place of accuracy (GLUE)")
+    loss_final: Number | None = _known("of the last epoch, on the evaluated set")
+    params_full: Count | None = _finished("all parameters of the full-rank model")
+    params_total: Count | None = _finished("all parameters, frozen ones too")
+    params_trainable: Count | None = _finished("")
+    params_nonzero: Count | None = _finished("")
+    params_stored_bits: Count | None = _finished("bits to store the model")
+    macs_full: Count | None = _finished("multiply-accumulates of one example through the full-rank model")
+    macs_final: Count | None = _finished("the same at the end")
+    switch_epoch: Count | None = _known("E: full-rank epochs before the switch")
+    switch_reason: Text | None = _known("why the model was switched then, or never")
+    k: Count | None = _known("K: leading layers left full-rank")
+    ranks: dict[str, Rank] | None = _known("factorized layer -> rank")
+    profile: dict[str, Any] | None = _known("summary of profile.json")
+    compute_seconds: Amount | None = _finished(
+        "device time of all training work and of the method's own, all phases"
+    )
+    wall_seconds: Amount | None = _finished("everything, work lost to crashes too")
+    seconds: dict[str, Seconds] | None = _finished("by part")
+    peak_memory_bytes: Count | None = _known("of the device")
+    device: Text = _always("the hardware's name")
+    precision: Text = _always("fp32, tf32, bf16 or fp64")
+    threads: Count | None = _known("CPU threads torch computes with")
+    world_size: Count = _always("processes")
+    git_commit: Text | None = _known("")
+    git_dirty: Flag | None = _known("whether the code differed from that commit")
+    packages: dict[str, Any] = _always("name -> version")
+    platform: Text | None = _known("operating system")
+    python: Text | None = _known("version")
+    data_digest: Text = _always("hash of the data files' content")
+    command: Text = _always("as typed, without secrets and folders")
+    started: Text = _always("ISO 8601, UTC")
+    extra: dict[str, Any] | None = _known("a method's own fields")
+
+
+FIELDS = {one.name: one for one in fields(Record)}
+NOT_WRITABLE = "it holds text or numbers that no file can: lone surrogates, NaN"
+INSIDE = {
+    "ranks": "a rank is not a whole number of at least 1",
+    "seconds": "seconds are not a number each",
+    "metrics": "metrics are not a number each",
+    "phases": "phases are not a mapping each",
 }
+"""What is said of a wrong value inside a field."""
+OUT_OF_RANGE = {
+    "finite_number": "{name} is {value}, not a finite number",
+    "less_than": "{name} is beyond 64 bits",
+    "greater_than": "{name} is beyond 64 bits",
+    "greater_than_equal": "{name} is negative ({value})",
+}
+EXPECTED = {"string": "str", "float": "int or float"}
 
 
-def problems_of(record: Mapping[str, Any]) -> list[str]:
-    """What is wrong with a record, one sentence a problem. A null field counts as absent."""
-    if record.get("schema") != SCHEMA:
-        return [f"schema is {record.get('schema')!r}, not {SCHEMA}"]
-    problems = [_unknown(name) for name in record if name not in FIELDS]
-    for name, field in FIELDS.items():
-        value = record.get(name)
-        if value is None:
-            problems += _missing(name, field, record.get("status"))
-        else:
-            problems += _mistyped(name, field, value)
-    return problems or _nested(record) or _contradictions(record)
+def problems_of(values: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the fields of a record, one sentence a problem. A null field counts as absent."""
+    return type_problems(values) or _missing(values) or _contradictions(Record(**values))
 
 
-def _unknown(name: str) -> str:
-    near = get_close_matches(name, FIELDS, n=1)
-    return f"unknown field {name!r}" + (f" (did you mean {near[0]!r}?)" if near else "")
+def _missing(values: Mapping[str, Any]) -> list[str]:
+    always = "always", "finished" if values.get("status") == "finished" else "always"
+    needed = [name for name, one in FIELDS.items() if one.metadata["needed"] in always]
+    return [f"{name} is missing" for name in needed if values.get(name) is None]
 
 
-def _missing(name: str, field: Field, status: Any) -> list[str]:
-    needed = field.needed == "always" or (field.needed == "finished" and status == "finished")
-    return [f"{name} is missing"] if needed else []
+@cache
+def _adapter() -> TypeAdapter[Record]:
+    return TypeAdapter(Record)
 
 
-def _mistyped(name: str, field: Field, value: Any) -> list[str]:
-    # bool is an int to Python, but not a count
-    if not isinstance(value, field.type) or (isinstance(value, bool) and field.type is not bool):
-        expected = " or ".join(kind.__name__ for kind in getattr(field.type, "__args__", (field.type,)))
-        return [f"{name} is {value!r}, not of type {expected}"]
-    if isinstance(value, float) and not isfinite(value):
-        return [f"{name} is {value!r}, not a finite number"]
-    if isinstance(value, int) and abs(value) >= LARGEST:
-        return [f"{name} is beyond 64 bits"]
-    if isinstance(value, Number) and value < 0 and name != "seed" and not name.startswith("loss"):
-        return [f"{name} is negative ({value!r})"]
-    return []
-
-
-def _nested(record: Mapping[str, Any]) -> list[str]:
-    """What the readers of a record take for granted inside its lists and mappings."""
-    config = record.get("config") or {}
-    unlike = [
-        f"config.{name} is not a mapping"
-        for name in SECTIONS
-        if not isinstance(config.get(name) or {}, Mapping)
-    ]
-    schedule = (config.get("recipe") or {}).get("schedule") or {} if not unlike else {}
-    milestones = (schedule.get("milestones") or []) if isinstance(schedule, Mapping) else None
-    rules = {
-        "config.recipe.schedule.milestones are not fractions of the run": not isinstance(milestones, list)
-        or not all(map(_is_share, milestones)),
-        "seconds are not a number each": not all(map(_is_amount, (record.get("seconds") or {}).values())),
-        "metrics are not a number each": not all(map(_is_number, (record.get("metrics") or {}).values())),
-        "it holds text or numbers that no file can: lone surrogates, NaN": not _is_writable(record),
-        "phases are not a mapping each": not all(
-            isinstance(phase, Mapping) for phase in record.get("phases") or []
-        ),
-    }
-    return unlike + [sentence for sentence, broken in rules.items() if broken]
-
-
-def _is_writable(record: Mapping[str, Any]) -> bool:
+def type_problems(values: Mapping[str, Any]) -> list[str]:
+    """Unknown fields, and values that are not of their field's type."""
+    if values.get("schema") != SCHEMA:
+        return [f"schema is {short(values.get('schema'))}, not {SCHEMA}"]
+    present = {name: value for name, value in values.items() if value is not None}
     try:
-        json.dumps(record, ensure_ascii=False, allow_nan=False, default=str).encode()
+        _adapter().validate_python(present)
+    except ValidationError as found:
+        return list(dict.fromkeys(map(_sentence, found.errors(include_url=False))))
+    return [] if _is_writable(present) else [NOT_WRITABLE]
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    """One of pydantic's errors in this suite's words."""
+    name, *inside = error["loc"]
+    kind, value = error["type"], short(error["input"])
+    if kind == "unexpected_keyword_argument":
+        near = get_close_matches(name, FIELDS, n=1)
+        return f"unknown field {name!r}" + (f" (did you mean {near[0]!r}?)" if near else "")
+    if kind == "string_unicode":
+        return NOT_WRITABLE
+    if "milestones" in inside:
+        return "config.recipe.schedule.milestones are not fractions of the run"
+    if inside:
+        return INSIDE.get(name, f"{'.'.join(map(str, error['loc']))} is not a mapping")
+    if kind in OUT_OF_RANGE:
+        return OUT_OF_RANGE[kind].format(name=name, value=value)
+    expected = kind.removesuffix("_type")
+    return f"{name} is {value}, not of type {EXPECTED.get(expected, expected)}"
+
+
+def _is_writable(values: Mapping[str, Any]) -> bool:
+    try:
+        json.dumps(values, ensure_ascii=False, allow_nan=False, default=str).encode()
     except ValueError:
         return False
     return True
 
 
-def _is_number(value: Any) -> bool:
-    return (
-        isinstance(value, Number) and not isinstance(value, bool) and abs(value) < LARGEST
-    )  # so NaN is none
-
-
-def _is_amount(value: Any) -> bool:
-    return _is_number(value) and value >= 0
-
-
-def _is_share(value: Any) -> bool:
-    return _is_amount(value) and value <= 1
-
-
-def _contradictions(record: Mapping[str, Any]) -> list[str]:
-    status, scale, error = record["status"], record["scale"], record.get("error")
-    finished = status == "finished"
-    measured = record.get("accuracy_final") is not None or record.get("metrics")
-    ranks = (record.get("ranks") or {}).values()
+def _contradictions(record: Record) -> list[str]:
+    finished = record.status == "finished"
+    measured = record.accuracy_final is not None or record.metrics
     rules = {
-        f"status is {status!r}, not one of {', '.join(STATUSES)}": status not in STATUSES,
-        f"scale is {scale!r}, not one of {', '.join(SCALES)}": scale not in SCALES,
-        "a failed run needs its error": status == "failed" and not error,
-        "a finished run cannot have an error": finished and bool(error),
+        f"status is {record.status!r}, not one of {', '.join(STATUSES)}": record.status not in STATUSES,
+        f"scale is {record.scale!r}, not one of {', '.join(SCALES)}": record.scale not in SCALES,
+        "a failed run needs its error": record.status == "failed" and not record.error,
+        "a finished run cannot have an error": finished and bool(record.error),
         "a finished run needs accuracy_final or metrics": finished and not measured,
-        "accuracy_final is above 100 percent": (record.get("accuracy_final") or 0) > 100,
-        "accuracy_best is above 100 percent": (record.get("accuracy_best") or 0) > 100,
-        "accuracy_best is below accuracy_final": _exceeds(record, "accuracy_final", "accuracy_best"),
-        "more parameters are trainable than there are": _exceeds(record, "params_trainable", "params_total"),
-        "the switch came after the last epoch": _exceeds(record, "switch_epoch", "epochs_trained"),
-        "compute_seconds exceed wall_seconds": _exceeds(record, "compute_seconds", "wall_seconds"),
-        "a rank is not a whole number of at least 1": not all(
-            type(rank) is int and 1 <= rank < LARGEST for rank in ranks
+        "accuracy_final is above 100 percent": _exceeds(record.accuracy_final, 100),
+        "accuracy_best is above 100 percent": _exceeds(record.accuracy_best, 100),
+        "accuracy_best is below accuracy_final": _exceeds(record.accuracy_final, record.accuracy_best),
+        "more parameters are trainable than there are": _exceeds(
+            record.params_trainable, record.params_total
         ),
+        "the switch came after the last epoch": _exceeds(record.switch_epoch, record.epochs_trained),
+        "compute_seconds exceed wall_seconds": _exceeds(record.compute_seconds, record.wall_seconds),
     }
-    empty = [f"{name} of a finished run is 0" for name in POSITIVE if finished and record[name] == 0]
+    empty = [f"{name} of a finished run is 0" for name in POSITIVE if finished and getattr(record, name) == 0]
     return [sentence for sentence, broken in rules.items() if broken] + empty
 
 
-def _exceeds(record: Mapping[str, Any], smaller: str, larger: str) -> bool:
-    known = record.get(smaller) is not None and record.get(larger) is not None
-    return known and record[smaller] > record[larger]
+def _exceeds(smaller: float | None, larger: float | None) -> bool:
+    return smaller is not None and larger is not None and smaller > larger

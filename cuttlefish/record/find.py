@@ -40,6 +40,6 @@ def _records_of(folder: Path, key: str) -> list[tuple[Path, str]]:
             record = read_record(path)
         except (CuttlefishError, OSError):
             continue
-        if record.get("run_key") == key:
-            found.append((path, str(record.get("started"))))
+        if record.run_key == key:
+            found.append((path, record.started))
     return found

@@ -1,4 +1,4 @@
-"""`record.json`: what one run did and where it came from, as a plain dictionary with a checked list of fields.
+"""`record.json`: what one run did and where it came from, as a `Record`.
 
 Tables, figures and claims are made from records alone. Every started run leaves one: a failed or interrupted run's has
 its status, the error, and whatever is known.
@@ -15,11 +15,15 @@ from typing import Any
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.record.atomic import write_atomic
-from cuttlefish.record.fields import FIELDS, SCHEMA, problems_of
+from cuttlefish.record.fields import FIELDS, SCHEMA, Record, problems_of, type_problems
 from cuttlefish.record.folder import RECORD
 from cuttlefish.record.redact import redact_config, redact_log, redact_text
 
 log = logging.getLogger(__name__)
+
+
+class OtherSchema(CuttlefishError):
+    """The record is of another version of this suite, or of something else."""
 
 
 def _clean_extra(extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,62 +41,78 @@ CLEANERS = {
 }
 
 
-def new_record(status: str, **fields: Any) -> dict[str, Any]:
-    """A record with every field of FIELDS, in that order, JSON-safe and free of secrets; what is not given is None.
+def new_record(status: str, **values: Any) -> Record:
+    """A record of these values, JSON-safe and free of secrets; what is not given is None.
 
-    Names that FIELDS does not know (a method's own results) go into `extra`.
+    Names that are no fields (a method's own results) go into `extra`.
     """
-    values = {**fields, "schema": SCHEMA, "status": status}
     own = {name: value for name, value in values.items() if name not in FIELDS}
-    values["extra"] = {**(fields.get("extra") or {}), **own} or None
-    values = clean_record(values)
-    return {name: plain(values.get(name)) for name in FIELDS}
+    known = {name: value for name, value in values.items() if name in FIELDS}
+    known |= {"schema": SCHEMA, "status": status, "extra": {**(values.get("extra") or {}), **own} or None}
+    return Record(**{name: plain(value) for name, value in _clean(known).items()})
 
 
-def clean_record(record: Mapping[str, Any]) -> dict[str, Any]:
+def clean_record(record: Record) -> Record:
     """A copy without secrets and without folders of the machine; a clean one is left as it is."""
-    return {
-        **record,
-        **{name: clean(record[name]) if record.get(name) else None for name, clean in CLEANERS.items()},
-    }
+    return Record(**_clean(vars(record)))
 
 
-def validate_record(record: Mapping[str, Any]) -> list[str]:
+def _clean(values: Mapping[str, Any]) -> dict[str, Any]:
+    cleaned = {name: clean(values[name]) if values.get(name) else None for name, clean in CLEANERS.items()}
+    return {**values, **cleaned}
+
+
+def validate_record(record: Record) -> list[str]:
     """What is wrong with it, one sentence a problem; empty if nothing is."""
-    return problems_of(record)
+    return problems_of(vars(record))
 
 
-def write_record(folder: str | Path, record: Mapping[str, Any]) -> Path:
+def write_record(folder: str | Path, record: Record) -> Path:
     """Write `record.json` atomically. A record with problems is written too (the run is over; its result is not thrown
     away) but each problem is logged."""
     for problem in validate_record(record):
         log.warning("record.json of %s: %s", folder, problem)
     path = Path(folder) / RECORD
-    write_atomic(path, json.dumps(plain(record), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_atomic(path, json.dumps(plain(vars(record)), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     return path
 
 
-def read_record(path: str | Path) -> dict[str, Any]:
-    """The record at `path`, a run folder or the file itself."""
-    path = Path(path) / RECORD if Path(path).is_dir() else Path(path)
+def read_record(path: str | Path) -> Record:
+    """The record at `path`, a run folder or the file itself. Its fields have their types; whether they agree with each
+    other, `validate_record` tells. Raises CuttlefishError for what is no record of this schema."""
+    values = read_fields(path)
+    if values.get("schema") != SCHEMA:
+        raise OtherSchema(
+            f"{_file_of(path)} is of another version of this suite (schema {values.get('schema')}, not {SCHEMA})"
+        )
+    if problems := type_problems(values):
+        raise CuttlefishError(f"{_file_of(path)} is not a record: {problems[0]}.")
+    return Record(**values)
+
+
+def read_fields(path: str | Path) -> dict[str, Any]:
+    """What a record's file holds, unchecked: of a foreign one, or of another version of this suite, anything."""
+    path = _file_of(path)
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CuttlefishError(f"There is no record at {path}; a run writes it when it ends.") from None
     except ValueError as error:
         raise CuttlefishError(f"{path} is not a record: not valid JSON ({error}).") from None
-    if not isinstance(record, dict):
+    if not isinstance(values, dict):
         raise CuttlefishError(
-            f"{path} is not a record: it holds a {type(record).__name__}, not a mapping of fields."
+            f"{path} is not a record: it holds a {type(values).__name__}, not a mapping of fields."
         )
-    return record
+    return values
 
 
-def value_of(record: Mapping[str, Any], path: str) -> Any:
-    """`record["config"]["method"]["k"]` for `config.method.k`; None where there is no such thing."""
-    if "." not in path:
-        return record.get(path)
-    value: Any = record
+def _file_of(path: str | Path) -> Path:
+    return Path(path) / RECORD if Path(path).is_dir() else Path(path)
+
+
+def value_of(record: Record | Mapping[str, Any], path: str) -> Any:
+    """`record.config["method"]["k"]` for `config.method.k`; None where there is no such thing."""
+    value: Any = vars(record) if isinstance(record, Record) else record
     for name in path.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
     return value

@@ -48,21 +48,22 @@ def test_constant_masks_settle_at_the_fifth_that_counts(tmp_path, guard, epoch):
     record = run_config(
         little_config(tmp_path, "eb", method__fifo=5, method__eps=0.1, method__guard=guard, **STILL)
     )
-    assert (record["switch_epoch"], record["switch_reason"]) == (epoch, SETTLED)
-    assert [(phase["name"], phase["epochs"]) for phase in record["phases"]] == [
+    assert (record.switch_epoch, record.switch_reason) == (epoch, SETTLED)
+    assert [(phase["name"], phase["epochs"]) for phase in record.phases] == [
         ("search", epoch),
         ("retrain", 8 - epoch),
     ]
-    assert record["epochs_trained"] == 8, "search and retraining together take the run's epochs"
+    assert record.epochs_trained == 8, "search and retraining together take the run's epochs"
 
 
 def test_no_ticket_is_said_or_refused(tmp_path):
     record = run_config(little_config(tmp_path / "slim", "eb", method__eps=-1.0, method__max_epoch=2))
-    assert (record["switch_epoch"], record["switch_reason"]) == (2, NEVER) and record[
-        "params_total"
-    ] < record["params_full"]
+    assert (record.switch_epoch, record.switch_reason) == (
+        2,
+        NEVER,
+    ) and record.params_total < record.params_full
     last = run_config(little_config(tmp_path / "last", "eb", method__eps=-1.0))
-    assert last["switch_epoch"] == 3, "by default at the run's last epoch"
+    assert last.switch_epoch == 3, "by default at the run's last epoch"
     with pytest.raises(CuttlefishError, match=r"no ticket up to epoch 2 \(on_never=error\)"):
         run_config(
             little_config(
@@ -108,14 +109,14 @@ def test_the_network_that_trains_on_is_the_masked_one(run):
         torch.testing.assert_close(small(run.images), masked(run.images), rtol=1e-5, atol=1e-5)
     assert (
         sum(parameter.numel() for parameter in run.small.parameters())
-        == run.record["params_total"]
-        < run.record["params_full"]
+        == run.record.params_total
+        < run.record.params_full
     )
-    assert run.record["macs_final"] < run.record["macs_full"]
+    assert run.record.macs_final < run.record.macs_full
 
 
 def test_retraining_goes_on_at_the_ticket_s_epoch_with_a_new_optimizer(run, tmp_path):
-    assert run.record["switch_epoch"] == 3 and run.record["extra"]["p"] == pytest.approx(0.5)
+    assert run.record.switch_epoch == 3 and run.record.extra["p"] == pytest.approx(0.5)
     rows = read_epochs(run.folder)
     assert [row["phase"] for row in rows] == ["search"] * 3 + ["retrain"] * 3 and [
         row["schedule_epoch"] for row in rows
@@ -127,11 +128,11 @@ def test_retraining_goes_on_at_the_ticket_s_epoch_with_a_new_optimizer(run, tmp_
     )
     shapes = [entry["momentum_buffer"].shape for entry in run.states[3]["optimizer"]["state"].values()]
     assert sorted(shapes) == sorted(parameter.shape for parameter in run.small.parameters())
-    assert {"masks", "switch", "train"} <= set(run.record["seconds"])
+    assert {"masks", "switch", "train"} <= set(run.record.seconds)
 
 
 def test_record_has_the_channels(run):
-    extra = run.record["extra"]
+    extra = run.record.extra
     assert set(extra["channels"]) == {f"layer{i}.{j}.bn1" for i in range(1, 5) for j in range(2)}
     assert all(1 <= extra["channels"][name] <= extra["channels_full"][name] for name in extra["channels"])
     state = newest_checkpoint(run.folder / "checkpoints")
@@ -154,7 +155,7 @@ def test_fresh_weights_by_inherit_weights_false(tmp_path, monkeypatch):
         for i, inherit in enumerate((True, False, False))
     ]
     records = [run_config(config) for config in configs]
-    assert records[1]["loss_final"] == records[2]["loss_final"] != records[0]["loss_final"]
+    assert records[1].loss_final == records[2].loss_final != records[0].loss_final
     (trained, inherited), (_, fresh), _ = starts
     assert torch.equal(trained.fc.weight, inherited.fc.weight) and not torch.equal(
         trained.fc.weight, fresh.fc.weight
@@ -164,30 +165,29 @@ def test_fresh_weights_by_inherit_weights_false(tmp_path, monkeypatch):
             assert (module.weight == 0.5).all() and not module.bias.any() and not module.running_mean.any(), (
                 "gamma_init again"
             )
-    assert records[1]["extra"]["inherit_weights"] is False
+    assert records[1].extra["inherit_weights"] is False
 
 
 @pytest.mark.parametrize("share", [0.4, 0.8])
 def test_target_is_met_at_the_ticket(tmp_path, share):
     whole = 44_000
     record = run_config(little_config(tmp_path / "run", "eb", method__target_params=round(share * whole)))
-    assert record["target"]["achieved"] == record["params_total"]
-    assert record["target"]["ratio"] == pytest.approx(1, abs=0.02)
+    assert record.target["achieved"] == record.params_total
+    assert record.target["ratio"] == pytest.approx(1, abs=0.02)
     matched = run_config(little_config(tmp_path / "matched", "eb", method__match=str(tmp_path / "run")))
-    assert matched["params_total"] == record["params_total"]
+    assert matched.params_total == record.params_total
 
 
 def test_p_grid_takes_the_nearest_of_its_sizes(tmp_path):
     options = {"recipe__epochs": 3, "method__eps": 1.0, "trainer__max_steps": 1, "method__gamma_init": None}
     sizes = {
-        p: run_config(little_config(tmp_path / str(p), "eb", method__p=p, **options))["params_total"]
+        p: run_config(little_config(tmp_path / str(p), "eb", method__p=p, **options)).params_total
         for p in (0.2, 0.6)
     }
     for p, size in sizes.items():
         target = {"method__p_grid": [0.2, 0.6], "method__target_params": size + 300}
         assert (
-            run_config(little_config(tmp_path / f"grid {p}", "eb", **target, **options))["params_total"]
-            == size
+            run_config(little_config(tmp_path / f"grid {p}", "eb", **target, **options)).params_total == size
         )
     assert sizes[0.2] > sizes[0.6]
 
@@ -196,7 +196,7 @@ def test_penalty_while_retraining_is_a_choice(tmp_path):
     configs = [
         little_config(tmp_path / str(on), "eb", method__s=0.05, method__l1_retrain=on) for on in (True, False)
     ]
-    assert run_config(configs[0])["loss_final"] != run_config(configs[1])["loss_final"]
+    assert run_config(configs[0]).loss_final != run_config(configs[1]).loss_final
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_bad_input_ends_before_training(tmp_path, knobs, sentence):
 def test_just_enough_epochs_settle_at_the_last(tmp_path, knobs):
     more = {f"method__{key}": value for key, value in {"on_never": "error", **knobs}.items()}
     record = run_config(little_config(tmp_path, "eb", **more))
-    assert (record["switch_epoch"], record["switch_reason"]) == (3, SETTLED)
+    assert (record.switch_epoch, record.switch_reason) == (3, SETTLED)
 
 
 class Reshaped(nn.Module):

@@ -182,13 +182,10 @@ def test_pruned_weights_stay_zero_and_never_count(tmp_path):
     for name, mask in state["method"]["masks"].items():
         assert torch.equal(state["model"][name] != 0, mask)
     assert (
-        record["params_nonzero"]
-        == record["extra"]["params_pruned_to"]
-        < record["params_total"]
-        == record["params_full"]
+        record.params_nonzero == record.extra["params_pruned_to"] < record.params_total == record.params_full
     )
-    assert sum(record["extra"]["kept_by_layer"].values()) == record["extra"]["kept"]
-    assert record["phases"][0]["seconds"]["scoring"] > 0
+    assert sum(record.extra["kept_by_layer"].values()) == record.extra["kept"]
+    assert record.phases[0]["seconds"]["scoring"] > 0
 
 
 def test_a_step_cannot_bring_a_pruned_weight_back(tmp_path):

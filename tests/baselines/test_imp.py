@@ -1,6 +1,5 @@
 """IMP as a method: what a level starts from, what is zero when, how long it all takes, what it refuses."""
 
-import json
 import math
 from copy import deepcopy
 from pathlib import Path
@@ -24,6 +23,7 @@ from cuttlefish.methods.base import Method, Phase
 from cuttlefish.methods.own_recipe import own_recipe
 from cuttlefish.methods.schedule import build_schedule
 from cuttlefish.record.folder import read_epochs
+from cuttlefish.record.record import read_record
 from cuttlefish.worker import run_config
 from tests.runs import little_config
 
@@ -103,7 +103,7 @@ def test_masks_shrink_cover_every_layer_and_go_by_the_weights_at_the_end_of_the_
         expected = next_masks({name: trained[name] for name in weights}, before, fraction=0.2)
         assert all(torch.equal(now[name], expected[name]) for name in weights)
         assert all(not (now[name] & ~before[name]).any() for name in before)
-    assert run.record["extra"]["kept"] == ladder(run.record["extra"]["kept"][0], 0, 0.2, "exact_k")[:3]
+    assert run.record.extra["kept"] == ladder(run.record.extra["kept"][0], 0, 0.2, "exact_k")[:3]
 
 
 def test_every_level_starts_from_the_rewound_state_to_the_bit(run):
@@ -128,13 +128,13 @@ def test_steps_epochs_and_learning_rates(run, tmp_path):
     assert [run.steps.count(entered) for entered in range(4)] == [STEPS] + 3 * [2 * STEPS], (
         "(T − k) · ceil(n / batch) a level"
     )
-    assert run.record["epochs_trained"] == 1 + 3 * 2
-    trained = {phase["name"]: phase["epochs"] for phase in run.record["phases"]}
+    assert run.record.epochs_trained == 1 + 3 * 2
+    trained = {phase["name"]: phase["epochs"] for phase in run.record.phases}
     assert trained == {"pretrain": 1, "level 0": 2, "level 1": 2, "level 2": 2}
     run_config(little_config(tmp_path, recipe__epochs=3))
     dense = [row["lr"] for row in read_epochs(tmp_path)]
     assert [row["lr"] for row in read_epochs(run.folder)] == [dense[0]] + 3 * dense[1:]
-    assert "masks" in run.record["seconds"]
+    assert "masks" in run.record.seconds
 
 
 class TwoPhases(Method):
@@ -152,36 +152,36 @@ def test_no_levels_is_plain_training_with_a_momentum_reset(tmp_path, monkeypatch
     pruned = run_config(little_config(tmp_path / "imp", "imp", **options))
     monkeypatch.setattr("cuttlefish.methods.full_rank.FullRank.phases", TwoPhases.phases)
     plain = run_config(little_config(tmp_path / "plain"))
-    assert pruned["loss_final"] == plain["loss_final"] and pruned["params_nonzero"] == plain["params_nonzero"]
+    assert pruned.loss_final == plain.loss_final and pruned.params_nonzero == plain.params_nonzero
     monkeypatch.undo()
-    assert run_config(little_config(tmp_path / "one phase"))["loss_final"] != plain["loss_final"], (
+    assert run_config(little_config(tmp_path / "one phase")).loss_final != plain.loss_final, (
         "the reset is there"
     )
 
 
 def test_rewind_epoch_zero_is_the_original_lottery_ticket(tmp_path):
     record = run_config(little_config(tmp_path, "imp", method__rewind_epoch=0))
-    assert [phase["name"] for phase in record["phases"]] == ["level 0", "level 1", "level 2"] and record[
-        "epochs_trained"
-    ] == 6
+    assert [phase["name"] for phase in record.phases] == [
+        "level 0",
+        "level 1",
+        "level 2",
+    ] and record.epochs_trained == 6
 
 
 def test_target_takes_the_nearest_number_of_levels_and_reports_its_neighbour(tmp_path):
     dense = run_config(little_config(tmp_path / "dense", recipe__epochs=1))
-    target = round(0.70 * dense["params_full"])
+    target = round(0.70 * dense.params_full)
     record = run_config(
         little_config(tmp_path / "imp", "imp", method__levels=None, method__target_params=target)
     )
-    assert record["extra"]["levels"] == 2 and record["extra"]["neighbour"]["levels"] == 1
-    assert record["target"]["achieved"] == record["extra"]["params_pruned_to"] == record["params_nonzero"]
-    assert 0.9 < record["target"]["ratio"] < 1.0
+    assert record.extra["levels"] == 2 and record.extra["neighbour"]["levels"] == 1
+    assert record.target["achieved"] == record.extra["params_pruned_to"] == record.params_nonzero
+    assert 0.9 < record.target["ratio"] < 1.0
     matched = little_config(
         tmp_path / "matched", "imp", method__levels=None, method__match=str(tmp_path / "imp")
     )
-    assert run_config(matched)["extra"]["levels"] == 2
-    assert json.loads((tmp_path / "matched" / "record.json").read_text())["target"]["source"].startswith(
-        "run "
-    )
+    assert run_config(matched).extra["levels"] == 2
+    assert read_record(tmp_path / "matched").target["source"].startswith("run ")
 
 
 @pytest.mark.parametrize(

@@ -228,8 +228,8 @@ def test_by_default_the_size_is_met_whatever_l_steps_do_to_the_spectra(tmp_path)
     record = run_config(
         replace(little_config(tmp_path), method={"name": "lc", **LITTLE, "target_params": dense // 2})
     )
-    assert record["target"]["params"] == dense // 2 and record["target"]["achieved"] == record["params_total"]
-    assert record["target"]["ratio"] == pytest.approx(1, abs=0.05)
+    assert record.target["params"] == dense // 2 and record.target["achieved"] == record.params_total
+    assert record.target["ratio"] == pytest.approx(1, abs=0.05)
 
 
 @pytest.mark.parametrize("wanted", [100, 10**9])
@@ -244,20 +244,18 @@ def test_unreachable_sizes_are_refused_before_training(tmp_path, wanted):
 
 def test_a_run_records_ranks_of_every_step_and_all_phases(tmp_path):
     record = run_config(little_config(tmp_path, "lc"))
-    assert [phase["name"] for phase in record["phases"]] == ["reference", "L1", "L2", "finetune"]
-    assert [phase["epochs"] for phase in record["phases"]] == [1, 1, 1, 1]
-    assert all(phase["seconds"]["ranks"] > 0 for phase in record["phases"][1:])
-    extra = record["extra"]
+    assert [phase["name"] for phase in record.phases] == ["reference", "L1", "L2", "finetune"]
+    assert [phase["epochs"] for phase in record.phases] == [1, 1, 1, 1]
+    assert all(phase["seconds"]["ranks"] > 0 for phase in record.phases[1:])
+    extra = record.extra
     assert len(extra["mu"]) == 3 and all(len(path) == 3 for path in extra["rank_path"].values())
-    for name, rank in record["ranks"].items():
+    for name, rank in record.ranks.items():
         assert rank == max(extra["rank_path"][name][-1], 1)
-    assert record["params_total"] < record["params_full"] and record["k"] == 1
+    assert record.params_total < record.params_full and record.k == 1
     epochs = [
         json.loads(line) for line in (tmp_path / "epochs.jsonl").read_text(encoding="utf-8").splitlines()
     ]
-    assert record["accuracy_best"] == epochs[-1]["test_accuracy"], (
-        "the dense reference's accuracy is not LC's"
-    )
+    assert record.accuracy_best == epochs[-1]["test_accuracy"], "the dense reference's accuracy is not LC's"
     assert [row["lr"] for row in epochs[1:]] == pytest.approx([0.007 * 0.05] * 2 + [0.005]), (
         "every L step restarts its learning rate"
     )
@@ -270,8 +268,8 @@ def test_a_full_rank_run_can_be_the_reference(tmp_path):
         replace(little_config(tmp_path / "arm", fork_from=str(tmp_path / "origin")), method=method)
     )
     alone = run_config(replace(little_config(tmp_path / "alone"), method=method))
-    assert arm["forked_from"] == origin["run_key"] and arm["epochs_trained"] == alone["epochs_trained"] == 7
-    assert (arm["loss_final"], arm["ranks"]) == (alone["loss_final"], alone["ranks"])
+    assert arm.forked_from == origin.run_key and arm.epochs_trained == alone.epochs_trained == 7
+    assert (arm.loss_final, arm.ranks) == (alone.loss_final, alone.ranks)
 
 
 def test_the_state_of_another_method_is_taken_for_the_reference(tmp_path):

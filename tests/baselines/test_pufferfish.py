@@ -168,15 +168,13 @@ def test_it_is_the_same_switch_with_other_numbers(tmp_path):
         "loss_final",
         "accuracy_final",
     ):
-        assert one[field] == other[field], field
-    assert (one["k"], one["switch_epoch"], one["switch_reason"]) == (3, 2, "fixed") and len(
-        one["ranks"]
-    ) == 14
+        assert getattr(one, field) == getattr(other, field), field
+    assert (one.k, one.switch_epoch, one.switch_reason) == (3, 2, "fixed") and len(one.ranks) == 14
 
 
 def test_the_default_e_falls_inside_a_short_run(tmp_path):
     record = run(tmp_path, k=3)
-    assert record["switch_epoch"] == 1 and record["params_total"] < record["params_full"]
+    assert record.switch_epoch == 1 and record.params_total < record.params_full
 
 
 def test_forked_from_a_run_without_rank_history_it_still_switches_at_e(tmp_path):
@@ -188,7 +186,7 @@ def test_forked_from_a_run_without_rank_history_it_still_switches_at_e(tmp_path)
         fork_from=str(source),
     )
     record = run_config(config)
-    assert record["switch_epoch"] == 3 and len(record["ranks"]) == 14
+    assert record.switch_epoch == 3 and len(record.ranks) == 14
 
 
 @pytest.mark.parametrize("track", [False, True])

@@ -157,9 +157,9 @@ def test_without_decay_it_is_plain_training_of_the_factorized_network(tmp_path, 
     one = run(tmp_path / "one", rho=0.2, frobenius_decay=0.0)
     monkeypatch.setattr(SpectralFrobenius, "on_gradients", lambda self, model: None)
     monkeypatch.setattr(SpectralFrobenius, "param_groups", Method.param_groups)
-    assert run(tmp_path / "other", rho=0.2, frobenius_decay=0.0)["loss_final"] == one["loss_final"]
+    assert run(tmp_path / "other", rho=0.2, frobenius_decay=0.0).loss_final == one.loss_final
     monkeypatch.undo()
-    assert run(tmp_path / "decayed", rho=0.2, frobenius_decay=0.1)["loss_final"] != one["loss_final"]
+    assert run(tmp_path / "decayed", rho=0.2, frobenius_decay=0.1).loss_final != one.loss_final
 
 
 @settings(deadline=None, max_examples=50)
@@ -262,14 +262,10 @@ def test_every_parameter_is_in_one_group_and_no_norm_loses_its_decay(decay_all, 
 
 def test_a_target_replaces_rho_and_is_reported(tmp_path):
     record = run(tmp_path / "one", target_params=4000)
-    assert record["target"]["achieved"] == record["params_total"] == record["params_nonzero"]
-    assert (
-        record["target"]["ratio"] == pytest.approx(1, abs=0.1)
-        and record["switch_epoch"] == 0
-        and record["k"] == 1
-    )
+    assert record.target["achieved"] == record.params_total == record.params_nonzero
+    assert record.target["ratio"] == pytest.approx(1, abs=0.1) and record.switch_epoch == 0 and record.k == 1
     again = run(tmp_path / "two", match=str(tmp_path / "one"))
-    assert again["params_total"] == record["params_total"] and again["extra"]["rho"] == record["extra"]["rho"]
+    assert again.params_total == record.params_total and again.extra["rho"] == record.extra["rho"]
 
 
 @pytest.mark.parametrize(

@@ -128,17 +128,15 @@ def test_training_keeps_latent_weights_centred_in_range_and_saved(tmp_path):
         for name, value in state.items()
         if name.endswith("conv.weight") and "layer4.1.conv2" not in name
     ]
-    assert len(latent) == record["extra"]["binary_layers"] == 18
+    assert len(latent) == record.extra["binary_layers"] == 18
     for tensor in latent:
         assert tensor.abs().max() <= 1 and tensor.unique().numel() > tensor.shape[0] * 3, (
             "not the binary ones"
         )
         assert torch.allclose(tensor.mean(1), torch.zeros(()), atol=1e-6)
     binary = sum(tensor.numel() + 32 * len(tensor) for tensor in latent)
-    assert record["params_stored_bits"] == binary + 32 * (
-        record["params_total"] - record["extra"]["binary_weights"]
-    )
-    assert sum(tensor.numel() for tensor in latent) == record["extra"]["binary_weights"]
+    assert record.params_stored_bits == binary + 32 * (record.params_total - record.extra["binary_weights"])
+    assert sum(tensor.numel() for tensor in latent) == record.extra["binary_weights"]
 
 
 def test_it_learns_with_its_own_optimizer_and_schedule(tmp_path):
@@ -147,7 +145,7 @@ def test_it_learns_with_its_own_optimizer_and_schedule(tmp_path):
     )
     record = run_config(config)
     state = newest_checkpoint(tmp_path / "checkpoints")
-    assert record["epochs_trained"] == 5 and state["progress"]["last"]["lr"] == 0.0
+    assert record.epochs_trained == 5 and state["progress"]["last"]["lr"] == 0.0
     assert {group["betas"] for group in state["optimizer"]["param_groups"]} == {(0.9, 0.999)}
     method = Xnor(Settings())
     assert [round(build_schedule(method._schedule, 300).lr(epoch), 9) for epoch in (0, 150, 300)] == [

@@ -86,9 +86,9 @@ def test_a_new_set_is_a_module_and_a_conf_file(add_stripes, tmp_path):
     words = ["data=stripes", "method=cuttlefish", "debug=smoke", "logger=quiet", "trainer.device=cpu"]
     config = compose_config(conf, [*words, f"run_dir={tmp_path / 'run'}"])
     record = run_config(config)
-    assert (record["status"], record["data"]) == ("finished", "stripes")
+    assert (record.status, record.data) == ("finished", "stripes")
     assert yaml.safe_load((tmp_path / "run" / "resolved.yaml").read_text())["data"]["kind"] == "stripes"
-    assert record["data_digest"] == data_digest(config.data)
+    assert record.data_digest == data_digest(config.data)
     others = {data_digest(DataConfig(kind=kind)) for kind in ("digits", "synthetic")}
     add_stripes(90)
-    assert len({record["data_digest"], data_digest(config.data), *others}) == 4, "its content is in the key"
+    assert len({record.data_digest, data_digest(config.data), *others}) == 4, "its content is in the key"

@@ -14,6 +14,7 @@ from cuttlefish.display.rank_history import rank_histories
 from cuttlefish.loggers.base import Loggers
 from cuttlefish.loggers.plots import Plots, draw_run
 from cuttlefish.record.atomic import append_line
+from cuttlefish.record.fields import Record
 
 NAMES = ("rank_curves", "rank_ratios", "stack_profile", "training")
 
@@ -107,7 +108,7 @@ def test_unusual_sizes_are_drawn_too(made_up, layers, epochs):
     ]
     figures = [
         run_plots.rank_curves(rows, None),
-        run_plots.rank_ratios({"ranks": {name: 3 for name in names[:1]}}, rows, None),
+        run_plots.rank_ratios(Record(ranks={name: 3 for name in names[:1]}), rows, None),
         run_plots.stack_profile(
             made_up.profile() | {"stacks": made_up.profile()["stacks"][:1], "source": "cost model"}
         ),
@@ -155,5 +156,5 @@ def test_a_picture_says_what_scale_and_width_it_is_of(tmp_path, monkeypatch, mad
         run_plots, "training_curves", lambda *_: drawn.append(_[-1]) or style.new_figure(1, 1)[0]
     )
     (tmp_path / "epochs.jsonl").write_text('{"epoch": 1}\n')
-    draw_run(tmp_path, made_up.full_rank_record() | {"seed": 0, "scale": scale, "config": config})
+    draw_run(tmp_path, made_up.full_rank_record(seed=0, scale=scale, config=config))
     assert drawn[0].endswith(ending)

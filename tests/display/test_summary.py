@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -55,14 +57,12 @@ def test_comparison_shows_both_runs_and_their_differences(made_up):
     "field, value", [("epochs", 30), ("seed", 4), ("device", "another CPU"), ("data_digest", "other")]
 )
 def test_comparison_warns_of_runs_that_differ_in_more_than_the_method(made_up, field, value):
-    text = as_text(comparison_summary(made_up.full_rank_record() | {field: value}, made_up.record()))
+    text = as_text(comparison_summary(made_up.full_rank_record(**{field: value}), made_up.record()))
     assert f"Not a like-for-like comparison: {field} " in text
 
 
 def test_a_slower_run_is_called_slower(made_up):
-    text = as_text(
-        comparison_summary(made_up.full_rank_record() | {"compute_seconds": 400.0}, made_up.record())
-    )
+    text = as_text(comparison_summary(made_up.full_rank_record(compute_seconds=400.0), made_up.record()))
     assert "2.03× slower" in text
 
 
@@ -71,7 +71,7 @@ def test_a_slower_run_is_called_slower(made_up):
     [("declined", "no stack passed"), ("never", "did not settle"), ("own words", "own words")],
 )
 def test_a_run_that_stayed_dense_says_why(made_up, reason, words):
-    text = as_text(run_summary(made_up.full_rank_record() | {"switch_reason": reason}, None, []))
+    text = as_text(run_summary(made_up.full_rank_record(switch_reason=reason), None, []))
     assert "full rank throughout" in text and words in text
 
 
@@ -109,13 +109,13 @@ def test_a_bar_is_as_wide_as_asked_and_as_long_as_its_share(share, width):
 
 def test_zeros_and_bits_are_told_apart_from_parameters(made_up):
     full = made_up.full_rank_record()
-    total = full["params_total"]
+    total = full.params_total
     text = as_text(
-        run_summary(full | {"params_nonzero": total // 4, "params_stored_bits": 8 * total}, None, [])
+        run_summary(replace(full, params_nonzero=total // 4, params_stored_bits=8 * total), None, [])
     )
     assert f"{total:,} → {total // 4:,} (4.00× fewer); zeros are computed with all the same" in text
     assert "stored" not in text
-    text = as_text(run_summary(full | {"params_nonzero": total, "params_stored_bits": total}, None, []))
+    text = as_text(run_summary(replace(full, params_nonzero=total, params_stored_bits=total), None, []))
     assert f"{total / 8 / 2**20:.0f} MiB, 1 bits a parameter" in text and "zeros" not in text
 
 

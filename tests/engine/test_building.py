@@ -26,20 +26,16 @@ def test_a_crash_leaves_its_traceback_in_a_record(tmp_path, monkeypatch):
         with pytest.raises(RuntimeError, match="no such operation"):
             run_config(little_config(tmp_path))
     record = read_record(tmp_path)
-    assert validate_record(record) == [] and record["status"] == "failed"
-    assert (
-        "no such operation" in record["error"]
-        and record["method"] == "full_rank"
-        and record["world_size"] == 1
-    )
-    assert run_config(little_config(tmp_path))["status"] == "finished", "and it keeps nothing from going on"
+    assert validate_record(record) == [] and record.status == "failed"
+    assert "no such operation" in record.error and record.method == "full_rank" and record.world_size == 1
+    assert run_config(little_config(tmp_path)).status == "finished", "and it keeps nothing from going on"
 
 
 def test_out_of_memory_says_what_to_lower(tmp_path, monkeypatch):
     refusing(monkeypatch, "load_task", torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
     with pytest.raises(CuttlefishError, match="out of memory .*lower recipe.batch_size=16"):
         run_config(little_config(tmp_path))
-    assert read_record(tmp_path)["status"] == "failed"
+    assert read_record(tmp_path).status == "failed"
 
 
 def test_bad_input_leaves_nothing(tmp_path, monkeypatch):
@@ -53,7 +49,7 @@ def test_an_earlier_piece_s_record_stays(tmp_path, monkeypatch):
     run_config(little_config(tmp_path))
     run = resolve_run(little_config(tmp_path))
     record_failure(run, RuntimeError("late"), 1)
-    assert read_record(tmp_path)["status"] == "finished"
+    assert read_record(tmp_path).status == "finished"
 
 
 def test_a_run_that_another_process_is_at_is_left_alone(tmp_path, monkeypatch, caplog):
@@ -80,5 +76,5 @@ def test_killed_processes_leave_a_failed_record(tmp_path, monkeypatch):
     with pytest.raises(CuttlefishError, match="SIGKILL"):
         run_config(little_config(tmp_path, trainer__devices=2))
     record = read_record(tmp_path)
-    assert record["status"] == "failed" and record["world_size"] == 2 and "SIGKILL" in record["error"]
-    assert record["wall_seconds"] == 100.5, "what they took is known from their last sign of life"
+    assert record.status == "failed" and record.world_size == 2 and "SIGKILL" in record.error
+    assert record.wall_seconds == 100.5, "what they took is known from their last sign of life"

@@ -1,7 +1,6 @@
 """What can become of checkpoints on a disk: a damaged one falls back, nothing else does, and none that is sound is lost."""
 
 import errno
-import json
 import os
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from cuttlefish.engine.checkpoint import (
     save_checkpoint,
 )
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.record.record import read_record
 from cuttlefish.worker import run_config
 from tests.comparing import differences
 from tests.engine.test_faults import fill_disk
@@ -36,7 +36,7 @@ def test_a_disk_full_during_a_checkpoint(whole, tmp_path, monkeypatch):
         ):
             run_config(little_config(tmp_path, "cuttlefish"))
     assert newest_checkpoint(tmp_path / "checkpoints")["progress"]["trained"] == 2
-    assert json.loads((tmp_path / "record.json").read_text())["status"] == "failed"
+    assert read_record(tmp_path).status == "failed"
     assert not list(tmp_path.rglob("*.tmp"))
     assert differences(tmp_path, run_config(little_config(tmp_path, "cuttlefish")), *whole) == []
 

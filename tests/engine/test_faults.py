@@ -20,6 +20,7 @@ from cuttlefish.loggers import build_loggers
 from cuttlefish.loggers.base import Logger
 from cuttlefish.record import atomic as files
 from cuttlefish.record.folder import read_epochs
+from cuttlefish.record.record import read_record
 from cuttlefish.worker import main, run_config
 from tests.comparing import differences
 from tests.runs import little_config
@@ -88,7 +89,7 @@ def test_the_record_names_a_logger_that_was_dropped(tmp_path, monkeypatch):
         "cuttlefish.engine.session.build_loggers", lambda config: [*build_loggers(config), Broken()]
     )
     record = run_config(little_config(tmp_path, recipe__epochs=1, recipe__schedule__warmup_epochs=0))
-    assert record["extra"]["loggers_dropped"] == ["Broken at epoch (ConnectionError: no route to host)"]
+    assert record.extra["loggers_dropped"] == ["Broken at epoch (ConnectionError: no route to host)"]
     assert len(read_epochs(tmp_path)) == 1
 
 
@@ -102,7 +103,7 @@ def test_a_clock_that_goes_backwards_makes_no_time_negative(whole, tmp_path, mon
             run_config(little_config(tmp_path, "cuttlefish"))
     record = run_config(little_config(tmp_path, "cuttlefish"))
     assert differences(tmp_path, record, *whole) == []
-    assert 0 < record["compute_seconds"] <= record["wall_seconds"] < 600
+    assert 0 < record.compute_seconds <= record.wall_seconds < 600
     assert all(seconds >= 0 for row in read_epochs(tmp_path) for seconds in row["seconds"].values())
 
 
@@ -160,7 +161,7 @@ def test_a_record_of_another_config(tmp_path):
 def test_a_torn_record_is_written_again(tmp_path, caplog):
     path, again = finished(tmp_path)
     path.write_text(path.read_text()[:100])
-    assert again()["status"] == "finished" and "It will be written again" in caplog.text
+    assert again().status == "finished" and "It will be written again" in caplog.text
     assert json.loads(path.read_text())["status"] == "finished"
 
 
@@ -194,7 +195,7 @@ def test_out_of_memory_says_what_to_lower(tmp_path, monkeypatch, error):
         CuttlefishError, match=r"out of memory \(.*\): lower recipe.batch_size=16 .*trainer.precision=bf16"
     ):
         run_config(little_config(tmp_path))
-    assert json.loads((tmp_path / "record.json").read_text())["status"] == "failed"
+    assert read_record(tmp_path).status == "failed"
 
 
 def test_an_operation_without_a_deterministic_form_is_named(tmp_path, monkeypatch):

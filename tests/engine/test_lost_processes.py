@@ -69,7 +69,7 @@ def test_a_killed_worker_s_job_begins_again_from_its_checkpoint(tmp_path, which,
         "going on after" in (tmp_path / "killed" / "log.txt").read_text()
         or "resumed after" in (tmp_path / "killed" / "log.txt").read_text()
     )
-    assert record["status"] == "finished" and record["run_key"] == whole["run_key"]
+    assert record.status == "finished" and record.run_key == whole.run_key
     assert differences(tmp_path / "killed", record, tmp_path / "whole", whole) == []
 
 

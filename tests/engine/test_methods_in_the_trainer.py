@@ -35,15 +35,15 @@ def finished(request, tmp_path_factory):
 
 def test_record_is_complete(finished):
     method, record, folder = finished
-    assert record["status"] == "finished" and record["method"] == method
+    assert record.status == "finished" and record.method == method
     assert validate_record(record) == []
-    assert record["params_total"] > 0 and record["compute_seconds"] > 0
-    assert sum(phase["epochs"] for phase in record["phases"]) == record["epochs_trained"]
+    assert record.params_total > 0 and record.compute_seconds > 0
+    assert sum(phase["epochs"] for phase in record.phases) == record.epochs_trained
 
 
 def test_resumes_to_the_same_bits_from_any_epoch(finished, tmp_path, monkeypatch):
     method, record, folder = finished
-    for epochs in range(1, record["epochs_trained"]):
+    for epochs in range(1, record.epochs_trained):
         with monkeypatch.context() as patch:
             stop_after(patch, epochs)
             with pytest.raises(Stopped):
@@ -68,9 +68,9 @@ def test_bf16_trains_as_fp32_does(finished, tmp_path):
     record = run_config(
         little_config(tmp_path, method, trainer__precision="bf16", trainer__deterministic=False)
     )
-    assert record["status"] == "finished" and record["precision"] == "bf16"
-    assert record["loss_final"] != exact["loss_final"], "bf16 did nothing"
-    assert record["loss_final"] == pytest.approx(exact["loss_final"], rel=0.15)
+    assert record.status == "finished" and record.precision == "bf16"
+    assert record.loss_final != exact.loss_final, "bf16 did nothing"
+    assert record.loss_final == pytest.approx(exact.loss_final, rel=0.15)
 
 
 @pytest.mark.parametrize("method", ["si_fd", "lc", "imp", "grasp", "eb"])
@@ -83,7 +83,13 @@ def test_the_size_to_match_is_read_once(tmp_path, monkeypatch, method):
         method,
         **{f"method__{key}": value for key, value in {"match": str(matched), **knobs}.items()},
     )
-    fields = {"run_key": "0123456789ab", "status": "finished", "method": "cuttlefish", "params_nonzero": None}
+    fields = {
+        "schema": 1,
+        "run_key": "0123456789ab",
+        "status": "finished",
+        "method": "cuttlefish",
+        "params_nonzero": None,
+    }
     matched.parent.mkdir()
     matched.write_text(json.dumps(fields | {"params_total": 36_000}))
     with monkeypatch.context() as patch:
@@ -97,8 +103,5 @@ def test_the_size_to_match_is_read_once(tmp_path, monkeypatch, method):
             run_config(config)
     matched.unlink()
     record = run_config(config)
-    assert record["status"] == "finished"
-    assert (record["target"]["params"], record["target"]["source"]) == (
-        36_000,
-        "run 0123456789ab (cuttlefish)",
-    )
+    assert record.status == "finished"
+    assert (record.target["params"], record.target["source"]) == (36_000, "run 0123456789ab (cuttlefish)")

@@ -32,12 +32,12 @@ def test_the_compiled_run_is_the_eager_one(tmp_path, monkeypatch, method, precis
         nn.Module, "compile", lambda model, **options: (compiled.append(model), captured(model, **options))[1]
     )
     fast = run(tmp_path / "compiled", method, trainer__compile=True, trainer__precision=precision)
-    assert compiled and fast["precision"] == precision
+    assert compiled and fast.precision == precision
     eager = run(tmp_path / "eager", method, trainer__precision=precision)
-    assert fast["loss_final"] == pytest.approx(eager["loss_final"], rel=tolerance)
+    assert fast.loss_final == pytest.approx(eager.loss_final, rel=tolerance)
     for field in ("ranks", "switch_epoch", "params_total", "epochs_trained"):
         assert fast[field] == eager[field], field
-    assert fast["seconds"]["compile"] > 0
+    assert fast.seconds["compile"] > 0
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +54,7 @@ def generated(tmp_path_factory):
 def test_with_generated_code(tmp_path, generated, method, precision):
     fast = run(tmp_path / "compiled", method, trainer__compile=True, trainer__precision=precision)
     eager = run(tmp_path / "eager", method, trainer__precision=precision)
-    assert fast["loss_final"] == pytest.approx(eager["loss_final"], rel=1e-3 if precision == "fp32" else 0.1)
-    assert torch.isfinite(torch.tensor(fast["loss_final"]))
+    assert fast.loss_final == pytest.approx(eager.loss_final, rel=1e-3 if precision == "fp32" else 0.1)
+    assert torch.isfinite(torch.tensor(fast.loss_final))
     # other roundings may draw other channels or ranks, and those weigh differently
-    assert fast["params_total"] == pytest.approx(
-        eager["params_total"], rel=0 if precision == "fp32" else 0.05
-    )
+    assert fast.params_total == pytest.approx(eager.params_total, rel=0 if precision == "fp32" else 0.05)

@@ -21,6 +21,7 @@ from cuttlefish.engine.processes.launch import LoopbackRendezvous, _may_go_bette
 from cuttlefish.engine.processes.world import TELLS
 from cuttlefish.errors import EXIT_BAD_INPUT, EXIT_BUSY, EXIT_SAVED, Busy, CuttlefishError, Interrupted
 from cuttlefish.record.folder import LOCK, read_epochs
+from cuttlefish.record.record import read_record
 from cuttlefish.worker import main, run_config
 from tests.comparing import assert_alike, differences, final_state
 from tests.runs import EXACT, little_config
@@ -46,7 +47,7 @@ def test_match_one_process(tmp_path, processes, network, switch_epoch):
     together = run_config(
         little_config(tmp_path / "together", "cuttlefish", trainer__devices=processes, **settings)
     )
-    assert together["world_size"] == processes and alone["switch_epoch"] == switch_epoch and alone["ranks"]
+    assert together.world_size == processes and alone.switch_epoch == switch_epoch and alone.ranks
     assert_alike(tmp_path / "alone", alone, tmp_path / "together", together)
 
 
@@ -112,7 +113,7 @@ def test_a_killed_process_ends_the_job_with_a_sentence_and_a_signal_saves_it(tmp
     job.send_signal(signal.SIGTERM)
     _, told = job.communicate(timeout=120)
     assert job.returncode == EXIT_SAVED and "stopped by SIGTERM; the same command goes on" in told
-    assert json.loads((tmp_path / "run" / "record.json").read_text())["status"] == "interrupted"
+    assert read_record(tmp_path / "run").status == "interrupted"
     assert len(read_epochs(tmp_path / "run")) == final_state(tmp_path / "run")["progress"]["trained"]
 
 
@@ -278,8 +279,8 @@ def test_two_machines_by_torchrun(tmp_path, meeting):
     )
     nodes = on_two_nodes(little_config(tmp_path / "run", **EXACT), tmp_path, *rendezvous)
     assert [node.wait(timeout=120) for node in nodes] == [0, 0]
-    together = json.loads((tmp_path / "run" / "record.json").read_text())
-    assert together["world_size"] == 2
+    together = read_record(tmp_path / "run")
+    assert together.world_size == 2
     assert_alike(tmp_path / "alone", alone, tmp_path / "run", together)
 
 
@@ -294,6 +295,6 @@ def test_torchrun_s_restart_goes_on_from_the_checkpoint(tmp_path):
     (worker,) = Path(f"/proc/{nodes[1].pid}/task/{nodes[1].pid}/children").read_text().split()
     os.kill(int(worker), signal.SIGKILL)
     assert [node.wait(timeout=240) for node in nodes] == [0, 0]
-    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    record = read_record(tmp_path / "run")
     assert "going on after" in (tmp_path / "run" / "log.txt").read_text()
     assert differences(tmp_path / "run", record, tmp_path / "whole", whole) == []

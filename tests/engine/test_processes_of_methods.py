@@ -11,7 +11,7 @@ from tests.runs import EXACT, METHODS, little_config
 def test_two_processes_match_one(tmp_path, method):
     alone = run_config(little_config(tmp_path / "alone", method, **EXACT))
     together = run_config(little_config(tmp_path / "together", method, trainer__devices=2, **EXACT))
-    assert together["world_size"] == 2
+    assert together.world_size == 2
     assert_alike(tmp_path / "alone", alone, tmp_path / "together", together)
 
 
@@ -39,6 +39,6 @@ def test_the_first_process_s_profile_decides_k_for_all(tmp_path, monkeypatch):
         "method__k": "profile",
     }
     record = run_config(little_config(tmp_path / "run", "cuttlefish", **settings))
-    assert record["world_size"] == 2 and record["switch_epoch"] == 2
-    assert record["k"] == 5 and "layer2.0.conv1" in record["ranks"]
-    assert [stack["factorize"] for stack in record["profile"]["stacks"]] == [False, True, True, True]
+    assert record.world_size == 2 and record.switch_epoch == 2
+    assert record.k == 5 and "layer2.0.conv1" in record.ranks
+    assert [stack["factorize"] for stack in record.profile["stacks"]] == [False, True, True, True]

@@ -1,6 +1,5 @@
 """Asked to stop at any moment, a run saves and the same command ends in the same bits."""
 
-import json
 import os
 import signal
 import time
@@ -28,6 +27,7 @@ from cuttlefish.methods.cuttlefish import CuttlefishMethod
 from cuttlefish.methods.full_rank import FullRank
 from cuttlefish.process.signals import StopSignals
 from cuttlefish.record.folder import read_epochs
+from cuttlefish.record.record import read_record
 from cuttlefish.worker import main, run_config, run_or_skip
 from tests.comparing import differences
 from tests.runs import EPOCHS, METHODS, little_config
@@ -64,7 +64,7 @@ def signal_at(patch, owner, name, call, number=signal.SIGTERM, pause=0.0):
 
 
 def interrupted(folder):
-    return json.loads((folder / "record.json").read_text())
+    return read_record(folder)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -73,7 +73,7 @@ def test_stops_within_an_epoch_and_resumes_to_the_same_bits(method, whole, tmp_p
         signal_at(patch, StepRunner, "step", 2 * STEPS + 2)
         with pytest.raises(Interrupted, match=f"SIGTERM in epoch 3 after step 2 of {STEPS}, state saved"):
             run_config(little_config(tmp_path, method))
-    assert interrupted(tmp_path)["status"] == "interrupted" and interrupted(tmp_path)["epochs_trained"] == 2
+    assert interrupted(tmp_path).status == "interrupted" and interrupted(tmp_path).epochs_trained == 2
     assert (tmp_path / "checkpoints" / "epoch_00002_step_000002.pt").exists() and len(
         read_epochs(tmp_path)
     ) == 2
@@ -118,18 +118,18 @@ def test_a_change_of_the_model_is_not_waited_for_and_made_again(method, whole, t
         ):
             run_config(little_config(tmp_path, method))
     left = interrupted(tmp_path)
-    assert left["status"] == "interrupted" and 0 < left["epochs_trained"] == len(read_epochs(tmp_path))
+    assert left.status == "interrupted" and 0 < left.epochs_trained == len(read_epochs(tmp_path))
     assert (
         sorted(path.name for path in (tmp_path / "checkpoints").glob("epoch*"))[-1]
-        == f"epoch_{left['epochs_trained']:05d}.pt"
+        == f"epoch_{left.epochs_trained:05d}.pt"
     )
     record = run_config(little_config(tmp_path, method))
     assert differences(tmp_path, record, *whole(method)) == []
-    assert record["wall_seconds"] > left["wall_seconds"] > 1.0
+    assert record.wall_seconds > left.wall_seconds > 1.0
     assert all(
-        record["seconds"][part] < 1.0
+        record.seconds[part] < 1.0
         for part in ("switch", "enter", "method", "masks")
-        if part in record["seconds"]
+        if part in record.seconds
     ), "paid for once"
 
 
@@ -164,7 +164,7 @@ def test_compiling_is_not_waited_for(owner, name, call, tmp_path, monkeypatch):
     signal_at(monkeypatch, owner, name, call)
     with pytest.raises(Interrupted, match="before another step was trained, state saved"):
         run_config(little_config(tmp_path, "cuttlefish", trainer__compile=True, trainer__deterministic=False))
-    assert interrupted(tmp_path)["epochs_trained"] == 2
+    assert interrupted(tmp_path).epochs_trained == 2
 
 
 def test_stopped_again_and_again(whole, tmp_path, monkeypatch):
@@ -181,7 +181,7 @@ def test_stopped_again_and_again(whole, tmp_path, monkeypatch):
                 pieces += 1
     assert pieces == 5, "three steps a piece, sixteen in all"
     assert differences(tmp_path, record, *whole("cuttlefish")) == []
-    assert record["wall_seconds"] >= record["compute_seconds"] > 0
+    assert record.wall_seconds >= record.compute_seconds > 0
 
 
 @pytest.mark.parametrize("begun", [False, True])
@@ -219,7 +219,7 @@ def test_a_profile_is_not_waited_for(tmp_path, monkeypatch):
     signal_at(monkeypatch, CuttlefishMethod, "on_fit_start", 1)
     with pytest.raises(Interrupted, match="before a step was trained"):
         run_config(little_config(tmp_path, "cuttlefish"))
-    assert interrupted(tmp_path)["status"] == "interrupted" and interrupted(tmp_path)["epochs_trained"] == 0
+    assert interrupted(tmp_path).status == "interrupted" and interrupted(tmp_path).epochs_trained == 0
     assert not (tmp_path / "profile.json").exists()
 
 
@@ -227,7 +227,7 @@ def test_a_stop_after_the_last_epoch_finishes_and_is_left_to_the_sweep(tmp_path,
     signal_at(monkeypatch, Method, "on_fit_end", 1)
     stop = StopSignals()
     outcome, record = run_or_skip(little_config(tmp_path), stop)
-    assert (outcome, record["status"], stop.requested) == ("finished", "finished", "SIGTERM")
+    assert (outcome, record.status, stop.requested) == ("finished", "finished", "SIGTERM")
 
 
 def test_a_second_ctrl_c_stops_at_once_without_damage(whole, tmp_path, monkeypatch):
@@ -236,7 +236,7 @@ def test_a_second_ctrl_c_stops_at_once_without_damage(whole, tmp_path, monkeypat
         signal_at(patch, Method, "on_gradients", 7, signal.SIGINT)
         with pytest.raises(KeyboardInterrupt) as caught:
             run_config(little_config(tmp_path))
-    assert not isinstance(caught.value, Interrupted) and interrupted(tmp_path)["status"] == "interrupted"
+    assert not isinstance(caught.value, Interrupted) and interrupted(tmp_path).status == "interrupted"
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["epoch_00001.pt"]
     assert differences(tmp_path, run_config(little_config(tmp_path)), *whole("full_rank")) == []
 
@@ -341,5 +341,5 @@ def test_an_unfinished_record_keeps_nothing_from_going_on(tmp_path, monkeypatch)
         patch.setattr(StepRunner, "step", lambda *arguments: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run_config(config)
-    assert interrupted(tmp_path)["status"] == "failed" and finished_record(resolve_run(config)) is None
-    assert run_config(config)["status"] == "finished"
+    assert interrupted(tmp_path).status == "failed" and finished_record(resolve_run(config)) is None
+    assert run_config(config).status == "finished"

@@ -11,6 +11,7 @@ from cuttlefish.engine.step import StepRunner
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank import timing
 from cuttlefish.record.folder import read_epochs, read_ranks
+from cuttlefish.record.record import read_record
 from cuttlefish.worker import run_config
 from tests.runs import EPOCHS, little_config
 
@@ -19,36 +20,29 @@ def test_run_folder(tmp_path):
     record = run_config(little_config(tmp_path, "cuttlefish", logger__plots=True))
     rows = read_epochs(tmp_path)
     assert [row["epoch"] for row in rows] == list(range(1, EPOCHS + 1))
-    assert (
-        rows[1]["params_total"] == record["params_full"] > rows[2]["params_total"] == record["params_total"]
-    )
-    assert rows[-1]["test_accuracy"] == record["accuracy_final"] and record["accuracy_best"] == max(
+    assert rows[1]["params_total"] == record.params_full > rows[2]["params_total"] == record.params_total
+    assert rows[-1]["test_accuracy"] == record.accuracy_final and record.accuracy_best == max(
         row["test_accuracy"] for row in rows
     )
     ranks = read_ranks(tmp_path)
     assert {row["epoch"] for row in ranks} == {0, 1, 2} and {row["layer"] for row in ranks} >= set(
-        record["ranks"]
+        record.ranks
     )
     assert (
-        record["switch_epoch"] == 2
-        and record["switch_reason"] == "fixed"
-        and record["macs_final"] < record["macs_full"]
+        record.switch_epoch == 2 and record.switch_reason == "fixed" and record.macs_final < record.macs_full
     )
-    assert {"train", "ranks", "switch", "data", "evaluate", "checkpoint"} <= set(record["seconds"])
+    assert {"train", "ranks", "switch", "data", "evaluate", "checkpoint"} <= set(record.seconds)
     charged = sum(
         value
-        for part, value in record["seconds"].items()
+        for part, value in record.seconds.items()
         if part not in ("data", "evaluate", "checkpoint", "compile")
     )
-    assert (
-        record["compute_seconds"] == pytest.approx(charged)
-        and record["compute_seconds"] < record["wall_seconds"]
-    )
+    assert record.compute_seconds == pytest.approx(charged) and record.compute_seconds < record.wall_seconds
     assert (tmp_path / "resolved.yaml").exists() and len(
         list((tmp_path / "checkpoints").glob("epoch_*.pt"))
     ) == 2
     assert list((tmp_path / "plots").glob("*.svg")) and list((tmp_path / "plots").glob("*.png"))
-    assert json.loads((tmp_path / "record.json").read_text())["run_key"] == record["run_key"]
+    assert read_record(tmp_path).run_key == record.run_key
 
 
 def test_the_second_warm_up(tmp_path):
@@ -64,8 +58,7 @@ def test_the_second_warm_up(tmp_path):
 
 def test_same_seed_same_run_other_seed_another(tmp_path):
     losses = [
-        run_config(little_config(tmp_path / str(i), seed=seed))["loss_final"]
-        for i, seed in enumerate((5, 5, 6))
+        run_config(little_config(tmp_path / str(i), seed=seed)).loss_final for i, seed in enumerate((5, 5, 6))
     ]
     assert losses[0] == losses[1] != losses[2]
 
@@ -73,7 +66,7 @@ def test_same_seed_same_run_other_seed_another(tmp_path):
 def test_a_deterministic_profile_uses_no_clock(tmp_path):
     record = run_config(little_config(tmp_path, "cuttlefish", method__k="profile", method__profile_repeats=2))
     profile = json.loads((tmp_path / "profile.json").read_text())
-    assert profile["source"] == "cost model" and record["profile"] is not None and record["k"] == profile["k"]
+    assert profile["source"] == "cost model" and record.profile is not None and record.k == profile["k"]
 
 
 @pytest.mark.parametrize("steps", [0, 5], ids=["before the first checkpoint", "after it"])
@@ -99,7 +92,7 @@ def test_profile_is_measured_once_and_reused(tmp_path, monkeypatch, steps):
     assert times > 0 and json.loads(profile)["source"] == "timed"
     record = run_config(config)
     assert len(measured) == times and (tmp_path / "profile.json").read_text() == profile
-    assert record["k"] == json.loads(profile)["k"]
+    assert record.k == json.loads(profile)["k"]
 
 
 def test_fork_from_before_the_switch(tmp_path):
@@ -111,14 +104,14 @@ def test_fork_from_before_the_switch(tmp_path):
         )
     )
     alone = run_config(little_config(tmp_path / "alone", "cuttlefish", method__switch_epoch=3))
-    assert arm["forked_from"] is not None and arm["epochs_trained"] == EPOCHS
-    assert (arm["loss_final"], arm["ranks"]) == (alone["loss_final"], alone["ranks"]), (
+    assert arm.forked_from is not None and arm.epochs_trained == EPOCHS
+    assert (arm.loss_final, arm.ranks) == (alone.loss_final, alone.ranks), (
         "a fork is the same run, begun later"
     )
-    assert arm["compute_seconds"] > 0.5 * alone["compute_seconds"], "and is charged for its beginning"
+    assert arm.compute_seconds > 0.5 * alone.compute_seconds, "and is charged for its beginning"
     dense = run_config(little_config(tmp_path / "dense", fork_from=str(tmp_path / "origin")))
     whole = run_config(little_config(tmp_path / "whole"))
-    assert dense["loss_final"] == whole["loss_final"]
+    assert dense.loss_final == whole.loss_final
 
 
 def test_fork_from_full_rank_takes_its_rank_history(tmp_path):
@@ -128,7 +121,7 @@ def test_fork_from_full_rank_takes_its_rank_history(tmp_path):
         little_config(tmp_path / "arm", "cuttlefish", method__switch_epoch=3, fork_from=str(checkpoint))
     )
     alone = run_config(little_config(tmp_path / "alone", "cuttlefish", method__switch_epoch=3))
-    assert arm["ranks"] == alone["ranks"]
+    assert arm.ranks == alone.ranks
 
 
 @pytest.mark.parametrize(
@@ -150,8 +143,8 @@ def test_forks_that_do_not_fit(tmp_path, overrides, sentence):
 def test_divergence_stops_and_keeps_the_last_good_checkpoint(tmp_path):
     with pytest.raises(CuttlefishError, match=r"the loss became (nan|inf) in epoch [1-4] \(‖.*"):
         run_config(little_config(tmp_path, recipe__schedule__peak_lr=1e30, recipe__schedule__base_lr=0.01))
-    record = json.loads((tmp_path / "record.json").read_text())
-    assert record["status"] == "failed" and "the loss became" in record["error"]
+    record = read_record(tmp_path)
+    assert record.status == "failed" and "the loss became" in record.error
     state = newest_checkpoint(tmp_path / "checkpoints")
     assert state["progress"]["trained"] == 1 and all(
         torch.isfinite(tensor).all() for tensor in state["model"].values()
@@ -165,7 +158,7 @@ def test_interrupted_is_recorded(tmp_path, monkeypatch):
     monkeypatch.setattr(Session, "_counts", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run_config(little_config(tmp_path))
-    assert json.loads((tmp_path / "record.json").read_text())["status"] == "interrupted"
+    assert read_record(tmp_path).status == "interrupted"
 
 
 def test_a_folder_of_another_config(tmp_path):
@@ -204,7 +197,7 @@ def test_overfit_learns_one_batch(tmp_path):
     record = run_config(
         little_config(tmp_path, trainer__overfit=True, recipe__epochs=12, recipe__schedule__peak_lr=0.05)
     )
-    assert record["loss_final"] < 0.3
+    assert record.loss_final < 0.3
 
 
 def test_torch_profile_writes_a_trace(tmp_path):
@@ -223,4 +216,4 @@ def test_last_partial_batch_and_max_steps(tmp_path):
 
 def test_keep_dense_beyond_break_even(tmp_path):
     record = run_config(little_config(tmp_path, "cuttlefish", method__rank_ratio=1.0))
-    assert record["ranks"] == {} and record["params_total"] == record["params_full"]
+    assert record.ranks == {} and record.params_total == record.params_full

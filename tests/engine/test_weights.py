@@ -34,7 +34,7 @@ def test_every_method_s_accuracy_is_found_again(method, tmp_path):
     record = run_config(config)
     run = resolve_run(config)
     scores = reevaluate(run.config, run.key, tmp_path)
-    assert (scores.accuracy, scores.loss) == (record["accuracy_final"], record["loss_final"])
+    assert (scores.accuracy, scores.loss) == (record.accuracy_final, record.loss_final)
 
 
 @pytest.mark.parametrize("method", ["si_fd", "grasp", "eb", "imp", "lc"])
@@ -43,6 +43,7 @@ def test_a_matched_run_needs_neither_the_other_run_nor_its_checkpoints(method, t
     other.write_text(
         json.dumps(
             {
+                "schema": 1,
                 "run_key": "0" * 12,
                 "status": "finished",
                 "method": "full_rank",
@@ -58,7 +59,7 @@ def test_a_matched_run_needs_neither_the_other_run_nor_its_checkpoints(method, t
     other.unlink()
     shutil.rmtree(run.folder / "checkpoints")
     scores = reevaluate(run.config, run.key, run.folder)
-    assert (scores.accuracy, scores.loss) == (record["accuracy_final"], record["loss_final"])
+    assert (scores.accuracy, scores.loss) == (record.accuracy_final, record.loss_final)
 
 
 def test_state_keeps_its_types(tmp_path):
@@ -115,4 +116,4 @@ def test_a_disk_that_refuses_the_weights_costs_the_run_nothing(tmp_path, monkeyp
 
     monkeypatch.setattr("cuttlefish.engine.weights.write_atomic", refuse)
     record = run_config(little_config(tmp_path, recipe__epochs=1, recipe__schedule__warmup_epochs=0))
-    assert record["status"] == "finished" and "the final weights are not kept" in caplog.text
+    assert record.status == "finished" and "the final weights are not kept" in caplog.text

@@ -7,6 +7,7 @@ import pytest
 from cuttlefish.config.compose import compose_config
 from cuttlefish.config.validate import to_dict
 from cuttlefish.evidence.admission import not_admitted, objection, own_batches
+from cuttlefish.record.fields import Record
 from tests.report.planned_runs import ran
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -24,12 +25,9 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 ])  # fmt: skip
 def test_what_the_experiments_run_counts(words):
     config = to_dict(compose_config(CONF, words.split()))
-    record = {
-        "scale": config["scale"],
-        "data": config["data"]["name"],
-        "method": config["method"]["name"],
-        "config": config,
-    }
+    record = Record(
+        scale=config["scale"], data=config["data"]["name"], method=config["method"]["name"], config=config
+    )
     assert objection(record) == ""
     config["recipe"]["epochs"] += 1
     assert f"recipe.epochs={config['recipe']['epochs']}" in objection(record)
@@ -37,14 +35,13 @@ def test_what_the_experiments_run_counts(words):
 
 def test_the_batches_of_methods_with_their_own_are_those_of_the_rows():
     assert own_batches() == {"lc": [128], "imp": [128], "grasp": [128], "eb": [256]}
-    paper = {
-        "scale": "paper",
-        "data": "cifar10",
-        "config": {"recipe": {"epochs": 300, "batch_size": 128}, "model": {"width": 64}},
-    }
-    assert objection(paper | {"method": "lc"}) == "" and "recipe.batch_size=128" in objection(
-        paper | {"method": "xnor"}
+    paper = dict(
+        scale="paper",
+        data="cifar10",
+        config={"recipe": {"epochs": 300, "batch_size": 128}, "model": {"width": 64}},
     )
+    assert objection(Record(**paper, method="lc")) == ""
+    assert "recipe.batch_size=128" in objection(Record(**paper, method="xnor"))
 
 
 def test_what_counts_for_no_claim_is_told_with_its_reason():
@@ -60,6 +57,6 @@ def test_what_counts_for_no_claim_is_told_with_its_reason():
 
 def test_no_run_of_data_without_a_recipe_counts():
     assert "recipe.epochs=90" in objection(
-        {"scale": "paper", "data": "imagenet", "method": "full_rank", "config": {"recipe": {"epochs": 90}}}
+        Record(scale="paper", data="imagenet", method="full_rank", config={"recipe": {"epochs": 90}})
     )
-    assert objection({"scale": "free", "data": "digits", "method": "full_rank", "config": {}}) == ""
+    assert objection(Record(scale="free", data="digits", method="full_rank", config={})) == ""

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from cuttlefish.evidence.agreement import bitwise, differences, first_unlike_epoch, unlike
@@ -6,8 +8,8 @@ from tests.many_records import made_up_record
 
 def deterministic(**changes):
     record = made_up_record(1)
-    record["config"]["trainer"] = record["config"]["trainer"] | {"deterministic": True}
-    return record | changes
+    record.config["trainer"] = record.config["trainer"] | {"deterministic": True}
+    return replace(record, **changes)
 
 
 @pytest.mark.parametrize("changes, expected", [

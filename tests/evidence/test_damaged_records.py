@@ -9,6 +9,7 @@ from cuttlefish.display import style
 from cuttlefish.evidence.records import Collection, Evidence, load_evidence
 from cuttlefish.plan.cost import Estimates
 from cuttlefish.plan.planned_run import PlannedRun
+from cuttlefish.record.fields import FIELDS
 from cuttlefish.report.claims.judge import judge, load_claims
 from cuttlefish.report.figures.base import sources_of
 from cuttlefish.report.figures.gallery import DRAWERS
@@ -31,7 +32,7 @@ INSIDE = [
     {"config": {"method": {"rank_ratio": "x"}}}, {"config": {"model": {"width": [1]}}}, {"config": {"\ud800": 1}}, {"seconds": {"ranks": None}},
     {"seconds": {"ranks": -1}}, {"ranks": {"conv1": 10**400}}, {"ranks": {"\ud800": 1}}, {"phases": ["x"]}, {"metrics": {"f1": "x"}},
 ]  # fmt: skip
-CHANGES = [{name: value} for name in record() for value in VALUES] + INSIDE
+CHANGES = [{name: value} for name in FIELDS for value in VALUES] + INSIDE
 
 
 def made(method: str, seed: int) -> dict:
@@ -47,7 +48,7 @@ def collection(tmp_path_factory):
     rows = rank_rows(lambda layer, epoch: 1 / (1 + epoch))
     lines = "\n".join([HEADER, *(",".join(map(str, row.values())) for row in rows), ""])
     made_up = [
-        made(method, seed) | change for seed, change in enumerate([{}, *CHANGES]) for method in METHODS
+        vars(made(method, seed)) | change for seed, change in enumerate([{}, *CHANGES]) for method in METHODS
     ]
     for number, content in enumerate(made_up):
         folder = root / f"{number:05}"
@@ -64,7 +65,7 @@ def planned(run: Evidence, table: str = "table1") -> PlannedRun:
     point = (("method.k", str(number % 4)),) if method == "pufferfish" else ()
     return PlannedRun(
         table=table, row=method, label="x", kinds=("equal budget",), baseline=method == "full_rank", model="resnet18", data="cifar10",
-        scale="reduced", seed=number // 3, point=point, run_key=run.record["run_key"], words=(), folder="", epochs=30,
+        scale="reduced", seed=number // 3, point=point, run_key=run.record.run_key, words=(), folder="", epochs=30,
     )  # fmt: skip
 
 
@@ -82,7 +83,7 @@ def batches(collection: Collection):
 
 def needed(run: Evidence) -> list[str]:
     """A cell is not drawn if a run of it lacks these."""
-    return ["accuracy_final"] if run.record["method"] == "full_rank" else ["accuracy_final", "ranks", "k"]
+    return ["accuracy_final"] if run.record.method == "full_rank" else ["accuracy_final", "ranks", "k"]
 
 
 def test_none_vanishes(collection):
@@ -107,7 +108,7 @@ def test_figures_survive(collection, name):
         for run in collection.finished
         for table in ("table1", "figure1", "figure3", "figure5")
     ]
-    drawable = [run for run in collection.finished if all(run.record[name] for name in needed(run))]
+    drawable = [run for run in collection.finished if all(getattr(run.record, name) for name in needed(run))]
     with style.styled():
         assert DRAWERS[name](sources_of(Collection(drawable, []), [], "reduced", plans))
 

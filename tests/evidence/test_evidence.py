@@ -3,6 +3,7 @@ import json
 import pytest
 
 from cuttlefish.evidence.records import load_evidence
+from cuttlefish.record.fields import FIELDS
 from cuttlefish.record.record import new_record, write_record
 from tests.report.synthetic_records import record as synthetic
 
@@ -25,12 +26,13 @@ def test_sound_records_are_read_in_order_and_unfinished_ones_are_kept_apart(tmp_
     write_record(
         tmp_path / "c",
         new_record(
-            "failed", **{k: v for k, v in record(run_key="c" * 12).items() if k != "status"} | {"error": "x"}
+            "failed",
+            **{k: v for k, v in vars(record(run_key="c" * 12)).items() if k != "status"} | {"error": "x"},
         ),
     )
     found = load_evidence(tmp_path)
-    assert [run.record["run_key"][0] for run in found.runs] == ["a", "b", "c"] and found.left_out == []
-    assert [run.record["run_key"][0] for run in found.finished] == ["a", "b"]
+    assert [run.record.run_key[0] for run in found.runs] == ["a", "b", "c"] and found.left_out == []
+    assert [run.record.run_key[0] for run in found.finished] == ["a", "b"]
     assert found.runs[0].hardware == "a CPU · fp32 · 1 thread" and found.runs[0].timed_on == (
         "a CPU · fp32 · 1 thread",
         "2",
@@ -62,14 +64,14 @@ def test_each_bad_record_is_left_out_with_its_reason(tmp_path, content, words):
 
 
 def test_every_field_of_a_wrong_type_is_survived(tmp_path):
-    for number, name in enumerate(record()):
+    for number, name in enumerate(FIELDS):
         (tmp_path / str(number)).mkdir()
         (tmp_path / str(number) / "record.json").write_text(
-            json.dumps(record(run_key=f"{number:012x}") | {name: [["?"]]})
+            json.dumps(vars(record(run_key=f"{number:012x}")) | {name: [["?"]]})
         )
     found = load_evidence(tmp_path)
-    assert len(found.left_out) + len(found.runs) == len(record())
-    assert {run.path.parent.name for run in found.runs} <= {str(list(record()).index("phases"))}
+    assert len(found.left_out) + len(found.runs) == len(FIELDS)
+    assert {run.path.parent.name for run in found.runs} <= {str(list(FIELDS).index("phases"))}
 
 
 def test_a_copy_counts_once_and_a_repeat_counts(tmp_path):
@@ -125,7 +127,7 @@ def test_a_run_that_failed_before_it_knew_its_size_contradicts_nothing(tmp_path)
         "started",
         "error",
     )
-    known = {name: value for name, value in record().items() if name not in unknown}
+    known = {name: value for name, value in vars(record()).items() if name not in unknown}
     write_record(
         tmp_path / "b", new_record("failed", **known, started="2026-01-02T00:00:00+00:00", error="x")
     )

@@ -19,7 +19,7 @@ from tests.report.planned_runs import ran
 @given(st.lists(st.floats(0, 100), min_size=2, max_size=8))
 def test_mean_and_sample_deviation(values):
     runs = [ran("full", seed, accuracy_final=value, accuracy_best=100.0) for seed, value in enumerate(values)]
-    over = over_seeds(runs, lambda record: record["accuracy_final"])
+    over = over_seeds(runs, lambda record: record.accuracy_final)
     assert over.n == len(values)
     assert over.mean == pytest.approx(np.mean(values)) and over.std == pytest.approx(
         np.std(values, ddof=1), abs=1e-9
@@ -27,11 +27,10 @@ def test_mean_and_sample_deviation(values):
 
 
 def test_one_seed_has_no_deviation_and_a_gap_no_mean():
-    over = over_seeds([ran("full")], lambda record: record["accuracy_final"])
+    over = over_seeds([ran("full")], lambda record: record.accuracy_final)
     assert (over.std, over.text("{:.1f}".format)) == (None, "76.0")
     assert (
-        over_seeds([ran("full"), ran("full", 1, switch_epoch=4)], lambda record: record["switch_epoch"])
-        is None
+        over_seeds([ran("full"), ran("full", 1, switch_epoch=4)], lambda record: record.switch_epoch) is None
     )
     assert over_seeds([], lambda record: 1) is None
 
@@ -49,7 +48,7 @@ def test_what_must_not_be_averaged_is_refused(other, words):
 
 def test_pairs_are_of_the_same_seed():
     left, right = [ran("low", seed) for seed in (0, 1, 2)], [ran("full", seed) for seed in (2, 0, 5)]
-    assert [(a.record["seed"], b.record["seed"]) for a, b in paired(left, right)] == [(0, 0), (2, 2)]
+    assert [(a.record.seed, b.record.seed) for a, b in paired(left, right)] == [(0, 0), (2, 2)]
 
 
 def test_speedup_is_over_seeds_of_the_same_hardware_and_without_the_baseline_s_logged_ranks():

@@ -30,7 +30,7 @@ def test_the_result_is_the_cpu_s(tmp_path, device, method):
     there = trained(tmp_path / "gpu", method, device, **EXACT)
     for field in ("ranks", "switch_epoch", "k", "params_total", "params_nonzero", "epochs_trained"):
         assert there[field] == here[field], field
-    assert there["loss_final"] == pytest.approx(here["loss_final"], rel=1e-5)
+    assert there.loss_final == pytest.approx(here.loss_final, rel=1e-5)
     losses = [[row["train_loss"] for row in read_epochs(tmp_path / where)] for where in ("cpu", "gpu")]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
@@ -38,7 +38,7 @@ def test_the_result_is_the_cpu_s(tmp_path, device, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_resumes_to_the_same_bits(tmp_path, device, method, monkeypatch):
     whole = trained(tmp_path / "whole", method, device)
-    assert whole["peak_memory_bytes"] > 0 and whole["device"]
+    assert whole.peak_memory_bytes > 0 and whole.device
     save = trainer_module.save_checkpoint
 
     def falling(folder, number, state):
@@ -63,10 +63,8 @@ def test_lower_precision_comes_near(tmp_path, device, method, precision):
         pytest.skip("tf32 exists on GPUs only")
     exact = trained(tmp_path / "fp32", method, device)
     rough = trained(tmp_path / precision, method, device, trainer__precision=precision)
-    assert isfinite(rough["loss_final"]) and rough["loss_final"] == pytest.approx(
-        exact["loss_final"], rel=0.15
-    )
-    assert rough["params_total"] == pytest.approx(exact["params_total"], rel=0.05)
+    assert isfinite(rough.loss_final) and rough.loss_final == pytest.approx(exact.loss_final, rel=0.15)
+    assert rough.params_total == pytest.approx(exact.params_total, rel=0.05)
 
 
 @pytest.mark.slow
@@ -75,9 +73,7 @@ def test_compiled(tmp_path, device, method):
     quick = {"recipe__epochs": 3, "data__train_images": 32, "trainer__deterministic": False}
     eager = trained(tmp_path / "eager", method, device, **quick)
     fast = trained(tmp_path / "compiled", method, device, trainer__compile=True, **quick)
-    assert (
-        fast["loss_final"] == pytest.approx(eager["loss_final"], rel=0.01) and fast["seconds"]["compile"] > 0
-    )
+    assert fast.loss_final == pytest.approx(eager.loss_final, rel=0.01) and fast.seconds["compile"] > 0
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -124,5 +120,5 @@ def test_two_gpus_match_one(tmp_path, device, method):
         pytest.skip(f"{torch.cuda.device_count()} GPU here")
     alone = trained(tmp_path / "alone", method, device, **EXACT)
     together = trained(tmp_path / "together", method, device, trainer__devices=2, **EXACT)
-    assert together["world_size"] == 2
+    assert together.world_size == 2
     assert_alike(tmp_path / "alone", alone, tmp_path / "together", together)

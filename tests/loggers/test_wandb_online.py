@@ -57,13 +57,13 @@ def check_all_is_there(lines, folder, record):
     history = [json.loads(line) for line in lines["wandb-history.jsonl"]]
     sent = {row["epoch"]: row["train_loss"] for row in history if "train_loss" in row}
     assert sent == {row["epoch"]: row["train_loss"] for row in read_epochs(folder)}
-    assert json.loads(lines["wandb-summary.json"][-1])["accuracy_final"] == record["accuracy_final"]
+    assert json.loads(lines["wandb-summary.json"][-1])["accuracy_final"] == record.accuracy_final
     assert not list(waiting([folder]))
 
 
 def test_a_server_that_answers_gets_every_epoch(run, tmp_path):
     record, lines, _ = run("healthy")
-    assert record["status"] == "finished" and "loggers_dropped" not in (record["extra"] or {})
+    assert record.status == "finished" and "loggers_dropped" not in (record.extra or {})
     check_all_is_there(lines, tmp_path, record)
 
 
@@ -90,7 +90,7 @@ def test_what_was_left_offline_is_sent_once(tmp_path, monkeypatch):
 )
 def test_a_silent_server_costs_seconds_and_nothing_else(run, tmp_path, caplog, how, told):
     record, _, seconds = run(how)
-    assert record["status"] == "finished" and len(read_epochs(tmp_path)) == 3
+    assert record.status == "finished" and len(read_epochs(tmp_path)) == 3
     assert told in caplog.text
     assert seconds < 10 * WAIT
     left = [] if how == "silent" else list(tmp_path.glob("wandb/run-*"))
@@ -198,7 +198,7 @@ def test_a_silent_server_does_not_keep_a_stopped_process(how, tmp_path):
             process.wait()
     assert (run / LOG).exists()
     if how == "silent later":
-        assert read_record(run)["status"] == "interrupted" and list((run / "checkpoints").glob("epoch_*.pt"))
+        assert read_record(run).status == "interrupted" and list((run / "checkpoints").glob("epoch_*.pt"))
         assert (
             logged(run)[0] == [row["epoch"] for row in read_epochs(run)]
             and len(list(waiting([tmp_path]))) == 1

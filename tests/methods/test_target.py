@@ -21,6 +21,7 @@ def write(tmp_path, monkeypatch):
         file.write_text(
             json.dumps(
                 {
+                    "schema": 1,
                     "run_key": KEY,
                     "status": "finished",
                     "method": "cuttlefish",

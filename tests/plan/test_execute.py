@@ -11,6 +11,7 @@ from cuttlefish.plan.listing import run_list
 from cuttlefish.plan.spec import OrderBlock
 from cuttlefish.plan.state import Known, State
 from cuttlefish.plan.time_limit import GRACE, TimeLimit
+from cuttlefish.record.fields import Record
 
 FULL = wanted(row="full", run_key="f", folder="runs/x/f", baseline=True, epochs=30)
 LOW = wanted(
@@ -146,7 +147,7 @@ def evidence(key, hours, **changes):
         "started": "2026-01-01",
         "scale": "reduced",
     } | changes
-    return Evidence(None, record)
+    return Evidence(None, Record(**record))
 
 
 def test_hours_are_the_cell_s_own_else_the_baseline_s_by_epochs_else_unknown():
@@ -178,7 +179,7 @@ def test_a_bench_of_steps_estimates_paper_scale_runs_that_nothing_else_is_known_
 def test_hours_are_of_the_hardware_used_last():
     runs = [evidence("f", 2.0), evidence("f", 0.5, device="gpu", started="2026-02-01")]
     seeds = [FULL, wanted(row="full", run_key="f9", seed=9)]
-    runs[1].record["run_key"] = "f9"
+    runs[1] = replace(runs[1], record=replace(runs[1].record, run_key="f9"))
     assert Estimates(seeds, [], Collection(runs, [])).hours(FULL) == pytest.approx(0.5)
 
 

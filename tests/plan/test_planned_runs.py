@@ -33,7 +33,7 @@ def test_the_committed_reduced_records_are_found_by_key(spec, cache):
         only(spec, "table1", ["full_rank", "cuttlefish"]), ["table1"], "reduced", [0], ROOT, cache
     )
     committed = {
-        run.record["run_key"]: run.record["method"]
+        run.record.run_key: run.record.method
         for run in load_evidence(ROOT / "results" / "records" / "reduced").finished
     }
     assert (

@@ -23,7 +23,7 @@ def known(tmp_path):
 
 def put(root, folder, **record):
     (root / folder).mkdir(parents=True)
-    (root / folder / "record.json").write_text(json.dumps(record))
+    (root / folder / "record.json").write_text(json.dumps({"schema": 1, **record}))
 
 
 def test_a_run_of_which_nothing_is_known_is_missing_or_cannot_be_run(known):
@@ -77,5 +77,7 @@ def test_a_matched_run_waits_for_a_finished_partner_in_records_or_in_its_folder(
     assert state_of(run, Known({("p" * 12, "bf16"): None}, known.root)) == "missing"
     put(known.root, "runs/x/p", run_key="p" * 12, status="interrupted")
     assert state_of(run, known) is State.WAITS
-    (known.root / "runs/x/p/record.json").write_text(json.dumps({"run_key": "p" * 12, "status": "finished"}))
+    (known.root / "runs/x/p/record.json").write_text(
+        json.dumps({"schema": 1, "run_key": "p" * 12, "status": "finished"})
+    )
     assert state_of(run, known) == "missing"

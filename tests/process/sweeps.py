@@ -1,10 +1,12 @@
 """Little sweeps through the front door, as a user starts them."""
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+from cuttlefish.record.fields import Record
+from cuttlefish.record.record import read_record
 
 ROOT = Path(__file__).resolve().parents[2]
 LITTLE = [
@@ -49,8 +51,8 @@ def sweep(folder: Path, launcher: str, *words: str, **variables: str) -> subproc
     )
 
 
-def records(folder: Path) -> list[dict]:
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("runs/*/*/record.json"))]
+def records(folder: Path) -> list[Record]:
+    return [read_record(path) for path in sorted(folder.glob("runs/*/*/record.json"))]
 
 
 def told(done: subprocess.CompletedProcess[str]) -> list[str]:
@@ -67,10 +69,8 @@ def check_one_of_two_fails(folder: Path, launcher: str, *words: str) -> None:
     )
     assert failed.startswith("cuttlefish: ") and "peak_lr=1e+30: the loss became" in failed, done.stderr
     assert total.startswith("cuttlefish: 2 runs: 1 finished, 1 failed (") and "peak_lr=1e+30" in total
-    assert sorted(record["status"] for record in records(folder)) == ["failed", "finished"]
-    assert all(
-        "the loss became" in record["error"] for record in records(folder) if record["status"] == "failed"
-    )
+    assert sorted(record.status for record in records(folder)) == ["failed", "finished"]
+    assert all("the loss became" in record.error for record in records(folder) if record.status == "failed")
     again = sweep(folder, launcher, ONE_FAILS, *words)
     assert again.returncode == 2
     assert told(again)[-1].startswith("cuttlefish: 2 runs: 1 skipped (finished before), 1 failed ("), (

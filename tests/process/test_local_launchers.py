@@ -64,7 +64,7 @@ def test_a_job_that_its_scheduler_warns_saves_itself_and_is_put_back_into_the_qu
     assert done.returncode == 0 and warned, done.stderr
     assert "SIGUSR2: finishing this step, then saving" in log and "Requeued job" in log
     (record,) = records(tmp_path)
-    assert record["status"] == "finished" and record["epochs_trained"] == 60
+    assert record.status == "finished" and record.epochs_trained == 60
     assert "going on after" in next(tmp_path.glob("runs/*/*/log.txt")).read_text()
 
 
@@ -75,7 +75,7 @@ def test_jobs_of_several_processes(tmp_path, launcher):
     done = sweep(tmp_path, launcher, "seed=0,1", "trainer.devices=2")
     assert done.returncode == 0, done.stderr
     assert told(done)[-1] == "cuttlefish: 2 runs: 2 finished"
-    ends = sorted((record["seed"], record["status"], record["world_size"]) for record in records(tmp_path))
+    ends = sorted((record.seed, record.status, record.world_size) for record in records(tmp_path))
     assert ends == [(0, "finished", 2), (1, "finished", 2)]
 
 
@@ -102,8 +102,8 @@ def test_jobs_are_composed_with_the_sweep_s_flags_and_words_for_hydra(tmp_path, 
         path.relative_to(tmp_path).as_posix(): json.loads(path.read_text())
         for path in tmp_path.rglob("record.json")
     }
-    assert {path: record["seed"] for path, record in left.items()} == {
+    assert {path: record.seed for path, record in left.items()} == {
         "sweep/job0/here/record.json": 0,
         "sweep/job1/here/record.json": 1,
     }
-    assert [record["config"]["recipe"]["label_smoothing"] for record in left.values()] == [0.2, 0.2]
+    assert [record.config["recipe"]["label_smoothing"] for record in left.values()] == [0.2, 0.2]

@@ -73,7 +73,7 @@ def test_lost_work_is_charged_to_the_wall_clock_only(owner, tmp_path):
     owner.kill()
     owner.wait()
     record = run_config(little_config(tmp_path, recipe__epochs=1, recipe__schedule__warmup_epochs=0))
-    assert record["wall_seconds"] > 12.5 > record["compute_seconds"]
+    assert record.wall_seconds > 12.5 > record.compute_seconds
 
 
 def foreign(folder, age):
@@ -299,5 +299,5 @@ def test_who_waited_for_the_lock_does_not_train_again(tmp_path, monkeypatch):
 
     monkeypatch.setattr(worker, "Session", slow)
     outcome, record = run_or_skip(little_config(tmp_path))
-    assert outcome == "skipped" and record["status"] == "finished"
+    assert outcome == "skipped" and record.status == "finished"
     assert run_or_skip(little_config(tmp_path))[0] == "skipped"

@@ -79,7 +79,7 @@ def test_a_sweep_that_is_asked_to_stop_saves_its_runs_and_sums_up(started, tmp_p
     assert (
         said.splitlines()[-1] == "cuttlefish: 3 runs: 2 interrupted (the same command goes on), 1 not begun"
     ), said
-    assert [record["status"] for record in records(tmp_path)] == ["interrupted", "interrupted"]
+    assert [record.status for record in records(tmp_path)] == ["interrupted", "interrupted"]
     assert said.count("state saved; the same command goes on") == 2 and "Traceback" not in said
     for pid in pids:
         with pytest.raises(ProcessLookupError):
@@ -95,7 +95,7 @@ def test_the_runs_of_a_sweep_that_is_killed_save_themselves(started, tmp_path, l
             "hydra_plugins.hydra_joblib_launcher", reason="hydra-joblib-launcher is not installed"
         )
     started("seed=0,1,2", "recipe.epochs=5000", launcher=launcher).send_signal(number)
-    wait_for(lambda: [record["status"] for record in records(tmp_path)] == ["interrupted", "interrupted"])
+    wait_for(lambda: [record.status for record in records(tmp_path)] == ["interrupted", "interrupted"])
 
 
 @pytest.mark.slow
@@ -110,8 +110,8 @@ def test_a_killed_job_is_told_of_and_the_others_go_on(started, tmp_path):
         and "its process was killed by SIGKILL; the same command goes on from the last checkpoint" in said
     )
     assert said.splitlines()[-1].startswith("cuttlefish: 3 runs: 2 finished, 1 failed ("), said
-    (lost,) = [record for record in records(tmp_path) if record["status"] == "failed"]
-    assert key.endswith(lost["run_key"]) and "SIGKILL" in lost["error"] and validate_record(lost) == []
+    (lost,) = [record for record in records(tmp_path) if record.status == "failed"]
+    assert key.endswith(lost.run_key) and "SIGKILL" in lost.error and validate_record(lost) == []
     again = sweep(tmp_path, "processes", *words)
     assert (
         again.returncode == 0

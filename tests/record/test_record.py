@@ -1,5 +1,6 @@
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.record.fields import FIELDS
+from cuttlefish.record.fields import FIELDS, problems_of
 from cuttlefish.record.record import (
     SCHEMA,
     error_text,
@@ -39,23 +40,26 @@ def finished(**changes):
 
 def test_a_record_holds_every_designed_field_and_comes_back_as_it_was(tmp_path):
     record = finished()
-    assert set(DESIGNED.split()) <= record.keys() == FIELDS.keys()
+    assert set(DESIGNED.split()) <= vars(record).keys() == FIELDS.keys()
     assert validate_record(record) == []
     path = write_record(tmp_path, record)
     assert path == tmp_path / "record.json"
     assert read_record(tmp_path) == read_record(path) == record
-    assert record["schema"] == SCHEMA == 1
+    assert record.schema == SCHEMA == 1
 
 
 @pytest.mark.parametrize(
-    "field", [name for name, field in FIELDS.items() if field.needed != "where known" and name != "schema"]
+    "field",
+    [
+        name
+        for name, field in FIELDS.items()
+        if field.metadata["needed"] != "where known" and name != "schema"
+    ],
 )
 def test_each_needed_field_is_missed(field):
-    problems = validate_record(finished() | {field: None})
-    assert any(field in problem for problem in problems)
-    record = finished()
-    del record[field]
-    assert any(field in problem for problem in validate_record(record))
+    assert any(field in problem for problem in validate_record(replace(finished(), **{field: None})))
+    without = {name: value for name, value in vars(finished()).items() if name != field}
+    assert any(field in problem for problem in problems_of(without))
 
 
 @pytest.mark.parametrize("changes, words", [
@@ -77,7 +81,7 @@ def test_each_needed_field_is_missed(field):
     ({"metrics": {"f1": "x"}}, "metrics are not a number each"), ({"command": "\ud800"}, "lone surrogates"),
 ])  # fmt: skip
 def test_each_problem_is_named(changes, words):
-    problems = validate_record(finished() | changes)
+    problems = problems_of(vars(finished()) | changes)
     assert any(words in problem for problem in problems), problems
 
 
@@ -96,12 +100,12 @@ def test_a_run_that_ended_early_is_recorded_with_what_is_known(tmp_path, status)
     )
     assert validate_record(record) == []
     write_record(tmp_path, record)
-    assert read_record(tmp_path)["loss_final"] is None and read_record(tmp_path)["epochs_trained"] == 3
+    assert read_record(tmp_path).loss_final is None and read_record(tmp_path).epochs_trained == 3
 
 
 def test_a_methods_own_results_go_into_extra():
     record = finished(layers_at_floor=2, extra={"sparsity": np.float32(0.5)})
-    assert record["extra"] == {"sparsity": 0.5, "layers_at_floor": 2}
+    assert record.extra == {"sparsity": 0.5, "layers_at_floor": 2}
     assert validate_record(record) == []
 
 
@@ -120,7 +124,7 @@ def test_a_bad_record_is_written_all_the_same_and_complained_about(tmp_path, cap
     with caplog.at_level(logging.WARNING):
         write_record(tmp_path, finished(switch_epoch=31))
     assert "the switch came after the last epoch" in caplog.text
-    assert read_record(tmp_path)["switch_epoch"] == 31
+    assert read_record(tmp_path).switch_epoch == 31
 
 
 @pytest.mark.parametrize(
@@ -156,9 +160,9 @@ def test_what_exceptions_said_names_no_folder_and_no_secret(monkeypatch):
     except OSError as error:
         assert "OSError: cannot write .../x.pt with key REDACTED" in error_text(error)
     record = new_record("failed", error=told, loggers_dropped=[told], sinks_dropped=[told], rounds=3)
-    assert record["error"] == "cannot write .../x.pt with key REDACTED"
-    dropped = [record["error"]]
-    assert record["extra"] == {"loggers_dropped": dropped, "sinks_dropped": dropped, "rounds": 3}
+    assert record.error == "cannot write .../x.pt with key REDACTED"
+    dropped = [record.error]
+    assert record.extra == {"loggers_dropped": dropped, "sinks_dropped": dropped, "rounds": 3}
 
 
 def test_error_text_is_the_traceback_without_the_machines_folders():

@@ -1,5 +1,6 @@
 """Planned runs made by hand, and records that belong to them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def ran(row: str, seed: int = 0, name: str = "", **changes: Any) -> Evidence:
     """A run of a row, finished unless `status` says otherwise; name: its folder."""
     status = changes.pop("status", "finished")
     fields = {"run_key": key_of(row, seed, changes.get("model", "resnet18"))} | changes
-    made = record("pufferfish", seed, **fields) | {"status": status}
+    made = replace(record("pufferfish", seed, **fields), status=status)
     return Evidence(
         Path("/r") / (name or f"{fields['run_key']}-{changes.get('device', 'cpu')}") / "record.json", made
     )

@@ -4,6 +4,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from cuttlefish.record.fields import Record
 from cuttlefish.record.folder import RANK_COLUMNS, RANKS
 from cuttlefish.record.record import new_record, write_record
 
@@ -11,7 +12,7 @@ CPU, GPU = "a CPU, 2 cores", "a GPU"
 LAYERS = {"conv1": 16, "layer2.0.conv1": 32, "layer3.0.conv1": 64, "layer4.0.conv1": 128, "fc": 10}
 
 
-def record(method: str = "cuttlefish", seed: int = 0, **changes: Any) -> dict[str, Any]:
+def record(method: str = "cuttlefish", seed: int = 0, **changes: Any) -> Record:
     """A finished run of the setting of its scale. `knobs` are config.method's, `setting` is laid over the config's sections."""
     paper = changes.get("scale") == "paper"
     epochs = changes.get("epochs", 300 if paper else 30)
@@ -50,10 +51,10 @@ def record(method: str = "cuttlefish", seed: int = 0, **changes: Any) -> dict[st
 
 def put(
     root: Path, method: str = "cuttlefish", seed: int = 0, rows: list[dict[str, Any]] = (), **changes: Any
-) -> dict[str, Any]:
+) -> Record:
     """Write a record (and rank rows) to a folder of its own below root/records; the record."""
     made = record(method, seed, **changes)
-    folder = root / "records" / made["run_key"]
+    folder = root / "records" / made.run_key
     folder.mkdir(parents=True)
     write_record(folder, made)
     if rows:

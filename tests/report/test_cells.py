@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from cuttlefish.report.tables.match_runs import cell_runs
@@ -10,7 +12,7 @@ def test_runs_meet_their_cell_by_key_one_a_seed():
         found(ran("full", 1), ran("full", 0), ran("other")),
     )
     (hardware,) = cells[0].runs
-    assert [run.record["seed"] for run in cells[0].runs[hardware]] == [0, 1] and left_out == []
+    assert [run.record.seed for run in cells[0].runs[hardware]] == [0, 1] and left_out == []
     assert (cells[1].runs, cells[1].state) == ({}, "no run")
 
 
@@ -19,7 +21,7 @@ def test_hardware_is_kept_apart():
         [wanted("full", 0), wanted("full", 1)],
         found(ran("full", 0), ran("full", 1, device="a GPU", threads=None)),
     )
-    assert {hardware: [run.record["seed"] for run in runs] for hardware, runs in cell.runs.items()} == {
+    assert {hardware: [run.record.seed for run in runs] for hardware, runs in cell.runs.items()} == {
         "a CPU, 2 cores · fp32 · 2 threads": [0],
         "a GPU · fp32": [1],
     }
@@ -30,7 +32,7 @@ def test_hardware_is_kept_apart():
 )
 def test_a_record_of_something_else_than_its_key_was_planned_for_is_refused(name, says, planned):
     edited = ran("full")
-    edited.record[name] = says
+    edited = replace(edited, record=replace(edited.record, **{name: says}))
     (cell,), left_out = cell_runs([wanted("full")], found(edited))
     assert cell.runs == {} and [item.reason for item in left_out] == [
         f"it is of {name} {says}, and the table1 cell of {planned}"
@@ -41,7 +43,7 @@ def test_of_repeats_the_first_that_was_started_counts_whatever_came_out():
     late = ran("full", name="late", started="2026-01-02T00:00:00+00:00", accuracy_final=79.0)
     early = ran("full", name="z", started="2026-01-01T00:00:00+00:00", accuracy_final=70.0)
     (cell,), left_out = cell_runs([wanted("full")], found(late, early))
-    assert [run.record["accuracy_final"] for runs in cell.runs.values() for run in runs] == [70.0]
+    assert [run.record.accuracy_final for runs in cell.runs.values() for run in runs] == [70.0]
     assert left_out[0].path == late.path and "a repeat" in left_out[0].reason
 
 

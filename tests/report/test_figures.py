@@ -8,6 +8,7 @@ from cuttlefish.display import style
 from cuttlefish.evidence.benches import Bench, load_benches
 from cuttlefish.evidence.records import Collection, Evidence, load_evidence
 from cuttlefish.plan.planned_run import PlannedRun
+from cuttlefish.record.fields import Record
 from cuttlefish.record.record import read_record, write_record
 from cuttlefish.report.figures import figure1, figure2, figure3, figure4, figure5, figure6, methods
 from cuttlefish.report.figures.base import NoData, Sources, seeds_of, sources_of
@@ -23,8 +24,8 @@ NAMES = {"resnet18": "ResNet-18", "cifar10": "CIFAR-10"}
 
 def planned(made, table="table1", kinds=("equal budget",), point=(), **changes):
     fields = dict(
-        table=table, row=made["method"], label=made["method"].upper(), kinds=kinds, baseline=made["method"] == "full_rank", model=made["model"],
-        data=made["data"], scale=made["scale"], seed=made["seed"], point=point, run_key=made["run_key"], words=(), folder="", epochs=30,
+        table=table, row=made.method, label=made.method.upper(), kinds=kinds, baseline=made.method == "full_rank", model=made.model,
+        data=made.data, scale=made.scale, seed=made.seed, point=point, run_key=made.run_key, words=(), folder="", epochs=30,
     )  # fmt: skip
     return PlannedRun(**(fields | changes))
 
@@ -86,7 +87,7 @@ def test_methods_are_points_at_their_size_accuracy_and_time(tmp_path):
 def test_records_meet_the_plan_as_in_the_tables(tmp_path):
     """Of repeats the first counts, on whatever hardware; a record that was edited to be another seed's counts nowhere."""
     first = put(tmp_path, "lc", 0, accuracy_final=70.0)
-    key = {"run_key": first["run_key"]}
+    key = {"run_key": first.run_key}
     for number, changes in enumerate([{"device": GPU}, {"seed": 3}, {}], 1):
         folder = tmp_path / "records" / f"again{number}"
         folder.mkdir()
@@ -103,16 +104,16 @@ def test_records_meet_the_plan_as_in_the_tables(tmp_path):
     ]
     groups = groups_of(sources_of(Collection(found, []), [], "reduced", [planned(first)]), "table1")
     ((group,),) = groups.values()
-    assert len(found) == 4 and [run.record["accuracy_final"] for run in group.runs] == [70.0]
+    assert len(found) == 4 and [run.record.accuracy_final for run in group.runs] == [70.0]
 
 
 def test_equal_budgets_and_published_recipes_are_two_files(tmp_path):
     made = nine(tmp_path)
     both = ("equal budget", "published")
-    plans = [planned(one, kinds=both if one["method"] != "xnor" else ("published",)) for one in made]
+    plans = [planned(one, kinds=both if one.method != "xnor" else ("published",)) for one in made]
     equal, published = drawn(methods.draw, sources(tmp_path, plans))
     assert len(equal.figure.axes[0].containers) == 3 and len(published.figure.axes[0].containers) == 4
-    assert published.name == "figure1-methods-published" and made[-1]["run_key"] not in equal.runs
+    assert published.name == "figure1-methods-published" and made[-1].run_key not in equal.runs
 
 
 def test_fewer_methods_are_not_drawn_but_told(tmp_path):
@@ -199,7 +200,7 @@ def test_rank_curves_are_means_over_seeds(tmp_path):
 def test_runs_whose_ranks_are_damaged_share_what_they_have(tmp_path, damage, curves):
     tracked(tmp_path, 0, 0.4)
     made = tracked(tmp_path, 1, 0.6)
-    (tmp_path / "records" / made["run_key"] / "ranks.csv").write_text(damage)
+    (tmp_path / "records" / made.run_key / "ranks.csv").write_text(damage)
     found = sources(tmp_path)
     drawn(figure3.draw, found)
     if not curves:
@@ -331,7 +332,7 @@ def test_a_gpus_profile_is_not_of_the_reduced_scale(tmp_path):
 
 
 def test_small_print_counts_seeds():
-    runs = [Evidence(Path("x"), {"seed": seed}) for seed in (0, 1, 1)]
+    runs = [Evidence(Path("x"), Record(seed=seed)) for seed in (0, 1, 1)]
     assert (
         seeds_of(runs) == "n = 2 seeds"
         and seeds_of(runs, runs[:1]) == "n = 1 to 2 seeds"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.evidence.records import Collection, Evidence, load_evidence
+from cuttlefish.record.fields import Record
 from cuttlefish.report.claims.text import to_markdown
 from cuttlefish.report.claims.verdict import Outcome, Part, Reading, Verdict
 from cuttlefish.report.page.figure_list import Figure, listed_figures
@@ -44,7 +45,7 @@ class Outline(HTMLParser):
         self.text += data
 
 
-def evidence(folder: Path, record: dict) -> Evidence:
+def evidence(folder: Path, record: Record) -> Evidence:
     return Evidence(folder / "record.json", record)
 
 
@@ -180,7 +181,7 @@ def test_numbers_are_written_as_in_the_list_of_claims_and_an_empty_reading_has_n
 
 
 def test_nothing_in_a_record_becomes_markup(tmp_path):
-    plain, hostile = made_up_record(1, "failed", error="an error"), {}
+    plain, hostile = vars(made_up_record(1, "failed", error="an error")), {}
     for name, value in plain.items():
         hostile[name] = strings_replaced(value, HOSTILE) if name not in ("config", "ranks") else value
     hostile |= {
@@ -190,7 +191,7 @@ def test_nothing_in_a_record_becomes_markup(tmp_path):
         "packages": {HOSTILE: HOSTILE},
         "config": {HOSTILE: HOSTILE},
     }
-    plain |= {"config": {"one": "two"}, "packages": {"torch": "2"}}
+    plain = plain | {"config": {"one": "two"}, "packages": {"torch": "2"}}
     hostile["ranks"] = {f"{layer}{HOSTILE}": rank for layer, rank in plain["ranks"].items()}
     outlines = []
     for name, record in (("plain", plain), ("hostile", hostile)):
@@ -203,7 +204,7 @@ def test_nothing_in_a_record_becomes_markup(tmp_path):
                 f"{epoch},{quoted}{layer},{9 - epoch},8,64\n" for epoch in range(3) for layer in range(12)
             )
         )
-        outlines.append(Outline(run_page(RunView(evidence(folder, record), "a", text))))
+        outlines.append(Outline(run_page(RunView(evidence(folder, Record(**record)), "a", text))))
     assert [tag for tag in outlines[1].tags if tag[0] == "script"] == []
     assert outlines[1].tags[:40] == outlines[0].tags[:40] and {tag for tag in outlines[1].tags} <= {
         tag for tag in outlines[0].tags
@@ -276,14 +277,15 @@ mappings = st.dictionaries(st.text(), json_values, max_size=4)
 @settings(deadline=None, max_examples=60)
 @given(mappings, mappings, mappings, mappings, st.lists(json_values, max_size=3))
 def test_whatever_a_sound_record_s_mappings_hold(config, extra, seconds, packages, phases):
-    record = made_up_record(1) | {
-        "config": config,
-        "extra": extra,
-        "seconds": seconds,
-        "packages": packages,
-        "phases": phases,
-        "metrics": extra,
-    }
+    record = replace(
+        made_up_record(1),
+        config=config,
+        extra=extra,
+        seconds=seconds,
+        packages=packages,
+        phases=phases,
+        metrics=extra,
+    )
     run_page(RunView(evidence(Path("nowhere"), record), "a"))
 
 

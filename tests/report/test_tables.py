@@ -79,7 +79,7 @@ def test_the_paper_stands_beside_and_is_compared_at_its_own_scale_only():
         ran(row, scale="paper", compute_seconds=seconds, seconds={})
         for row, seconds in (("full", 150.0), ("low", 100.0))
     )
-    full.record["wall_seconds"] = 200.0
+    full = replace(full, record=replace(full.record, wall_seconds=200.0))
     table, _ = table_of([full, low], [replace(run, scale="paper") for run in PLAN], "paper")
     assert cells(table, 0, 1)["paper"].text == "5× smaller (ours -2.50) · 1.2× faster (ours +0.30)"
     assert cells(table_of([ran("full"), ran("low")])[0], 0, 1)["paper"].text == "5× smaller · 1.2× faster"

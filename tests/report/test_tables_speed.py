@@ -38,7 +38,7 @@ def results_of(folder: Path, cache: Path) -> Path:
         made = record(
             "pufferfish", run.seed, run_key=run.run_key, model=run.model, accuracy_final=70 + run.seed / 100
         )
-        (target / "record.json").write_text(json.dumps(made))
+        (target / "record.json").write_text(json.dumps(vars(made)))
     return folder / "results"
 
 

@@ -53,8 +53,7 @@ class Costs:
     def _of_runs(self, arms: list[Where], scale: str, needs: int) -> list[str]:
         total = needs * len(arms)
         missing = sum(
-            max(needs - len({run.record["seed"] for run in select(self._timed, arm, scale)}), 0)
-            for arm in arms
+            max(needs - len({run.record.seed for run in select(self._timed, arm, scale)}), 0) for arm in arms
         )
         like = [(arm, self._like(arm, scale)) for arm in arms]
         timed, untimed = [(arm, runs) for arm, runs in like if runs], [arm for arm, runs in like if not runs]
@@ -89,18 +88,18 @@ class Costs:
 
     def _like(self, arm: Where, scale: str) -> list[Evidence]:
         """Finished runs of the scale, on the hardware used last: of the same model and method, else of the same model, else all."""
-        own = [run for run in self._timed if run.record["scale"] == scale]
-        of_model = [run for run in own if run.record["model"] == arm.get("model")]
-        like = [run for run in of_model if run.record["method"] == arm.get("method")] or of_model or own
-        last = max(like, key=lambda run: run.record["started"], default=None)
+        own = [run for run in self._timed if run.record.scale == scale]
+        of_model = [run for run in own if run.record.model == arm.get("model")]
+        like = [run for run in of_model if run.record.method == arm.get("method")] or of_model or own
+        last = max(like, key=lambda run: run.record.started, default=None)
         return [run for run in like if run.hardware == last.hardware] if last else []
 
     def _params(self, arm: Where, scale: str) -> float | None:
         """Of the full-rank network: any record's of the scale; the full width is also in the bench of methods."""
         sizes = [
-            run.record.get("params_full")
+            run.record.params_full
             for run in self._runs
-            if (run.record["scale"], run.record["model"]) == (scale, arm.get("model"))
+            if (run.record.scale, run.record.model) == (scale, arm.get("model"))
         ]
         methods = newest(self._benches, "methods") if scale == "paper" else None
         sizes += (
@@ -115,7 +114,7 @@ def _as_measured(timed: list[tuple[Where, list[Evidence]]], scale: str, needs: i
     seconds = sum(needs * epochs_of(arm, scale) * median(map(_epoch, runs)) for arm, runs in timed)
     sources = [run.record for run in {id(run): run for _, runs in timed for run in runs}.values()]
     devices, models = (
-        " and ".join(sorted({record[name] for record in sources})) for name in ("device", "model")
+        " and ".join(sorted({getattr(record, name) for record in sources})) for name in ("device", "model")
     )
     return (
         f"about {rough(seconds)} on {devices}, going by {counted(len(sources), 'finished run')} of {models}"
@@ -123,7 +122,7 @@ def _as_measured(timed: list[tuple[Where, list[Evidence]]], scale: str, needs: i
 
 
 def _epoch(run: Evidence) -> float:
-    return run.record["wall_seconds"] / run.record["epochs_trained"]
+    return run.record.wall_seconds / run.record.epochs_trained
 
 
 def arms_of(rule: Any) -> Iterator[Where]:

@@ -218,11 +218,7 @@ def _present(measure: Measure) -> bool:
 
 
 def _strict(run: Evidence) -> bool:
-    return (
-        run.record["precision"] == "fp32"
-        and run.record["world_size"] == 1
-        and not is_cpu(run.record["device"])
-    )
+    return run.record.precision == "fp32" and run.record.world_size == 1 and not is_cpu(run.record.device)
 
 
 def _part(measure: Measure) -> Part:
@@ -242,7 +238,7 @@ def _reading(measures: list[Measure], verdict: Outcome, entry: Claim, scale: str
     return Reading(
         verdict, first.value, first.interval, first.n, first.needs,
         hardware=sorted({run.hardware for run in runs} | {bench.hardware for bench in benches}),
-        runs=list(dict.fromkeys(run.record["run_key"] for run in runs)), benches=[bench.name for bench in benches],
+        runs=list(dict.fromkeys(run.record.run_key for run in runs)), benches=[bench.name for bench in benches],
         composed=any(measure.composed for measure in measures), parts=parts, notes=_notes(measures, parts),
         command=(entry.get("run") or {}).get(scale, ""),
     )  # fmt: skip

@@ -49,7 +49,7 @@ def sources_of(
     times: str = "",
 ) -> Sources:  # fmt: skip
     """Finished runs and benches of the scale."""
-    runs = [run for run in collection.finished if run.record["scale"] == scale]
+    runs = [run for run in collection.finished if run.record.scale == scale]
     return Sources(scale, runs, benches_of(benches, scale), planned, names or {}, times)
 
 
@@ -67,13 +67,13 @@ def hardware_of(runs: Iterable[Evidence]) -> str:
 
 def seeds_of(*groups: Iterable[Evidence]) -> str:
     """`n = 3 seeds`, or of several groups `n = 1 to 5 seeds`."""
-    counts = sorted({len({run.record["seed"] for run in group}) for group in groups})
+    counts = sorted({len({run.record.seed for run in group}) for group in groups})
     words = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return f"n = {words} seed{'s' * (counts[-1] > 1)}"
 
 
 def keys_of(runs: Iterable[Evidence]) -> list[str]:
-    return list(dict.fromkeys(run.record["run_key"] for run in runs))
+    return list(dict.fromkeys(run.record.run_key for run in runs))
 
 
 def _wrapped(text: str, width: int) -> str:

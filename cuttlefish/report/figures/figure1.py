@@ -81,7 +81,7 @@ def plain_log(axes: Axes) -> None:
 def _is_known(group: Group) -> bool:
     """Whether all its runs have an accuracy, and a point of the grid its K."""
     needed = ("accuracy_final", "k") if _on_grid(group) else ("accuracy_final",)
-    return all(run.record[name] is not None for run in group.runs for name in needed)
+    return all(getattr(run.record, name) is not None for run in group.runs for name in needed)
 
 
 def _on_grid(group: Group) -> bool:
@@ -91,7 +91,7 @@ def _on_grid(group: Group) -> bool:
 def _panel(axes: Axes, groups: list[Group]) -> None:
     grid = [group for group in groups if _on_grid(group)]
     shares = sorted({_share(group.runs[0]) for group in grid})
-    ks = sorted({group.runs[0].record["k"] for group in grid})
+    ks = sorted({group.runs[0].record.k for group in grid})
     colours = dict(zip(shares, style.depth_colours(len(shares)), strict=True))
     shapes = {k: SHAPES[1:][index % (len(SHAPES) - 1)] for index, k in enumerate(ks)}
     for group in grid:
@@ -99,7 +99,7 @@ def _panel(axes: Axes, groups: list[Group]) -> None:
         _point(
             axes,
             group.runs,
-            marker=shapes[first.record["k"]],
+            marker=shapes[first.record.k],
             color=colours[_share(first)],
             markersize=6,
             alpha=0.9,
@@ -128,14 +128,14 @@ def _off_grid(axes: Axes, group: Group, index: int) -> None:
 
 
 def _share(run: Evidence) -> float:
-    return round((run.record.get("switch_epoch") or 0) / run.record["epochs"], 2)
+    return round((run.record.switch_epoch or 0) / run.record.epochs, 2)
 
 
 def _point(axes: Axes, own: list[Evidence], **look: Any) -> None:
-    accuracies = [run.record["accuracy_final"] for run in own]
+    accuracies = [run.record.accuracy_final for run in own]
     spread = stdev(accuracies) if len(accuracies) > 1 else None
     axes.errorbar(
-        mean(run.record["params_total"] for run in own),
+        mean(run.record.params_total for run in own),
         mean(accuracies),
         yerr=spread,
         elinewidth=1,

@@ -37,7 +37,7 @@ def draw(sources: Sources) -> list[Drawing]:
     for axes, (runs, histories) in zip(grid.flat, tracked, strict=True):
         first = runs[0].record
         _curves(axes, histories)
-        style.entitle(axes, sources.network(first["model"], first["data"]), f"full rank, {seeds_of(runs)}")
+        style.entitle(axes, sources.network(first.model, first.data), f"full rank, {seeds_of(runs)}")
     used = [run for runs, _ in tracked for run in runs]
     small_print(
         figure,
@@ -54,16 +54,14 @@ def tracked_runs(sources: Sources) -> list[list[Evidence]]:
     settings: dict[str, list[Evidence]] = defaultdict(list)
     for run in sources.runs:
         if (
-            not run.record.get("ranks")
-            and run.record["params_nonzero"] == run.record["params_full"]
+            not run.record.ranks
+            and run.record.params_nonzero == run.record.params_full
             and read_ranks(run.path.parent)
         ):
             settings[setting_of(run.record)].append(run)
     best: dict[tuple[str, str], list[Evidence]] = {}
-    for runs in sorted(settings.values(), key=lambda runs: len({run.record["seed"] for run in runs})):
-        best[runs[0].record["model"], runs[0].record["data"]] = sorted(
-            runs, key=lambda run: run.record["seed"]
-        )
+    for runs in sorted(settings.values(), key=lambda runs: len({run.record.seed for run in runs})):
+        best[runs[0].record.model, runs[0].record.data] = sorted(runs, key=lambda run: run.record.seed)
     return [best[network] for network in sorted(best)]
 
 

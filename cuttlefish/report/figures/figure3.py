@@ -30,11 +30,11 @@ def draw(sources: Sources) -> list[Drawing]:
     figure, grid = style.new_figure(7.2, 0.5 + 3.3 * len(tracked), len(tracked), 1, squeeze=False)
     used = [run for runs in tracked for run in runs]
     for axes, runs in zip(grid.flat, tracked, strict=True):
-        network = runs[0].record["model"], runs[0].record["data"]
+        network = runs[0].record.model, runs[0].record.data
         found = [
             group
             for group in groups_of(sources, "figure3").get(network, [])
-            if all(run.record.get("ranks") for run in group.runs)
+            if all(run.record.ranks for run in group.runs)
         ]
         _panel(axes, runs, found)
         style.entitle(axes, sources.network(*network))
@@ -80,5 +80,5 @@ def _panel(axes: Axes, runs: list[Evidence], found: list[Group]) -> None:
 
 
 def _label(group: Group) -> str:
-    epochs = [run.record["switch_epoch"] for run in group.runs if run.record["switch_epoch"] is not None]
+    epochs = [run.record.switch_epoch for run in group.runs if run.record.switch_epoch is not None]
     return f"{group.plan.label}{f', E = {mean(epochs):.3g}' if epochs else ''}, {seeds_of(group.runs)}"

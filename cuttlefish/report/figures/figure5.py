@@ -52,15 +52,13 @@ def draw(sources: Sources) -> list[Drawing]:
 
 def known_full_ranks(runs: Sequence[Evidence], network: Network) -> dict[str, int]:
     """Layer → full rank in the order of execution, from whichever run of the network recorded the ranks of most layers."""
-    own = [run for run in runs if (run.record["model"], run.record["data"]) == network]
+    own = [run for run in runs if (run.record.model, run.record.data) == network]
     return max((full_ranks(read_ranks(run.path.parent)) for run in own), key=len, default={})
 
 
 def _comparable(groups: Sequence[Group], rows: set[str]) -> list[Group]:
     return [
-        group
-        for group in groups
-        if group.plan.row in rows and all(run.record.get("ranks") for run in group.runs)
+        group for group in groups if group.plan.row in rows and all(run.record.ranks for run in group.runs)
     ]
 
 
@@ -72,7 +70,7 @@ def _kind(groups: Sequence[Group]) -> str:
 
 def _panel(axes: Axes, groups: Sequence[Group], full: dict[str, int]) -> None:
     layers = list(full) or list(
-        dict.fromkeys(layer for group in groups for layer in group.runs[0].record["ranks"])
+        dict.fromkeys(layer for group in groups for layer in group.runs[0].record.ranks)
     )
     axes.bar(
         range(len(layers)), [full.get(layer, 0) for layer in layers], width=0.82, color=style.PALE, zorder=0
@@ -100,7 +98,7 @@ def _panel(axes: Axes, groups: Sequence[Group], full: dict[str, int]) -> None:
 
 def _mean_rank(runs: Sequence[Evidence], layer: str, full: int | None) -> float | None:
     if full is None:
-        ranks = [run.record["ranks"][layer] for run in runs if layer in run.record["ranks"]]
+        ranks = [run.record.ranks[layer] for run in runs if layer in run.record.ranks]
         return mean(ranks) if ranks else None
     ratio = mean_ratio(runs, layer, full)
     return None if ratio is None else ratio * full

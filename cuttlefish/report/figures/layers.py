@@ -10,7 +10,7 @@ from cuttlefish.evidence.records import Evidence
 
 def mean_ratio(runs: Sequence[Evidence], layer: str, full: int) -> float | None:
     """Mean over runs of rank / full rank, 1 for those in which the layer stayed dense; None where it did in all of them."""
-    ranks = [run.record["ranks"].get(layer) for run in runs]
+    ranks = [run.record.ranks.get(layer) for run in runs]
     return (
         None
         if all(rank is None for rank in ranks)

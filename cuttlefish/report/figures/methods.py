@@ -112,7 +112,7 @@ def _a_method_each(groups: Sequence[Group], kind: str) -> list[Group]:
     """Of each method the first row of the table that has runs with an accuracy."""
     methods: dict[str, Group] = {}
     for group in groups:
-        if kind in group.plan.kinds and all(run.record["accuracy_final"] is not None for run in group.runs):
+        if kind in group.plan.kinds and all(run.record.accuracy_final is not None for run in group.runs):
             methods.setdefault(group.method, group)
     return list(methods.values())
 
@@ -125,11 +125,11 @@ def _order(sources: Sources) -> list[str]:
 
 def _point(group: Group, mark: int, machine: set[str]) -> Point:
     records = [run.record for run in group.runs]
-    accuracies = [record["accuracy_final"] for record in records]
-    masked = any(record["params_nonzero"] < 0.99 * record["params_total"] for record in records)
-    timed = [run.record["compute_seconds"] for run in group.runs if run.hardware in machine]
-    size = mean(record["params_nonzero" if masked else "params_total"] for record in records)
-    bits = mean(record["params_stored_bits"] / record["params_nonzero"] for record in records)
+    accuracies = [record.accuracy_final for record in records]
+    masked = any(record.params_nonzero < 0.99 * record.params_total for record in records)
+    timed = [run.record.compute_seconds for run in group.runs if run.hardware in machine]
+    size = mean(record.params_nonzero if masked else record.params_total for record in records)
+    bits = mean(record.params_stored_bits / record.params_nonzero for record in records)
     name = group.plan.label + (f"\n({bits:.1f} bits a parameter)" if bits < BITS / 2 else "")
     return Point(
         name,

@@ -21,7 +21,7 @@ class Group:
 
     @property
     def method(self) -> str:
-        return self.runs[0].record["method"]
+        return self.runs[0].record.method
 
 
 def groups_of(sources: Sources, table: str) -> dict[Network, list[Group]]:
@@ -40,5 +40,5 @@ def groups_of(sources: Sources, table: str) -> dict[Network, list[Group]]:
 def progress(sources: Sources, table: str) -> str:
     """`3 of its 25 runs are finished`"""
     wanted = {one.run_key for one in sources.planned if one.table == table}
-    found = wanted & {run.record["run_key"] for run in sources.runs}
+    found = wanted & {run.record.run_key for run in sources.runs}
     return f"{len(found)} of its {len(wanted)} runs are finished"

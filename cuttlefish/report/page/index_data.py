@@ -10,24 +10,20 @@ LONGEST = 120
 """Characters of one field: a record is a stranger's text, and the index must stay small."""
 Kind = Literal["text", "whole", "count", "percent", "times", "seconds"]
 COLUMNS: dict[str, tuple[str, Kind, Callable[[Mapping[str, Any]], Any]]] = {
-    "key": ("run", "text", lambda record: record["run_key"]),
-    "model": ("model", "text", lambda record: record["model"]),
-    "data": ("data", "text", lambda record: record["data"]),
-    "method": ("method", "text", lambda record: record["method"]),
-    "preset": ("preset", "text", lambda record: record.get("preset") or ""),
-    "seed": ("seed", "whole", lambda record: record["seed"]),
-    "scale": ("scale", "text", lambda record: record["scale"]),
-    "status": ("status", "text", lambda record: record["status"]),
-    "accuracy": ("accuracy", "percent", lambda record: record.get("accuracy_final")),
-    "params": ("parameters", "count", lambda record: record.get("params_total")),
-    "smaller": (
-        "smaller by",
-        "times",
-        lambda record: ratio_of(record.get("params_full"), record.get("params_total")),
-    ),
-    "e": ("E", "whole", lambda record: record.get("switch_epoch")),
-    "compute": ("compute time", "seconds", lambda record: record.get("compute_seconds")),
-    "precision": ("precision", "text", lambda record: record["precision"]),
+    "key": ("run", "text", lambda record: record.run_key),
+    "model": ("model", "text", lambda record: record.model),
+    "data": ("data", "text", lambda record: record.data),
+    "method": ("method", "text", lambda record: record.method),
+    "preset": ("preset", "text", lambda record: record.preset or ""),
+    "seed": ("seed", "whole", lambda record: record.seed),
+    "scale": ("scale", "text", lambda record: record.scale),
+    "status": ("status", "text", lambda record: record.status),
+    "accuracy": ("accuracy", "percent", lambda record: record.accuracy_final),
+    "params": ("parameters", "count", lambda record: record.params_total),
+    "smaller": ("smaller by", "times", lambda record: ratio_of(record.params_full, record.params_total)),
+    "e": ("E", "whole", lambda record: record.switch_epoch),
+    "compute": ("compute time", "seconds", lambda record: record.compute_seconds),
+    "precision": ("precision", "text", lambda record: record.precision),
 }
 """key -> (heading, how its values are shown, what of a record it is)."""
 

@@ -12,7 +12,7 @@ LONGEST = 40
 def page_names(runs: Sequence[Evidence]) -> list[str]:
     """One file name a run, without its suffix: the run key, and for a repeat of it also a number."""
     seen: Counter[str] = Counter()
-    return [_numbered(_plain(run.record["run_key"]), seen) for run in runs]
+    return [_numbered(_plain(run.record.run_key), seen) for run in runs]
 
 
 class Links:
@@ -21,7 +21,7 @@ class Links:
     def __init__(self, runs: Sequence[Evidence], names: Iterable[str]):
         self.pages: dict[str, list[str]] = defaultdict(list)
         for run, name in zip(runs, names, strict=True):
-            self.pages[run.record["run_key"]].append(name)
+            self.pages[run.record.run_key].append(name)
 
     def of(self, keys: Sequence[str]) -> str:
         """The page where it is one, else the list of runs with only these; empty where none of the keys has a page."""

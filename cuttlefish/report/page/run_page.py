@@ -1,6 +1,6 @@
 """The page of one run: what came out, how it went, where it came from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from html import escape
@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from cuttlefish.display.stack_rows import unit_of
 from cuttlefish.evidence.records import Evidence
+from cuttlefish.record.fields import Record
 from cuttlefish.report.page.facts import fact_list
 from cuttlefish.report.page.pages import render
 from cuttlefish.report.page.run_files import Files, read_files
@@ -47,13 +48,13 @@ def run_page(view: RunView) -> str:
     files = read_files(view.run.path.parent)
     parts, problems = _drawn(record, files)
     origin = (
-        {name.replace("_", " "): shown(record.get(name)) for name in ORIGIN}
-        | dict(record["packages"])
+        {name.replace("_", " "): shown(getattr(record, name)) for name in ORIGIN}
+        | dict(record.packages)
         | {"record": view.source}
     )
     return render(
         "run.html", view=view, record=record, title=title_of(record), files=files, problems=[*files.problems, *problems],
-        result=fact_list(result_rows(record)), config=fact_list(config_rows(record.get("config") or {}), "config"),
+        result=fact_list(result_rows(record)), config=fact_list(config_rows(record.config or {}), "config"),
         origin=fact_list((str(name), shown(value)) for name, value in origin.items()),
         cited=_links(view.cited), siblings=_links(view.siblings), pictures=view.pictures, **parts,
     )  # fmt: skip
@@ -68,11 +69,11 @@ def _link(link: Link) -> str:
     return f'<a href="{escape(link.href)}">{escape(link.text)}</a>'
 
 
-def title_of(record: Mapping[str, Any]) -> str:
-    return f"{record['model']} on {record['data']} · {record['method']} · seed {record['seed']}"
+def title_of(record: Record) -> str:
+    return f"{record.model} on {record.data} · {record.method} · seed {record.seed}"
 
 
-def _drawn(record: Mapping[str, Any], files: Files) -> tuple[dict[str, Any], list[str]]:
+def _drawn(record: Record, files: Files) -> tuple[dict[str, Any], list[str]]:
     """What is made of each file. Rows that parse may still lack what a picture needs: then that picture is left out, and said."""
     makers = {
         "ranks": lambda: rank_rows(record, files.ranks, files.profile),

@@ -24,38 +24,38 @@ from cuttlefish.display.format import (
 from cuttlefish.display.rank_history import full_ranks
 from cuttlefish.display.screen import layer_order, shrinkage, switch_words
 from cuttlefish.display.stack_rows import stack_rows
+from cuttlefish.record.fields import Record
 
 _as_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
-def result_rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    get = record.get
+def result_rows(record: Record) -> list[tuple[str, str]]:
     rows = {
-        "accuracy, last epoch": percent(get("accuracy_final")),
-        "accuracy, best epoch (chosen on the evaluated set)": percent(get("accuracy_best")),
-        "other metrics": shown(get("metrics")),
-        "loss, last epoch": UNKNOWN if get("loss_final") is None else f"{get('loss_final'):.4f}",
+        "accuracy, last epoch": percent(record.accuracy_final),
+        "accuracy, best epoch (chosen on the evaluated set)": percent(record.accuracy_best),
+        "other metrics": shown(record.metrics),
+        "loss, last epoch": UNKNOWN if record.loss_final is None else f"{record.loss_final:.4f}",
         "switch": switch_words(record),
-        "K": shown(get("k")),
-        "parameters, all": shrinkage(get("params_full"), get("params_total"), "smaller", count),
-        "parameters, not zero": count(get("params_nonzero")),
+        "K": shown(record.k),
+        "parameters, all": shrinkage(record.params_full, record.params_total, "smaller", count),
+        "parameters, not zero": count(record.params_nonzero),
         "stored": UNKNOWN
-        if get("params_stored_bits") is None
-        else f"{count(get('params_stored_bits'))} bits",
-        "MACs an example": shrinkage(get("macs_full"), get("macs_final"), "fewer", short_count),
-        "compute time": duration(get("compute_seconds")),
-        "wall time": duration(get("wall_seconds")),
+        if record.params_stored_bits is None
+        else f"{count(record.params_stored_bits)} bits",
+        "MACs an example": shrinkage(record.macs_full, record.macs_final, "fewer", short_count),
+        "compute time": duration(record.compute_seconds),
+        "wall time": duration(record.wall_seconds),
         "by part": named(
             {
                 part: duration(value)
-                for part, value in (get("seconds") or {}).items()
+                for part, value in (record.seconds or {}).items()
                 if isinstance(value, int | float)
             }
         )
         or UNKNOWN,
-        "peak memory": memory(get("peak_memory_bytes")),
-        "size to be met": shown(get("target")),
-        "of the method's own": shown(get("extra")),
+        "peak memory": memory(record.peak_memory_bytes),
+        "size to be met": shown(record.target),
+        "of the method's own": shown(record.extra),
     }
     return [(name, value) for name, value in rows.items() if value != UNKNOWN]
 
@@ -87,10 +87,10 @@ def shown(value: Any) -> str:
 
 
 def rank_rows(
-    record: Mapping[str, Any], ranks: Sequence[Mapping[str, Any]], profile: Mapping[str, Any] | None
+    record: Record, ranks: Sequence[Mapping[str, Any]], profile: Mapping[str, Any] | None
 ) -> Markup:
     """Table rows (layer, rank, full rank, ratio, bar) in the order of execution; a layer without a rank stayed dense."""
-    full, final = full_ranks(ranks), record.get("ranks") or {}
+    full, final = full_ranks(ranks), record.ranks or {}
     return Markup(
         "".join(
             [

@@ -61,7 +61,7 @@ def run_views(report: Report, target: Path) -> list[RunView]:
     names = page_names(runs)
     cells: dict[tuple, dict[str, Link]] = defaultdict(dict)
     for run, name in zip(runs, names, strict=True):
-        cells[run.cell][name] = Link(f"seed {run.record['seed']}", f"{name}.html")
+        cells[run.cell][name] = Link(f"seed {run.record.seed}", f"{name}.html")
     cited = _citations(report)
     return [
         RunView(
@@ -69,7 +69,7 @@ def run_views(report: Report, target: Path) -> list[RunView]:
             name,
             _inside(report, run.path),
             _others(cells[run.cell], name),
-            cited.get(run.record["run_key"], [])[:MOST_LINKS],
+            cited.get(run.record.run_key, [])[:MOST_LINKS],
             _pictures(report, run.path, target / "runs"),
         )
         for run, name in zip(runs, names, strict=True)

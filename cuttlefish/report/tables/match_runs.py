@@ -35,7 +35,7 @@ def cell_runs(planned: Iterable[PlannedRun], collection: Collection) -> tuple[li
     """
     by_key: dict[str, list[Evidence]] = defaultdict(list)
     for run in collection.runs:
-        by_key[run.record["run_key"]].append(run)
+        by_key[run.record.run_key].append(run)
     cells: dict[tuple[object, ...], CellRuns] = {}
     left_out: dict[object, LeftOut] = {}
     for wanted in planned:
@@ -51,15 +51,17 @@ def _add(
     hardware: set[str] = set()
     for run in by_start(found):
         unlike = [
-            name for name in ("scale", "model", "data", "seed") if run.record[name] != getattr(wanted, name)
+            name
+            for name in ("scale", "model", "data", "seed")
+            if getattr(run.record, name) != getattr(wanted, name)
         ]
         if unlike:
-            says, cell_says = run.record[unlike[0]], getattr(wanted, unlike[0])
+            says, cell_says = getattr(run.record, unlike[0]), getattr(wanted, unlike[0])
             left_out[run.path] = LeftOut(
                 run.path, f"it is of {unlike[0]} {says}, and the {wanted.table} cell of {cell_says}"
             )
         elif not run.finished:
-            cell.unfinished.append(run.record["status"])
+            cell.unfinished.append(run.record.status)
         elif run.hardware in hardware:
             left_out[run.path] = LeftOut(
                 run.path, "a repeat: another run of its key and hardware was started before it and counts"

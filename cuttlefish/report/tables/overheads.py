@@ -7,9 +7,9 @@ from typing import Any
 
 from cuttlefish.display.format import counted, duration, ratio_of
 from cuttlefish.evidence.benches import Bench, benches_of
-from cuttlefish.evidence.quantities import Record
 from cuttlefish.evidence.records import Collection
 from cuttlefish.plan.spec import Spec, TableSpec
+from cuttlefish.record.fields import Record
 from cuttlefish.report.claims.judge import judge
 from cuttlefish.report.claims.verdict import Reading
 from cuttlefish.report.tables.match_runs import CellRuns
@@ -77,10 +77,10 @@ def _run_blocks(spec: Spec, cell: CellRuns, claims: Claims, scale: str) -> Itera
 
 def _run_row(fill: Filling, part: str, claims: Claims) -> list[Cell]:
     def seconds(record: Record) -> float | None:
-        return (record["seconds"] or {}).get(part)
+        return (record.seconds or {}).get(part)
 
     def share(record: Record) -> float | None:
-        ratio = ratio_of(seconds(record), record["compute_seconds"])
+        ratio = ratio_of(seconds(record), record.compute_seconds)
         return None if ratio is None else 100 * ratio
 
     stated = _stated(claims, f"{part} seconds", f"{part} share")

@@ -7,6 +7,7 @@ from cuttlefish.display.format import UNKNOWN, count, short_count, times
 from cuttlefish.evidence import quantities as q
 from cuttlefish.evidence.records import Evidence
 from cuttlefish.evidence.seeds import OverSeeds, Quantity, over_seeds
+from cuttlefish.record.fields import Record
 from cuttlefish.report.tables.table import Cell, Column, text_cell
 
 COLUMNS = [
@@ -34,7 +35,7 @@ class Filling:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        return tuple(run.record["run_key"] for run in self.runs)
+        return tuple(run.record.run_key for run in self.runs)
 
     def cell(self, text: str, value: float | str | None) -> Cell:
         return Cell() if value is None else Cell(text, value, self.mark, self.keys)
@@ -93,18 +94,18 @@ def _speedup(fill: Filling, baseline: Sequence[Evidence]) -> Cell:
     if (
         faster is not None
         and faster > 1
-        and all(run.record["macs_final"] >= run.record["macs_full"] for run in fill.runs)
+        and all(run.record.macs_final >= run.record.macs_full for run in fill.runs)
     ):
         return Cell("none: as many MACs", None, "", fill.keys)
     return fill.cell(times(faster), faster)
 
 
 def _of(name: str) -> Quantity:
-    return lambda record: record.get(name)
+    return lambda record: getattr(record, name)
 
 
-def _stored(record: q.Record) -> float:
-    return record["params_stored_bits"] / 8 / 2**20
+def _stored(record: Record) -> float:
+    return record.params_stored_bits / 8 / 2**20
 
 
 def _ratio(found: OverSeeds | None) -> str:

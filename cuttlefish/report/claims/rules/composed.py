@@ -13,6 +13,7 @@ from cuttlefish.evidence.benches import Bench, newest
 from cuttlefish.evidence.interval import Interval, t_interval
 from cuttlefish.evidence.selection import Where, by_seed
 from cuttlefish.evidence.step_times import StepRatio, step_ratio, step_row
+from cuttlefish.record.fields import Record
 from cuttlefish.report.claims.rules.case import Case, Measure, describe
 
 
@@ -39,11 +40,11 @@ class Composed:
     ranks: float
 
 
-def compose(parts: Parts, record: Mapping[str, Any], run: Mapping[str, int], faster: float) -> Composed:
+def compose(parts: Parts, record: Record, run: Mapping[str, int], faster: float) -> Composed:
     """run: epochs, images and batch of the run that is composed. faster: which value of the quotient to take."""
     steps = run["images"] / run["batch"]
-    dense_epochs = record["switch_epoch"] / record["epochs"] * run["epochs"]
-    low = record["macs_final"] / record["macs_full"] * parts.work * parts.dense / faster
+    dense_epochs = record.switch_epoch / record.epochs * run["epochs"]
+    low = record.macs_final / record.macs_full * parts.work * parts.dense / faster
     ranks = (dense_epochs + 1) * parts.ranks
     training = steps * (dense_epochs * parts.dense + (run["epochs"] - dense_epochs) * low)
     return Composed(
@@ -81,9 +82,7 @@ def _measure(
     unnamed: bool,
     number: Callable[[Composed], float],
 ) -> Measure:
-    runs = list(
-        by_seed(one for one in case.arm(where) if one.record.get("switch_epoch") is not None).values()
-    )
+    runs = list(by_seed(one for one in case.arm(where) if one.record.switch_epoch is not None).values())
     parts = _parts(case, arm, unnamed)
     if not runs or isinstance(parts, str):
         return case.missing(f"no run of {describe(where, case.scale)}" if not runs else str(parts))

@@ -40,7 +40,7 @@ def frontier(
 
 
 def _size(runs: list[Evidence], size: str) -> float:
-    return mean(run.record[size] for run in by_seed(runs).values())
+    return mean(getattr(run.record, size) for run in by_seed(runs).values())
 
 
 def _chance(points: int) -> list[str]:

@@ -90,8 +90,8 @@ def _equal(pair: Pair, path: str) -> bool:
 
 
 def _sized(case: Case, found: list[Pair], where: Where, tolerance: float) -> list[Pair]:
-    sizes = [run.record["params_total"] for run in by_seed(case.arm(where)).values()]
+    sizes = [run.record.params_total for run in by_seed(case.arm(where)).values()]
     if not sizes:
         return []
     wanted = mean(sizes)
-    return [pair for pair in found if abs(pair[1].record["params_total"] / wanted - 1) <= tolerance]
+    return [pair for pair in found if abs(pair[1].record.params_total / wanted - 1) <= tolerance]

@@ -110,12 +110,12 @@ def _covers(history: LayerHistory, *windows: Window) -> bool:
 def _before_drop(run: Evidence, count: int) -> Window:
     """Milestones are fractions of the run; the rate drops after floor(fraction · epochs) epochs."""
     milestones = value_of(run.record, "config.recipe.schedule.milestones") or [1.0]
-    drop = floor(min(milestones) * run.record["epochs"])
+    drop = floor(min(milestones) * run.record.epochs)
     return drop - count + 1, drop
 
 
 def _both(left: Evidence, right: Evidence) -> list[tuple[int, int]]:
     full = full_ranks([*read_ranks(left.path.parent), *read_ranks(right.path.parent)])
-    ranks = [run.record.get("ranks") or {} for run in (left, right)]
+    ranks = [run.record.ranks or {} for run in (left, right)]
     layers = [layer for layer in full if layer in ranks[0] or layer in ranks[1]]
     return [(ranks[0].get(layer, full[layer]), ranks[1].get(layer, full[layer])) for layer in layers]
