@@ -103,7 +103,7 @@ def test_refusals_come_before_training(original, here, capsys, changes, words, s
 
 def test_folders_of_the_other_machine_are_this_one_s(here):
     record = made_up_record(1)
-    record.config |= {"runs_root": ".../runs", "method": {"name": "full_rank"}}
+    record.config.update({"runs_root": ".../runs", "method": {"name": "full_rank"}})
     record.config["data"] = record.config["data"] | {"root": ".../data"}
     config = replayed_config(here / "record.json", record, ["data.root=there", "logger.wandb.mode=disabled"])
     assert (config.runs_root, config.data.root, config.logger.wandb.mode, config.trainer.threads) == (
