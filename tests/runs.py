@@ -36,7 +36,7 @@ have an empty share of it."""
 def little_config(folder: Path, method: str = "full_rank", **overrides: Any) -> Config:
     """A run of seconds: synthetic 12 × 12 images, a narrow ResNet-18, deterministic. overrides: dotted keys with __ for dots."""
     mapping = {
-        "model": {"name": "resnet18", "width": 4},
+        "model": {"name": "resnet18", "width": 8},
         "data": {
             "name": "synthetic", "kind": "synthetic", "classes": 4, "image_size": 12, "train_images": 56, "test_images": 24,
             "crop_padding": 1, "flip": True,

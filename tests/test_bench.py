@@ -29,7 +29,7 @@ def test_arms_take_turns_and_none_outlives_a_failure(tmp_path, monkeypatch):
         "device": "cpu",
         "batch": 8,
         "model": "resnet18",
-        "width": 4,
+        "width": 8,
         "steps": 1,
         "rounds": 2,
         "after": 1,

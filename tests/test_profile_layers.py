@@ -62,7 +62,7 @@ def test_the_command_writes_each_repetition_and_the_k_it_would_choose(tmp_path, 
 def test_k_counts_the_layers_before_the_first_stack_that_gets_fast_enough(monkeypatch, slow_stacks, k):
     calls = iter(range(100))
     monkeypatch.setattr(stacks, "_seconds", lambda *_: [3.0, 1.9 if next(calls) >= slow_stacks else 2.1])
-    _, decisions = stacks.profile_of_stacks(ResNet(10, 3, width=4), CONDITIONS, [0.25], 1)
+    _, decisions = stacks.profile_of_stacks(ResNet(10, 3, width=8), CONDITIONS, [0.25], 1)
     assert decisions[0]["k"] == k
 
 

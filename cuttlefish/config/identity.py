@@ -19,7 +19,7 @@ NOT_IN_KEY = frozenset(
     "trainer.checkpoint_epochs trainer.checkpoint_minutes trainer.timeout_minutes trainer.max_restarts "
     "trainer.torch_profile method.name method.preset".split()
 )
-"""Labels, paths, trackers, and what belongs to the evidence instead (hardware, precision, processes).
+"""Labels, paths, trackers, and what belongs to the evidence instead (hardware, precision, processes, threads).
 
 A preset is hashed by the knobs it stands for. A fork shares its key with the run it saves training the beginning of."""
 
@@ -68,6 +68,8 @@ def _variants(config: Config) -> Iterator[str]:
         yield "compile"
     if trainer.devices > 1:
         yield f"x{trainer.devices}"
+    if trainer.threads is not None:
+        yield f"threads{trainer.threads}"
     if config.fork_from is not None:
         origin = str(Path(config.fork_from).resolve())
         yield f"fork-{hashlib.sha256(origin.encode()).hexdigest()[:6]}"

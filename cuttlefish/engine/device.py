@@ -4,6 +4,7 @@ import ctypes
 import os
 import resource
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import Any
 
 import torch
@@ -42,10 +43,8 @@ def set_up(config: TrainerConfig, device: torch.device, seed: int, neighbours: i
         keep_memory()
     if config.precision == "tf32" and device.type != "cuda":
         raise CuttlefishError("trainer.precision=tf32 exists on GPUs only: use fp32 or bf16 on a CPU")
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    elif neighbours > 1:
-        torch.set_num_threads(max(available_cores() // neighbours, 1))
+    own = own_threads() if neighbours == 1 else max(available_cores() // neighbours, 1)
+    torch.set_num_threads(config.threads or own)
     torch.backends.cuda.matmul.allow_tf32 = config.precision == "tf32"
     torch.backends.cudnn.allow_tf32 = config.precision == "tf32"
     torch.backends.cudnn.benchmark = not config.deterministic
@@ -69,6 +68,12 @@ def keep_memory() -> bool:
         return False
     wanted = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: KEEP_BYTES, M_TOP_PAD: TOP_PAD_BYTES}
     return all([mallopt(parameter, value) for parameter, value in wanted.items()])
+
+
+@cache
+def own_threads() -> int:
+    """CPU threads that torch has in this process, as long as no run asks for others."""
+    return torch.get_num_threads()
 
 
 def autocast(config: TrainerConfig, device: torch.device) -> AbstractContextManager[Any]:

@@ -26,6 +26,7 @@ from cuttlefish.errors import CuttlefishError, TakenOver
 from cuttlefish.loggers import build_loggers
 from cuttlefish.loggers.base import Loggers, RunInfo
 from cuttlefish.lowrank.count import count_macs, count_parameters
+from cuttlefish.lowrank.layout import to_channels_last
 from cuttlefish.models import build_model
 from cuttlefish.process.signals import StopSignals
 from cuttlefish.record.atomic import remove_left_overs
@@ -240,4 +241,6 @@ def reevaluate(config: Config, key: str, folder: Path) -> Scores:
         raise CuttlefishError(
             f"the weights in {folder} do not fit the network of their config: {reason}"
         ) from error
+    if config.trainer.channels_last:  # as the run had it: another layout is another last bit
+        to_channels_last(session.context.model)
     return session.evaluate()

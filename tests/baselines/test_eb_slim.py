@@ -35,7 +35,7 @@ def vgg_with_wide_classifier():
 
 MODELS = {
     "vgg19": lambda: Vgg19(4, width=4),
-    "resnet18": lambda: ResNet(4, width=4),
+    "resnet18": lambda: ResNet(4, width=8),
     "bottleneck": bottleneck,
     "torchvision vgg": vgg_with_wide_classifier,
     "timm resnet": lambda: timm.create_model("test_resnet", num_classes=4),
@@ -105,7 +105,7 @@ def test_beta_left_standing_would_break_it():
 
 
 def test_only_channels_that_nothing_else_reads():
-    assert {chain.norm for chain in find_chains(ResNet(4, width=4), torch.zeros(2, 3, 16, 16))} == {
+    assert {chain.norm for chain in find_chains(ResNet(4, width=8), torch.zeros(2, 3, 16, 16))} == {
         f"layer{i}.{j}.bn1" for i in range(1, 5) for j in range(2)
     }, "not the stem, not what goes into a sum, not the shortcut"
     found = {chain.norm: chain.readers for chain in find_chains(bottleneck(), torch.zeros(2, 3, 32, 32))}

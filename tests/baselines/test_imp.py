@@ -187,9 +187,9 @@ def test_target_takes_the_nearest_number_of_levels_and_reports_its_neighbour(tmp
 @pytest.mark.parametrize(
     ("knobs", "sentence"),
     [
-        ({"levels": 60}, "levels=60 would empty layers of this model: 3. at most"),
-        ({"levels": None, "target_params": 10**6}, "the nearest that imp can reach here is 44"),
-        ({"levels": None, "target_params": 10}, "the nearest that imp can reach here is 6"),
+        ({"levels": 60}, "levels=60 would empty layers of this model: 4. at most"),
+        ({"levels": None, "target_params": 10**6}, "the nearest that imp can reach here is 176012"),
+        ({"levels": None, "target_params": 10}, "the nearest that imp can reach here is 1225"),
         ({"target_params": 100}, "give levels, target_params or match"),
         ({"mode": "exact"}, "mode=exact is unknown"),
         ({"fraction": 1.0}, "fraction=1.0"),

@@ -127,7 +127,7 @@ def test_layers_behind_k_get_a_quarter_of_their_rank():
 
 
 def test_a_tiny_ratio_leaves_rank_one_and_patterns_stay_dense():
-    model, example = ResNet(4, width=4), torch.zeros(1, 3, 12, 12)
+    model, example = ResNet(4, width=8), torch.zeros(1, 3, 12, 12)
     assert set(fixed_ranks(model, example, 3, 0.01).values()) == {1}
     assert set(fixed_ranks(model, example, 3, 0.25, dense=["layer[123].*"])) == {
         f"layer4.{i}.conv{j}" for i in (0, 1) for j in (1, 2)
@@ -135,7 +135,7 @@ def test_a_tiny_ratio_leaves_rank_one_and_patterns_stay_dense():
 
 
 def test_shortcuts_do_not_count_towards_k():
-    model, example = ResNet(4, width=4), torch.zeros(1, 3, 12, 12)
+    model, example = ResNet(4, width=8), torch.zeros(1, 3, 12, 12)
     without, beside = fixed_ranks(model, example, 9, 0.5), fixed_ranks(model, example, 9, 0.5, shortcuts=True)
     assert min(without) == min(beside) == "layer3.0.conv1"
     assert beside.keys() - without.keys() == {"layer3.0.shortcut.0", "layer4.0.shortcut.0"}

@@ -95,7 +95,7 @@ def test_two_steps_equal_one_convolution_with_the_rebuilt_kernel(
 
 def test_at_full_rank_the_network_is_the_dense_one():
     torch.manual_seed(0)
-    dense = ResNet(10, width=4).double().eval()
+    dense = ResNet(10, width=8).double().eval()
     x = torch.randn(2, 3, 16, 16, dtype=torch.float64)
     before = dense(x)
     shapes = factorized_convs(dense, x)
@@ -218,7 +218,7 @@ def method_on(model, **knobs):
 
 def test_first_conv_classifier_and_shortcuts_are_untouched_and_decayed():
     torch.manual_seed(0)
-    model = ResNet(10, width=4)
+    model = ResNet(10, width=8)
     dense = ("conv1.weight", "fc.weight")
     kept = {
         name: parameter
@@ -261,7 +261,7 @@ def test_every_parameter_is_in_one_group_and_no_norm_loses_its_decay(decay_all, 
 
 
 def test_a_target_replaces_rho_and_is_reported(tmp_path):
-    record = run(tmp_path / "one", target_params=4000)
+    record = run(tmp_path / "one", target_params=12_000)
     assert record.target["achieved"] == record.params_total == record.params_nonzero
     assert record.target["ratio"] == pytest.approx(1, abs=0.1) and record.switch_epoch == 0 and record.k == 1
     again = run(tmp_path / "two", match=str(tmp_path / "one"))
@@ -271,9 +271,9 @@ def test_a_target_replaces_rho_and_is_reported(tmp_path):
 @pytest.mark.parametrize(
     ("knobs", "message"),
     [
-        ({"target_params": 10}, "the nearest reachable size is 2,"),
+        ({"target_params": 10}, "the nearest reachable size is 7,"),
         ({"target_params": 10**9}, "the nearest reachable size is "),
-        ({"target_params": 5000, "match": "x"}, "not both"),
+        ({"target_params": 12_000, "match": "x"}, "not both"),
         ({"rho": 0.0}, r"rho=0.0 must lie in \(0, 1\]"),
         ({"frobenius_decay": -1.0}, "must not be negative"),
     ],

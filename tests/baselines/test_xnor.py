@@ -52,7 +52,7 @@ def test_sizes_and_layers_of_the_reference_s_networks(network, total, layers, bi
     assert list(norms)[-1] == last and not model.get_submodule(last).binary and len(norms) == layers + 1
     bits = binary + 32 * filters + 32 * (total - binary)
     assert round(32 * total / bits, 2) == ratio
-    wide = network(10, width=4)
+    wide = network(10, width=8)
     insert_units(wide, plan(wide, IMAGE))
     ours = binary_weights(wide)
     stored = sum(tensor.numel() + 32 * len(tensor) for tensor in ours)
@@ -101,7 +101,7 @@ def test_norms_are_found_by_what_they_read_not_by_name():
 @pytest.mark.parametrize("last", [False, True])
 def test_first_and_last_convolution_classifier_and_norms_stay_as_they_are(last):
     torch.manual_seed(0)
-    model = ResNet(10, width=4)
+    model = ResNet(10, width=8)
     kept = ["conv1.weight", "bn1.weight", "bn1.bias", "fc.weight", "fc.bias"]
     before = copy.deepcopy(model.state_dict())
     insert_units(model, plan(model, IMAGE), last=last)

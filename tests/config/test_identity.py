@@ -191,12 +191,15 @@ def test_another_piece_of_evidence_has_another_folder():
         {"trainer": {"compile": True}},
         {"trainer": {"devices": 4}},
         {"trainer": {"precision": "bf16", "devices": 4, "compile": True}},
+        {"trainer": {"devices": 4, "threads": 1}},
+        {"trainer": {"threads": 2}},
         {"fork_from": "runs/a"},
         {"fork_from": "runs/b"},
         {},
     ]
     names = [run_folder(load_config(variant), "abc").name for variant in variants]
     assert names[:5] == ["abc-bf16", "abc-tf32", "abc-compile", "abc-x4", "abc-bf16-compile-x4"]
+    assert names[5:7] == ["abc-x4-threads1", "abc-threads2"]
     assert names[-1] == "abc" and len(set(names)) == len(variants)
 
 

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from cuttlefish.config.schema import TrainerConfig
 from cuttlefish.engine import session
+from cuttlefish.engine.device import own_threads, set_up
 from cuttlefish.engine.run import record_failure, resolve_run
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.process.lock import RunLock
@@ -78,3 +80,10 @@ def test_killed_processes_leave_a_failed_record(tmp_path, monkeypatch):
     record = read_record(tmp_path)
     assert record.status == "failed" and record.world_size == 2 and "SIGKILL" in record.error
     assert record.wall_seconds == 100.5, "what they took is known from their last sign of life"
+
+
+def test_a_run_that_names_no_threads_has_the_process_s_own_whatever_the_one_before_had():
+    own = own_threads()
+    for threads, expected in ((own, own), (own + 1, own + 1), (None, own)):
+        set_up(TrainerConfig(threads=threads), torch.device("cpu"), 0)
+        assert torch.get_num_threads() == expected

@@ -128,7 +128,7 @@ def test_fork_from_full_rank_takes_its_rank_history(tmp_path):
     ("overrides", "sentence"),
     [
         ({"seed": 9}, "seed differs"),
-        ({"model__width": 8}, "model differs"),
+        ({"model__width": 16}, "model differs"),
         ({"fork_from": "nowhere"}, "no checkpoint"),
     ],
 )

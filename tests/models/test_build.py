@@ -124,7 +124,7 @@ def test_libraries_are_imported_only_when_asked():
 import sys
 from cuttlefish.config.schema import ModelConfig
 from cuttlefish.models import build_model
-build_model(ModelConfig(width=4), 10, (3, 32, 32))
+build_model(ModelConfig(width=8), 10, (3, 32, 32))
 assert not {"timm", "torchvision"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", program], check=True)

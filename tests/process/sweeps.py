@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LITTLE = [
     *(
         "model=resnet18",
-        "model.width=4",
+        "model.width=8",
         "data=synthetic",
         "data.image_size=12",
         "data.classes=4",
