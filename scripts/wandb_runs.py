@@ -1,87 +1,84 @@
-"""W&B: send what runs left offline, or make a lost project again from records.
+"""Make a lost W&B project again from records: writes an offline W&B run for each, for `wandb sync` to send.
 
-    python -m scripts.wandb_runs upload                         finished runs under runs/ that were not sent yet
-    python -m scripts.wandb_runs upload runs/reduced --list     which they are; sends nothing
-    python -m scripts.wandb_runs rebuild --project cuttlefish   every record of results/records, logged again and sent
-    python -m scripts.wandb_runs rebuild --offline --out DIR    the same into a folder, for `wandb sync` later
+    python -m scripts.wandb_runs results/records --out again --project cuttlefish
+    wandb sync again/*/wandb/offline-run-*
 
-A login is W&B's own affair (`wandb login` or WANDB_API_KEY). Rebuilding twice makes no second run.
+Doing it twice makes no second run: W&B's id of a run follows from its record.
 """
 
 import argparse
+import hashlib
+import re
 import sys
-import tempfile
 from pathlib import Path
+from typing import Any
 
 from cuttlefish.config.schema import WandbConfig
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
 from cuttlefish.evidence.records import load_evidence
-from cuttlefish.loggers.wandb_again import log_again, send, waiting
+from cuttlefish.loggers.base import RunInfo
+from cuttlefish.loggers.wandb import WandbLogger
+from cuttlefish.record.fields import Record
+from cuttlefish.record.folder import read_epochs, read_profile
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = _parser().parse_intermixed_args(arguments)
+    options = _parser().parse_args(arguments)
+    settings = WandbConfig(mode="offline", project=options.project)
     try:
         for path in options.paths:
             if not path.exists():
                 raise CuttlefishError(f"there is no folder {path}")
-        return _upload(options) if options.action == "upload" else _rebuild(options)
+        collections = [load_evidence(path) for path in options.paths]
     except CuttlefishError as error:
         print(f"cuttlefish: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
-
-
-def _upload(options: argparse.Namespace) -> int:
-    folders = list(waiting(options.paths or [ROOT / "runs"]))
-    failed = 0
-    for folder in folders:
-        try:
-            if not options.list:
-                send(folder, WandbConfig(project=options.project or "", entity=options.entity))
-            print(folder)
-        except CuttlefishError as error:
-            failed += 1
-            print(f"cuttlefish: {error}", file=sys.stderr)
-    print(f"{len(folders) - failed} of {len(folders)} {'waiting' if options.list else 'sent'}")
-    return 1 if failed else 0
-
-
-def _rebuild(options: argparse.Namespace) -> int:
-    if options.offline and not options.out:
-        raise CuttlefishError(
-            "rebuild --offline needs --out FOLDER: what it writes is for `wandb sync` later"
-        )
-    collections = [load_evidence(path) for path in options.paths or [ROOT / "results" / "records"]]
-    mode = "offline" if options.offline else "online"
-    settings = WandbConfig(mode=mode, project=options.project or WandbConfig.project, entity=options.entity)
-    with tempfile.TemporaryDirectory() as scratch:
-        out, failed, runs = (
-            options.out or Path(scratch),
-            0,
-            [run for collection in collections for run in collection.runs],
-        )
-        for number, run in enumerate(runs):
-            try:
-                print(
-                    log_again(
-                        run.record,
-                        run.path.parent,
-                        settings,
-                        out / f"{number:05d}-{Path(run.record.run_key).name}",
-                    )
-                )
-            except Exception as error:  # W&B raises what it likes; the others are logged all the same
-                failed += 1
-                print(
-                    f"cuttlefish: {run.path}: {type(error).__name__}: {' '.join(str(error).split())}",
-                    file=sys.stderr,
-                )
+    runs = [run for collection in collections for run in collection.runs]
+    for number, run in enumerate(runs):
+        folder = options.out / f"{number:05d}-{Path(run.record.run_key).name}"
+        print(log_record(run.record, run.path.parent, settings, folder))
     for left in (item for collection in collections for item in collection.left_out):
         print(f"left out: {left.path}: {left.reason}", file=sys.stderr)
-    print(f"{len(runs) - failed} of {len(runs)} logged again")
-    return 1 if failed else 0
+    print(f"{len(runs)} runs; `wandb sync {options.out}/*/wandb/offline-run-*` sends them")
+    return 0
+
+
+def log_record(record: Record, source: Path, settings: WandbConfig, folder: Path) -> str:
+    """Log a run again from its record and the files beside it: config, epochs, ranks, profile and summary.
+
+    Args:
+        source: The record's folder, which stays as it is.
+        folder: Where W&B writes.
+
+    Returns:
+        W&B's id of the run.
+    """
+    logger = WandbLogger(settings, identity_of(record))
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        logger.start(RunInfo(folder, config_of(record), record.run_key))
+        profile = read_profile(source)
+        if profile:
+            logger.profile(profile)
+        logger.log_files(source, max((row["epoch"] for row in read_epochs(source)), default=0))
+        logger.finish(record)
+    finally:
+        logger.close()
+    return identity_of(record)
+
+
+def identity_of(record: Record) -> str:
+    started = hashlib.sha256(f"{record.started} {record.device}".encode()).hexdigest()[:6]
+    return re.sub(r"[^\w-]", "_", f"{record.run_key[:40]}-{started}")
+
+
+def config_of(record: Record) -> dict[str, Any]:
+    """Return the record's config or, where a record has none, what else tells its cell."""
+    named = {axis: {"name": getattr(record, axis)} for axis in ("model", "data", "method", "recipe")}
+    others = {name: getattr(record, name) for name in ("seed", "scale", "experiment_name")}
+    return record.config or named | others
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,15 +87,10 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("action", choices=["upload", "rebuild"])
-    parser.add_argument(
-        "paths", nargs="*", type=Path, help="upload: folders of runs; rebuild: folders of records"
-    )
-    parser.add_argument("--project", help="default: that of the runs; of rebuild, cuttlefish")
-    parser.add_argument("--entity")
-    parser.add_argument("--list", action="store_true", help="of upload: only say what would be sent")
-    parser.add_argument("--offline", action="store_true", help="of rebuild: write W&B's files, send nothing")
-    parser.add_argument("--out", type=Path, help="of rebuild: where W&B writes (default: a scratch folder)")
+    records = [ROOT / "results" / "records"]
+    parser.add_argument("paths", nargs="*", type=Path, default=records, help="folders of records")
+    parser.add_argument("--out", type=Path, required=True, help="where W&B writes")
+    parser.add_argument("--project", default=WandbConfig.project)
     return parser
 
 

@@ -8,6 +8,8 @@ import yaml
 GROUPS = ("model", "data", "method", "recipe", "trainer", "logger", "experiment", "debug")
 OPTIONAL = ("experiment", "debug")
 """Groups of which a run need not choose anything."""
+SEVERAL = ("logger",)
+"""Groups of which it may choose several, as in logger=[csv,tensorboard]."""
 
 
 def list_choices(conf: Path, group: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ from omegaconf.errors import (
 )
 from yaml import YAMLError
 
-from cuttlefish.config.choices import GROUPS, OPTIONAL, list_choices
+from cuttlefish.config.choices import GROUPS, OPTIONAL, SEVERAL, list_choices
 from cuttlefish.config.presets import resolve_method
 from cuttlefish.config.resolved import RENAMED
 from cuttlefish.config.schema import Config
@@ -79,7 +79,8 @@ def compose_config(conf: Path, overrides: Sequence[str]) -> Config:
 def checked_config(composed: DictConfig, choices: dict[str, Any]) -> Config:
     """The typed config of one job, its method's preset resolved. choices: Hydra's, group -> file."""
     for group in GROUPS:
-        if group not in OPTIONAL and not isinstance(choices.get(group), str):
+        one = isinstance(choices.get(group), str) or group in SEVERAL
+        if group not in OPTIONAL and not one:
             raise CuttlefishError(f"{group} must be one choice by name, as in {group}=...; --help lists them")
     try:
         content = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)

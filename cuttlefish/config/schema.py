@@ -116,7 +116,7 @@ class TrainerConfig:
 
 @dataclass(frozen=True)
 class WandbConfig:
-    mode: Literal["offline", "online", "disabled"] = "offline"
+    mode: Literal["offline", "online", "disabled"] = "disabled"
     project: str = "cuttlefish"
     entity: str | None = None
     group: str | None = None
@@ -127,6 +127,9 @@ class WandbConfig:
 class LoggerConfig:
     console: bool = True
     plots: bool = True
+    csv: bool = False
+    """metrics.csv in the run folder: a row for each epoch."""
+    tensorboard: bool = False
     wandb: WandbConfig = field(default_factory=WandbConfig)
 
 

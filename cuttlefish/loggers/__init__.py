@@ -9,13 +9,22 @@ log = logging.getLogger("cuttlefish.loggers")
 
 
 def build_loggers(config: LoggerConfig) -> list[Logger]:
-    """JSON lines always (they are the truth), the others as `logger` says."""
+    """Return the JSON lines, which every run has, and the loggers that the config turns on."""
     from cuttlefish.loggers.jsonl import JsonLines
-    from cuttlefish.loggers.plots import Plots
 
     loggers: list[Logger] = [JsonLines()]
     if config.plots:
+        from cuttlefish.loggers.plots import Plots
+
         loggers.append(Plots())
+    if config.csv:
+        from cuttlefish.loggers.csv import CsvLogger
+
+        loggers.append(CsvLogger())
+    if config.tensorboard:
+        from cuttlefish.loggers.tensorboard import TensorBoardLogger
+
+        loggers.append(TensorBoardLogger())
     if config.wandb.mode != "disabled":
         from cuttlefish.loggers.wandb import WandbLogger
 

@@ -21,7 +21,11 @@ def rows() -> list[tuple[str, ...]]:
     for i, model in enumerate(CHOICES["model"]):
         for j, data in enumerate(CHOICES["data"]):
             method = CHOICES["method"][(i * len(CHOICES["data"]) + j) % len(CHOICES["method"])]
-            rest = (debug[(i + j) % len(debug)], CHOICES["trainer"][(i + j) % 3], CHOICES["logger"][j % 2])
+            rest = (
+                debug[(i + j) % len(debug)],
+                CHOICES["trainer"][(i + j) % 3],
+                CHOICES["logger"][j % len(CHOICES["logger"])],
+            )
             chosen.append((model, data, method, *rest))
     return chosen
 
@@ -70,6 +74,25 @@ def test_every_group_is_in_the_defaults_list_and_has_a_folder():
         == {path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ("local", "hydra")}
     )
     assert {key for key, value in groups.items() if value is None} == set(OPTIONAL)
+
+
+@pytest.mark.parametrize(
+    ("words", "chosen"),
+    [
+        ([], {"wandb: offline"}),
+        (["logger=quiet"], set()),
+        (["logger=csv"], {"csv"}),
+        (["logger=[tensorboard,csv]"], {"csv", "tensorboard"}),
+        (["logger=[wandb,csv]", "logger.wandb.mode=online"], {"csv", "wandb: online"}),
+        (["logger=many"], {"csv", "tensorboard", "wandb: offline"}),
+    ],
+)
+def test_several_loggers_can_be_chosen(composed, words, chosen):
+    logger = composed(*words).logger
+    on = {name for name in ("csv", "tensorboard") if getattr(logger, name)}
+    on |= {f"wandb: {logger.wandb.mode}"} - {"wandb: disabled"}
+    assert on == chosen
+    assert logger.console == logger.plots == (words != ["logger=quiet"])
 
 
 @pytest.mark.parametrize("experiment", CHOICES["experiment"])

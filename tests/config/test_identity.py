@@ -18,6 +18,8 @@ NO_RESULT = {
     *(
         "logger.console",
         "logger.plots",
+        "logger.csv",
+        "logger.tensorboard",
         "logger.wandb.mode",
         "logger.wandb.project",
         "logger.wandb.entity",

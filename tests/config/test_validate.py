@@ -74,7 +74,10 @@ def test_a_dict_of_a_config_shares_nothing_with_it():
         ({"sed": 1}, ["no key sed", "did you mean seed?"]),
         ({"recipe": {"epoch": 1}}, ["no key recipe.epoch", "did you mean recipe.epochs?"]),
         ({"recipe": {"schedule": {"warmup_epoch": 1}}}, ["did you mean recipe.schedule.warmup_epochs?"]),
-        ({"logger": {"zzz": 1}}, ["no key logger.zzz", "choose from console, plots, wandb"]),
+        (
+            {"logger": {"zzz": 1}},
+            ["no key logger.zzz", "choose from console, plots, csv, tensorboard, wandb"],
+        ),
         ({"seed": "1"}, ["seed must be a whole number, not '1'"]),
         ({"seed": True}, ["seed must be a whole number, not true"]),
         ({"seed": 1.0}, ["seed must be a whole number, not 1.0"]),

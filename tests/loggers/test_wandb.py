@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from cuttlefish.config.schema import WandbConfig
-from cuttlefish.loggers.base import Loggers
+from cuttlefish.loggers.base import Loggers, RunInfo
 from cuttlefish.loggers.wandb import WandbLogger, labels, run_id
 from tests.loggers.wandb_file import finished_run, items
 
@@ -24,7 +24,7 @@ def two_runs(made_up, tmp_path_factory):
     for name, epochs in (("a", 2), ("b", 1)):
         (base / name / "plots").mkdir(parents=True)
         Image.new("RGB", (4, 4)).save(base / name / "plots" / "rank_curves.png")
-        with Loggers([WandbLogger(WandbConfig(project="tests", tags=["mine"]))]) as loggers:
+        with Loggers([WandbLogger(WandbConfig("offline", project="tests", tags=["mine"]))]) as loggers:
             loggers.start(made_up.run_info(base / name))
             loggers.profile(made_up.profile())
             for epoch in range(epochs):
@@ -71,7 +71,7 @@ def test_no_name_of_the_machine_or_its_user_is_in_the_run_file(made_up, tmp_path
     monkeypatch.setattr(socket, "gethostname", lambda: "anns-workstation")
     monkeypatch.setenv("WANDB_USERNAME", "ann-username")
     monkeypatch.setenv("WANDB_USER_EMAIL", "ann@mail.example")
-    with Loggers([WandbLogger(WandbConfig())]) as loggers:
+    with Loggers([WandbLogger(WandbConfig("offline"))]) as loggers:
         loggers.start(made_up.run_info(tmp_path))
         loggers.finish(made_up.record())
     (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
@@ -190,6 +190,26 @@ def test_a_given_group_wins_then_the_experiment_s_name(made_up):
     named = made_up.CONFIG | {"experiment_name": "reduced/cell"}
     assert labels(named, WandbConfig(group="table 1"))["group"] == "table 1"
     assert labels(named, WandbConfig())["group"] == "reduced/cell"
+
+
+def test_control_characters_reach_neither_labels_nor_values(made_up, tmp_path):
+    odd = "\x1b]0;owned\x07a\x00\nb"
+    config = made_up.CONFIG | {"experiment_name": odd, "model": {"name": odd}, odd: {"note": [odd]}}
+    with Loggers([WandbLogger(WandbConfig("offline", tags=[odd]))]) as loggers:
+        loggers.start(RunInfo(tmp_path, config, made_up.KEY))
+        loggers.finish(made_up.record(error=odd, ranks={odd: 3}))
+        assert len(loggers) == 1
+    (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    records = finished_run(path)
+    run = next(record.run for record in records if record.HasField("run"))
+    assert run.run_group == "]0;owneda b" and run.tags[0] == "]0;owneda b"
+    assert run.display_name.startswith("]0;owneda b cifar10")
+    assert items(run.config.update)["]0;owneda\nb"]["note"] == ["]0;owneda\nb"]
+    summary = {}
+    for record in records:
+        if record.HasField("summary"):
+            summary |= items(record.summary.update)
+    assert summary["error"] == "]0;owneda\nb" and summary["final_rank/]0;owneda\nb"] == 3
 
 
 def test_a_long_tag_is_cut_to_what_the_server_takes(made_up):

@@ -1,8 +1,4 @@
-"""A whole run against a server: one that answers, one that never does, one that falls silent. Training ends well with each, and a
-run that is asked to stop does not wait for any.
-
-And what a run has left offline, sent to one that answers.
-"""
+"""Whole runs against a server: one that answers, one that never does, one that falls silent; and what `wandb sync` sends."""
 
 import json
 import os
@@ -17,31 +13,36 @@ import yaml
 
 from cuttlefish.config.schema import WandbConfig
 from cuttlefish.config.validate import to_dict
-from cuttlefish.errors import EXIT_SAVED, CuttlefishError
+from cuttlefish.errors import EXIT_SAVED
+from cuttlefish.loggers.base import Loggers
+from cuttlefish.loggers.jsonl import JsonLines
 from cuttlefish.loggers.wandb import SETTINGS, WandbLogger
-from cuttlefish.loggers.wandb_again import send, waiting
-from cuttlefish.loggers.wandb_stop import cut_torn_record
-from cuttlefish.record.folder import LOG, read_epochs
-from cuttlefish.record.record import read_record, write_record
+from cuttlefish.record.folder import read_epochs
+from cuttlefish.record.record import read_record
 from cuttlefish.worker import run_config
-from tests.loggers.wandb_file import items, read_run_file
+from tests.loggers.wandb_file import finished_run, items
 from tests.loggers.wandb_server import WandbServer
 from tests.runs import little_config
 
 wandb = pytest.importorskip("wandb", reason="wandb is not installed")
 WAIT = 4.0
-"""Seconds in place of the logger's 20 and 60, where the server does not answer."""
+"""Seconds in place of the logger's 20, where the server does not answer."""
 KEY = "0123456789" * 4
 ONLINE = {"mode": "online", "project": "tests", "entity": "me"}
+OFFLINE = {"mode": "offline", "project": "tests", "entity": "me"}
 IMPATIENT = {"healthy": (), "silent": ("init_timeout", "login_timeout"), "silent later": ("finish_timeout",)}
+
+
+def environment(server) -> dict[str, str]:
+    return {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY, "WANDB_ERROR_REPORTING": "false"}
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     def against(how):
         with WandbServer(how) as server:
-            monkeypatch.setenv("WANDB_BASE_URL", server.url)
-            monkeypatch.setenv("WANDB_API_KEY", KEY)
+            for name, value in environment(server).items():
+                monkeypatch.setenv(name, value)
             for name in IMPATIENT[how]:
                 monkeypatch.setitem(SETTINGS, name, WAIT)
             began = time.monotonic()
@@ -53,35 +54,28 @@ def run(tmp_path, monkeypatch):
     wandb.teardown()  # and this one will be gone
 
 
-def check_all_is_there(lines, folder, record):
+def sync(server, folders) -> None:
+    """W&B's own command."""
+    command = [sys.executable, "-m", "wandb", "sync", "--include-online", *map(str, folders)]
+    subprocess.run(
+        command, env={**os.environ, **environment(server)}, check=True, capture_output=True, timeout=100
+    )
+
+
+def losses(lines) -> list[tuple[int, float]]:
     history = [json.loads(line) for line in lines["wandb-history.jsonl"]]
-    sent = {row["epoch"]: row["train_loss"] for row in history if "train_loss" in row}
-    assert sent == {row["epoch"]: row["train_loss"] for row in read_epochs(folder)}
+    return [(row["epoch"], row["train_loss"]) for row in history if "train_loss" in row]
+
+
+def check_all_is_there(lines, folder, record):
+    assert losses(lines) == [(row["epoch"], row["train_loss"]) for row in read_epochs(folder)]
     assert json.loads(lines["wandb-summary.json"][-1])["accuracy_final"] == record.accuracy_final
-    assert not list(waiting([folder]))
 
 
 def test_a_server_that_answers_gets_every_epoch(run, tmp_path):
     record, lines, _ = run("healthy")
     assert record.status == "finished" and "loggers_dropped" not in (record.extra or {})
     check_all_is_there(lines, tmp_path, record)
-
-
-def test_what_was_left_offline_is_sent_once(tmp_path, monkeypatch):
-    record = run_config(
-        little_config(tmp_path, recipe__epochs=3, logger__wandb={"mode": "offline", "project": "tests"})
-    )
-    (folder,) = waiting([tmp_path])
-    monkeypatch.setenv("WANDB_API_KEY", KEY)
-    with WandbServer("silent") as server:
-        monkeypatch.setenv("WANDB_BASE_URL", server.url)
-        with pytest.raises(CuttlefishError, match="did not answer within 3 s; try again later"):
-            send(folder, WandbConfig(project="tests", entity="me"), seconds=3)
-    assert list(waiting([tmp_path])) == [folder]
-    with WandbServer("healthy") as server:
-        monkeypatch.setenv("WANDB_BASE_URL", server.url)
-        send(folder, WandbConfig(project="tests", entity="me"), seconds=60)
-    check_all_is_there(server.lines, tmp_path, record)
 
 
 @pytest.mark.parametrize(
@@ -93,76 +87,53 @@ def test_a_silent_server_costs_seconds_and_nothing_else(run, tmp_path, caplog, h
     assert record.status == "finished" and len(read_epochs(tmp_path)) == 3
     assert told in caplog.text
     assert seconds < 10 * WAIT
-    left = [] if how == "silent" else list(tmp_path.glob("wandb/run-*"))
-    assert list(waiting([tmp_path])) == left and len(left) == (how != "silent"), (
-        "what was not sent is on the disk and can be sent later"
-    )
-
-
-def logged(folder):
-    """The epochs and the summary in the run file that W&B has left in a run folder."""
-    (path,) = folder.glob("wandb/run-*/*.wandb")
-    records, summary = list(read_run_file(path)), {}
-    for record in records:
-        if record.HasField("summary"):
-            summary |= items(record.summary.update)
-    rows = [items(record.history.item) for record in records if record.HasField("history")]
-    return [row["epoch"] for row in rows if "train_loss" in row], summary
+    if how == "silent later":
+        with WandbServer("healthy") as server:
+            sync(server, tmp_path.glob("wandb/run-*"))
+        check_all_is_there(server.lines, tmp_path, record)
 
 
 @pytest.fixture
-def server_of(monkeypatch):
-    """W&B reads its server once a process."""
+def pieces(made_up, tmp_path):
+    """Two offline pieces of one run: the first lost its third epoch, which came after the checkpoint, to a kill."""
+    for resumed_from, last in ((0, 3), (2, 5)):
+        with Loggers([JsonLines(), WandbLogger(WandbConfig(**OFFLINE))]) as loggers:
+            loggers.start(made_up.run_info(tmp_path, resumed_from))
+            for epoch in range(resumed_from, last):
+                loggers.ranks(made_up.rank_rows(epoch))
+                loggers.epoch(made_up.epoch_row(epoch + 1) | {"train_loss": 1.0 + epoch + resumed_from / 10})
+            if last == 5:
+                loggers.finish(made_up.record())
+            assert len(loggers) == 2
+        time.sleep(1.1)  # W&B names a piece by the second
+    return sorted(tmp_path.glob("wandb/offline-run-*"))
 
-    def choose(server):
-        wandb.teardown()
-        monkeypatch.setenv("WANDB_BASE_URL", server.url)
-        monkeypatch.setenv("WANDB_API_KEY", KEY)
 
-    yield choose
-    wandb.teardown()
+EXPECTED = [(1, 1.0), (2, 2.0), (3, 3.2), (4, 4.2), (5, 5.2)]
 
 
-def test_a_stopped_run_s_file_is_whole_and_sent_later(made_up, tmp_path, server_of):
-    record = made_up.record("interrupted")
-    with WandbServer("silent later") as server:
-        server_of(server)
-        logger = WandbLogger(WandbConfig(**ONLINE), stop_seconds=1.0)
-        logger.start(made_up.run_info(tmp_path / "stopped"))
-        for epoch in (1, 2, 3):
-            logger.epoch(made_up.epoch_row(epoch))
-        began = time.monotonic()
-        with pytest.raises(TimeoutError, match="the server did not take everything in time"):
-            logger.finish(record)
-        wandb.teardown()  # as at the exit of the process: nothing is left that could be waited for
-        assert time.monotonic() - began < 4
-    epochs, summary = logged(tmp_path / "stopped")
-    assert epochs == [1, 2, 3] and summary["status"] == "interrupted"
-    write_record(tmp_path / "stopped", record)
-    (folder,) = waiting([tmp_path])
+def test_a_resumed_piece_holds_the_whole_history(pieces, made_up):
+    first, second = [finished_run(next(piece.glob("*.wandb"))) for piece in pieces]
+    ids = {
+        next(record.run.run_id for record in records if record.HasField("run")) for records in (first, second)
+    }
+    assert len(ids) == 1
+    history = [items(record.history.item) for record in second if record.HasField("history")]
+    assert [(row["epoch"], row["train_loss"]) for row in history if "train_loss" in row] == EXPECTED
+    steps = [row["_step"] for row in history]
+    assert steps == list(range(len(steps)))
+    assert [row["epoch"] for row in history if "ranks/layer3.1.conv2" in row] == [0, 1, 2, 2, 3, 4]
+
+
+def test_pieces_that_are_sent_leave_each_epoch_once(pieces, made_up):
     with WandbServer("healthy") as server:
-        server_of(server)
-        send(folder, WandbConfig(project="tests", entity="me"), seconds=60)
-        assert [json.loads(line)["epoch"] for line in server.lines["wandb-history.jsonl"]] == [1, 2, 3]
-        server.lines.clear()
-        logger = WandbLogger(WandbConfig(**ONLINE))
-        logger.start(made_up.run_info(tmp_path / "next"))
-        logger.epoch(made_up.epoch_row(1))
-        logger.finish(record)
-    assert [json.loads(line)["epoch"] for line in server.lines["wandb-history.jsonl"]] == [1], (
-        "a server that answers is sent all at once"
-    )
-    assert "_filled" not in json.loads(server.lines["wandb-summary.json"][-1]) and not list(
-        waiting([tmp_path])
-    )
-
-
-@pytest.mark.parametrize("content", [b"", b":W&B", b":W&B\xe1\xbe\x01" + bytes(range(256))])
-def test_a_run_file_that_is_read_in_no_known_way_is_not_cut(content, tmp_path):
-    path = tmp_path / "run.wandb"
-    path.write_bytes(content)
-    cut_torn_record(path)
-    assert path.read_bytes() == content
+        for piece in pieces:
+            sync(server, [piece])
+            assert [epoch for epoch, _ in losses(server.lines)] == (
+                [1, 2, 3] if piece == pieces[0] else [1, 2, 3, 4, 5]
+            )
+    assert losses(server.lines) == EXPECTED
+    assert json.loads(server.lines["wandb-summary.json"][-1])["accuracy_final"] == 78.93
 
 
 def wait_for(condition, seconds=120):
@@ -173,33 +144,22 @@ def wait_for(condition, seconds=120):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["silent later", "silent"])
-def test_a_silent_server_does_not_keep_a_stopped_process(how, tmp_path):
-    """Nor one that has not answered yet when the stop comes, before the first step."""
+@pytest.mark.parametrize(("how", "settings", "most"), [("silent", OFFLINE, 10), ("silent later", ONLINE, 40)])
+def test_a_silent_server_does_not_keep_a_stopped_process(how, settings, most, tmp_path):
+    """Offline a stopped run leaves at once; online the server has its time-out, and W&B's own process some seconds."""
     run, path = tmp_path / "run", tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(to_dict(little_config(run, recipe__epochs=5000, logger__wandb=ONLINE))))
+    path.write_text(yaml.safe_dump(to_dict(little_config(run, recipe__epochs=5000, logger__wandb=settings))))
     with WandbServer(how) as server:
-        variables = {**os.environ, "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "cuttlefish.worker", str(path)],
-            env=variables,
-            cwd=Path(__file__).parents[2],
-        )
+        command = [sys.executable, "-m", "cuttlefish.worker", str(path)]
+        variables = {**os.environ, **environment(server)}
+        process = subprocess.Popen(command, env=variables, cwd=Path(__file__).parents[2])
         try:
-            wait_for(
-                lambda: len(read_epochs(run)) > 5 if how == "silent later" else list(run.glob("wandb/run-*"))
-            )
+            wait_for(lambda: len(read_epochs(run)) > 5)
             began = time.monotonic()
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=100) == EXIT_SAVED
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < most
         finally:
             process.kill()
             process.wait()
-    assert (run / LOG).exists()
-    if how == "silent later":
-        assert read_record(run).status == "interrupted" and list((run / "checkpoints").glob("epoch_*.pt"))
-        assert (
-            logged(run)[0] == [row["epoch"] for row in read_epochs(run)]
-            and len(list(waiting([tmp_path]))) == 1
-        )
+    assert read_record(run).status == "interrupted" and list((run / "checkpoints").glob("epoch_*.pt"))

@@ -26,7 +26,7 @@ def answer(query: str, variables: dict[str, Any]) -> dict[str, Any]:
 
 
 class WandbServer(ThreadingHTTPServer):
-    """A context manager. `lines`: what came in on the file stream, by file."""
+    """A context manager. `lines`: what the file stream holds, by file; lines that are sent again replace those there."""
 
     daemon_threads = True
 
@@ -58,7 +58,8 @@ class Answer(BaseHTTPRequestHandler):
             self.server.ending.wait(120)
         if "files" in asked:
             for name, part in asked["files"].items():
-                self.server.lines.setdefault(name, []).extend(part["content"])
+                lines, start = self.server.lines.setdefault(name, []), part["offset"]
+                lines[start : start + len(part["content"])] = part["content"]
         content = json.dumps(
             {"data": answer(asked.get("query", "").strip(), asked.get("variables") or {})}
         ).encode()
