@@ -9,7 +9,6 @@ Run it with nothing beside it.
 
 import argparse
 import json
-import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -22,15 +21,15 @@ from cuttlefish.config.schema import TrainerConfig
 from cuttlefish.engine.device import choose_device, set_up
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
 from cuttlefish.record.atomic import write_atomic
-from cuttlefish.record.provenance import device_name, git_commit, git_dirty, package_versions, utc_now
+from cuttlefish.record.provenance import utc_now
 from scripts.benches.methods import bench_methods
+from scripts.benches.origin import RESULTS, file_of, origin
 from scripts.benches.parts import bench_checkpoints, bench_overhead
 from scripts.benches.processes import bench_processes
 from scripts.benches.ranks import bench_ranks
 from scripts.benches.steps import bench_compile, bench_steps
 from scripts.benches.turns import Rows
 
-RESULTS = Path(__file__).resolve().parent.parent / "results" / "bench"
 BENCHES = {
     "ranks": bench_ranks,
     "steps": bench_steps,
@@ -45,11 +44,10 @@ BENCHES = {
 
 def write(name: str, rows: Rows, facts: dict[str, Any], out: Path = RESULTS) -> Path:
     """<out>/<name>-<hardware>.json and .md, as they stand when this bench ends: a later one may be cut off."""
-    path = out / f"{name}-{re.sub(r'[^a-z0-9]+', '-', facts['hardware'].lower()).strip('-')}.json"
+    path, text = file_of(name, facts["hardware"], out), table_of_rows(rows)
     write_atomic(path, json.dumps({**facts, "rows": rows}, indent=1) + "\n")
-    text = table_of_rows(rows)
-    origin = f"commit {facts['commit']}{' with uncommitted changes' if facts.get('dirty') else ''}"
-    write_atomic(path.with_suffix(".md"), f"{facts['hardware']} · {facts['time']} · {origin}\n\n{text}")
+    code = f"commit {facts['commit']}{' with uncommitted changes' if facts.get('dirty') else ''}"
+    write_atomic(path.with_suffix(".md"), f"{facts['hardware']} · {facts['time']} · {code}\n\n{text}")
     print(f"\n{name} ({facts['hardware']})\n{text}\n-> {path}", flush=True)
     return path
 
@@ -89,19 +87,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
+    trainer = TrainerConfig(device=options.device)
     try:
-        choose_device(TrainerConfig(device=options.device))
+        device = choose_device(trainer)
     except CuttlefishError as error:
         print(error, file=sys.stderr)
         return EXIT_BAD_INPUT
-    set_up(TrainerConfig(device=options.device), torch.device(options.device), 0)
-    facts = {
-        "hardware": device_name(options.device),
-        "commit": git_commit(),
-        "dirty": git_dirty(),
-        "packages": package_versions(),
-    }
-    facts |= {"rounds": options.rounds, "threads": torch.get_num_threads(), "small": options.small}
+    set_up(trainer, device, 0)
+    facts = origin(device) | {"rounds": options.rounds, "small": options.small}
     for name in options.what:
         began = perf_counter()
         rows = BENCHES[name](options.device, options.rounds, options.small)

@@ -10,7 +10,6 @@ Run it with nothing beside it. On a GPU or with --scale paper the batches are th
 
 import argparse
 import json
-import re
 import sys
 from pathlib import Path
 from time import perf_counter
@@ -26,11 +25,11 @@ from cuttlefish.lowrank.timing import Conditions
 from cuttlefish.models import build_model
 from cuttlefish.models.build import SUITE
 from cuttlefish.record.atomic import write_atomic
-from cuttlefish.record.provenance import device_name, git_commit, git_dirty, package_versions, utc_now
+from cuttlefish.record.provenance import device_name, utc_now
+from scripts.benches.origin import RESULTS, file_of, origin
 from scripts.profiles.layers import profile_layers
 from scripts.profiles.stacks import DECIDING_RATIO, THRESHOLD, profile_of_stacks
 
-RESULTS = Path(__file__).resolve().parent.parent / "results" / "bench"
 PROFILES = {"stacks": profile_of_stacks, "layers": profile_layers}
 WIDTH = 64
 
@@ -94,34 +93,21 @@ def _path(options: argparse.Namespace, device: torch.device) -> Path:
     """One file a setting and device."""
     narrow = [f"width{options.width}"] if options.model in SUITE and options.width != WIDTH else []
     setting = [options.what, options.model, *narrow, f"batch{_batch(options, device)}", options.precision]
-    hardware = re.sub(r"[^a-z0-9]+", "-", device_name(str(device)).lower()).strip("-")
-    return options.out / f"profile-{'-'.join(setting)}-{hardware}.json"
+    return file_of(f"profile-{'-'.join(setting)}", device_name(str(device)), options.out)
 
 
 def _facts(
     options: argparse.Namespace, device: torch.device, batch: int, width: int | None, seconds: float
 ) -> dict[str, Any]:
-    facts = {
-        "hardware": device_name(str(device)),
-        "device": device.type,
+    return origin(device) | {
         "precision": options.precision,
-        "threads": torch.get_num_threads(),
-    }
-    facts |= {
-        "commit": git_commit(),
-        "dirty": git_dirty(),
-        "packages": package_versions(),
         "time": utc_now(),
         "seconds": seconds,
-    }
-    facts |= {
         "profiled": options.what,
         "model": options.model,
         "width": width,
         "batch": batch,
         "zeta": options.zeta,
-    }
-    return facts | {
         "ratios": options.ratios,
         "deciding_ratio": DECIDING_RATIO,
         "threshold": THRESHOLD,

@@ -77,7 +77,7 @@ def steps() -> str:
 
 def methods() -> str:
     """Return each method's training step over full rank's, with the extremes of the rounds."""
-    rows = [row for row in bench("methods") if row["arm"] != "full_rank"]
+    rows = [row for row in bench("methods") if not row["baseline"]]
     cells = {
         (row["arm"], row["model"]): f"{row['over_full_rank']:.2f} "
         f"({row['lowest_ratio']:.2f}–{row['highest_ratio']:.2f})"

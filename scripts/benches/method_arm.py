@@ -7,13 +7,13 @@ import tempfile
 from time import perf_counter
 from typing import Any
 
-import torch
-
-from cuttlefish.config.validate import load_config
+from cuttlefish.config.schema import Config
 from cuttlefish.engine.run import resolve_run
 from cuttlefish.engine.session import Session
 from cuttlefish.loggers.base import Logger
 from cuttlefish.lowrank.count import count_parameters
+from scripts.benches.little_run import little_config
+from scripts.benches.turns import finish
 
 ONCE = ("start", "enter", "method", "ranks", "switch", "profile", "scoring", "masks")
 """Parts of the clock that hold what a method does besides its steps."""
@@ -44,7 +44,7 @@ class Gate(Logger):
         if self.passed == 1:  # the first step of a changed network allocates: it is not timed
             self._tell(self._facts())
         elif (self.passed - 1) % self.steps == 0:
-            self._finish()
+            finish(self.session.device.type)
             self._tell(perf_counter() - self.began)
         else:
             return
@@ -63,44 +63,32 @@ class Gate(Logger):
         }
 
     def _tell(self, what: Any) -> None:
-        self._finish()
+        finish(self.session.device.type)
         print(json.dumps(what), file=self.told, flush=True)
 
-    def _finish(self) -> None:
-        if self.session.device.type == "cuda":
-            torch.cuda.synchronize()
 
-
-def config_of(arm: dict[str, Any], folder: str) -> dict[str, Any]:
-    images = arm["batch"] * (arm["steps"] * arm["rounds"] + 2)
-    return {
-        "model": {"name": arm["model"], "width": arm["width"]},
-        "data": {
-            "name": "synthetic",
-            "kind": "synthetic",
-            "train_images": images,
-            "test_images": 10,
-            "crop_padding": 4,
-            "flip": True,
-        },
-        "recipe": {
+def config_of(arm: dict[str, Any], folder: str) -> Config:
+    """Two epochs behind those before the timed phase, of as many steps as all rounds take."""
+    return little_config(
+        folder,
+        model=arm["model"],
+        width=arm["width"],
+        images=arm["batch"] * (arm["steps"] * arm["rounds"] + 2),
+        recipe={
             "epochs": arm["after"] + 2,
             "batch_size": arm["batch"],
             "schedule": {"warmup_epochs": 0, "peak_lr": 0.01, "base_lr": 0.01},
         },
-        "trainer": {"device": arm["device"], "checkpoint_epochs": 1000},
-        "logger": {"console": False, "plots": False, "wandb": {"mode": "disabled"}},
-        "method": arm["method"],
-        "run_dir": folder,
-    }
+        trainer={"device": arm["device"], "checkpoint_epochs": 1000},
+        method=arm["method"],
+    )
 
 
 def main() -> None:
     arm = json.loads(sys.argv[1])
     told, sys.stdout = sys.stdout, sys.stderr  # only facts and seconds go to the bench
     with tempfile.TemporaryDirectory() as folder:
-        run = resolve_run(load_config(config_of(arm, folder)))
-        session = Session(run)
+        session = Session(resolve_run(config_of(arm, folder)))
         session.loggers.append(Gate(session, arm["after"], arm["steps"], told))
         session.train()
 

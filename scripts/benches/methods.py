@@ -1,15 +1,11 @@
 """A training step of every method over full rank's in the same rounds, through the trainer itself."""
 
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-import yaml
-
-from scripts.benches.turns import Rows, spread, take_turns
+from scripts.benches.turns import SPEC, Rows, spread, take_turns
 
 IMAGES, BATCHES = 50_000, {"cpu": 128, "cuda": 1024}
-ARMS: Rows = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 
 
 def method_arms(device: str, model: str, width: int) -> Rows:
@@ -20,7 +16,7 @@ def method_arms(device: str, model: str, width: int) -> Rows:
         "width": width,
         "steps": 20 if device == "cuda" else 1,
     }
-    arms = [shared | {"after": 0} | arm for arm in ARMS]
+    arms = [shared | {"after": 0} | arm for arm in SPEC["methods"]]
     return [arm | {"method": arm["method"] | {"k": arm["k"][model]}} if "k" in arm else arm for arm in arms]
 
 
@@ -33,6 +29,7 @@ def bench_methods(device: str, rounds: int, small: bool) -> Rows:
             "scripts.benches.method_arm", [arm | {"rounds": rounds} for arm in arms], rounds, device
         )
         rows += [_row(*arm, times[0]) for arm in zip(arms, facts, times, strict=True)]
+        rows[-len(arms)]["baseline"] = True
     return rows
 
 
@@ -44,7 +41,9 @@ def _row(
     ratios = [own / full for own, full in zip(seconds, dense, strict=True)]
     epoch = median(dense) * IMAGES / arm["batch"]
     return {
-        "model": arm["model"], "width": arm["width"], "batch": arm["batch"], "arm": arm["arm"], "phase": facts["phase"], **spread(seconds),
-        "over_full_rank": median(ratios), "lowest_ratio": min(ratios), "highest_ratio": max(ratios), "params_nonzero": facts["params_nonzero"],
+        "model": arm["model"], "width": arm["width"], "batch": arm["batch"], "arm": arm["arm"],
+        "baseline": False, "phase": facts["phase"], **spread(seconds),
+        "over_full_rank": median(ratios), "lowest_ratio": min(ratios), "highest_ratio": max(ratios),
+        "params_nonzero": facts["params_nonzero"],
         "once_s": facts["once_s"], "once_epochs": facts["once_s"] / epoch,
     }  # fmt: skip

@@ -1,33 +1,32 @@
 """What a run spends outside its steps: data, ranks, logging, checkpoints, the profile and the switch."""
 
-import tempfile
 from statistics import median
-from typing import Any
 
 import torch
 
 from cuttlefish.config.schema import ModelConfig
-from cuttlefish.config.validate import load_config
 from cuttlefish.lowrank.profiling import profile_stacks
 from cuttlefish.lowrank.rank import full_rank
 from cuttlefish.lowrank.surgery import factorize
 from cuttlefish.models import build_model
-from cuttlefish.record.folder import read_epochs
-from cuttlefish.worker import run_config
-from scripts.benches.turns import Rows, seconds_of
+from scripts.benches.little_run import epoch_seconds
+from scripts.benches.turns import SPEC, Rows, seconds_of
 
-MODEL, NARROW, FULL = "resnet18", 16, 64
-"""The network, its width at the reduced scale, and its full width."""
+NARROW, FULL = 16, 64
+"""Widths: of the reduced scale, and of the paper."""
 NOT_OF_AN_EPOCH = ("evaluate", "start", "switch")
 
 
 def bench_overhead(device: str, rounds: int, small: bool) -> Rows:
     """Shares of an epoch at width 16, the reduced scale's; and what profile and switch cost once."""
-    with tempfile.TemporaryDirectory() as folder:
-        rows = _epochs(
-            folder, device, "cuttlefish", k=5, switch_epoch=3, rank_ratio=0.25, frobenius_decay=1e-4
-        )
-    parts = {name: median(row["seconds"].get(name, 0.0) for row in rows[1:3]) for name in rows[-1]["seconds"]}
+    epochs = epoch_seconds(
+        width=NARROW,
+        images=2560,
+        recipe={"epochs": 4, "batch_size": 128},
+        trainer={"device": device},
+        method=SPEC["overhead"],
+    )
+    parts = {name: median(parts.get(name, 0.0) for parts in epochs[1:3]) for name in epochs[-1]}
     parts = {name: seconds for name, seconds in parts.items() if name not in NOT_OF_AN_EPOCH}
     whole = sum(parts.values())
     shares = [
@@ -40,60 +39,23 @@ def bench_overhead(device: str, rounds: int, small: bool) -> Rows:
 
 
 def bench_checkpoints(device: str, rounds: int, small: bool) -> Rows:
-    """A checkpoint after every epoch, the default, over that epoch's training: CIFAR's 50,000 images at full width, and the reduced scale."""
+    """A checkpoint after every epoch, the default, over that epoch's training: CIFAR's 50,000 images at full width, and the
+    reduced scale."""
     rows = []
     for width, images in ((NARROW, 10_000),) if small else ((NARROW, 10_000), (FULL, 50_000)):
-        with tempfile.TemporaryDirectory() as folder:
-            found = [
-                row["seconds"]
-                for row in _epochs(folder, device, "full_rank", width=width, images=128, epochs=rounds + 2)[
-                    1:
-                ]
-            ]
-        checkpoint = [
-            parts["checkpoint"] for parts in found
-        ]  # a row holds the checkpoint of the epoch before
-        epoch = median(parts["train"] for parts in found) * images / 128
+        # an epoch's row holds the checkpoint of the epoch before
+        epochs = epoch_seconds(
+            width=width,
+            images=128,
+            recipe={"epochs": rounds + 2, "batch_size": 128},
+            trainer={"device": device},
+        )[1:]
+        checkpoint = [parts["checkpoint"] for parts in epochs]
+        epoch = median(parts["train"] for parts in epochs) * images / 128
         share = {"share_of_epoch": median(checkpoint) / epoch, "largest_share": max(checkpoint) / epoch}
-        rows.append(
-            {
-                "model": MODEL,
-                "width": width,
-                "images": images,
-                "checkpoint_s": median(checkpoint),
-                "epoch_s": epoch,
-                **share,
-            }
-        )
+        size = {"model": "resnet18", "width": width, "images": images}
+        rows.append(size | {"checkpoint_s": median(checkpoint), "epoch_s": epoch} | share)
     return rows
-
-
-def _epochs(
-    folder: str,
-    device: str,
-    method: str,
-    width: int = NARROW,
-    images: int = 2560,
-    epochs: int = 4,
-    **knobs: Any,
-) -> list[dict[str, Any]]:
-    mapping = {
-        "model": {"name": MODEL, "width": width},
-        "data": {
-            "name": "synthetic",
-            "kind": "synthetic",
-            "train_images": images,
-            "test_images": 10,
-            "crop_padding": 4,
-            "flip": True,
-        },
-        "recipe": {"epochs": epochs, "batch_size": 128},
-        "trainer": {"device": device},
-        "logger": {"console": False, "plots": False, "wandb": {"mode": "disabled"}},
-        "method": {"name": method, **knobs},
-    }
-    run_config(load_config(mapping | {"run_dir": folder}))
-    return read_epochs(folder)
 
 
 def _once(name: str, device: str) -> Rows:

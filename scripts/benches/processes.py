@@ -1,13 +1,10 @@
 """What several processes bring: images a second of one and of two, through the trainer, for the same cores in all."""
 
-import tempfile
 from statistics import median
 
 import torch
 
-from cuttlefish.config.validate import load_config
-from cuttlefish.record.folder import read_epochs
-from cuttlefish.worker import run_config
+from scripts.benches.little_run import epoch_seconds
 from scripts.benches.turns import Rows
 
 BATCH = 64
@@ -36,21 +33,10 @@ def bench_processes(device: str, rounds: int, small: bool) -> Rows:
 
 def _step_seconds(device: str, processes: int, threads: int, width: int) -> list[float]:
     batch = BATCH * processes
-    mapping = {
-        "model": {"name": "resnet18", "width": width},
-        "data": {
-            "name": "synthetic",
-            "kind": "synthetic",
-            "train_images": 4 * batch,
-            "test_images": 10,
-            "crop_padding": 4,
-            "flip": True,
-        },
-        "recipe": {"epochs": 3, "batch_size": batch},
-        "trainer": {"device": device, "devices": processes, "threads": threads, "checkpoint_epochs": 100},
-        "logger": {"console": False, "plots": False, "wandb": {"mode": "disabled"}},
-        "method": {"name": "full_rank"},
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        run_config(load_config(mapping | {"run_dir": folder}))
-        return [row["seconds"]["train"] / 4 for row in read_epochs(folder)[1:]]
+    epochs = epoch_seconds(
+        width=width,
+        images=4 * batch,
+        recipe={"epochs": 3, "batch_size": batch},
+        trainer={"device": device, "devices": processes, "threads": threads, "checkpoint_epochs": 100},
+    )
+    return [parts["train"] / 4 for parts in epochs[1:]]

@@ -6,14 +6,13 @@ Arms differ in what one process cannot undo (the allocator), and waiting process
 import json
 import sys
 from math import floor
-from time import perf_counter
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from cuttlefish.config.schema import ModelConfig, OptimizerConfig, TrainerConfig
+from cuttlefish.config.schema import Config, ModelConfig, OptimizerConfig, TrainerConfig
 from cuttlefish.data.resident import Batch
 from cuttlefish.engine.device import set_up
 from cuttlefish.engine.processes.world import World
@@ -23,18 +22,18 @@ from cuttlefish.lowrank.rank import full_rank
 from cuttlefish.lowrank.surgery import factorize
 from cuttlefish.methods import build_method
 from cuttlefish.models import build_model
+from scripts.benches.turns import seconds_of
 
 SHAPE = (3, 32, 32)
-PAPER_K = {"resnet18": 5, "vgg19": 4}
 
 
 def build(arm: dict[str, Any], device: torch.device) -> nn.Module:
-    """The arm's network; `ratio` of full rank in the layers behind the paper's K, or dense."""
+    """The arm's network; `ratio` of full rank in the layers behind its K, or dense."""
     torch.manual_seed(0)
     model = build_model(ModelConfig(name=arm["model"], width=arm["width"]), 10, SHAPE)
     if arm.get("ratio"):
         path = main_path(model, torch.zeros(2, *SHAPE))
-        names = candidates(model, path, PAPER_K[arm["model"]])
+        names = candidates(model, path, arm["k"])
         ranks = {
             name: max(1, floor(arm["ratio"] * full_rank(model.get_submodule(name).weight))) for name in names
         }
@@ -64,11 +63,11 @@ def plain_step(model: nn.Module, batch: Batch) -> Any:
 
 
 def our_step(model: nn.Module, batch: Batch, trainer: TrainerConfig, device: torch.device) -> Any:
-    stage = StepRunner(
-        model, build_method({"name": "full_rank"}), OptimizerConfig(), 0.01, trainer, World(), device
+    runner = StepRunner(
+        model, build_method(Config().method), OptimizerConfig(), 0.01, trainer, World(), device
     )
     sums = torch.zeros(3, dtype=torch.float64, device=device)
-    return lambda: stage.step(batch, 0.0, sums)
+    return lambda: runner.step(batch, 0.0, sums)
 
 
 def main() -> None:
@@ -87,26 +86,13 @@ def main() -> None:
         images = images.contiguous(memory_format=torch.channels_last)
     batch = Batch(images, labels, arm["batch"])
     step = plain_step(model, batch) if arm.get("plain") else our_step(model, batch, trainer, device)
-    start = perf_counter()
-    step()
-    finish(device)
-    print(json.dumps({"flops": flops, "first_step": perf_counter() - start}), flush=True)
+    first = seconds_of(step, arm["device"])
+    print(json.dumps({"flops": flops, "first_step": first}), flush=True)
+    steps = arm.get("steps", 1)
     for _ in sys.stdin:
-        print(json.dumps(timed(step, arm.get("steps", 1), device)), flush=True)
-
-
-def timed(step: Any, steps: int, device: torch.device) -> float:
-    """Seconds a step."""
-    start = perf_counter()
-    for _ in range(steps):
-        step()
-    finish(device)
-    return (perf_counter() - start) / steps
-
-
-def finish(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        print(
+            json.dumps(seconds_of(lambda: [step() for _ in range(steps)], arm["device"]) / steps), flush=True
+        )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from statistics import median
 from typing import Any
 
-from scripts.benches.turns import Rows, spread, take_turns
+from scripts.benches.turns import SPEC, Rows, spread, take_turns
 
 
 def step_arms(device: str, small: bool) -> Rows:
@@ -12,13 +12,13 @@ def step_arms(device: str, small: bool) -> Rows:
     shared = {"device": device, "batch": batch, "precision": "fp32", "steps": 20 if device == "cuda" else 1}
     arms = []
     for model in ("resnet18",) if small else ("resnet18", "vgg19"):
-        base = shared | {"model": model, "width": 64}
+        base = shared | {"model": model, "width": 64, "k": SPEC["k"][model]}
         arms.append(base | {"arm": "plain loop, dense", "plain": True})
         for precision in ("fp32", "bf16") if device == "cpu" else ("fp32", "tf32", "bf16"):
             for name, ratio in (("dense", None), ("rank 1/4", 0.25), ("rank 1/8", 0.125)):
                 arms.append(base | {"arm": name, "ratio": ratio, "precision": precision})
         arms.append(base | {"arm": "rank 1/4, extra BN", "ratio": 0.25, "extra_bn": True})
-    narrow = shared | {"model": "resnet18", "width": 16, "steps": 4}
+    narrow = shared | {"model": "resnet18", "width": 16, "steps": 4, "k": SPEC["k"]["resnet18"]}
     return [*arms, narrow | {"arm": "dense", "ratio": None}, narrow | {"arm": "rank 1/4", "ratio": 0.25}]
 
 
@@ -30,6 +30,7 @@ def compile_arms(device: str, model: str) -> Rows:
         shared
         | {
             "model": model,
+            "k": SPEC["k"][model],
             "precision": precision,
             "ratio": ratio,
             "compile": compiled,
@@ -71,7 +72,9 @@ def _row(
 ) -> dict[str, Any]:
     rate = facts["flops"] / median(seconds)
     return {
-        "model": arm["model"], "width": arm["width"], "batch": arm["batch"], "precision": arm["precision"], "arm": arm["arm"],
-        **spread(seconds), "gflop_per_s": rate / 1e9, "of_fp32_matmul": rate / product, "matmul_gflop_per_s": product / 1e9,
-        "speedup_over_dense": dense[arm["precision"]] / median(seconds), "first_step_s": facts["first_step"], "flops": facts["flops"],
+        "model": arm["model"], "width": arm["width"], "batch": arm["batch"], "precision": arm["precision"],
+        "arm": arm["arm"], **spread(seconds),
+        "gflop_per_s": rate / 1e9, "of_fp32_matmul": rate / product, "matmul_gflop_per_s": product / 1e9,
+        "speedup_over_dense": dense[arm["precision"]] / median(seconds), "first_step_s": facts["first_step"],
+        "flops": facts["flops"],
     }  # fmt: skip

@@ -8,13 +8,17 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any, NamedTuple
 
 import torch
+import yaml
 
 Rows = list[dict[str, Any]]
+SPEC: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "benches.yaml").read_text(encoding="utf-8"))
+"""What benches train; see benches.yaml."""
 
 
 class Taken(NamedTuple):
@@ -79,6 +83,11 @@ def matmul_rate(device: str, size: int = 2048) -> float:
 def seconds_of(work: Callable[[], Any], device: str) -> float:
     start = perf_counter()
     work()
+    finish(device)
+    return perf_counter() - start
+
+
+def finish(device: str) -> None:
+    """Wait until the device has done all that it was asked to do."""
     if device == "cuda":
         torch.cuda.synchronize()
-    return perf_counter() - start

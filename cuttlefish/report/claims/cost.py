@@ -103,7 +103,7 @@ class Costs:
         ]
         methods = newest(self._benches, "methods") if scale == "paper" else None
         sizes += (
-            [row.get("params_nonzero") for row in methods.find(model=arm.get("model"), arm="full_rank")]
+            [row.get("params_nonzero") for row in methods.find(model=arm.get("model"), baseline=True)]
             if methods
             else []
         )
