@@ -30,6 +30,7 @@ RATIO = 0.9
 
 class Grasp(Method):
     name = "grasp"
+    no_fork = "prunes before the first step"
 
     @dataclass(frozen=True)
     class Settings:
@@ -134,10 +135,6 @@ class Grasp(Method):
         return {"masks": self.masks.state_dict()} | target_state(self.target)
 
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
-        if "masks" not in state:
-            raise CuttlefishError(
-                "grasp prunes before the first step, so it cannot go on from another method's run"
-            )
         self.masks, self.target = Masks(state["masks"]), target_from_state(state) or self.target
 
     # Size

@@ -31,6 +31,7 @@ class LC(Method):
     """Between its phases: C steps done so far, Δ and λ of each penalised layer, and the ranks of every C step."""
 
     name = "lc"
+    no_fork = ""
     Settings = Settings
 
     def __init__(self, settings: Settings):

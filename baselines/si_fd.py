@@ -84,6 +84,7 @@ class SpectralFrobenius(Method):
     """One phase; the network is factorized before its first step."""
 
     name = "si_fd"
+    no_fork = "factorizes the initial weights"
     Settings = Settings
     decay: FrobeniusDecay | None = None
     ranks: dict[str, int]
@@ -134,10 +135,6 @@ class SpectralFrobenius(Method):
         return {"ranks": self.ranks, "rho": self.rho, "switch_epoch": 0} | target_state(self.target)
 
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
-        if "ranks" not in state:
-            raise CuttlefishError(
-                "SI&FD factorizes the initial weights, so it cannot start from another method's state"
-            )
         self.ranks, self.rho, self.target = (
             dict(state["ranks"]),
             state["rho"],

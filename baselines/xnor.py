@@ -21,6 +21,7 @@ from cuttlefish.lowrank.decay import decay_groups
 from cuttlefish.lowrank.surgery import find_layers, replace_module
 from cuttlefish.lowrank.trace import NORMS, evaluating
 from cuttlefish.methods.base import Context, Method, Phase
+from cuttlefish.methods.norms import after_norm
 from cuttlefish.methods.schedule import build_schedule
 
 
@@ -71,15 +72,23 @@ def plan(model: nn.Module, example: Tensor) -> dict[str, str | None]:
             raise CuttlefishError(
                 f"XNOR cannot binarise layer {name!r}: with one input channel, centring makes its weights zero"
             )
+        if norms[name] is not None and after_norm(model.get_submodule(norms[name])) is None:
+            kind = type(model.get_submodule(norms[name])).__name__
+            raise CuttlefishError(
+                f"XNOR cannot move batch norm {norms[name]!r} before its convolution: it is a {kind} with behaviour of its own"
+            )
     return norms
 
 
 def insert_units(
     model: nn.Module, norms: Mapping[str, str | None], *, last: bool = False, act_scale: bool = False
 ) -> None:
-    """Replace the planned convolutions by units, in place, and the batch norms behind them by nothing.
+    """Replace the planned convolutions by units, in place, and the batch norms behind them by what they do beside normalising.
 
-    last: binarise the last convolution's weight too. Draws no random numbers.
+    Draws no random numbers.
+
+    Args:
+        last: Binarise the last convolution's weight too.
     """
     final = list(norms)[-1]
     for name, norm in norms.items():
@@ -90,7 +99,7 @@ def insert_units(
             BinaryConv2d(conv, binary=last or name != final, act_scale=act_scale).train(conv.training),
         )
         if norm is not None:
-            replace_module(model, norm, nn.Identity())
+            replace_module(model, norm, after_norm(model.get_submodule(norm)))
 
 
 def binary_weights(model: nn.Module) -> list[nn.Parameter]:
@@ -119,6 +128,7 @@ class Xnor(Method):
     """One phase with an optimizer and a schedule of its own."""
 
     name = "xnor"
+    no_fork = "changes the network before its first step"
     Settings = Settings
     norms: dict[str, str | None]
     latent: list[nn.Parameter]
@@ -170,10 +180,6 @@ class Xnor(Method):
         return {"norms": self.norms, "switch_epoch": 0}
 
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
-        if "norms" not in state:
-            raise CuttlefishError(
-                "XNOR changes the network before its first step, so it cannot start from another method's state"
-            )
         self.norms = dict(state["norms"])
         self._take_up(context.model)
 

@@ -38,13 +38,23 @@ class Batches:
 
     def train_shapes(self) -> list[Batch]:
         """Return one batch of each size that training will see."""
-        whole, rest = divmod(len(self.task.train), self.recipe.batch_size)
-        sizes = [self.recipe.batch_size] * bool(whole) + [rest] * bool(rest and self.steps > whole)
-        return [self._example(max(size // self.world.processes, 1)) for size in sizes]
+        return [self._example(max(size // self.world.processes, 1)) for size in self._train_sizes()]
+
+    def smallest(self) -> int:
+        """Return the fewest samples over which a batch norm will ever take its statistics in training."""
+        shares = 1 if self.trainer.sync_bn else self.world.processes
+        return min(max(size // shares, 1) for size in self._train_sizes())
 
     def evaluation_shapes(self) -> list[Batch]:
         """Return one batch of each size that evaluation will see."""
         return list({len(batch.labels): batch for batch in self.evaluate()}.values())
+
+    def _train_sizes(self) -> list[int]:
+        """Return the sizes of an epoch's global batches, each once."""
+        whole, rest = divmod(len(self.task.train), self.recipe.batch_size)
+        if self.trainer.overfit:
+            return [min(self.recipe.batch_size, len(self.task.train))]
+        return [self.recipe.batch_size] * bool(whole) + [rest] * bool(rest and self.steps > whole)
 
     def _share(self) -> dict[str, int]:
         return {"process": self.world.process, "processes": self.world.processes}

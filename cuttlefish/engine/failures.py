@@ -1,27 +1,70 @@
-"""What ends a run while it trains, as one sentence that names what to change."""
+"""What would end a run while it trains, found beforehand where it can be, in one sentence that names what to change."""
 
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cuttlefish.config.schema import RecipeConfig, TrainerConfig
 from cuttlefish.errors import CuttlefishError
 
 
-def check_loss(loss: float, model: nn.Module, epoch: int) -> None:
+@torch.no_grad()
+def check_training_forward(model: nn.Module, images: Tensor, classes: int, name: str) -> None:
+    """Run a copy of the model in train mode: some networks do something else there than in eval mode.
+
+    The model, its statistics and the random numbers of the run stay as they are.
+
+    Args:
+        images: As few as the smallest batch of an epoch will have.
+
+    Raises:
+        CuttlefishError: It returns more than logits, or cannot be trained on so few images.
+    """
+    few = "image" if len(images) == 1 else "images"
+    with torch.random.fork_rng([images.device] if images.is_cuda else []):
+        try:
+            logits = deepcopy(model).train()(images)
+        except (AssertionError, ValueError, IndexError, TypeError) as error:
+            raise CuttlefishError(
+                f"{name} cannot be trained on a batch of {len(images)} {few}, the smallest of an epoch "
+                f"({str(error).splitlines()[0]}): choose another recipe.batch_size, so that more are left for the last one"
+            ) from error
+    if not isinstance(logits, Tensor) or logits.shape != (len(images), classes):
+        raise CuttlefishError(
+            f"{name} returns {type(logits).__name__} in training, where {classes} logits for each image are needed: "
+            "switch its further outputs off in model.arguments (aux_logits: false for torchvision's), or take another model"
+        )
+
+
+def check_loss(loss: float, model: nn.Module, epoch: int, name: str = "the loss") -> None:
     """Raise CuttlefishError, with the largest weights' norms, if a loss of epoch `epoch` is not finite."""
-    if math.isfinite(loss):
-        return
+    if not math.isfinite(loss):
+        raise CuttlefishError(f"{name} became {loss} in epoch {epoch} {_diverged(model)}")
+
+
+@torch.no_grad()
+def check_weights(model: nn.Module, epoch: int) -> None:
+    """Raise CuttlefishError if the last step of epoch `epoch` has left a weight or a statistic that is not finite.
+
+    The loss would show it a step later. Waits for the device once.
+    """
+    tensors = [tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.is_floating_point()]
+    largest = torch._foreach_norm([tensor for tensor in tensors if tensor.numel()], math.inf)
+    if largest and not torch.stack([norm.float() for norm in largest]).isfinite().all():
+        raise CuttlefishError(f"weights became NaN or infinite in epoch {epoch} {_diverged(model)}")
+
+
+def _diverged(model: nn.Module) -> str:
     norms = {name: float(parameter.detach().float().norm()) for name, parameter in model.named_parameters()}
-    worst = sorted(
-        norms, key=lambda name: norms[name] if math.isfinite(norms[name]) else math.inf, reverse=True
-    )[:3]
+    order = {name: norm if math.isfinite(norm) else math.inf for name, norm in norms.items()}
+    worst = sorted(norms, key=order.__getitem__, reverse=True)[:3]
     layers = ", ".join(f"‖{name}‖ = {norms[name]:.3g}" for name in worst)
-    raise CuttlefishError(
-        f"the loss became {loss} in epoch {epoch} ({layers}); the last checkpoint is from before it: "
+    return (
+        f"({layers}); the last checkpoint is from before it: "
         "lower recipe.schedule.peak_lr or start again with precision=fp32"
     )
 

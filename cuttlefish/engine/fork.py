@@ -27,13 +27,18 @@ def fork_state(run: Run) -> tuple[dict[str, Any], str]:
     """
     source = Path(run.config.fork_from)
     folder, path = _locate(source)
-    state = load_checkpoint(path)
     origin, mine = load(folder / RESOLVED), to_dict(run.config)
+    other = origin["method"]["name"]
+    if run.method.no_fork and other != run.method.name:
+        raise CuttlefishError(
+            f"fork_from={source}: {run.method.name} {run.method.no_fork}, so it cannot start from a run of {other}"
+        )
     for section in SHARED:
         if not _same(section, origin.get(section), mine[section]):
             raise CuttlefishError(
                 f"fork_from={source}: that run's {section} differs from this one's, so its state does not fit"
             )
+    state = load_checkpoint(path)
     if state["progress"]["phase"] != 0 or state["method"].get("switch_epoch") is not None:
         raise CuttlefishError(
             f"fork_from={source}: its checkpoint lies behind its switch; there is no earlier one to start from"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from cuttlefish.config.schema import Config
 from cuttlefish.config.validate import to_dict
@@ -15,8 +16,9 @@ from cuttlefish.engine.checkpoint import newest_checkpoint
 from cuttlefish.engine.context import make_context
 from cuttlefish.engine.device import choose_device, element_type, peak_memory, set_up
 from cuttlefish.engine.evaluate import Scores, evaluate
-from cuttlefish.engine.failures import explain_torch_errors
+from cuttlefish.engine.failures import check_training_forward, explain_torch_errors
 from cuttlefish.engine.fork import fork_state
+from cuttlefish.engine.processes.sync_bn import check_synchronisable
 from cuttlefish.engine.processes.world import World
 from cuttlefish.engine.run import Run, resolve_run
 from cuttlefish.engine.timer import Timer
@@ -51,6 +53,7 @@ class Session:
     def __init__(self, run: Run, world: World | None = None, state: dict[str, Any] | None = None):
         self.run, self.config, self.method = run, run.config, run.method
         self.world = world or World()
+        self.fork, self.forked_from = (None, None) if self.config.fork_from is None else fork_state(run)
         trainer, seed = self.config.trainer, self.config.seed
         self.device = choose_device(trainer, self.world.local)
         set_up(trainer, self.device, seed, self.world.local_processes)
@@ -77,8 +80,8 @@ class Session:
             "params": count_parameters(model).total,
             "macs": count_macs(model, self._one_input()),
         }
+        self._check_model(model)
         self.method.prepare(self.context)
-        self.fork, self.forked_from = (None, None) if self.config.fork_from is None else fork_state(run)
 
     def train(self, lost_seconds: float = 0.0, stop: StopSignals | None = None) -> Record:
         """Train and record. A failure is recorded too, then raised.
@@ -137,6 +140,13 @@ class Session:
                 reduce=self.world.sum,
                 device=self.device,
             )
+
+    def _check_model(self, model: nn.Module) -> None:
+        """Refuse what would fail only while it trains."""
+        if self.config.trainer.sync_bn and self.world.processes > 1:
+            check_synchronisable(model)
+        images, _ = self.task.train.example(min(self.batches.smallest(), 2))
+        check_training_forward(model, images, self.task.classes, self.config.model.name)
 
     def _newest(self) -> dict[str, Any]:
         return newest_checkpoint(self._checkpoints) or {}

@@ -15,7 +15,7 @@ from cuttlefish.data.resident import Batch
 from cuttlefish.engine.batches import Batches
 from cuttlefish.engine.checkpoint import keep_before_switch, save_checkpoint
 from cuttlefish.engine.evaluate import Scores, evaluate, scores
-from cuttlefish.engine.failures import check_loss
+from cuttlefish.engine.failures import check_loss, check_weights
 from cuttlefish.engine.processes.world import World
 from cuttlefish.engine.progress import Progress, random_state, restore_random_state
 from cuttlefish.engine.step import StepRunner
@@ -183,7 +183,7 @@ class Trainer:
                 self._handle_requests(sums)
         self.progress.sums = self.world.sum(sums).tolist()
         result = scores(self.progress.sums)
-        check_loss(result.loss, self.context.model, self.progress.trained + 1)
+        self._check_finite(result.loss)
         return result
 
     def _handle_requests(self, sums: Tensor | None = None) -> None:
@@ -199,16 +199,22 @@ class Trainer:
             raise Interrupted(self._stopped(), self.stop.requested)
 
     def _save_within_epoch(self) -> None:
-        check_loss(self.progress.sums[0], self.context.model, self.progress.trained + 1)
+        self._check_finite(self.progress.sums[0])
         self.timer.collect()
         self._save()
+
+    def _check_finite(self, loss: float) -> None:
+        check_loss(loss, self.context.model, self.progress.trained + 1)
+        check_weights(self.context.model, self.progress.trained + 1)
 
     def _evaluate(self, last: bool) -> Scores | None:
         if not last and (self.progress.trained + 1) % self.config.eval_epochs:
             return None
         self.world.broadcast_buffers(self.context.model)
         with self.timer.section("evaluate"):
-            return self._scores(self._until_stopped(self.batches.evaluate()))
+            found = self._scores(self._until_stopped(self.batches.evaluate()))
+        check_loss(found.loss, self.context.model, self.progress.trained + 1, "the evaluation's loss")
+        return found
 
     def _scores(self, batches: Iterable[Batch]) -> Scores:
         model = self.context.model

@@ -96,6 +96,8 @@ class Method:
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
+    no_fork: ClassVar[str] = "keeps a state of its own from its first epoch on"
+    """Why it cannot start from another method's state (`fork_from`); empty where it can, from the weights and the rank history."""
 
     @dataclass(frozen=True)
     class Settings:

@@ -19,6 +19,7 @@ class CuttlefishMethod(Method):
     """
 
     name = "cuttlefish"
+    no_fork = ""
     Settings = Settings
     core: Cuttlefish
     chosen: Settings

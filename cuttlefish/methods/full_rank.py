@@ -10,6 +10,7 @@ from cuttlefish.methods.base import Context, Method
 
 class FullRank(Method):
     name = "full_rank"
+    no_fork = ""
 
     @dataclass(frozen=True)
     class Settings:

@@ -4,15 +4,26 @@ from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from cuttlefish.errors import CuttlefishError
 
 
 def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The weights of every Conv2d and Linear by dotted name, each once; never biases or norms."""
+    """Return the weights of every Conv2d and Linear by dotted name, a tied one once; never biases or norms.
+
+    Raises:
+        CuttlefishError: A weight is no parameter but computed from others (weight norm), so its zeros would not last.
+    """
     found: dict[str, nn.Parameter] = {}
     for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Linear) and not any(
-            module.weight is weight for weight in found.values()
-        ):
+        if not isinstance(module, nn.Conv2d | nn.Linear):
+            continue
+        if not isinstance(module.weight, nn.Parameter) or is_parametrized(module, "weight"):
+            raise CuttlefishError(
+                f"layer {name!r} cannot be pruned: its weight is computed from other tensors (a parametrization or weight norm)"
+            )
+        if not any(module.weight is weight for weight in found.values()):
             found[f"{name}.weight" if name else "weight"] = module.weight
     return found
 
@@ -38,11 +49,11 @@ class Masks(Mapping[str, Tensor]):
     def apply(self, model: nn.Module) -> None:
         """Zero the pruned weights in place. Cheap enough for every step: one fused call, no host sync."""
         if model is not self._model:
-            parameters = dict(model.named_parameters())
+            weights = {name: model.get_parameter(name) for name in self._masks}
             # In the weight's own strides (channels_last), without which the fused call falls apart into one a tensor.
             self._pairs = [
-                (parameters[name], torch.empty_like(parameters[name]).copy_(mask))
-                for name, mask in self._masks.items()
+                (weight, torch.empty_like(weight).copy_(self._masks[name]))
+                for name, weight in weights.items()
             ]
             self._model = model
         if self._pairs:

@@ -201,9 +201,3 @@ def test_a_step_cannot_bring_a_pruned_weight_back(tmp_path):
         if name in method.masks
     )
     assert (model.bn1.weight == 2).all()
-
-
-def test_it_cannot_start_in_the_middle_of_another_run(tmp_path):
-    run = session(tmp_path)
-    with pytest.raises(CuttlefishError, match="prunes before the first step"):
-        run.method.load_state_dict(run.context, {"history": {}})

@@ -289,8 +289,3 @@ def test_models_without_convolutions_to_factorize_are_refused():
         factorized_convs(
             nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, groups=4), nn.Flatten()), EXAMPLE
         )
-
-
-def test_another_method_s_state_is_refused():
-    with pytest.raises(CuttlefishError, match="another method's state"):
-        SpectralFrobenius(Settings()).load_state_dict(None, {"history": {}})

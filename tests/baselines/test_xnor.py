@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from timm.layers import ConvNormAct
 from torch import nn
 from torch.nn import functional as F
 
@@ -83,6 +84,25 @@ def test_norms_move_before_their_convolutions_and_nothing_else_changes():
     ]
     assert len(behind) == 15 and all(isinstance(module, nn.Identity) for module in behind)
     assert [unit.binary for unit in units] == [True] * 14 + [False]
+
+
+def test_a_batch_norm_with_an_activation_leaves_its_activation():
+    layers = [nn.Conv2d(3, 4, 3), *(ConvNormAct(4, 4) for _ in range(3))]
+    model = nn.Sequential(*layers)
+    activations = [module for module in model.modules() if isinstance(module, nn.ReLU)]
+    insert_units(model, plan(model, IMAGE))
+    executed = []
+    for activation in activations:
+        activation.register_forward_hook(lambda module, *_: executed.append(module))
+    assert (model(IMAGE) >= 0).all() and executed == activations and len(activations) == 3
+
+    class Odd(nn.BatchNorm2d):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    odd = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), Odd(4), nn.Conv2d(4, 4, 3))
+    with pytest.raises(CuttlefishError, match="cannot move batch norm '2' .* Odd with behaviour of its own"):
+        plan(odd, IMAGE)
 
 
 def test_norms_are_found_by_what_they_read_not_by_name():
@@ -192,8 +212,3 @@ def test_bad_input_is_refused_before_training(tmp_path, knobs, message):
     with pytest.raises(CuttlefishError, match=message):
         run(tmp_path, **knobs)
     assert not (tmp_path / "checkpoints").exists()
-
-
-def test_another_method_s_state_is_refused():
-    with pytest.raises(CuttlefishError, match="another method's state"):
-        Xnor(Settings()).load_state_dict(None, {"history": {}})

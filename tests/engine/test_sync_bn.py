@@ -3,9 +3,11 @@
 import pytest
 import torch
 import torch.distributed as dist
+from timm.layers import BatchNormAct2d
 from torch import nn
 
 from cuttlefish.engine.processes.sync_bn import SyncBatchNorm2d, statistics_kept, synchronise
+from cuttlefish.errors import CuttlefishError
 
 
 @pytest.fixture
@@ -65,3 +67,25 @@ def test_statistics_survive_an_empty_share():
     with statistics_kept(model, 2):
         model(torch.ones(2, 3, 6, 6))
     assert not torch.equal(model[1].running_mean, before["1.running_mean"])
+
+
+def test_a_batch_norm_with_an_activation_is_synchronised_too(group):
+    torch.manual_seed(0)
+    ours, theirs = (nn.Sequential(BatchNormAct2d(5, inplace=False)) for _ in range(2))
+    synchronise(ours)
+    assert type(ours[0]) is not BatchNormAct2d and isinstance(ours[0], BatchNormAct2d)
+    x = torch.randn(4, 5, 3, 2)
+    for _ in range(2):
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-6)
+        assert ours(x).min() == 0, "the activation is there"
+        theirs(x)
+    torch.testing.assert_close(ours.eval()(x), theirs.eval()(x), rtol=1e-5, atol=1e-6)
+
+
+def test_an_unknown_batch_norm_is_refused():
+    class Odd(nn.BatchNorm2d):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    with pytest.raises(CuttlefishError, match="'0' is a Odd with behaviour of its own"):
+        synchronise(nn.Sequential(Odd(3)))

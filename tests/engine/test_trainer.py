@@ -1,19 +1,24 @@
 """The trainer's own promises: schedules as audited, forks, divergence, debugging modes, what a run leaves behind."""
 
 import json
+from copy import deepcopy
 
 import pytest
 import torch
+from torch import nn
 
+from cuttlefish.engine import session
 from cuttlefish.engine.checkpoint import BEFORE_SWITCH, load_checkpoint, newest_checkpoint
+from cuttlefish.engine.failures import check_training_forward
 from cuttlefish.engine.session import Session
 from cuttlefish.engine.step import StepRunner
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank import timing
+from cuttlefish.methods import load_method
 from cuttlefish.record.folder import read_epochs, read_ranks
 from cuttlefish.record.record import read_record
 from cuttlefish.worker import run_config
-from tests.runs import EPOCHS, little_config
+from tests.runs import EPOCHS, METHODS, little_config
 
 
 def test_run_folder(tmp_path):
@@ -138,6 +143,89 @@ def test_forks_that_do_not_fit(tmp_path, overrides, sentence):
     with pytest.raises(CuttlefishError, match=sentence):
         run_config(little_config(tmp_path / "arm", **overrides))
     assert not (tmp_path / "arm").exists()
+
+
+ALONE = [method for method in METHODS if load_method(method).no_fork]
+
+
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dense")
+    run_config(little_config(folder, recipe__epochs=1, trainer__max_steps=1))
+    return folder
+
+
+@pytest.mark.parametrize("method", ALONE)
+def test_methods_that_start_from_no_other_are_refused(method, dense, tmp_path):
+    assert {"imp", "eb", "xnor", "si_fd", "grasp"} <= set(ALONE)
+    with pytest.raises(CuttlefishError, match=f"{method} .*, so it cannot start from a run of full_rank"):
+        run_config(little_config(tmp_path / "arm", method, fork_from=str(dense)))
+    assert not (tmp_path / "arm").exists()
+
+
+@pytest.mark.parametrize("method", ["full_rank", "cuttlefish"])
+@pytest.mark.parametrize("lr", [1e15, 1e30])
+def test_a_blow_up_in_the_last_step_is_no_success(method, lr, tmp_path):
+    """The training loss is that of the weights before it."""
+    config = little_config(
+        tmp_path,
+        method,
+        recipe__epochs=1,
+        recipe__schedule={"base_lr": lr, "peak_lr": lr},
+        trainer__max_steps=1,
+        **({"method__switch_epoch": 0} if method == "cuttlefish" else {}),
+    )
+    for _ in range(2):
+        with pytest.raises(CuttlefishError, match=r"became (nan|inf|NaN or infinite) in epoch 1 \(‖.*"):
+            run_config(config)
+        record = json.loads((tmp_path / "record.json").read_text())
+        assert record["status"] == "failed" and record["accuracy_final"] is None
+    assert not list((tmp_path / "checkpoints").glob("epoch*"))
+
+
+class Heads(nn.Module):
+    """As torchvision's GoogLeNet: more outputs in train mode only."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3 * 12 * 12, 4)
+
+    def forward(self, x):
+        y = self.fc(x.flatten(1))
+        return (y, y) if self.training else y
+
+
+def normalised_vector():
+    """Batch norm over nothing but the samples, of which it needs two."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 12, 8), nn.BatchNorm1d(8), nn.Linear(8, 4))
+
+
+@pytest.mark.parametrize(
+    ("build", "images", "sentence"),
+    [
+        (Heads, 56, "returns tuple in training, where 4 logits for each image are needed"),
+        (
+            normalised_vector,
+            49,
+            "cannot be trained on a batch of 1 image, the smallest of an epoch .*batch_size",
+        ),
+    ],
+)
+def test_what_fails_in_train_mode_only_is_refused_before(build, images, sentence, tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "build_model", lambda *_: build())
+    with pytest.raises(CuttlefishError, match=sentence):
+        run_config(little_config(tmp_path / "run", data__train_images=images))
+    assert not (tmp_path / "run").exists()
+    assert (build is Heads) or run_config(little_config(tmp_path / "run"))["status"] == "finished"
+
+
+def test_looking_at_train_mode_changes_nothing():
+    model = nn.Sequential(nn.Dropout(0.5), normalised_vector()).eval()
+    before, random = deepcopy(model.state_dict()), torch.get_rng_state()
+    check_training_forward(model, torch.randn(2, 3, 12, 12), 4, "a network")
+    torch.set_rng_state(random), check_training_forward(model, torch.ones(2, 3, 12, 12), 4, "a network")
+    assert torch.equal(random, torch.get_rng_state()) and not model[0].training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_divergence_stops_and_keeps_the_last_good_checkpoint(tmp_path):

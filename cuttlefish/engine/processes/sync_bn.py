@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.methods.norms import after_norm
 
 
 class _AllReduce(torch.autograd.Function):
@@ -46,7 +50,11 @@ class _Synchronised(_BatchNorm):
         if self.affine:
             scale = scale * self.weight
         y = centred * scale.view(shape)
-        return (y + self.bias.view(shape) if self.affine else y).to(x.dtype)
+        y = (y + self.bias.view(shape) if self.affine else y).to(x.dtype)
+        return self._after(y)
+
+    def _after(self, y: Tensor) -> Tensor:
+        return y
 
     def _follow(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
         """The running statistics, as torch keeps them: with the unbiased variance."""
@@ -59,6 +67,13 @@ class _Synchronised(_BatchNorm):
             self.running_var.lerp_((variance * count / (count - 1)).to(self.running_var.dtype), rate)
 
 
+class _SynchronisedWithActivation(_Synchronised):
+    """The same for timm's batch norms, which drop and activate afterwards."""
+
+    def _after(self, y: Tensor) -> Tensor:
+        return self.act(self.drop(y))
+
+
 class SyncBatchNorm1d(_Synchronised, nn.BatchNorm1d):
     pass
 
@@ -67,28 +82,48 @@ class SyncBatchNorm2d(_Synchronised, nn.BatchNorm2d):
     pass
 
 
-SYNCHRONISED = {nn.BatchNorm1d: SyncBatchNorm1d, nn.BatchNorm2d: SyncBatchNorm2d}
+class SyncBatchNorm3d(_Synchronised, nn.BatchNorm3d):
+    pass
+
+
+PLAIN = {nn.BatchNorm1d: SyncBatchNorm1d, nn.BatchNorm2d: SyncBatchNorm2d, nn.BatchNorm3d: SyncBatchNorm3d}
 
 
 def synchronise(model: nn.Module) -> None:
     """Make every batch norm of the model a synchronised one, in place: same parameters, buffers and state-dict keys."""
-    for module in model.modules():
-        if type(module) in SYNCHRONISED:
-            module.__class__ = SYNCHRONISED[type(module)]
+    check_synchronisable(model)
+    for module in _unsynchronised(model).values():
+        module.__class__ = PLAIN.get(type(module)) or _with_activation(type(module))
+
+
+def check_synchronisable(model: nn.Module) -> None:
+    """Raise CuttlefishError if the model has a batch norm of an unknown kind, which would follow its own share alone."""
+    for name, module in _unsynchronised(model).items():
+        if after_norm(module) is None:
+            raise CuttlefishError(
+                f"trainer.sync_bn=true, but {name!r} is a {type(module).__name__} with behaviour of its own, which cannot be "
+                "synchronised: take trainer.sync_bn=false or another network"
+            )
+
+
+def _unsynchronised(model: nn.Module) -> dict[str, _BatchNorm]:
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, _BatchNorm) and not isinstance(module, _Synchronised | nn.SyncBatchNorm)
+    }
+
+
+@cache
+def _with_activation(kind: type) -> type:
+    base = _Synchronised if kind.forward is _BatchNorm.forward else _SynchronisedWithActivation
+    return type(f"Sync{kind.__name__}", (base, kind), {})
 
 
 @contextmanager
 def statistics_kept(model: nn.Module, samples: int) -> Iterator[None]:
-    """Where this process has no samples, ordinary batch norms must not take the mean of nothing into their statistics."""
-    norms = (
-        []
-        if samples
-        else [
-            m
-            for m in model.modules()
-            if isinstance(m, _BatchNorm) and not isinstance(m, _Synchronised) and m.training
-        ]
-    )
+    """Where this process has no samples, keep ordinary batch norms from taking the mean of nothing into their statistics."""
+    norms = [] if samples else [norm for norm in _unsynchronised(model).values() if norm.training]
     for norm in norms:
         norm.eval()
     yield
