@@ -216,7 +216,7 @@ def test_what_fails_in_train_mode_only_is_refused_before(build, images, sentence
     with pytest.raises(CuttlefishError, match=sentence):
         run_config(little_config(tmp_path / "run", data__train_images=images))
     assert not (tmp_path / "run").exists()
-    assert (build is Heads) or run_config(little_config(tmp_path / "run"))["status"] == "finished"
+    assert (build is Heads) or run_config(little_config(tmp_path / "run")).status == "finished"
 
 
 def test_looking_at_train_mode_changes_nothing():
