@@ -1,8 +1,10 @@
 """Cuttlefish for anyone's training loop: find K, watch the ranks, factorize when they settle (paper, algorithm 1)."""
 
+import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, fields
 from math import floor
 from typing import Any
 
@@ -10,18 +12,28 @@ from torch import Tensor, nn
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.decay import FrobeniusDecay, decay_groups
+from cuttlefish.lowrank.find import find_layers, nearest
 from cuttlefish.lowrank.layout import keep_plain
-from cuttlefish.lowrank.profiling import candidates, main_path, profile_stacks
-from cuttlefish.lowrank.rank import RankTracker, clamp_rank, full_rank
-from cuttlefish.lowrank.settings import Settings
+from cuttlefish.lowrank.matrix import matrix_shape
+from cuttlefish.lowrank.profiling import candidates, main_path, profile_stacks, why_dense
+from cuttlefish.lowrank.rank import RankTracker, clamp_rank
+from cuttlefish.lowrank.settings import METRICS, Settings
 from cuttlefish.lowrank.stability import StabilityTest
-from cuttlefish.lowrank.surgery import factorize, low_rank_layers
+from cuttlefish.lowrank.surgery import (
+    break_even,
+    check_ranks,
+    factorize,
+    low_rank_layers,
+    require_bare,
+    saves_nothing,
+)
+from cuttlefish.lowrank.trace import Batch, Forward
 
 logger = logging.getLogger("cuttlefish")
 
 
 class Cuttlefish:
-    """Automatic low-rank training of `model`, a plain module (not wrapped by DDP, not torch.compile's copy).
+    """Automatic low-rank training of `model`.
 
         cf = Cuttlefish(model, images, epochs=90)
         for epoch in range(90):
@@ -30,44 +42,78 @@ class Cuttlefish:
             if cf.epoch_end():
                 optimizer = SGD(cf.param_groups(weight_decay=1e-4), lr)
 
-    batch: one training batch of inputs, for the profile and the layers' shapes. epochs: length of the run, for the scale-free
-    stability preset. Further keywords are `Settings`. cost_model: decide K without a clock. profile: one measured before.
-    state: that of an interrupted run (`state_dict`), to go on from; `model` is then a fresh full-rank one and gets the
-    architecture that the state implies. agree: maps what this process measured to what all use (DDP); part: names the part
-    to which a running clock books what is inside. Raises CuttlefishError on bad input.
+    Args:
+        model: A plain module on its device: not wrapped by DDP, not torch.compile's copy. It is changed in place.
+        batch: One training batch of inputs, for the profile and the layers' shapes: a tensor (B × …), a tuple of inputs
+            by position or a mapping of inputs by name.
+        epochs: Length of the run, which the scale-free stability preset needs.
+        settings: The knobs. Single knobs may be given as keywords instead.
+        forward: How to call the model on a batch; model(x), model(*x) or model(**x) by default.
+        measure: A rank measure of one's own in place of the metric's: a function of an m × n matrix (see `RankTracker`).
+        autocast: The precision of the profile's timed passes, as a context manager.
+        cost_model: Decide K without a clock.
+        profile: A profile measured before, as plain containers.
+        state: That of an interrupted run (`state_dict`), to go on from. `model` is then a fresh full-rank one and gets the
+            architecture that the state implies; the settings are the state's unless the same are given.
+        broadcast: Returns the first process's value on every process (DDP), for all that is measured.
+        section: Names the section to which a running timer books what is inside.
+        **knobs: Fields of `Settings`.
+
+    Attributes:
+        k, layers: K, and the layers to factorize.
+        profile: The stack profile, if one was measured.
+        switch_epoch: E once the model is factorized, else None.
+        reason: Why the model was factorized, or why it will not be (`declined`, `never`); None while that is open.
+        ranks: The rank found for each layer at the switch.
+        kept_dense: Executed layer → why it stays dense.
+
+    Raises:
+        CuttlefishError: The model, the batch, a knob or the state does not fit; nothing has been changed then.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        batch: Tensor,
+        batch: Batch,
         *,
         epochs: int | None = None,
         settings: Settings | None = None,
+        forward: Forward | None = None,
+        measure: Callable[[Tensor], float] | None = None,
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
         cost_model: bool = False,
         profile: dict[str, Any] | None = None,
-        state: dict[str, Any] | None = None,
-        agree: Callable[[Any], Any] = lambda value: value,
-        part: Callable[[str], AbstractContextManager[Any]] = lambda name: nullcontext(),
+        state: Mapping[str, Any] | None = None,
+        broadcast: Callable[[Any], Any] = lambda value: value,
+        section: Callable[[str], AbstractContextManager[Any]] = lambda name: nullcontext(),
         **knobs: Any,
     ):
-        self.settings = settings or Settings(**knobs)
+        self.settings = _chosen_settings(settings, knobs, (state or {}).get("settings"))
         self.settings.check()
-        self.model, self.epochs, self.agree, self.part = model, epochs, agree, part
-        keep_plain(model)
-        self.path = main_path(model, batch, shortcuts=self.settings.factorize_shortcuts)
+        require_bare(model)
+        self.model, self.epochs, self.broadcast, self.section = model, epochs, broadcast, section
+        check_ranks(model, self.settings.ranks or {}, self.settings.scheme)
+        self.path = main_path(model, batch, shortcuts=self.settings.factorize_shortcuts, forward=forward)
         self.profile: dict[str, Any] | None = profile or (state or {}).get("profile")
-        with part("profiling"):
-            self.k, self.layers = self._choose_layers(batch, autocast, cost_model)
+        self.test = self._stability_test()
+        with section("profiling"):
+            self.k, self.layers = self._choose_layers(
+                batch, autocast=autocast, cost_model=cost_model, forward=forward
+            )
+        keep_plain(model)
         self.switch_epoch: int | None = None
-        self.reason = None if self.layers else "declined"
+        self.reason: str | None = None
         self.ranks: dict[str, int] = {}
+        self.kept_dense = self._why_dense()
         self.decay: FrobeniusDecay | None = None
         self.epoch = 0
         self._settled = False
-        self.tracker = RankTracker(model, self._watched())
-        self.test = self._stability_test()
+        measure = measure or METRICS[self.settings.metric].measure
+        self.tracker = RankTracker(model, self._watched(), measure=measure, scheme=self.settings.scheme)
+        for name in find_layers(model).held & self.kept_dense.keys():
+            logger.warning("%s stays dense: %s", name, self.kept_dense[name])
+        if not self.layers:
+            self._decline()
         if state is not None:
             self._restore(state)
         else:
@@ -81,6 +127,9 @@ class Cuttlefish:
 
     def epoch_end(self, epoch: int | None = None) -> bool:
         """Call after each epoch. True once: the model has just been factorized and needs a new optimizer.
+
+        A switch at which no layer would get smaller is none: the answer is False, `reason` is declined from then on, and
+        `kept_dense` and the log say why.
 
         Update number e of the stability test sees the weights before epoch e:
 
@@ -97,7 +146,8 @@ class Cuttlefish:
             Whether the model was factorized in this call. E, the number of dense epochs, is then `switch_epoch`.
 
         Raises:
-            CuttlefishError: The ranks have not settled in time, under on_never=error.
+            CuttlefishError: A weight holds NaN or infinite values, or the ranks have not settled in time under
+                on_never=error.
         """
         if self.switched or self.reason is not None:
             return False
@@ -111,38 +161,47 @@ class Cuttlefish:
         return self._out_of_time() and self._switch("at the maximum E")
 
     def before_step(self) -> None:
-        """Call after backward (reduced, unscaled) and before the optimizer's step: adds Frobenius decay's gradient."""
+        """Add Frobenius decay's gradient: call it after backward (reduced, unscaled) and before the optimizer's step."""
         if self.decay is not None:
             self.decay.add_gradients()
 
     def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Optimizer groups: L2 for matrices and kernels, none for 1-D parameters and for factors under Frobenius decay."""
+        """Return optimizer groups: L2 for matrices and kernels, none for 1-D parameters and factors under Frobenius decay."""
         exempt = self.decay.parameters() if self.decay is not None else set()
         return decay_groups(self.model, weight_decay, exempt)
 
     def final_ranks(self) -> dict[str, int]:
-        """Layer → rank of the layers that were really factorized."""
-        return {name: self.ranks[name] for name in self.ranks if name in low_rank_layers(self.model)}
+        """Return layer → rank of the layers that were really factorized."""
+        factorized = low_rank_layers(self.model)
+        return {name: rank for name, rank in self.ranks.items() if name in factorized}
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain containers: everything that `state=` needs, beside the weights."""
+        """Return plain containers: everything that `state=` needs, beside the weights."""
         return {
+            "settings": asdict(self.settings),
             "profile": self.profile,
             "epoch": self.epoch,
             "switch_epoch": self.switch_epoch,
             "reason": self.reason,
             "ranks": self.ranks,
             "factorized": sorted(low_rank_layers(self.model)),
+            "kept_dense": self.kept_dense,
+            "metric": self.tracker.metric,
             "history": self.tracker.history,
         }
 
-    def _restore(self, state: dict[str, Any]) -> None:
+    def _restore(self, state: Mapping[str, Any]) -> None:
         history = state.get("history", {})
         missing = self.tracker.history.keys() - history.keys()
         if missing:
             raise CuttlefishError(
-                f"the state has no rank history of layer {min(missing)}: it must come from cuttlefish with the same K, or from "
-                "full_rank with track_ranks=true"
+                f"the state has no rank history of layer {min(missing)}: it must come from cuttlefish with the same K, "
+                "or from full_rank with track_ranks=true"
+            )
+        metric = state.get("metric", "stable")
+        if self.tracker.history and metric != self.tracker.metric:
+            raise CuttlefishError(
+                f"the state's rank history is of the metric {metric}, not {self.tracker.metric}: go on with the same one"
             )
         self.tracker.history = {name: list(history[name]) for name in self.tracker.history}
         # What the test knows is a function of the history, so it is fed again rather than stored.
@@ -152,12 +211,13 @@ class Cuttlefish:
         self.epoch = state.get("epoch", max(map(len, self.tracker.history.values()), default=1) - 1)
         self.reason, self.switch_epoch = state.get("reason", self.reason), state.get("switch_epoch")
         self.ranks = dict(state.get("ranks", {}))
+        self.kept_dense |= state.get("kept_dense", {})
         if self.switched:
-            self._factorize(
-                {name: self.ranks[name] for name in state["factorized"]}, keep_dense=False, initialise=False
-            )
+            self._factorize({name: self.ranks[name] for name in state["factorized"]}, initialise=False)
 
-    def _choose_layers(self, batch: Tensor, autocast: Any, cost_model: bool) -> tuple[int, list[str]]:
+    def _choose_layers(
+        self, batch: Batch, *, autocast: Any, cost_model: bool, forward: Forward | None
+    ) -> tuple[int, list[str]]:
         chosen = self.settings
         if chosen.k == "profile" and not chosen.always_profile and self._is_transformer():
             return 1, candidates(self.model, self.path, 1)
@@ -165,9 +225,9 @@ class Cuttlefish:
             measured = profile_stacks(
                 self.model, batch, ratio=chosen.ratio, threshold=chosen.threshold, repeats=chosen.profile_repeats,
                 backward=chosen.profile_backward, extra_bn=chosen.extra_bn, shortcuts=chosen.factorize_shortcuts,
-                autocast=autocast, cost_model=cost_model,
+                autocast=autocast, cost_model=cost_model, forward=forward,
             )  # fmt: skip
-            self.profile = self.agree(measured.to_dict())
+            self.profile = self.broadcast(measured.to_dict())
         if chosen.k == "profile":
             return self.profile["k"], list(self.profile["layers"])
         k = chosen.paper_k if chosen.k == "paper" else chosen.k
@@ -181,6 +241,16 @@ class Cuttlefish:
             for layer in self.path
             if layer.name in names
         )
+
+    def _why_dense(self) -> dict[str, str]:
+        reasons = why_dense(self.model, self.path, self.layers, self.k)
+        stacks = self.profile.get("stacks", []) if self.profile and self.settings.k == "profile" else []
+        for stack in stacks:
+            if not stack["factorize"]:
+                speedup = f"{stack['speedup']:.2f} times as fast at {self.profile['ratio']} of its rank"
+                why = f"its stack {stack['name']} gets {speedup}, and {self.profile['threshold']} must be passed"
+                reasons |= dict.fromkeys(stack["layers"], why)
+        return reasons
 
     def _watched(self) -> list[str]:
         wanted = set(self.layers)
@@ -202,8 +272,8 @@ class Cuttlefish:
         return StabilityTest(preset, epochs=self.epochs, min_epoch=self.settings.min_epoch, **options)
 
     def _update(self, decide: bool = True) -> None:
-        with self.part("ranks"):
-            ranks = self.agree(self.tracker.update())
+        with self.section("ranks"):
+            ranks = self.broadcast(self.tracker.update())
         for name, rank in ranks.items():
             self.tracker.history[name][-1] = rank
         if decide:
@@ -230,43 +300,87 @@ class Cuttlefish:
         return action == "switch_at"
 
     def _switch(self, reason: str) -> bool:
-        self.switch_epoch, self.reason = self.epoch, reason
         self.ranks = self._choose_ranks()
-        with self.part("switch"):
-            self._factorize(self.ranks, keep_dense=self.settings.keep_dense)
+        dense = {name: why for name in self.ranks if (why := self._why_useless(name))}
+        self.kept_dense |= dense
+        if dense.keys() == self.ranks.keys():
+            return self._decline()
+        self.switch_epoch, self.reason = self.epoch, reason
+        with self.section("switch"):
+            self._factorize({name: rank for name, rank in self.ranks.items() if name not in dense})
         return True
+
+    def _decline(self) -> bool:
+        self.reason = "declined"
+        told = {name: why for name, why in self.kept_dense.items() if name in self.ranks or not self.ranks}
+        some = "; ".join(f"{name}: {why}" for name, why in list(told.items())[:3])
+        more = f"; and {len(told) - 3} more" if len(told) > 3 else ""
+        logger.warning("Nothing is factorized and training goes on at full rank: %s%s", some, more)
+        return False
+
+    def _why_useless(self, name: str) -> str | None:
+        """Return why a layer that was chosen stays dense at its rank."""
+        layer, rank = self.model.get_submodule(name), self.ranks[name]
+        if not layer.weight.any():
+            return "its weight is still zero, so both factors would be zero and never learn"
+        if self.settings.keep_dense and rank >= break_even(layer, self.settings.scheme):
+            return saves_nothing(layer, rank, self.settings.scheme)
+        return None
 
     def _choose_ranks(self) -> dict[str, int]:
         chosen = self.settings
         bounds = {"rank_floor": chosen.rank_floor, "round_to": chosen.round_to}
-        full = {name: full_rank(self.model.get_submodule(name).weight) for name in self.layers}
         if chosen.ranks is not None:
-            return {
-                name: clamp_rank(chosen.ranks[name], full[name])
-                for name in self.layers
-                if name in chosen.ranks
-            }
+            return {name: chosen.ranks[name] for name in self.layers if name in chosen.ranks}
         if chosen.rank_ratio is not None:
+            shapes = {name: self.model.get_submodule(name).weight.shape for name in self.layers}
+            full = {name: min(matrix_shape(shape, chosen.scheme)) for name, shape in shapes.items()}
             return {
                 name: clamp_rank(floor(chosen.rank_ratio * rank), rank, **bounds)
                 for name, rank in full.items()
             }
-        scaled = self.tracker.scaled_ranks(floored=chosen.floored, **bounds)
-        found = scaled if chosen.metric == "scaled" else self.tracker.stable_ranks(**bounds)
+        scaled = METRICS[chosen.metric].scaled
+        found = (
+            self.tracker.scaled_ranks(floored=chosen.floored, **bounds)
+            if scaled
+            else self.tracker.stable_ranks(**bounds)
+        )
         return {name: found[name] for name in self.layers}
 
-    def _factorize(self, ranks: dict[str, int], *, keep_dense: bool, initialise: bool = True) -> None:
+    def _factorize(self, ranks: dict[str, int], *, initialise: bool = True) -> None:
         factorize(
             self.model,
             ranks,
             extra_bn=self.settings.extra_bn,
             scheme=self.settings.scheme,
-            keep_dense=keep_dense,
+            keep_dense=False,
             initialise=initialise,
         )
         if self.settings.frobenius_decay:
             spared = set() if self.settings.decay_untracked else set(self.settings.untracked)
             decayed = [name for name in low_rank_layers(self.model) if name not in spared]
             self.decay = FrobeniusDecay(self.model, self.settings.frobenius_decay, layers=decayed)
-        # Let go of the dense layers: nothing that was replaced may stay in memory.
-        self.path = []
+        self.path = []  # nothing that was replaced may stay in memory
+
+
+def _chosen_settings(
+    settings: Settings | None, knobs: Mapping[str, Any], saved: Mapping[str, Any] | None
+) -> Settings:
+    """Return the settings that are given, or those of the state; where both are, they must be the same."""
+    known = [field.name for field in fields(Settings)]
+    for name in knobs:
+        if name not in known:
+            raise CuttlefishError(f"Cuttlefish has no setting {name!r}{nearest(name, known)}.")
+    if settings is not None and knobs:
+        raise CuttlefishError(f"{min(knobs)} is given beside settings=: put it into the settings.")
+    saved = {name: value for name, value in (saved or {}).items() if name in known}
+    if settings is None and not knobs:
+        return Settings(**saved)
+    settings = settings or Settings(**knobs)
+    for name, value in saved.items():
+        mine = getattr(settings, name)
+        if json.dumps(mine, sort_keys=True) != json.dumps(value, sort_keys=True) and mine != value:
+            raise CuttlefishError(
+                f"the state was made with {name}={value}, not {mine}: give the same settings, or none to take the state's"
+            )
+    return settings

@@ -8,6 +8,8 @@ from torch import nn
 
 import cuttlefish
 from cuttlefish import Cuttlefish, CuttlefishError, LowRankConv2d
+from cuttlefish.lowrank.matrix import MEASURES
+from cuttlefish.lowrank.settings import Settings
 
 
 def network():
@@ -80,9 +82,9 @@ def test_output_is_nearly_kept_at_the_switch():
 
 
 def test_reference_preset_lag_and_minimum():
-    cf = Cuttlefish(network(), IMAGES, k=1, stability="reference")
+    cf = Cuttlefish(network(), IMAGES, k=1, stability="reference", keep_dense=False)
     assert [cf.epoch_end() for _ in range(17)].index(True) == 15 and cf.switch_epoch == 16
-    cf = Cuttlefish(network(), IMAGES, k=1, stability="reference-imagenet")
+    cf = Cuttlefish(network(), IMAGES, k=1, stability="reference-imagenet", keep_dense=False)
     assert [cf.epoch_end() for _ in range(8)].index(True) == 5 and cf.switch_epoch == 6
     assert len(cf.tracker.history["3"]) == 7, "one estimate an epoch and the initial one, none twice"
 
@@ -155,6 +157,7 @@ def test_ranks_that_never_settle():
             stability="paper",
             stability_options={"threshold": -1.0},
             epochs=epochs,
+            keep_dense=False,
             **knobs,
         )
         return cf, [cf.epoch_end() for _ in range(epochs - 1)]
@@ -190,7 +193,7 @@ def test_state_goes_on_exactly(epochs):
 def test_declines_where_nothing_pays(monkeypatch):
     from cuttlefish.lowrank import timing
 
-    monkeypatch.setattr(timing, "measure", lambda layer, given_as: (1.0, 1.0, 1.0, 1.0, 1.0, 1.0))
+    monkeypatch.setattr(timing, "measure", lambda layer, conditions: (1.0, 1.0, 1.0, 1.0, 1.0, 1.0))
     model = network()
     cf = Cuttlefish(model, IMAGES, epochs=10)
     assert cf.reason == "declined" and not any(cf.epoch_end() for _ in range(9))
@@ -221,11 +224,198 @@ def test_transformers_are_factorized_whole_and_unprofiled():
         ({"k": 1, "min_epoch": 8, "max_epoch": 4}, "min_epoch=8 lies behind max_epoch=4"),
         ({"k": 1, "metric": "nuclear"}, "metric=nuclear is unknown"),
         ({"k": 1, "untracked": ["7"]}, "untracked names '7'"),
+        ({"k": 1, "ranks": {"layer3.conv9": 4}}, "The model has no layer 'layer3.conv9'"),
+        ({"k": 1, "ranks": {"33": 4}}, "no layer '33'; the nearest names are 3"),
+        ({"k": 1, "ranks": {"6": 33}}, "rank 33; it must be a whole number from 1 to 32"),
+        ({"k": 1, "ranks": {"6": 0}}, "rank 0; it must be a whole number from 1 to 32"),
+        ({"k": 1, "treshold": 2.0}, "no setting 'treshold'; the nearest names are threshold"),
+        ({"settings": Settings(), "k": 1}, "k is given beside settings="),
     ],
 )
 def test_bad_input(knobs, sentence):
+    model = network()
+    before = [type(module) for module in model.modules()]
     with pytest.raises(CuttlefishError, match=sentence):
-        Cuttlefish(network(), IMAGES, epochs=10, **knobs)
+        Cuttlefish(model, IMAGES, epochs=10, **knobs)
+    assert [type(module) for module in model.modules()] == before
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile])
+def test_wrapped_and_compiled_models_are_refused_at_construction(wrap):
+    with pytest.raises(CuttlefishError, match="cannot be changed in place; change the .*model"):
+        Cuttlefish(wrap(network()), IMAGES, k=1, epochs=10)
+
+
+def test_a_switch_that_factorizes_nothing_is_none(caplog):
+    """At initialisation every scaled rank is full rank, above break-even: m·n/(m+n) = 26.2 and 28.8 of 32."""
+    model = network()
+    cf = Cuttlefish(model, IMAGES, k=1, switch_epoch=2)
+    assert [cf.epoch_end() for _ in range(4)] == [False] * 4
+    assert not cf.switched and cf.switch_epoch is None and cf.reason == "declined" and cf.final_ranks() == {}
+    assert (
+        cf.kept_dense["6"] == "rank 32 saves nothing (break-even 28.8)"
+        and set(LAYERS) <= cf.kept_dense.keys()
+    )
+    assert cf.kept_dense["0"] == "it is one of the 1 leading dense layers (K)"
+    assert cf.kept_dense["14"] == "it feeds the model's output"
+    (told,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert told.name == "cuttlefish" and "3: rank 32 saves nothing (break-even 26.2)" in told.getMessage()
+    again = Cuttlefish(network(), IMAGES, state=cf.state_dict())
+    assert again.reason == "declined" and again.kept_dense == cf.kept_dense and not again.epoch_end()
+
+
+def test_layers_that_stay_dense_at_a_switch_say_why():
+    model = network()
+    cf = Cuttlefish(model, IMAGES, k=1, switch_epoch=1)
+    shrink(model, ["6", "9"])
+    assert cf.epoch_end() and sorted(cf.final_ranks()) == ["6", "9"]
+    assert cf.kept_dense["3"] == "rank 32 saves nothing (break-even 26.2)" and "6" not in cf.kept_dense
+
+
+def test_layers_that_no_profile_chose_say_why(monkeypatch, caplog):
+    from cuttlefish.lowrank import timing
+
+    monkeypatch.setattr(timing, "measure", lambda layer, conditions: (1.2, 1.0, 1.0, 1.0, 1.0, 1.0))
+    cf = Cuttlefish(network(), IMAGES, epochs=10)
+    assert "gets 1.20 times as fast at 0.25 of its rank, and 1.5 must be passed" in cf.kept_dense["6"]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_a_weight_that_is_not_finite_names_its_layer_at_once():
+    model = network()
+    cf = Cuttlefish(model, IMAGES, k=1, epochs=30)
+    cf.epoch_end()
+    with torch.no_grad():
+        model[6].weight[0, 0, 0, 0] = float("nan")
+    with pytest.raises(
+        CuttlefishError, match="weight of layer '6' holds NaN or infinite values before epoch 2"
+    ):
+        cf.epoch_end()
+    assert not any(isinstance(module, LowRankConv2d) for module in model.modules())
+
+
+def test_layers_held_by_a_plain_list_stay_and_are_told(caplog):
+    model = network()
+    model.also = [model[6]]
+    cf = Cuttlefish(model, IMAGES, k=1, switch_epoch=1, rank_ratio=0.25)
+    assert cf.layers == ["3", "9"] and "also holds it, too, as a plain list" in cf.kept_dense["6"]
+    assert any("6 stays dense: also holds it" in record.getMessage() for record in caplog.records)
+    assert cf.epoch_end() and isinstance(model[6], nn.Conv2d) and isinstance(model[9], LowRankConv2d)
+
+
+def test_layers_that_start_at_zero():
+    """One of them learns and is scaled as a random layer would be; one stays at zero and is left dense."""
+    model = network()
+    with torch.no_grad():
+        model[6].weight.zero_()
+        model[9].weight.zero_()
+    cf = Cuttlefish(model, IMAGES, k=1, switch_epoch=1, keep_dense=False)
+    with torch.no_grad():
+        model[6].weight.copy_(torch.eye(32).repeat(1, 9).view_as(model[6].weight))
+        model[6].weight[8:] = 0
+    assert cf.epoch_end()
+    beta = (1 + math.sqrt(32 / 288)) ** 2
+    assert cf.ranks["6"] == pytest.approx(8 * beta, rel=0.15)
+    assert isinstance(model[9], nn.Conv2d) and "still zero" in cf.kept_dense["9"]
+
+
+class TwoInputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = network()
+
+    def forward(self, images, scale=1.0):
+        return self.body(images * scale)
+
+
+@pytest.mark.parametrize(
+    ("batch", "forward"),
+    [
+        ((IMAGES, torch.ones(4, 1, 1, 1)), None),
+        ({"scale": torch.ones(4, 1, 1, 1), "images": IMAGES}, None),
+        ({"data": IMAGES, "label": torch.zeros(4)}, lambda model, batch: model(batch["data"])),
+    ],
+)
+@pytest.mark.parametrize("k", [1, "profile"])
+def test_batches_of_several_inputs(batch, forward, k):
+    cf = Cuttlefish(
+        TwoInputs(),
+        batch,
+        forward=forward,
+        k=k,
+        threshold=1e-9,
+        profile_repeats=2,
+        switch_epoch=0,
+        rank_ratio=0.25,
+    )
+    assert sorted(cf.final_ranks()) == ["body.3", "body.6", "body.9"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "name"), [("entropy", "entropy"), ("energy", "energy"), ("stable", "stable")]
+)
+def test_metrics_by_name(metric, name):
+    model = network()
+    cf = Cuttlefish(model, IMAGES, k=1, switch_epoch=1, keep_dense=False, metric=metric)
+    shrink(model)
+    measure = MEASURES[name]
+    first = {layer: measure(network().get_submodule(layer).weight) for layer in LAYERS}
+    now = {layer: measure(model.get_submodule(layer).weight) for layer in LAYERS}
+    assert cf.epoch_end()
+    assert cf.ranks == {layer: math.ceil(32 * now[layer] / first[layer] - 1e-6) for layer in LAYERS}
+    assert cf.tracker.rows()[0]["metric"] == cf.state_dict()["metric"] == name
+
+
+def test_a_measure_of_ones_own_and_states_of_another_metric():
+    def trace_norm(matrix):
+        return float(torch.linalg.matrix_norm(matrix, "nuc"))
+
+    cf = Cuttlefish(network(), IMAGES, k=1, switch_epoch=3, measure=trace_norm)
+    cf.epoch_end()
+    assert cf.state_dict()["metric"] == "trace_norm"
+    with pytest.raises(CuttlefishError, match="history is of the metric trace_norm, not stable"):
+        Cuttlefish(network(), IMAGES, state=cf.state_dict())
+
+
+def test_stable_is_another_name_of_scaled():
+    assert Settings(metric="stable") == Settings()
+
+
+def test_a_state_brings_its_settings():
+    cf = Cuttlefish(network(), IMAGES, epochs=30, k=1, frobenius_decay=1e-4)
+    state = cf.state_dict()
+    assert Cuttlefish(network(), IMAGES, epochs=30, state=state).settings == cf.settings
+    with pytest.raises(CuttlefishError, match="made with frobenius_decay=0.0001, not 0.0: give the same"):
+        Cuttlefish(network(), IMAGES, epochs=30, k=1, state=state)
+    without = {key: value for key, value in state.items() if key != "settings"}
+    assert Cuttlefish(network(), IMAGES, epochs=30, k=1, state=without).settings.frobenius_decay == 0
+
+
+def test_parameters_exchanged_before_the_switch_are_those_that_count():
+    model, other = network(), network()
+    cf = Cuttlefish(model, IMAGES, k=1, switch_epoch=1, keep_dense=False)
+    shrink(other)
+    model.load_state_dict(other.state_dict(), assign=True)
+    assert cf.epoch_end() and all(rank < 12 for rank in cf.ranks.values())
+
+
+def test_spatial_ranks_are_those_of_the_spatial_matrix():
+    model = network()
+    cf = Cuttlefish(model, IMAGES, k=1, switch_epoch=0, keep_dense=False, scheme="spatial")
+    assert cf.ranks == {"3": 48, "6": 96, "9": 96}, "min(out·kh, in·kw) at initialisation"
+
+
+def test_a_model_compiled_in_place_runs_the_factors_after_the_switch():
+    model = network().eval()
+    cf = Cuttlefish(model, IMAGES, k=1, switch_epoch=1, rank_ratio=0.25)
+    model.compile(backend="eager")
+    dense = model(IMAGES)
+    assert cf.epoch_end()
+    compiled = model(IMAGES)
+    model._compiled_call_impl = None
+    assert torch.allclose(compiled, model(IMAGES), atol=1e-5) and not torch.allclose(
+        compiled, dense, atol=1e-5
+    )
 
 
 def test_public_names():

@@ -26,24 +26,28 @@ INTERNAL = frozenset(vars(nn.Module()))
 
 @dataclass(frozen=True)
 class Found:
-    """The layers that can be factorized (dotted name → layer, in the order of registration), and the others with a reason."""
+    """What of a model can be factorized.
+
+    layers: dotted name → layer, in the order of registration. refused: dotted name → reason, for the layers that look alike.
+    held: those of the refused that plain Python containers hold, which is most likely unintended.
+    """
 
     layers: dict[str, nn.Conv2d | nn.Linear]
     refused: dict[str, str]
+    held: set[str]
 
 
 def find_layers(model: nn.Module) -> Found:
     """Return every nn.Conv2d without groups and every nn.Linear that is safe to replace, each once, under its first name."""
     claimed, owners, held = _claimed(model), _owners(model), _held(model)
-    found = Found({}, {})
+    found = Found({}, {}, set())
     for name, module in model.named_modules():
         if not isinstance(module, (LowRankLayer, nn.Linear, *OTHERS)) and not _is_transformers_conv1d(module):
             continue
-        reason = (
-            _root(name) or claimed.get(module) or _reason(module) or _tied(module, owners) or held.get(module)
-        )
-        if reason:
-            found.refused[name] = reason
+        reason = _root(name) or claimed.get(module) or _reason(module) or _tied(module, owners)
+        if reason or module in held:
+            found.refused[name] = reason or held[module]
+            found.held.update([name] if not reason else [])
         else:
             found.layers[name] = module
     return found

@@ -1,9 +1,26 @@
 """The knobs of automatic low-rank training, for the library and for every method that is a setting of it."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from cuttlefish.errors import CuttlefishError
+
+
+class Metric(NamedTuple):
+    """measure: what of each weight is measured (see `RankTracker`). scaled: multiplied by β = R / its initial value."""
+
+    measure: str
+    scaled: bool = True
+
+
+METRICS = {
+    "scaled": Metric("stable"),
+    "unscaled": Metric("stable", scaled=False),
+    "stable": Metric("stable"),  # another name of `scaled`
+    "entropy": Metric("entropy"),
+    "energy": Metric("energy"),
+}
+"""`metric` → how ranks are found: by stable rank (scaled: the paper's), by effective rank or by energy."""
 
 
 @dataclass(frozen=True)
@@ -12,7 +29,7 @@ class Settings:
 
     k: leading dense layers: `profile` (timed; transformers: all layers, untimed), `paper` (paper_k) or a number.
     ratio, threshold, profile_repeats: α, τ, ζ; always_profile: measure the stacks, for the record, even where k is given.
-    metric: scaled or unscaled stable rank; rank_floor: lowest rank as a fraction of full rank; round_to: multiple.
+    metric: what is measured of each weight (`METRICS`); rank_floor: lowest rank as a fraction of full rank; round_to: multiple.
     floored: ranks from integer-truncated stable ranks, as the reference's code.
     stability, stability_options, min_epoch: the `StabilityTest` that finds E. max_epoch: the last E allowed; on_never says
     what happens there (or at the run's end) if ranks have not settled: full_rank, switch_at (max_epoch) or error.
@@ -54,6 +71,10 @@ class Settings:
     track_dense: bool = False
     track_ranks: bool = True
 
+    def __post_init__(self) -> None:
+        if self.metric == "stable":  # one name for one thing, lest its runs have two keys
+            object.__setattr__(self, "metric", "scaled")
+
     def check(self) -> None:
         """Raise CuttlefishError for contradictions, before anything is built."""
         if self.frobenius_decay and self.extra_bn:
@@ -64,8 +85,8 @@ class Settings:
             raise CuttlefishError(f"on_never={self.on_never} is unknown; it is full_rank, switch_at or error")
         if self.on_never == "switch_at" and self.max_epoch is None:
             raise CuttlefishError("on_never=switch_at needs max_epoch, the epoch to switch at")
-        if self.metric not in ("scaled", "unscaled"):
-            raise CuttlefishError(f"metric={self.metric} is unknown; it is scaled or unscaled")
+        if self.metric not in METRICS:
+            raise CuttlefishError(f"metric={self.metric} is unknown; it is one of {', '.join(METRICS)}")
         if not 0 <= self.rank_floor <= 1:
             raise CuttlefishError(
                 f"rank_floor={self.rank_floor} must lie in [0, 1]: above 1 the floor passes the cap, full rank"

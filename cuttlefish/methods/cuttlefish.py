@@ -85,5 +85,5 @@ class CuttlefishMethod(Method):
         images, _ = context.example_batch()
         self.core = Cuttlefish(
             context.model, images, epochs=context.recipe.epochs, settings=self.chosen, autocast=context.autocast,
-            cost_model=context.deterministic, agree=context.broadcast, part=context.section, **earlier,
+            cost_model=context.deterministic, broadcast=context.broadcast, section=context.section, **earlier,
         )  # fmt: skip
