@@ -45,7 +45,10 @@ def fork_state(run: Run) -> tuple[dict[str, Any], str]:
         )
     if state["method_name"] != run.method.name:
         # Of another method's state only the rank history means the same.
-        state["method"] = {key: value for key, value in state["method"].items() if key == "history"}
+        state["method"] = {
+            key: state["method"][key] for key in ("history", "metric") if key in state["method"]
+        }
+    state["method"].pop("settings", None)  # an arm has settings of its own
     return state, origin["run_key"]
 
 

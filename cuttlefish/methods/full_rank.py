@@ -34,7 +34,8 @@ class FullRank(Method):
             context.log_ranks(self.tracker.rows())
 
     def state_dict(self) -> dict[str, Any]:
-        return {"history": self.tracker.history} if self.tracker is not None else {}
+        tracker = self.tracker
+        return {"history": tracker.history, "metric": tracker.metric} if tracker is not None else {}
 
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
         self.on_fit_start(context)
