@@ -27,8 +27,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from cuttlefish.config.choice_checks import refuse_old_words
 from cuttlefish.config.choices import help_text
-from cuttlefish.config.compose import checked_config, refuse_old_words, sentence
+from cuttlefish.config.compose import checked_config
+from cuttlefish.config.hydra_errors import sentence
 from cuttlefish.config.schema import Config
 from cuttlefish.data.registry import data_set
 from cuttlefish.errors import (
@@ -61,7 +63,7 @@ def run(composed: DictConfig) -> Outcome:
     if _shares_machine(job):
         end_with_parent()  # joblib hands no signal on
     try:
-        config = checked_config(composed, job.runtime.choices)
+        config = checked_config(composed, job)
         data_set(config.data)  # refuses what no data set takes
         if LOST in os.environ:
             return _lost(asked, config)
@@ -101,7 +103,7 @@ def main() -> int:
         "PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.process"
     )  # the same, said in joblib's processes
     if {"--help", "-h"} & set(sys.argv):
-        print(help_text(CONF))
+        print(help_text([CONF]))
         return 0
     try:
         refuse_old_words(sys.argv[1:])
@@ -126,7 +128,7 @@ def main() -> int:
         _sum_up()
         return EXIT_AT_ONCE
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        _say(sentence(error, CONF))
+        _say(sentence(error, [CONF]))
         return EXIT_BAD_INPUT
     except ValueError as error:
         if "Config group override" not in str(error):

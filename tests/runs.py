@@ -5,8 +5,12 @@ from typing import Any
 
 import yaml
 
+from cuttlefish.config.compose import compose_config
 from cuttlefish.config.schema import Config
-from cuttlefish.config.validate import load_config
+from cuttlefish.config.validate import build_settings, load_config
+from cuttlefish.methods import load_method
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
 
 METHODS: dict[str, dict[str, Any]] = {
     "full_rank": {},
@@ -31,6 +35,12 @@ EXACT = {
 }
 """For comparing numbers of processes. 49 images in batches of 16: the last batch is a single image, so that all processes but one
 have an empty share of it."""
+
+
+def composed_settings(method: str, *words: str) -> Any:
+    """What a command line gives a method, as its Settings."""
+    config = compose_config(CONF, [f"method={method}", *words])
+    return build_settings(load_method(method).Settings, config.method)
 
 
 def little_config(folder: Path, method: str = "full_rank", **overrides: Any) -> Config:

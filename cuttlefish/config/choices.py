@@ -1,35 +1,46 @@
 """What conf/ offers: its groups, their files, and the sentence each file begins with. Also the help text made of them."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from string import Template
 
 import yaml
 
-GROUPS = ("model", "data", "method", "recipe", "trainer", "logger", "experiment", "debug")
+GROUPS = ("model", "data", "method", "preset", "recipe", "trainer", "logger", "experiment", "debug")
 OPTIONAL = ("experiment", "debug")
 """Groups of which a run need not choose anything."""
 SEVERAL = ("logger",)
 """Groups of which it may choose several, as in logger=[csv,tensorboard]."""
 
 
-def list_choices(conf: Path, group: str) -> dict[str, str]:
-    """Choice -> its file's first comment, sorted; a choice in a subfolder is named with it (reduced/cell)."""
-    files = sorted((conf / group).rglob("*.yaml"))
-    return {path.relative_to(conf / group).with_suffix("").as_posix(): _first_comment(path) for path in files}
+def list_choices(folders: Iterable[Path], group: str) -> dict[str, str]:
+    """Choice -> its file's first comment, sorted; a choice in a subfolder is named with it (reduced/cell).
+
+    folders: the config folders; of two files of one name the first counts, as for Hydra.
+    """
+    found: dict[str, str] = {}
+    for folder in folders:
+        for path in (folder / group).rglob("*.yaml"):
+            found.setdefault(
+                path.relative_to(folder / group).with_suffix("").as_posix(), _first_comment(path)
+            )
+    return {choice: found[choice] for choice in sorted(found, key=lambda choice: (choice.count("/"), choice))}
 
 
-def help_text(conf: Path) -> str:
-    """`hydra.help.template` of conf/config.yaml with all choices filled in.
+def help_text(folders: Sequence[Path]) -> str:
+    """`hydra.help.template` of the last folder's config.yaml with the choices of all folders filled in.
 
     Hydra fills it in too, but composes everything and walks through its own groups for it, which takes seconds.
     """
-    template = yaml.safe_load((conf / "config.yaml").read_text(encoding="utf-8"))["hydra"]["help"]["template"]
-    listed = "\n\n".join(_described(conf, group) for group in GROUPS)
+    template = yaml.safe_load((folders[-1] / "config.yaml").read_text(encoding="utf-8"))["hydra"]["help"][
+        "template"
+    ]
+    listed = "\n\n".join(_described(folders, group) for group in GROUPS)
     return Template(template).safe_substitute(APP_CONFIG_GROUPS=listed)
 
 
-def _described(conf: Path, group: str) -> str:
-    choices = list_choices(conf, group)
+def _described(folders: Sequence[Path], group: str) -> str:
+    choices = list_choices(folders, group)
     width = max((len(choice) for choice in choices), default=0)
     return "\n".join(f"{group}={choice:<{width}}  {comment}".rstrip() for choice, comment in choices.items())
 

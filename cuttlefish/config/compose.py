@@ -1,35 +1,25 @@
-"""Hydra's side of a run's config: the schema as its base, its composition as a checked `Config`, its errors in one sentence.
+"""Hydra's side of a run's config: the schema as its base, and its composition as a checked `Config`.
 
-The only module of the library that imports Hydra; a machine without it runs a resolved config.
+A machine without Hydra runs a resolved config.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import (
-    ConfigAttributeError,
-    ConfigKeyError,
-    MissingMandatoryValue,
-    OmegaConfBaseException,
-)
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from cuttlefish.config.choices import GROUPS, OPTIONAL, SEVERAL, list_choices
-from cuttlefish.config.presets import resolve_method
-from cuttlefish.config.resolved import RENAMED
+from cuttlefish.config.choice_checks import check_model_choice, check_not_null, check_preset, refuse_old_words
+from cuttlefish.config.choices import GROUPS, OPTIONAL, SEVERAL
+from cuttlefish.config.hydra_errors import sentence
 from cuttlefish.config.schema import Config
-from cuttlefish.config.suggest import choose_from, did_you_mean
 from cuttlefish.config.validate import load_config, to_dict
 from cuttlefish.errors import CuttlefishError
-
-HIDDEN = ("hydra", "presets", "models", "smoke")
-"""Keys of a composition that are not for the command line."""
 
 
 def _register() -> None:
@@ -43,20 +33,6 @@ def _register() -> None:
         base.model.arguments, False
     )  # the constructors that these go to know their keys, we do not
     ConfigStore.instance().store("base", base)
-    OmegaConf.register_new_resolver(
-        "suite_width", lambda source, width: width if source == "suite" else None, replace=True
-    )
-
-
-def refuse_old_words(words: Sequence[str]) -> None:
-    """Raise CuttlefishError for a command-line word that is spelled as in an earlier version."""
-    for word in words:
-        key, equals, value = word.lstrip("+").partition("=")
-        old, dot, rest = key.partition(".")
-        if equals and old in RENAMED:
-            raise CuttlefishError(
-                f"{word}: {old} is called {RENAMED[old]} now; write {RENAMED[old]}{dot}{rest}={value}"
-            )
 
 
 def compose_config(conf: Path, overrides: Sequence[str]) -> Config:
@@ -69,81 +45,32 @@ def compose_config(conf: Path, overrides: Sequence[str]) -> Config:
         with initialize_config_dir(str(conf), version_base="1.3"):
             composed = compose("config", overrides=list(overrides), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise CuttlefishError(sentence(error, conf)) from error
-    choices = dict(composed.hydra.runtime.choices)
+        raise CuttlefishError(sentence(error, [conf])) from error
+    hydra = composed.hydra
     with open_dict(composed):
         del composed["hydra"]
-    return checked_config(composed, choices)
+    return checked_config(composed, hydra)
 
 
-def checked_config(composed: DictConfig, choices: dict[str, Any]) -> Config:
-    """The typed config of one job, its method's preset resolved. choices: Hydra's, group -> file."""
+def checked_config(composed: DictConfig, hydra: DictConfig) -> Config:
+    """The typed config of one job. hydra: Hydra's own node, which knows the words and the choices."""
+    choices, folders = hydra.runtime.choices, _config_folders(hydra)
     for group in GROUPS:
         one = isinstance(choices.get(group), str) or group in SEVERAL
         if group not in OPTIONAL and not one:
             raise CuttlefishError(f"{group} must be one choice by name, as in {group}=...; --help lists them")
     try:
-        content = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-        config = load_config(content)
+        config = load_config(OmegaConf.to_container(composed, resolve=True, throw_on_missing=True))
     except OmegaConfBaseException as error:
         raise CuttlefishError(sentence(error)) from error
-    method = resolve_method(config.method, config.model.name, config.data.name, config.scale)
-    return replace(config, method=method)
+    check_preset(config.method, choices.preset, folders)
+    check_model_choice(config.model, choices.model, folders)
+    check_not_null(config.method, choices.method, folders)
+    return replace(config, method={key: value for key, value in config.method.items() if value is not None})
 
 
-def sentence(error: BaseException, conf: Path | None = None) -> str:
-    """What Hydra or OmegaConf refused, with the nearest valid word. conf: the config folder, to name nested choices."""
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-    if isinstance(error, MissingConfigException) and "/" in str(error.missing_cfg_file):
-        return _unknown_choice(error, conf)
-    if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.parent_node is not None:
-        return _unknown_key(cause)
-    if isinstance(cause, MissingMandatoryValue):
-        return f"{cause.full_key} must be given, as in {cause.full_key}=..."
-    if isinstance(error, OverrideParseException):
-        return f"cannot read {error.override!r} on the command line; write key=value, and quote values with special characters"
-    if "Config group override must be" in str(error):
-        return f"{', '.join(GROUPS)} each take the name of one choice, as in model=resnet18; to choose none, leave it out"
-    if "Ambiguous value" in str(error) or "requires --multirun" in str(error):
-        return f"{str(error).split(chr(39))[1]} gives several values; add -m to run each, or [brackets] to make a list"
-    if isinstance(cause, OmegaConfBaseException) and cause.full_key:
-        return f"{cause.full_key}: {str(cause).splitlines()[0]}"
-    return " ".join(
-        line.strip() for line in str(error).splitlines() if "hydra.cc" not in line and line.strip()
-    )
-
-
-def _unknown_choice(error: MissingConfigException, conf: Path | None) -> str:
-    group, _, choice = str(error.missing_cfg_file).rpartition("/")
-    top = next((known for known in GROUPS if f"{group}/".startswith(f"{known}/")), group)
-    word = f"{group}/{choice}".removeprefix(f"{top}/")
-    offered = dict.fromkeys([*(error.options or []), *(list_choices(conf, top) if conf else [])])
-    return f"there is no {top}={word}{choose_from(word, offered)}"
-
-
-def _unknown_key(error: OmegaConfBaseException) -> str:
-    above, _, leaf = str(error.full_key).rpartition(".")
-    if not len(error.parent_node):
-        return f"{above} has no keys yet; give it whole, as in {above}={{{leaf}: ...}}"
-    names = dict.fromkeys(
-        [*(() if above else GROUPS), *(str(name) for name in error.parent_node if name not in HIDDEN)]
-    )
-    elsewhere = [key for key in _keys(error.parent_node._get_root()) if key.endswith(f".{leaf}")]
-    if elsewhere:
-        return f"there is no key {error.full_key}; did you mean {elsewhere[0]}?"
-    hint = did_you_mean(leaf, names).replace("mean ", f"mean {above}." if above else "mean ")
-    return f"there is no key {error.full_key}{hint or choose_from(leaf, names)}"
-
-
-def _keys(config: DictConfig, where: str = "") -> Iterator[str]:
-    """Every dotted key of a config that a user may set."""
-    for key in config:
-        if key in HIDDEN:
-            continue
-        path, node = f"{where}.{key}" if where else str(key), config._get_node(key)
-        yield path
-        if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
-            yield from _keys(node, path)
+def _config_folders(hydra: DictConfig) -> list[Path]:
+    return [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
 
 
 _register()

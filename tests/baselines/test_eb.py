@@ -1,19 +1,15 @@
 """EB as a method: when the ticket is drawn, what trains on from there, how it is sized, what it refuses."""
 
 from copy import deepcopy
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-import yaml
 from torch import nn
 
 from baselines.eb import NEVER, SETTLED, Eb, Settings
 from baselines.eb_slim import mask_channels
-from cuttlefish.config.presets import resolve_method
 from cuttlefish.config.schema import RecipeConfig
-from cuttlefish.config.validate import build_settings
 from cuttlefish.engine import trainer as trainer_module
 from cuttlefish.engine.checkpoint import newest_checkpoint
 from cuttlefish.errors import CuttlefishError
@@ -21,7 +17,7 @@ from cuttlefish.methods.own_recipe import own_recipe
 from cuttlefish.methods.schedule import build_schedule
 from cuttlefish.record.folder import read_epochs
 from cuttlefish.worker import run_config
-from tests.runs import little_config
+from tests.runs import composed_settings, little_config
 
 STILL = {
     "recipe__schedule": {"base_lr": 1e-12, "peak_lr": 1e-12},
@@ -294,16 +290,12 @@ def test_prepare_leaves_the_model_alone():
     assert torch.equal(random, torch.get_rng_state()) and model.training
 
 
-FILE = Path(__file__).resolve().parents[2] / "conf" / "method" / "eb.yaml"
-
-
 PUBLISHED = [("resnet50", 1.0, False, 90, (30, 60)), ("resnet18", 0.5, True, 160, (80, 120))]
 
 
 @pytest.mark.parametrize(("model", "gamma", "l1_retrain", "epochs", "milestones"), PUBLISHED)
 def test_the_published_recipes_are_the_audit_s(model, gamma, l1_retrain, epochs, milestones):
-    method = {**yaml.safe_load(FILE.read_text(encoding="utf-8")), "preset": "reference"}
-    chosen = build_settings(Settings, resolve_method(method, model, "x"))
+    chosen = composed_settings("eb", "preset=reference", f"model={model}")
     recipe = own_recipe(RecipeConfig(), chosen.recipe)
     schedule = build_schedule(recipe.schedule, recipe.epochs)
     assert (chosen.gamma_init, chosen.l1_retrain, recipe.epochs, schedule.milestones) == (

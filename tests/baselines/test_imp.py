@@ -2,19 +2,15 @@
 
 import math
 from copy import deepcopy
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-import yaml
 from torch import nn
 
 from baselines.imp import Imp, Settings
 from baselines.imp_math import ladder, next_masks
-from cuttlefish.config.presets import resolve_method
 from cuttlefish.config.schema import RecipeConfig
-from cuttlefish.config.validate import build_settings
 from cuttlefish.engine import trainer as trainer_module
 from cuttlefish.engine.step import StepRunner
 from cuttlefish.errors import CuttlefishError
@@ -25,7 +21,7 @@ from cuttlefish.methods.schedule import build_schedule
 from cuttlefish.record.folder import read_epochs
 from cuttlefish.record.record import read_record
 from cuttlefish.worker import run_config
-from tests.runs import little_config
+from tests.runs import composed_settings, little_config
 
 STEPS = math.ceil(56 / 16)
 
@@ -226,13 +222,9 @@ def test_a_model_without_layers_is_refused():
         Imp(Settings()).prepare(context)
 
 
-FILE = Path(__file__).resolve().parents[2] / "conf" / "method" / "imp.yaml"
-
-
 def test_the_published_recipes_are_the_audit_s():
-    method = {**yaml.safe_load(FILE.read_text(encoding="utf-8")), "preset": "reference"}
     resnet50, vgg, other = (
-        build_settings(Settings, resolve_method(method, name, "x"))
+        composed_settings("imp", "preset=reference", f"model={name}")
         for name in ("resnet50", "vgg19", "resnet18")
     )
     assert (resnet50.mode, resnet50.rewind_epoch, resnet50.decay_all, resnet50.ignore) == (

@@ -1,21 +1,15 @@
 """LC's phases: how a budget of epochs is shared out, the published recipes, and knobs that are refused."""
 
-from pathlib import Path
-
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from baselines.lc_math import mu_schedule
 from baselines.lc_plan import Settings, make_plan
-from cuttlefish.config.presets import resolve_method
 from cuttlefish.config.schema import OptimizerConfig, RecipeConfig, ScheduleConfig
-from cuttlefish.config.validate import build_settings
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods.schedule import Exponential, Milestones
-
-FILE = Path(__file__).resolve().parents[2] / "conf" / "method" / "lc.yaml"
+from tests.runs import composed_settings
 
 
 @settings(deadline=None, max_examples=30)
@@ -54,8 +48,7 @@ def test_knobs_out_of_range_are_refused(knobs):
 
 
 def published(model: str) -> Settings:
-    method = {**yaml.safe_load(FILE.read_text(encoding="utf-8")), "preset": "reference"}
-    return build_settings(Settings, resolve_method(method, model, "cifar10"))
+    return composed_settings("lc", "preset=reference", f"model={model}")
 
 
 def test_the_published_recipes_are_the_audit_s():

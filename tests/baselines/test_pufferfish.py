@@ -5,12 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 from baselines.pufferfish import Pufferfish, Settings, fixed_ranks, scaled_epoch
-from cuttlefish.config.presets import resolve_method
 from cuttlefish.config.schema import ModelConfig
-from cuttlefish.config.validate import build_settings
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.layers import LowRankConv2d
 from cuttlefish.lowrank.settings import Settings as CuttlefishSettings
@@ -20,14 +17,12 @@ from cuttlefish.models import build_model
 from cuttlefish.models.resnet_cifar import ResNet
 from cuttlefish.record.folder import read_ranks
 from cuttlefish.worker import run_config
-from tests.runs import little_config
-
-FILE = Path(__file__).resolve().parents[2] / "conf" / "method" / "pufferfish.yaml"
+from tests.runs import composed_settings, little_config
 
 
 def settings(model: str, preset: str = "reference", **knobs) -> Settings:
-    method = {**yaml.safe_load(FILE.read_text(encoding="utf-8")), "preset": preset, **knobs}
-    return build_settings(Settings, resolve_method(method, model, "cifar10"))
+    words = [f"method.{key}={value}" for key, value in knobs.items()]
+    return composed_settings("pufferfish", f"preset={preset}", f"model={model}", *words)
 
 
 def suite(name: str, classes: int = 10, width: int = 64):

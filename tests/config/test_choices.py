@@ -18,20 +18,20 @@ def small(tmp_path):
 
 
 def test_choices_are_the_files_with_their_first_comment(small):
-    assert list_choices(small, "model") == {"a": "", "b": "Second line says it.", "big/c": "Nested."}
-    assert list_choices(small, "nothing") == {}
+    assert list_choices([small], "model") == {"a": "", "b": "Second line says it.", "big/c": "Nested."}
+    assert list_choices([small], "nothing") == {}
 
 
 def test_help_lists_the_choices_in_the_template(small):
-    text = help_text(small)
+    text = help_text([small])
     assert text.startswith("Choices:\nmodel=a\nmodel=b      Second line says it.\nmodel=big/c  Nested.\n")
     assert text.rstrip().endswith("costs $5")
 
 
 def test_the_real_help_explains_every_choice(conf):
-    text = help_text(conf)
+    text = help_text([conf])
     for group in GROUPS:
-        for choice, comment in list_choices(conf, group).items():
+        for choice, comment in list_choices([conf], group).items():
             assert comment and len(comment) <= 90, (
                 f"{group}/{choice}.yaml should begin with a comment of one short sentence"
             )

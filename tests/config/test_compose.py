@@ -2,7 +2,7 @@
 
 import pytest
 
-from cuttlefish.config.compose import sentence
+from cuttlefish.config.hydra_errors import sentence
 from cuttlefish.errors import CuttlefishError
 
 
@@ -29,6 +29,14 @@ from cuttlefish.errors import CuttlefishError
             "method=cuttlefish method.ranks.conv1=5",
             "method.ranks has no keys yet; give it whole, as in method.ranks={conv1: ...}",
         ),
+        ("preset=refrence", "there is no preset=refrence (choose from default, "),
+        ("preset=refrence", "did you mean reference?"),
+        (
+            "+experiment=table1",
+            "experiment has a choice already, which experiment=table1 replaces; leave out the +",
+        ),
+        ("~data", "data must be one choice by name"),
+        ("model=[resnet18,vgg19]", "model must be one choice by name"),
         ("seed=1,2", "seed=1,2 gives several values; add -m"),
         ("seed=[1", "cannot read 'seed=[1' on the command line"),
     ],
@@ -37,19 +45,28 @@ def test_a_refused_composition(composed, conf, overrides, told):
     with pytest.raises(CuttlefishError) as caught:
         composed(*overrides.split())
     said = str(caught.value)
-    assert told in said and "\n" not in said and said == sentence(caught.value.__cause__, conf)
+    assert told in said and "\n" not in said and said == sentence(caught.value.__cause__, [conf])
 
 
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
         ("+foo=1", "there is no key foo"),
-        ("~data", "data must be one choice by name"),
-        ("model=[resnet18,vgg19]", "model must be one choice by name"),
+        ("~trainer", "trainer must be one choice by name"),
+        ("method=cuttlefish method.preset=paper", "method.preset is called preset now; write preset=paper"),
         ("model=timm", "model.name must be given"),
         ("trainer.precision=fp16", "trainer.precision must be one of fp32, tf32, bf16, fp64, not 'fp16'"),
         ("trainer=deterministic trainer.precision=tf32", "trainer.precision=tf32 needs trainer.device=cuda"),
-        ("method=cuttlefish method.preset=refrence", "did you mean reference?"),
+        ("method=imp preset=paper", "imp has no preset paper (choose from default, equal_budget, reference)"),
+        (
+            "method=cuttlefish method.k=null",
+            "method.k cannot be null; it is profile unless another value is given",
+        ),
+        ("model=resnet18 model.name=vgg19", "would miss the values that go with vgg19; write model=vgg19"),
+        (
+            "model=timm model.name=resnet50",
+            "would miss the values that go with resnet50; write model=resnet50",
+        ),
     ],
 )
 def test_a_refused_config(composed, overrides, told):

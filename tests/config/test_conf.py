@@ -11,7 +11,7 @@ from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods.schedule import build_schedule
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-CHOICES = {group: list(list_choices(CONF, group)) for group in GROUPS}
+CHOICES = {group: list(list_choices([CONF], group)) for group in GROUPS}
 
 
 def rows() -> list[tuple[str, ...]]:
@@ -33,7 +33,7 @@ def rows() -> list[tuple[str, ...]]:
 def overrides(
     model: str, data: str, method: str, debug: str | None, trainer: str = "default", logger: str = "default"
 ) -> list[str]:
-    named = [] if model in ("resnet18", "vgg19") else ["model.name=resnet18"]
+    named = ["model.name=resnet18"] if model in ("timm", "torchvision") else []
     chosen = [f"model={model}", f"data={data}", f"method={method}", f"trainer={trainer}", f"logger={logger}"]
     return [*chosen, *named, *([f"debug={debug}"] if debug else [])]
 
@@ -47,7 +47,7 @@ def lrs(config, epochs: list[int]) -> list[float]:
 def test_every_choice_composes_with_the_others(composed, choice):
     config = composed(*overrides(*choice))
     assert config.data.name == config.data.kind == choice[1]
-    assert config.method["name"] == choice[2] and "presets" not in config.method
+    assert config.method["name"] == choice[2]
     assert config.scale == ("smoke" if choice[3] == "smoke" else "free")
     assert config.experiment_name == ("debug" if choice[3] else None)
 
@@ -71,7 +71,11 @@ def test_every_group_is_in_the_defaults_list_and_has_a_folder():
     assert (
         set(groups)
         == set(GROUPS)
-        == {path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ("local", "hydra")}
+        == {
+            path.name
+            for path in CONF.iterdir()
+            if path.is_dir() and path.name not in ("local", "hydra", "cell")
+        }
     )
     assert {key for key, value in groups.items() if value is None} == set(OPTIONAL)
 

@@ -46,10 +46,10 @@ def front_door(monkeypatch, tmp_path, capsys):
 
 
 def test_a_run_hands_its_resolved_config_to_the_worker(front_door, tmp_path):
-    code, err, (config,) = front_door("model=vgg19", "method=cuttlefish", "method.preset=reference", "seed=3")
+    code, err, (config,) = front_door("model=vgg19", "method=cuttlefish", "preset=reference", "seed=3")
     assert (code, err) == (0, "")
     assert config.seed == 3 and config.method["preset"] == "reference" and config.method["extra_bn"] is True
-    assert "presets" not in config.method and None not in config.method.values()
+    assert None not in config.method.values()
     assert [path.name for path in tmp_path.rglob("*")] == ["runs", ".hydra"]
 
 
@@ -58,11 +58,17 @@ def test_a_run_hands_its_resolved_config_to_the_worker(front_door, tmp_path):
     [
         (
             ["model=resnet19"],
-            "there is no model=resnet19 (choose from resnet18, timm, torchvision, vgg19); did you mean resnet18?",
+            "there is no model=resnet19 (choose from deit_base_patch16_224, resmlp_36_224, resnet18, resnet50, "
+            "timm, torchvision, vgg19, wide_resnet50_2); did you mean resnet18?",
         ),
         (["seed=one"], "seed must be a whole number, not 'one'"),
         (["seed"], "cannot read 'seed' on the command line; write key=value"),
         (["model=5"], "take the name of one choice"),
+        (
+            ["method=cuttlefish", "method.preset=paper"],
+            "method.preset=paper: method.preset is called preset now; write preset=paper",
+        ),
+        (["preset=paper"], "preset: full_rank has no preset paper (choose from default)"),
         (["sink=quiet"], "sink=quiet: sink is called logger now; write logger=quiet"),
         (["-m", "seed=0,1", "sink.wandb.mode=online"], "write logger.wandb.mode=online"),
         (["seed=${nothing}"], "seed: Interpolation key 'nothing' not found"),
@@ -160,7 +166,7 @@ def test_nothing_heavy_is_imported_before_the_config_is_sound(tmp_path, argument
 
 
 def test_the_config_s_modules_need_neither_torch_nor_hydra():
-    modules = "config.schema config.identity config.validate config.checks config.presets config.choices config.suggest data.files"
+    modules = "config.schema config.identity config.validate config.checks config.choice_checks config.choices config.suggest data.files"
     names = ", ".join(f"cuttlefish.{module}" for module in modules.split())
     code = f"import sys, {names}; print([name for name in ('torch', 'hydra', 'omegaconf') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""conf/method/*.yaml against the Settings they fill: the same knobs, and every preset builds."""
+"""conf/method/*.yaml and conf/cell against the Settings they fill: the same knobs, and every preset builds."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -6,57 +6,60 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cuttlefish.config.presets import NOT_KNOBS, resolve_method
-from cuttlefish.config.validate import build_settings
 from cuttlefish.methods import load_method
+from tests.runs import CONF, composed_settings
 
-FILES = sorted((Path(__file__).resolve().parents[2] / "conf" / "method").glob("*.yaml"))
+FILES = sorted((CONF / "method").glob("*.yaml"))
 MODELS = ("resnet18", "vgg19", "some other")
+PRESETS = sorted((CONF / "cell" / "method_preset").glob("*.yaml"))
+OF_METHODS = sorted(path for path in (CONF / "cell").glob("method_*/*.yaml") if path.stem != "no_recipe")
 
 
 def read(path: Path) -> dict:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
+def usual(method: str) -> dict:
+    """The defaults of a method's Settings; a mapping without keys is "not set", as null is."""
+    settings = load_method(method).Settings
+    return {field.name: getattr(settings(), field.name) or None for field in fields(settings)}
+
+
+def words(model: str) -> list[str]:
+    return ["model=timm", "model.name=resnet10t"] if model == "some other" else [f"model={model}"]
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_file_lists_exactly_the_method_s_knobs_all_null(path):
+def test_a_file_lists_exactly_the_method_s_knobs_with_their_defaults(path):
     method = read(path)
-    knobs = {key: value for key, value in method.items() if key not in NOT_KNOBS}
-    assert method["name"] == path.stem and method["preset"] == "default"
-    assert set(knobs) == {field.name for field in fields(load_method(path.stem).Settings)}
-    assert set(knobs.values()) <= {None}
+    assert (method.pop("name"), method.pop("preset")) == (path.stem, "default")
+    assert {key: value or None for key, value in method.items()} == usual(path.stem)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_every_preset_builds_for_every_model_at_every_scale(path):
-    method, settings = read(path), load_method(path.stem).Settings
-    for preset in method["presets"]:
-        for model in MODELS:
-            for scale in ("free", "smoke"):
-                resolved = resolve_method({**method, "preset": preset}, model, "cifar10", scale)
-                built = build_settings(settings, resolved)
-                getattr(built, "check", lambda: None)() if model != "some other" else None
-                assert all(
-                    getattr(built, key) == value for key, value in resolved.items() if key not in NOT_KNOBS
-                )
+@pytest.mark.parametrize("path", OF_METHODS, ids=lambda path: path.stem)
+def test_a_cell_sets_only_knobs_of_its_method_and_no_default_again(path):
+    method, _, rest = path.stem.partition("-")
+    values = read(path)
+    values.pop("defaults", None)
+    if path in PRESETS:
+        assert values.pop("preset") == rest
+    assert set(values) <= set(usual(method))
+    same = [key for key, value in values.items() if (value or None) == usual(method)[key]]
+    assert not same or path.parent.name != "method_preset", f"{path.stem} repeats the defaults of {same}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_presets_say_only_what_differs_from_the_clean_defaults(path):
-    method, defaults = read(path), load_method(path.stem).Settings()
-    assert method["presets"]["default"] == {}
-    for name, preset in method["presets"].items():
-        same = [
-            key
-            for key, value in preset.items()
-            if key not in ("models", "data") and getattr(defaults, key) == value
-        ]
-        assert not same, f"{name} repeats the defaults of {same}"
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("debug", [[], ["debug=smoke"]], ids=["free", "smoke"])
+def test_every_preset_builds_for_every_model(path, debug):
+    method, _, preset = path.stem.partition("-")
+    for model in MODELS:
+        built = composed_settings(method, f"preset={preset}", *words(model), *debug)
+        if model != "some other":
+            getattr(built, "check", lambda: None)()
 
 
 def cuttlefish(preset: str, model: str):
-    method = {**read(next(path for path in FILES if path.stem == "cuttlefish")), "preset": preset}
-    return build_settings(load_method("cuttlefish").Settings, resolve_method(method, model, "cifar10"))
+    return composed_settings("cuttlefish", f"preset={preset}", *words(model))
 
 
 def test_clean_cuttlefish_profiles_k_and_chooses_decay_or_norm_by_model():

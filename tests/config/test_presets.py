@@ -1,90 +1,83 @@
+"""A cell's values: which file wins, and that Hydra shows exactly what the run will have."""
+
+import os
+import subprocess
+import sys
+
 import pytest
+import yaml
 
-from cuttlefish.config.presets import resolve_method
+from cuttlefish.config.compose import compose_config
+from cuttlefish.config.validate import load_config, to_dict
 from cuttlefish.errors import CuttlefishError
+from tests.runs import CONF
 
-METHOD = {
-    "name": "toy",
-    "preset": "default",
-    "a": None,
-    "b": None,
-    "c": None,
-    "models": {"small": {"a": 1, "b": 1}},
-    "presets": {
-        "default": {},
-        "hard": {"a": 10, "c": 10, "models": {"small": {"b": 20}}, "data": {"digits": {"c": 30}}},
-        "empty": None,
-    },
-    "smoke": {"c": 99},
+LAYERS = {
+    "method/toy": "name: toy\npreset: default\na: 0\nb: 0\nc: 0\nd: 0\ne: 0\nf: 0\ng: 0\n",
+    "cell/method_preset/toy-paper": "preset: paper\na: 1\nb: 1\nc: 1\nd: 1\ne: 1\nf: 1\n",
+    "cell/method_model/toy-vgg19": "b: 2\nc: 2\nd: 2\ne: 2\nf: 2\n",
+    "cell/method_preset_model/toy-paper-vgg19": "c: 3\nd: 3\ne: 3\nf: 3\n",
+    "cell/method_preset_model_data/toy-paper-vgg19-svhn": "d: 4\ne: 4\nf: 4\n",
+    "cell/method_debug/toy-smoke": "e: 5\nf: 5\n",
+    "experiment/one": "# @package _global_\ndefaults:\n  - _self_\n  - override /preset: paper\nmethod: {f: 6}\n",
 }
 
 
-def resolve(model: str = "other", data: str = "cifar10", scale: str = "free", **changes):
-    return resolve_method({**METHOD, **changes}, model, data, scale)
+@pytest.fixture
+def toy(tmp_path):
+    """conf/ with a method of seven knobs; a function from words to their values."""
+    for path in [*CONF.rglob("*.yaml")]:
+        (tmp_path / path.relative_to(CONF)).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path.relative_to(CONF)).write_text(path.read_text())
+    for name, text in LAYERS.items():
+        (tmp_path / f"{name}.yaml").parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.yaml").write_text(text)
+
+    def values(*words: str) -> str:
+        method = compose_config(tmp_path, ["method=toy", *words]).method
+        return "".join(str(method[knob]) for knob in "abcdefg")
+
+    return values
 
 
-def test_the_clean_preset_leaves_everything_to_the_settings():
-    assert resolve() == {"name": "toy", "preset": "default"}
-    assert resolve(preset="empty") == {"name": "toy", "preset": "empty"}
+def test_the_more_specific_file_wins_and_the_command_line_over_all(toy):
+    assert toy() == "0000000"
+    assert toy("preset=paper") == "1111110"
+    assert toy("model=vgg19") == "0222220"
+    assert toy("preset=paper", "model=vgg19") == "1233330"
+    assert toy("preset=paper", "model=vgg19", "data=svhn") == "1234440"
+    assert toy("preset=paper", "model=vgg19", "data=svhn", "debug=smoke") == "1234550"
+    assert toy("debug=smoke") == "0000550" and toy("debug=profile") == "0000000"
+    assert toy("experiment=one", "debug=smoke") == "1111560"
+    assert toy("experiment=one", "preset=default") == "0000060"
+    assert toy("preset=paper", "model=vgg19", "method.a=9", "method.c=9") == "9293330"
 
 
-def test_a_model_s_own_knobs_hold_under_every_preset():
-    assert resolve("small") == {"name": "toy", "preset": "default", "a": 1, "b": 1}
+def test_a_preset_that_the_method_has_not_is_refused(toy):
+    with pytest.raises(CuttlefishError, match=r"toy has no preset reference \(choose from default, paper\)"):
+        toy("preset=reference")
 
 
-def test_the_more_specific_wins():
-    assert resolve(preset="hard") == {"name": "toy", "preset": "hard", "a": 10, "c": 10}
-    assert resolve("small", preset="hard") == {"name": "toy", "preset": "hard", "a": 1, "b": 20, "c": 10}
-    assert resolve("small", "digits", preset="hard")["c"] == 30
-    assert resolve("small", "digits", "smoke", preset="hard")["c"] == 99
-    assert resolve("small", "digits", "smoke", preset="hard", c=0, b=False) == {
-        "name": "toy",
-        "preset": "hard",
-        "a": 1,
-        "b": False,
-        "c": 0,
-    }
+@pytest.mark.parametrize("words", [
+    "method=cuttlefish preset=reference", "method=lc preset=reference model=vgg19 debug=smoke",
+    "experiment=table1 method=eb preset=reference recipe.batch_size=256", "experiment=demo/cuttlefish", "data=svhn",
+])  # fmt: skip
+def test_cfg_job_shows_exactly_what_the_run_will_have(words, tmp_path):
+    command = [sys.executable, str(CONF.parent / "run.py"), *words.split(), "--cfg", "job", "--resolve"]
+    environment = {**os.environ, "PYTHONPATH": str(CONF.parent)}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=True)
+    shown, config = yaml.safe_load(done.stdout), to_dict(compose_config(CONF, words.split()))
+    shown["method"] = {key: value for key, value in shown["method"].items() if value is not None}
+    assert to_dict(load_config(shown)) == config and set(shown) == set(config)
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_smoke_knobs_only_at_the_smoke_scale():
-    assert resolve(scale="smoke")["c"] == 99
-    assert all("c" not in resolve(scale=scale) for scale in ("free", "reduced", "paper"))
+def test_the_smoke_network_is_narrow_whatever_an_experiment_says():
+    for words in (["experiment=demo/cuttlefish"], ["model=vgg19"]):
+        assert compose_config(CONF, [*words, "debug=smoke"]).model.width == 8
+    assert compose_config(CONF, ["model=timm", "model.name=resnet18", "debug=smoke"]).model.width is None
 
 
-def test_a_preset_can_take_a_model_s_knob_back():
-    presets = {"default": {"models": {"small": {"a": None}}}}
-    assert resolve("small", presets=presets) == {"name": "toy", "preset": "default", "b": 1}
-
-
-def test_what_is_resolved_stays_as_it_is():
-    resolved = resolve("small", preset="hard")
-    assert resolve_method(resolved, "small", "digits", "smoke") == resolved
-    assert resolve_method({"name": "full_rank"}, "x", "y") == {"name": "full_rank"}
-
-
-def test_the_source_is_not_changed():
-    before = repr(METHOD)
-    resolve("small", "digits", "smoke", preset="hard")
-    assert repr(METHOD) == before
-
-
-def test_an_unknown_preset_names_the_nearest():
-    with pytest.raises(
-        CuttlefishError, match=r"no preset hrad \(choose from default, hard, empty\); did you mean hard\?"
-    ):
-        resolve(preset="hrad")
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"presets": {"default": {"treshold": 1}}},
-        {"presets": {"default": {"models": {"other": {"treshold": 1}}}}},
-        {"presets": {"default": {"data": {"cifar10": {"treshold": 1}}}}},
-        {"models": {"other": {"treshold": 1}}},
-        {"smoke": {"treshold": 1}},
-    ],
-)
-def test_a_preset_may_only_set_knobs_that_the_file_lists(changes):
-    with pytest.raises(CuttlefishError, match="sets treshold.*did you mean threshold"):
-        resolve(scale="smoke", threshold=None, **changes)
+def test_no_folder_of_conf_has_more_than_15_files():
+    folders = [path for path in CONF.rglob("*") if path.is_dir()]
+    assert max(len(list(folder.glob("*.yaml"))) for folder in [CONF, *folders]) <= 15

@@ -82,7 +82,7 @@ def add_stripes(tmp_path, monkeypatch):
 
 def test_a_new_set_is_a_module_and_a_conf_file(add_stripes, tmp_path):
     conf = add_stripes()
-    assert "data=stripes" in help_text(conf)
+    assert "data=stripes" in help_text([conf])
     words = ["data=stripes", "method=cuttlefish", "debug=smoke", "logger=quiet", "trainer.device=cpu"]
     config = compose_config(conf, [*words, f"run_dir={tmp_path / 'run'}"])
     record = run_config(config)

@@ -15,11 +15,11 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 
 @pytest.mark.parametrize("words", [
     "experiment=reduced/cell model=vgg19 method=imp", "experiment=table1 method=full_rank model=resnet18 data=cifar10",
-    "experiment=table1 method=cuttlefish method.preset=reference method.k=paper model=vgg19 data=cifar100",
+    "experiment=table1 method=cuttlefish preset=reference method.k=paper model=vgg19 data=cifar100",
     "experiment=table1 method=full_rank model=resnet18 data=svhn",
-    "experiment=figure1 method=pufferfish method.preset=reference model=resnet18 data=cifar10",
+    "experiment=figure1 method=pufferfish preset=reference model=resnet18 data=cifar10",
     *(
-        f"experiment=table1 method={method} method.preset=reference recipe.batch_size={batch} model=resnet18 data=cifar10"
+        f"experiment=table1 method={method} preset=reference recipe.batch_size={batch} model=resnet18 data=cifar10"
         for method, batch in {"lc": 128, "imp": 128, "grasp": 128, "eb": 256, "xnor": 1024, "si_fd": 1024}.items()
     ),
 ])  # fmt: skip

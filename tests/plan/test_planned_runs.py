@@ -47,7 +47,7 @@ def test_a_row_at_reduced_scale_is_the_reduced_cell(spec, cache):
         "experiment=reduced/cell",
         "model=resnet18",
         "method=imp",
-        "method.preset=equal_budget",
+        "preset=equal_budget",
         "method.match=53718b811d16",
     ]
     run = planned_runs(only(spec, "table1", ["imp"]), ["table1"], "reduced", [0], ROOT, cache)[0]

@@ -178,7 +178,7 @@ def planned(model, data, method, preset, words, known={}):  # noqa: B006
             f"model={model}",
             f"data={data}",
             f"method={method}",
-            *([f"method.preset={preset}"] if preset else []),
+            *([f"preset={preset}"] if preset else []),
             *words,
         ]
         config = compose_config(ROOT / "conf", named)

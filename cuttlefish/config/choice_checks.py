@@ -1,0 +1,63 @@
+"""What a typed config alone cannot tell: whether its values go with the choices that the command line made."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cuttlefish.config.resolved import RENAMED
+from cuttlefish.config.schema import ModelConfig
+from cuttlefish.config.suggest import choose_from
+from cuttlefish.errors import CuttlefishError
+
+OLD_WORDS = {**RENAMED, "method.preset": "preset"}
+
+
+def refuse_old_words(words: Iterable[str]) -> None:
+    """Raise CuttlefishError for a word of the command line that is spelled as in an earlier version."""
+    for word in words:
+        key, equals, value = word.lstrip("+").partition("=")
+        for old, new in OLD_WORDS.items():
+            if equals and f"{key}.".startswith(f"{old}."):
+                now = f"{new}{key.removeprefix(old)}={value}"
+                raise CuttlefishError(f"{word}: {old} is called {new} now; write {now}")
+
+
+def check_preset(method: Mapping[str, Any], chosen: str, folders: Sequence[Path]) -> None:
+    """A preset sets `method.preset`, so another name there than the chosen one means that the method has no such preset."""
+    set_by_files = method.get("preset", "default")
+    if set_by_files == chosen:
+        return
+    if chosen == "default":
+        raise CuttlefishError(
+            f"method.preset={set_by_files} is not for files to set; choose preset={set_by_files}"
+        )
+    name = method["name"]
+    found = [path.stem for folder in folders for path in folder.glob(f"cell/method_preset/{name}-*.yaml")]
+    offered = ["default", *sorted(stem.removeprefix(f"{name}-") for stem in found)]
+    raise CuttlefishError(f"preset: {name} has no preset {chosen}{choose_from(chosen, offered)}")
+
+
+def check_model_choice(model: ModelConfig, chosen: str, folders: Sequence[Path]) -> None:
+    """The values that go with a model are found by the choice's name: a model that has a file is to be chosen by it."""
+    own = _read(folders, f"model/{model.name}.yaml")
+    if chosen != model.name and own and (own.get("source") == "suite") == (model.source == "suite"):
+        raise CuttlefishError(
+            f"model={chosen} with model.name={model.name} would miss the values that go with {model.name}; write model={model.name}"
+        )
+
+
+def check_not_null(method: Mapping[str, Any], chosen: str, folders: Sequence[Path]) -> None:
+    """Null means "not set", which only those values can be that the method's file has as null."""
+    for key, usual in _read(folders, f"method/{chosen}.yaml").items():
+        if method.get(key) is None and usual is not None:
+            raise CuttlefishError(f"method.{key} cannot be null; it is {usual} unless another value is given")
+
+
+def _read(folders: Sequence[Path], name: str) -> dict[str, Any]:
+    """The first such file's mapping; empty where there is none."""
+    for folder in folders:
+        if (folder / name).is_file():
+            return yaml.safe_load((folder / name).read_text(encoding="utf-8")) or {}
+    return {}
