@@ -58,10 +58,12 @@ def test_the_same_bits_again_in_a_folder_of_its_own(original, here, capsys):
 
 def test_other_threads_are_told_and_held_to_no_bit(original, here, capsys):
     path = edited(original, here, loss_final=original[1].loss_final * (1 + 1e-6))
-    assert main([f"replay={path}", "trainer.threads=2", "sink.console=false"]) == 0
+    assert main([f"replay={path}", "trainer.threads=2", "logger.console=false"]) == 0
     told = capsys.readouterr().out
     assert "expected: within tolerance" in told and "differs: threads 1 -> 2" in told
-    assert main([f"replay={path}", "sink.console=false"]) == EXIT_DIFFERS, "with as many, the last bit counts"
+    assert main([f"replay={path}", "logger.console=false"]) == EXIT_DIFFERS, (
+        "with as many, the last bit counts"
+    )
 
 
 def test_what_differs_is_named_and_fails(original, here, capsys):
