@@ -31,7 +31,8 @@ class JsonLines(Logger):
     def start(self, run: RunInfo) -> None:
         self.folder = Path(run.folder)
         self.known_ranks = run.resumed_from
-        self._write(partial(self._open, run.resumed_from))
+        begins = None if run.config.get("fork_from") else 1  # a fork has no rows of its origin's epochs
+        self._write(partial(self._open, run.resumed_from, begins))
         self.message(
             f"resumed after epoch {run.resumed_from}"
             if run.resumed_from
@@ -39,11 +40,8 @@ class JsonLines(Logger):
         )
 
     def epoch(self, row: dict[str, Any]) -> None:
-        self._write(
-            partial(
-                append_line, self.folder / EPOCHS, json.dumps(plain(row), ensure_ascii=False, allow_nan=False)
-            )
-        )
+        line = json.dumps(plain(row), ensure_ascii=False, allow_nan=False)
+        self._write(partial(append_line, self.folder / EPOCHS, line))
 
     def ranks(self, rows: list[dict[str, Any]]) -> None:
         # A resumed run may estimate the checkpoint's own ranks once more: the newer rows replace the older.
@@ -61,8 +59,7 @@ class JsonLines(Logger):
         return f"cannot write to the log of the run in {self.folder}: {self.trouble.strerror}"
 
     def message(self, text: str) -> None:
-        time = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-        self._write(partial(append_line, self.folder / LOG, f"{time}  {text}"))
+        self._write(partial(append_line, self.folder / LOG, _stamped(text)))
 
     def profile(self, profile: dict[str, Any]) -> None:
         self.message(
@@ -72,9 +69,11 @@ class JsonLines(Logger):
     def finish(self, record: Record) -> None:
         self.message(f"{record.status}" + (f"\n{record.error}" if record.error else ""))
 
-    def _open(self, resumed_from: int) -> None:
+    def _open(self, resumed_from: int, begins: int | None) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        cut_back(self.folder, resumed_from)
+        for problem in cut_back(self.folder, resumed_from, begins):
+            logger.warning("%s: %s", self.folder, problem)
+            append_line(self.folder / LOG, _stamped(problem))
         if not (self.folder / RANKS).exists():
             append_line(self.folder / RANKS, csv_line(list(RANK_COLUMNS)))
 
@@ -94,3 +93,12 @@ class JsonLines(Logger):
                     logger.warning(
                         "cannot write to %s for now: %s; its rows wait for room", self.folder, error.strerror
                     )
+            except (
+                Exception
+            ) as error:  # what cannot ever be written must not keep the rest from being written
+                self.waiting.popleft()
+                logger.warning("left out of the log in %s: %s: %s", self.folder, type(error).__name__, error)
+
+
+def _stamped(text: str) -> str:
+    return f"{datetime.now().astimezone().isoformat(sep=' ', timespec='seconds')}  {text}"

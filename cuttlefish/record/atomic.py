@@ -3,6 +3,7 @@
 Used for everything a run must be able to trust after it was killed: its record, checkpoints, profile and epoch rows.
 """
 
+import errno
 import os
 import re
 import secrets
@@ -30,8 +31,10 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
             yield file
             _flush(file)
         os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    except BaseException:
+        with suppress(OSError):  # the first error counts
+            temporary.unlink(missing_ok=True)
+        raise
     _flush_folder(path.parent)
 
 
@@ -39,6 +42,14 @@ def write_atomic(path: str | Path, data: bytes | str) -> None:
     """Replace the content of `path`; text is written as UTF-8 with its line ends as they are."""
     with atomic_file(path) as file:
         file.write(data.encode("utf-8") if isinstance(data, str) else data)
+
+
+def read_regular(path: str | Path) -> bytes:
+    """Read a file. A folder, or a named pipe on which reading would wait for ever, raises OSError."""
+    path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return path.read_bytes()
 
 
 def remove_left_overs(folder: Path) -> None:
@@ -60,7 +71,8 @@ def append_line(path: str | Path, line: str) -> None:
             file.write(f"{line}\n".encode())
             _flush(file)
         except OSError:
-            os.ftruncate(file.fileno(), before)  # no half a line, to which the next would be added
+            with suppress(OSError):
+                os.ftruncate(file.fileno(), before)  # no half a line, to which the next would be added
             raise
     if new:
         _flush_folder(path.parent)

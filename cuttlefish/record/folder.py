@@ -1,6 +1,6 @@
 """The files of a run folder: their names, how to read them, and how to cut them back to a checkpoint.
 
-Readers never fail on a torn last line (a crash while it was written): such a line does not count.
+No reader fails on a row: a torn last line (a crash while it was written) does not count, and a damaged one is left out.
 """
 
 import csv
@@ -8,11 +8,12 @@ import io
 import json
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
-from cuttlefish.record.atomic import write_atomic
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.record.atomic import read_regular, write_atomic
 
 RECORD = "record.json"
 EPOCHS = "epochs.jsonl"
@@ -26,18 +27,25 @@ RANK_COLUMNS = ("epoch", "layer", "stable_rank", "scaled_rank", "full_rank")
 RANK_HEADER = ",".join(RANK_COLUMNS)
 PLAUSIBLE = 1e-9, 1e9
 """Ranks outside cannot be divided by: of a weight of zeros, of one that diverged, of a damaged file."""
+LONGEST = 10_000
+"""Characters of a row of ranks; the name of a layer has a hundred."""
 
 log = logging.getLogger(__name__)
 
 
 def read_epochs(folder: str | Path) -> list[dict[str, Any]]:
-    """The rows of `epochs.jsonl`, one a trained epoch; empty without the file."""
-    rows = map(_json_row, _whole_lines(Path(folder) / EPOCHS))
-    return [row for row in rows if row is not None and row.get("epoch") is not None]
+    """Read the rows of `epochs.jsonl`, one a trained epoch; empty without the file."""
+    path = Path(folder) / EPOCHS
+    try:
+        rows = list(map(_epoch_row, _whole_lines(path)))
+    except OSError as error:
+        log.warning("%s cannot be read (%s)", path, type(error).__name__)
+        return []
+    return [row for row in rows if row is not None]
 
 
 def read_ranks(folder: str | Path) -> list[dict[str, Any]]:
-    """The rows of `ranks.csv` with numbers as numbers; empty without the file. What is no row of ranks is left out with a warning."""
+    """Read the rows of `ranks.csv`; empty without the file. What is no row of ranks is left out with a warning."""
     rows, problem = checked_ranks(folder)
     if problem:
         log.warning("%s: %s", Path(folder) / RANKS, problem)
@@ -45,22 +53,29 @@ def read_ranks(folder: str | Path) -> list[dict[str, Any]]:
 
 
 def checked_ranks(folder: str | Path) -> tuple[list[dict[str, Any]], str]:
-    """The rows of `ranks.csv` that are some, and in words what of the file is left out."""
+    """Read the rows of `ranks.csv`, and say in words what of the file is left out."""
     try:
         lines = _whole_lines(Path(folder) / RANKS)
     except OSError as error:
         return [], f"the file cannot be read ({type(error).__name__})"
     rows = [_rank_row(line) for line in lines if line != RANK_HEADER]
     sound = [row for row in rows if row is not None]
-    return sound, f"{len(rows) - len(sound)} of {len(rows)} lines are no ranks and are left out" if len(
-        sound
-    ) < len(rows) else ""
+    bad = len(rows) - len(sound)
+    return sound, f"{bad} of {len(rows)} lines are no ranks and are left out" if bad else ""
 
 
 def read_profile(folder: str | Path) -> dict[str, Any] | None:
-    """`profile.json`, or None where the method measured nothing."""
+    """Read `profile.json`; None where the method measured nothing. Raises CuttlefishError for a damaged one."""
     path = Path(folder) / PROFILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        profile = json.loads(read_regular(path))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CuttlefishError(f"{path} cannot be read ({type(error).__name__}: {error})") from None
+    if not isinstance(profile, dict):
+        raise CuttlefishError(f"{path} is no profile: it holds a {type(profile).__name__}, not a mapping")
+    return profile
 
 
 def csv_line(values: list[Any]) -> str:
@@ -70,57 +85,92 @@ def csv_line(values: list[Any]) -> str:
     return buffer.getvalue()
 
 
-def cut_back(folder: str | Path, epochs: int) -> None:
+def cut_back(folder: str | Path, epochs: int, first: int | None = None) -> list[str]:
     """Forget what came after a checkpoint of `epochs` trained epochs.
 
     `epochs.jsonl` counts trained epochs from 1, so rows up to `epochs` stay. A row of `ranks.csv` shows the weights
-    after so many epochs, so the ranks of the checkpoint's own weights stay too. Torn and foreign lines go.
+    after so many epochs, so the ranks of the checkpoint's own weights stay too. Damaged rows go, and of doubled ones all
+    but the last.
+
+    Args:
+        first: The epoch from which on the checkpoint owes its rows; None: whichever the first row is of.
+
+    Returns:
+        What was wrong with the files, a sentence each.
     """
-    _keep(Path(folder) / EPOCHS, lambda line: _up_to(_epoch_of_json(line), epochs))
-    _keep(Path(folder) / RANKS, lambda line: line == RANK_HEADER or _up_to(_epoch_of_csv(line), epochs))
+    folder = Path(folder)
+    found, told = _cut(folder / EPOCHS, _epoch_of_json, epochs)
+    there = {epoch for epoch, _ in found}
+    owed = range(first or min(there, default=epochs + 1), epochs + 1)
+    lost = ", ".join(str(epoch) for epoch in owed if epoch not in there)
+    if lost:
+        told.append(f"{EPOCHS} has lost the rows of epochs that the checkpoint has trained: {lost}")
+    return told + _cut(folder / RANKS, _layer_of_csv, epochs)[1]
 
 
 def forget_ranks(folder: str | Path, epochs: set[int]) -> None:
     """Drop the rank rows of these epochs, because they are about to be written anew."""
-    _keep(Path(folder) / RANKS, lambda line: _epoch_of_csv(line) not in epochs)
+    path = Path(folder) / RANKS
+    _replace(path, [line for line in _whole_lines(path) if (_layer_of_csv(line) or (None,))[0] not in epochs])
 
 
-def _keep(path: Path, wanted: Callable[[str], bool]) -> None:
-    kept = "".join(f"{line}\n" for line in _whole_lines(path) if wanted(line))
-    if path.exists() and path.read_text(encoding="utf-8", errors="replace") != kept:
-        write_atomic(path, kept)
+Identity = tuple[int, Hashable]
+"""An epoch, and what else tells the rows of a file apart."""
+
+
+def _cut(
+    path: Path, identity_of: Callable[[str], Identity | None], last: int
+) -> tuple[set[Identity], list[str]]:
+    """Keep the rows up to epoch `last`, each once; their identities, and what was wrong in words."""
+    kept: dict[Identity, str] = {}
+    bad = doubled = 0
+    head = []
+    for line in _whole_lines(path):
+        identity = identity_of(line)
+        if line == RANK_HEADER:
+            head = [line]
+        elif identity is None:
+            bad += 1
+        elif identity[0] <= last:
+            doubled += identity in kept
+            kept[identity] = line
+    _replace(path, [*head, *kept.values()])
+    told = {"damaged": bad, "doubled": doubled}
+    return set(kept), [f"{path.name}: {n} {what} rows are left out" for what, n in told.items() if n]
+
+
+def _replace(path: Path, lines: list[str]) -> None:
+    content = "".join(f"{line}\n" for line in lines)
+    if path.exists() and read_regular(path).decode(errors="replace") != content:
+        write_atomic(path, content)
 
 
 def _whole_lines(path: Path) -> list[str]:
-    if not path.exists():
-        return []
-    return path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+    return read_regular(path).decode(errors="replace").split("\n")[:-1] if path.exists() else []
 
 
-def _up_to(epoch: int | None, last: int) -> bool:
-    return epoch is not None and epoch <= last
+def _epoch_of_json(line: str) -> Identity | None:
+    row = _epoch_row(line)
+    return None if row is None else (row["epoch"], None)
 
 
-def _epoch_of_json(line: str) -> int | None:
-    row = _json_row(line)
-    return None if row is None else row.get("epoch")
-
-
-def _json_row(line: str) -> dict[str, Any] | None:
+def _epoch_row(line: str) -> dict[str, Any] | None:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return row if isinstance(row, dict) else None
+    return row if isinstance(row, dict) and type(row.get("epoch")) is int else None
 
 
-def _epoch_of_csv(line: str) -> int | None:
+def _layer_of_csv(line: str) -> Identity | None:
     cells = _rank_cells(line)
-    return None if cells is None else int(cells[0])
+    return None if cells is None else (int(cells[0]), cells[1])
 
 
 def _rank_cells(line: str) -> list[str] | None:
-    """The cells of a whole row of numbers; None for the head and for a torn line."""
+    """The cells of a whole row of numbers; None for the head and for a damaged line."""
+    if len(line) > LONGEST:
+        return None
     cells = next(csv.reader([line]), []) if '"' in line else line.split(",")
     return cells if len(cells) == len(RANK_COLUMNS) and re.fullmatch("[0-9]{1,9}", cells[0]) else None
 
@@ -128,19 +178,10 @@ def _rank_cells(line: str) -> list[str] | None:
 def _rank_row(line: str) -> dict[str, Any] | None:
     cells = _rank_cells(line)
     try:
-        epoch, layer, stable, scaled, full = cells or ()
-        row = {
-            "epoch": int(epoch),
-            "layer": layer,
-            "stable_rank": float(stable),
-            "scaled_rank": float(scaled),
-            "full_rank": int(full),
-        }
+        epoch, layer, *numbers, full = cells or ()
+        stable, scaled = map(float, numbers)
+        row = dict(zip(RANK_COLUMNS, (int(epoch), layer, stable, scaled, int(full)), strict=True))
     except ValueError:
         return None
     low, high = PLAUSIBLE  # a method may choose rank 0 (LC); a weight has none that small
-    return (
-        row
-        if low < row["stable_rank"] < high and 0 <= row["scaled_rank"] < high and 0 < row["full_rank"] < high
-        else None
-    )
+    return row if low < stable < high and 0 <= scaled < high and 0 < row["full_rank"] < high else None

@@ -113,6 +113,49 @@ def test_a_disk_that_is_full_at_the_start_still_cuts_the_old_rows_back(made_up, 
     assert [row["epoch"] for row in read_epochs(tmp_path)] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("name, bad", [
+    ("epochs.jsonl", '{"epoch": "one"}'), ("epochs.jsonl", "[" * 100_000), ("epochs.jsonl", '{"epoch": [1]}'), ("epochs.jsonl", "7"),
+    ("ranks.csv", f'1,"{"x" * 2**20}",1,1,16'), ("ranks.csv", f"1,{'x' * 2**20},1,1,16"), ("ranks.csv", "a,b"),
+])  # fmt: skip
+def test_a_bad_row_is_left_out_and_told_and_the_run_goes_on_logging(made_up, tmp_path, caplog, name, bad):
+    train(made_up, start(made_up, tmp_path / "straight"), 0, 4)
+    train(made_up, start(made_up, tmp_path / "bad"), 0, 2)
+    lines = (tmp_path / "bad" / name).read_text().splitlines()
+    (tmp_path / "bad" / name).write_text("\n".join([*lines[:1], bad, *lines[1:], ""]))
+    assert len(read_epochs(tmp_path / "bad")) == 2
+    train(made_up, start(made_up, tmp_path / "bad", resumed_from=2), 2, 4)
+    for file in ("epochs.jsonl", "ranks.csv"):
+        assert (tmp_path / "bad" / file).read_bytes() == (tmp_path / "straight" / file).read_bytes()
+    told = f"{name}: 1 damaged rows are left out"
+    assert told in caplog.text and told in (tmp_path / "bad" / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("change, told", [
+    (lambda rows: rows[:1] + rows[2:], "has lost the rows of epochs that the checkpoint has trained: 2"),
+    (lambda rows: rows[:2], "has lost the rows of epochs that the checkpoint has trained: 3"),
+    (lambda rows: rows[1:], "has lost the rows of epochs that the checkpoint has trained: 1"),
+    (lambda rows: [], "has lost the rows of epochs that the checkpoint has trained: 1, 2, 3"),
+    (lambda rows: rows + rows[1:2], "epochs.jsonl: 1 doubled rows are left out"), (lambda rows: rows, ""),
+])  # fmt: skip
+def test_rows_that_do_not_fit_the_checkpoint_are_told_on_resume(made_up, tmp_path, caplog, change, told):
+    train(made_up, start(made_up, tmp_path), 0, 3)
+    rows = (tmp_path / "epochs.jsonl").read_text().splitlines()
+    (tmp_path / "epochs.jsonl").write_text("".join(f"{row}\n" for row in change(rows)))
+    train(made_up, start(made_up, tmp_path, resumed_from=3), 3, 4)
+    assert told in caplog.text and bool(caplog.text) == bool(told)
+    found = [row["epoch"] for row in read_epochs(tmp_path)]
+    assert sorted(set(found)) == found and found[-1] == 4
+
+
+def test_what_can_never_be_written_keeps_nothing_else_from_being_written(made_up, tmp_path, caplog):
+    logger = start(made_up, tmp_path)
+    logger.message("\ud800")
+    train(made_up, logger, 0, 1)
+    assert (
+        len(read_epochs(tmp_path)) == 1 and "left out of the log" in caplog.text and logger.settle() is None
+    )
+
+
 def no_space(file):
     file.flush()
     raise OSError(errno.ENOSPC, "No space left on device")

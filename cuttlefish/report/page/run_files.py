@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cuttlefish.errors import CuttlefishError
 from cuttlefish.record.folder import LOG, checked_ranks, read_epochs, read_profile
 from cuttlefish.record.redact import redact_text
 
@@ -26,24 +27,17 @@ def read_files(folder: Path) -> Files:
     found, problems = {"ranks": ranks}, [f"ranks: {damage}"] if damage else []
     for name, read, empty in (
         ("epochs", read_epochs, []),
-        ("profile", profile_of, None),
+        ("profile", read_profile, None),
         ("log", log_tail, ""),
     ):
         try:
             found[name] = read(folder)
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        except (CuttlefishError, OSError, ValueError) as error:
             found[name] = empty
             problems.append(
                 f"{name}: the file beside the record cannot be read ({type(error).__name__}: {error})"
             )
     return Files(**found, problems=problems)
-
-
-def profile_of(folder: Path) -> dict[str, Any] | None:
-    profile = read_profile(folder)
-    if profile is not None and not isinstance(profile, dict):
-        raise ValueError("it holds no mapping")
-    return profile
 
 
 def log_tail(folder: Path) -> str:
