@@ -1,10 +1,15 @@
-"""Checkpoints: atomic, durable, checked, the last two kept; a damaged newest falls back to the one before, and nothing else does."""
+"""Checkpoints: atomic, durable, checked, the last two kept.
+
+A newest one that is damaged, or another run's, is passed over for the one before; nothing else is.
+"""
 
 import hashlib
 import io
 import logging
 import os
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +27,17 @@ ANY_VERSION = re.compile(FAMILY + rb"\d+\n")
 
 
 class Damaged(CuttlefishError):
-    """A file that was read, and is not what was once written."""
+    """A file that was read, and is not what this run once wrote."""
 
 
 def save_checkpoint(folder: Path, epochs: int, state: dict[str, Any], step: int | None = None) -> Path:
-    """Write the state after `epochs` trained epochs (and `step` steps of the next one); it and the one before are kept.
+    """Write the state after `epochs` trained epochs (and `step` steps of the next one); keep it and the one before.
 
-    state: tensors and plain containers only. Raises CuttlefishError where it cannot be written; the old ones are then intact.
+    Args:
+        state: Tensors and plain containers only. What stands under `run` is compared by `newest_checkpoint`.
+
+    Raises:
+        CuttlefishError: It cannot be written. The old ones are then intact.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -40,7 +49,14 @@ def save_checkpoint(folder: Path, epochs: int, state: dict[str, Any], step: int 
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Raises Damaged for a file that is cut short, altered or no checkpoint; CuttlefishError if it is another version's or cannot be read."""
+    """Read a checkpoint.
+
+    Raises:
+        Damaged: The file is cut short, altered or no checkpoint.
+        CuttlefishError: It is another version's, or cannot be read.
+    """
+    if path.exists() and not path.is_file():
+        raise Damaged(f"{path} is no file, so no checkpoint")
     content = _read(path)
     if ANY_VERSION.match(content) and not content.startswith(MAGIC):
         raise CuttlefishError(
@@ -50,26 +66,69 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     digest, payload = content[len(MAGIC) : head], content[head:]
     if not content.startswith(MAGIC) or hashlib.sha256(payload).digest() != digest:
         raise Damaged(f"{path} is damaged or no checkpoint of this suite: its checksum does not match")
-    return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a stranger's pickle raises
+        raise Damaged(f"{path} is no checkpoint of this suite: {_first_line(error)}") from None
+    if not isinstance(state, dict):
+        raise Damaged(f"{path} is no checkpoint of this suite: it holds a {type(state).__name__}")
+    return state
 
 
-def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """The newest sound checkpoint, or None if there is none of any kind. Looks and changes nothing.
+def newest_checkpoint(folder: Path, run: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+    """Read the newest sound checkpoint; None if there is none of any kind. Looks and changes nothing.
 
-    Damaged ones are named in a warning and passed over. Raises CuttlefishError if all are damaged, or one that is reached is another
-    version's or cannot be read: to begin again would end in the loss of what is there.
+    Args:
+        run: What tells the run apart (its key, data and seed). One that says it is another's is passed over like a
+            damaged one, with a warning; one from before runs wrote this down is taken.
+
+    Raises:
+        CuttlefishError: None is sound, or one that is reached is another version's or cannot be read. To begin again
+            would end in the loss of what is there.
     """
-    there = _in_order(folder)
+    there, foreign = _in_order(folder), False
     for path in reversed(there):
         try:
-            return load_checkpoint(path)
+            state = load_checkpoint(path)
         except Damaged as error:
             logger.warning("%s; falling back to the one before", error)
+            continue
+        unlike = _unlike(state.get("run"), run)
+        if not unlike:
+            return state
+        foreign = True
+        logger.warning("%s is another run's (%s); falling back to the one before", path, unlike)
     if there:
+        what = "damaged or another run's" if foreign else "damaged"
         raise CuttlefishError(
-            f"every checkpoint in {folder} is damaged: remove that folder to start the run again"
+            f"every checkpoint in {folder} is {what}: remove that folder to start the run again"
         )
     return None
+
+
+def _unlike(found: Any, run: Mapping[str, Any] | None) -> str:
+    if not isinstance(found, Mapping) or run is None:
+        return ""
+    pairs = [(name, found.get(name), value) for name, value in run.items()]
+    return ", ".join(f"{name.replace('_', ' ')} {a}, here {b}" for name, a, b in pairs if a != b)
+
+
+@contextmanager
+def explain_misfit(folder: Path) -> Iterator[None]:
+    """Surround what takes a checkpoint over. One that is whole and of this run, and does not fit, ends in one sentence."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise CuttlefishError(
+            f"the checkpoint in {folder} does not fit this run ({type(error).__name__}: {_first_line(error)}): remove "
+            "that folder to start the run again"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no reason given"])[0]
 
 
 def keep_before_switch(folder: Path) -> None:

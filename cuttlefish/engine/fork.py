@@ -39,6 +39,11 @@ def fork_state(run: Run) -> tuple[dict[str, Any], str]:
                 f"fork_from={source}: that run's {section} differs from this one's, so its state does not fit"
             )
     state = load_checkpoint(path)
+    key = (state.get("run") or {}).get("run_key", origin["run_key"])
+    if key != origin["run_key"]:
+        raise CuttlefishError(
+            f"fork_from={source}: {path.name} is of run {key}, and that folder of {origin['run_key']}"
+        )
     if state["progress"]["phase"] != 0 or state["method"].get("switch_epoch") is not None:
         raise CuttlefishError(
             f"fork_from={source}: its checkpoint lies behind its switch; there is no earlier one to start from"

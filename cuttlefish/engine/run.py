@@ -42,6 +42,10 @@ class Run:
     folder: Path
     digest: str
 
+    def identity(self) -> dict[str, Any]:
+        """Return what tells its checkpoints from another run's."""
+        return {"run_key": self.key, "data_digest": self.digest, "seed": self.config.seed}
+
     def facts(self) -> dict[str, Any]:
         """Return the record's fields that are known before anything is built."""
         config = self.config

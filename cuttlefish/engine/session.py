@@ -1,6 +1,7 @@
 """One run in one process: checks first, then data, model, method and loggers around a trainer, then the record."""
 
 import logging
+import operator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from cuttlefish.config.schema import Config
 from cuttlefish.config.validate import to_dict
 from cuttlefish.data import load_task
 from cuttlefish.engine.batches import Batches
-from cuttlefish.engine.checkpoint import newest_checkpoint
+from cuttlefish.engine.checkpoint import explain_misfit, newest_checkpoint
 from cuttlefish.engine.context import make_context
 from cuttlefish.engine.device import choose_device, element_type, peak_memory, set_up
 from cuttlefish.engine.evaluate import Scores, evaluate
@@ -100,20 +101,23 @@ class Session:
         # Whatever was read before the lock was taken may be an older one.
         found = (self._newest() or self.fork) if self.world.is_first else None
         checkpoint = self.world.broadcast_object(found)
-        resumed = checkpoint["progress"]["trained"] if checkpoint else 0
+        with explain_misfit(self._checkpoints):
+            resumed = operator.index(checkpoint["progress"]["trained"]) if checkpoint else 0
         lost_seconds = max(lost_seconds, self._recorded_seconds())
         if self.world.is_first:
             self.loggers.extend(build_loggers(self.config.logger))
         stop = stop or StopSignals()
         with self.loggers:
             trainer = Trainer(
-                self.context, self.method, self.batches, self.config.trainer, self.world, self.loggers, self.timer, stop
+                self.context, self.method, self.batches, self.config.trainer, self.world, self.loggers, self.timer, stop,
+                self.run.identity(),
             )  # fmt: skip
             self.loggers.start(RunInfo(self.run.folder, to_dict(self.config), self.run.key, resumed))
             if checkpoint:
+                with explain_misfit(self._checkpoints):
+                    self.timer.load_state_dict(checkpoint["clock"])
                 steps = checkpoint["progress"].get("step") or 0
                 self.loggers.message(f"going on after {resumed} epochs and {steps} steps")
-                self.timer.load_state_dict(checkpoint["clock"])
             self.timer.at_least(lost_seconds)
             try:
                 with explain_torch_errors(self.config.recipe, self.config.trainer):
@@ -149,7 +153,7 @@ class Session:
         check_training_forward(model, images, self.task.classes, self.config.model.name)
 
     def _newest(self) -> dict[str, Any]:
-        return newest_checkpoint(self._checkpoints) or {}
+        return newest_checkpoint(self._checkpoints, self.run.identity()) or {}
 
     def _record_end(self, error: BaseException, trainer: Trainer) -> None:
         """Record what ended the run. Its caller must hear of that, even if the disk that caused it cannot take the record."""

@@ -1,6 +1,6 @@
 """The training loop: phases × epochs × steps. What a method wants changed it says with a phase or a transition."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from itertools import islice
@@ -13,7 +13,7 @@ from torch import Tensor
 from cuttlefish.config.schema import TrainerConfig
 from cuttlefish.data.resident import Batch
 from cuttlefish.engine.batches import Batches
-from cuttlefish.engine.checkpoint import keep_before_switch, save_checkpoint
+from cuttlefish.engine.checkpoint import explain_misfit, keep_before_switch, save_checkpoint
 from cuttlefish.engine.evaluate import Scores, evaluate, scores
 from cuttlefish.engine.failures import check_loss, check_weights
 from cuttlefish.engine.processes.world import World
@@ -40,10 +40,13 @@ class Trainer:
         loggers: Loggers,
         timer: Timer,
         stop: StopSignals,
+        run: Mapping[str, Any] | None = None,
     ):
         self.context, self.method, self.batches, self.config = context, method, batches, config
         self.world, self.loggers, self.timer, self.stop = world, loggers, timer, stop
         self.recipe, self.device = context.recipe, context.device
+        self.run = dict(run or {})
+        """What tells this run's checkpoints from another's."""
         self.checkpoint_timer = CheckpointTimer(config)
         self.progress = Progress()
         self.runner: StepRunner | None = None
@@ -56,7 +59,8 @@ class Trainer:
             with self.timer.section("start"):
                 self.method.on_fit_start(self.context)
         else:
-            self.restore(checkpoint)
+            with explain_misfit(self._checkpoints):
+                self.restore(checkpoint)
         self.saved = self.progress.trained
         for phase in islice(self.method.phases(self.context), self.progress.phase, None):
             self._run_phase(phase, checkpoint)
@@ -82,7 +86,8 @@ class Trainer:
                 self._enter(phase)
             else:
                 self._make_runner(phase, self.progress.epoch)
-                self.runner.optimizer.load_state_dict(checkpoint["optimizer"])
+                with explain_misfit(self._checkpoints):
+                    self.runner.optimizer.load_state_dict(checkpoint["optimizer"])
         self.loggers.phase(phase.name, phase.epochs.stop - self.progress.epoch)
         for epoch in range(self.progress.epoch, phase.epochs.stop):
             if self.progress.step is None and not self._begin_epoch(phase, epoch):
@@ -272,6 +277,7 @@ class Trainer:
         """All that a resumed run needs; tensors and plain containers. To be called on all processes."""
         random, *others = self.world.gather(random_state(self.device))
         return {
+            "run": self.run,
             "method_name": self.method.name,
             "progress": asdict(self.progress),
             "clock": self.timer.state_dict(),

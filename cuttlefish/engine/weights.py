@@ -16,6 +16,7 @@ from cuttlefish.errors import CuttlefishError
 from cuttlefish.record.atomic import write_atomic
 from cuttlefish.record.folder import WEIGHTS
 
+METADATA = "cuttlefish"
 KINDS = {"list": list, "tuple": tuple, "set": set}
 
 
@@ -34,7 +35,8 @@ def save_weights(folder: Path, run_key: str, model: nn.Module, method_state: Map
 
     tensors = {name: _own(tensor) for name, tensor in model.state_dict().items()}
     state = _pack(method_state, tensors)
-    content = save(tensors, metadata={"run_key": run_key, "method": json.dumps(state)})
+    # One entry alone: safetensors writes several in no fixed order, and equal runs give equal bytes.
+    content = save(tensors, metadata={METADATA: json.dumps({"run_key": run_key, "method": state})})
     write_atomic(folder / WEIGHTS, content)
     return folder / WEIGHTS
 
@@ -45,10 +47,12 @@ def load_weights(folder: Path) -> Weights:
 
     path = folder / WEIGHTS
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("it is no regular file")
         with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
+            metadata = _metadata(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        method = _unpack(json.loads(metadata["method"]), tensors)
+        method = _unpack(metadata["method"], tensors)
         return Weights(
             metadata["run_key"],
             {name: value for name, value in tensors.items() if not name.startswith("method:")},
@@ -56,10 +60,24 @@ def load_weights(folder: Path) -> Weights:
         )
     except FileNotFoundError:
         raise CuttlefishError(f"there are no weights at {path}; a run writes them when it finishes") from None
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (
+        SafetensorError,
+        OSError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        RecursionError,
+    ) as error:
         raise CuttlefishError(
             f"{path} is damaged or not this suite's: {type(error).__name__}: {error}"
         ) from error
+
+
+def _metadata(written: Mapping[str, str]) -> dict[str, Any]:
+    if METADATA in written:
+        return json.loads(written[METADATA])
+    return {"run_key": written["run_key"], "method": json.loads(written["method"])}  # of earlier versions
 
 
 def _own(tensor: Tensor) -> Tensor:
@@ -77,7 +95,8 @@ def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
         return {"dict": [[_pack(key, tensors), _pack(item, tensors)] for key, item in value.items()]}
     for name, kind in KINDS.items():
         if isinstance(value, kind):
-            return {name: [_pack(item, tensors) for item in value]}
+            items = sorted(value, key=repr) if kind is set else value  # a set has no order of its own
+            return {name: [_pack(item, tensors) for item in items]}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"a method's state holds tensors and plain containers only, not {type(value).__name__}")

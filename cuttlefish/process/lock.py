@@ -63,11 +63,14 @@ class RunLock:
     def __exit__(self, *exception: object) -> None:
         self._ended.set()
         self._thread.join()
-        try:
-            if self._is_ours():
-                self.path.unlink(missing_ok=True)
-        finally:
-            os.close(self._handle)
+        try:  # whatever becomes of it, what ended the run is what counts
+            try:
+                if self._is_ours():
+                    self.path.unlink(missing_ok=True)
+            finally:
+                os.close(self._handle)
+        except OSError as error:
+            log.warning("the lock %s is left: %s", self.path, error.strerror)
 
     def _locked(self) -> int:
         while True:
@@ -129,8 +132,14 @@ class RunLock:
 
         A job that its scheduler moves to another machine finds the lock that the lost one has left: it must not give up.
         """
-        first, told = self._last_beat(), False
-        while (last := self._last_beat()) is not None and (quiet := self._now() - last) < DEAD_SECONDS:
+        first = self._last_beat()
+        if first is None:
+            return
+        # Its age by the file system's clock, once; from then on by one's own, for another's may be an hour ahead.
+        patience = min(DEAD_SECONDS - (self._now() - first), DEAD_SECONDS)
+        until = time.monotonic() + patience
+        told = False
+        while (last := self._last_beat()) is not None and (left := until - time.monotonic()) > 0:
             if last != first:
                 raise Busy(
                     f"{self.path.parent} is being run on another machine, which has just shown a sign of life: wait for it, or stop it first"
@@ -140,9 +149,9 @@ class RunLock:
                 log.warning(
                     "%s has the lock of another machine: waiting %.0f s for a sign of its life",
                     self.path.parent,
-                    DEAD_SECONDS - quiet,
+                    patience,
                 )
-            time.sleep(min(self.beat_seconds / 10, DEAD_SECONDS - quiet))
+            time.sleep(min(self.beat_seconds / 10, left))
 
     def _last_beat(self) -> float | None:
         """Opened anew each time: only that makes a network file system ask its server. None once its owner has finished and removed it."""
@@ -174,7 +183,9 @@ class RunLock:
             return True
 
     def _is_ours(self) -> bool:
-        return (self._owner_there() or {}).get("nonce") == self.nonce
+        """One that is torn is ours still: a disk that fills up may have taken a part of the last beat."""
+        owner = self._owner_there()
+        return owner is not None and owner.get("nonce", self.nonce if not owner else None) == self.nonce
 
     def _beat(self, handle: int) -> None:
         wall_seconds = round(self.wall_seconds(), 3)
@@ -186,7 +197,9 @@ class RunLock:
             "nonce": self.nonce,
         }
         # One write of constant length: a reader sees this beat or the last one.
-        os.pwrite(handle, json.dumps(owner).ljust(255).encode() + b"\n", 0)
+        beat = json.dumps(owner).ljust(255).encode() + b"\n"
+        if os.pwrite(handle, beat, 0) < len(beat):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _beat_on(self) -> None:
         told = False

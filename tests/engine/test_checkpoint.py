@@ -1,10 +1,14 @@
 """What can become of checkpoints on a disk: a damaged one falls back, nothing else does, and none that is sound is lost."""
 
 import errno
+import hashlib
+import io
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from cuttlefish.engine.checkpoint import (
     BEFORE_SWITCH,
@@ -13,6 +17,7 @@ from cuttlefish.engine.checkpoint import (
     newest_checkpoint,
     save_checkpoint,
 )
+from cuttlefish.engine.run import resolve_run
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.record.record import read_record
 from cuttlefish.worker import run_config
@@ -41,12 +46,29 @@ def test_a_disk_full_during_a_checkpoint(whole, tmp_path, monkeypatch):
     assert differences(tmp_path, run_config(little_config(tmp_path, "cuttlefish")), *whole) == []
 
 
+def sealed(payload):
+    """With the right checksum."""
+    return MAGIC + hashlib.sha256(payload).digest() + payload
+
+
+def saved(value):
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
 DAMAGES = {
     "cut short": lambda content: content[: len(content) // 2],
     "empty": lambda content: b"",
     "one bit flipped": lambda content: content[:5000] + bytes([content[5000] ^ 1]) + content[5001:],
     "cut in its first line": lambda content: content[: len(MAGIC) - 2],
     "a stranger's pickle": lambda content: b"cos\nsystem\n(S'touch owned'\ntR.",
+    "a stranger's pickle, well sealed": lambda content: sealed(b"cos\nsystem\n(S'touch owned'\ntR."),
+    "no pickle, well sealed": lambda content: sealed(b"x" * 10_000),
+    "a list, well sealed": lambda content: sealed(saved([1])),
+    "another run's": lambda content: sealed(
+        saved({"run": {"run_key": "0" * 12, "data_digest": "x", "seed": 3}})
+    ),
 }
 
 
@@ -71,6 +93,43 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage, whole, begun,
     record = run_config(little_config(begun.parent, "cuttlefish"))
     assert "falling back to the one before" in caplog.text and "epoch_00003.pt" in caplog.text
     assert differences(begun.parent, record, *whole) == [] and not Path("owned").exists()
+
+
+def test_a_named_pipe_in_place_of_a_checkpoint_is_passed_over(whole, begun, caplog):
+    (begun / "epoch_00003.pt").unlink()
+    os.mkfifo(begun / "epoch_00003.pt")
+    record = run_config(little_config(begun.parent, "cuttlefish"))
+    assert "epoch_00003.pt is no file" in caplog.text and differences(begun.parent, record, *whole) == []
+
+
+def test_a_checkpoint_of_another_seed_is_not_taken(whole, begun, tmp_path, caplog):
+    """Copied in, it would finish under this run's key."""
+    other = little_config(tmp_path / "other", "cuttlefish", seed=1)
+    run_config(other)
+    newest = max((tmp_path / "other" / "checkpoints").glob("epoch_*.pt"))
+    shutil.copy(newest, begun / newest.name)
+    record = run_config(little_config(begun.parent, "cuttlefish"))
+    assert f"{newest.name} is another run's (run key {resolve_run(other).key}, here " in caplog.text
+    assert "seed 1, here 0" in caplog.text and differences(begun.parent, record, *whole) == []
+
+
+def test_another_run_s_checkpoints_alone_are_refused(tmp_path):
+    run_config(little_config(tmp_path / "other", seed=1))
+    shutil.copytree(tmp_path / "other" / "checkpoints", tmp_path / "run" / "checkpoints")
+    with pytest.raises(CuttlefishError, match="every checkpoint in .* is damaged or another run's: remove"):
+        run_config(little_config(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("change", [
+    {"model": {}}, {"model": 3}, {"optimizer": {}}, {"progress": {"trained": "x"}}, {"progress": []}, {"clock": 5}, {"method": 7},
+    {"schedule": None}, {"random": {}},
+])  # fmt: skip
+def test_a_checkpoint_that_does_not_fit_ends_in_one_sentence(begun, change):
+    path = begun / "epoch_00003.pt"
+    path.write_bytes(sealed(saved(load_checkpoint(path) | change)))
+    with pytest.raises(CuttlefishError) as raised:
+        run_config(little_config(begun.parent, "cuttlefish"))
+    assert str(raised.value).startswith(f"the checkpoint in {begun} does not fit this run (")
 
 
 def test_checkpoints_of_another_version_are_neither_passed_over_nor_removed(begun):

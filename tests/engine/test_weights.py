@@ -2,7 +2,10 @@
 
 import errno
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -88,6 +91,29 @@ def test_other_tools_read_the_network_by_its_names(tmp_path):
         },
         dict(model.state_dict()),
     )
+
+
+def test_equal_runs_leave_equal_bytes(tmp_path):
+    code = (
+        "import sys, torch; from pathlib import Path; from cuttlefish.engine.weights import save_weights; "
+        "torch.manual_seed(0); state = {'names': {'a', 'b', 'c', 'd'}, 'mask': torch.ones(2)}; "
+        "save_weights(Path(sys.argv[1]), 'k', torch.nn.Conv2d(1, 1, 1), state)"
+    )
+    found = set()
+    for seed in range(3):
+        environment = {**os.environ, "PYTHONHASHSEED": str(seed)}
+        subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env=environment)
+        found.add((tmp_path / "model.safetensors").read_bytes())
+    assert len(found) == 1
+
+
+def test_weights_of_earlier_versions_are_read(tmp_path):
+    from safetensors.torch import save_file
+
+    metadata = {"run_key": "k", "method": json.dumps({"dict": [["ranks", {"dict": [["a", 3]]}]]})}
+    save_file({"weight": torch.ones(2)}, tmp_path / "model.safetensors", metadata)
+    found = load_weights(tmp_path)
+    assert (found.run_key, found.method, list(found.model)) == ("k", {"ranks": {"a": 3}}, ["weight"])
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -105,6 +105,47 @@ def test_a_lost_machine_s_lock_is_outwaited(tmp_path, caplog):
         assert not caplog.text
 
 
+def test_a_clock_that_is_ahead_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock_module, "DEAD_SECONDS", 0.4)
+    foreign(tmp_path, age=-3600)
+    began = time.monotonic()
+    with RunLock(tmp_path, float, beat_seconds=0.1) as lock:
+        assert lock.lost_seconds == 3.0 and 0.4 <= time.monotonic() - began < 30
+
+
+def test_a_disk_that_takes_a_part_of_a_beat_is_full_and_not_another_s(tmp_path, monkeypatch):
+    pwrite = os.pwrite
+    with monkeypatch.context() as patch:
+        patch.setattr(lock_module.os, "pwrite", lambda handle, data, at: pwrite(handle, data[:40], at))
+        with pytest.raises(CuttlefishError, match="cannot write to the run folder .*: No space left") as told:
+            RunLock(tmp_path, float).__enter__()
+    assert not isinstance(told.value, Busy)
+    with StopSignals() as stop, RunLock(tmp_path, float, beat_seconds=0.02):
+        (tmp_path / LOCK).write_text('{"pid": 1, "mach')
+        time.sleep(0.2)
+        assert stop.requested is None
+
+
+def test_a_disk_that_dies_hides_nothing(tmp_path, monkeypatch, caplog):
+    """Neither what ended the run nor, after one that went well, its end."""
+
+    def dead(*_, **__):
+        raise OSError(errno.EIO, "Input/output error")
+
+    for cause in (ValueError("the loss became NaN"), None):
+        with monkeypatch.context() as patch:
+            lock = RunLock(tmp_path, float)
+            try:
+                with lock:
+                    patch.setattr(Path, "open", dead)
+                    if cause:
+                        raise cause
+            except Exception as error:
+                assert error is cause
+        assert "run.lock is left: Input/output error" in caplog.text
+        caplog.clear()
+
+
 def test_a_lock_that_its_owner_elsewhere_gives_up_is_free(tmp_path, monkeypatch):
     foreign(tmp_path, age=20)
     monkeypatch.setattr(lock_module.time, "sleep", lambda seconds: (tmp_path / LOCK).unlink())
