@@ -60,7 +60,6 @@ UNPACKS = {"extractall", "extract", "unpack_archive"}
 """They write wherever the archive says."""
 BY_NAME = {
     "cuttlefish/__init__.py": "the package's own table",
-    "cuttlefish/data/__init__.py": "the package's own table",
     "cuttlefish/data/registry.py": "the modules in a folder of ours",
     "cuttlefish/methods/__init__.py": "names without dots, in two packages of ours",
     "cuttlefish/models/libraries.py": "timm or torchvision",

@@ -1,7 +1,7 @@
 """A data set that lives on the training device as bytes: batches are cropped, mirrored and normalised there.
 
-Every crop of every image is a strided view of the padded set, so a batch is one gather of contiguous rows. The mirrored
-set is kept beside the plain one: mirroring is then part of the same gather (and needs no synchronisation on a GPU).
+Every crop of every image is a strided view of the padded set, so a batch is one gather of contiguous rows. The
+mirrored set is kept beside the plain one, so mirroring is part of the same gather and needs no synchronisation.
 """
 
 from __future__ import annotations
@@ -23,9 +23,12 @@ ORDER, AUGMENTATION = range(2)
 
 @dataclass(frozen=True)
 class Batch:
-    """images: (B, C, H, W) float32; labels: (B,) int64; both this process's share, maybe empty.
+    """This process's share of a global batch, maybe empty.
 
-    global_size: the number of images in the shares of all processes together.
+    Attributes:
+        images: (B, C, H, W) float32.
+        labels: (B,) int64.
+        global_size: The number of images in the shares of all processes together.
     """
 
     images: Tensor
@@ -35,7 +38,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class _Crops:
-    """What to show, in order: image index, offsets of the crop in the padded image, whether mirrored; each (N,)."""
+    """The crops to show, in order: image index, offsets in the padded image, whether mirrored; each (N,)."""
 
     index: Tensor
     dy: Tensor
@@ -47,11 +50,15 @@ class _Crops:
 
 
 class ResidentImages:
-    """images (N, H, W, C) uint8 and labels (N,) int64, kept on `device`; mean and std: a number a channel, for [0, 1] pixels.
+    """Images and labels on a device. Memory: N (H + 2 padding) (W + 2 padding) C bytes, twice that with flip.
 
-    crop_padding: training crops are taken from the image with so many black pixels around it, as torchvision's
-    RandomCrop(padding=…) before ToTensor and Normalize; flip: training images are mirrored half of the time.
-    Memory: N (H + 2 padding) (W + 2 padding) C bytes, twice that with flip.
+    Args:
+        images: (N, H, W, C) uint8.
+        labels: (N,) int64.
+        mean, std: A number for each channel, for pixels in [0, 1].
+        crop_padding: Training crops are taken from the image with so many black pixels around it, as by torchvision's
+            RandomCrop(padding=...) before ToTensor and Normalize.
+        flip: Mirror training images half of the time.
     """
 
     def __init__(
@@ -67,12 +74,12 @@ class ResidentImages:
     ):
         images = torch.as_tensor(images).to(device)
         self.labels = torch.as_tensor(labels).to(device)
-        self.mean, self.std, self.crop_padding, self.flip = mean, std, crop_padding, flip
+        self.crop_padding, self.flip = crop_padding, flip
         self.device = images.device
         self.dtype = torch.float32
-        """Of the images that are shown; they are computed in float32 in any case."""
+        """Type of the images that are shown; they are computed in float32 in any case."""
         self.channels_last = True
-        """Whether they are shown in that memory format, in which they lie anyway; otherwise each batch is copied out of it."""
+        """Memory format of the images that are shown. They lie in it; without it each batch is copied."""
         _, height, width, channels = images.shape
         self.input_shape = (channels, height, width)
         self._row_mean, self._row_std = (
@@ -85,21 +92,8 @@ class ResidentImages:
 
     @property
     def images(self) -> Tensor:
-        """(N, H, W, C) uint8, a copy."""
-        return self._gather(self._plain(torch.arange(len(self), device=self.device)))
-
-    def subset(self, indices: Sequence[int] | np.ndarray | Tensor) -> ResidentImages:
-        """The same data set of these images only, in this order; image i of it gets the random numbers of index i."""
-        chosen = torch.as_tensor(indices, device=self.device)
-        return ResidentImages(
-            self.images[chosen],
-            self.labels[chosen],
-            mean=self.mean,
-            std=self.std,
-            crop_padding=self.crop_padding,
-            flip=self.flip,
-            device=self.device,
-        )
+        """Return a copy, (N, H, W, C) uint8."""
+        return self._gather(self._plain(self._all_indices()))
 
     def batches(
         self,
@@ -111,35 +105,38 @@ class ResidentImages:
         process: int = 0,
         processes: int = 1,
     ) -> Iterator[Batch]:
-        """One epoch in global batches of `batch_size`, of which process `process` gets its contiguous share.
+        """Yield one epoch in global batches, of which this process gets its contiguous share.
 
-        train: shuffled and augmented, as a function of (seed, epoch, image index) only; otherwise in order, as they are.
         The last batch may be smaller, and a share may be empty, so that all processes take the same number of steps.
+
+        Args:
+            batch_size: Of the global batch.
+            train: Shuffle and augment, as a function of (seed, epoch, image index) only; otherwise the images come in
+                order and as they are.
         """
-        crops = (
-            self._drawn(TRAINING, seed, epoch)
-            if train
-            else self._plain(torch.arange(len(self), device=self.device))
-        )
+        crops = self._drawn(TRAINING, seed, epoch) if train else self._plain(self._all_indices())
         for start in range(0, len(self), batch_size):
             size = min(batch_size, len(self) - start)
             share = slice(start + size * process // processes, start + size * (process + 1) // processes)
             yield Batch(*self._show(crops[share]), size)
 
     def samples(self, batch_size: int, seed: int, order: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """An endless stream of augmented (images, labels), independent of the training order and the same on all processes.
+        """Yield augmented (images, labels) without end, the same on all processes, whatever the training order is.
 
-        order: the shuffled order of the set that it begins with; those that follow come after it.
+        Args:
+            order: Number of the shuffled order of the set to begin with.
         """
         for epoch in count(order):
             crops = self._drawn(SAMPLES, seed, epoch)
-            yield from (
-                self._show(crops[start : start + batch_size]) for start in range(0, len(self), batch_size)
-            )
+            for start in range(0, len(self), batch_size):
+                yield self._show(crops[start : start + batch_size])
 
     def example(self, batch_size: int) -> tuple[Tensor, Tensor]:
-        """(images, labels), not augmented: always the same `batch_size` (or all) images, from anywhere in the set."""
+        """Return (images, labels), not augmented: always the same `batch_size` (or all) images of the set."""
         return self._show(self._plain(self._shuffled(EXAMPLE)[:batch_size]))
+
+    def _all_indices(self) -> Tensor:
+        return torch.arange(len(self), device=self.device)
 
     def _drawn(self, stream: int, seed: int, epoch: int) -> _Crops:
         index = self._shuffled(stream, seed, epoch)
@@ -164,7 +161,7 @@ class ResidentImages:
         return images if self.channels_last else images.contiguous(), self.labels[crops.index]
 
     def _gather(self, crops: _Crops) -> Tensor:
-        """(B, H, W, C) uint8. In the mirrored set an offset counts from the other side."""
+        """Return (B, H, W, C) uint8. In the mirrored set an offset counts from the other side."""
         channels, height, width = self.input_shape
         dx = torch.where(crops.mirrored.bool(), 2 * self.crop_padding - crops.dx, crops.dx)
         return self._crops[crops.index + len(self) * crops.mirrored, crops.dy, dx].view(
@@ -173,7 +170,7 @@ class ResidentImages:
 
 
 def _all_crops(images: Tensor, padding: int, flip: bool) -> Tensor:
-    """A view (N or 2N, dy, dx, H, W·C) of every crop of the padded images, followed by those of the mirrored ones."""
+    """Return a view (N or 2N, dy, dx, H, W·C) of every crop of the padded images, then of the mirrored ones."""
     number, height, width, channels = images.shape
     padded = F.pad(images, (0, 0, padding, padding, padding, padding))
     padded = (torch.cat([padded, padded.flip(2)]) if flip else padded).contiguous()

@@ -11,7 +11,7 @@ from torch import nn
 
 from cuttlefish.config.schema import Config
 from cuttlefish.config.validate import to_dict
-from cuttlefish.data import load_task
+from cuttlefish.data.task import load_task
 from cuttlefish.engine.batches import Batches
 from cuttlefish.engine.checkpoint import explain_misfit, newest_checkpoint
 from cuttlefish.engine.context import make_context

@@ -8,11 +8,10 @@ from time import monotonic
 from typing import Any, TextIO
 
 from rich.console import Console, RenderableType
-from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
-from cuttlefish.display.format import UNKNOWN, duration, named, one_line, percent, printable, short_count
+from cuttlefish.display.format import UNKNOWN, duration, named, percent, printable, short_count
 from cuttlefish.display.screen import profile_table
 from cuttlefish.display.summary import WIDTH, as_text, run_summary
 from cuttlefish.loggers.base import Logger, RunInfo
@@ -21,14 +20,11 @@ from cuttlefish.record.folder import PLOTS, read_profile, read_ranks
 
 
 def console_logger(stream: TextIO | None = None) -> Logger:
-    """The console that fits `stream` (standard output)."""
+    """Return the console that fits `stream` (standard output)."""
     stream = stream or sys.stdout
     terminal = Console(file=stream)
-    return (
-        TerminalConsole(terminal)
-        if stream.isatty() and not terminal.is_dumb_terminal
-        else PlainConsole(stream)
-    )
+    is_terminal = stream.isatty() and not terminal.is_dumb_terminal
+    return TerminalConsole(terminal) if is_terminal else PlainConsole(stream)
 
 
 class PlainConsole(Logger):
@@ -51,9 +47,8 @@ class PlainConsole(Logger):
     def epoch(self, row: dict[str, Any]) -> None:
         self.trained = row["epoch"]
         last = max(self.last_epoch, row["epoch"])
-        self.say(
-            f"epoch {row['epoch']:>{len(str(last))}}/{last}  {self.figures(row)}  {duration(sum(row['seconds'].values()))}"
-        )
+        number, seconds = f"{row['epoch']:>{len(str(last))}}/{last}", duration(sum(row["seconds"].values()))
+        self.say(f"epoch {number}  {self.figures(row)}  {seconds}")
 
     def ranks(self, rows: list[dict[str, Any]]) -> None:
         self.rank_ratio = mean(row["scaled_rank"] / row["full_rank"] for row in rows) if rows else None
@@ -70,10 +65,13 @@ class PlainConsole(Logger):
         self.say("\n".join([f"folder  {self.run.folder}", *(f"plot    {path}" for path in plots)]))
 
     def figures(self, row: dict[str, Any]) -> str:
-        """An epoch row's figures; the mean rank ratio if ranks were estimated since the last one."""
-        ranks = "" if self.rank_ratio is None else f"  rank ratio {self.rank_ratio:.2f}"
+        """Return an epoch's figures, with the mean rank ratio if ranks were estimated since the last one."""
+        figures = [f"lr {row['lr']:.3g}", _side(row, "train"), _side(row, "test")]
+        figures.append(f"params {short_count(row['params_total'])}")
+        if self.rank_ratio is not None:
+            figures.append(f"rank ratio {self.rank_ratio:.2f}")
         self.rank_ratio = None
-        return f"lr {row['lr']:.3g}  {_side(row, 'train')}  {_side(row, 'test')}  params {short_count(row['params_total'])}{ranks}"
+        return "  ".join(figures)
 
     def show(self, renderable: RenderableType) -> None:
         self.say(as_text(renderable))
@@ -85,26 +83,13 @@ class PlainConsole(Logger):
 
 
 class TerminalConsole(PlainConsole):
-    """Two bars, the phase's epochs and the epoch's steps, under the latest figures; everything else scrolls above them."""
+    """Two bars, the phase's epochs and the epoch's steps, under the latest figures; the rest scrolls above them."""
 
     def __init__(self, console: Console):
         super().__init__(console.file)
         self.console = console
         self.bars: Bars | None = None
         self.laps: deque[float] = deque(maxlen=10)
-
-    def start(self, run: RunInfo) -> None:
-        self.run = run
-        self.trained = run.resumed_from
-        self.show(
-            Panel(
-                Text("\n".join(map(one_line, describe(run)))),
-                title="cuttlefish",
-                title_align="left",
-                expand=False,
-                border_style="cyan",
-            )
-        )
 
     def phase(self, name: str, epochs: int) -> None:
         self.last_epoch = self.trained + epochs
@@ -140,9 +125,8 @@ class TerminalConsole(PlainConsole):
         self.console.print(renderable, width=min(WIDTH, self.console.width))
 
     def say(self, text: str) -> None:
-        self.console.print(
-            Text(printable(text), style="cyan" if text.startswith(">>") else ""), soft_wrap=True
-        )
+        style = "cyan" if text.startswith(">>") else ""
+        self.console.print(Text(printable(text), style=style), soft_wrap=True)
 
     def close(self) -> None:
         if self.bars:
@@ -156,12 +140,9 @@ class Bars(Progress):
     figures = ""
 
     def __init__(self, console: Console):
+        left = TextColumn("{task.fields[left]}")
         super().__init__(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=console,
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), left, console=console
         )
 
     def get_renderables(self) -> Iterator[RenderableType]:
@@ -170,33 +151,28 @@ class Bars(Progress):
 
 
 def describe(run: RunInfo) -> list[str]:
-    """What is run, from the resolved config, in a few lines."""
+    """Return what is run, from the resolved config, in three lines."""
     config = run.config
-    model, recipe, trainer, method = (
-        config.get(group, {}) for group in ("model", "recipe", "trainer", "method")
+    model, data, recipe, trainer, method = (
+        config.get(group, {}) for group in ("model", "data", "recipe", "trainer", "method")
     )
-    width = {"width": model.get("width")}
-    choices = {
-        "preset": method.get("preset"),
-        **width,
-        "seed": config.get("seed"),
-        "scale": config.get("scale"),
-    }
+    choices = {"preset": method.get("preset"), "width": model.get("width")}
+    choices |= {name: config.get(name) for name in ("seed", "scale")}
     training = {
         "recipe": recipe.get("name"),
         "epochs": recipe.get("epochs"),
         "batch": recipe.get("batch_size"),
     }
-    hardware = {name: trainer.get(name) for name in ("device", "devices", "precision")}
+    training |= {name: trainer.get(name) for name in ("device", "devices", "precision")}
+    resumed = f", resumed after epoch {run.resumed_from}" if run.resumed_from else ""
     return [
-        f"{model.get('name')} on {config.get('data', {}).get('name')} with {method.get('name')} · {named(choices)}",
-        named({**training, **hardware}),
-        f"run {run.run_key} in {run.folder}"
-        + (f", resumed after epoch {run.resumed_from}" if run.resumed_from else ""),
+        f"{model.get('name')} on {data.get('name')} with {method.get('name')} · {named(choices)}",
+        named(training),
+        f"run {run.run_key} in {run.folder}{resumed}",
     ]
 
 
 def _side(row: dict[str, Any], side: str) -> str:
-    """`test 0.462 79.04 %`: loss and accuracy, where measured."""
+    """Return loss and accuracy, where measured: `test 0.462 79.04 %`."""
     loss, accuracy = row.get(f"{side}_loss"), row.get(f"{side}_accuracy")
     return f"{side} {UNKNOWN if loss is None else f'{loss:.3f}'} {percent(accuracy)}"

@@ -1,4 +1,4 @@
-"""Draws the run's figures when it is over."""
+"""Draws the figures of a run when it is over."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,11 +20,9 @@ class Plots(Logger):
 
 
 def draw_run(folder: str | Path, record: Record) -> list[Path]:
-    """Draw what the run folder has data for, from its files and its record; the paths written."""
-    from cuttlefish.display.style import (
-        save_figure,
-        styled,
-    )  # matplotlib takes a second to import and only this needs it
+    """Draw what the run folder has data for, from its files and its record, and return the paths written."""
+    # matplotlib takes a second to import
+    from cuttlefish.display.style import save_figure, styled
 
     folder, written = Path(folder), []
     with styled():
@@ -38,14 +36,13 @@ def _drawable(folder: Path, record: Record) -> dict[str, Callable[[], Any]]:
 
     epochs, ranks, profile = read_epochs(folder), read_ranks(folder), read_profile(folder)
     subject = run_plots.subject_of(record)
-    drawings = {
-        "rank_curves": ranks and (lambda: run_plots.rank_curves(ranks, record.switch_epoch, subject)),
-        "rank_ratios": ranks
-        and record.ranks
-        and (lambda: run_plots.rank_ratios(record, ranks, profile, subject)),
-        "stack_profile": profile
-        and profile["stacks"]
-        and (lambda: run_plots.stack_profile(profile, subject)),
-        "training": epochs and (lambda: run_plots.training_curves(epochs, record, subject)),
-    }
-    return {name: draw for name, draw in drawings.items() if draw}
+    drawings: dict[str, Callable[[], Any]] = {}
+    if ranks:
+        drawings["rank_curves"] = lambda: run_plots.rank_curves(ranks, record.switch_epoch, subject)
+    if ranks and record.ranks:
+        drawings["rank_ratios"] = lambda: run_plots.rank_ratios(record, ranks, profile, subject)
+    if profile and profile["stacks"]:
+        drawings["stack_profile"] = lambda: run_plots.stack_profile(profile, subject)
+    if epochs:
+        drawings["training"] = lambda: run_plots.training_curves(epochs, record, subject)
+    return drawings

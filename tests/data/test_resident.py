@@ -218,17 +218,6 @@ def test_the_example_is_always_the_same_plain_batch():
     assert len(data.example(100)[1]) == 40
 
 
-def test_a_subset_is_the_data_set_of_those_images():
-    pixels = noise(30)
-    chosen = [7, 3, 20, 3]
-    data = resident(pixels).subset(chosen)
-    assert len(data) == 4 and data.labels.tolist() == chosen
-    assert torch.equal(data.images, pixels[chosen])
-    images, numbers = collected(data.batches(3, seed=0, epoch=0, train=True))
-    fresh, _ = collected(resident(pixels[chosen]).batches(3, seed=0, epoch=0, train=True))
-    assert torch.equal(images, fresh) and sorted(numbers.tolist()) == sorted(chosen)
-
-
 def test_images_are_given_back_as_they_came():
     pixels = noise(10, 5, 8)
     for options in ({}, {"crop_padding": 0, "flip": False}, {"flip": False}):

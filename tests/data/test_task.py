@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from cuttlefish.config.schema import DataConfig
-from cuttlefish.data import load_task
 from cuttlefish.data.files import data_digest
 from cuttlefish.data.registry import data_set
 from cuttlefish.data.sets import torchvision_sets
+from cuttlefish.data.task import load_task
 from cuttlefish.errors import CuttlefishError
 
 
