@@ -19,10 +19,14 @@ from baselines.eb_math import (
     add_l1,
     channel_masks,
     drop_smallest,
+    gammas,
     has_settled,
     nearest_drop,
+    prove_slimming,
+    reinitialise,
+    slim,
+    slim_size,
 )
-from baselines.eb_slim import gammas, prove_slimming, reinitialise, slim, slim_size
 from cuttlefish.config.schema import RecipeConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.count import count_parameters

@@ -2,7 +2,8 @@
 
     python -m cuttlefish.worker resolved.yaml
 
-One of several processes where torchrun or our own launcher started it as such. Exit codes: see `cuttlefish/errors.py`.
+It is one of several processes where torchrun or our own launcher started it as such. Exit codes: see
+`cuttlefish/errors.py`.
 """
 
 import sys
@@ -43,7 +44,7 @@ Ending = tuple[Literal["finished", "skipped"], Record]
 
 
 def run_config(config: Config) -> Record:
-    """Train `config` unless its record says it is finished, and return the record. Raises CuttlefishError on bad input."""
+    """Train `config` unless its record says it is finished, and return the record."""
     return run_or_skip(config)[1]
 
 
@@ -79,8 +80,8 @@ def _train(run: Run, world: World, stop: StopSignals) -> Ending:
     session = _build(run, world)
     lock = RunLock(run.folder, lambda: session.timer.wall_seconds) if world.is_first else nullcontext()
     with lock:
-        # Another process may have come to its end with this run before we had the lock. Only the first looks: the others may
-        # be on machines that do not see the folder.
+        # Another process may have come to its end with this run before we had the lock. Only the first looks:
+        # the others may be on machines that do not see the folder.
         finished = world.broadcast_object(finished_record(run) if world.is_first else None)
         if finished is not None:
             return "skipped", finished
@@ -92,7 +93,7 @@ def _train(run: Run, world: World, stop: StopSignals) -> Ending:
 
 
 def _build(run: Run, world: World) -> Session:
-    """Build the session. Bad input is only told; anything else that goes wrong is a failed run, with a record that says so."""
+    """Build the session. Bad input is only reported; any other error is a failed run, with a record of it."""
     try:
         return Session(run, world)
     except CuttlefishError:

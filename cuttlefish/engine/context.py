@@ -23,7 +23,8 @@ from cuttlefish.record.record import plain
 
 def make_context(
     model: nn.Module, task: Task, recipe: RecipeConfig, trainer: TrainerConfig, *, model_name: str, seed: int,
-    device: torch.device, world: World, folder: Path, loggers: Loggers, timer: Timer, saved: Callable[[], dict[str, Any]],
+    device: torch.device, world: World, folder: Path, loggers: Loggers, timer: Timer,
+    saved: Callable[[], dict[str, Any]],
 ) -> Context:  # fmt: skip
     size = min(max(recipe.batch_size // world.processes, 1), len(task.train))
 

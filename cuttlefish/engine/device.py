@@ -34,7 +34,9 @@ def choose_device(config: TrainerConfig, process: int = 0) -> torch.device:
 
 
 def set_up(config: TrainerConfig, device: torch.device, seed: int, neighbours: int = 1) -> None:
-    """Make the process-wide settings of a run. Each is set, not only switched on, since one process may train several runs.
+    """Make the process-wide settings of a run.
+
+    Each is set, not only switched on, since one process may train several runs.
 
     Args:
         neighbours: Processes of this run on this machine, which share its cores.
@@ -57,10 +59,13 @@ def set_up(config: TrainerConfig, device: torch.device, seed: int, neighbours: i
 
 
 def keep_memory() -> bool:
-    """Keep glibc from handing every large tensor back to the kernel: its pages would fault in again a step later.
+    """Keep glibc from handing large tensors back to the kernel; their pages would fault in again a step
+    later.
+
+    To be called before the first tensor.
 
     Returns:
-        False where the C library has no mallopt. To be called before the first tensor.
+        False where the C library has no mallopt.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

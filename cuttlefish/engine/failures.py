@@ -1,4 +1,5 @@
-"""What would end a run while it trains, found beforehand where it can be, in one sentence that names what to change."""
+"""What would end a run while it trains, in one sentence that names what to change; found before where
+possible."""
 
 import math
 from collections.abc import Iterator
@@ -31,12 +32,13 @@ def check_training_forward(model: nn.Module, images: Tensor, classes: int, name:
         except (AssertionError, ValueError, IndexError, TypeError) as error:
             raise CuttlefishError(
                 f"{name} cannot be trained on a batch of {len(images)} {few}, the smallest of an epoch "
-                f"({str(error).splitlines()[0]}): choose another recipe.batch_size, so that more are left for the last one"
+                f"({str(error).splitlines()[0]}): choose another recipe.batch_size, so that the last has more"
             ) from error
     if not isinstance(logits, Tensor) or logits.shape != (len(images), classes):
         raise CuttlefishError(
-            f"{name} returns {type(logits).__name__} in training, where {classes} logits for each image are needed: "
-            "switch its further outputs off in model.arguments (aux_logits: false for torchvision's), or take another model"
+            f"{name} returns {type(logits).__name__} in training, where {classes} logits for each image are "
+            "needed: switch its further outputs off in model.arguments (torchvision's aux_logits: false), or "
+            "take another model"
         )
 
 
@@ -48,7 +50,8 @@ def check_loss(loss: float, model: nn.Module, epoch: int, name: str = "the loss"
 
 @torch.no_grad()
 def check_weights(model: nn.Module, epoch: int) -> None:
-    """Raise CuttlefishError if the last step of epoch `epoch` has left a weight or a statistic that is not finite.
+    """Raise CuttlefishError if the last step of epoch `epoch` has left a weight or a statistic that is not
+    finite.
 
     The loss would show it a step later. Waits for the device once.
     """
@@ -73,8 +76,8 @@ def _diverged(model: nn.Module) -> str:
 def explain_torch_errors(recipe: RecipeConfig, trainer: TrainerConfig) -> Iterator[None]:
     """Turn two refusals of torch into a CuttlefishError that names what to change.
 
-    They are: no more memory (on a GPU or the host), and, in deterministic mode, an operation that has no deterministic form on
-    this device.
+    They are: no more memory (on a GPU or the host), and, in deterministic mode, an operation that has no
+    deterministic form on this device.
     """
     try:
         yield
@@ -89,13 +92,14 @@ def _sentence(error: MemoryError | RuntimeError, recipe: RecipeConfig, trainer: 
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
         return (
-            f"out of memory ({text.split('. ')[0] or 'no more memory'}): lower recipe.batch_size={recipe.batch_size} "
-            f"(another result), or keep it and choose trainer.precision=bf16, more trainer.devices than {trainer.devices}, "
-            "or a smaller recipe.eval_batch_size; the last checkpoint is intact"
+            f"out of memory ({text.split('. ')[0] or 'no more memory'}): lower "
+            f"recipe.batch_size={recipe.batch_size} (another result), or keep it and choose "
+            f"trainer.precision=bf16, more trainer.devices than {trainer.devices}, or a smaller "
+            "recipe.eval_batch_size; the last checkpoint is intact"
         )
     if "does not have a deterministic implementation" in text:
         return (
-            f"trainer.deterministic=true, but {text.split()[0]} of this network has no deterministic form on this device: "
-            "use trainer.device=cpu, another network or trainer.deterministic=false"
+            f"trainer.deterministic=true, but {text.split()[0]} of this network has no deterministic form on "
+            "this device: use trainer.device=cpu, another network or trainer.deterministic=false"
         )
     return None

@@ -15,9 +15,10 @@ LABELS_AND_PATHS = {"root", "download", "verify", "name"}
 
 
 def fork_state(run: Run) -> tuple[dict[str, Any], str]:
-    """Read the state that `run.config.fork_from` names: a run folder (its state before the switch, or its newest) or a checkpoint.
+    """Read the state that `run.config.fork_from` names.
 
-    The method's own state is taken over where both runs have the same method.
+    It names a checkpoint or a run folder, whose state before the switch is taken, or its newest. The method's
+    own state is taken over where both runs have the same method.
 
     Returns:
         The checkpoint to start from, and the run key it came from.
@@ -31,7 +32,8 @@ def fork_state(run: Run) -> tuple[dict[str, Any], str]:
     other = origin["method"]["name"]
     if run.method.no_fork and other != run.method.name:
         raise CuttlefishError(
-            f"fork_from={source}: {run.method.name} {run.method.no_fork}, so it cannot start from a run of {other}"
+            f"fork_from={source}: {run.method.name} {run.method.no_fork}, "
+            f"so it cannot start from a run of {other}"
         )
     for section in SHARED:
         if not _same(section, origin.get(section), mine[section]):
@@ -46,7 +48,7 @@ def fork_state(run: Run) -> tuple[dict[str, Any], str]:
         )
     if state["progress"]["phase"] != 0 or state["method"].get("switch_epoch") is not None:
         raise CuttlefishError(
-            f"fork_from={source}: its checkpoint lies behind its switch; there is no earlier one to start from"
+            f"fork_from={source}: its checkpoint lies behind its switch; there is no earlier one"
         )
     if state["method_name"] != run.method.name:
         # Of another method's state only the rank history means the same.

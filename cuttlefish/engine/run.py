@@ -67,7 +67,10 @@ class Run:
 
 
 def resolve_run(config: Config) -> Run:
-    """Build the method and find the run key and the folder. The data's digest is part of the key, so the data must be there."""
+    """Build the method and find the run key and the folder.
+
+    The data's digest is part of the key, so the data must be there.
+    """
     method = build_method(config.method)
     knobs = {"name": config.method["name"], "preset": config.method.get("preset"), **to_dict(method.settings)}
     config = replace(config, method={key: value for key, value in knobs.items() if value is not None})
@@ -108,20 +111,21 @@ def check_same_run(run: Run) -> None:
     digest = there.get("data_digest", run.digest)
     if digest != run.digest:
         raise CuttlefishError(
-            f"{run.folder} was begun on other data (digest {digest[:12]}, now {run.digest[:12]}): put the data files back, "
-            "or choose another run_dir"
+            f"{run.folder} was begun on other data (digest {digest[:12]}, now {run.digest[:12]}): "
+            "put the data files back, or choose another run_dir"
         )
     if there.get("run_key") != run.key:
         raise CuttlefishError(
-            f"{run.folder} holds run {there.get('run_key')}, and this is run {run.key}: choose another run_dir or remove it"
+            f"{run.folder} holds run {there.get('run_key')}, and this is run {run.key}: "
+            "choose another run_dir or remove it"
         )
 
 
 def write_resolved(run: Run) -> bool:
     """Write resolved.yaml, all that a machine without Hydra needs.
 
-    One that says the same is left alone: a launcher writes it before any of its workers has the lock, and another's may be at
-    the run.
+    One that says the same is left alone: a launcher writes it before any of its workers has the lock, and
+    another's may be at the run.
 
     Returns:
         Whether it was not there before.

@@ -1,4 +1,4 @@
-"""One run in one process: checks first, then data, model, method and loggers around a trainer, then the record."""
+"""One run in one process: checks, then data, model, method and loggers around a trainer, then a record."""
 
 import logging
 import operator
@@ -42,7 +42,9 @@ logger = logging.getLogger("cuttlefish")
 
 
 class Session:
-    """Everything that one process needs for a run. Construction checks all that can be checked before training, and writes nothing.
+    """Everything that one process needs for a run.
+
+    Construction checks all that can be checked before training, and writes nothing.
 
     Args:
         state: The method's, of a run that has ended; by default the newest checkpoint's.
@@ -66,9 +68,8 @@ class Session:
         dtype = element_type(trainer)
         for images in (self.task.train, self.task.test):
             images.dtype, images.channels_last = dtype, trainer.channels_last
-        model = build_model(self.config.model, self.task.classes, self.task.input_shape).to(
-            self.device, dtype
-        )
+        model = build_model(self.config.model, self.task.classes, self.task.input_shape)
+        model = model.to(self.device, dtype)
         if not self.world.is_first:  # the same weights everywhere, but no two processes drop the same units
             torch.manual_seed(seed + 2**32 * self.world.process)
         self.batches = Batches(self.task, self.config.recipe, trainer, seed, self.world)
@@ -88,8 +89,8 @@ class Session:
         """Train and record. A failure is recorded too, then raised.
 
         Args:
-            lost_seconds: Wall time up to where an earlier process died. The work since its last checkpoint is done again, but
-                was paid for.
+            lost_seconds: Wall time up to where an earlier process died. The work since its last checkpoint is
+                done again, but was paid for.
             stop: Who asks it to stop; None: nobody.
 
         Raises:
@@ -109,8 +110,8 @@ class Session:
         stop = stop or StopSignals()
         with self.loggers:
             trainer = Trainer(
-                self.context, self.method, self.batches, self.config.trainer, self.world, self.loggers, self.timer, stop,
-                self.run.identity(),
+                self.context, self.method, self.batches, self.config.trainer, self.world, self.loggers,
+                self.timer, stop, self.run.identity(),
             )  # fmt: skip
             self.loggers.start(RunInfo(self.run.folder, to_dict(self.config), self.run.key, resumed))
             if checkpoint:
@@ -156,7 +157,7 @@ class Session:
         return newest_checkpoint(self._checkpoints, self.run.identity()) or {}
 
     def _record_end(self, error: BaseException, trainer: Trainer) -> None:
-        """Record what ended the run. Its caller must hear of that, even if the disk that caused it cannot take the record."""
+        """Record what ended the run. If the disk cannot take the record, what ended it is still raised."""
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         try:
             self._write(self._record(status, trainer, error=error_text(error)))
@@ -179,13 +180,14 @@ class Session:
             write_record(self.run.folder, record)
         except OSError as error:
             raise CuttlefishError(
-                f"cannot write {self.run.folder / RECORD}: {error.strerror}; the checkpoints are intact, so make room and "
-                "run the same command again"
+                f"cannot write {self.run.folder / RECORD}: {error.strerror}; the checkpoints are intact, "
+                "so make room and run the same command again"
             ) from error
         self.loggers.finish(record)
 
     def _keep_weights(self) -> None:
-        """Write the weights for re-evaluation. The last checkpoint has them too, so a disk that refuses them costs nothing."""
+        """Write the weights for re-evaluation. The last checkpoint has them too, so a full disk costs
+        nothing."""
         if not self.world.is_first:
             return
         try:
@@ -238,7 +240,7 @@ class Session:
 
 
 def reevaluate(config: Config, key: str, folder: Path) -> Scores:
-    """Build a finished run's network from the final weights in its folder and evaluate it as the run did. Writes nothing.
+    """Evaluate a finished run's network as the run did, from the final weights in its folder. Writes nothing.
 
     Raises:
         CuttlefishError: The weights are missing, damaged or another run's, or do not fit the network.

@@ -41,7 +41,8 @@ class StepRunner:
             to_channels_last(model)
         model.train()
         if trainer.compile:
-            # The module's own compile keeps state-dict keys; old graphs of a changed model would only pile up.
+            # The module's own compile keeps state-dict keys; old graphs of a changed model would only pile
+            # up.
             torch._dynamo.reset()
             model.compile(dynamic=False)
         if trainer.sync_bn and world.processes > 1:
@@ -50,10 +51,11 @@ class StepRunner:
         self.optimizer = build_optimizer(optimizer, method.param_groups(model, optimizer.weight_decay), lr)
 
     def step(self, batch: Any, label_smoothing: float, sums: Tensor) -> None:
-        """Take one step and add (sum of losses, correct, samples) to `sums`, without waiting for the device."""
+        """Take one step and add (sum of losses, correct, samples) to `sums`, without waiting for the
+        device."""
         with statistics_kept(self.model, len(batch.labels)):
             loss, logits = self._forward(batch, label_smoothing)
-        # A sum over the global batch divided by its size, whatever share of it this process has; DDP takes the mean.
+        # A sum over the global batch divided by its size, whatever this process's share; DDP takes the mean.
         (loss * (self.world.processes / batch.global_size)).backward()
         self.method.on_gradients(self.model)
         self.optimizer.step()
@@ -88,7 +90,7 @@ class StepRunner:
 def build_optimizer(
     config: OptimizerConfig, groups: list[dict[str, Any]], lr: float
 ) -> torch.optim.Optimizer:
-    """Build the optimizer over parameter groups that have their own weight decay, as `Method.param_groups` gives them."""
+    """Build the optimizer over the groups of `Method.param_groups`, which have their own weight decay."""
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=tuple(config.betas), eps=config.eps, fused=True)
     return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)

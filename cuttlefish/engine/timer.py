@@ -1,4 +1,5 @@
-"""Where a run's time goes: seconds by section and phase, when a checkpoint is due, and a profiler's trace of the first steps."""
+"""Where a run's time goes: seconds by section and phase, when a checkpoint is due, a trace of the first
+steps."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -13,15 +14,16 @@ from torch.profiler import ProfilerActivity, profile, schedule, supported_activi
 from cuttlefish.config.schema import TrainerConfig
 
 UNCHARGED = {"data", "evaluate", "checkpoint", "logging", "compile", "tracking"}
-"""Sections that are shown but are not `compute_seconds`; tracking is what a run records beyond what its method needs."""
+"""Sections that are shown and not counted as `compute_seconds`; tracking is what is recorded beyond the
+method's need."""
 SKIPPED_STEPS, TRACED_STEPS = 2, 3
 
 
 class Timer:
     """One timer for every method: books the time between two marks to the section that was running.
 
-    A mark is a CUDA event on a GPU and a reading of the host's monotonic clock elsewhere. `collect` turns marks into seconds
-    and is the only call that waits for the device, so there is no host sync inside a step.
+    A mark is a CUDA event on a GPU and a reading of the host's monotonic clock elsewhere. `collect` turns
+    marks into seconds and is the only call that waits for the device, so there is no host sync inside a step.
     """
 
     def __init__(self, device: torch.device):
@@ -80,7 +82,8 @@ class Timer:
         self._earlier = state["wall_seconds"]
 
     def at_least(self, wall_seconds: float) -> None:
-        """Charge to `wall_seconds` what earlier processes took until they ended, work after their last checkpoint included."""
+        """Charge to `wall_seconds` what earlier processes took in all, work after their last checkpoint
+        included."""
         self._earlier = max(self._earlier, wall_seconds)
 
     def _mark(self) -> None:
@@ -98,8 +101,8 @@ class Timer:
 class CheckpointTimer:
     """Says when to write a checkpoint.
 
-    One is due after every `checkpoint_epochs` epochs. `checkpoint_minutes` is the least time between two of them, however short
-    the epochs, and within a longer epoch there is one every so often.
+    One is due after every `checkpoint_epochs` epochs. `checkpoint_minutes` is the least time between two of
+    them, however short the epochs, and within a longer epoch there is one every so often.
 
     Args:
         clock: Seconds; the monotonic clock, since a machine's time of day may be set back.
@@ -134,7 +137,7 @@ def first_steps(wanted: bool, folder: Path) -> Iterator[Callable[[], None]]:
     """Trace the first steps with torch's profiler (debug=profile), once a run folder.
 
     Yields:
-        What to call after each step. It writes `folder`/trace.json (Chrome's format) and a table of operators.
+        What to call after each step; it writes `folder`/trace.json and a table of operators.
     """
     if not wanted or (folder / "trace.json").exists():
         yield lambda: None

@@ -1,4 +1,4 @@
-"""The training loop: phases × epochs × steps. What a method wants changed it says with a phase or a transition."""
+"""The training loop: phases × epochs × steps. A method asks for changes by its phases and transitions."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -54,7 +54,11 @@ class Trainer:
         """Trained epochs that are on the disk."""
 
     def fit(self, checkpoint: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Train from the start, or on from a checkpoint of this run. Raises Interrupted when asked to stop, with the state saved."""
+        """Train from the start, or on from a checkpoint of this run.
+
+        Raises:
+            Interrupted: It was asked to stop, and the state is saved.
+        """
         if checkpoint is None:
             with self.timer.section("start"):
                 self.method.on_fit_start(self.context)
@@ -70,7 +74,7 @@ class Trainer:
         return found
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
-        """Architecture first, then weights; the optimizer follows when its phase is taken up."""
+        """Restore the architecture, then the weights; the optimizer follows when its phase is taken up."""
         self.progress = Progress(**checkpoint["progress"])
         self.context.schedule = schedule_from_dict(checkpoint["schedule"])
         self.method.load_state_dict(self.context, checkpoint["method"])
@@ -105,7 +109,8 @@ class Trainer:
         self._make_runner(phase, phase.epochs.start)
 
     def _make_runner(self, phase: Phase, epoch: int) -> None:
-        """The old stage goes first, so that no second optimizer or compiled model stays alive beside the new one."""
+        """Replace the step runner. The old one goes first, so that no second optimizer stays alive beside
+        it."""
         self.runner = None
         lr = self.context.schedule.lr(epoch)
         self.runner = StepRunner(
@@ -125,15 +130,15 @@ class Trainer:
     def _between_epochs(self) -> AbstractContextManager[None]:
         """Surround what may change the model (on the largest, a minute of decompositions and compiling).
 
-        A stop gives it up, and the resumed run does it again from the checkpoint before; not where that is older, for epochs
-        would be lost, nor with several processes.
+        A stop gives it up, and the resumed run does it again from the checkpoint before; not where that is
+        older, for epochs would be lost, nor with several processes.
         """
         if self.world.processes > 1 or self.saved != self.progress.trained:
             return nullcontext()
         return self.stop.within(State.SAVED if self.progress.trained else State.UNTRAINED)
 
     def _begin_epoch(self, phase: Phase, epoch: int) -> bool:
-        """False if the phase ends here."""
+        """Ask the method and handle requests. Returns False if the phase ends here."""
         self.stop.check_owned()
         with self._between_epochs():
             self._ask_method(phase, epoch)
@@ -144,7 +149,7 @@ class Trainer:
         return True
 
     def _ask_method(self, phase: Phase, epoch: int) -> None:
-        """Its say before an epoch."""
+        """Let the method look at the weights before an epoch, and follow what it changes."""
         with self.timer.section("method"):
             transition = self.method.on_epoch_start(self.context, epoch)
         if transition is not None:
@@ -192,7 +197,11 @@ class Trainer:
         return result
 
     def _handle_requests(self, sums: Tensor | None = None) -> None:
-        """Between two steps: save, or save and stop, if any process wants to. `sums` are this process's in a begun epoch."""
+        """Save, or save and stop, between two steps, if any process wants to.
+
+        Args:
+            sums: This process's, where the epoch has begun.
+        """
         wanted = Request.SAVE if self.checkpoint_timer.due_within_epoch() else Request.NOTHING
         agreed = self.stop.agreed(self.world.all_reduce_max, wanted)
         if agreed is Request.NOTHING:
@@ -235,10 +244,9 @@ class Trainer:
                 raise Interrupted(self._stopped(), self.stop.requested)
 
     def _stopped(self) -> str:
-        return (
-            f"stopped by {self.stop.requested or 'another process'} in epoch {self.progress.trained + 1} after step {self.progress.step} of "
-            f"{self.batches.steps}, state saved; the same command goes on"
-        )
+        who, epoch = self.stop.requested or "another process", self.progress.trained + 1
+        where = f"in epoch {epoch} after step {self.progress.step} of {self.batches.steps}"
+        return f"stopped by {who} {where}, state saved; the same command goes on"
 
     def _report(self, phase: Phase, epoch: int, lr: float, trained: Scores, tested: Scores | None) -> None:
         self.timer.collect()
@@ -274,7 +282,8 @@ class Trainer:
         self.checkpoint_timer.saved(whole=self.progress.step is None)
 
     def state(self) -> dict[str, Any]:
-        """All that a resumed run needs; tensors and plain containers. To be called on all processes."""
+        """Return all that a resumed run needs, as tensors and plain containers; to be called on all
+        processes."""
         random, *others = self.world.gather(random_state(self.device))
         return {
             "run": self.run,

@@ -1,7 +1,8 @@
-"""A finished run's weights beside its record, as safetensors: nothing to unpickle, and any tool can read them.
+"""A finished run's weights beside its record, as safetensors: nothing to unpickle, and any tool can read
+them.
 
-The network's tensors have their own names. What the method needs to rebuild the architecture (ranks, masks, a ticket) is in the
-file's metadata, its tensors under `method:<number>`.
+The network's tensors have their own names. What the method needs to rebuild the architecture (ranks, masks, a
+ticket) is in the file's metadata, its tensors under `method:<number>`.
 """
 
 import json
@@ -22,7 +23,7 @@ KINDS = {"list": list, "tuple": tuple, "set": set}
 
 @dataclass(frozen=True)
 class Weights:
-    """model: a state dict; method: the method's own state; run_key: of the run they are from."""
+    """The key of the run that the weights are from, the model's state dict and the method's own state."""
 
     run_key: str
     model: dict[str, Tensor]
@@ -30,7 +31,12 @@ class Weights:
 
 
 def save_weights(folder: Path, run_key: str, model: nn.Module, method_state: Mapping[str, Any]) -> Path:
-    """Write `model.safetensors`, whole or not at all. Raises OSError where the disk refuses, ImportError without safetensors."""
+    """Write `model.safetensors`, whole or not at all.
+
+    Raises:
+        OSError: The disk refuses it.
+        ImportError: safetensors is not installed.
+    """
     from safetensors.torch import save  # a machine with torch only trains without it
 
     tensors = {name: _own(tensor) for name, tensor in model.state_dict().items()}
@@ -42,7 +48,7 @@ def save_weights(folder: Path, run_key: str, model: nn.Module, method_state: Map
 
 
 def load_weights(folder: Path) -> Weights:
-    """Raises CuttlefishError for a file that is missing, damaged or not from `save_weights`."""
+    """Read weights. Raises CuttlefishError for a file that is missing, damaged or not from `save_weights`."""
     from safetensors import SafetensorError, safe_open
 
     path = folder / WEIGHTS
@@ -81,12 +87,15 @@ def _metadata(written: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _own(tensor: Tensor) -> Tensor:
-    """Memory of its own, in order: safetensors takes neither shared nor channels-last tensors."""
+    """Copy to contiguous memory: safetensors takes neither shared nor channels-last tensors."""
     return tensor.detach().cpu().contiguous().clone()
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """The value in JSON's types; its tensors go into `tensors`. Keys keep their type, which JSON's objects would not."""
+    """Return the value in JSON's types; its tensors go into `tensors`.
+
+    Keys of mappings keep their type, which they would not as those of JSON's objects.
+    """
     if isinstance(value, Tensor):
         name = f"method:{len(tensors)}"
         tensors[name] = _own(value)

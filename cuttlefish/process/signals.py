@@ -1,4 +1,4 @@
-"""Requests to stop: a terminal's Ctrl-C, a scheduler's SIGTERM or its warning signal (SIGUSR1, or submitit's SIGUSR2)."""
+"""Requests to stop: a terminal's Ctrl-C, a scheduler's SIGTERM or its warning signal (SIGUSR1, SIGUSR2)."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ HANDLED = tuple(
 class State(Enum):
     """What would be lost if the run ended now, which decides what a request to stop does.
 
-    state       when                                            the signal             between two steps
-    UNTRAINED   reading data, building, timing stacks           ends the run at once   -
-    SAVED       between epochs, all of which are on the disk    ends the run at once   -
-    UNSAVED     training; several processes, at any time        is noted               save, then end the run
-    LOST        another process has taken the run over          is noted               end the run, save nothing
+    state       when                                           the signal             between two steps
+    UNTRAINED   reading data, building, timing stacks          ends the run at once   -
+    SAVED       between epochs, all of which are on the disk   ends the run at once   -
+    UNSAVED     training; several processes, at any time       is noted               save, then end the run
+    LOST        another process has taken the run over         is noted               end it, save nothing
 
-    A second Ctrl-C raises KeyboardInterrupt in any state: what is on the disk is whole at any moment. Several processes agree
-    on the strongest request of all (`StopSignals.agreed`), because none may leave by itself.
+    A second Ctrl-C raises KeyboardInterrupt in any state: what is on the disk is whole at any moment. Several
+    processes agree on the strongest request of all (`StopSignals.agreed`), because none may leave by itself.
     """
 
     UNTRAINED = "before a step was trained"
@@ -72,7 +72,7 @@ class StopSignals:
         return self._state if self.owned() else State.LOST
 
     def enter(self, state: State) -> None:
-        """Change the state. Raises Interrupted if a stop was requested before and need not be waited for any more."""
+        """Change the state. Raises Interrupted if a stop requested before need not be waited for any more."""
         self._state = state
         self._end_at_once()
 
@@ -131,19 +131,19 @@ class StopSignals:
             self.requested = signal.Signals(number).name
             self._end_at_once()
             told = f"finishing this step, then {self.state.value} (Ctrl-C again stops at once)"
-            # print() is not allowed to run inside itself, and a handler may run inside any print. Nor may it fail: who read
-            # it may be gone by the same Ctrl-C, as `| tee` is.
+            # print() is not allowed to run inside itself, and a handler may run inside any print. Nor may it
+            # fail: who read it may be gone by the same Ctrl-C, as `| tee` is.
             with suppress(OSError):
                 os.write(2, f"cuttlefish: {self.requested}: {told}\n".encode())
 
 
 def end_with_parent(parent: int | None = None) -> None:
-    """Have the kernel send this process SIGTERM when the thread that started it ends; nothing where there is no such call.
+    """Have the kernel send this process SIGTERM when the thread that started it ends, where it can.
 
     Args:
-        parent: Who starts it, for a process that is still to become the program it was started for. It then ends by SIGTERM,
-            at once if the parent has died already; the parent's handlers, which it still has, would take the signal for a
-            request and lose it.
+        parent: Who starts it, for a process that is still to become the program it was started for. It then
+            ends by SIGTERM, at once if the parent has died already; the parent's handlers, which it still
+            has, would take the signal for a request and lose it.
     """
     if parent is not None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from baselines.eb import NEVER, SETTLED, Eb, Settings
-from baselines.eb_slim import mask_channels
+from baselines.eb_math import mask_channels
 from cuttlefish.config.schema import RecipeConfig
 from cuttlefish.engine import trainer as trainer_module
 from cuttlefish.engine.checkpoint import newest_checkpoint

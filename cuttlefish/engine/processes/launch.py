@@ -1,7 +1,8 @@
-"""Several processes on this machine: torch's elastic launcher around `python -m cuttlefish.worker resolved.yaml`.
+"""Several processes on this machine: torch's elastic launcher around `python -m cuttlefish.worker
+resolved.yaml`.
 
-Hydra never runs in a worker. The rendezvous listens on the loopback interface only; several machines are torchrun's business,
-with the same worker and the same file.
+Hydra never runs in a worker. The rendezvous listens on the loopback interface only; several machines are
+torchrun's business, with the same worker and the same file.
 """
 
 import logging
@@ -42,18 +43,17 @@ GRACE_SECONDS = 30
 
 
 class StopSignals(signals.StopSignals):
-    """What its base is to one process: the first signal makes torch's launcher hand it on to the workers and wait until they have
-    saved, and a second Ctrl-C kills them."""
+    """In a launcher the first signal is handed on to the workers, which are waited for; a second Ctrl-C kills
+    them."""
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested is None:
             self.requested = signal.Signals(number).name
             raise SignalException(f"stopped by {self.requested}", signal.Signals(number))
         if number == signal.SIGINT:
+            # torch keeps the workers to itself, but is at this moment waiting for them
             while frame is not None and not isinstance(frame.f_locals.get("self"), PContext):
-                frame = (
-                    frame.f_back
-                )  # torch keeps the workers to itself, but is at this moment waiting for them
+                frame = frame.f_back
             for pid in frame.f_locals["self"].pids().values() if frame else ():
                 with suppress(ProcessLookupError):
                     os.killpg(pid, signal.SIGKILL)
@@ -105,21 +105,25 @@ class LoopbackRendezvous(RendezvousHandler):
 
 
 def launch(resolved: Path, config: TrainerConfig) -> None:
-    """Train resolved.yaml with `config.devices` processes and wait for them; if one dies or hangs, `config.max_restarts`
-    times all begin again from the last checkpoint. Not after bad input, a diverged loss or a request to stop: they would end the same way.
+    """Train resolved.yaml with `config.devices` processes and wait for them.
 
-    Raises what ended them: CuttlefishError (bad input, or the sentence of which process died of what), Busy, Interrupted.
+    If one dies or hangs, all begin again from the last checkpoint, `config.max_restarts` times. Not after bad
+    input, a diverged loss or a request to stop: they would end the same way.
+
+    Raises:
+        CuttlefishError: Bad input, or which process died of what.
+        Busy, Interrupted: What ended the workers.
     """
     if BACKEND not in rendezvous_handler_registry._registry:
         rendezvous_handler_registry.register(BACKEND, _meeting)
     plan = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=config.devices, run_id=uuid.uuid4().hex, rdzv_backend=BACKEND, rdzv_endpoint=LOOPBACK,
-        max_restarts=0, monitor_interval=0.2, local_addr=LOOPBACK,
-        signals_to_handle="", shutdown_timeout=int(60 * config.timeout_minutes) + GRACE_SECONDS,  # a step may take that long
+        min_nodes=1, max_nodes=1, nproc_per_node=config.devices, run_id=uuid.uuid4().hex,
+        rdzv_backend=BACKEND, rdzv_endpoint=LOOPBACK, local_addr=LOOPBACK, max_restarts=0,
+        monitor_interval=0.2, signals_to_handle="",
+        shutdown_timeout=int(60 * config.timeout_minutes) + GRACE_SECONDS,  # a step may take that long
     )  # fmt: skip
-    logging.getLogger("torch.distributed.elastic").setLevel(
-        logging.CRITICAL
-    )  # we say ourselves, in a sentence, what it says in pages
+    # We say in a sentence what it says in pages.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     before = dict(os.environ)
     os.environ.update(_environment())
     try:
@@ -146,19 +150,12 @@ def _meeting(parameters: RendezvousParameters) -> RendezvousHandler:
 
 
 def _environment() -> dict[str, str]:
-    """What the workers get beside this process's own environment; what the user has set stays."""
+    """Return what the workers get beside this process's own environment; what the user has set stays."""
     source = str(Path(__file__).resolve().parents[3])
     paths = [source, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    ours = (
-        {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
-        if sys.platform == "linux"
-        else {}
-    )
-    return {
-        TELLS: "1",
-        **{key: value for key, value in ours.items() if key not in os.environ},
-        "PYTHONPATH": os.pathsep.join(paths),
-    }
+    ours = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    unset = {key: value for key, value in ours.items() if key not in os.environ and sys.platform == "linux"}
+    return {TELLS: "1", **unset, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _may_go_better(failures: dict[int, ProcessFailure]) -> bool:
@@ -172,29 +169,29 @@ def _what_happened(
     process = _first_cause(failures)
     failure = failures[process]
     told = _told(failure)
-    silent = [other for other in failures if _ended_late(failures[other], failures)]
+    silent = ", ".join(str(other) for other in failures if _ended_late(failures[other], failures))
     if silent and failure.exitcode == EXIT_BAD_INPUT:
-        told = f"{told} (process {', '.join(map(str, silent))} of {config.devices} answered nothing, not even a request to stop)"
+        told += f" (process {silent} of {config.devices} answered nothing, not even a request to stop)"
     kinds = {EXIT_BAD_INPUT: CuttlefishError, EXIT_BUSY: Busy, EXIT_SAVED: Interrupted}
+    this = f"process {process} of {config.devices}"
     if failure.exitcode in kinds:
-        return kinds[failure.exitcode](
-            told
-            or f"process {process} of {config.devices} ended with exit code {failure.exitcode}, as it says above"
-        )
-    end = (
-        f"was killed by {signal.Signals(-failure.exitcode).name}"
-        if failure.exitcode < 0
-        else f"failed ({told or 'as it says above'})"
-    )
+        sentence = told or f"{this} ended with exit code {failure.exitcode}, as it says above"
+        return kinds[failure.exitcode](sentence)
+    end = f"failed ({told or 'as it says above'})"
+    if failure.exitcode < 0:
+        end = f"was killed by {signal.Signals(-failure.exitcode).name}"
     again = f" after {restarts} restart{'s' * (restarts > 1)}" if restarts else ""
     return CuttlefishError(
-        f"process {process} of {config.devices} {end}{again}, and the others were stopped; the same command goes on from the last checkpoint"
+        f"{this} {end}{again}, and the others were stopped; the same command goes on from the last checkpoint"
     )
 
 
 def _first_cause(failures: dict[int, ProcessFailure]) -> int:
-    """The process that took the others down. One that was killed ends their connections, and they may be noticed first; those that
-    the launcher ended (SIGTERM, after a while SIGKILL) are no cause."""
+    """Return the process that took the others down.
+
+    One that was killed ends their connections, and they may be noticed first; those that the launcher ended
+    (SIGTERM, after a while SIGKILL) are no cause.
+    """
 
     def order(process: int) -> tuple[int, int]:
         failure = failures[process]
@@ -206,11 +203,11 @@ def _first_cause(failures: dict[int, ProcessFailure]) -> int:
 
 
 def _ended_late(failure: ProcessFailure, failures: dict[int, ProcessFailure]) -> bool:
-    """Whether it had to be killed, because it did not stop with the others when asked to."""
+    """Say whether it had to be killed, because it did not stop with the others when asked to."""
     return failure.timestamp - min(other.timestamp for other in failures.values()) >= GRACE_SECONDS / 2
 
 
 def _told(failure: ProcessFailure) -> str:
-    """The worker's sentence; empty if it could leave none."""
+    """Return the worker's sentence; empty if it could leave none."""
     data: Any = failure.error_file_data["message"]
     return data["message"] if isinstance(data, dict) else ""

@@ -1,4 +1,4 @@
-"""Batch norm over the batch of all processes, by an all-reduce of our own (torch's refuses CPU tensors), and over empty shares."""
+"""Batch norm over the batch of all processes, and over empty shares. (torch's own refuses CPU tensors.)"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ class _AllReduce(torch.autograd.Function):
 
 
 class _Synchronised(_BatchNorm):
-    """In train mode the mean and variance are those of all processes' samples; a process without any takes part as well."""
+    """In train mode the mean and variance are those of all processes' samples, also for one that has none."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -90,19 +90,19 @@ PLAIN = {nn.BatchNorm1d: SyncBatchNorm1d, nn.BatchNorm2d: SyncBatchNorm2d, nn.Ba
 
 
 def synchronise(model: nn.Module) -> None:
-    """Make every batch norm of the model a synchronised one, in place: same parameters, buffers and state-dict keys."""
+    """Synchronise every batch norm of the model, in place; parameters, buffers and state-dict keys stay."""
     check_synchronisable(model)
     for module in _unsynchronised(model).values():
         module.__class__ = PLAIN.get(type(module)) or _with_activation(type(module))
 
 
 def check_synchronisable(model: nn.Module) -> None:
-    """Raise CuttlefishError if the model has a batch norm of an unknown kind, which would follow its own share alone."""
+    """Raise CuttlefishError if the model has a batch norm of an unknown kind."""
     for name, module in _unsynchronised(model).items():
         if after_norm(module) is None:
             raise CuttlefishError(
-                f"trainer.sync_bn=true, but {name!r} is a {type(module).__name__} with behaviour of its own, which cannot be "
-                "synchronised: take trainer.sync_bn=false or another network"
+                f"trainer.sync_bn=true, but {name!r} is a {type(module).__name__} with behaviour of its own, "
+                "which cannot be synchronised: take trainer.sync_bn=false or another network"
             )
 
 
@@ -122,7 +122,8 @@ def _with_activation(kind: type) -> type:
 
 @contextmanager
 def statistics_kept(model: nn.Module, samples: int) -> Iterator[None]:
-    """Where this process has no samples, keep ordinary batch norms from taking the mean of nothing into their statistics."""
+    """Keep ordinary batch norms from taking the mean of nothing into their statistics, where there are no
+    samples."""
     norms = [] if samples else [norm for norm in _unsynchronised(model).values() if norm.training]
     for norm in norms:
         norm.eval()

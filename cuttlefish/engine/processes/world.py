@@ -22,12 +22,13 @@ from cuttlefish.process.signals import end_with_parent
 from cuttlefish.record.atomic import write_atomic
 
 TELLS = "CUTTLEFISH_LAUNCHER_TELLS"
-"""In a worker's environment if its launcher is ours, which says itself what ended the job; torchrun buries it in pages."""
+"""In a worker's environment if its launcher is ours, which says itself what ended the job."""
 ALONE = "lost the others"
 SPARE_SECONDS = 5
 """After the time-out, for torch to find by itself that nobody answers."""
 LOST = ("gloo", "nccl", "connection", "timed out", "timeout", "socket", "broken pipe", "recv", "rendezvous")
-"""Words of the errors (plain RuntimeErrors, many of them) by which torch says that another process did not answer."""
+"""Words of the errors (plain RuntimeErrors, many of them) by which torch says that another process did not
+answer."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class World:
         return values
 
     def all_reduce_max(self, value: int) -> int:
-        """Return the largest of the processes' values. Works on the host, so that no GPU has to be waited for."""
+        """Return the largest of the processes' values, exchanged on the host so that no GPU is waited for."""
         if self.processes == 1:
             return int(value)
         box = torch.tensor([int(value)])
@@ -80,13 +81,15 @@ class World:
         return tensor
 
     def broadcast_buffers(self, model: nn.Module) -> None:
-        """Give all processes the first's buffers: batch norm's statistics, which each has from its own share of the data."""
+        """Give all processes the first's buffers (batch norm's statistics, which each has from its own
+        share)."""
         if self.processes > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, src=0)
 
     def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
-        """Return what the training step calls: `model`, or DDP around it (which also broadcasts the first's weights)."""
+        """Return what the step calls: `model`, or DDP around it, which also broadcasts the first's
+        weights."""
         if self.processes == 1:
             return model
         ids = [device.index] if device.type == "cuda" else None
@@ -99,7 +102,8 @@ def under_launcher() -> bool:
 
 
 def write_error_file(error: BaseException) -> bool:
-    """Leave what ended this worker where its launcher looks for it; False where there is no such file or no room for it."""
+    """Leave what ended this worker where its launcher looks for it. Returns False where that is
+    impossible."""
     path = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if path is None:
         return False
@@ -120,10 +124,11 @@ def report_error(error: BaseException) -> None:
 
 @contextmanager
 def joined_world(config: TrainerConfig) -> Iterator[World]:
-    """Connect the world that the environment (RANK, WORLD_SIZE, LOCAL_RANK, …) describes: gloo on CPUs, NCCL on GPUs.
+    """Connect the processes that the environment (RANK, WORLD_SIZE, …) describes: gloo on CPUs, NCCL on GPUs.
 
     Raises:
-        CuttlefishError: Another process was waited for longer than `trainer.timeout_minutes`, or its connection was cut.
+        CuttlefishError: Another process was waited for longer than `trainer.timeout_minutes`, or its
+            connection was cut.
     """
     if not under_launcher() or os.environ["WORLD_SIZE"] == "1":
         yield World()
@@ -159,8 +164,8 @@ def _lost_processes_explained(world: World, config: TrainerConfig) -> Iterator[N
 def _connected_in_time(world: World, config: TrainerConfig) -> Iterator[None]:
     """End this process if the others are not met within the time-out.
 
-    Some of what torch asks its store then has no time-out of its own: an answer that never comes, because the network was cut
-    just then, would be waited for until the kernel gives the connection up.
+    Some of what torch asks its store then has no time-out of its own: an answer that never comes, because the
+    network was cut just then, would be waited for until the kernel gives the connection up.
     """
 
     def give_up() -> None:
@@ -178,6 +183,7 @@ def _connected_in_time(world: World, config: TrainerConfig) -> Iterator[None]:
 
 def _alone(world: World, config: TrainerConfig, said: str) -> CuttlefishError:
     return CuttlefishError(
-        f"process {world.process} of {world.processes} {ALONE}: one has died, hangs, cannot be reached or was slower than "
-        f"trainer.timeout_minutes={config.timeout_minutes:g}; the same command goes on from the last checkpoint ({said[:160]})"
+        f"process {world.process} of {world.processes} {ALONE}: one has died, hangs, cannot be reached or "
+        f"was slower than trainer.timeout_minutes={config.timeout_minutes:g}; the same command goes on from "
+        f"the last checkpoint ({said[:160]})"
     )
