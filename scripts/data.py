@@ -1,4 +1,4 @@
-"""Verify the data files: `python -m scripts.data check [KIND …]` compares them with the published checksums."""
+"""Verify data files: `python -m scripts.data check [KIND ...]` compares them with the published checksums."""
 
 import argparse
 import sys
@@ -10,7 +10,7 @@ from cuttlefish.errors import CuttlefishError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code 0 if everything asked for is there and as published; without kinds, one intact set is enough."""
+    """Return 0 if everything asked for is there and as published; without kinds, one intact set is enough."""
     titles = {kind: item.title for kind, item in data_sets().items() if item.files}
     options = _parser(list(titles)).parse_args(arguments)
     if unknown := sorted(set(options.kinds) - set(titles)):

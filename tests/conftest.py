@@ -1,4 +1,4 @@
-"""Real data: tests marked `real_data` skip with a reason where it is absent; under CUTTLEFISH_REQUIRE_DATA a skip is a failure."""
+"""Tests marked `real_data` skip where the data is absent; CUTTLEFISH_REQUIRE_DATA makes a skip a failure."""
 
 import os
 from pathlib import Path
@@ -33,7 +33,8 @@ def pytest_runtest_makereport(item, call):
     report = yield
     if report.skipped and item.get_closest_marker("real_data") and os.environ.get("CUTTLEFISH_REQUIRE_DATA"):
         report.outcome = "failed"
-        report.longrepr = f"{item.nodeid} was skipped, but CUTTLEFISH_REQUIRE_DATA asks for the real data: {report.longrepr}"
+        why = "was skipped, but CUTTLEFISH_REQUIRE_DATA asks for the real data"
+        report.longrepr = f"{item.nodeid} {why}: {report.longrepr}"
     return report
 
 

@@ -1,4 +1,4 @@
-"""Where the data is, whether it is what was published, and a digest of it for the run key. Does not import torch."""
+"""Where the data is, whether it is what was published, and a digest of it for the run key. Without torch."""
 
 import hashlib
 import os
@@ -112,6 +112,6 @@ def _md5(path: Path) -> str:
 
 @lru_cache(maxsize=64)
 def _md5_of_state(path: Path, size: int, modified_ns: int) -> str:
-    """Cached by size and time too: a run asks for the digest, then loads, and 180 MB need not be hashed twice."""
+    """Cached by size and time too, since a run asks for the digest and then loads: 180 MB are hashed once."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -1,4 +1,4 @@
-"""Counter-based random integers: the value of an index is a hash of it, so that no generator has a state to keep.
+"""Counter-based random integers: the value of an index is a hash of it, so there is no generator state.
 
 They are the same on every device and do not depend on batch size, order, workers or processes.
 """
@@ -10,7 +10,7 @@ GOLDEN, FIRST, SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111
 
 
 def random_integers(words: tuple[int, ...], count: int, device: torch.device | str = "cpu") -> Tensor:
-    """Return (count,) int64 hashes of the indices 0, 1, ... under the key `words` (seed, epoch, purpose, ...)."""
+    """Return (count,) int64 hashes of the indices 0, 1, ... under the key `words` (seed, epoch, ...)."""
     key = torch.zeros((), dtype=torch.int64, device=device)
     for word in words:
         key = splitmix64(key ^ _signed(word))
@@ -18,12 +18,12 @@ def random_integers(words: tuple[int, ...], count: int, device: torch.device | s
 
 
 def below(limit: int, integers: Tensor, bit: int) -> Tensor:
-    """Return uniform integers in [0, limit) from the 20 bits of `integers` above `bit`, off by < limit / 2**20."""
+    """Return uniform integers in [0, limit) from the 20 bits above `bit`; the error is < limit / 2**20."""
     return ((integers >> bit) & 0xFFFFF) * limit >> 20
 
 
 def splitmix64(integers: Tensor) -> Tensor:
-    """Apply the output function of SplitMix64 (Steele, Lea and Flood, 2014) to int64, whose products wrap around."""
+    """Apply the output function of SplitMix64 (Steele, Lea and Flood, 2014) to int64, whose products wrap."""
     mixed = integers + _signed(GOLDEN)
     mixed = (mixed ^ _shift_right(mixed, 30)) * _signed(FIRST)
     mixed = (mixed ^ _shift_right(mixed, 27)) * _signed(SECOND)

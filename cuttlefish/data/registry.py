@@ -1,4 +1,4 @@
-"""The table of data sets, gathered from the modules of `cuttlefish.data.sets`. Imports neither torch nor torchvision."""
+"""The table of data sets, gathered from the modules of `cuttlefish.data.sets`. Needs no torch."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class DataSet:
         classes: The number of classes under a config.
         load: The images and labels of the split "train" or "test".
         files: Its files, whose checksums make its digest.
-        content: What else determines the images, as named values that make its digest. Either this or `files` is given.
+        content: For a set without files, the named values that determine its images and make its digest.
         settings: The fields of `DataConfig` that this set takes and others do not.
     """
 
@@ -57,7 +57,7 @@ class DataSet:
     def __post_init__(self) -> None:
         if (self.files is None) == (self.content is None):
             raise ValueError(
-                f"{self.title} must have either files or content, from which its digest in the run key is made"
+                f"{self.title} must have either files or content, which make its digest in the run key"
             )
 
 

@@ -1,7 +1,7 @@
 """A data set that lives on the training device as bytes: batches are cropped, mirrored and normalised there.
 
-Every crop of every image is a strided view of the padded set, so a batch is one gather of contiguous rows. The
-mirrored set is kept beside the plain one, so mirroring is part of the same gather and needs no synchronisation.
+Every crop of every image is a strided view of the padded set, so a batch is one gather of contiguous rows.
+The mirrored set is kept beside the plain one: mirroring is part of the same gather, without synchronisation.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class ResidentImages:
         images: (N, H, W, C) uint8.
         labels: (N,) int64.
         mean, std: A number for each channel, for pixels in [0, 1].
-        crop_padding: Training crops are taken from the image with so many black pixels around it, as by torchvision's
-            RandomCrop(padding=...) before ToTensor and Normalize.
+        crop_padding: Take training crops from the image with so many black pixels around it, as torchvision's
+            RandomCrop(padding=...) does before ToTensor and Normalize.
         flip: Mirror training images half of the time.
     """
 
@@ -107,12 +107,12 @@ class ResidentImages:
     ) -> Iterator[Batch]:
         """Yield one epoch in global batches, of which this process gets its contiguous share.
 
-        The last batch may be smaller, and a share may be empty, so that all processes take the same number of steps.
+        The last batch may be smaller and a share may be empty: all processes take the same number of steps.
 
         Args:
             batch_size: Of the global batch.
-            train: Shuffle and augment, as a function of (seed, epoch, image index) only; otherwise the images come in
-                order and as they are.
+            train: Shuffle and augment, as a function of (seed, epoch, image index) only; otherwise the images
+                come in order and as they are.
         """
         crops = self._drawn(TRAINING, seed, epoch) if train else self._plain(self._all_indices())
         for start in range(0, len(self), batch_size):
@@ -121,7 +121,7 @@ class ResidentImages:
             yield Batch(*self._show(crops[share]), size)
 
     def samples(self, batch_size: int, seed: int, order: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield augmented (images, labels) without end, the same on all processes, whatever the training order is.
+        """Yield augmented (images, labels) without end: the same on all processes and in any training order.
 
         Args:
             order: Number of the shuffled order of the set to begin with.
@@ -170,7 +170,7 @@ class ResidentImages:
 
 
 def _all_crops(images: Tensor, padding: int, flip: bool) -> Tensor:
-    """Return a view (N or 2N, dy, dx, H, W·C) of every crop of the padded images, then of the mirrored ones."""
+    """Return a view (N or 2N, dy, dx, H, W·C) of every crop of the padded, then the mirrored images."""
     number, height, width, channels = images.shape
     padded = F.pad(images, (0, 0, padding, padding, padding, padding))
     padded = (torch.cat([padded, padded.flip(2)]) if flip else padded).contiguous()

@@ -9,7 +9,7 @@ SEED = 20230608
 
 
 def some_of_each_class(labels: np.ndarray, count: int, seed: int | None = None) -> np.ndarray:
-    """Indices, in file order, of `count` images of each class: the first ones, or drawn with a seed.
+    """Return indices, in file order, of `count` images of each class: the first ones, or drawn with a seed.
 
     Args:
         labels: (N,) class numbers.
@@ -22,19 +22,20 @@ def some_of_each_class(labels: np.ndarray, count: int, seed: int | None = None) 
     for label, members in _members(labels):
         if not 1 <= count <= len(members):
             raise CuttlefishError(
-                f"data.images_per_class={count} is not possible: class {label} has {len(members)} training images"
+                f"data.images_per_class={count} is not possible: "
+                f"class {label} has {len(members)} training images"
             )
         chosen.append((members if random is None else random.permutation(members))[:count])
     return np.sort(np.concatenate(chosen))
 
 
 def validation_split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (train, validation) in file order; validation is a fixed tenth of each class (5,000 of CIFAR)."""
+    """Return indices (train, validation) in file order; validation is a fixed tenth of each class."""
     return stratified(labels, 1 / 10)
 
 
 def stratified(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (kept, held out) in file order: `fraction` of each class, at least one image, with the fixed seed."""
+    """Return indices (kept, held out) in file order: a fixed `fraction` of each class, at least one image."""
     random = np.random.RandomState(SEED)  # its streams never change, those of NumPy's newer generators may
     held_out = []
     for label, members in _members(labels):

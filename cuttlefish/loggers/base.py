@@ -20,7 +20,7 @@ class RunInfo:
 
     Attributes:
         config: Resolved, as plain containers.
-        resumed_from: The trained epochs that the checkpoint holds and whose rows stay valid; 0 for a fresh run.
+        resumed_from: Trained epochs that the checkpoint holds and whose rows stay; 0 for a fresh run.
     """
 
     folder: Path
@@ -55,13 +55,13 @@ class Logger:
         """Called with what a person wants to know: the switch and its reason, a resumed run."""
 
     def settle(self) -> str | None:
-        """Return in a sentence what of the run's own log is not on the disk, if any. Called before a checkpoint."""
+        """Return what of the run's own log is not on the disk, if any. Called before a checkpoint."""
 
     def finish(self, record: Record) -> None:
         """Called when the run is over, well or badly; `record` says which."""
 
     def close(self) -> None:
-        """Let go of terminals, files and connections. Called in every case, without `finish` too; maybe twice."""
+        """Let go of terminals, files and connections. Always called, without `finish` too; maybe twice."""
 
 
 def _of_each(event: str) -> Callable[..., None]:
@@ -94,7 +94,7 @@ class Loggers(list[Logger]):
     finish, close = _of_each("finish"), _of_each("close")
 
     def settle(self) -> None:
-        """Raise CuttlefishError if rows of the run are not on the disk: a checkpoint would lose them for good."""
+        """Raise CuttlefishError if rows are not on the disk, which a checkpoint would lose for good."""
         for missing in filter(None, [logger.settle() for logger in self]):
             raise CuttlefishError(
                 f"{missing}; the last checkpoint is intact, so make room and run the same command again"

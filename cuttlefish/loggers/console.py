@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a progress bar on a terminal, one plain line an epoch everywhere else."""
+"""What a person sees of a run: progress bars on a terminal, one plain line an epoch everywhere else."""
 
 import sys
 from collections import deque
@@ -83,7 +83,7 @@ class PlainConsole(Logger):
 
 
 class TerminalConsole(PlainConsole):
-    """Two bars, the phase's epochs and the epoch's steps, under the latest figures; the rest scrolls above them."""
+    """Bars for the epochs of the phase and the steps of the epoch; everything else scrolls above them."""
 
     def __init__(self, console: Console):
         super().__init__(console.file)

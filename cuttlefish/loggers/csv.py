@@ -14,7 +14,7 @@ METRICS = "metrics.csv"
 
 
 class CsvLogger(Logger):
-    """A row for each epoch; a column for each number of `epochs.jsonl`, seconds by part as `seconds/<part>`."""
+    """A row for each epoch and a column for each number, the seconds by part as `seconds/<part>`."""
 
     def start(self, run: RunInfo) -> None:
         self.path = Path(run.folder) / METRICS

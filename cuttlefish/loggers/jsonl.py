@@ -21,8 +21,8 @@ logger = logging.getLogger("cuttlefish.loggers")
 class JsonLines(Logger):
     """Writes each row to the disk before the call returns. On resume the rows are cut back to the checkpoint.
 
-    What a full disk does not take waits, in order, for the next call; `settle` keeps a checkpoint from being written
-    before it.
+    What a full disk does not take waits, in order, for the next call; `settle` keeps a checkpoint from being
+    written before it.
     """
 
     def __init__(self) -> None:

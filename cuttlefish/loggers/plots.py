@@ -10,7 +10,7 @@ from cuttlefish.record.folder import PLOTS, read_epochs, read_profile, read_rank
 
 
 class Plots(Logger):
-    """`plots/*.png` and `*.svg`: rank_curves, rank_ratios, stack_profile, training, as far as the run has them."""
+    """Writes rank_curves, rank_ratios, stack_profile and training to `plots/`, as far as the run has them."""
 
     def start(self, run: RunInfo) -> None:
         self.folder = Path(run.folder)

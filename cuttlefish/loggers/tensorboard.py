@@ -14,7 +14,7 @@ FOLDER = "tensorboard"
 
 
 class TensorBoardLogger(Logger):
-    """Metrics and rank curves by epoch, the config and the record as text, in `tensorboard/` of the run folder."""
+    """Metrics and rank curves by epoch, config and record as text, in `tensorboard/` of the run folder."""
 
     def start(self, run: RunInfo) -> None:
         try:

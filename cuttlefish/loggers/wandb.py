@@ -18,13 +18,13 @@ from cuttlefish.record.redact import redact_config
 SETTINGS = {
     "silent": True,
     "console": "off",
-    # Seconds that a server out of reach may cost at the start and at the end; what is not sent stays on the disk.
+    # Seconds that a server out of reach may cost at the start and the end; what is unsent stays on the disk.
     "init_timeout": 20.0,
     "login_timeout": 20.0,
     "finish_timeout": 20.0,
     "finish_timeout_raises": True,
-    # No copy of the working tree, of the command line or of the machine's and its user's names: the record has
-    # what a reader needs, without secrets. Where these names are not set at all, W&B looks for them itself.
+    # No copy of the working tree, of the command line or of the machine's and its user's names: the record
+    # has what a reader needs, without secrets. Where these names are not set, W&B looks for them itself.
     "host": "",
     "username": "",
     "email": "",
@@ -37,10 +37,10 @@ LONGEST_TAG = 64
 
 
 class WandbLogger(Logger):
-    """One W&B run in the run folder: rank curves by layer, metrics by epoch, seconds by part, the record, the plots.
+    """A W&B run in the run folder: metrics, rank curves and seconds by epoch, the record, the plots.
 
-    An offline piece of a resumed run begins with the epochs of the earlier pieces: `wandb sync` gives all pieces one
-    id, and each replaces what the server has.
+    An offline piece of a resumed run begins with the epochs of the earlier pieces: they share W&B's id, and
+    `wandb sync` replaces what the server has by what a piece holds.
 
     Args:
         identity: W&B's id of the run; by default `run_id`.
@@ -116,7 +116,7 @@ class WandbLogger(Logger):
 
 
 def labels(config: dict[str, Any], settings: WandbConfig) -> dict[str, Any]:
-    """Name, group (what was run together), job type (the method) and tags of a run, from its resolved config."""
+    """Return the name, group (what was run together), job type (the method) and tags of a run."""
     model, data, method = (config[axis]["name"] for axis in ("model", "data", "method"))
     tags = {
         "scale": config.get("scale"),
@@ -135,7 +135,7 @@ def labels(config: dict[str, Any], settings: WandbConfig) -> dict[str, Any]:
 
 
 def run_id(run: RunInfo) -> str:
-    """The run key and a suffix kept in the run folder: a resumed run continues its W&B run, a repeat gets another."""
+    """Return W&B's id: the run key and a suffix, kept there for a resumed run; a repeat has another."""
     path = Path(run.folder) / "wandb" / "run_id.txt"
     if run.resumed_from and path.exists():
         return path.read_text(encoding="utf-8").strip()

@@ -15,7 +15,7 @@ CIFAR10_FILES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batc
 
 @pytest.fixture
 def write_cifar10(tmp_path, monkeypatch):
-    """Writes five training files and a test file with `count` random images each, whose checksums count as published.
+    """Writes five training files and a test file of `count` random images, and publishes their checksums.
 
     Returns the data root and the arrays.
     """

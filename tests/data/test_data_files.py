@@ -24,7 +24,7 @@ def flip_a_byte(path):
     os.utime(path, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns + 1))
 
 
-def test_the_root_is_the_setting_then_the_environment_then_a_folder(monkeypatch, tmp_path):
+def test_the_root_is_setting_then_environment_then_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CUTTLEFISH_DATA", raising=False)
     assert data_root(DataConfig()) == tmp_path / "data"

@@ -56,14 +56,14 @@ def load(config, split):
 
 
 DATA_SETS = {{
-    "stripes": DataSet("Stripes", classes=lambda config: 3, load=load, content=lambda config: {{"stripes": {count}}})
+    "stripes": DataSet("Stripes", lambda config: 3, load, content=lambda config: {{"stripes": {count}}})
 }}
 """
 
 
 @pytest.fixture
 def add_stripes(tmp_path, monkeypatch):
-    """Adds a data set by what docs/extend.md asks for and nothing more: a module and a conf file. The new conf/."""
+    """Adds a data set by what docs/extend.md asks for: a module and a conf file. Returns the new conf/."""
     (tmp_path / "sets").mkdir()
     monkeypatch.setattr(sets, "__path__", [*sets.__path__, str(tmp_path / "sets")])
 

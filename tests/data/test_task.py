@@ -62,7 +62,7 @@ def test_a_reduced_set_is_the_first_of_each_class(write_cifar10):
     assert len(task.test) == 20 and task.digest == data_digest(DataConfig(root=str(root)))
 
 
-def test_validation_holds_out_a_tenth_after_the_reduction_and_never_loads_test(write_cifar10, monkeypatch):
+def test_validation_holds_out_a_tenth_and_never_loads_test(write_cifar10, monkeypatch):
     root, _ = write_cifar10(count=40)
     load, asked = data_set(DataConfig()).load, []
     watched = replace(data_set(DataConfig()), load=lambda *given: asked.append(given[1]) or load(*given))

@@ -46,14 +46,13 @@ def test_plain_output_has_no_control_characters(plain):
 def test_plain_output_has_one_line_an_epoch_in_order(plain):
     lines = [line for line in plain.splitlines() if line.startswith("epoch ")]
     assert [int(re.match(r"epoch +(\d+)/12 ", line)[1]) for line in lines] == list(range(1, 13))
-    assert (
-        lines[2]
-        == "epoch  3/12  lr 0.1  train 0.767 66.67 %  test 0.833 60.00 %  params 11.2 M  rank ratio 0.51  30.0 s"
+    assert lines[2] == (
+        "epoch  3/12  lr 0.1  train 0.767 66.67 %  test 0.833 60.00 %  params 11.2 M  rank ratio 0.51  30.0 s"
     )
     assert "params 3.39 M" in lines[6] and "rank ratio" not in lines[6]
 
 
-def test_plain_output_tells_the_choice_the_profile_the_switch_and_the_result(plain):
+def test_plain_output_tells_choice_profile_switch_and_result(plain):
     for words in (
         "resnet18 on cifar10 with cuttlefish",
         "τ = 1.5",
@@ -84,7 +83,7 @@ def test_missing_figures_are_dashes(made_up, tmp_path):
     assert "failed" in stream.getvalue() and "ValueError: no" in stream.getvalue()
 
 
-def test_a_stream_that_cannot_show_a_character_still_gets_its_line(made_up, tmp_path):
+def test_a_stream_without_a_character_still_gets_its_line(made_up, tmp_path):
     made_up.write_run(tmp_path)
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     play(made_up, PlainConsole(stream), tmp_path)

@@ -36,7 +36,7 @@ def test_resume_continues_as_if_never_interrupted(made_up, tmp_path, kept):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
 
 
-def test_ranks_of_the_checkpoint_itself_survive_where_they_are_not_estimated_again(made_up, tmp_path):
+def test_ranks_of_the_checkpoint_itself_survive(made_up, tmp_path):
     logger = start(made_up, tmp_path)
     train(made_up, logger, 0, 3)
     logger.ranks(made_up.rank_rows(3))
@@ -44,7 +44,7 @@ def test_ranks_of_the_checkpoint_itself_survive_where_they_are_not_estimated_aga
     assert {row["epoch"] for row in read_ranks(tmp_path)} == {0, 1, 2, 3}
 
 
-def test_a_torn_last_line_does_not_count_and_is_gone_after_resume(made_up, tmp_path):
+def test_a_torn_last_line_is_gone_after_resume(made_up, tmp_path):
     train(made_up, start(made_up, tmp_path), 0, 2)
     for name, torn in (("epochs.jsonl", '{"epoch": 3, "train_lo'), ("ranks.csv", "2,layer2.0.conv1,5")):
         with open(tmp_path / name, "a") as file:
@@ -79,9 +79,7 @@ def test_the_log_keeps_earlier_messages_and_the_error(made_up, tmp_path):
         assert words in text
 
 
-def test_what_a_full_disk_does_not_take_waits_and_loses_neither_row_nor_order(
-    made_up, tmp_path, monkeypatch, caplog
-):
+def test_a_full_disk_loses_neither_row_nor_order(made_up, tmp_path, monkeypatch, caplog):
     train(made_up, start(made_up, tmp_path / "straight"), 0, 6)
     logger = start(made_up, tmp_path / "full")
     train(made_up, logger, 0, 2)
@@ -102,7 +100,7 @@ def test_what_a_full_disk_does_not_take_waits_and_loses_neither_row_nor_order(
         assert (tmp_path / "full" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
 
 
-def test_a_disk_that_is_full_at_the_start_still_cuts_the_old_rows_back(made_up, tmp_path, monkeypatch):
+def test_a_disk_full_at_the_start_still_cuts_old_rows_back(made_up, tmp_path, monkeypatch):
     train(made_up, start(made_up, tmp_path), 0, 4)
     logger = JsonLines()
     with monkeypatch.context() as patch:
@@ -114,8 +112,9 @@ def test_a_disk_that_is_full_at_the_start_still_cuts_the_old_rows_back(made_up, 
 
 
 @pytest.mark.parametrize("name, bad", [
-    ("epochs.jsonl", '{"epoch": "one"}'), ("epochs.jsonl", "[" * 100_000), ("epochs.jsonl", '{"epoch": [1]}'), ("epochs.jsonl", "7"),
-    ("ranks.csv", f'1,"{"x" * 2**20}",1,1,16'), ("ranks.csv", f"1,{'x' * 2**20},1,1,16"), ("ranks.csv", "a,b"),
+    ("epochs.jsonl", '{"epoch": "one"}'), ("epochs.jsonl", "[" * 100_000), ("epochs.jsonl", '{"epoch": [1]}'),
+    ("epochs.jsonl", "7"), ("ranks.csv", f'1,"{"x" * 2**20}",1,1,16'),
+    ("ranks.csv", f"1,{'x' * 2**20},1,1,16"), ("ranks.csv", "a,b"),
 ])  # fmt: skip
 def test_a_bad_row_is_left_out_and_told_and_the_run_goes_on_logging(made_up, tmp_path, caplog, name, bad):
     train(made_up, start(made_up, tmp_path / "straight"), 0, 4)

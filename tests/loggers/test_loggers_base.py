@@ -38,7 +38,7 @@ def test_calls_reach_every_logger_in_order():
     assert log == [("a", 1), ("b", 1), ("a", 2), ("b", 2)]
 
 
-def test_a_raising_logger_is_dropped_with_one_warning_and_the_others_go_on(caplog):
+def test_a_raising_logger_is_dropped_and_the_others_go_on(caplog):
     first, broken, last = Recorder(), Broken(), Recorder()
     loggers = Loggers([first, broken, last])
     with caplog.at_level(logging.WARNING):
@@ -75,7 +75,7 @@ def test_interrupts_are_not_swallowed():
     raise AssertionError("a logger's KeyboardInterrupt was swallowed")
 
 
-def test_leaving_the_block_closes_every_logger_also_after_an_error():
+def test_leaving_the_block_closes_all_after_an_error_too():
     logger = Recorder()
     try:
         with Loggers([logger]) as loggers:

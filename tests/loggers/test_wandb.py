@@ -49,7 +49,7 @@ def test_every_run_of_a_process_has_its_own_folder_and_id(two_runs):
     assert {(base / name / "wandb" / "run_id.txt").read_text().strip() for name in runs} == set(ids)
 
 
-def test_the_config_is_there_without_secrets_paths_or_the_machine(two_runs):
+def test_the_config_has_no_secrets_paths_or_machine(two_runs):
     runs, _ = two_runs
     records = runs["a"]
     run = next(record.run for record in records if record.HasField("run"))
@@ -132,7 +132,7 @@ def one_warning(caplog, made_up, folder, mode="offline"):
     return warning.getMessage()
 
 
-def test_without_the_package_there_is_one_warning_and_the_run_goes_on(caplog, made_up, tmp_path, monkeypatch):
+def test_without_the_package_there_is_one_warning(caplog, made_up, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     assert "WandbLogger stopped at start (ModuleNotFoundError" in one_warning(caplog, made_up, tmp_path)
 

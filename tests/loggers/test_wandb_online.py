@@ -1,4 +1,4 @@
-"""Whole runs against a server: one that answers, one that never does, one that falls silent; and what `wandb sync` sends."""
+"""Whole runs against servers that answer, never do or fall silent, and what `wandb sync` sends."""
 
 import json
 import os
@@ -95,7 +95,7 @@ def test_a_silent_server_costs_seconds_and_nothing_else(run, tmp_path, caplog, h
 
 @pytest.fixture
 def pieces(made_up, tmp_path):
-    """Two offline pieces of one run: the first lost its third epoch, which came after the checkpoint, to a kill."""
+    """Two offline pieces of one run; the third epoch of the first came after the checkpoint and is lost."""
     for resumed_from, last in ((0, 3), (2, 5)):
         with Loggers([JsonLines(), WandbLogger(WandbConfig(**OFFLINE))]) as loggers:
             loggers.start(made_up.run_info(tmp_path, resumed_from))
@@ -146,7 +146,7 @@ def wait_for(condition, seconds=120):
 @pytest.mark.slow
 @pytest.mark.parametrize(("how", "settings", "most"), [("silent", OFFLINE, 10), ("silent later", ONLINE, 40)])
 def test_a_silent_server_does_not_keep_a_stopped_process(how, settings, most, tmp_path):
-    """Offline a stopped run leaves at once; online the server has its time-out, and W&B's own process some seconds."""
+    """Offline a stopped run leaves at once; online the server has its time-out, and W&B some seconds."""
     run, path = tmp_path / "run", tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(to_dict(little_config(run, recipe__epochs=5000, logger__wandb=settings))))
     with WandbServer(how) as server:

@@ -58,7 +58,7 @@ def test_every_epoch_rank_and_field_is_there(rebuilt, made_up):
     assert [record.exit.exit_code for record in records if record.HasField("exit")] == [0]
 
 
-def test_a_repeat_has_another_identity_and_a_stranger_s_key_is_tamed(made_up):
+def test_a_repeat_has_another_identity_and_odd_keys_are_tamed(made_up):
     assert identity_of(made_up.record()) == identity_of(made_up.record())
     assert identity_of(made_up.record()) != identity_of(made_up.record(started="2026-01-02T00:00:00+00:00"))
     assert set("/\\#?%: ") & set(identity_of(made_up.record(run_key="../a #b?"))) == set()

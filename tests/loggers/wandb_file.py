@@ -1,4 +1,4 @@
-"""What an offline W&B run file holds, read with a reader of our own: frames of the LevelDB log format around protobuf."""
+"""What an offline W&B run file holds: frames of the LevelDB log format around protobuf messages."""
 
 import json
 import struct

@@ -1,4 +1,4 @@
-"""A stand-in for W&B's server on the loopback interface: healthy, silent from the start, or silent once a run has begun."""
+"""A stand-in for W&B's server: healthy, silent from the start, or silent once a run has begun."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def answer(query: str, variables: dict[str, Any]) -> dict[str, Any]:
 
 
 class WandbServer(ThreadingHTTPServer):
-    """A context manager. `lines`: what the file stream holds, by file; lines that are sent again replace those there."""
+    """A context manager. `lines` is what the file stream holds, by file; lines sent again replace others."""
 
     daemon_threads = True
 

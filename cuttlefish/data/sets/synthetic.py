@@ -1,4 +1,4 @@
-"""Learnable synthetic images: a coarse prototype per class plus noise. Integers only, so the same bytes everywhere."""
+"""Learnable synthetic images: a prototype per class plus noise, in integers, so the same bytes everywhere."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""CIFAR-10, CIFAR-100 (Krizhevsky, 2009) and SVHN (Netzer et al., 2011), read and downloaded by torchvision's classes.
+"""CIFAR-10, CIFAR-100 (Krizhevsky, 2009) and SVHN (Netzer et al., 2011), through torchvision's classes.
 
 SVHN is the train split without the extra one, and the test split.
 """
@@ -35,7 +35,8 @@ def _load_svhn(config: DataConfig, split: str) -> Arrays:
     are_images = images.dtype == np.uint8 and images.shape[1:] == (32, 32, 3)
     if not are_images or labels.shape != images.shape[:1] or not np.isin(labels, range(10)).all():
         raise CuttlefishError(
-            f"{path} is not an SVHN file: it should hold X (32 x 32 x 3 x N bytes) and y (N digits from 1 to 10)"
+            f"{path} is not an SVHN file: it should hold X (32 x 32 x 3 x N bytes) and "
+            "y (N digits from 1 to 10)"
         )
     return np.ascontiguousarray(images), labels
 
