@@ -7,7 +7,7 @@ When the masks of the last epochs hardly differ the ticket is drawn; a physicall
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,12 +29,21 @@ from baselines.eb_math import (
 )
 from cuttlefish.config.schema import RecipeConfig
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.limits import Checked, Each, Within
 from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.decay import decay_groups
 from cuttlefish.methods.base import Context, Method, Phase
-from cuttlefish.methods.own_recipe import all_decayed, own_recipe
+from cuttlefish.methods.own_recipe import OwnRecipe, all_decayed, own_recipe
 from cuttlefish.methods.schedule import build_schedule
-from cuttlefish.methods.target import Target, resolve_target, target_from_state, target_state
+from cuttlefish.methods.target import (
+    Match,
+    Target,
+    TargetSize,
+    one_size,
+    resolve_target,
+    target_from_state,
+    target_state,
+)
 
 DEFAULT_P = 0.5
 """Where neither p nor a size is given; the middle one of the authors' three."""
@@ -42,7 +51,7 @@ SETTLED, NEVER = "the channel masks settled", "the channel masks did not settle"
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked):
     """p: fraction of the prunable channels (not parameters) that go; or target_params / match: before each epoch the p whose
     slim network is nearest in size, of p_grid or, if that is empty, of all.
 
@@ -54,41 +63,28 @@ class Settings:
     recipe: what of the run's epochs, optimizer and schedule to replace. decay_all: weight decay on biases and norms too.
     """
 
-    p: float | None = None
-    target_params: int | None = None
-    match: str | None = None
-    p_grid: list[float] = field(default_factory=list)
-    threshold: str = "exact"
-    fifo: int = 5
-    eps: float = 0.1
-    distance: str = "newest_vs_queue"
+    p: Annotated[float | None, Within(0, 1)] = None
+    target_params: TargetSize = None
+    match: Match = None
+    p_grid: Annotated[list[float], Each(Within(0, 1))] = field(default_factory=list)
+    threshold: Literal[*THRESHOLDS] = "exact"
+    fifo: Annotated[int, Within(2, 1000)] = 5
+    eps: Annotated[float, Within(0, 1)] = 0.1
+    distance: Literal[*DISTANCES] = "newest_vs_queue"
     guard: bool = True
-    max_epoch: int | None = None
-    on_never: str = "slim"
-    s: float = 1e-4
+    max_epoch: Annotated[int | None, Within(0, 100_000)] = None
+    on_never: Literal["slim", "error"] = "slim"
+    s: Annotated[float, Within(0, 1000)] = 1e-4
     l1_retrain: bool = True
-    gamma_init: float | None = None
+    gamma_init: Annotated[float | None, Within(0, 1000, "(]")] = None
     inherit_weights: bool = True
-    recipe: dict[str, Any] = field(default_factory=dict)
+    recipe: OwnRecipe = field(default_factory=dict)
     decay_all: bool = False
 
-    def check(self) -> None:
-        """Raise CuttlefishError for contradictions."""
-        sized = self.target_params is not None or self.match is not None
-        words = {"threshold": THRESHOLDS, "distance": DISTANCES, "on_never": ("slim", "error")}
-        for key, known in words.items():
-            if getattr(self, key) not in known:
-                raise CuttlefishError(f"{key}={getattr(self, key)} is unknown; it is {' or '.join(known)}")
-        if self.p is not None and sized:
-            raise CuttlefishError("give p, target_params or match, not two of them: each sets the size")
-        if self.p_grid and not sized:
-            raise CuttlefishError("p_grid is what target_params or match chooses from; without them give p")
-        if any(not 0 <= p <= 1 for p in (*self.p_grid, *([] if self.p is None else [self.p]))):
-            raise CuttlefishError("p is a fraction of the channels and must lie in [0, 1]")
-        if self.fifo < 2 or self.s < 0:
-            raise CuttlefishError(
-                f"fifo={self.fifo} must be at least 2 (a newest mask and an older one) and s={self.s} at least 0"
-            )
+    def contradictions(self) -> Iterator[str]:
+        yield from one_size(self, "p")
+        if self.p_grid and self.target_params is None and self.match is None:
+            yield "p_grid is what target_params or match chooses from; without them give p"
 
 
 class Eb(Method):
@@ -106,7 +102,6 @@ class Eb(Method):
         self._target: Target | None = None
 
     def prepare(self, context: Context) -> None:
-        self.settings.check()
         self._check_time(self._recipe(context).epochs)
         self._find(context)
         self._target = resolve_target(self.settings, context)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +16,26 @@ from torch import Tensor, nn
 from baselines import grasp_math
 from baselines.grasp_math import Chunk
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.limits import Checked, Within
 from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.decay import decay_groups
 from cuttlefish.lowrank.trace import evaluating
 from cuttlefish.methods.base import Context, Method, Phase
 from cuttlefish.methods.masks import Masks, prunable
-from cuttlefish.methods.own_recipe import all_decayed, own_recipe
+from cuttlefish.methods.own_recipe import OwnRecipe, all_decayed, own_recipe
 from cuttlefish.methods.schedule import build_schedule
-from cuttlefish.methods.target import Target, resolve_target, target_from_state, target_state
+from cuttlefish.methods.target import (
+    Match,
+    Target,
+    TargetSize,
+    one_size,
+    resolve_target,
+    target_from_state,
+    target_state,
+)
 
 RATIO = 0.9
+Number = Annotated[int | None, Within(1, 10**6)]
 
 
 class Grasp(Method):
@@ -33,7 +43,7 @@ class Grasp(Method):
     no_fork = "prunes before the first step"
 
     @dataclass(frozen=True)
-    class Settings:
+    class Settings(Checked):
         """ratio: of the conv and linear weights that is removed; 0.9 if neither it nor target_params nor match is given.
 
         samples_per_class: drawn for each of num_iters terms, or images_per_iter of any class (the original's way on ImageNet).
@@ -44,35 +54,22 @@ class Grasp(Method):
         recipe: what of the run's epochs, optimizer and schedule to replace. decay_all: weight decay on biases and norms too.
         """
 
-        ratio: float | None = None
-        target_params: int | None = None
-        match: str | None = None
-        samples_per_class: int = 10
-        images_per_iter: int | None = None
-        num_iters: int = 1
-        temperature: float = 200.0
-        chunk_size: int | None = None
+        ratio: Annotated[float | None, Within(0, 1, "[)")] = None
+        target_params: TargetSize = None
+        match: Match = None
+        samples_per_class: Annotated[int, Within(1, 10**6)] = 10
+        images_per_iter: Number = None
+        num_iters: Annotated[int, Within(1, 1000)] = 1
+        temperature: Annotated[float, Within(0, 10**6, "(]")] = 200.0
+        chunk_size: Number = None
         shuffle_halves: bool = True
         reinit_classifier: Literal["none", "last", "all"] = "none"
         mode: Literal["exact_k", "original"] = "exact_k"
-        recipe: dict[str, Any] = field(default_factory=dict)
+        recipe: OwnRecipe = field(default_factory=dict)
         decay_all: bool = False
 
-        def check(self) -> None:
-            """Raise CuttlefishError for values out of range and for contradictions."""
-            for key in ("samples_per_class", "images_per_iter", "num_iters", "chunk_size"):
-                if getattr(self, key) is not None and getattr(self, key) < 1:
-                    raise CuttlefishError(f"grasp: {key}={getattr(self, key)} must be at least 1")
-            if self.temperature <= 0:
-                raise CuttlefishError(f"grasp: temperature={self.temperature} must be above 0")
-            if self.ratio is not None and not 0 <= self.ratio < 1:
-                raise CuttlefishError(
-                    f"grasp: ratio={self.ratio} of the weights cannot be removed; it must be in [0, 1)"
-                )
-            if self.ratio is not None and (self.target_params is not None or self.match is not None):
-                raise CuttlefishError(
-                    "grasp: give ratio, target_params or match, not two of them: each sets the size"
-                )
+        def contradictions(self) -> Iterator[str]:
+            yield from one_size(self, "ratio")
 
     def __init__(self, settings: Settings):
         super().__init__(settings)
@@ -80,7 +77,6 @@ class Grasp(Method):
         self.target: Target | None = None
 
     def prepare(self, context: Context) -> None:
-        self.settings.check()
         self.target = resolve_target(self.settings, context)
         own_recipe(context.recipe, self.settings.recipe)
         if self.settings.images_per_iter is None:

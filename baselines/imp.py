@@ -8,27 +8,36 @@ and none is credited: all levels are charged.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from torch import Tensor, nn
 
 from baselines.imp_math import MODES, Plan, ladder, next_masks, plan, shortened
 from cuttlefish.config.schema import RecipeConfig
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.limits import Checked, Within
 from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.decay import decay_groups
 from cuttlefish.methods.base import Context, Method, Phase
 from cuttlefish.methods.masks import Masks, prunable
-from cuttlefish.methods.own_recipe import all_decayed, own_recipe
+from cuttlefish.methods.own_recipe import OwnRecipe, all_decayed, own_recipe
 from cuttlefish.methods.schedule import build_schedule
-from cuttlefish.methods.target import Target, resolve_target, target_from_state, target_state
+from cuttlefish.methods.target import (
+    Match,
+    Target,
+    TargetSize,
+    one_size,
+    resolve_target,
+    target_from_state,
+    target_state,
+)
 
 DEFAULT_LEVELS = 8
 """Where neither levels nor a size is given; 5.9 times smaller, the paper's size for ResNet-18 on CIFAR-10."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked):
     """levels: n, pruned levels after the dense level 0; or target_params / match: the n whose size is nearest.
 
     fraction: of the remaining weights that a level drops. mode: exact_k drops exactly ceil(fraction · remaining); openlth one
@@ -39,34 +48,22 @@ class Settings:
     recipe: what of the run's epochs, optimizer and schedule to replace. decay_all: weight decay on biases and norms too.
     """
 
-    levels: int | None = None
-    target_params: int | None = None
-    match: str | None = None
-    fraction: float = 0.2
-    mode: str = "exact_k"
+    levels: Annotated[int | None, Within(0, 1000)] = None
+    target_params: TargetSize = None
+    match: Match = None
+    fraction: Annotated[float, Within(0.001, 1, "[)")] = 0.2
+    mode: Literal[*MODES] = "exact_k"
     ignore: list[str] = field(default_factory=list)
-    rewind_epoch: int | None = None
-    level_epochs: int | None = None
+    rewind_epoch: Annotated[int | None, Within(0, 100_000)] = None
+    level_epochs: Annotated[int | None, Within(1, 100_000)] = None
     equal_budget: bool = False
-    recipe: dict[str, Any] = field(default_factory=dict)
+    recipe: OwnRecipe = field(default_factory=dict)
     decay_all: bool = False
 
-    def check(self) -> None:
-        """Raise CuttlefishError for contradictions."""
-        if self.mode not in MODES:
-            raise CuttlefishError(f"mode={self.mode} is unknown; it is {' or '.join(MODES)}")
-        if not 0 < self.fraction < 1:
-            raise CuttlefishError(
-                f"fraction={self.fraction} of the remaining weights cannot be pruned; it must lie between 0 and 1"
-            )
-        if self.levels is not None and self.levels < 0:
-            raise CuttlefishError(f"levels={self.levels} must be 0 (dense) or more")
-        if self.levels is not None and (self.target_params is not None or self.match is not None):
-            raise CuttlefishError("give levels, target_params or match, not two of them: each sets the size")
+    def contradictions(self) -> Iterator[str]:
+        yield from one_size(self, "levels")
         if self.level_epochs is not None and self.equal_budget:
-            raise CuttlefishError(
-                "give level_epochs or equal_budget, not both: each sets how long a level trains"
-            )
+            yield "level_epochs: give level_epochs or equal_budget, not both: each sets how long a level trains"
 
 
 class Imp(Method):
@@ -94,7 +91,6 @@ class Imp(Method):
         return level_plan(settings, recipe, given_levels(settings)).epochs
 
     def prepare(self, context: Context) -> None:
-        self.settings.check()
         self.target = resolve_target(self.settings, context)
         self.levels = self._choose_levels(self._sizes(context.model), self.target)
         self.plan = level_plan(self.settings, context.recipe, self.levels)

@@ -2,94 +2,65 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 from baselines.lc_math import mu_schedule, split_budget
-from cuttlefish.config.schema import OptimizerConfig, RecipeConfig
+from cuttlefish.config.schema import LearningRate, OptimizerConfig, RecipeConfig
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.lowrank.matrix import check_scheme
-from cuttlefish.methods.own_recipe import own_recipe
+from cuttlefish.limits import Checked, Within
+from cuttlefish.lowrank.matrix import SCHEMES
+from cuttlefish.methods.own_recipe import OwnRecipe, own_recipe
 from cuttlefish.methods.schedule import Exponential, Schedule, build_schedule
+from cuttlefish.methods.target import Match, TargetSize, one_size
+
+Positive = Annotated[float, Within(0, 10**9, "(]")]
+Share = Annotated[float, Within(0, 1, "()")]
+Factor = Annotated[float, Within(0, 1, "(]")]
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked):
     """The defaults share the recipe's epochs out among the phases; what each knob means stands beside it in conf/method/lc.yaml."""
 
-    alpha: float = 2e-6
-    target_params: int | None = None
-    match: str | None = None
-    alpha_factor: float = 1.0
+    alpha: Annotated[float, Within(0, 10**6)] = 2e-6
+    target_params: TargetSize = None
+    match: Match = None
+    alpha_factor: Positive = 1.0
     retarget: bool = True
     criterion: Literal["storage", "flops"] = "storage"
     normalize: bool = True
-    scheme: str = "channel"
+    scheme: Literal[*SCHEMES] = "channel"
     include_first: bool = False
     include_last: bool = False
     include_shortcuts: bool = False
     # The suite's own: an equal budget has no room for the code's 50 or 60 steps of 15 epochs, and alpha is a price of a parameter, not of
     # a multiply-accumulate. A direction of a layer stays if its share of ‖w‖² is above 2·alpha·(m + n)/μ: in ResNet-18's widest layers
     # (512 × 4,608) a fifth at mu0 and 0.2 % at mu_last, which is the range in which ranks move.
-    steps: int = 30
-    mu0: float = 0.1
-    mu_last: float = 10.0
-    mu_inc: float | None = None
-    mu_rep: int = 1
-    reference_share: float = 0.5
-    ft_share: float = 0.2
-    recipe: dict[str, Any] = field(default_factory=dict)
-    reference_decay: float | None = None
-    epochs_per_l: int | None = None
-    ft_epochs: int | None = None
-    l_lr: float | None = None
-    l_decay: float = 0.99
+    steps: Annotated[int, Within(2, 1000)] = 30
+    mu0: Positive = 0.1
+    mu_last: Positive = 10.0
+    mu_inc: Annotated[float | None, Within(1, 1000)] = None
+    mu_rep: Annotated[int, Within(1, 100)] = 1
+    reference_share: Share = 0.5
+    ft_share: Share = 0.2
+    recipe: OwnRecipe = field(default_factory=dict)
+    reference_decay: Factor | None = None
+    epochs_per_l: Annotated[int | None, Within(1, 1000)] = None
+    ft_epochs: Annotated[int | None, Within(1, 100_000)] = None
+    l_lr: LearningRate | None = None
+    l_decay: Factor = 0.99
     l_decay_per: Literal["epoch", "step"] = "epoch"
-    ft_lr: float | None = None
-    ft_decay: float | None = None
+    ft_lr: LearningRate | None = None
+    ft_decay: Factor | None = None
     ft_from: Literal["w", "delta"] = "w"
     decay_norms: bool = False
 
-    def check(self) -> None:
-        """Raise CuttlefishError for values out of range and for contradictions."""
-        check_scheme(self.scheme)
-        positive = (
-            "alpha_factor",
-            "mu0",
-            "mu_last",
-            "mu_inc",
-            "reference_decay",
-            "l_lr",
-            "l_decay",
-            "ft_lr",
-            "ft_decay",
-        )
-        for key in positive:
-            require(
-                getattr(self, key) is None or getattr(self, key) > 0,
-                f"lc: {key}={getattr(self, key)} must be above 0",
-            )
-        for key in ("mu_rep", "epochs_per_l", "ft_epochs"):
-            require(
-                getattr(self, key) is None or getattr(self, key) >= 1,
-                f"lc: {key}={getattr(self, key)} must be at least 1",
-            )
-        require(self.alpha >= 0, f"lc: alpha={self.alpha} must not be negative")
-        require(
-            self.steps >= 2,
-            f"lc: steps={self.steps} must be at least 2, because the first C step has no L step before it",
-        )
-        require(
-            self.mu_inc is None or self.mu_inc >= 1,
-            f"lc: mu_inc={self.mu_inc} must be at least 1, because μ grows",
-        )
-        require(
-            self.mu_inc is not None or self.mu_last >= self.mu0,
-            f"lc: mu_last={self.mu_last} must not be below mu0={self.mu0}",
-        )
-        shares = self.reference_share > 0 and self.ft_share > 0 and self.reference_share + self.ft_share < 1
-        require(
-            shares, "lc: reference_share and ft_share are shares of the epochs, above 0 and together below 1"
-        )
+    def contradictions(self) -> Iterator[str]:
+        yield from one_size(self, "alpha")
+        if self.mu_inc is None and self.mu_last < self.mu0:
+            yield f"mu_last={self.mu_last} must not be below mu0={self.mu0}"
+        if self.reference_share + self.ft_share >= 1:
+            yield "reference_share and ft_share are shares of the epochs, above 0 and together below 1"
 
 
 @dataclass(frozen=True)
@@ -138,7 +109,6 @@ def make_plan(chosen: Settings, recipe: RecipeConfig) -> Plan:
 
     L steps get what the two others leave, at least an epoch each: a short budget has fewer of them and the same range of μ.
     """
-    chosen.check()
     reference = chosen.recipe.get("epochs", max(1, round(chosen.reference_share * recipe.epochs)))
     own = own_recipe(recipe, {**chosen.recipe, "epochs": reference})
     finetune = chosen.ft_epochs or max(1, round(chosen.ft_share * recipe.epochs))

@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from math import floor
+from typing import Annotated
 
 from torch import Tensor, nn
 
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.limits import Checked, Within
+from cuttlefish.lowrank.find import nearest
 from cuttlefish.lowrank.profiling import candidates, main_path
 from cuttlefish.lowrank.rank import clamp_rank, full_rank
 from cuttlefish.lowrank.settings import Settings as CuttlefishSettings
@@ -39,23 +42,28 @@ def fixed_ranks(
     with the first layer as 1. Changes nothing.
     """
     names = candidates(model, main_path(model, example, shortcuts=shortcuts), k)
+    for pattern in dense:
+        if not any(fnmatchcase(name, pattern) for name, _ in model.named_modules()):
+            raise CuttlefishError(
+                f"dense names {pattern!r}, which is no layer of this model{nearest(pattern, names)}"
+            )
     chosen = [name for name in names if not any(fnmatchcase(name, pattern) for pattern in dense)]
     full = {name: full_rank(model.get_submodule(name).weight) for name in chosen}
     return {name: clamp_rank(floor(ratio * rank), rank) for name, rank in full.items()}
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked):
     """k: K, leading dense layers of the main path. rank_ratio: of every factorized layer's full rank.
 
     switch_epoch: E; if None, switch_fraction of the run's epochs (the paper's 80 of 300). extra_bn: batch norm between the
     factors of a convolution (the paper, section 4.1). dense: patterns of further layers that stay dense. The rest as in Cuttlefish.
     """
 
-    k: int | None = None
-    rank_ratio: float = 0.25
-    switch_epoch: int | None = None
-    switch_fraction: float = 80 / 300
+    k: Annotated[int | None, Within(0, 10_000)] = None
+    rank_ratio: Annotated[float, Within(0, 1, "(]")] = 0.25
+    switch_epoch: Annotated[int | None, Within(0, 100_000)] = None
+    switch_fraction: Annotated[float, Within(0, 1, "()")] = 80 / 300
     extra_bn: bool = True
     factorize_shortcuts: bool = False
     dense: list[str] = field(default_factory=list)
@@ -63,17 +71,6 @@ class Settings:
     rewarm: bool = True
     overshoot: bool = False
     track_ranks: bool = False
-
-    def check(self) -> None:
-        """Raise CuttlefishError for a number out of range."""
-        if not 0 < self.switch_fraction < 1:
-            raise CuttlefishError(
-                f"switch_fraction={self.switch_fraction} must lie in (0, 1): it is E as a fraction of the run"
-            )
-        if not 0 < self.rank_ratio <= 1:
-            raise CuttlefishError(
-                f"rank_ratio={self.rank_ratio} is a fraction of full rank and must lie in (0, 1]"
-            )
 
 
 class Pufferfish(CuttlefishMethod):
@@ -84,7 +81,6 @@ class Pufferfish(CuttlefishMethod):
 
     def core_settings(self, context: Context) -> CuttlefishSettings:
         fixed = self.settings
-        fixed.check()
         if fixed.k is None:
             raise CuttlefishError(
                 f"Pufferfish has no K for {context.model_name}: give method.k, the number of leading layers left dense"

@@ -4,19 +4,28 @@ Every convolution but the first becomes a 1×k one to r channels and a k×1 one 
 as the matrix M[o·k1 + a, i·k2 + b] = W[o, i, a, b]. The classifier and the shortcuts stay as they are.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from torch import Size, Tensor, nn
 
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.limits import Checked, Within
 from cuttlefish.lowrank.decay import FrobeniusDecay, decay_groups
 from cuttlefish.lowrank.matrix import matrix_shape
 from cuttlefish.lowrank.surgery import factorize, find_layers
 from cuttlefish.lowrank.trace import trace
 from cuttlefish.methods.base import Context, Method
-from cuttlefish.methods.target import Target, resolve_target, target_from_state, target_state
+from cuttlefish.methods.target import (
+    Match,
+    Target,
+    TargetSize,
+    one_size,
+    resolve_target,
+    target_from_state,
+    target_state,
+)
 
 TOLERANCE = 1e-6
 
@@ -67,17 +76,20 @@ def find_rho(size: Callable[[float], int], target: int) -> float:
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked):
     """rho: ρ, the rank as a fraction of c_out·k1. target_params, match: a size instead of ρ, for which ρ is then found.
 
     frobenius_decay: λ of the factors; 0 is ordinary weight decay. decay_all: L2 on norms and biases too, as the original does.
     """
 
-    rho: float = 0.08
-    target_params: int | None = None
-    match: str | None = None
-    frobenius_decay: float = 1e-4
+    rho: Annotated[float, Within(0, 1, "(]")] = 0.08
+    target_params: TargetSize = None
+    match: Match = None
+    frobenius_decay: Annotated[float, Within(0, 1000)] = 1e-4
     decay_all: bool = False
+
+    def contradictions(self) -> Iterator[str]:
+        yield from one_size(self, "rho")
 
 
 class SpectralFrobenius(Method):
@@ -92,12 +104,6 @@ class SpectralFrobenius(Method):
     target: Target | None = None
 
     def prepare(self, context: Context) -> None:
-        if not 0 < self.settings.rho <= 1:
-            raise CuttlefishError(
-                f"rho={self.settings.rho} must lie in (0, 1]: it is the rank as a fraction of c_out·k"
-            )
-        if self.settings.frobenius_decay < 0:
-            raise CuttlefishError(f"frobenius_decay={self.settings.frobenius_decay} must not be negative")
         images, _ = context.example_batch()
         shapes = factorized_convs(context.model, images)
         self.target = resolve_target(self.settings, context)

@@ -7,15 +7,15 @@ gradients are scaled by up to thousands.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
 from baselines.xnor_math import BinaryConv2d, centre_and_clamp
-from cuttlefish.config.checks import check_optimizer, check_schedule
-from cuttlefish.config.schema import OptimizerConfig, ScheduleConfig
+from cuttlefish.config.schema import LearningRate, OptimizerConfig, ScheduleConfig
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.limits import Checked, Within
 from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.decay import decay_groups
 from cuttlefish.lowrank.surgery import find_layers, replace_module
@@ -110,7 +110,7 @@ def binary_weights(model: nn.Module) -> list[nn.Parameter]:
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked):
     """binarize_last_conv: the original leaves the last convolution's weights at full precision (its indexing was made for networks
     that end in a convolution). act_scale: the paper's K beside α, which the original computes and drops. learning_rate, weight_decay:
     of AdamW, with a cosine to 0. decay_all: decay on norms and biases too. extra_epoch: one more at learning rate 0, as in the original.
@@ -118,8 +118,8 @@ class Settings:
 
     binarize_last_conv: bool = False
     act_scale: bool = False
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
+    learning_rate: LearningRate = 1e-3
+    weight_decay: Annotated[float, Within(0, 1000)] = 1e-4
     decay_all: bool = False
     extra_epoch: bool = False
 
@@ -134,8 +134,6 @@ class Xnor(Method):
     latent: list[nn.Parameter]
 
     def prepare(self, context: Context) -> None:
-        check_optimizer(self._optimizer, "method")
-        check_schedule(self._schedule, context.recipe.epochs, "method")
         images, _ = context.example_batch()
         self.norms = plan(context.model, images)
 

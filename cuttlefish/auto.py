@@ -19,14 +19,7 @@ from cuttlefish.lowrank.profiling import candidates, main_path, profile_stacks, 
 from cuttlefish.lowrank.rank import RankTracker, clamp_rank
 from cuttlefish.lowrank.settings import METRICS, Settings
 from cuttlefish.lowrank.stability import StabilityTest
-from cuttlefish.lowrank.surgery import (
-    break_even,
-    check_ranks,
-    factorize,
-    low_rank_layers,
-    require_bare,
-    saves_nothing,
-)
+from cuttlefish.lowrank.surgery import break_even, factorize, low_rank_layers, require_bare, saves_nothing
 from cuttlefish.lowrank.trace import Batch, Forward
 
 logger = logging.getLogger("cuttlefish")
@@ -92,8 +85,8 @@ class Cuttlefish:
         self.settings.check()
         require_bare(model)
         self.model, self.epochs, self.broadcast, self.section = model, epochs, broadcast, section
-        check_ranks(model, self.settings.ranks or {}, self.settings.scheme)
         self.path = main_path(model, batch, shortcuts=self.settings.factorize_shortcuts, forward=forward)
+        self.settings.check_model(model, self.path, epochs)
         self.profile: dict[str, Any] | None = profile or (state or {}).get("profile")
         self.test = self._stability_test()
         with section("profiling"):
@@ -254,11 +247,6 @@ class Cuttlefish:
 
     def _watched(self) -> list[str]:
         wanted = set(self.layers)
-        unknown = set(self.settings.untracked) - {layer.name for layer in self.path}
-        if unknown:
-            raise CuttlefishError(
-                f"untracked names {min(unknown)!r}, which is no layer of this model's main path"
-            )
         if not self.settings.track_ranks:
             return []
         if self.settings.track_dense:

@@ -1,6 +1,7 @@
 """`resolved.yaml`: a run's whole config, which another machine can run. Without PyYAML it is written and read as JSON, which is YAML too."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,21 +11,28 @@ from cuttlefish.errors import CuttlefishError
 RESOLVED = "resolved.yaml"
 RENAMED = {"sink": "logger"}
 """What sections of a config were called in earlier versions."""
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
+"""Numbers with an exponent, which YAML 1.1 takes for text unless they have a dot and a sign, as in 1.0e-2."""
 
 
 def dump(mapping: Mapping[str, Any]) -> str:
+    """Return the text of a resolved.yaml."""
     try:
         import yaml
     except ImportError:
         return json.dumps(mapping, indent=2) + "\n"
-    return yaml.safe_dump(dict(mapping), sort_keys=False)
+    return yaml.dump(dict(mapping), Dumper=_with_numbers(yaml.SafeDumper), sort_keys=False)
 
 
 def load(path: str | Path) -> dict[str, Any]:
-    """The mapping in a resolved config. Raises CuttlefishError if it is missing or holds none."""
+    """Return the mapping in a resolved config.
+
+    Raises:
+        CuttlefishError: The file is missing, or holds no mapping.
+    """
     try:
         mapping = _parse(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CuttlefishError(f"cannot read {path}: {' '.join(str(error).split())}") from error
     if not isinstance(mapping, dict):
         raise CuttlefishError(f"{path} is not a resolved config: it holds no mapping")
@@ -46,6 +54,13 @@ def _parse(text: str) -> Any:
     except ImportError:
         raise ValueError("it is YAML, and PyYAML is not installed") from None
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=_with_numbers(yaml.SafeLoader))
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
+
+
+def _with_numbers(base: type) -> type:
+    """Return a loader or dumper of PyYAML that takes 1e-2 for the number it is, and so writes that text in quotes."""
+    kind = type(base.__name__, (base,), {})
+    kind.add_implicit_resolver("tag:yaml.org,2002:float", NUMBER, list("-+.0123456789"))
+    return kind

@@ -1,92 +1,144 @@
 """The typed configuration of one run. Imports neither torch nor Hydra: a machine without them can read a run's config.
 
 Every field's default is the neutral one ("as before"), so that adding a field never changes an existing run key
-(see `identity.py`). The values people choose between live in `conf/`.
+(see `identity.py`). The values people choose between live in `conf/`. A field's range stands in its annotation, what
+excludes each other in `contradictions` (see `cuttlefish.limits`). What needs torch, the model or the data on disk is
+checked later, by those who have them, but still before training.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import PurePath
+from typing import Annotated, Any, Literal
+
+from cuttlefish.limits import Checked, Count, Each, Name, Place, Within
+
+Epochs = Annotated[int, Within(1, 100_000)]
+Fraction = Annotated[float, Within(0, 1, "[)")]
+LearningRate = Annotated[float, Within(0, ends="()")]
+OptionalName = Annotated[str | None, Name()]
+OptionalPlace = Annotated[str | None, Place()]
+OptionalNumber = Annotated[int | None, Within(1, 10**7)]
+MOST_BYTES = 2**33
+"""Generated images that would take more memory are refused."""
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    name: str = "resnet18"
+class ModelConfig(Checked):
+    name: Annotated[str, Name()] = "resnet18"
     source: Literal["suite", "timm", "torchvision"] = "suite"
-    width: int | None = None
+    width: Annotated[int | None, Within(1, 4096)] = None
     """Base channel count of the suite's own networks (64 in the paper, and where None)."""
     pretrained: bool = False
     arguments: dict[str, Any] = field(default_factory=dict)
     """Further keyword arguments of the timm or torchvision constructor."""
 
+    def contradictions(self) -> Iterator[str]:
+        if self.source != "suite" and self.width is not None:
+            yield f"width applies to the suite's own networks; for {self.source} choose another model.name"
+        if self.source == "suite" and self.pretrained:
+            yield f"pretrained: the suite has no pretrained {self.name}; use model=timm or model=torchvision"
+        if self.source == "suite" and self.arguments:
+            yield "arguments go to timm and torchvision models; the suite's own networks take model.width only"
+
 
 @dataclass(frozen=True)
-class DataConfig:
-    name: str = "cifar10"
-    kind: str = "cifar10"
+class DataConfig(Checked):
+    name: Annotated[str, Name()] = "cifar10"
+    kind: Annotated[str, Name()] = "cifar10"
     """One of the data sets in `cuttlefish/data/sets/`."""
-    root: str | None = None
+    root: OptionalPlace = None
     """Folder of the data files; None: the environment's CUTTLEFISH_DATA, else ./data."""
     download: bool = False
     verify: bool = True
     """Refuse files whose checksum is not the published one. Not possible for CIFAR, whose files are pickles."""
-    images_per_class: int | None = None
+    images_per_class: OptionalNumber = None
     """Only so many training images of each class (a reduced set): the first ones in the order of the file."""
-    images_seed: int | None = None
+    images_seed: Annotated[int | None, Within(0, 2**32, "[)")] = None
     """Draw the `images_per_class` with this seed instead, for data sets that are sorted in some way."""
     evaluate_on: Literal["test", "validation"] = "test"
     """validation: a fixed tenth of the training set is held out and evaluated on instead of the test set."""
-    crop_padding: int = 0
+    crop_padding: Annotated[int, Within(0, 1024)] = 0
     flip: bool = False
-    mean: list[float] = field(default_factory=lambda: [0.5, 0.5, 0.5])
-    std: list[float] = field(default_factory=lambda: [0.5, 0.5, 0.5])
-    image_size: int | None = None
+    mean: Annotated[list[float], Count(3), Each(Within(-1000, 1000))] = field(
+        default_factory=lambda: [0.5, 0.5, 0.5]
+    )
+    std: Annotated[list[float], Count(3), Each(Within(0, 1000, "(]"))] = field(
+        default_factory=lambda: [0.5, 0.5, 0.5]
+    )
+    image_size: Annotated[int | None, Within(1, 4096)] = None
     """Side length to which digits are enlarged, or at which synthetic images are made."""
-    classes: int | None = None
+    classes: Annotated[int | None, Within(2, 10_000)] = None
     """Number of classes of synthetic data."""
-    train_images: int | None = None
-    test_images: int | None = None
+    train_images: OptionalNumber = None
+    test_images: OptionalNumber = None
     """Sizes of synthetic data."""
 
+    def contradictions(self) -> Iterator[str]:
+        if self.images_seed is not None and self.images_per_class is None:
+            yield "images_seed draws the images of data.images_per_class; give that too"
+        images = max(self.train_images or 1000, self.test_images or 1000)
+        size = 3 * images * (self.image_size or 32) ** 2
+        if size > MOST_BYTES:
+            yield f"image_size and the number of images ask for {size / 2**30:.0f} GiB; choose fewer or smaller images"
+
 
 @dataclass(frozen=True)
-class OptimizerConfig:
+class OptimizerConfig(Checked):
     name: Literal["sgd", "adamw"] = "sgd"
-    momentum: float = 0.9
+    momentum: Fraction = 0.9
     nesterov: bool = False
-    weight_decay: float = 1e-4
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
-    eps: float = 1e-8
+    weight_decay: Annotated[float, Within(0, 1000)] = 1e-4
+    betas: Annotated[list[float], Count(2), Each(Within(0, 1, "[)"))] = field(
+        default_factory=lambda: [0.9, 0.999]
+    )
+    eps: Annotated[float, Within(0, 1, "(]")] = 1e-8
+
+    def contradictions(self) -> Iterator[str]:
+        if self.nesterov and not (self.name == "sgd" and self.momentum > 0):
+            yield "nesterov needs name=sgd and a momentum above 0"
 
 
 @dataclass(frozen=True)
-class ScheduleConfig:
+class ScheduleConfig(Checked):
     name: Literal["milestones", "cosine"] = "milestones"
-    base_lr: float = 0.1
+    base_lr: LearningRate = 0.1
     """Learning rate of epoch 0, and of the switch epoch when the warm-up is repeated."""
-    peak_lr: float = 0.1
-    warmup_epochs: int = 0
-    milestones: list[float] = field(default_factory=lambda: [0.5, 0.75])
+    peak_lr: LearningRate = 0.1
+    warmup_epochs: Annotated[int, Within(0, 100_000)] = 0
+    milestones: Annotated[list[float], Each(Within(0, 1, "(]"))] = field(default_factory=lambda: [0.5, 0.75])
     """As fractions of all epochs (epoch = floor(fraction * epochs))."""
-    gamma: float = 0.1
-    min_lr: float = 0.0
+    gamma: Annotated[float, Within(0, 1, "(]")] = 0.1
+    min_lr: Annotated[float, Within(0)] = 0.0
+
+    def contradictions(self) -> Iterator[str]:
+        if any(low >= high for low, high in zip(self.milestones, self.milestones[1:], strict=False)):
+            yield f"milestones must be ascending fractions of the run in (0, 1], not {self.milestones}"
+        if self.min_lr > self.peak_lr:
+            yield f"min_lr must be in [0, peak_lr], not {self.min_lr}"
 
 
 @dataclass(frozen=True)
-class RecipeConfig:
-    name: str = "cifar"
-    epochs: int = 300
-    batch_size: int = 1024
+class RecipeConfig(Checked):
+    name: Annotated[str, Name()] = "cifar"
+    epochs: Epochs = 300
+    batch_size: Annotated[int, Within(1, 10**6)] = 1024
     """Global, over all devices."""
-    eval_batch_size: int = 1000
-    label_smoothing: float = 0.0
+    eval_batch_size: Annotated[int, Within(1, 10**6)] = 1000
+    label_smoothing: Fraction = 0.0
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
+    def contradictions(self) -> Iterator[str]:
+        warmup = self.schedule.warmup_epochs
+        if warmup > self.epochs:
+            yield f"schedule.warmup_epochs={warmup} does not fit into {self.epochs} epochs; choose fewer, or more epochs"
+
 
 @dataclass(frozen=True)
-class TrainerConfig:
+class TrainerConfig(Checked):
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    devices: int = 1
+    devices: Annotated[int, Within(1, 1024)] = 1
     """Processes that train together on this machine, one a GPU."""
     precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
     """fp64 is for comparing runs with each other, not for training."""
@@ -95,36 +147,42 @@ class TrainerConfig:
     channels_last: bool = True
     compile: bool = False
     deterministic: bool = False
-    threads: int | None = None
-    checkpoint_epochs: int = 1
+    threads: Annotated[int | None, Within(1, 1024)] = None
+    checkpoint_epochs: OptionalNumber = 1
     """Write a checkpoint after every so many epochs (and at the end of every phase)."""
-    checkpoint_minutes: float = 0.0
+    checkpoint_minutes: Annotated[float, Within(0, 10**6)] = 0.0
     """At least so long from one epoch's checkpoint to the next, however short the epochs, and at most so long within an epoch."""
-    timeout_minutes: float = 10.0
+    timeout_minutes: Annotated[float, Within(0, 10**5, "(]")] = 10.0
     """Several processes: one that waits so long for another gives up, and with it the job."""
-    max_restarts: int = 0
+    max_restarts: Annotated[int, Within(0, 1000)] = 0
     """Several processes on this machine: how often a job one of whose processes died begins again from its last checkpoint."""
-    eval_epochs: int = 1
-    max_steps: int | None = None
+    eval_epochs: Annotated[int, Within(1, 10**6)] = 1
+    max_steps: OptionalNumber = None
     """At most so many steps an epoch (debugging)."""
-    max_eval_batches: int | None = None
+    max_eval_batches: OptionalNumber = None
     overfit: bool = False
     """Train and evaluate on one and the same batch (debugging)."""
     torch_profile: bool = False
     """Write a torch profiler trace of the first steps into the run folder (debugging)."""
 
+    def contradictions(self) -> Iterator[str]:
+        if self.precision == "tf32" and self.device == "cpu":
+            yield "precision=tf32 needs trainer.device=cuda; on the CPU use fp32 or bf16"
+        if self.overfit and self.devices > 1:
+            yield f"overfit trains on one batch, which cannot be shared by trainer.devices={self.devices}; use 1"
+
 
 @dataclass(frozen=True)
-class WandbConfig:
+class WandbConfig(Checked):
     mode: Literal["offline", "online", "disabled"] = "disabled"
-    project: str = "cuttlefish"
-    entity: str | None = None
-    group: str | None = None
-    tags: list[str] = field(default_factory=list)
+    project: Annotated[str, Name()] = "cuttlefish"
+    entity: OptionalName = None
+    group: OptionalName = None
+    tags: Annotated[list[str], Each(Name(64))] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class LoggerConfig:
+class LoggerConfig(Checked):
     console: bool = True
     plots: bool = True
     csv: bool = False
@@ -134,7 +192,7 @@ class LoggerConfig:
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """One run. `method` is a plain mapping: its schema is the `Settings` of the method's own file."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -143,11 +201,46 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     method: dict[str, Any] = field(default_factory=lambda: {"name": "full_rank"})
-    seed: int = 0
+    seed: Annotated[int, Within(0, 2**32, "[)")] = 0
     scale: Literal["smoke", "reduced", "paper", "free"] = "free"
     """What the run may stand for: paper (the paper's setting), reduced (the suite's fixed small setting), smoke, or free."""
-    experiment_name: str | None = None
-    run_dir: str | None = None
-    runs_root: str = "runs"
-    fork_from: str | None = None
+    experiment_name: OptionalPlace = None
+    run_dir: OptionalPlace = None
+    runs_root: Annotated[str, Place()] = "runs"
+    fork_from: OptionalPlace = None
     """A run folder or a checkpoint whose state before the switch this run starts from."""
+
+    def contradictions(self) -> Iterator[str]:
+        name, experiment = self.method.get("name"), PurePath(self.experiment_name or "")
+        if not isinstance(name, str) or not name:
+            yield "method.name must name a method, as in method=cuttlefish"
+        if experiment.is_absolute() or ".." in experiment.parts:
+            yield f"experiment_name names a folder below runs_root, which {self.experiment_name!r} would leave"
+        if self.recipe.batch_size < self.trainer.devices:
+            yield (
+                f"recipe.batch_size={self.recipe.batch_size} is the batch of all devices together and cannot feed "
+                f"trainer.devices={self.trainer.devices}"
+            )
+        yield from self._not_evidence()
+
+    def _not_evidence(self) -> Iterator[str]:
+        """A run that stands for the paper or for the reduced setting is no debugging run, nor one on other data."""
+        if self.scale not in ("paper", "reduced"):
+            return
+        for key in ("max_steps", "max_eval_batches", "overfit", "torch_profile"):
+            if getattr(self.trainer, key):
+                yield f"trainer.{key} is for debugging and a run with scale={self.scale} is evidence; use scale=free"
+        data = self.data
+        chosen = (data.kind, data.images_per_class, data.images_seed)
+        if self.scale == "reduced" and chosen != ("cifar10", 1000, None):
+            yield (
+                "scale=reduced means data=cifar10 with data.images_per_class=1000, so that its records compare; "
+                "use scale=free"
+            )
+        if self.scale == "paper" and (
+            data.images_per_class is not None or data.kind in ("digits", "synthetic")
+        ):
+            yield (
+                f"scale=paper means the whole of one of the paper's data sets, not this choice of {data.name}; "
+                "use scale=free"
+            )

@@ -1,128 +1,184 @@
 """From plain nested mappings to the frozen dataclasses of the schema, and back. Needs neither Hydra nor torch.
 
-Every mistake ends in a CuttlefishError that names the dotted key, what would be right, and the nearest valid word.
+pydantic checks types and keys, strictly and through JSON: what is valid is what a resolved.yaml can hold. Ranges and
+contradictions stand beside the fields (`cuttlefish.limits`). Every mistake ends in a CuttlefishError of one sentence that
+names the dotted key, what would be right, and the nearest valid word.
 """
 
-import math
+import json
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
+from functools import lru_cache
+from math import isfinite
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from cuttlefish.config.checks import check_config
+from pydantic import TypeAdapter, ValidationError
+
 from cuttlefish.config.schema import Config
 from cuttlefish.config.suggest import choose_from, did_you_mean
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.limits import Checked, OptionsOf, shown
 
 T = TypeVar("T")
 
 
 def load_config(mapping: Mapping[str, Any]) -> Config:
-    """A whole run's config; what is left out has its default. Types, keys and contradictions are checked."""
-    config = _build(Config, mapping, "")
-    check_config(config)
-    return config
+    """Return a whole run's config, checked; what is left out has its default."""
+    return convert(mapping, Config, "")
 
 
 def build_settings(cls: type[T], mapping: Mapping[str, Any], where: str = "method") -> T:
-    """A method's Settings from its resolved mapping, whose `name` and `preset` belong to the run and are skipped."""
+    """Return a method's Settings from its resolved mapping, whose `name` and `preset` belong to the run and are skipped."""
     own = {field.name for field in fields(cls)}
-    knobs = {key: value for key, value in mapping.items() if key in own or key not in ("name", "preset")}
-    return _build(cls, knobs, where)
+    return convert(
+        {key: value for key, value in mapping.items() if key in own or key not in ("name", "preset")},
+        cls,
+        where,
+    )
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The nested mapping of a config: `load_config(to_dict(config)) == config`."""
+    """Return the nested mapping of a config: `load_config(to_dict(config)) == config`."""
     return asdict(config)
 
 
 def convert(value: Any, kind: Any, where: str) -> Any:
-    """`value` as a `kind` (a type annotation): whole numbers pass as floats, nothing else is bent into shape."""
-    origin = get_origin(kind)
-    if kind is Any:
-        return value
-    if is_dataclass(kind):
-        return _build(kind, value, where)
-    if origin in (Union, UnionType):
-        return _union(value, kind, where)
-    if origin in (list, tuple, dict):
-        return _container(value, kind, where)
-    if not _fits(value, kind):
-        raise _wrong(value, kind, where)
-    return float(value) if kind is float else value
+    """Return `value` as a `kind`: whole numbers pass as floats, nothing else is bent into shape.
+
+    Args:
+        value: Plain: mappings, lists, text, numbers, true, false, null.
+        kind: A type annotation.
+        where: The dotted key of the value, for the sentences; "" for a whole config.
+
+    Raises:
+        CuttlefishError: A key is unknown or missing, a type is wrong, or a limit or a contradiction is broken.
+    """
+    converted = _typed(value, kind, where)
+    if isinstance(converted, Checked):
+        converted.check(where)
+        _check_options(converted, where)
+    return converted
 
 
-def _build(cls: type[T], mapping: Any, where: str) -> T:
-    if not isinstance(mapping, Mapping):
-        raise _wrong(mapping, cls, where)
-    kinds = get_type_hints(cls)
-    for key in mapping:
-        if key not in kinds:
-            raise CuttlefishError(f"there is no key {_join(where, key)}{_other_keys(key, kinds, where)}")
-    for field in fields(cls):
-        if field.name not in mapping and field.default is MISSING and field.default_factory is MISSING:
-            raise CuttlefishError(
-                f"{_join(where, field.name)} must be given ({_describe(kinds[field.name])})"
+def _typed(value: Any, kind: Any, where: str) -> Any:
+    try:
+        text = json.dumps(value, allow_nan=False, default=_as_plain)
+    except (ValueError, TypeError, RecursionError):
+        raise CuttlefishError(_not_plain(value, where)) from None
+    try:
+        return _adapter(kind).validate_json(text, strict=True, extra="forbid")
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False)
+        worst = min(
+            found, key=lambda each: (each["type"] != "unexpected_keyword_argument", -len(each["loc"]))
+        )
+        raise CuttlefishError(_sentence(worst, kind, where)) from None
+
+
+@lru_cache(maxsize=512)
+def _adapter(kind: Any) -> TypeAdapter:
+    return TypeAdapter(kind)
+
+
+def _check_options(settings: Any, where: str) -> None:
+    """Check mappings that replace single fields of another class, before anyone builds that class with them."""
+    for name, kind in _hints(type(settings)).items():
+        for mark in getattr(kind, "__metadata__", ()):
+            if isinstance(mark, OptionsOf):
+                key = _join(where, name)
+                for problem in _typed(getattr(settings, name), mark.kind, key).problems(
+                    key, contradictions=False
+                ):
+                    raise CuttlefishError(problem)
+
+
+def _as_plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError
+
+
+def _not_plain(value: Any, where: str, depth: int = 0) -> str | None:
+    """Return the sentence on what in `value` no resolved.yaml can hold."""
+    if depth > 50:
+        return f"{where[:60]} is nested too deep"
+    if isinstance(value, Mapping):
+        steps = [(_join(where, key), item) for key, item in value.items()]
+    elif isinstance(value, list | tuple):
+        steps = [(f"{where}[{index}]", item) for index, item in enumerate(value)]
+    elif isinstance(value, float) and not isfinite(value):
+        return f"{where} must be a number, not {value}"
+    elif isinstance(value, int) and abs(value) >= 10**4000:
+        return f"{where} is a number of too many digits"
+    elif value is None or isinstance(value, str | int | float):
+        return None
+    else:
+        return f"{where} must be a text, a number, true, false, null, a list or a mapping, not a {type(value).__name__}"
+    found = (_not_plain(item, path, depth + 1) for path, item in steps)
+    return next(filter(None, found), None if depth else f"{where or 'the config'} has keys that are no text")
+
+
+def _sentence(error: Mapping[str, Any], kind: Any, where: str) -> str:
+    """Return what pydantic found wrong, in our words."""
+    steps, missing = list(error["loc"]), error["type"] == "missing"
+    if error["type"] == "unexpected_keyword_argument":
+        key = steps.pop()
+        where, kind = _trail(steps, kind, where)[-1]
+        return f"there is no key {_join(where, key)}{_other_keys(key, _hints(kind), where)}"
+    too_short = missing and isinstance(steps[-1], int)  # said of the list, not of the item that it lacks
+    where, kind = _trail(steps, kind, where)[-2 if too_short else -1]
+    if missing and not too_short:
+        return f"{where} must be given ({_describe(kind)})"
+    if error["type"] == "json_invalid":
+        return f"{where or 'the config'} is nested too deep or holds broken text"
+    value = error["input"]
+    hint = did_you_mean(value, _words(kind)) if isinstance(value, str) else ""
+    return f"{where or 'the config'} must be {_describe(kind)}, not {shown(value)}{hint}"
+
+
+def _trail(steps: list[str | int], kind: Any, where: str) -> list[tuple[str, Any]]:
+    """Return each dotted key on the way to where pydantic's location leads, with its annotation.
+
+    Inside a union the location names the arm, too: followed where a container's content is wrong, else the whole union is.
+    """
+    trail = [(where, kind)]
+    for place, step in enumerate(steps):
+        arms = [arm for arm in _arms(kind) if arm is not NoneType]
+        if len(arms) > 1 and place == len(steps) - 1:
+            break
+        if len(arms) > 1:
+            origins = (list, tuple) if isinstance(steps[place + 1], int) else (dict, None)
+            kind = next(
+                arm for arm in arms if get_origin(arm) in origins and arm not in (int, float, str, bool)
             )
-    return cls(**{key: convert(value, kinds[key], _join(where, key)) for key, value in mapping.items()})
+        else:
+            where = f"{where}[{step}]" if isinstance(step, int) else _join(where, step)
+            kind = _inside(arms[0], step)
+        trail.append((where, kind))
+    return trail
 
 
-def _union(value: Any, kind: Any, where: str) -> Any:
-    arms = sorted(
-        get_args(kind), key=lambda arm: arm is float
-    )  # a whole number stays one where both would do
-    for arm in arms:
-        try:
-            return convert(value, arm, where)
-        except CuttlefishError as error:
-            if _shape(arm) is not None and isinstance(
-                value, _shape(arm)
-            ):  # right container, wrong content: the inner sentence says more
-                raise error
-    raise _wrong(value, kind, where)
+def _inside(kind: Any, step: str | int) -> Any:
+    """Return the annotation of a field, an item or a value."""
+    inner = get_args(kind)
+    if is_dataclass(kind):
+        return _hints(kind)[step]
+    if get_origin(kind) is tuple and Ellipsis not in inner:
+        return inner[min(step, len(inner) - 1)]
+    return inner[-1] if get_origin(kind) is dict else inner[0]
 
 
-def _container(value: Any, kind: Any, where: str) -> Any:
-    origin, inner = get_origin(kind), get_args(kind)
-    if not isinstance(value, _shape(kind)):
-        raise _wrong(value, kind, where)
-    if origin is dict:
-        return {
-            convert(key, inner[0], where): convert(item, inner[1], _join(where, key))
-            for key, item in value.items()
-        }
-    kinds = inner if origin is tuple and Ellipsis not in inner else (inner[0],) * len(value)
-    if len(kinds) != len(value):
-        raise _wrong(value, kind, where)
-    return origin(
-        convert(item, item_kind, f"{where}[{i}]")
-        for i, (item, item_kind) in enumerate(zip(value, kinds, strict=True))
-    )
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    if get_origin(kind) is Literal:
-        return any(value == choice and type(value) is type(choice) for choice in get_args(kind))
-    if kind in (None, NoneType):
-        return value is None
-    if isinstance(value, bool):
-        return kind is bool
-    if kind is float:
-        return isinstance(value, int | float) and math.isfinite(value)
-    return isinstance(value, kind)
-
-
-def _shape(kind: Any) -> Any:
-    """The types of value that a container or dataclass annotation takes; None for the others."""
-    if is_dataclass(kind) or get_origin(kind) is dict:
-        return Mapping
-    return (list, tuple) if get_origin(kind) in (list, tuple) else None
+def _arms(kind: Any) -> tuple[Any, ...]:
+    kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
 
 
 def _describe(kind: Any) -> str:
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin in (Union, UnionType):
-        return " or ".join(_describe(arm) for arm in sorted(inner, key=lambda arm: arm is NoneType))
+    arms = sorted(_arms(kind), key=lambda arm: arm is NoneType)
+    if len(arms) > 1:
+        return " or ".join(_describe(arm) for arm in arms)
+    kind, origin, inner = arms[0], get_origin(arms[0]), get_args(arms[0])
     if origin is Literal:
         return inner[0] if len(inner) == 1 else f"one of {', '.join(map(str, inner))}"
     if origin is tuple and Ellipsis not in inner:
@@ -139,27 +195,18 @@ def _describe(kind: Any) -> str:
     return names.get(kind, "a mapping")
 
 
-def _wrong(value: Any, kind: Any, where: str) -> CuttlefishError:
-    shown = (
-        {None: "null", True: "true", False: "false"}.get(value)
-        if value is None or isinstance(value, bool)
-        else repr(value)
-    )
-    if len(shown) > 60:
-        shown = f"{shown[:57]}..."
-    hint = did_you_mean(value, _words(kind)) if isinstance(value, str) else ""
-    return CuttlefishError(f"{where or 'the config'} must be {_describe(kind)}, not {shown}{hint}")
-
-
 def _words(kind: Any) -> list[Any]:
-    if get_origin(kind) is Literal:
-        return list(get_args(kind))
-    return [word for arm in get_args(kind) for word in _words(arm)]
+    return [word for arm in _arms(kind) if get_origin(arm) is Literal for word in get_args(arm)]
 
 
 def _other_keys(key: Any, kinds: Mapping[str, Any], where: str) -> str:
     hint = did_you_mean(key, kinds)
     return hint.replace("mean ", f"mean {where}." if where else "mean ") if hint else choose_from(key, kinds)
+
+
+@lru_cache(maxsize=512)
+def _hints(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls, include_extras=True)
 
 
 def _join(where: str, key: Any) -> str:

@@ -1,9 +1,21 @@
 """The knobs of automatic low-rank training, for the library and for every method that is a setting of it."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
+
+from torch import nn
 
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.limits import Checked, Each, OptionsOf, Within
+from cuttlefish.lowrank.find import nearest
+from cuttlefish.lowrank.matrix import SCHEMES
+from cuttlefish.lowrank.profiling import candidates
+from cuttlefish.lowrank.stability import PRESETS, Rule
+from cuttlefish.lowrank.surgery import check_ranks
+from cuttlefish.lowrank.trace import TracedLayer
+
+Epoch = Annotated[int | None, Within(0, 100_000)]
 
 
 class Metric(NamedTuple):
@@ -24,7 +36,7 @@ METRICS = {
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked):
     """The knobs of automatic low-rank training; the defaults are the clean behaviour.
 
     k: leading dense layers: `profile` (timed; transformers: all layers, untimed), `paper` (paper_k) or a number.
@@ -40,28 +52,28 @@ class Settings:
     track_dense: record the ranks of the other layers too; track_ranks=False measures none, where E and R are both fixed.
     """
 
-    k: str | int = "profile"
-    paper_k: int | None = None
-    ratio: float = 0.25
-    threshold: float = 1.5
-    profile_repeats: int = 11
+    k: Literal["profile", "paper"] | int = "profile"
+    paper_k: Annotated[int | None, Within(0, 10_000)] = None
+    ratio: Annotated[float, Within(0, 1, "()")] = 0.25
+    threshold: Annotated[float, Within(0, 1000)] = 1.5
+    profile_repeats: Annotated[int, Within(2, 1000)] = 11
     profile_backward: bool = True
     always_profile: bool = False
-    metric: str = "scaled"
-    rank_floor: float = 0.0
-    round_to: int = 1
+    metric: Literal[*METRICS] = "scaled"
+    rank_floor: Annotated[float, Within(0, 1)] = 0.0
+    round_to: Annotated[int, Within(1, 1024)] = 1
     floored: bool = False
-    stability: str = "scale_free"
-    stability_options: dict[str, Any] = field(default_factory=dict)
-    min_epoch: int | None = None
-    max_epoch: int | None = None
-    on_never: str = "full_rank"
-    switch_epoch: int | None = None
-    ranks: dict[str, int] | None = None
-    rank_ratio: float | None = None
-    scheme: str = "channel"
+    stability: Literal[*PRESETS] = "scale_free"
+    stability_options: Annotated[dict[str, Any], OptionsOf(Rule)] = field(default_factory=dict)
+    min_epoch: Epoch = None
+    max_epoch: Epoch = None
+    on_never: Literal["full_rank", "switch_at", "error"] = "full_rank"
+    switch_epoch: Epoch = None
+    ranks: Annotated[dict[str, int] | None, Each(Within(1, 10**6))] = None
+    rank_ratio: Annotated[float | None, Within(0, 1, "(]")] = None
+    scheme: Literal[*SCHEMES] = "channel"
     extra_bn: bool = False
-    frobenius_decay: float = 0.0
+    frobenius_decay: Annotated[float, Within(0, 1000)] = 0.0
     decay_untracked: bool = True
     untracked: list[str] = field(default_factory=list)
     keep_dense: bool = True
@@ -75,41 +87,46 @@ class Settings:
         if self.metric == "stable":  # one name for one thing, lest its runs have two keys
             object.__setattr__(self, "metric", "scaled")
 
-    def check(self) -> None:
-        """Raise CuttlefishError for contradictions, before anything is built."""
-        if self.frobenius_decay and self.extra_bn:
-            raise CuttlefishError(
-                "frobenius_decay and extra_bn exclude each other: set frobenius_decay=0 or extra_bn=false"
-            )
-        if self.on_never not in ("full_rank", "switch_at", "error"):
-            raise CuttlefishError(f"on_never={self.on_never} is unknown; it is full_rank, switch_at or error")
-        if self.on_never == "switch_at" and self.max_epoch is None:
-            raise CuttlefishError("on_never=switch_at needs max_epoch, the epoch to switch at")
-        if self.metric not in METRICS:
-            raise CuttlefishError(f"metric={self.metric} is unknown; it is one of {', '.join(METRICS)}")
-        if not 0 <= self.rank_floor <= 1:
-            raise CuttlefishError(
-                f"rank_floor={self.rank_floor} must lie in [0, 1]: above 1 the floor passes the cap, full rank"
-            )
-        if not 0 < self.ratio < 1 or (self.rank_ratio is not None and not 0 < self.rank_ratio <= 1):
-            raise CuttlefishError("ratio and rank_ratio are fractions of full rank and must lie in (0, 1]")
-        if self.min_epoch is not None and self.max_epoch is not None and self.min_epoch > self.max_epoch:
-            raise CuttlefishError(f"min_epoch={self.min_epoch} lies behind max_epoch={self.max_epoch}")
-        if self.profile_repeats < 2 or self.round_to < 1:
-            raise CuttlefishError(
-                "profile_repeats must be at least 2 (the first is dropped) and round_to at least 1"
-            )
-        if not (isinstance(self.k, int) or self.k in ("profile", "paper")):
-            raise CuttlefishError(
-                f"k={self.k} is unknown; it is profile, paper or a number of leading dense layers"
-            )
+    def contradictions(self) -> Iterator[str]:
+        if isinstance(self.k, int) and self.k < 0:
+            yield f"k={self.k} must be profile, paper or a number of leading dense layers, 0 or more"
         if self.k == "paper" and self.paper_k is None:
+            yield "k=paper, but the paper gives no K for this model: use k=profile or a number"
+        if self.frobenius_decay and self.extra_bn:
+            yield "frobenius_decay and extra_bn exclude each other: set frobenius_decay=0 or extra_bn=false"
+        if self.extra_bn and self.scheme != "channel":
+            yield f"extra_bn exists in the channel scheme only: set extra_bn=false, or scheme=channel instead of {self.scheme}"
+        if self.on_never == "switch_at" and self.max_epoch is None:
+            yield "on_never=switch_at needs max_epoch, the epoch to switch at"
+        if self.min_epoch is not None and self.max_epoch is not None and self.min_epoch > self.max_epoch:
+            yield f"min_epoch={self.min_epoch} lies behind max_epoch={self.max_epoch}"
+        if self.ranks is not None and self.rank_ratio is not None:
+            yield "ranks and rank_ratio each fix the ranks: give one of them"
+        fixed = self.switch_epoch is not None and (self.ranks is not None or self.rank_ratio is not None)
+        if not self.track_ranks and not fixed:
+            yield "track_ranks=false needs switch_epoch and rank_ratio (or ranks), which else are found by tracking"
+
+    def check_model(self, model: nn.Module, path: Sequence[TracedLayer], epochs: int | None) -> None:
+        """Raise CuttlefishError where the settings name what the model or the run does not have.
+
+        Args:
+            model: The full-rank model.
+            path: Its main path (`main_path`).
+            epochs: Length of the run, if known.
+        """
+        for key in ("min_epoch", "max_epoch", "switch_epoch"):
+            epoch = getattr(self, key)
+            if epoch is not None and epochs is not None and epoch >= epochs:
+                raise CuttlefishError(f"{key}={epoch} lies outside the run's {epochs} epochs")
+        names = [layer.name for layer in path]
+        for name in self.untracked:
+            if name not in names:
+                raise CuttlefishError(
+                    f"untracked names {name!r}, which is no layer of this model's main path{nearest(name, names)}"
+                )
+        check_ranks(model, self.ranks or {}, self.scheme)
+        k = {"profile": 1, "paper": self.paper_k}.get(self.k, self.k)
+        for name in (self.ranks or {}).keys() - candidates(model, path, k):
             raise CuttlefishError(
-                "k=paper, but the paper gives no K for this model: use k=profile or a number"
-            )
-        if not self.track_ranks and (
-            self.switch_epoch is None or (self.ranks is None and self.rank_ratio is None)
-        ):
-            raise CuttlefishError(
-                "track_ranks=false needs switch_epoch and rank_ratio (or ranks), which else are found by tracking"
+                f"ranks names {name!r}, which stays dense: it is a shortcut, the last layer or one of the first {k}"
             )

@@ -7,15 +7,16 @@ no absolute ε: the relative change, projected to a fixed fraction of the run.
 
 from dataclasses import dataclass, fields, replace
 from math import ceil, floor
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.limits import Checked, Within
 
 
 @dataclass(frozen=True)
-class Rule:
+class Rule(Checked):
     """When one layer counts as settled, given its stable ranks ρ at updates 0 … e.
 
     threshold: ε, on the mean of the last `window` values of |dρ/dt| (ranks an update; relative: see `relative`).
@@ -29,16 +30,16 @@ class Rule:
     lag: dense epochs still trained after the deciding update (1), or none (0).
     """
 
-    threshold: float = 0.1
-    smoothing: int = 1
-    window: int | float = 1
-    derivative: str = "gradient"
+    threshold: Annotated[float, Within(0, 10**6)] = 0.1
+    smoothing: Annotated[int, Within(1, 100_000)] = 1
+    window: Annotated[int | float, Within(0, 100_000, "(]")] = 1
+    derivative: Literal["gradient", "backward"] = "gradient"
     relaxed: tuple[tuple[int, float], ...] = ()
-    first: int | None = None
+    first: Annotated[int | None, Within(0, 100_000)] = None
     floored: bool = False
     latch: bool = True
     relative: bool = False
-    lag: int = 1
+    lag: Annotated[int, Within(0, 1)] = 1
 
 
 PRESETS = {
@@ -89,6 +90,7 @@ class StabilityTest:
         if "relaxed" in options:
             options["relaxed"] = tuple(sorted((int(left), float(eps)) for left, eps in options["relaxed"]))
         self.rule = replace(PRESETS[preset], **options)
+        self.rule.check("stability_options")
         if epochs is None and (self.rule.relative or self.rule.window < 1):
             raise CuttlefishError(
                 f"stability preset {preset!r} measures against the run's length: give epochs="

@@ -35,7 +35,7 @@ def build_method(resolved: dict[str, Any]) -> Method:
     """The method of a resolved config: `name` and the knobs that differ from the defaults of its Settings."""
     method = load_method(resolved["name"])
     knobs = {key: value for key, value in resolved.items() if key not in ("name", "preset")}
-    return method(build_settings(method.Settings, knobs, f"method={resolved['name']}"))
+    return method(build_settings(method.Settings, knobs))
 
 
 def planned_epochs(resolved: dict[str, Any], recipe: RecipeConfig) -> int | None:

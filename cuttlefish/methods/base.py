@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cuttlefish.config.schema import OptimizerConfig, RecipeConfig
+from cuttlefish.limits import Checked
 from cuttlefish.lowrank.decay import decay_groups
 from cuttlefish.methods.own_recipe import own_recipe
 from cuttlefish.methods.schedule import Schedule
@@ -100,7 +101,7 @@ class Method:
     """Why it cannot start from another method's state (`fork_from`); empty where it can, from the weights and the rank history."""
 
     @dataclass(frozen=True)
-    class Settings:
+    class Settings(Checked):
         pass
 
     def __init__(self, settings: Any):

@@ -5,8 +5,7 @@ from typing import Any
 from torch import nn
 
 from cuttlefish.auto import Cuttlefish
-from cuttlefish.errors import CuttlefishError
-from cuttlefish.lowrank.profiling import candidates, main_path
+from cuttlefish.lowrank.profiling import main_path
 from cuttlefish.lowrank.settings import Settings
 from cuttlefish.methods.base import Context, Method, Transition
 from cuttlefish.record.folder import read_profile
@@ -32,17 +31,9 @@ class CuttlefishMethod(Method):
     def prepare(self, context: Context) -> None:
         self.chosen = self.core_settings(context)
         self.chosen.check()
-        fixed = self.chosen.switch_epoch
-        if fixed is not None and not 0 <= fixed < context.recipe.epochs:
-            raise CuttlefishError(
-                f"switch_epoch={fixed} lies outside the run's {context.recipe.epochs} epochs"
-            )
         images, _ = context.example_batch()
         path = main_path(context.model, images, shortcuts=self.chosen.factorize_shortcuts)
-        if self.chosen.k != "profile":
-            candidates(
-                context.model, path, self.chosen.paper_k if self.chosen.k == "paper" else self.chosen.k
-            )
+        self.chosen.check_model(context.model, path, context.recipe.epochs)
 
     def on_fit_start(self, context: Context) -> None:
         self._build(context, profile=context.broadcast(read_profile(context.folder)))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from cuttlefish.limits import Checked
 from cuttlefish.lowrank.profiling import main_path
 from cuttlefish.lowrank.rank import RankTracker
 from cuttlefish.methods.base import Context, Method
@@ -13,7 +14,7 @@ class FullRank(Method):
     no_fork = ""
 
     @dataclass(frozen=True)
-    class Settings:
+    class Settings(Checked):
         """track_ranks: record the stable rank of every main-path layer before each epoch."""
 
         track_ranks: bool = False

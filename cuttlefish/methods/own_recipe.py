@@ -1,40 +1,42 @@
 """A method's own optimizer, schedule and length, where its authors did not train by the run's recipe."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any
 
 from torch import nn
 
-from cuttlefish.config.checks import check_optimizer, check_schedule
-from cuttlefish.config.schema import RecipeConfig
-from cuttlefish.config.validate import build_settings
-from cuttlefish.errors import CuttlefishError
+from cuttlefish.config.schema import Epochs, OptimizerConfig, RecipeConfig, ScheduleConfig
+from cuttlefish.config.validate import convert
+from cuttlefish.limits import Checked, OptionsOf
 
-CHANGEABLE = ("epochs", "optimizer", "schedule")
+
+@dataclass(frozen=True)
+class Changes(Checked):
+    """What a method can replace of the run's recipe; the batch belongs to the run."""
+
+    epochs: Epochs = 1
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+
+OwnRecipe = Annotated[dict[str, Any], OptionsOf(Changes)]
+"""A knob that replaces part of the recipe: {epochs: 160, optimizer: {weight_decay: …}, schedule: {peak_lr: …}}."""
 
 
 def own_recipe(
     recipe: RecipeConfig, changes: Mapping[str, Any], where: str = "method.recipe"
 ) -> RecipeConfig:
-    """`recipe` with `changes` laid over it: {epochs: 160, optimizer: {weight_decay: …}, schedule: {peak_lr: …}}, each optional.
+    """Return `recipe` with `changes` (see `OwnRecipe`) laid over it.
 
-    Raises CuttlefishError for other keys (the batch belongs to the run) and for values that `conf/recipe` would refuse.
+    Raises:
+        CuttlefishError: A key is none of `Changes`, or what results is nothing that `conf/recipe` could say.
     """
-    for key in changes:
-        if key not in CHANGEABLE:
-            raise CuttlefishError(
-                f"{where}.{key}: a method can replace the recipe's {', '.join(CHANGEABLE)}, nothing else"
-            )
-    merged = asdict(recipe)
+    own = {key: asdict(recipe)[key] for key in ("epochs", "optimizer", "schedule")}
     for key, value in changes.items():
-        merged[key] = {**merged[key], **value} if isinstance(value, Mapping) else value
-    own = build_settings(RecipeConfig, merged, where)
-    if own.epochs < 1:
-        raise CuttlefishError(f"{where}.epochs must be at least 1, not {own.epochs}")
-    check_optimizer(own.optimizer, f"{where}.optimizer")
-    check_schedule(own.schedule, own.epochs, f"{where}.schedule")
-    return own
+        own[key] = {**own[key], **value} if isinstance(value, Mapping) and key in own else value
+    convert(own, Changes, where)
+    return convert({**asdict(recipe), **own}, RecipeConfig, where)
 
 
 def all_decayed(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -1,16 +1,21 @@
 """One knob for comparisons at equal size: a number of parameters, or a finished run to be matched."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.limits import Place, Within
 from cuttlefish.methods.base import Context
 from cuttlefish.record.folder import RECORD
 from cuttlefish.record.record import read_record
 
 SEARCHED = ("results/records", "runs")
+TargetSize = Annotated[int | None, Within(1, 10**12)]
+"""A knob: the parameters that the result should have."""
+Match = Annotated[str | None, Place()]
+"""A knob: the run key, folder or record of a finished run whose size the result should have."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,19 @@ def find_target(target_params: int | None, match: str | None) -> Target | None:
     if record.status != "finished" or not record.params_total:
         raise CuttlefishError(f"match={match}: that run has not finished, so it has no size to match")
     return Target(record.params_nonzero or record.params_total, f"run {record.run_key} ({record.method})")
+
+
+def one_size(settings: Any, other: str | None = None) -> Iterator[str]:
+    """Yield the sentence of settings that set the size twice, by `target_params`, `match` or the knob `other`.
+
+    That knob counts as given where it is not at its default.
+    """
+    keys = ("target_params", "match") if other is None else (other, "target_params", "match")
+    given = [
+        key for key in keys if getattr(settings, key) != type(settings).__dataclass_fields__[key].default
+    ]
+    if len(given) > 1:
+        yield f"{given[0]}: give {', '.join(keys[:-1])} or match, not two of them: each sets the size"
 
 
 def resolve_target(settings: Any, context: Context) -> Target | None:

@@ -122,8 +122,8 @@ def test_sizes_of_resnet50_are_the_audit_s():
         ({"target_params": 5000}, "give ratio, target_params or match"),
         ({"ratio": None, "target_params": 600}, r"the nearest it can is 1,205$"),
         ({"ratio": None, "target_params": 200_000}, r"the nearest it can is 176,012$"),
-        ({"samples_per_class": 0}, "at least 1"),
-        ({"temperature": 0.0}, "above 0"),
+        ({"samples_per_class": 0}, "samples_per_class must be .* not 0"),
+        ({"temperature": 0.0}, "temperature must be .* not 0.0"),
         (
             {"images_per_iter": 30, "num_iters": 2},
             "images_per_iter=30 images num_iters=2 times, but the training set has only 56",

@@ -209,7 +209,7 @@ def test_layers_by_the_switches(tmp_path):
 
 def test_a_target_sets_alpha_so_that_the_spectra_have_its_size(tmp_path):
     dense = session(tmp_path).context.counts_full["params"]
-    method, context = entered(tmp_path, 1, target_params=dense // 2, retarget=False)
+    method, context = entered(tmp_path, 1, alpha=2e-6, target_params=dense // 2, retarget=False)
     weights = {name: unroll(context.model.get_submodule(name).weight) for name in method.layers}
     ranks = {
         name: c_step(weight, mu=method.plan.mus[-1], alpha=method.alpha).rank
@@ -219,14 +219,17 @@ def test_a_target_sets_alpha_so_that_the_spectra_have_its_size(tmp_path):
     alpha = method.alpha
     method.compress(context)
     assert method.alpha == alpha
-    other, _ = entered(tmp_path, 1, target_params=dense // 2, retarget=False, alpha_factor=0.5)
+    other, _ = entered(tmp_path, 1, alpha=2e-6, target_params=dense // 2, retarget=False, alpha_factor=0.5)
     assert other.alpha == pytest.approx(alpha / 2)
 
 
 def test_by_default_the_size_is_met_whatever_l_steps_do_to_the_spectra(tmp_path):
     dense = session(tmp_path).context.counts_full["params"]
     record = run_config(
-        replace(little_config(tmp_path), method={"name": "lc", **LITTLE, "target_params": dense // 2})
+        replace(
+            little_config(tmp_path),
+            method={"name": "lc", **LITTLE, "alpha": 2e-6, "target_params": dense // 2},
+        )
     )
     assert record.target["params"] == dense // 2 and record.target["achieved"] == record.params_total
     assert record.target["ratio"] == pytest.approx(1, abs=0.05)
@@ -236,10 +239,10 @@ def test_by_default_the_size_is_met_whatever_l_steps_do_to_the_spectra(tmp_path)
 def test_unreachable_sizes_are_refused_before_training(tmp_path, wanted):
     dense = session(tmp_path).context.counts_full["params"]
     with pytest.raises(CuttlefishError, match="the nearest it can is ([0-9,]+)$") as caught:
-        session(tmp_path, target_params=wanted)
+        session(tmp_path, alpha=2e-6, target_params=wanted)
     nearest = int(str(caught.value).split()[-1].replace(",", ""))
     assert nearest == dense if wanted > dense else 100 < nearest < dense
-    session(tmp_path, target_params=nearest)
+    session(tmp_path, alpha=2e-6, target_params=nearest)
 
 
 def test_a_run_records_ranks_of_every_step_and_all_phases(tmp_path):

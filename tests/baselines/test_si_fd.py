@@ -261,21 +261,21 @@ def test_every_parameter_is_in_one_group_and_no_norm_loses_its_decay(decay_all, 
 
 
 def test_a_target_replaces_rho_and_is_reported(tmp_path):
-    record = run(tmp_path / "one", target_params=12_000)
+    record = run(tmp_path / "one", rho=0.08, target_params=12_000)
     assert record.target["achieved"] == record.params_total == record.params_nonzero
     assert record.target["ratio"] == pytest.approx(1, abs=0.1) and record.switch_epoch == 0 and record.k == 1
-    again = run(tmp_path / "two", match=str(tmp_path / "one"))
+    again = run(tmp_path / "two", rho=0.08, match=str(tmp_path / "one"))
     assert again.params_total == record.params_total and again.extra["rho"] == record.extra["rho"]
 
 
 @pytest.mark.parametrize(
     ("knobs", "message"),
     [
-        ({"target_params": 10}, "the nearest reachable size is 7,"),
-        ({"target_params": 10**9}, "the nearest reachable size is "),
-        ({"target_params": 12_000, "match": "x"}, "not both"),
-        ({"rho": 0.0}, r"rho=0.0 must lie in \(0, 1\]"),
-        ({"frobenius_decay": -1.0}, "must not be negative"),
+        ({"rho": 0.08, "target_params": 10}, "the nearest reachable size is 7,"),
+        ({"rho": 0.08, "target_params": 10**9}, "the nearest reachable size is "),
+        ({"rho": 0.08, "target_params": 12_000, "match": "x"}, "not two of them"),
+        ({"rho": 0.0}, r"rho must be in \(0, 1\], not 0.0"),
+        ({"frobenius_decay": -1.0}, "frobenius_decay must be .* not -1.0"),
     ],
 )
 def test_bad_input_is_refused_before_training(tmp_path, knobs, message):

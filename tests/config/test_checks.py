@@ -33,7 +33,7 @@ def config_of(**values: Any) -> Any:
         ("data.crop_padding", -1, 0),
         ("data.images_per_class", 0, 1),
         ("data.image_size", 0, 1),
-        ("data.classes", -2, 1),
+        ("data.classes", 1, 2),
         ("data.train_images", 0, 1),
         ("data.mean", [0.5], [0.0, 0.0, 0.0]),
         ("data.std", [0.5, 0.5, 0.0], [0.1, 1, 2]),

