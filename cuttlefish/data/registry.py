@@ -81,10 +81,6 @@ def data_set(config: DataConfig) -> DataSet:
     table = data_sets()
     if config.kind not in table:
         raise CuttlefishError(f"there is no data.kind={config.kind}{choose_from(config.kind, table)}")
-    if config.name in table and config.name != config.kind:
-        raise CuttlefishError(
-            f"data.name={config.name} is another data set than data.kind={config.kind}; use data={config.kind}, or a name of its own"
-        )
     for name in sorted({name for item in table.values() for name in item.settings}):
         if getattr(config, name) is not None and name not in table[config.kind].settings:
             takers = [f"data={kind}" for kind, item in table.items() if name in item.settings]
@@ -92,3 +88,12 @@ def data_set(config: DataConfig) -> DataSet:
                 f"data.{name} is a property of {config.kind}; only {' and '.join(takers)} can choose it"
             )
     return table[config.kind]
+
+
+def check_name(config: DataConfig) -> None:
+    """Raise CuttlefishError where a data set goes by the name of another, under which its runs would be counted."""
+    if config.name in data_sets() and config.name != config.kind:
+        raise CuttlefishError(
+            f"data.name={config.name} is another data set than data.kind={config.kind}; use data={config.kind}, "
+            "or a name of its own"
+        )

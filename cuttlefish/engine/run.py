@@ -10,6 +10,7 @@ from cuttlefish.config.resolved import RESOLVED, dump, load
 from cuttlefish.config.schema import Config
 from cuttlefish.config.validate import to_dict
 from cuttlefish.data.files import data_digest
+from cuttlefish.data.registry import check_name
 from cuttlefish.engine.device import choose_device
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods import build_method
@@ -74,6 +75,7 @@ def resolve_run(config: Config) -> Run:
     method = build_method(config.method)
     knobs = {"name": config.method["name"], "preset": config.method.get("preset"), **to_dict(method.settings)}
     config = replace(config, method={key: value for key, value in knobs.items() if value is not None})
+    check_name(config.data)
     digest = data_digest(config.data)
     key = run_key(to_dict(config), digest, method.version, to_dict(method.Settings()))
     return Run(config, method, key, run_folder(config, key), digest)
