@@ -1,4 +1,4 @@
-"""Cuttlefish for anyone's training loop: find K, watch the ranks, factorize when they settle (paper, algorithm 1)."""
+"""Cuttlefish for any training loop: find K, watch the ranks, factorize when they settle (Algorithm 1)."""
 
 import json
 import logging
@@ -36,18 +36,19 @@ class Cuttlefish:
                 optimizer = SGD(cf.param_groups(weight_decay=1e-4), lr)
 
     Args:
-        model: A plain module on its device: not wrapped by DDP, not torch.compile's copy. It is changed in place.
-        batch: One training batch of inputs, for the profile and the layers' shapes: a tensor (B × …), a tuple of inputs
-            by position or a mapping of inputs by name.
+        model: A plain module on its device, not wrapped by DDP or torch.compile; it is changed in place.
+        batch: One training batch of inputs, for the profile and the layers' shapes: a tensor (B × …), a tuple
+            of inputs by position or a mapping of them by name.
         epochs: Length of the run, which the scale-free stability preset needs.
         settings: The knobs. Single knobs may be given as keywords instead.
         forward: How to call the model on a batch; model(x), model(*x) or model(**x) by default.
-        measure: A rank measure of one's own in place of the metric's: a function of an m × n matrix (see `RankTracker`).
+        measure: A rank measure of one's own, a function of an m × n matrix (see `RankTracker`).
         autocast: The precision of the profile's timed passes, as a context manager.
         cost_model: Decide K without a clock.
         profile: A profile measured before, as plain containers.
-        state: That of an interrupted run (`state_dict`), to go on from. `model` is then a fresh full-rank one and gets the
-            architecture that the state implies; the settings are the state's unless the same are given.
+        state: That of an interrupted run (`state_dict`), to go on from. `model` is then a fresh full-rank one
+            and gets the architecture that the state implies; the settings are the state's unless the same are
+            given.
         broadcast: Returns the first process's value on every process (DDP), for all that is measured.
         section: Names the section to which a running timer books what is inside.
         **knobs: Fields of `Settings`.
@@ -56,12 +57,12 @@ class Cuttlefish:
         k, layers: K, and the layers to factorize.
         profile: The stack profile, if one was measured.
         switch_epoch: E once the model is factorized, else None.
-        reason: Why the model was factorized, or why it will not be (`declined`, `never`); None while that is open.
+        reason: Why the model was factorized, or will not be (`declined`, `never`); None while that is open.
         ranks: The rank found for each layer at the switch.
         kept_dense: Executed layer → why it stays dense.
 
     Raises:
-        CuttlefishError: The model, the batch, a knob or the state does not fit; nothing has been changed then.
+        CuttlefishError: The model, the batch, a knob or the state does not fit. Nothing is changed then.
     """
 
     def __init__(
@@ -121,26 +122,26 @@ class Cuttlefish:
     def epoch_end(self, epoch: int | None = None) -> bool:
         """Call after each epoch. True once: the model has just been factorized and needs a new optimizer.
 
-        A switch at which no layer would get smaller is none: the answer is False, `reason` is declined from then on, and
-        `kept_dense` and the log say why.
+        A switch at which no layer would get smaller is none: the answer is False, `reason` is declined from
+        then on, and `kept_dense` and the log say why.
 
         Update number e of the stability test sees the weights before epoch e:
 
             call                                  what it does
             the constructor                       update 0, on the initial weights (β)
             after epoch e, update e was false     update e + 1
-            after epoch e, update e was true      update e + 1 for the record, new ranks, the switch: E = e + 1
+            after epoch e, update e was true      update e + 1 for the record, new ranks, switch: E = e + 1
 
         Args:
-            epoch: The number e of the epoch that has just ended, counted from 0; by default one after the last call's.
-                A loop that resumed without this object's state has to give it.
+            epoch: The number e of the epoch that has just ended, counted from 0; by default one after the
+                last call's. A loop that resumed without this object's state has to give it.
 
         Returns:
-            Whether the model was factorized in this call. E, the number of dense epochs, is then `switch_epoch`.
+            Whether the model was factorized in this call. E, the number of dense epochs, is `switch_epoch`.
 
         Raises:
-            CuttlefishError: A weight holds NaN or infinite values, or the ranks have not settled in time under
-                on_never=error.
+            CuttlefishError: A weight holds NaN or infinite values, or the ranks have not settled in time
+                under on_never=error.
         """
         if self.switched or self.reason is not None:
             return False
@@ -154,12 +155,12 @@ class Cuttlefish:
         return self._out_of_time() and self._switch("at the maximum E")
 
     def before_step(self) -> None:
-        """Add Frobenius decay's gradient: call it after backward (reduced, unscaled) and before the optimizer's step."""
+        """Add Frobenius decay's gradient: after backward (reduced, unscaled), before the optimizer's step."""
         if self.decay is not None:
             self.decay.add_gradients()
 
     def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Return optimizer groups: L2 for matrices and kernels, none for 1-D parameters and factors under Frobenius decay."""
+        """Return optimizer groups: L2 for matrices and kernels, but not for factors under Frobenius decay."""
         exempt = self.decay.parameters() if self.decay is not None else set()
         return decay_groups(self.model, weight_decay, exempt)
 
@@ -188,13 +189,14 @@ class Cuttlefish:
         missing = self.tracker.history.keys() - history.keys()
         if missing:
             raise CuttlefishError(
-                f"the state has no rank history of layer {min(missing)}: it must come from cuttlefish with the same K, "
-                "or from full_rank with track_ranks=true"
+                f"the state has no rank history of layer {min(missing)}: it must come from cuttlefish with "
+                "the same K, or from full_rank with track_ranks=true"
             )
         metric = state.get("metric", "stable")
         if self.tracker.history and metric != self.tracker.metric:
             raise CuttlefishError(
-                f"the state's rank history is of the metric {metric}, not {self.tracker.metric}: go on with the same one"
+                f"the state's rank history is of the metric {metric}, not {self.tracker.metric}: "
+                "go on with the same one"
             )
         self.tracker.history = {name: list(history[name]) for name in self.tracker.history}
         # What the test knows is a function of the history, so it is fed again rather than stored.
@@ -216,9 +218,10 @@ class Cuttlefish:
             return 1, candidates(self.model, self.path, 1)
         if self.profile is None and (chosen.k == "profile" or chosen.always_profile):
             measured = profile_stacks(
-                self.model, batch, ratio=chosen.ratio, threshold=chosen.threshold, repeats=chosen.profile_repeats,
-                backward=chosen.profile_backward, extra_bn=chosen.extra_bn, shortcuts=chosen.factorize_shortcuts,
-                autocast=autocast, cost_model=cost_model, forward=forward,
+                self.model, batch, ratio=chosen.ratio, threshold=chosen.threshold,
+                repeats=chosen.profile_repeats, backward=chosen.profile_backward, extra_bn=chosen.extra_bn,
+                shortcuts=chosen.factorize_shortcuts, autocast=autocast, cost_model=cost_model,
+                forward=forward,
             )  # fmt: skip
             self.profile = self.broadcast(measured.to_dict())
         if chosen.k == "profile":
@@ -227,7 +230,7 @@ class Cuttlefish:
         return k, candidates(self.model, self.path, k)
 
     def _is_transformer(self) -> bool:
-        """Whether all that can be factorized is linear layers on tokens: those are factorized unprofiled (section 3.5)."""
+        """Whether only linear layers on tokens can be factorized: all are, unprofiled (section 3.5)."""
         names = set(candidates(self.model, self.path))
         return all(
             isinstance(layer.module, nn.Linear) and len(layer.input_shape) > 2
@@ -241,7 +244,8 @@ class Cuttlefish:
         for stack in stacks:
             if not stack["factorize"]:
                 speedup = f"{stack['speedup']:.2f} times as fast at {self.profile['ratio']} of its rank"
-                why = f"its stack {stack['name']} gets {speedup}, and {self.profile['threshold']} must be passed"
+                least = self.profile["threshold"]
+                why = f"its stack {stack['name']} gets {speedup}, and {least} must be passed"
                 reasons |= dict.fromkeys(stack["layers"], why)
         return reasons
 
@@ -272,7 +276,7 @@ class Cuttlefish:
         self._settled = self.test.update({name: rank for name, rank in ranks.items() if name in waited})
 
     def _out_of_time(self) -> bool:
-        """Whether to switch at the last epoch allowed although ranks have not settled."""
+        """Return whether to switch at the last epoch allowed although ranks have not settled."""
         action, limit = self.settings.on_never, self.settings.max_epoch
         if limit is None and action == "error" and self.epochs is not None:
             limit = self.epochs - 1
@@ -281,7 +285,8 @@ class Cuttlefish:
         if action == "error":
             left = sorted(set(self.layers) - set(self.test.settled))
             raise CuttlefishError(
-                f"ranks have not settled by epoch {limit} (on_never=error): {', '.join(left[:3])} still change"
+                f"ranks have not settled by epoch {limit} (on_never=error): "
+                f"{', '.join(left[:3])} still change"
             )
         if action == "full_rank":
             self.reason = "never"
@@ -369,6 +374,7 @@ def _chosen_settings(
         mine = getattr(settings, name)
         if json.dumps(mine, sort_keys=True) != json.dumps(value, sort_keys=True) and mine != value:
             raise CuttlefishError(
-                f"the state was made with {name}={value}, not {mine}: give the same settings, or none to take the state's"
+                f"the state was made with {name}={value}, not {mine}: "
+                "give the same settings, or none to take the state's"
             )
     return settings

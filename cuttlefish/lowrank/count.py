@@ -39,9 +39,9 @@ def count_parameters(model: nn.Module) -> Counts:
 
 @torch.no_grad()
 def count_macs(model: nn.Module, example: Batch, forward: Forward = call_model) -> int:
-    """Return the multiply-accumulates of convolutions and matrix products (attention too) in one pass of a batch of one.
+    """Return the multiply-accumulates of one forward pass: convolutions and matrix products, attention too.
 
-    In eval mode, so that batch statistics and random states stay as they are; every training flag is put back.
+    The pass is in eval mode, so that batch statistics and random states stay as they are.
     """
     with evaluating(model), _visible_attention(), eager(model), FlopCounterMode(display=False) as counter:
         forward(model, example)

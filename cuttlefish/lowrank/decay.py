@@ -1,4 +1,4 @@
-"""Which parameters L2 decay applies to, and Frobenius decay: that of a low-rank layer's product instead of its factors."""
+"""To what L2 decay applies, and Frobenius decay, that of a product U·Vᵀ instead of its factors."""
 
 from collections.abc import Iterable, Set
 from typing import Any
@@ -14,7 +14,7 @@ from cuttlefish.lowrank.layers import LowRankLayer
 def decay_groups(
     model: nn.Module, weight_decay: float, without_decay: Set[nn.Parameter] = frozenset()
 ) -> list[dict[str, Any]]:
-    """Return two optimizer groups: decayed (two or more dimensions, not in `without_decay`) and not decayed (the rest)."""
+    """Return two optimizer groups: decayed (two or more dimensions, not in `without_decay`) and the rest."""
     decayed, free = [], []
     for parameter in model.parameters():
         if parameter.requires_grad:
@@ -26,9 +26,9 @@ def decay_groups(
 class FrobeniusDecay:
     """The penalty (λ/2)·‖U·Vᵀ‖_F² of each low-rank layer with the factors U and Vᵀ (paper, section 4.1).
 
-    The factors' ordinary weight decay must be off: exempt `parameters()`. Call `add_gradients()` once a step, after
-    backward (and unscaling, and the last micro-batch) and before the optimizer's step, so that it passes through the
-    momentum as ordinary decay does. With a coefficient of 0 it does nothing at all.
+    The factors' ordinary weight decay must be off: exempt `parameters()`. Call `add_gradients()` once a step,
+    after backward (and unscaling, and the last micro-batch) and before the optimizer's step, so that it
+    passes through the momentum as ordinary decay does. With a coefficient of 0 it does nothing at all.
 
     Args:
         model: The model after `factorize`; the layers are those that it has at construction.
@@ -36,7 +36,7 @@ class FrobeniusDecay:
         layers: Dotted names to which it is limited; all low-rank layers by default.
 
     Raises:
-        CuttlefishError: The coefficient is negative or not finite, a name is no low-rank layer, or a layer has an extra BN.
+        CuttlefishError: The coefficient is negative or infinite, or a layer is dense or has an extra BN.
     """
 
     def __init__(self, model: nn.Module, coefficient: float, layers: Iterable[str] | None = None):
@@ -85,7 +85,8 @@ def _chosen(available: dict[str, LowRankLayer], names: Iterable[str] | None) -> 
     for name in names:
         if name not in available:
             raise CuttlefishError(
-                f"Frobenius decay was asked for {name!r}, which is no low-rank layer{nearest(name, available)}."
+                f"Frobenius decay was asked for {name!r}, which is no low-rank layer"
+                f"{nearest(name, available)}."
             )
         if available[name].bn is not None:
             raise CuttlefishError(

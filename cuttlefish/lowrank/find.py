@@ -1,4 +1,4 @@
-"""Which layers of a model can be factorized, and why the others cannot; found by looking at the model, never by name."""
+"""Which layers of a model can be factorized, and why the others cannot; found by looking, never by name."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +16,7 @@ from cuttlefish.lowrank.layers import LowRankLayer
 from cuttlefish.lowrank.layout import PlainConv2d
 
 READ_BY_ATTENTION = "nn.MultiheadAttention reads its weight instead of calling it"
-READ_BY_FAST_PATH = "torch's transformer layers are left dense, because their fast path reads weights instead of calling layers"
+READ_BY_FAST_PATH = "the fast path of torch's transformer layers reads its weight instead of calling it"
 OTHERS = (_ConvNd, nn.Bilinear, nn.RNNBase, nn.RNNCellBase)
 """Layers with weight matrices that are not factorized, beside nn.Conv2d and nn.Linear."""
 
@@ -28,8 +28,9 @@ INTERNAL = frozenset(vars(nn.Module()))
 class Found:
     """What of a model can be factorized.
 
-    layers: dotted name → layer, in the order of registration. refused: dotted name → reason, for the layers that look alike.
-    held: those of the refused that plain Python containers hold, which is most likely unintended.
+    layers: dotted name → layer, in the order of registration.
+    refused: dotted name → reason, for the layers that look alike.
+    held: the refused ones that plain Python containers hold, most likely by mistake.
     """
 
     layers: dict[str, nn.Conv2d | nn.Linear]
@@ -38,7 +39,7 @@ class Found:
 
 
 def find_layers(model: nn.Module) -> Found:
-    """Return every nn.Conv2d without groups and every nn.Linear that is safe to replace, each once, under its first name."""
+    """Return every nn.Conv2d without groups and every nn.Linear, each once, under its first name."""
     claimed, owners, held = _claimed(model), _owners(model), _held(model)
     found = Found({}, {}, set())
     for name, module in model.named_modules():
@@ -93,7 +94,7 @@ def _reason(module: nn.Module) -> str | None:
     if isinstance(module, LowRankLayer):
         return f"it is low-rank already (rank {module.rank})"
     if _is_transformers_conv1d(module):
-        return "it is a Conv1D of transformers, whose weight is stored as in × out; put an nn.Linear in its place"
+        return "it is a Conv1D of transformers, whose weight is stored as in × out; use an nn.Linear instead"
     if isinstance(module, _ConvTransposeNd):
         return (
             f"it is a transposed convolution ({kind}); only nn.Conv2d and nn.Linear layers can be factorized"
@@ -108,7 +109,8 @@ def _reason(module: nn.Module) -> str | None:
         return f"it is a {kind} with behaviour of its own, which a low-rank layer would not follow"
     groups = getattr(module, "groups", 1)
     if groups != 1:
-        return f"it is a {'depthwise' if groups == module.in_channels else 'grouped'} convolution (groups={groups})"
+        which = "depthwise" if groups == module.in_channels else "grouped"
+        return f"it is a {which} convolution (groups={groups})"
     return None
 
 
@@ -132,17 +134,14 @@ def _tied(module: nn.Module, owners: dict[nn.Parameter, list[str]]) -> str | Non
 
 
 def _held(model: nn.Module) -> dict[nn.Module, str]:
-    """Return the modules that plain Python attributes hold too, through which the old layer would go on being called."""
+    """Return the modules that plain attributes hold, too: the old layer would go on being called there."""
     held: dict[nn.Module, str] = {}
     for name, parent in model.named_modules():
         for key, value in vars(parent).items():
             if key not in INTERNAL:
                 where = f"{name}.{key}".lstrip(".")
-                reason = f"{where} holds it, too, as a plain {type(value).__name__}, which would go on calling the old layer"
-                held |= {
-                    module: f"{reason}; hold it in an nn.ModuleList or nn.ModuleDict"
-                    for module in _inside(value)
-                }
+                why = f"{where} holds it, too, as a plain {type(value).__name__}, and would keep it"
+                held |= dict.fromkeys(_inside(value), f"{why}; use an nn.ModuleList or nn.ModuleDict")
     return held
 
 

@@ -1,4 +1,4 @@
-"""Layers whose weight is a product U·Vᵀ: a convolution or Linear to `rank` channels (Vᵀ), then one back out (U)."""
+"""Layers with a weight U·Vᵀ: a convolution or Linear to `rank` channels (Vᵀ), then one back out (U)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from cuttlefish.lowrank.matrix import check_scheme, fold, matrix_shape
 
 
 class LowRankLayer(nn.Module):
-    """What both kinds share: a weight U·Vᵀ, executed as `second`(`first`(x)), with `bn` between the two or None.
+    """What both kinds share: a weight U·Vᵀ, executed as second(first(x)), with `bn` between the two or None.
 
     State-dict keys: `first.weight` (Vᵀ), `bn.*` (only with an extra BN), `second.weight` (U), `second.bias`.
     """
@@ -25,7 +25,8 @@ class LowRankLayer(nn.Module):
         if not 1 <= rank <= full:
             shape = "×".join(map(str, weight_shape))
             raise CuttlefishError(
-                f"Rank {rank} was asked of a {shape} weight; in the {scheme} scheme it must be from 1 to {full}."
+                f"Rank {rank} was asked of a {shape} weight; "
+                f"in the {scheme} scheme it must be from 1 to {full}."
             )
         self.weight_shape = torch.Size(weight_shape)
         self.rank = rank
@@ -39,7 +40,7 @@ class LowRankLayer(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The dense layer's weight for code that reads it: the product U·Vᵀ, computed anew each time; no parameter."""
+        """The dense layer's weight, for code that reads it: U·Vᵀ, computed anew each time; no parameter."""
         return self.merged_weight()
 
     @property
@@ -68,16 +69,14 @@ class LowRankConv2d(LowRankLayer):
     A new layer's two parts have torch's default initialisation; `split_layer` makes one from a dense layer.
 
     Args:
-        in_channels, out_channels, kernel_size, stride, padding, dilation, padding_mode, bias, device, dtype: As for
-            nn.Conv2d with groups = 1; the bias is the second factor's.
         rank: From 1 to the full rank of the unrolled weight.
-        scheme: `channel` (paper, section 2) is a kh×kw convolution in → rank with the stride, padding and dilation, then
-            1×1 to out. `spatial` (the SI&FD baseline) is 1×kw in → rank with what belongs to the width, then kh×1 to out
-            with what belongs to the height.
+        scheme: `channel` (paper, section 2) is a kh×kw convolution in → rank with the stride, padding and
+            dilation, then 1×1 to out. `spatial` (the SI&FD baseline) is 1×kw in → rank with what belongs to
+            the width, then kh×1 to out with what belongs to the height.
         extra_bn: Batch normalisation of the `rank` channels between the factors; channel scheme only.
 
-    Raises:
-        CuttlefishError: The rank, the scheme or the extra BN is impossible.
+    The other arguments are those of nn.Conv2d with groups = 1; the bias is the second factor's. Raises
+    CuttlefishError for an impossible rank, scheme or extra BN.
     """
 
     def __init__(
@@ -172,7 +171,8 @@ def check_extra_bn(extra_bn: bool, scheme: str) -> None:
     check_scheme(scheme)
     if extra_bn and scheme == "spatial":
         raise CuttlefishError(
-            "An extra BN between the factors was asked for in the spatial scheme; it exists only in the channel scheme."
+            "An extra BN between the factors was asked for in the spatial scheme; "
+            "it exists only in the channel scheme."
         )
 
 

@@ -1,8 +1,9 @@
 """channels_last everywhere, but for the convolutions that oneDNN breaks in it.
 
-On a CPU with AVX2 and no AVX-512, one thread, oneDNN's backward pass of a strided 1×1 convolution of fewer than eight
-channels writes behind its buffer when input or weight lies in channels_last (torch 2.14: the process dies with a corrupted
-heap, now or later). Such a layer computes in the plain layout, on every CPU, lest results depend on the machine.
+On a CPU with AVX2 and no AVX-512, one thread, oneDNN's backward pass of a strided 1×1 convolution of fewer
+than eight channels writes behind its buffer when input or weight lies in channels_last (torch 2.14: the
+process dies with a corrupted heap, now or later). Such a layer computes in the plain layout, on every CPU,
+lest results depend on the machine.
 """
 
 import torch
@@ -10,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 VECTOR = 8
-"""float32 numbers in an AVX2 register: from so many input channels on, nothing is written beyond the buffer."""
+"""float32 numbers in an AVX2 register: with so many input channels, nothing is written behind the buffer."""
 
 
 class PlainConv2d(nn.Conv2d):
-    """An nn.Conv2d that on a CPU computes in the plain layout, whatever layout its input and its weight have."""
+    """An nn.Conv2d that on a CPU computes in the plain layout, whatever that of its input and weight."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if input.device.type == "cpu":
@@ -27,12 +28,12 @@ class PlainConv2d(nn.Conv2d):
 
 
 def to_channels_last(module: nn.Module) -> nn.Module:
-    """Lay out all 4-D parameters in channels_last, in place, and see to the layers that must not compute in it."""
+    """Lay out all 4-D parameters in channels_last, in place; layers that must not compute in it do not."""
     return keep_plain(module.to(memory_format=torch.channels_last))
 
 
 def keep_plain(module: nn.Module) -> nn.Module:
-    """Make every convolution of the module that oneDNN breaks a `PlainConv2d`, in place, with the same state-dict keys."""
+    """Make every convolution that oneDNN breaks a `PlainConv2d`, in place, with the same state-dict keys."""
     for layer in module.modules():
         if type(layer) is nn.Conv2d and is_broken(layer):
             layer.__class__ = PlainConv2d
@@ -40,7 +41,7 @@ def keep_plain(module: nn.Module) -> nn.Module:
 
 
 def is_broken(conv: nn.Conv2d) -> bool:
-    """Return whether oneDNN's backward pass of this convolution is the one that damages memory in channels_last."""
+    """Return whether oneDNN's backward pass of this convolution damages memory in channels_last."""
     return conv.kernel_size == (1, 1) and conv.stride != (1, 1) and conv.in_channels // conv.groups < VECTOR
 
 

@@ -1,9 +1,10 @@
-"""A layer's weight as the matrix that is factorized: unrolled and folded back, and its rank by several measures.
+"""A layer's weight as the matrix that is factorized: unrolled, folded back, and its rank by several measures.
 
-The stable rank (paper, section 3.3) needs σ₁ and ‖W‖_F alone: no full SVD, one transfer for any number of layers. σ₁² is
-a Rayleigh-Ritz value of W·Wᵀ: the Gram matrix is squared a few times, which separates the top of its spectrum even where
-there is no gap (random initialisation); a small random block is drawn into that subspace and orthonormalised; the top
-eigenvalue of the projection of W itself is then exact to the square of the subspace's error. Only matrix products.
+The stable rank (paper, section 3.3) needs σ₁ and ‖W‖_F alone: no full SVD, one transfer for any number of
+layers. σ₁² is a Rayleigh-Ritz value of W·Wᵀ: the Gram matrix is squared a few times, which separates the top
+of its spectrum even where there is no gap (random initialisation); a small random block is drawn into that
+subspace and orthonormalised; the top eigenvalue of the projection of W itself is then exact to the square of
+the subspace's error.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,12 +28,7 @@ def check_scheme(scheme: str) -> None:
 
 
 def matrix_shape(shape: Sequence[int], scheme: str = "channel") -> tuple[int, int]:
-    """Return (m, n) of the unrolled weight.
-
-    Args:
-        shape: (out, in, kh, kw) of a convolution or (out, in) of a Linear.
-        scheme: `channel` unrolls a kernel to out × in·kh·kw, `spatial` to out·kh × in·kw; a Linear is out × in in both.
-    """
+    """Return (m, n): out × in·kh·kw (channel) or out·kh × in·kw (spatial); out × in of a Linear."""
     check_scheme(scheme)
     if len(shape) == 2:
         return shape[0], shape[1]
@@ -66,17 +62,18 @@ def full_rank(weight: Tensor) -> int:
 
 
 def stable_rank(weight: Tensor) -> float:
-    """Return ‖W‖_F² / σ₁² of the weight unrolled to (dim 0) × (the rest): 0 for a zero matrix, NaN where an entry is not finite.
+    """Return ‖W‖_F² / σ₁² of the weight unrolled to (dim 0) × (the rest).
 
-    The relative error is below 1e-6 at any scale of the weight; where all singular values agree to a few 1e-6 (an
-    orthogonal float32 matrix), the value is within their spread.
+    It is 0 for a zero matrix and NaN for one that is not finite, as are the other measures. Its relative
+    error is below 1e-6 at any scale; where all singular values agree to a few 1e-6 (an orthogonal float32
+    matrix), the value is within their spread.
     """
     return stable_ranks([weight])[0]
 
 
 @torch.no_grad()
 def stable_ranks(weights: Sequence[Tensor]) -> list[float]:
-    """Return the stable rank of each weight, computed where the weights are and brought over in one transfer."""
+    """Return the stable rank of each weight: computed where the weights are, brought over in one transfer."""
     if not weights:
         return []
     weights = [weight.detach() for weight in weights]
@@ -94,7 +91,7 @@ def stable_ranks(weights: Sequence[Tensor]) -> list[float]:
 
 
 def effective_rank(weight: Tensor) -> float:
-    """Return exp(−Σ pᵢ·ln pᵢ) with pᵢ = σᵢ / Σσ (Roy and Vetterli, 2007): 0 for a zero matrix, NaN where an entry is not finite."""
+    """Return exp(−Σ pᵢ·ln pᵢ) with pᵢ = σᵢ / Σσ (Roy and Vetterli, 2007)."""
     sigma = singular_values(weight)
     total = sigma.sum()
     if not total > 0:
@@ -104,7 +101,7 @@ def effective_rank(weight: Tensor) -> float:
 
 
 def energy_rank(weight: Tensor, share: float = 0.9) -> float:
-    """Return the smallest r with σ₁² + … + σᵣ² ≥ share · ‖W‖_F²: 0 for a zero matrix, NaN where an entry is not finite."""
+    """Return the smallest r with σ₁² + … + σᵣ² ≥ share · ‖W‖_F²."""
     energies = singular_values(weight) ** 2
     total = energies.sum()
     if not total > 0:
@@ -113,10 +110,7 @@ def energy_rank(weight: Tensor, share: float = 0.9) -> float:
 
 
 def singular_values(weight: Tensor) -> Tensor:
-    """Return the singular values, in descending order, of the weight unrolled to (dim 0) × (the rest), times a power of two.
-
-    They are computed in float64 on the CPU; NaN where an entry is not finite.
-    """
+    """Return the singular values, up to a power of two, in float64 on the CPU; NaN if W is not finite."""
     exact = weight.detach().flatten(1).cpu().double()
     if not exact.isfinite().all():
         return torch.full((full_rank(weight),), float("nan"), dtype=torch.float64, device="cpu")
@@ -132,17 +126,17 @@ MEASURES: dict[str, Callable[[Tensor], float]] = {
 
 
 def _scale(weight: Tensor) -> Tensor:
-    """Return the power of two (a float64 scalar) that brings the largest entry to [0.5, 1); 1 for a zero matrix."""
+    """Return the power of two (float64) that brings the largest entry to [0.5, 1); 1 for a zero matrix."""
     largest = torch.linalg.vector_norm(weight, float("inf"), dtype=torch.float64)
     return torch.where(largest == 0, 1.0, torch.frexp(largest).mantissa / largest)
 
 
 def _projected_gram(matrix: Tensor, scale: Tensor) -> Tensor:
-    """Return a BLOCK × BLOCK matrix (float64) whose top eigenvalue is σ₁² of `matrix` (m × n) times `scale`."""
+    """Return a BLOCK × BLOCK matrix (float64) whose top eigenvalue is σ₁² of scale · `matrix` (m × n)."""
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.t()
     exact = wide.double() * scale
     if wide.shape[0] > BLOCK:
-        # The subspace may be found in float32, its error counts squared; on a GPU that would be TF32, too coarse.
+        # The subspace may be found in float32, its error counts squared; a GPU's TF32 would be too coarse.
         coarse = exact if wide.is_cuda else exact.float()
         exact = _top_subspace(coarse @ coarse.t()).t() @ exact
     gram = exact @ exact.t()
@@ -150,7 +144,7 @@ def _projected_gram(matrix: Tensor, scale: Tensor) -> Tensor:
 
 
 def _top_subspace(gram: Tensor) -> Tensor:
-    """Return an orthonormal block (m × BLOCK, float64) that spans the dominant eigenvectors of a Gram matrix (m × m)."""
+    """Return an orthonormal block (m × BLOCK, float64) near a Gram matrix's (m × m) dominant eigenvectors."""
     smallest = torch.finfo(gram.dtype).tiny
     for _ in range(SQUARINGS):
         gram = gram / torch.linalg.matrix_norm(gram).clamp_min(smallest)

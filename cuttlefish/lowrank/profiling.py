@@ -1,7 +1,8 @@
 """Which layers are worth factorizing: time stacks of layers at full rank and at ratio α (paper, section 3.5).
 
-A stack is a run of layers with one output resolution (for linear layers: one block). Leading stacks that do not get τ times
-faster stay dense; everything behind the last of them is factorized. First and last layers never are, nor are shortcuts.
+A stack is a run of layers with one output resolution (for linear layers: one block). Leading stacks that do
+not get τ times faster stay dense; everything behind the last of them is factorized. The first layer and those
+that feed an output never are, nor are shortcuts.
 """
 
 from collections.abc import Callable, Collection
@@ -22,10 +23,9 @@ from cuttlefish.lowrank.trace import Batch, Forward, TracedLayer, first_tensor, 
 
 @dataclass
 class Stack:
-    """Seconds of one pass over the stack's layers, each as conv + batch norm + activation; median (and mean) of the runs.
+    """Seconds of a pass over the layers, each as conv + batch norm + activation: median (and mean) of runs.
 
-    intensity: arithmetic intensity of the full-rank layers, B·m·n·k²·HW / (m·n·k² + B·m·HW), in multiply-accumulates a
-    number moved.
+    intensity: B·m·n·k²·HW / (m·n·k² + B·m·HW) of the full-rank layers, multiply-accumulates a number moved.
     """
 
     name: str
@@ -87,8 +87,8 @@ class StackProfile:
             backward = f"{stack.backward_speedup:.2f}" if stack.backward_speedup else "-"
             lines.append(
                 f"{stack.name:<12}{len(stack.layers):>7}{stack.full_forward * 1e3:>10.2f}"
-                f"{stack.low_forward * 1e3:>10.2f}{stack.speedup:>10.2f}{backward:>10}{stack.intensity:>11.0f}"
-                f"  {'yes' if stack.factorize else 'no'}"
+                f"{stack.low_forward * 1e3:>10.2f}{stack.speedup:>10.2f}{backward:>10}"
+                f"{stack.intensity:>11.0f}  {'yes' if stack.factorize else 'no'}"
             )
         return "\n".join(
             [*lines, f"K = {self.k} leading dense layers (first factorized: layer {self.first_factorized})"]
@@ -98,16 +98,9 @@ class StackProfile:
 def main_path(
     model: nn.Module, example: Batch, *, shortcuts: bool = False, forward: Forward | None = None
 ) -> list[TracedLayer]:
-    """Return convolutions and linear layers in execution order, without shortcut projections unless asked for.
+    """Return convolutions and linear layers in execution order, shortcut projections only if asked for.
 
-    Args:
-        model: A plain module, neither wrapped nor compiled.
-        example: A batch of its inputs: a tensor, a tuple or a mapping.
-        shortcuts: Keep the 1×1 convolutions beside the main path.
-        forward: How to call the model on a batch; model(x), model(*x) or model(**x) by default.
-
-    Raises:
-        CuttlefishError: The model is wrapped, or nothing between its first and its last layers can be factorized.
+    Arguments and errors are those of `profile_stacks`.
     """
     require_bare(model)
     path = [layer for layer in trace(model, example, forward) if shortcuts or not layer.shortcut]
@@ -123,10 +116,8 @@ def main_path(
 def candidates(model: nn.Module, path: list[TracedLayer], k: int = 1) -> list[str]:
     """Return the names of the layers behind the k-th that can be factorized and feed no output.
 
-    Shortcuts in the path are not counted: those executed behind the k-th layer and its successor are among the names.
-
-    Raises:
-        CuttlefishError: k is out of range.
+    Shortcuts in the path are not counted: those executed behind the k-th layer and its successor are among
+    the names. Raises CuttlefishError for a k out of range.
     """
     count = sum(not layer.shortcut for layer in path)
     if not 0 <= k < count:
@@ -167,7 +158,7 @@ def profile_stacks(
     cost_model: bool = False,
     forward: Forward | None = None,
 ) -> StackProfile:
-    """Measure every stack of `model` in the batch's size and layout, at full rank and at a ratio of it (section 3.5).
+    """Measure every stack in the batch's size and layout, at full rank and at a ratio of it (section 3.5).
 
     The model itself is only traced, never changed.
 
@@ -181,7 +172,7 @@ def profile_stacks(
         extra_bn: Time a batch norm between the factors, too.
         shortcuts: Factorize the 1×1 convolutions beside the main path, too.
         autocast: The precision of the timed passes, as a context manager.
-        cost_model: Use no clock, but arithmetic intensity against a fixed machine balance: the same answer everywhere.
+        cost_model: Use no clock, but arithmetic intensity against a fixed balance, the same everywhere.
         forward: How to call the model on a batch; model(x), model(*x) or model(**x) by default.
 
     Raises:
@@ -209,10 +200,7 @@ def profile_stacks(
 
 
 def decide(path: list[TracedLayer], stacks: list[Stack], threshold: float) -> tuple[int, list[str]]:
-    """Return K and the layers to factorize: those of the first stack that gets τ times faster, and of all behind it.
-
-    These stacks are marked.
-    """
+    """K and the layers of the first stack that gets τ times faster and of all behind it; these are marked."""
     first = next((index for index, stack in enumerate(stacks) if stack.speedup > threshold), len(stacks))
     for stack in stacks[first:]:
         stack.factorize = True
@@ -222,7 +210,7 @@ def decide(path: list[TracedLayer], stacks: list[Stack], threshold: float) -> tu
 
 
 def group_stacks(layers: list[TracedLayer]) -> dict[str, list[TracedLayer]]:
-    """Return name → layers: convolutions of one output resolution; linear layers of the numbered block that they are in."""
+    """Return name → layers: convolutions of one output resolution, or linear layers of one numbered block."""
     stacks: dict[str, list[TracedLayer]] = {}
     for layer in layers:
         if isinstance(layer.module, nn.Conv2d):
@@ -234,7 +222,7 @@ def group_stacks(layers: list[TracedLayer]) -> dict[str, list[TracedLayer]]:
 
 
 def block_name(name: str) -> str:
-    """Return the dotted name up to its first number: blocks.3 of blocks.3.mlp.fc1; without a number, the parent."""
+    """Return the dotted name up to its first number (blocks.3 of blocks.3.mlp.fc1), or else the parent."""
     parts = name.split(".")
     index = next((index for index, part in enumerate(parts) if part.isdigit()), max(len(parts) - 2, 0))
     return ".".join(parts[: index + 1])

@@ -1,4 +1,4 @@
-"""From measured ranks to the ranks of the factors: β, floors, and the history of a model's layers (paper, section 3.3)."""
+"""From measured ranks to those of the factors: β, floors, a model's history (paper, section 3.3)."""
 
 from collections.abc import Callable, Iterable
 from math import ceil, floor, isfinite
@@ -24,12 +24,12 @@ def scaled_rank(
     rank_floor: float = 0.0,
     round_to: int = 1,
 ) -> int:
-    """Return r = min(⌈β·s⌉, R) with β = R / s(0), at least max(1, ⌊rank_floor·R⌋), rounded up to a multiple (section 3.3).
+    """Return r = min(⌈β·s⌉, R) with β = R / s(0), at least max(1, ⌊rank_floor·R⌋), rounded up to a multiple.
 
     Args:
         stable: s, the layer's stable rank now.
-        initial: s(0), that at initialisation. A layer that starts at zero has none: for 0, β is 4, that of a square
-            Gaussian matrix. `RankTracker` takes that of a Gaussian matrix of the layer's own shape.
+        initial: s(0), that at initialisation. A layer that starts at zero has none: for 0, β is 4, as of a
+            square Gaussian matrix. (`RankTracker` takes a Gaussian matrix of the layer's own shape.)
         full: R, the layer's full rank.
         floored: Truncate both stable ranks to integers first, as the reference's code does.
         rank_floor: The lowest rank as a fraction of R.
@@ -52,20 +52,18 @@ def clamp_rank(rank: int, full: int, rank_floor: float = 0.0, round_to: int = 1)
 class RankTracker:
     """The ranks of a model's layers over the epochs; the first update gives s(0), hence β (section 3.3).
 
-    Each update measures the weights that the model has then, even where `load_state_dict(assign=True)` or `.to()` has
-    exchanged the parameters.
+    Each update measures the weights that the model has then, even if its parameters were exchanged.
 
     Args:
         model: The model; its layers are looked up by name at each update.
         layers: Dotted names of modules with a `weight` of two or four dimensions.
-        measure: What is measured: `stable` (stable rank), `entropy` (effective rank), `energy` (singular values that
-            hold 90 % of the energy), or a function of the m × n matrix (a tensor) that returns a number.
+        measure: `stable` (stable rank), `entropy` (effective rank), `energy` (singular values that hold 90 %
+            of the energy), or a function of the m × n matrix (a tensor) that returns a number.
         scheme: Which m × n matrix a kernel is: `channel` or `spatial`.
 
     Attributes:
         metric: The measure's name.
-        full: Full rank of each layer.
-        history: What each update has measured, layer by layer.
+        full, history: Each layer's full rank, and the values measured of it.
     """
 
     def __init__(
@@ -129,10 +127,7 @@ class RankTracker:
         }
 
     def rows(self) -> list[dict[str, object]]:
-        """Return the latest update as rows: epoch (updates before it), layer, stable_rank, scaled_rank, full_rank, metric.
-
-        stable_rank is the value of whichever metric is measured.
-        """
+        """Return the latest update as rows. `epoch`: updates before it; `stable_rank`: the metric's value."""
         scaled = self.scaled_ranks()
         return [
             {
@@ -152,12 +147,10 @@ class RankTracker:
             weight = self.model.get_submodule(name).weight
         except AttributeError as error:
             raise CuttlefishError(
-                f"The model has no layer {name!r} with a weight; a tracker follows the layers that it was made for."
+                f"The model has no layer {name!r} with a weight, which this tracker was made to follow."
             ) from error
         if hasattr(self, "history") and matrix_shape(weight.shape, self.scheme) != self.shapes[name]:
-            raise CuttlefishError(
-                f"Layer {name!r} has another shape than when its ranks were first measured; make a new RankTracker."
-            )
+            raise CuttlefishError(f"Layer {name!r} has another shape than at first; make a new RankTracker.")
         return weight
 
     def _initial(self, name: str) -> float:
@@ -171,8 +164,10 @@ class RankTracker:
         name, updates = bad[0], len(self.history[bad[0]])
         others = f" (and of {len(bad) - 1} more)" if len(bad) > 1 else ""
         if weights[name].isfinite().all():
-            return f"The measure {self.metric!r} of layer {name!r}{others} is not a finite number, though its weight is."
+            return (
+                f"The measure {self.metric!r} of layer {name!r}{others} is not finite, though its weight is."
+            )
         return (
-            f"The weight of layer {name!r}{others} holds NaN or infinite values before epoch {updates}: training has "
-            "diverged; go back to an earlier checkpoint, or lower the learning rate."
+            f"The weight of layer {name!r}{others} holds NaN or infinite values before epoch {updates}: "
+            "training has diverged; go back to an earlier checkpoint, or lower the learning rate."
         )

@@ -1,4 +1,4 @@
-"""Split a dense layer into a low-rank one by truncated SVD (the paper's spectral initialisation), and merge it back."""
+"""Split a dense layer into a low-rank one by truncated SVD (spectral initialisation), and merge it back."""
 
 import torch
 from torch import Tensor, nn
@@ -12,21 +12,16 @@ __all__ = ["fold", "merge_layer", "split_layer", "truncated_svd", "unroll"]
 
 
 def truncated_svd(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Return (U·√S, √S·Vᵀ), m × r and r × n: the best approximation of rank r, its singular values equally shared (Algorithm 1).
+    """Return (U·√S, √S·Vᵀ), m × r and r × n: the best approximation, equally shared (Algorithm 1).
 
     Computed in float64 on the CPU, where it is deterministic, and cast back to the matrix's dtype and device.
-
-    Args:
-        matrix: m × n.
-        rank: r, from 1 to min(m, n).
-
-    Raises:
-        CuttlefishError: The rank is impossible, or the matrix holds NaN or infinite values.
+    Raises CuttlefishError for an impossible rank and for a matrix with NaN or infinite values.
     """
     full = min(matrix.shape)
     if not 1 <= rank <= full:
         raise CuttlefishError(
-            f"Rank {rank} was asked of a {matrix.shape[0]}×{matrix.shape[1]} matrix; it must be from 1 to {full}."
+            f"Rank {rank} was asked of a {matrix.shape[0]}×{matrix.shape[1]} matrix; "
+            f"it must be from 1 to {full}."
         )
     exact = matrix.detach().cpu().double()
     if not exact.isfinite().all():
@@ -52,8 +47,8 @@ def split_layer(
 ) -> LowRankConv2d | LowRankLinear:
     """Return a new low-rank layer that computes what the dense one does, as nearly as its rank allows.
 
-    It has the dense one's dtype, device, memory format, requires_grad, training flag and a copy of its bias. No random
-    numbers are drawn.
+    It has the dense one's dtype, device, memory format, requires_grad, training flag and a copy of its bias.
+    No random numbers are drawn.
 
     Args:
         module: An nn.Conv2d without groups or an nn.Linear.
@@ -78,9 +73,9 @@ def split_layer(
 
 @torch.no_grad()
 def merge_layer(layer: LowRankConv2d | LowRankLinear) -> nn.Conv2d | nn.Linear:
-    """Return a new dense layer that computes what the low-rank one does: the inverse of `split_layer` at full rank.
+    """Return a new dense layer that computes what the low-rank one does.
 
-    An extra BN is folded in with its running statistics (exact in eval mode), which gives the dense layer a bias.
+    An extra BN is folded in with its running statistics (exact in eval mode), which gives the layer a bias.
     """
     U, Vt = (factor.detach().cpu().double() for factor in layer.factors())
     bias = None if layer.second.bias is None else layer.second.bias.cpu().double()
@@ -100,7 +95,7 @@ def merge_layer(layer: LowRankConv2d | LowRankLinear) -> nn.Conv2d | nn.Linear:
 def _structure(
     module: nn.Conv2d | nn.Linear, rank: int, extra_bn: bool, scheme: str
 ) -> LowRankConv2d | LowRankLinear:
-    """Return a layer of zeros where the dense weight lies; built without memory, hence without random numbers."""
+    """Return a layer of zeros where the dense weight lies; built without memory and random numbers."""
     options = {"bias": module.bias is not None, "device": "meta", "dtype": module.weight.dtype}
     if isinstance(module, nn.Linear):
         layer = LowRankLinear(module.in_features, module.out_features, rank, **options)
@@ -139,7 +134,7 @@ def _allocate(module: nn.Module, like: Tensor) -> nn.Module:
 
 
 def _is_channels_last(weight: Tensor) -> bool:
-    """Return whether a 4-D weight lies in channels_last, by its strides: a 1×1 kernel is contiguous in both formats."""
+    """Return whether a 4-D weight has channels_last's strides; a 1×1 kernel is contiguous in both."""
     if weight.ndim != 4:
         return False
     plain = torch.empty(weight.shape, device="meta")

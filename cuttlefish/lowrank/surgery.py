@@ -46,16 +46,16 @@ def factorize(
 ) -> nn.Module:
     """Replace the named layers by low-rank ones of the given ranks, in place.
 
-    Everything is checked before anything changes, and each dense layer is dropped before the next is split. Optimizers
-    and wrappers made for the model before are stale afterwards, and hooks of the replaced layers are gone with them.
+    Everything is checked before anything changes, and each dense layer is dropped before the next is split.
+    Optimizers and wrappers made before are stale afterwards, and hooks of the replaced layers are gone.
 
     Args:
         model: A plain module, neither wrapped nor compiled.
-        ranks: Dotted layer name (as `find_layers` gives it) → rank, from 1 to the layer's full rank in the scheme.
-        extra_bn: Put a BN between the two factors of each convolution (a Linear never gets one); channel scheme only.
+        ranks: Dotted layer name (as `find_layers` gives it) → rank, from 1 to the layer's full rank.
+        extra_bn: Put a BN between the factors of each convolution (never of a Linear); channel scheme only.
         scheme: `channel` or `spatial`, see `LowRankConv2d`.
         keep_dense: Leave a layer alone whose rank is at or above `break_even`, which the log says.
-        initialise: Split the trained weights by SVD; False leaves the factors zero, for a state dict to be loaded.
+        initialise: Split the trained weights by SVD; False leaves the factors zero, for a state dict to load.
 
     Returns:
         The same model.
@@ -151,7 +151,8 @@ def _check_finite(model: nn.Module, names: Iterable[str]) -> None:
     for name in names:
         if not model.get_submodule(name).weight.isfinite().all():
             raise CuttlefishError(
-                f"The weight of layer {name!r} holds NaN or infinite values; factorize before training diverges."
+                f"The weight of layer {name!r} holds NaN or infinite values; "
+                "factorize before training diverges."
             )
 
 

@@ -63,12 +63,9 @@ class Passes(NamedTuple):
 def take_turns(
     modules: Iterable[nn.Module], input_shape: Sequence[int], conditions: Conditions
 ) -> list[Passes]:
-    """Time ζ runs of every module on random input, in turns, so that a machine that slows down slows all of them.
+    """Time ζ runs of every module on random input, in turns, so that a machine that slows down slows all.
 
-    Args:
-        modules: What is timed; moved to the device and layout of the conditions' batch.
-        input_shape: That of any batch; the size is that of the conditions' batch.
-        conditions: What the profile holds fixed.
+    input_shape: that of any batch; the size, device and layout of the conditions' batch are used.
     """
     batch = conditions.batch
     modules = [module.to(batch.device) for module in modules]
@@ -83,7 +80,7 @@ def take_turns(
 
 
 def units(layer: TracedLayer, conditions: Conditions) -> tuple[nn.Module, nn.Module]:
-    """Return the layer at full rank and at the ratio, each with the batch norm and activation that follow a convolution."""
+    """Return the layer at full rank and at the ratio, a convolution with its batch norm and activation."""
     module, rank = layer.module, _rank(layer, conditions)
     with torch.device(conditions.batch.device):
         if not isinstance(module, nn.Conv2d):
@@ -126,7 +123,7 @@ def _now(tensor: Tensor) -> float:
 
 
 def estimate(layer: TracedLayer, conditions: Conditions) -> Timing:
-    """Return a layer's roofline time in units of FLOPs: the larger of its arithmetic and its traffic × BALANCE (float32)."""
+    """Return a roofline time in FLOPs: the larger of arithmetic and float32 traffic × BALANCE."""
     module, places = layer.module, positions(layer) * len(conditions.batch)
     out, area = module.weight.shape[0], kernel_area(module)
     inputs = module.weight[0].numel() // area

@@ -27,7 +27,7 @@ Forward = Callable[[nn.Module, Any], Any]
 class TracedLayer:
     """One executed layer. Shapes are those of one forward pass of the traced batch (batch dimension first).
 
-    shortcut: a 1×1 convolution beside the main path (its input also feeds another convolution), as in residual blocks.
+    shortcut: a 1×1 convolution beside the main path, as in residual blocks: its input feeds another one, too.
     normalised: a batch norm takes its output directly.
     head: no other layer takes in what it computes, directly or through other operations: it feeds an output.
     """
@@ -57,14 +57,14 @@ def first_tensor(batch: Batch) -> Tensor:
     tensor = next((tensor for tensor in _tensors(batch) if tensor.ndim), None)
     if tensor is None:
         raise CuttlefishError(
-            f"The batch is a {type(batch).__name__} without a tensor; give the model's inputs as a tensor, a tuple or a "
-            "mapping of tensors."
+            f"The batch is a {type(batch).__name__} without a tensor; "
+            "give the model's inputs as a tensor, a tuple or a mapping of tensors."
         )
     return tensor
 
 
 def first_samples(batch: Batch, count: int) -> Batch:
-    """Return the batch cut to its first samples: every tensor with the batch's size in its first dimension is cut."""
+    """Return the batch cut to its first samples: all tensors with the batch's size in dimension 0."""
     size = len(first_tensor(batch))
 
     def cut(value: Any) -> Any:
@@ -81,12 +81,8 @@ def first_samples(batch: Batch, count: int) -> Batch:
 def trace(model: nn.Module, example: Batch, forward: Forward | None = None) -> list[TracedLayer]:
     """Return convolutions and linear layers in the order of their first execution on `example`.
 
-    Runs the model once in eval mode on at most two samples; weights, statistics and modes are as before afterwards.
-
-    Args:
-        model: Any module.
-        example: A batch of its inputs.
-        forward: How to call the model on a batch; `call_model` by default.
+    Runs the model once in eval mode on at most two samples, as `forward` says (by default `call_model`);
+    weights, statistics and modes are as before afterwards.
     """
     calls, normalised, flow, handles = [], set(), Flow(), []
 
@@ -124,7 +120,7 @@ class Call:
 
 
 class Flow(TorchDispatchMode):
-    """Follows which calls' outputs every tensor depends on, up to the next layer, through all of torch's operations.
+    """Follows through all of torch's operations on which layers' outputs a tensor depends.
 
     read: the calls whose output another call has taken in.
     """
@@ -148,7 +144,7 @@ class Flow(TorchDispatchMode):
         return result
 
     def _storage(self, tensor: Tensor) -> int:
-        """Return what all views of one tensor have in common, and keep it alive, so that it names nothing else later."""
+        """Return what all views of a tensor share, and keep it alive, so that it names nothing else later."""
         try:
             storage = tensor.untyped_storage()
         except (NotImplementedError, RuntimeError):  # sparse and opaque tensors have none
@@ -180,7 +176,7 @@ def _layers(calls: list[Call], normalised: set[int], read: set[int]) -> list[Tra
 
 
 def _is_shortcut(module: nn.Conv2d, readers: list[nn.Conv2d]) -> bool:
-    """Of the convolutions that read one tensor the main path has the larger kernel, else the fewer channels, else is first."""
+    """Return whether another reader is the main path: larger kernel, else fewer channels, else the first."""
     main = min(readers, key=lambda conv: (-conv.kernel_size[0] * conv.kernel_size[1], conv.out_channels))
     return module.kernel_size == (1, 1) and module is not main
 
@@ -194,7 +190,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def eager(model: nn.Module) -> AbstractContextManager[object]:
-    """Run a model that is compiled in place (`model.compile()`) as it is written: a graph hides layers and operations."""
+    """Run a model compiled in place (`model.compile()`) as it is written: a graph hides its layers."""
     compiled = any(module._compiled_call_impl is not None for module in model.modules())
     return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 

@@ -17,8 +17,8 @@ SUITE = {"resnet18": ResNet, "vgg19": Vgg19}
 def build_model(config: ModelConfig, classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
     """The network on the CPU, for (B, *input_shape) float32 images, with (B, classes) logits.
 
-    Raises CuttlefishError for an unknown name, for settings that the network does not have, for weights that cannot be
-    fetched and for images that it does not accept.
+    Raises CuttlefishError for an unknown name, for settings that the network does not have, for weights that
+    cannot be fetched and for images that it does not accept.
     """
     _check_name(config)
     _check_settings(config)
@@ -36,13 +36,15 @@ def build_model(config: ModelConfig, classes: int, input_shape: tuple[int, int, 
 def _check_settings(config: ModelConfig) -> None:
     if config.source != "suite" and config.width is not None:
         raise CuttlefishError(
-            f"model.width={config.width} is for the suite's own networks ({', '.join(SUITE)}), not for {_label(config)}"
+            f"model.width={config.width} is for the suite's own networks ({', '.join(SUITE)}), "
+            f"not for {_label(config)}"
         )
     if config.width is not None and config.width < 1:
         raise CuttlefishError(f"model.width={config.width} should be a number of channels, 1 or more")
     if config.source == "suite" and config.pretrained:
         raise CuttlefishError(
-            f"model.pretrained=true: there are no pretrained weights of {_label(config)}; take a model of timm or torchvision"
+            f"model.pretrained=true: there are no pretrained weights of {_label(config)}; "
+            "take a model of timm or torchvision"
         )
     if config.source == "suite" and config.arguments:
         raise CuttlefishError(f"model.arguments={config.arguments}: {_label(config)} takes only model.width")
@@ -58,7 +60,8 @@ def _check_name(config: ModelConfig) -> None:
     names = timm_names() if config.source == "timm" else torchvision_names()
     if config.name.partition(".")[0] not in names:
         raise CuttlefishError(
-            f"model.name={config.name} is not a classifier of {config.source}{did_you_mean(config.name, names)}"
+            f"model.name={config.name} is not a classifier of {config.source}"
+            f"{did_you_mean(config.name, names)}"
         )
 
 

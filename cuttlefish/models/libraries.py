@@ -55,8 +55,8 @@ def build_torchvision(config: ModelConfig, classes: int) -> nn.Module:
 def _constructed(config: ModelConfig, construct: Callable[[], nn.Module]) -> nn.Module:
     if refused := sorted(LOADS & config.arguments.keys()):
         raise CuttlefishError(
-            f"model.arguments.{refused[0]}: weights are not loaded by an argument of {config.source}'s {config.name}; "
-            "model.pretrained=true takes the library's own"
+            f"model.arguments.{refused[0]}: weights are not loaded by an argument of {config.source}'s "
+            f"{config.name}; model.pretrained=true takes the library's own"
         )
     try:
         return construct()

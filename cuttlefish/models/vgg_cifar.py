@@ -1,4 +1,4 @@
-"""VGG-19 with batch normalisation for small images (Simonyan and Zisserman, 2015, as the reference uses it)."""
+"""VGG-19 with batch norm for small images (Simonyan and Zisserman, 2015) as the reference uses it."""
 
 from math import sqrt
 
@@ -12,8 +12,8 @@ STACKS = ((1, 2), (2, 2), (4, 4), (8, 4), (8, 4))
 class Vgg19(nn.Module):
     """16 convolutions and one linear layer. (B, channels, H, W) to (B, classes) logits.
 
-    20,035,018 parameters at width 64 with 10 classes. The last pooling is an average over what is left (2×2 for 32×32
-    images); a map of one pixel is pooled to itself, so images smaller than 32×32 pass too.
+    20,035,018 parameters at width 64 with 10 classes. The last pooling is an average over what is left (2×2
+    for 32×32 images); a map of one pixel is pooled to itself, so images smaller than 32×32 pass too.
     """
 
     def __init__(self, classes: int, channels: int = 3, width: int = 64):
@@ -43,7 +43,7 @@ def _layers(inputs: int, width: int) -> list[nn.Module]:
 
 
 def _initialise(module: nn.Module) -> None:
-    """The reference's: convolutions N(0, 2 / (k² · in)), that is He's with fan-in, and the linear layer N(0, 0.01²)."""
+    """Initialise as the reference: convolutions N(0, 2 / (k² · in)) (He, fan-in), the Linear N(0, 0.01²)."""
     if isinstance(module, nn.Conv2d):
         nn.init.normal_(module.weight, 0, sqrt(2 / module.weight[0].numel()))
     elif isinstance(module, nn.Linear):
