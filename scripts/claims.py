@@ -18,8 +18,7 @@ from cuttlefish.evidence.admission import objection
 from cuttlefish.evidence.benches import load_benches
 from cuttlefish.evidence.records import Evidence, load_evidence
 from cuttlefish.evidence.selection import by_seed, select
-from cuttlefish.plan.scales import sweeps_of
-from cuttlefish.plan.spec import times_notes
+from cuttlefish.plan.spec import read_scales
 from cuttlefish.record.atomic import write_atomic
 from cuttlefish.report.claims.acceptance import fixed_by
 from cuttlefish.report.claims.judge import judge, load_claims
@@ -41,14 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _judge(options: argparse.Namespace) -> int:
     claims = options.paper / CLAIMS
     collection = load_evidence(options.results / "records")
-    tables = options.paper / TABLES
-    verdicts = judge(
-        collection,
-        load_benches(options.results / "bench"),
-        load_claims(claims),
-        times_notes(tables),
-        sweeps_of(tables),
-    )
+    benches, scales = load_benches(options.results / "bench"), read_scales(options.paper / TABLES)
+    verdicts = judge(collection, benches, load_claims(claims), scales)
     fixed = fixed_by(claims)
     write_atomic(options.results / "claims.md", to_markdown(verdicts, fixed))
     write_atomic(options.results / "claims.json", to_json(verdicts, fixed))

@@ -14,8 +14,7 @@ from cuttlefish.evidence.admission import not_admitted
 from cuttlefish.evidence.benches import Bench, load_benches
 from cuttlefish.evidence.records import Collection, LeftOut, load_evidence
 from cuttlefish.plan.runs import planned_runs
-from cuttlefish.plan.scales import sweeps_of
-from cuttlefish.plan.spec import Spec, read_spec, times_notes
+from cuttlefish.plan.spec import Spec, read_spec
 from cuttlefish.report.claims.acceptance import fixed_by, words_of
 from cuttlefish.report.claims.judge import judge, load_claims
 from cuttlefish.report.page.figure_list import listed_figures
@@ -42,19 +41,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _report(results: Path, paper: Path = PAPER) -> Report:
-    records, path, scales = results / "records", paper / CLAIMS, paper / TABLES
+    records, path, spec = results / "records", paper / CLAIMS, read_spec(paper / TABLES)
     collection, claims, fixed = load_evidence(records), load_claims(path), fixed_by(path)
     benches = load_benches(results / "bench")
-    tables, refused = _tables(
-        read_spec(scales), collection, benches, {claim["id"]: claim for claim in claims}
-    )
+    tables, refused = _tables(spec, collection, benches, {claim["id"]: claim for claim in claims})
     return Report(
         records=records,
         collection=Collection(
             collection.runs, [*collection.left_out, *refused, *not_admitted(collection.runs)]
         ),
         tables=tables,
-        verdicts=judge(collection, benches, claims, times_notes(scales), sweeps_of(scales)),
+        verdicts=judge(collection, benches, claims, spec.scales),
         figures=[figure for figure in listed_figures(results / "figures") if figure.scale != SMOKE],
         fixed=words_of(fixed) if fixed else "",
     )

@@ -14,6 +14,7 @@ import yaml
 from cuttlefish.config.suggest import choose_from
 from cuttlefish.config.validate import convert
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.evidence.selection import Where
 
 PUBLISHED, EQUAL = "published", "equal budget"
 
@@ -107,6 +108,17 @@ class Scale:
     times: str = ""
     order: list[OrderBlock] = field(default_factory=list)
 
+    def left_out(self, where: Where) -> str:
+        """`cifar100`: the value of a description of runs that is not run at this scale; empty where all are."""
+        return next(
+            (
+                str(where[axis])
+                for axis, values in self.sweep.items()
+                if isinstance(where.get(axis), str) and where[axis] not in values
+            ),
+            "",
+        )
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -156,11 +168,6 @@ def read_scales(file: Path) -> dict[str, Scale]:
         if file.exists()
         else {}
     )
-
-
-def times_notes(file: Path) -> dict[str, str]:
-    """By scale, why the times of its runs are no evidence of speed."""
-    return {name: scale.times for name, scale in read_scales(file).items() if scale.times}
 
 
 def _with_rows(name: str, table: Any, content: Mapping[str, Any]) -> Any:

@@ -7,8 +7,7 @@ from scipy import stats
 
 from cuttlefish.evidence.benches import load_benches
 from cuttlefish.evidence.records import load_evidence
-from cuttlefish.plan.scales import sweeps_of
-from cuttlefish.plan.spec import read_spec
+from cuttlefish.plan.spec import read_scales, read_spec
 from cuttlefish.report.claims.judge import judge, load_claims
 from cuttlefish.report.claims.text import to_markdown
 from cuttlefish.report.claims.verdict import Outcome
@@ -309,7 +308,7 @@ def test_a_mistyped_rule_ends_in_one_sentence(tmp_path, capsys, change, words):
 
 def test_our_claims_are_judged_without_any_evidence(tmp_path):
     claims = load_claims(CLAIMS)
-    found = judge(load_evidence(tmp_path), [], claims, sweeps=sweeps_of(CLAIMS.with_name("tables.yaml")))
+    found = judge(load_evidence(tmp_path), [], claims, read_scales(CLAIMS.with_name("tables.yaml")))
     assert [verdict.id for verdict in found] == [entry["id"] for entry in claims] and len(found) == 36
     assert {verdict.verdict for verdict in found} == {
         Outcome.NOT_RUN,

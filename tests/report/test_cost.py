@@ -6,25 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from cuttlefish.config.compose import compose_config
 from cuttlefish.display.format import memory
 from cuttlefish.evidence.benches import Bench, load_benches
 from cuttlefish.evidence.records import load_evidence
-from cuttlefish.methods import planned_epochs
+from cuttlefish.plan.lengths import lengths
 from cuttlefish.plan.points import points
-from cuttlefish.plan.scales import left_out, sweeps_of
-from cuttlefish.plan.spec import read_spec
-from cuttlefish.record.record import value_of
+from cuttlefish.plan.spec import read_scales, read_spec
 from cuttlefish.report.claims.bench_cost import bench_costs
 from cuttlefish.report.claims.cost import COPIES, FILES, Costs, arms_of
-from cuttlefish.report.claims.epochs import epochs_of
 from cuttlefish.report.claims.judge import judge, load_claims
 from cuttlefish.report.paper import PAPER
 from tests.report.synthetic_records import CPU, put
 
 ROOT = Path(__file__).resolve().parents[2]
 CLAIMS = load_claims(PAPER / "claims.yaml")
-SWEEPS = sweeps_of(PAPER / "tables.yaml")
+SCALES = read_scales(PAPER / "tables.yaml")
 RULE = {
     "name": "mean_over_seeds",
     "where": {"model": "resnet18", "data": "cifar10", "method": "cuttlefish"},
@@ -35,7 +31,9 @@ STEPS = Bench("steps-x.json", {"hardware": CPU}, [
 
 
 def cost(root, rule=RULE, scale="reduced", benches=(), command="", claims=()):
-    return Costs(load_evidence(root / "records").runs, list(benches), claims, {}).of(rule, scale, 5, command)
+    return Costs(load_evidence(root / "records").runs, list(benches), claims, SCALES).of(
+        rule, scale, 5, command
+    )
 
 
 def test_runs_cost_what_their_like_took_to_the_epoch(tmp_path):
@@ -101,7 +99,7 @@ def test_every_claim_that_can_be_decided_says_how_and_at_what_cost():
         load_evidence(ROOT / "results" / "records"),
         load_benches(ROOT / "results" / "bench"),
         CLAIMS,
-        sweeps=SWEEPS,
+        scales=SCALES,
     )
     open_ones = [verdict for verdict in verdicts if verdict.reach != "imagenet"]
     readings = [
@@ -124,7 +122,7 @@ def test_the_commands_make_the_runs_that_are_counted_and_no_others(scale):
     spec = read_spec(PAPER / "tables.yaml")
     for entry, command in asked_of(scale):
         rule = entry.get("reduced_rule", entry["rule"]) if scale == "reduced" else entry["rule"]
-        arms = {repr(arm) for arm in arms_of(rule) if not left_out(arm, scale, SWEEPS)}
+        arms = {repr(arm) for arm in arms_of(rule) if not SCALES[scale].left_out(arm)}
         assert made(spec, command, scale) == len(arms) * entry["seeds"][scale], (entry["id"], command)
 
 
@@ -154,33 +152,17 @@ def _made(spec, words, scale):
     return len(seeds) * len(picked)
 
 
-@pytest.mark.parametrize("scale, words", [("paper", []), ("reduced", ["recipe=reduced"])])
-def test_runs_are_as_long_as_their_methods_plan(scale, words):
-    arms = [arm for entry in CLAIMS if entry["reach"] != "imagenet" for arm in arms_of(entry["rule"])]
-    for arm in arms:
-        preset = value_of(arm, "preset")
-        presets = (
-            preset
-            if isinstance(preset, list)
-            else [(preset or {}).get(scale) if isinstance(preset, dict) else preset]
-        )
-        lengths = [
-            planned(*(arm[name] for name in ("model", "data", "method")), one, tuple(words))
-            for one in presets
-        ]
-        assert epochs_of(arm, scale) == min(lengths), arm
-
-
-def planned(model, data, method, preset, words, known={}):  # noqa: B006
-    key = (model, data, method, preset, words)
-    if key not in known:
-        named = [
-            f"model={model}",
-            f"data={data}",
-            f"method={method}",
-            *([f"preset={preset}"] if preset else []),
-            *words,
-        ]
-        config = compose_config(ROOT / "conf", named)
-        known[key] = planned_epochs(config.method, config.recipe)
-    return known[key]
+@pytest.mark.parametrize("run, paper, reduced", [
+    ({"model": "resnet18", "method": "lc", "preset": "reference"}, 1135, 1135),
+    ({"model": "vgg19", "method": "lc", "preset": "reference"}, 1485, 1485),
+    ({"model": "vgg19", "method": "lc", "preset": {"paper": "reference", "reduced": "default"}}, 1485, 30),
+    ({"model": "resnet18", "method": "imp", "preset": "reference"}, 1392, 1392),
+    ({"model": "vgg19", "method": "imp", "preset": ["default", "reference"]}, 1392, 246),
+    ({"model": "resnet18", "method": "imp", "preset": "default"}, 2652, 246),
+    ({"model": "resnet18", "method": "cuttlefish", "preset": "paper"}, 300, 30),
+    ({"model": "vgg19", "method": "full_rank", "data": "svhn"}, 200, 30),
+    ({"model": "resnet50", "method": "full_rank", "data": "imagenet"}, 0, 30),
+])  # fmt: skip
+def test_runs_are_as_long_as_their_methods_plan(run, paper, reduced):
+    for scale, epochs in (("paper", paper), ("reduced", reduced)):
+        assert lengths([{"data": "cifar10", **run}], scale, SCALES) == [epochs]

@@ -10,9 +10,9 @@ from cuttlefish.evidence.benches import Bench, newest
 from cuttlefish.evidence.records import Evidence
 from cuttlefish.evidence.selection import Where, points_of, select
 from cuttlefish.evidence.step_times import dense_epoch
-from cuttlefish.plan.scales import Sweeps, left_out
+from cuttlefish.plan.lengths import lengths
+from cuttlefish.plan.spec import Scale
 from cuttlefish.report.claims.bench_cost import bench_costs
-from cuttlefish.report.claims.epochs import epochs_of
 
 COPIES = 7
 """Of the parameters in float32: weights and momentum in the last two checkpoints and in the one before the switch, and the final weights."""
@@ -30,9 +30,9 @@ class Costs:
         runs: Sequence[Evidence],
         benches: Sequence[Bench],
         claims: Sequence[Mapping[str, Any]],
-        sweeps: Sweeps,
+        scales: Mapping[str, Scale],
     ):
-        self._runs, self._benches, self._sweeps = runs, benches, sweeps
+        self._runs, self._benches, self._scales = runs, benches, scales
         self._timed = [run for run in runs if run.finished and not objection(run.record)]
         self._stated = next(
             (claim["value"] / PAPER_EPOCHS["cifar10"][0] for claim in claims if claim["id"] == STATED), None
@@ -43,9 +43,8 @@ class Costs:
 
         rule, needs: of the claim, whose arms are the runs as far as the scale has them; command: what would decide it, which names the benches.
         """
-        arms = list(
-            {repr(arm): arm for arm in arms_of(rule) if not left_out(arm, scale, self._sweeps)}.values()
-        )
+        there = self._scales.get(scale, Scale())
+        arms = list({repr(arm): arm for arm in arms_of(rule) if not there.left_out(arm)}.values())
         return "; ".join(
             [*(self._of_runs(arms, scale, needs) if arms else []), *bench_costs(command, self._benches)]
         )
@@ -55,36 +54,34 @@ class Costs:
         missing = sum(
             max(needs - len({run.record.seed for run in select(self._timed, arm, scale)}), 0) for arm in arms
         )
-        like = [(arm, self._like(arm, scale)) for arm in arms]
-        timed, untimed = [(arm, runs) for arm, runs in like if runs], [arm for arm, runs in like if not runs]
+        epochs = [needs * length for length in lengths(arms, scale, self._scales)]
+        like = [(arm, length, self._like(arm, scale)) for arm, length in zip(arms, epochs, strict=True)]
+        timed = [(length, runs) for _, length, runs in like if runs]
+        untimed = [(arm, length) for arm, length, runs in like if not runs]
         words = [f"{counted(total, 'run')}{f' in all ({missing} missing)' if 0 < missing < total else ''}"]
-        words += [_as_measured(timed, scale, needs)] if timed else []
-        words += [self._as_stated(untimed, scale, needs)] if untimed else []
+        words += [_as_measured(timed)] if timed else []
+        words += [self._as_stated(untimed, scale)] if untimed else []
         sizes = [self._params(arm, scale) for arm in arms]
         room = sum(needs * (4 * COPIES * size + FILES) for size in sizes if size)
         return [", ".join(words), *([f"about {memory(room)} of disk"] if all(sizes) else [])]
 
-    def _as_stated(self, arms: list[Where], scale: str, needs: int) -> str:
+    def _as_stated(self, untimed: list[tuple[Where, int]], scale: str) -> str:
         """Of runs like which none has been timed: from the paper's time of an epoch, and from this suite's measured steps."""
-        epochs = [needs * epochs_of(arm, scale) for arm in arms]
-        words = f"{sum(epochs):,} epochs like which none has been timed here"
+        epochs = sum(length for _, length in untimed)
+        words = f"{epochs:,} epochs like which none has been timed here"
         if scale != "paper":
             return words
         known = []
         if self._stated:
-            known += [
-                f"about {rough(sum(epochs) * self._stated)} on the paper's GPU ({self._stated:.1f} s an epoch of ResNet-18, by its README)"
-            ]
-        dense = [dense_epoch(self._benches, arm.get("model"), arm.get("data")) for arm in arms]
+            of_one = f"{self._stated:.1f} s an epoch of ResNet-18, by its README"
+            known += [f"about {rough(epochs * self._stated)} on the paper's GPU ({of_one})"]
+        dense = [dense_epoch(self._benches, arm.get("model"), arm.get("data")) for arm, _ in untimed]
         if all(dense):
-            seconds, bench = (
-                sum(count * of_one for count, (of_one, _) in zip(epochs, dense, strict=True)),
-                dense[0][1],
-            )
-            known += [
-                f"{rough(seconds)} on {bench.facts['hardware']} (every step as a dense one of {bench.name})"
-            ]
-        return ": ".join([words, *[" or ".join(known)][: len(known)]])
+            seconds = sum(length * found[0] for (_, length), found in zip(untimed, dense, strict=True))
+            bench = dense[0][1]
+            step = f"every step as a dense one of {bench.name}"
+            known += [f"{rough(seconds)} on {bench.facts['hardware']} ({step})"]
+        return f"{words}: {' or '.join(known)}" if known else words
 
     def _like(self, arm: Where, scale: str) -> list[Evidence]:
         """Finished runs of the scale, on the hardware used last: of the same model and method, else of the same model, else all."""
@@ -110,8 +107,8 @@ class Costs:
         return next(filter(None, sizes), None)
 
 
-def _as_measured(timed: list[tuple[Where, list[Evidence]]], scale: str, needs: int) -> str:
-    seconds = sum(needs * epochs_of(arm, scale) * median(map(_epoch, runs)) for arm, runs in timed)
+def _as_measured(timed: list[tuple[int, list[Evidence]]]) -> str:
+    seconds = sum(length * median(map(_epoch, runs)) for length, runs in timed)
     sources = [run.record for run in {id(run): run for _, runs in timed for run in runs}.values()]
     devices, models = (
         " and ".join(sorted({getattr(record, name) for record in sources})) for name in ("device", "model")

@@ -16,7 +16,7 @@ from cuttlefish.evidence.hardware import is_cpu
 from cuttlefish.evidence.interval import INSIDE, MISSING, OPEN, OUTSIDE, Range, t_interval
 from cuttlefish.evidence.records import Collection, Evidence
 from cuttlefish.evidence.selection import Runs, is_time
-from cuttlefish.plan.scales import Sweeps, left_out
+from cuttlefish.plan.spec import Scale
 from cuttlefish.report.claims.cost import Costs, arms_of
 from cuttlefish.report.claims.entry import Entry
 from cuttlefish.report.claims.rules import book
@@ -69,18 +69,19 @@ def judge(
     collection: Collection,
     benches: Sequence[Bench],
     claims: Sequence[Claim],
-    times: Mapping[str, str] | None = None,
-    sweeps: Sweeps | None = None,
+    scales: Mapping[str, Scale] | None = None,
 ) -> list[Verdict]:
     """A verdict for every claim, in the order of the file. Runs that did not finish, or were not run as their scale is, do not count.
 
-    times: by scale, why the times of its runs are no evidence of speed (`table_spec.times_notes`); sweeps: by scale, what it runs
-    (`scales.sweeps_of`). A claim about nothing that the reduced scale runs has no reading there."""
+    scales: Of tables.yaml: what each scale runs, and why the times of its runs are no evidence of speed. A claim about nothing
+    that the reduced scale runs has no reading there.
+    """
     runs = Runs(run for run in collection.finished if not objection(run.record))
     strict = Runs(run for run in runs if _strict(run))
-    costs = Costs(collection.runs, benches, claims, sweeps or {})
+    scales = scales or {}
+    costs = Costs(collection.runs, benches, claims, scales)
     verdicts = [
-        _untimed(_verdict(entry, runs, strict, list(benches), claims, sweeps or {}), entry, times or {})
+        _untimed(_verdict(entry, runs, strict, list(benches), claims, scales), entry, scales)
         for entry in claims
     ]
     return [_costed(verdict, entry, costs) for verdict, entry in zip(verdicts, claims, strict=True)]
@@ -113,13 +114,18 @@ def _rules(entry: Claim) -> dict[str, Any]:
 
 
 def _verdict(
-    entry: Claim, runs: Runs, strict: Runs, benches: list[Bench], claims: Sequence[Claim], sweeps: Sweeps
+    entry: Claim,
+    runs: Runs,
+    strict: Runs,
+    benches: list[Bench],
+    claims: Sequence[Claim],
+    scales: Mapping[str, Scale],
 ) -> Verdict:
     accept = entry.get("accept")
     numbers = (float(accept[0]), float(accept[1])) if isinstance(accept, list) else None
     paper, reduced = (
         _contradicted(_paper(entry, runs, strict, benches), entry, claims),
-        _reduced(entry, runs, benches, sweeps),
+        _reduced(entry, runs, benches, scales.get(REDUCED, Scale())),
     )
     return Verdict(
         id=entry["id"], what=entry["what"], source=entry["source"], reach=entry["reach"], value=entry.get("value"), accept=numbers,
@@ -128,15 +134,15 @@ def _verdict(
     )  # fmt: skip
 
 
-def _untimed(verdict: Verdict, entry: Claim, times: Mapping[str, str]) -> Verdict:
+def _untimed(verdict: Verdict, entry: Claim, scales: Mapping[str, Scale]) -> Verdict:
     """Readings of the clock of runs whose times are no evidence of speed: shown, and not judged."""
-    rules = _rules(entry)
+    rules, times = _rules(entry), {name: scale.times for name, scale in scales.items() if scale.times}
     shown = {
         scale: replace(
             reading, verdict=Outcome.INCONCLUSIVE, notes=[times[scale].rstrip("."), *reading.notes]
         )
         for scale, reading in ((PAPER, verdict.paper), (REDUCED, verdict.reduced))
-        if times.get(scale) and reading.verdict in WORDS[scale].values() and _of_the_clock(rules[scale])
+        if scale in times and reading.verdict in WORDS[scale].values() and _of_the_clock(rules[scale])
     }
     return replace(verdict, **shown)
 
@@ -165,10 +171,10 @@ def _paper(entry: Claim, runs: Runs, strict: Runs, benches: list[Bench]) -> Read
     return _reading(measures, WORDS[PAPER][_together(measures)], entry, PAPER)
 
 
-def _reduced(entry: Claim, runs: Runs, benches: list[Bench], sweeps: Sweeps) -> Reading:
+def _reduced(entry: Claim, runs: Runs, benches: list[Bench], there: Scale) -> Reading:
     if "reduced" not in entry:
         return Reading(Outcome.NO_READING)
-    out = [left_out(arm, REDUCED, sweeps) for arm in arms_of(_rules(entry)[REDUCED])]
+    out = [there.left_out(arm) for arm in arms_of(_rules(entry)[REDUCED])]
     if out and all(out):
         return Reading(
             Outcome.NO_READING, notes=[f"the reduced scale has no {' and no '.join(dict.fromkeys(out))}"]

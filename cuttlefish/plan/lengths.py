@@ -1,0 +1,53 @@
+"""How many epochs the runs of a description take, all phases together, as their methods plan them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.evidence.admission import EPOCHS, scale_of
+from cuttlefish.evidence.selection import Where
+from cuttlefish.plan.cache import Words, kept
+from cuttlefish.plan.spec import Scale
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The folder that holds conf/."""
+
+
+def lengths(arms: Sequence[Where], scale: str, scales: Mapping[str, Scale]) -> list[int]:
+    """Epochs of a run of each description at a scale; of several presets that count, the shortest.
+
+    Where only the model decides, it is the epochs of the scale's recipe; for data without a recipe of the paper, 0.
+
+    Args:
+        scales: Of tables.yaml: how runs are started at each scale.
+    """
+    words = scales[scale].words if scale in scales else []
+    commands = [list(_commands(arm, scale, words)) for arm in arms]
+    planned = kept(ROOT, [command for found in commands for command in found], _planned)
+    usual = [next(iter(scale_of(scale, str(arm.get("data")), "").get(EPOCHS, [])), 0) for arm in arms]
+    return [
+        min((planned[command]["epochs"] or length for command in found), default=length)
+        for found, length in zip(commands, usual, strict=True)
+    ]
+
+
+def _commands(arm: Where, scale: str, words: Sequence[str]) -> Iterator[Words]:
+    """The words behind `python run.py`, for each preset that counts; none for data without a recipe of the paper."""
+    if not scale_of(scale, str(arm.get("data")), "").get(EPOCHS):
+        return
+    at_scale = {path: value.get(scale) if isinstance(value, dict) else value for path, value in arm.items()}
+    chosen = [f"{name}={at_scale[name]}" for name in ("model", "data", "method") if name in at_scale]
+    preset = at_scale.get("preset")
+    for one in preset if isinstance(preset, list) else [preset]:
+        yield (*chosen, *([f"preset={one}"] if one else []), *words, "epochs")
+
+
+def _planned(command: Words) -> dict[str, int | None]:
+    from cuttlefish.config.compose import compose_config  # Hydra
+    from cuttlefish.methods import planned_epochs  # torch
+
+    try:
+        config = compose_config(ROOT / "conf", command[:-1])
+        return {"epochs": planned_epochs(config.method, config.recipe)}
+    except CuttlefishError:
+        return {"epochs": None}  # nothing that runs: it has no length, and a verdict all the same
