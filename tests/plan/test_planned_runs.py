@@ -127,5 +127,5 @@ def key_of(words: list[str], digest: str) -> str:
     """The front door's own key, where the data need not be there."""
     from unittest.mock import patch
 
-    with patch("cuttlefish.data.files.data_digest", lambda config: digest):
+    with patch("cuttlefish.engine.run.data_digest", lambda config: digest):
         return resolve_run(compose_config(ROOT / "conf", words)).key
