@@ -4,20 +4,24 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cuttlefish.report.paper import PAPER
 from scripts.tables import main
 
 HERE = Path(__file__).resolve().parent.parent
-TABLES = """
-scales:
-  reduced: {{words: [recipe=reduced, model.width=16, data.images_per_class=1000, scale=reduced], kind: equal budget}}
-  smoke: {{words: [debug=smoke, logger=quiet, trainer.device=cpu], kind: equal budget, match: false}}
-tables:
-  table1: {{title: "Home of the rows of figure 3", sweep: {{model: [resnet18], data: []}}}}
-  figure3: {{title: "A figure", sweep: {{model: [resnet18], data: [{data}]}}}}
-  table5: {{title: "BN", sweep: {{model: [resnet18], data: [{data}]}}, order: [without_bn, with_bn]}}
-"""
+QUIET = ["debug=smoke", "logger=quiet", "trainer.device=cpu"]
+
+
+def tables(data: str) -> str:
+    """A part of the repository's own tables, swept over ResNet-18 and one data set."""
+    spec = yaml.safe_load((PAPER / "tables.yaml").read_text())
+    kept = {name: spec["tables"][name] for name in ("table1", "figure3", "table5")}
+    for name, table in kept.items():
+        table.update(sweep={"model": ["resnet18"], "data": [] if name == "table1" else [data]}, paper=[])
+    reduced = {key: spec["scales"]["reduced"][key] for key in ("words", "kind")}
+    smoke = {"words": QUIET, "kind": "equal budget", "match": False}
+    return yaml.safe_dump({"scales": {"paper": {}, "reduced": reduced, "smoke": smoke}, "tables": kept})
 
 
 @pytest.fixture
@@ -29,7 +33,7 @@ def root(tmp_path, monkeypatch):
     (tmp_path / "results" / "records").mkdir(parents=True)
     (tmp_path / "paper").mkdir()
     shutil.copy(PAPER / "claims.yaml", tmp_path / "paper")
-    (tmp_path / "paper" / "tables.yaml").write_text(TABLES.format(data="cifar10"))
+    (tmp_path / "paper" / "tables.yaml").write_text(tables("cifar10"))
     return tmp_path
 
 
@@ -116,7 +120,7 @@ def test_claims_that_cannot_be_read_end_in_one_sentence(root, capsys, text):
 
 @pytest.mark.slow
 def test_missing_runs_are_run_once_and_collated(root, capsys):
-    (root / "paper" / "tables.yaml").write_text(TABLES.format(data="synthetic"))
+    (root / "paper" / "tables.yaml").write_text(tables("synthetic"))
     assert call(root, "table5", "figure3", "--scale", "smoke") == 0
     assert "| extra BN | 1 |" in (root / "results" / "tables" / "smoke" / "table5.md").read_text()
     records = sorted((root / "runs" / "debug").rglob("record.json"))
