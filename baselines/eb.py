@@ -1,7 +1,8 @@
 """EB: early-bird tickets (You et al., 2020): prune channels as soon as it is settled which ones will go.
 
-Search: train the dense net with an L1 penalty on the batch norms' γ, and before each epoch mask the channels of smallest |γ|.
-When the masks of the last epochs hardly differ the ticket is drawn; a physically smaller network trains on from that epoch.
+Search: train the dense net with an L1 penalty on the batch norms' γ, and before each epoch mask the channels
+of smallest |γ|. When the masks of the last epochs hardly differ the ticket is drawn; a physically smaller
+network trains on from that epoch.
 """
 
 from collections.abc import Callable, Iterator
@@ -52,15 +53,16 @@ SETTLED, NEVER = "the channel masks settled", "the channel masks did not settle"
 
 @dataclass(frozen=True)
 class Settings(Checked):
-    """p: fraction of the prunable channels (not parameters) that go; or target_params / match: before each epoch the p whose
-    slim network is nearest in size, of p_grid or, if that is empty, of all.
+    """p: fraction of the prunable channels (not parameters) that go; or target_params / match: before each
+    epoch the p whose slim network is nearest in size, of p_grid or, if that is empty, of all.
 
-    threshold: exact drops floor(p·n) channels; original one more, and ties. fifo, eps, distance: when masks have settled (see
-    `has_settled`). guard: masks from before the first update do not count. max_epoch: the last epoch at which to draw (None:
-    the last of the run); on_never: what happens there if nothing has settled, slim (all the same) or error.
-    s: strength of the L1 on every γ; l1_retrain: while retraining too. gamma_init: γ at the start, None for the model's own.
-    inherit_weights: the slim network goes on with the ticket's weights; False: with fresh ones, as the reference's code.
-    recipe: what of the run's epochs, optimizer and schedule to replace. decay_all: weight decay on biases and norms too.
+    threshold: exact drops floor(p·n) channels; original one more, and ties. fifo, eps, distance: when masks
+    have settled (see `has_settled`). guard: masks from before the first update do not count. max_epoch: the
+    last epoch at which to draw (None: the last of the run); on_never: what happens there if nothing has
+    settled, slim (all the same) or error. s: strength of the L1 on every γ; l1_retrain: while retraining too.
+    gamma_init: γ at the start, None for the model's own. inherit_weights: the slim network goes on with the
+    ticket's weights; False: with fresh ones, as the reference's code. recipe: what of the run's epochs,
+    optimizer and schedule to replace. decay_all: weight decay on biases and norms too.
     """
 
     p: Annotated[float | None, Within(0, 1)] = None
@@ -88,7 +90,8 @@ class Settings(Checked):
 
 
 class Eb(Method):
-    """Phases: `search` until the ticket is drawn at epoch e*, then `retrain`, epochs e* … T − 1 of the same schedule."""
+    """Phases: `search` until the ticket is drawn at epoch e*, then `retrain`, epochs e* … T − 1 of the same
+    schedule."""
 
     name = "eb"
     Settings = Settings
@@ -175,7 +178,8 @@ class Eb(Method):
             )
 
     def _look(self, context: Context, epoch: int) -> None:
-        """Before epoch `epoch`: note the scales, and draw the ticket if the masks have settled or time is up."""
+        """Before epoch `epoch`: note the scales, and draw the ticket if the masks have settled or time is
+        up."""
         chosen = self.settings
         scales = context.broadcast(
             torch.cat([scale.detach().abs().double().cpu() for scale in gammas(context.model, self.chains)])

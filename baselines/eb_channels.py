@@ -1,8 +1,9 @@
-"""Which batch-norm channels a model can lose without changing what it computes, found by watching one forward pass.
+"""Which batch-norm channels a model can lose without computing anything else, found by watching one pass.
 
-A chain is conv → BN → (only maps with f(0) = 0, pools, reshapes) → one or more convs or linear layers, and nothing else
-reads anything in between. Masking a channel of it (γ = β = 0) is then the same as removing it: from the conv's rows, the
-BN's vectors and the readers' columns. A residual sum reads its summands, so only the BNs inside a block qualify.
+A chain is conv → BN → (only maps with f(0) = 0, pools, reshapes) → one or more convs or linear layers, and
+nothing else reads anything in between. Masking a channel of it (γ = β = 0) is then the same as removing it:
+from the conv's rows, the BN's vectors and the readers' columns. A residual sum reads its summands, so only
+the BNs inside a block qualify.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,8 +18,8 @@ from cuttlefish.lowrank.find import find_layers
 from cuttlefish.lowrank.trace import evaluating
 
 ZERO_TO_ZERO = {
-    "relu", "relu_", "relu6", "leaky_relu", "leaky_relu_", "silu", "gelu", "hardswish", "mish", "tanh", "elu", "elu_", "selu", "celu",
-    "softsign", "dropout", "dropout2d", "clone", "contiguous",
+    "relu", "relu_", "relu6", "leaky_relu", "leaky_relu_", "silu", "gelu", "hardswish", "mish", "tanh", "elu", "elu_",
+    "selu", "celu", "softsign", "dropout", "dropout2d", "clone", "contiguous",
 }  # fmt: skip
 POOLS = {"max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d"}
 RESHAPES = {"flatten", "view", "reshape", "squeeze"}
@@ -28,7 +29,11 @@ QUESTIONS = {"dim", "size", "__get__", "is_floating_point", "is_contiguous", "nu
 
 @dataclass(frozen=True)
 class Chain:
-    """Dotted names of a conv, its BN and the layers that read it; spans: columns that each reader has a channel (1 for a conv)."""
+    """A conv, its BN and the layers that read it, by dotted names.
+
+    Attributes:
+        spans: Columns that each reader has for a channel (1 for a conv).
+    """
 
     conv: str
     norm: str
@@ -51,7 +56,7 @@ class _Call:
 
 
 class _Watch(TorchFunctionMode):
-    """Records every call on tensors. A value has a number, which an in-place call gives anew."""
+    """Records every call on tensors. Each value has a number; an in-place call gives a new one."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -87,7 +92,7 @@ class _Watch(TorchFunctionMode):
 
 
 def find_chains(model: nn.Module, example: Tensor) -> list[Chain]:
-    """Chains in the order of execution. Runs the model once, in eval mode, on at most two samples."""
+    """Return the chains in the order of execution. Runs the model once, in eval mode, on two samples."""
     watch = _Watch(model)
     with torch.no_grad(), evaluating(model), watch:
         result = model(example[:2])
@@ -126,7 +131,7 @@ class _Finder:
                     yield Chain(made, norm, readers, spans, channels)
 
     def _layer(self, call: _Call, kind: type) -> str | None:
-        """The name of the conv, linear layer or BN that made this call, if that is of this kind and calls but once."""
+        """Return the layer or BN that made this call, by name, if it is of this kind and calls once."""
         names = [self.owners[parameter] for parameter in call.parameters if parameter in self.owners]
         function = {nn.Conv2d: "conv2d", nn.Linear: "linear", nn.BatchNorm2d: "batch_norm"}[kind]
         if len(names) != 1 or call.function != function or names[0] not in self.once:
@@ -134,7 +139,7 @@ class _Finder:
         return names[0] if isinstance(self.modules[names[0]], kind) else None
 
     def _follow(self, number: int, channels: int) -> list[tuple[str, int]] | None:
-        """(reader, columns a channel) of everything that reads a value; None if something does that needs every channel."""
+        """Return (reader, columns a channel) of all readers of a value; None if one needs every channel."""
         if number in self.returned or number not in self.readers:
             return None
         found: list[tuple[str, int]] = []
@@ -158,7 +163,7 @@ class _Finder:
 
 
 def _passes(call: _Call, channels: int) -> bool:
-    """Whether each channel of the result is a map of that channel of the input alone, and zero where that is zero."""
+    """Say whether each channel of the result is a map of that channel alone, and zero where that is zero."""
     if len(call.inputs) != 1 or len(call.outputs) != 1 or call.parameters:
         return False
     before, after = call.given[0].shape, call.found[0].shape

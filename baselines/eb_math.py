@@ -1,4 +1,5 @@
-"""The mathematics of early-bird tickets: channel masks, when they have settled, the L1 on γ, and removing channels."""
+"""The mathematics of early-bird tickets: channel masks, when they have settled, the L1 on γ, and removing
+channels."""
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -17,10 +18,13 @@ THRESHOLDS = ("exact", "original")
 
 
 def channel_masks(scales: Tensor, layers: Sequence[int], p: float, threshold: str = "exact") -> Tensor:
-    """Bool vector over all channels, False for the smallest |γ| of the whole network, a fraction p of them.
+    """Return a bool vector over all channels, False for the smallest |γ| of the whole network, a fraction p.
 
-    scales: γ of all layers in a row; layers: channels of each. exact: floor(p·n) go, of equal ones the first. original: all
-    that are not strictly above y[int(p·n)] go (y ascending), which is one more, and what ties with it.
+    Args:
+        scales: γ of all layers in a row.
+        layers: Channels of each layer.
+        threshold: exact drops floor(p·n), of equal ones the first. original drops all that are not strictly
+            above y[int(p·n)] (y ascending): one more, and what ties with it.
     """
     if threshold == "original":
         scales = scales.detach().abs()
@@ -30,7 +34,7 @@ def channel_masks(scales: Tensor, layers: Sequence[int], p: float, threshold: st
 
 
 def drop_smallest(scales: Tensor, layers: Sequence[int], dropped: int) -> Tensor:
-    """The mask without the `dropped` smallest |γ|."""
+    """Return the mask without the `dropped` smallest |γ|."""
     scales = scales.detach().abs()
     keep = torch.ones(len(scales), dtype=torch.bool, device=scales.device)
     keep[scales.argsort(stable=True)[:dropped]] = False
@@ -38,7 +42,7 @@ def drop_smallest(scales: Tensor, layers: Sequence[int], dropped: int) -> Tensor
 
 
 def _spare_one(keep: Tensor, scales: Tensor, layers: Sequence[int]) -> Tensor:
-    """A layer that would lose every channel keeps its largest (of equal ones the first)."""
+    """Keep the largest channel (of equal ones the first) of a layer that would lose every channel."""
     start = 0
     for size in layers:
         keep[start + int(scales[start : start + size].argmax())] |= not keep[start : start + size].any()
@@ -47,15 +51,17 @@ def _spare_one(keep: Tensor, scales: Tensor, layers: Sequence[int]) -> Tensor:
 
 
 def mask_distance(one: Tensor, other: Tensor) -> float:
-    """Share of channels in which two masks differ, in [0, 1]."""
+    """Return the share of channels in which two masks differ, in [0, 1]."""
     return float((one != other).double().mean())
 
 
 def has_settled(masks: Sequence[Tensor], fifo: int, eps: float, distance: str = "newest_vs_queue") -> bool:
-    """Whether a ticket is drawn at the last of these masks, given in order.
+    """Say whether a ticket is drawn at the last of these masks, given in order.
 
-    newest_vs_queue (the reference's code): of the last `fifo` masks the newest is within eps of each older one.
-    consecutive (the paper): the last `fifo` distances between neighbours are all below eps, which takes fifo + 1 masks.
+    Args:
+        distance: newest_vs_queue (the reference's code): of the last `fifo` masks the newest is within eps of
+            each older one. consecutive (the paper): the last `fifo` distances between neighbours are all
+            below eps, which takes fifo + 1 masks.
     """
     if distance == "consecutive":
         last = list(masks)[-(fifo + 1) :]
@@ -65,7 +71,7 @@ def has_settled(masks: Sequence[Tensor], fifo: int, eps: float, distance: str = 
 
 
 def nearest_drop(size: Callable[[int], int], channels: int, target: int) -> int:
-    """The number of dropped channels whose size is nearest to `target`, by bisection: `size` never grows with it."""
+    """Return the number of dropped channels whose `size`, which falls with it, is nearest to `target`."""
     low, high = 0, channels
     while low < high:
         middle = (low + high) // 2
@@ -78,19 +84,19 @@ def nearest_drop(size: Callable[[int], int], channels: int, target: int) -> int:
 
 @torch.no_grad()
 def add_l1(scales: Sequence[Tensor], strength: float) -> None:
-    """Add the gradient of strength · ‖γ‖₁ to the gradients: strength · sign(γ), 0 at 0. Two fused calls, no host sync."""
+    """Add the gradient of strength · ‖γ‖₁, strength · sign(γ): two fused calls, no host sync."""
     present = [scale for scale in scales if scale.grad is not None]
     if present and strength:
         torch._foreach_add_([scale.grad for scale in present], torch._foreach_sign(present), alpha=strength)
 
 
 def gammas(model: nn.Module, chains: Sequence[Chain]) -> list[nn.Parameter]:
-    """The scales γ of the chains' norms."""
+    """Return the scales γ of the chains' norms."""
     return [model.get_submodule(chain.norm).weight for chain in chains]
 
 
 def slim_size(model: nn.Module, chains: Sequence[Chain], kept: Sequence[int]) -> int:
-    """All parameters of `model`, whole, if chain i kept `kept[i]` channels; computed, nothing is built."""
+    """Return all parameters of the model if chain i kept `kept[i]` channels. Nothing is built."""
     counts = list(zip(chains, kept, strict=True))
     rows = {chain.conv: count for chain, count in counts}
     columns = {
@@ -111,7 +117,7 @@ def slim_size(model: nn.Module, chains: Sequence[Chain], kept: Sequence[int]) ->
 
 @torch.no_grad()
 def mask_channels(model: nn.Module, chains: Sequence[Chain], masks: Sequence[Tensor]) -> nn.Module:
-    """Silence the channels that are not kept, γ = β = 0, in place. Both: with β left, a channel would still emit relu(β)."""
+    """Silence the channels that are not kept, in place: γ = β = 0 (with β left one would emit relu(β))."""
     for chain, mask in zip(chains, masks, strict=True):
         norm = model.get_submodule(chain.norm)
         norm.weight.mul_(mask.to(norm.weight))
@@ -121,9 +127,12 @@ def mask_channels(model: nn.Module, chains: Sequence[Chain], masks: Sequence[Ten
 
 @torch.no_grad()
 def slim(model: nn.Module, chains: Sequence[Chain], masks: Sequence[Tensor]) -> nn.Module:
-    """Remove the channels that are not kept, in place; the model then computes what `mask_channels` would make it compute.
+    """Remove the channels that are not kept, in place; the model then computes what the masked one does.
 
-    masks: one bool vector a chain, True where kept. Parameters are new ones: an optimizer made before is stale.
+    Parameters are new ones: an optimizer made before is stale.
+
+    Args:
+        masks: One bool vector for each chain, True where kept.
     """
     for chain, mask in zip(chains, masks, strict=True):
         conv, norm = model.get_submodule(chain.conv), model.get_submodule(chain.norm)
@@ -141,7 +150,7 @@ def slim(model: nn.Module, chains: Sequence[Chain], masks: Sequence[Tensor]) -> 
 
 
 def reinitialise(model: nn.Module, device: torch.device) -> None:
-    """Every layer's own fresh initialisation, from a seed that follows from the run's; the global random state stays."""
+    """Initialise every layer anew, from a seed that follows from the run's; the global random state stays."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed((torch.initial_seed() + 1) % 2**63)
         for module in model.modules():
@@ -151,7 +160,11 @@ def reinitialise(model: nn.Module, device: torch.device) -> None:
 
 @torch.no_grad()
 def prove_slimming(model: nn.Module, chains: Sequence[Chain], example: Tensor) -> None:
-    """Remove every second channel of a copy and compare with the masked model. Raises CuttlefishError if `model` does not survive that."""
+    """Remove every second channel of a copy and compare with the masked model.
+
+    Raises:
+        CuttlefishError: The model does not survive that.
+    """
     masks = [torch.arange(chain.channels) % 2 == 0 for chain in chains]
     masked, small = mask_channels(deepcopy(model), chains, masks), slim(deepcopy(model), chains, masks)
     try:

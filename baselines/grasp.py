@@ -1,7 +1,8 @@
-"""GraSP (Wang, Zhang and Grosse, ICLR 2020): prune once, at initialisation, so that the gradient flow that is left is greatest.
+"""GraSP (Wang, Zhang and Grosse, ICLR 2020): prune once, at initialisation, so that the gradient flow that is
+left is greatest.
 
-Every conv and linear weight gets the score -θ·(H·g) from a few samples; the highest scores are pruned, then the network is
-trained as usual with the pruned weights held at zero.
+Every conv and linear weight gets the score -θ·(H·g) from a few samples; the highest scores are pruned, then
+the network is trained as usual with the pruned weights held at zero.
 """
 
 from collections.abc import Iterator
@@ -44,14 +45,20 @@ class Grasp(Method):
 
     @dataclass(frozen=True)
     class Settings(Checked):
-        """ratio: of the conv and linear weights that is removed; 0.9 if neither it nor target_params nor match is given.
+        """ratio: of the conv and linear weights that is removed; 0.9 if neither it nor target_params nor
+        match is given.
 
-        samples_per_class: drawn for each of num_iters terms, or images_per_iter of any class (the original's way on ImageNet).
+        samples_per_class: drawn for each of num_iters terms, or images_per_iter of any class (the original's
+            way on ImageNet).
         chunk_size: of the parts that a draw is split into, each a mean loss of its own; two halves if None.
-        shuffle_halves: mix the classes over the parts, where the original has the first classes in one and the last in the other.
-        reinit_classifier: score fresh weights of the `last` or of `all` linear layers, as the original: none is the network itself.
-        mode: exact_k removes exactly round(ratio·N) weights; original as its code, which truncates and keeps one more.
-        recipe: what of the run's epochs, optimizer and schedule to replace. decay_all: weight decay on biases and norms too.
+        shuffle_halves: mix the classes over the parts, where the original has the first classes in one and
+            the last in the other.
+        reinit_classifier: score fresh weights of the `last` or of `all` linear layers, as the original: none
+            is the network itself.
+        mode: exact_k removes exactly round(ratio·N) weights; original as its code, which truncates and keeps
+            one more.
+        recipe: what of the run's epochs, optimizer and schedule to replace. decay_all: weight decay on biases
+            and norms too.
         """
 
         ratio: Annotated[float | None, Within(0, 1, "[)")] = None
@@ -94,7 +101,8 @@ class Grasp(Method):
             masks = grasp_math.choose_masks(found, self._removed(context.model), self.settings.mode)
             self.masks = Masks(context.broadcast({name: mask.cpu() for name, mask in masks.items()}))
             self._examine(context, copy)
-            # By an object of its own: the other one lays its masks out as the weights are once they are trained.
+            # By an object of its own: the other one lays its masks out as the weights are once they are
+            # trained.
             Masks(self.masks).apply(context.model)
 
     def phases(self, context: Context) -> Iterator[Phase]:
@@ -110,7 +118,8 @@ class Grasp(Method):
         return (all_decayed if self.settings.decay_all else decay_groups)(model, weight_decay)
 
     def on_step_end(self, model: nn.Module) -> None:
-        # Decay and momentum move pruned weights off zero; put back right after the step they never reach a forward.
+        # Decay and momentum move pruned weights off zero; put back right after the step they never reach a
+        # forward.
         self.masks.apply(model)
 
     def on_fit_end(self, context: Context) -> dict[str, Any]:
@@ -166,7 +175,8 @@ class Grasp(Method):
     # Scoring
 
     def _copy(self, model: nn.Module) -> nn.Module:
-        """What is scored: the model's weights in train mode, with the classifier drawn afresh if asked for."""
+        """What is scored: the model's weights in train mode, with the classifier drawn afresh if asked
+        for."""
         copy = deepcopy(model).train()
         linear = [module for module in copy.modules() if isinstance(module, nn.Linear)]
         afresh = {"none": [], "last": linear[-1:], "all": linear}[self.settings.reinit_classifier]

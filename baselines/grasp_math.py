@@ -1,4 +1,5 @@
-"""The mathematics of GraSP: which samples are drawn, the Hessian-gradient product, the scores, and what is kept."""
+"""The mathematics of GraSP: which samples are drawn, the Hessian-gradient product, the scores, and what is
+kept."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,9 +17,11 @@ Chunk = tuple[Tensor, Tensor]
 
 
 def hessian_gradient(losses: Callable[[], Iterable[Tensor]], weights: Sequence[Tensor]) -> list[Tensor]:
-    """H·g of the sum of `losses()`, g its gradient with respect to `weights` (held constant) and H its Hessian.
+    """Return H·g of the sum of `losses()`: g its gradient by `weights` (held constant) and H its Hessian.
 
-    losses: called twice and must give the same scalars; they are consumed one by one, so only one graph is alive at a time.
+    Args:
+        losses: Called twice, with the same scalars; consumed one by one, so only one graph is alive at a
+            time.
     """
     weights = list(weights)
     gradient, product = ([torch.zeros_like(weight) for weight in weights] for _ in range(2))
@@ -34,10 +37,14 @@ def hessian_gradient(losses: Callable[[], Iterable[Tensor]], weights: Sequence[T
 def scores(
     model: nn.Module, parts: Callable[[], Iterable[Chunk]], *, temperature: float = 200.0
 ) -> dict[str, Tensor]:
-    """-θ·(H·g) of every conv and linear weight: how much less the loss would fall if it were gone. High scores are pruned.
+    """Return -θ·(H·g) of every conv and linear weight: how much less the loss would fall without it.
 
-    model: a copy in train mode (batch statistics), because its buffers change; parts: called twice, with the same result.
-    The loss of a part is the cross-entropy of logits / T, averaged over it; terms of all parts are added up.
+    High scores are pruned. The loss of a part is the cross-entropy of logits / T, averaged over it; the terms
+    of all parts are added up.
+
+    Args:
+        model: A copy in train mode (batch statistics), because its buffers change.
+        parts: Called twice, with the same result.
     """
     weights = prunable(model)
 
@@ -57,7 +64,7 @@ def scores(
 
 @contextmanager
 def scoring_numerics(device: torch.device) -> Iterator[None]:
-    """The global random state is as before afterwards; no TF32, and attention in a form that can be differentiated twice."""
+    """Compute without TF32 and with attention that has second derivatives; restore the random state."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     earlier = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = False
@@ -69,10 +76,11 @@ def scoring_numerics(device: torch.device) -> Iterator[None]:
 
 
 def choose_masks(found: Mapping[str, Tensor], removed: int, mode: str = "exact_k") -> dict[str, Tensor]:
-    """Name → True where a score is among the lowest N - removed of all together.
+    """Return name → True where a score is among the lowest N - removed of all, chosen on the CPU.
 
-    exact_k: exactly so many; of equal scores the later entries go. original: the threshold itself, the removed-th highest, stays.
-    Chosen on the CPU, where it is deterministic.
+    Args:
+        mode: exact_k removes exactly so many, of equal scores the later entries. original keeps the threshold
+            itself, the removed-th highest.
     """
     flat = torch.cat([score.detach().flatten().cpu() for score in found.values()])
     if not flat.isfinite().all():
@@ -91,12 +99,12 @@ def choose_masks(found: Mapping[str, Tensor], removed: int, mode: str = "exact_k
 
 
 def removals(ratio: float, total: int, mode: str = "exact_k") -> int:
-    """Weights that a ratio removes. original: as its floats truncate, so that a third of three may be nothing."""
+    """Return how many weights a ratio removes; `original` truncates its floats: a third of three may be 0."""
     return round(ratio * total) if mode == "exact_k" else int(total * (1 - (1 - ratio)))
 
 
 class Samples:
-    """A stream of batches that a draw can leave in the middle of one, so that what is drawn does not depend on their size."""
+    """A stream of batches that a draw can leave in the middle of one, so that their size does not matter."""
 
     def __init__(self, batches: Iterable[Chunk]):
         self.batches, self.rest = iter(batches), None
@@ -106,13 +114,13 @@ class Samples:
         return batch
 
     def leave(self, batch: Chunk, used: int) -> None:
-        """`batch` was the last that `next` gave, and only its first `used` samples were wanted."""
+        """Give back all but the first `used` samples of the batch that `next` gave last."""
         if used < len(batch[1]):
             self.rest = batch[0][used:], batch[1][used:]
 
 
 def check_enough(images_of_class: Sequence[int], per_class: int) -> None:
-    """Raise CuttlefishError if a draw would hold an image twice: the stream goes on for ever, epoch after epoch."""
+    """Raise CuttlefishError if a draw would hold an image twice: the stream repeats, epoch after epoch."""
     scarce = min(range(len(images_of_class)), key=images_of_class.__getitem__)
     if images_of_class[scarce] < per_class:
         raise CuttlefishError(
@@ -122,7 +130,7 @@ def check_enough(images_of_class: Sequence[int], per_class: int) -> None:
 
 
 def check_enough_of_any(images: int, per_draw: int, draws: int) -> None:
-    """Raise CuttlefishError if draws that follow one another in the stream would run into its next epoch, and hold an image twice."""
+    """Raise CuttlefishError if draws that follow one another would run into the stream's next epoch."""
     if images < per_draw * draws:
         raise CuttlefishError(
             f"grasp draws images_per_iter={per_draw} images num_iters={draws} times, but the training set has only {images:,}: lower one of them"
@@ -130,9 +138,10 @@ def check_enough_of_any(images: int, per_draw: int, draws: int) -> None:
 
 
 def draw_per_class(samples: Samples, classes: int, per_class: int) -> Chunk:
-    """The first `per_class` samples of each class in the stream, sorted by class.
+    """Return the first `per_class` samples of each class in the stream, sorted by class.
 
-    Raises CuttlefishError if a class has not come up so often within some 20 times the samples that are needed.
+    Raises:
+        CuttlefishError: A class has not come up so often within some 20 times the samples that are needed.
     """
     images, labels = [], []
     counts = torch.zeros(classes, dtype=torch.int64)
@@ -160,7 +169,7 @@ def draw_per_class(samples: Samples, classes: int, per_class: int) -> Chunk:
 
 
 def draw_any(samples: Samples, number: int) -> Chunk:
-    """The next `number` samples of the stream, whatever their classes."""
+    """Return the next `number` samples of the stream, whatever their classes."""
     images, labels, have = [], [], 0
     while have < number:
         batch, given = samples.next()
@@ -173,7 +182,11 @@ def draw_any(samples: Samples, number: int) -> Chunk:
 
 
 def split_parts(drawn: Chunk, chunk_size: int | None = None, shuffle: int | None = None) -> list[Chunk]:
-    """Two halves, or chunks of `chunk_size` (the last may be smaller, and counts as much). shuffle: seed of a permutation before."""
+    """Return two halves, or chunks of `chunk_size`; the last may be smaller, and counts as much.
+
+    Args:
+        shuffle: Seed of a permutation before.
+    """
     images, labels = drawn
     if shuffle is not None:
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(shuffle)).to(
@@ -189,7 +202,7 @@ def split_parts(drawn: Chunk, chunk_size: int | None = None, shuffle: int | None
 
 @torch.no_grad()
 def lets_signal_through(model: nn.Module, images: Tensor) -> bool:
-    """Whether the logits depend on the input at all: an emptied layer can cut a network in two. model: a copy in train mode."""
+    """Say whether the logits of a copy in train mode depend on the input: empty layers can cut it in two."""
     with scoring_numerics(images.device):
         logits = model(images)
     spread = (logits - logits[:1]).abs().max()

@@ -1,8 +1,9 @@
-"""IMP: iterative magnitude pruning with rewinding (Frankle et al., 2020, as their open_lth repository does it).
+"""IMP: iterative magnitude pruning with rewinding (Frankle et al., 2020, as their open_lth repository does
+it).
 
-Train k epochs and keep that state; then, a level at a time, train on to the end, drop a fifth of the weights that are
-left (the smallest of the whole network), put the rest back to the kept state and train again. The zeros bring no speed
-and none is credited: all levels are charged.
+Train k epochs and keep that state; then, a level at a time, train on to the end, drop a fifth of the weights
+that are left (the smallest of the whole network), put the rest back to the kept state and train again. The
+zeros bring no speed and none is credited: all levels are charged.
 """
 
 from collections.abc import Iterator, Mapping
@@ -38,14 +39,16 @@ DEFAULT_LEVELS = 8
 
 @dataclass(frozen=True)
 class Settings(Checked):
-    """levels: n, pruned levels after the dense level 0; or target_params / match: the n whose size is nearest.
+    """levels: n, pruned levels after the dense level 0; or target_params / match: the n whose size is
+    nearest.
 
-    fraction: of the remaining weights that a level drops. mode: exact_k drops exactly ceil(fraction · remaining); openlth one
-    more, and what ties with it, and counts the ignored layers among the remaining. ignore: layers that are never pruned.
-    rewind_epoch: k; None is one epoch after the warm-up, which is the paper's 6.
-    level_epochs: length of the schedule that each level follows, of which it trains what is behind k; None is the recipe's.
-    equal_budget: shorten the levels until all of them together take the recipe's epochs.
-    recipe: what of the run's epochs, optimizer and schedule to replace. decay_all: weight decay on biases and norms too.
+    fraction: of the remaining weights that a level drops. mode: exact_k drops exactly ceil(fraction ·
+    remaining); openlth one more, and what ties with it, and counts the ignored layers among the remaining.
+    ignore: layers that are never pruned. rewind_epoch: k; None is one epoch after the warm-up, which is the
+    paper's 6. level_epochs: length of the schedule that each level follows, of which it trains what is behind
+    k; None is the recipe's. equal_budget: shorten the levels until all of them together take the recipe's
+    epochs. recipe: what of the run's epochs, optimizer and schedule to replace. decay_all: weight decay on
+    biases and norms too.
     """
 
     levels: Annotated[int | None, Within(0, 1000)] = None
@@ -67,7 +70,8 @@ class Settings(Checked):
 
 
 class Imp(Method):
-    """Phases: `pretrain` (epochs 0 … k − 1), then `level 0` … `level n`, each from epoch k to the end of its schedule."""
+    """Phases: `pretrain` (epochs 0 … k − 1), then `level 0` … `level n`, each from epoch k to the end of its
+    schedule."""
 
     name = "imp"
     Settings = Settings
@@ -116,7 +120,8 @@ class Imp(Method):
         return (all_decayed if self.settings.decay_all else decay_groups)(model, weight_decay)
 
     def on_step_end(self, model: nn.Module) -> None:
-        # Decay and momentum move pruned entries off zero; put back right after the step they never reach a forward.
+        # Decay and momentum move pruned entries off zero; put back right after the step they never reach a
+        # forward.
         if self.masks is not None:
             self.masks.apply(model)
 
@@ -154,7 +159,8 @@ class Imp(Method):
         self.target = target_from_state(state) or self.target
 
     def _enter(self, level: int, context: Context) -> None:
-        """Level 0 keeps the state to rewind to; a later level prunes what the level before has trained, and rewinds."""
+        """Level 0 keeps the state to rewind to; a later level prunes what the level before has trained, and
+        rewinds."""
         model = context.model
         if level == 0:
             self.rewind = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -1,4 +1,5 @@
-"""The mathematics of IMP: which weights go, how many are left after n levels, and how long each level trains."""
+"""The mathematics of IMP: which weights go, how many are left after n levels, and how long each level
+trains."""
 
 import math
 from collections.abc import Mapping, Set
@@ -15,10 +16,12 @@ MODES = ("exact_k", "openlth")
 
 
 def number_to_prune(alive: int, ignored: int, fraction: float, mode: str) -> int:
-    """How many of `alive` prunable weights one level drops if no magnitudes tie. `ignored`: weights of the layers left alone.
+    """Return how many of `alive` prunable weights one level drops if no magnitudes tie.
 
-    exact_k: ceil(fraction · alive), in exact arithmetic. openlth: its 0-based threshold drops one more, and the fraction is
-    taken of all ones in the mask, ignored layers included.
+    Args:
+        ignored: Weights of the layers left alone.
+        mode: exact_k: ceil(fraction · alive), in exact arithmetic. openlth: its 0-based threshold drops one
+            more, and the fraction is taken of all ones in the mask, ignored layers included.
     """
     if mode == "openlth":
         return math.ceil(fraction * (alive + ignored)) + 1
@@ -26,7 +29,7 @@ def number_to_prune(alive: int, ignored: int, fraction: float, mode: str) -> int
 
 
 def ladder(alive: int, ignored: int, fraction: float, mode: str, least: int = 1) -> list[int]:
-    """Prunable weights left after 0, 1, 2, … levels, as long as `least` of them are."""
+    """Return the prunable weights left after 0, 1, 2, … levels, as long as `least` of them are."""
     found = []
     while alive >= max(least, 1):
         found.append(alive)
@@ -43,11 +46,16 @@ def next_masks(
     mode: str = "exact_k",
     ignore: Set[str] = frozenset(),
 ) -> dict[str, Tensor]:
-    """The masks of the next level, from the weights at the end of this one; one threshold over all tensors.
+    """Return the next level's masks from the weights at the end of this one; one threshold over all tensors.
 
-    masks: this level's, True where kept; a tensor without one is whole. Only kept entries are looked at. ignore: tensors that
-    are never pruned. Ties: exact_k takes the first by (|w|, order of the tensors, index); openlth drops all of them.
-    Raises CuttlefishError if nothing would be left.
+    Args:
+        masks: This level's, True where kept; a tensor without one is whole. Only kept entries are looked at.
+        mode: Of ties, exact_k takes the first by (|w|, order of the tensors, index); openlth drops all of
+            them.
+        ignore: Tensors that are never pruned.
+
+    Raises:
+        CuttlefishError: Nothing would be left.
     """
     whole = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
     now = whole | {name: mask.to(weights[name].device) for name, mask in masks.items()}
@@ -69,7 +77,7 @@ def next_masks(
 
 
 def _survivors(magnitudes: Tensor, ignored: int, fraction: float, mode: str) -> Tensor:
-    """Which of the remaining magnitudes (1-D) stay."""
+    """Return which of the remaining magnitudes (1-D) stay."""
     count = min(number_to_prune(len(magnitudes), ignored, fraction, mode), len(magnitudes))
     threshold = _smallest(magnitudes, count)
     if mode == "openlth":
@@ -79,20 +87,20 @@ def _survivors(magnitudes: Tensor, ignored: int, fraction: float, mode: str) -> 
 
 
 def _smallest(values: Tensor, k: int) -> Tensor:
-    """The k-th smallest, k from 1. On a CPU selection is far faster than a sort; on a GPU deterministic mode forbids it."""
+    """Return the k-th smallest. On a CPU selection is faster than a sort; deterministic GPUs forbid it."""
     return values.kthvalue(k).values if values.device.type == "cpu" else values.sort().values[k - 1]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """rewind: k. lengths: the schedule's length at level 0, 1, …; level l trains epochs k … lengths[l] − 1 of it."""
+    """The rewind epoch k and each level's schedule length; level l trains epochs k … lengths[l] − 1 of it."""
 
     rewind: int
     lengths: tuple[int, ...]
 
     @property
     def epochs(self) -> int:
-        """Over all phases."""
+        """All phases together."""
         return self.rewind + sum(length - self.rewind for length in self.lengths)
 
 
@@ -104,10 +112,14 @@ def plan(
     level_epochs: int | None = None,
     equal_budget: bool = False,
 ) -> Plan:
-    """How long each level trains. Raises CuttlefishError if that is not possible.
+    """Plan how long each level trains.
 
-    By default each follows the whole recipe; `level_epochs` is another length for all; under `equal_budget` it is the longest
-    with which all levels together fit into the recipe's epochs, and the last level takes the epochs left over.
+    By default each follows the whole recipe; `level_epochs` is another length for all; under `equal_budget`
+    it is the longest with which all levels together fit into the recipe's epochs, and the last one takes the
+    epochs left over.
+
+    Raises:
+        CuttlefishError: That is not possible.
     """
     total = recipe.epochs
     if not equal_budget:
@@ -125,13 +137,13 @@ def plan(
 
 
 def shortened(recipe: RecipeConfig, epochs: int) -> RecipeConfig:
-    """The same schedule in fewer epochs: milestones are fractions anyway, the warm-up shrinks in proportion."""
+    """Return the recipe in fewer epochs: milestones are fractions, the warm-up shrinks in proportion."""
     warmup = round(recipe.schedule.warmup_epochs * epochs / recipe.epochs)
     return replace(recipe, epochs=epochs, schedule=replace(recipe.schedule, warmup_epochs=warmup))
 
 
 def _rewind(recipe: RecipeConfig, length: int, given: int | None) -> int:
-    """k; by default one epoch after the warm-up, if there is room."""
+    """Return k; by default one epoch after the warm-up, if there is room."""
     if length < 1 or (given is not None and not 0 <= given < length):
         raise CuttlefishError(f"rewind_epoch={given} lies outside a level's {length} epochs")
     return min(shortened(recipe, length).schedule.warmup_epochs + 1, length - 1) if given is None else given

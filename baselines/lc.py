@@ -1,7 +1,9 @@
-"""LC compression with learned ranks (Idelbayev and Carreira-Perpiñán, CVPR 2020): a learning and a compression step in turns.
+"""LC compression with learned ranks (Idelbayev and Carreira-Perpiñán, CVPR 2020): a learning and a
+compression step in turns.
 
-A reference network is trained; then L steps (SGD with a quadratic penalty towards a low-rank Δ) alternate with C steps (Δ and its
-rank in closed form) under a growing μ; at last the layers become factors of the learned ranks and are fine-tuned.
+A reference network is trained; then L steps (SGD with a quadratic penalty towards a low-rank Δ) alternate
+with C steps (Δ and its rank in closed form) under a growing μ; at last the layers become factors of the
+learned ranks and are fine-tuned.
 """
 
 from collections.abc import Iterator
@@ -28,7 +30,8 @@ from cuttlefish.record.folder import RANK_COLUMNS
 
 
 class LC(Method):
-    """Between its phases: C steps done so far, Δ and λ of each penalised layer, and the ranks of every C step."""
+    """Between its phases: C steps done so far, Δ and λ of each penalised layer, and the ranks of every C
+    step."""
 
     name = "lc"
     no_fork = ""
@@ -103,7 +106,8 @@ class LC(Method):
 
     @torch.no_grad()
     def compress(self, context: Context) -> None:
-        """The next C step and, at the last repeat of its μ, the multiplier step; then the pull of the L step that follows."""
+        """The next C step and, at the last repeat of its μ, the multiplier step; then the pull of the L step
+        that follows."""
         mu, weights = self.plan.mus[self.done], self._weights(context.model)
         with context.section("ranks"):
             if not self.multipliers:
@@ -173,7 +177,8 @@ class LC(Method):
             self._pulled = list(weights.values()), shifts, mu
 
     def _tell(self, context: Context, mu: float, spectra: dict[str, Spectrum]) -> None:
-        """The learned ranks stand in the column scaled_rank. The epoch is that of the plan, which every L step follows."""
+        """The learned ranks stand in the column scaled_rank. The epoch is that of the plan, which every L
+        step follows."""
         ranks, weights = {name: path[-1] for name, path in self.path.items()}, self._weights(context.model)
         gaps = lc_math.relative_errors([*weights.values()], [self.deltas[name] for name in weights])
         size = lc_math.compressed(self.dense, self.layers, ranks)
@@ -202,8 +207,10 @@ class LC(Method):
 
     @contextmanager
     def evaluating(self, model: nn.Module) -> Iterator[None]:
-        """At w := Δ while a penalty pulls, Δ being that of before this L step; w comes back bit by bit, and norms keep its statistics."""
-        # No headline suffers from the older Δ: the record's final and best accuracies are of the last phase, so of the factors.
+        """At w := Δ while a penalty pulls, Δ being that of before this L step; w comes back bit by bit, and
+        norms keep its statistics."""
+        # No headline suffers from the older Δ: the record's final and best accuracies are of the last phase,
+        # so of the factors.
         if self._pulled is None:
             yield
             return
@@ -221,7 +228,8 @@ class LC(Method):
     # Fine-tuning
 
     def reparametrise(self, context: Context) -> None:
-        """The last C step, then factors of the learned ranks where they hold fewer numbers than the dense weight."""
+        """The last C step, then factors of the learned ranks where they hold fewer numbers than the dense
+        weight."""
         self.compress(context)
         ranks = {name: max(path[-1], 1) for name, path in self.path.items()}
         with context.section("switch"):
@@ -287,7 +295,8 @@ class LC(Method):
         return {name: getattr(self, name) for name in names} | target_state(self.target)
 
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
-        """A state without these keys is that of another run's dense training, which then serves as the reference."""
+        """A state without these keys is that of another run's dense training, which then serves as the
+        reference."""
         self.done, self.alpha, self.target = (
             state.get("done", 0),
             state.get("alpha"),

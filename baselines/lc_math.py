@@ -1,7 +1,8 @@
-"""The mathematics of LC: C step, multipliers, penalty, the spectra's answer to a wanted size, and the budget of epochs.
+"""The mathematics of LC: C step, multipliers, penalty, the spectra's answer to a wanted size, and the budget.
 
-Notation of the LC papers: A = w - λ/μ is an m × n matrix with singular values s_1 >= s_2 >= …, Δ its best approximation of the
-learned rank r, c = α·(m + n)·(multiplier) the price of one rank, N = ‖A‖² where costs are normalised by the layer, else 1.
+Notation of the LC papers: A = w - λ/μ is an m × n matrix with singular values s_1 >= s_2 >= …, Δ its best
+approximation of the learned rank r, c = α·(m + n)·(multiplier) the price of one rank, N = ‖A‖² where costs
+are normalised by the layer, else 1.
 """
 
 from bisect import bisect_left
@@ -18,7 +19,7 @@ from cuttlefish.errors import CuttlefishError
 
 
 class Spectrum(NamedTuple):
-    """squares: s_j² in falling order, float64; energy: ‖A‖² = Σ s_j²; vectors: singular vectors of the smaller side, in columns."""
+    """s_j² in falling order (float64), ‖A‖² = Σ s_j², and the smaller side's singular vectors in columns."""
 
     squares: Tensor
     energy: float
@@ -29,7 +30,7 @@ class Spectrum(NamedTuple):
         return self.energy / float(self.squares[0]) if self.squares[0] > 0 else 0.0
 
     def worth(self, mu: float, normalize: bool) -> Tensor:
-        """What keeping each singular value saves, μ·s_j² / 2N; it is kept where that is more than its price."""
+        """Return what keeping each singular value saves, μ·s_j² / 2N; above its price it is kept."""
         scale = self.energy if normalize else 1.0
         return self.squares * (mu / (2 * scale)) if scale > 0 else torch.zeros_like(self.squares)
 
@@ -41,7 +42,7 @@ class CStep(NamedTuple):
 
 @dataclass(frozen=True)
 class Layer:
-    """What a layer's m × n weight costs: every rank takes (m + n) numbers, each of which is charged `multiplier` times."""
+    """What a layer's m × n weight costs: a rank takes (m + n) numbers, each charged `multiplier` times."""
 
     m: int
     n: int
@@ -56,13 +57,13 @@ class Layer:
         return min(self.m, self.n)
 
     def parameters(self, rank: int) -> int:
-        """Numbers stored at this rank: factors only where they are fewer than the dense weight's; rank 0 is stored as rank 1."""
+        """Return the numbers stored at this rank: factors only if these are fewer; rank 0 is stored as 1."""
         return min(max(rank, 1) * (self.m + self.n), self.m * self.n)
 
 
 @torch.no_grad()
 def spectrum(matrix: Tensor) -> Spectrum:
-    """From the Gram matrix of the smaller side, in float64: no other singular value or vector can matter to the C step."""
+    """Return the spectrum from the Gram matrix of the smaller side, in float64: the C step needs no more."""
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.t()
     exact = wide.detach().double()
     if not exact.isfinite().all():
@@ -77,7 +78,7 @@ def spectrum(matrix: Tensor) -> Spectrum:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Decompositions of this size gain nothing from a second core, and beside another busy process their threads wait for each other."""
+    """Use one thread: a second gains nothing here, and beside a busy process threads wait for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -87,16 +88,17 @@ def _one_thread() -> Iterator[None]:
 
 
 def learned_rank(found: Spectrum, *, mu: float, price: float, normalize: bool = True) -> int:
-    """r* = #{j : μ·s_j² / 2N > c}, the minimiser of α·C(r) + (μ/2)·Σ_{j>r} s_j² / N; ties go to the smaller rank.
+    """Return r* = #{j : μ·s_j² / 2N > c}, the minimiser of α·C(r) + (μ/2)·Σ_{j>r} s_j² / N.
 
-    A zero matrix has rank 0 (the original's 0/0 selects full rank); so has any matrix at μ = 0.
+    Ties go to the smaller rank. A zero matrix has rank 0 (the original's 0/0 selects full rank); so has any
+    at μ = 0.
     """
     return int((found.worth(mu, normalize) > price).sum())
 
 
 @torch.no_grad()
 def truncate(matrix: Tensor, found: Spectrum, rank: int) -> Tensor:
-    """Δ = P_r·P_rᵀ·A, of the same dtype and on the same device."""
+    """Return Δ = P_r·P_rᵀ·A, of the same dtype and on the same device."""
     # TF32 would be too coarse for Δ, and float64 costs a GPU little.
     exact = matrix.double() if matrix.is_cuda else matrix
     wide = exact if matrix.shape[0] <= matrix.shape[1] else exact.t()
@@ -108,9 +110,11 @@ def truncate(matrix: Tensor, found: Spectrum, rank: int) -> Tensor:
 def c_step(
     matrix: Tensor, *, mu: float, alpha: float, multiplier: float = 1.0, normalize: bool = True
 ) -> CStep:
-    """The C step in closed form: rank and Δ that minimise α·r·(m + n)·multiplier + (μ/2)·‖A - Δ‖² / N.
+    """Return the C step in closed form: rank and Δ that minimise α·r·(m + n)·multiplier + (μ/2)·‖A - Δ‖² / N.
 
-    matrix: A = w - λ/μ (A = w at μ = 0), m × n. α is per parameter (multiplier 1) or per multiply-accumulate.
+    Args:
+        matrix: A = w - λ/μ (A = w at μ = 0), m × n.
+        alpha: For each parameter (multiplier 1) or multiply-accumulate.
     """
     found = spectrum(matrix)
     rank = learned_rank(
@@ -120,27 +124,27 @@ def c_step(
 
 
 def shifted(weight: Tensor, multipliers: Tensor, mu: float) -> Tensor:
-    """A, what the C step approximates: w - λ/μ, or w at μ = 0."""
+    """Return A, what the C step approximates: w - λ/μ, or w at μ = 0."""
     return weight - multipliers / mu if mu else weight
 
 
 def next_multipliers(multipliers: Tensor, weight: Tensor, delta: Tensor, mu: float) -> Tensor:
-    """λ - μ(w - Δ)."""
+    """Return λ - μ(w - Δ)."""
     return multipliers - mu * (weight - delta)
 
 
 def penalty_shift(delta: Tensor, multipliers: Tensor, mu: float) -> Tensor:
-    """μΔ + λ: the L step's penalty (μ/2)·‖w - (Δ + λ/μ)‖² has the gradient μw minus this."""
+    """Return μΔ + λ: the L step's penalty (μ/2)·‖w - (Δ + λ/μ)‖² has the gradient μw minus this."""
     return mu * delta + multipliers
 
 
 def mu_schedule(mu0: float, factor: float, steps: int, repeats: int = 1) -> list[float]:
-    """μ of every C step: μ_0·a^k for k = 0 … steps - 1, each `repeats` times."""
+    """Return μ of every C step: μ_0·a^k for k = 0 … steps - 1, each `repeats` times."""
     return [mu0 * factor**k for k in range(steps) for _ in range(repeats)]
 
 
 def split_budget(epochs: int, steps: int) -> list[int]:
-    """`epochs` over `steps` L steps as evenly as they go, the longer ones last."""
+    """Split `epochs` over `steps` L steps as evenly as they go, the longer ones last."""
     short, longer = divmod(epochs, steps)
     return [short] * (steps - longer) + [short + 1] * longer
 
@@ -154,9 +158,13 @@ def alpha_for(
     mu: float,
     normalize: bool = True,
 ) -> float:
-    """The α under which these spectra have, at the final μ, the size nearest to `wanted` parameters of a model of `dense`.
+    """Return the α under which these spectra have, at the final μ, the size nearest to `wanted` parameters.
 
-    A predictor: what is learned later has somewhat lower ranks, because training moves mass into the kept directions.
+    A predictor: what is learned later has somewhat lower ranks, because training moves mass into the kept
+    directions.
+
+    Args:
+        dense: Parameters of the dense model.
     """
     worths = {
         name: (spectra[name].worth(mu, normalize) / layer.unit).tolist() for name, layer in layers.items()
@@ -183,12 +191,12 @@ def alpha_for(
 
 
 def compressed(dense: int, layers: Mapping[str, Layer], ranks: Mapping[str, int]) -> int:
-    """Parameters of a model of `dense` once these layers have these ranks."""
+    """Return the parameters of a model of `dense` once these layers have these ranks."""
     return dense - sum(layer.m * layer.n - layer.parameters(ranks[name]) for name, layer in layers.items())
 
 
 def relative_errors(weights: Sequence[Tensor], deltas: Sequence[Tensor]) -> list[float]:
-    """‖w - Δ‖ / ‖w‖ of each layer: how far the constraint is from being met."""
+    """Return ‖w - Δ‖ / ‖w‖ of each layer: how far the constraint is from being met."""
     if not weights:
         return []
     norms = [

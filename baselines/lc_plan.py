@@ -1,4 +1,5 @@
-"""LC's knobs, and what follows from them and the run's recipe: epochs, learning rates and the schedule of μ."""
+"""LC's knobs, and what follows from them and the run's recipe: epochs, learning rates and the schedule of
+μ."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,7 +21,8 @@ Factor = Annotated[float, Within(0, 1, "(]")]
 
 @dataclass(frozen=True)
 class Settings(Checked):
-    """The defaults share the recipe's epochs out among the phases; what each knob means stands beside it in conf/method/lc.yaml."""
+    """The defaults share the recipe's epochs out among the phases; what each knob means stands beside it in
+    conf/method/lc.yaml."""
 
     alpha: Annotated[float, Within(0, 10**6)] = 2e-6
     target_params: TargetSize = None
@@ -33,9 +35,10 @@ class Settings(Checked):
     include_first: bool = False
     include_last: bool = False
     include_shortcuts: bool = False
-    # The suite's own: an equal budget has no room for the code's 50 or 60 steps of 15 epochs, and alpha is a price of a parameter, not of
-    # a multiply-accumulate. A direction of a layer stays if its share of ‖w‖² is above 2·alpha·(m + n)/μ: in ResNet-18's widest layers
-    # (512 × 4,608) a fifth at mu0 and 0.2 % at mu_last, which is the range in which ranks move.
+    # The suite's own: an equal budget has no room for the code's 50 or 60 steps of 15 epochs, and alpha is a
+    # price of a parameter, not of a multiply-accumulate. A direction of a layer stays if its share of ‖w‖² is
+    # above 2·alpha·(m + n)/μ: in ResNet-18's widest layers (512 × 4,608) a fifth at mu0 and 0.2 % at mu_last,
+    # which is the range in which ranks move.
     steps: Annotated[int, Within(2, 1000)] = 30
     mu0: Positive = 0.1
     mu_last: Positive = 10.0
@@ -65,7 +68,8 @@ class Settings(Checked):
 
 @dataclass(frozen=True)
 class Plan:
-    """recipe: the reference's own. l_steps: epochs of each L step. mus: μ of each C step, of which there is one more."""
+    """recipe: the reference's own. l_steps: epochs of each L step. mus: μ of each C step, of which there is
+    one more."""
 
     chosen: Settings
     recipe: RecipeConfig
@@ -89,7 +93,8 @@ class Plan:
         return Exponential(self.recipe.schedule.peak_lr, self.chosen.reference_decay)
 
     def l_schedules(self) -> Iterator[Exponential]:
-        """Restarted at every L step. Where none is given: the published 0.0007, which is 0.007 of the usual peak for its batch."""
+        """Restarted at every L step. Where none is given: the published 0.0007, which is 0.007 of the usual
+        peak for its batch."""
         lr, decay = self.chosen.l_lr or 0.007 * self.recipe.schedule.peak_lr, self.chosen.l_decay
         for step in range(1, len(self.l_steps) + 1):
             yield (
@@ -99,15 +104,18 @@ class Plan:
             )
 
     def ft_schedule(self) -> Exponential:
-        """Where none is given: from a tenth of the reference's peak to a twentieth of that, which is how far 0.99**300 falls."""
+        """Where none is given: from a tenth of the reference's peak to a twentieth of that, which is how far
+        0.99**300 falls."""
         lr = self.chosen.ft_lr or self.recipe.schedule.peak_lr / 10
         return Exponential(lr, self.chosen.ft_decay or 0.05 ** (1 / self.finetune))
 
 
 def make_plan(chosen: Settings, recipe: RecipeConfig) -> Plan:
-    """What is not given as a number of epochs is a share of the recipe's, so that by default all phases add up to them.
+    """What is not given as a number of epochs is a share of the recipe's, so that by default all phases add
+    up to them.
 
-    L steps get what the two others leave, at least an epoch each: a short budget has fewer of them and the same range of μ.
+    L steps get what the two others leave, at least an epoch each: a short budget has fewer of them and the
+    same range of μ.
     """
     reference = chosen.recipe.get("epochs", max(1, round(chosen.reference_share * recipe.epochs)))
     own = own_recipe(recipe, {**chosen.recipe, "epochs": reference})

@@ -1,7 +1,9 @@
-"""Pufferfish (Wang et al., MLSys 2021), as the Cuttlefish paper uses it: E, K and one global rank ratio fixed by hand.
+"""Pufferfish (Wang et al., MLSys 2021), as the Cuttlefish paper uses it: E, K and one global rank ratio fixed
+by hand.
 
-The switch is Cuttlefish's own with other numbers: dense to epoch E, then every layer behind the first K becomes a low-rank one
-of ratio 1/4 by truncated SVD of its trained weight, with a new optimizer and a repeated warm-up.
+The switch is Cuttlefish's own with other numbers: dense to epoch E, then every layer behind the first K
+becomes a low-rank one of ratio 1/4 by truncated SVD of its trained weight, with a new optimizer and a
+repeated warm-up.
 """
 
 from collections.abc import Sequence
@@ -38,8 +40,8 @@ def fixed_ranks(
 ) -> dict[str, int]:
     """Layer → ⌊ratio · full rank⌋ (at least 1), for the layers behind the first `k` and before the last.
 
-    dense: patterns of names that are left out; shortcuts: also the 1×1 convolutions beside the main path. k counts that path,
-    with the first layer as 1. Changes nothing.
+    dense: patterns of names that are left out; shortcuts: also the 1×1 convolutions beside the main path. k
+    counts that path, with the first layer as 1. Changes nothing.
     """
     names = candidates(model, main_path(model, example, shortcuts=shortcuts), k)
     for pattern in dense:
@@ -56,8 +58,9 @@ def fixed_ranks(
 class Settings(Checked):
     """k: K, leading dense layers of the main path. rank_ratio: of every factorized layer's full rank.
 
-    switch_epoch: E; if None, switch_fraction of the run's epochs (the paper's 80 of 300). extra_bn: batch norm between the
-    factors of a convolution (the paper, section 4.1). dense: patterns of further layers that stay dense. The rest as in Cuttlefish.
+    switch_epoch: E; if None, switch_fraction of the run's epochs (the paper's 80 of 300). extra_bn: batch
+    norm between the factors of a convolution (the paper, section 4.1). dense: patterns of further layers that
+    stay dense. The rest as in Cuttlefish.
     """
 
     k: Annotated[int | None, Within(0, 10_000)] = None

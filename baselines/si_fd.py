@@ -1,7 +1,9 @@
-"""SI&FD (Khodak et al., ICLR 2021): low-rank from the first step on, by spectral initialisation, with Frobenius decay.
+"""SI&FD (Khodak et al., ICLR 2021): low-rank from the first step on, by spectral initialisation, with
+Frobenius decay.
 
-Every convolution but the first becomes a 1×k one to r channels and a k×1 one out of them: the truncated SVD of its random weight
-as the matrix M[o·k1 + a, i·k2 + b] = W[o, i, a, b]. The classifier and the shortcuts stay as they are.
+Every convolution but the first becomes a 1×k one to r channels and a k×1 one out of them: the truncated SVD
+of its random weight as the matrix M[o·k1 + a, i·k2 + b] = W[o, i, a, b]. The classifier and the shortcuts
+stay as they are.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -31,7 +33,8 @@ TOLERANCE = 1e-6
 
 
 def factorized_convs(model: nn.Module, example: Tensor) -> dict[str, Size]:
-    """Weight shapes of the convolutions that are replaced: all but the first executed and the shortcuts. Refuses a model without."""
+    """Weight shapes of the convolutions that are replaced: all but the first executed and the shortcuts.
+    Refuses a model without."""
     convs = [layer for layer in trace(model, example) if isinstance(layer.module, nn.Conv2d)]
     found = find_layers(model)
     shapes = {
@@ -46,13 +49,15 @@ def factorized_convs(model: nn.Module, example: Tensor) -> dict[str, Size]:
 
 
 def spatial_rank(shape: Size, rho: float) -> int:
-    """r = round(ρ·c_out·k1), half to even as Python rounds, in [1, min(c_out·k1, c_in·k2)]: more would stay zero for ever."""
+    """r = round(ρ·c_out·k1), half to even as Python rounds, in [1, min(c_out·k1, c_in·k2)]: more would stay
+    zero for ever."""
     rows, columns = matrix_shape(shape, "spatial")
     return min(max(1, round(rho * rows)), rows, columns)
 
 
 def saved_parameters(shapes: Mapping[str, Size], rho: float) -> int:
-    """Dense minus factorized: c_out·c_in·k1·k2 − r·(k1·c_out + k2·c_in), summed over the layers; negative beyond break-even."""
+    """Dense minus factorized: c_out·c_in·k1·k2 − r·(k1·c_out + k2·c_in), summed over the layers; negative
+    beyond break-even."""
     return sum(
         shape.numel() - spatial_rank(shape, rho) * sum(matrix_shape(shape, "spatial"))
         for shape in shapes.values()
@@ -62,8 +67,8 @@ def saved_parameters(shapes: Mapping[str, Size], rho: float) -> int:
 def find_rho(size: Callable[[float], int], target: int) -> float:
     """ρ in [0, 1] whose `size` (non-decreasing) comes nearest to the target, by bisection.
 
-    Stops when the interval or the error, relative to the target, is below 1e-6, and returns the visited ρ of the smallest
-    error, the earlier of equals.
+    Stops when the interval or the error, relative to the target, is below 1e-6, and returns the visited ρ of
+    the smallest error, the earlier of equals.
     """
     low, high, best, smallest = 0.0, 1.0, 1.0, float("inf")
     while high - low >= TOLERANCE and smallest >= TOLERANCE:
@@ -77,9 +82,11 @@ def find_rho(size: Callable[[float], int], target: int) -> float:
 
 @dataclass(frozen=True)
 class Settings(Checked):
-    """rho: ρ, the rank as a fraction of c_out·k1. target_params, match: a size instead of ρ, for which ρ is then found.
+    """rho: ρ, the rank as a fraction of c_out·k1. target_params, match: a size instead of ρ, for which ρ is
+    then found.
 
-    frobenius_decay: λ of the factors; 0 is ordinary weight decay. decay_all: L2 on norms and biases too, as the original does.
+    frobenius_decay: λ of the factors; 0 is ordinary weight decay. decay_all: L2 on norms and biases too, as
+    the original does.
     """
 
     rho: Annotated[float, Within(0, 1, "(]")] = 0.08
@@ -154,7 +161,8 @@ class SpectralFrobenius(Method):
             self.decay = FrobeniusDecay(model, self.settings.frobenius_decay)
 
     def _matched(self, shapes: Mapping[str, Size], full: int) -> float:
-        """ρ for the target. Refuses one outside the reachable sizes, rank 1 everywhere to full rank everywhere."""
+        """ρ for the target. Refuses one outside the reachable sizes, rank 1 everywhere to full rank
+        everywhere."""
 
         def size(rho: float) -> int:
             return full - saved_parameters(shapes, rho)

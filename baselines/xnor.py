@@ -1,8 +1,9 @@
-"""XNOR-Net (Rastegari et al., ECCV 2016), the variant of the public CIFAR code that the Cuttlefish paper compares with.
+"""XNOR-Net (Rastegari et al., ECCV 2016), the variant of the public CIFAR code that the Cuttlefish paper
+compares with.
 
-Every convolution but the first becomes BN → sign → convolution, its own batch norm moving before it; all of these but the last
-also have weights α·sign(W). Simulated in floating point, hence never faster than dense; AdamW with a cosine, because the weights'
-gradients are scaled by up to thousands.
+Every convolution but the first becomes BN → sign → convolution, its own batch norm moving before it; all of
+these but the last also have weights α·sign(W). Simulated in floating point, hence never faster than dense;
+AdamW with a cosine, because the weights' gradients are scaled by up to thousands.
 """
 
 from collections.abc import Mapping
@@ -27,7 +28,8 @@ from cuttlefish.methods.schedule import build_schedule
 
 @torch.no_grad()
 def convolutions(model: nn.Module, example: Tensor) -> dict[str, str | None]:
-    """The convolutions in order of execution, each with the batch norm that takes its output directly (None: none does)."""
+    """The convolutions in order of execution, each with the batch norm that takes its output directly (None:
+    none does)."""
     outputs: dict[int, tuple[str, Tensor]] = {}
     norm_of: dict[str, str | None] = {}
     handles = []
@@ -55,9 +57,11 @@ def convolutions(model: nn.Module, example: Tensor) -> dict[str, str | None]:
 
 
 def plan(model: nn.Module, example: Tensor) -> dict[str, str | None]:
-    """The convolutions that become units, all but the first, with the batch norm each brings along. Changes nothing.
+    """The convolutions that become units, all but the first, with the batch norm each brings along. Changes
+    nothing.
 
-    Raises CuttlefishError where one cannot be binarised: grouped or shared ones, and a single input channel, which centring empties.
+    Raises CuttlefishError where one cannot be binarised: grouped or shared ones, and a single input channel,
+    which centring empties.
     """
     norms = dict(list(convolutions(model, example).items())[1:])
     if len(norms) < 2:
@@ -83,7 +87,8 @@ def plan(model: nn.Module, example: Tensor) -> dict[str, str | None]:
 def insert_units(
     model: nn.Module, norms: Mapping[str, str | None], *, last: bool = False, act_scale: bool = False
 ) -> None:
-    """Replace the planned convolutions by units, in place, and the batch norms behind them by what they do beside normalising.
+    """Replace the planned convolutions by units, in place, and the batch norms behind them by what they do
+    beside normalising.
 
     Draws no random numbers.
 
@@ -111,9 +116,10 @@ def binary_weights(model: nn.Module) -> list[nn.Parameter]:
 
 @dataclass(frozen=True)
 class Settings(Checked):
-    """binarize_last_conv: the original leaves the last convolution's weights at full precision (its indexing was made for networks
-    that end in a convolution). act_scale: the paper's K beside α, which the original computes and drops. learning_rate, weight_decay:
-    of AdamW, with a cosine to 0. decay_all: decay on norms and biases too. extra_epoch: one more at learning rate 0, as in the original.
+    """binarize_last_conv: the original leaves the last convolution's weights at full precision (its indexing
+    was made for networks that end in a convolution). act_scale: the paper's K beside α, which the original
+    computes and drops. learning_rate, weight_decay: of AdamW, with a cosine to 0. decay_all: decay on norms
+    and biases too. extra_epoch: one more at learning rate 0, as in the original.
     """
 
     binarize_last_conv: bool = False
@@ -159,7 +165,8 @@ class Xnor(Method):
         return decay_groups(model, weight_decay)
 
     def on_step_end(self, model: nn.Module) -> None:
-        # The original does it before each forward pass, evaluation included: what is then read and saved is the same.
+        # The original does it before each forward pass, evaluation included: what is then read and saved is
+        # the same.
         centre_and_clamp(self.latent)
 
     def on_fit_end(self, context: Context) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""Binary convolutions as in XNOR-Net's public CIFAR code: the functions, and the unit BN → sign → convolution."""
+"""Binary convolutions as in XNOR-Net's public CIFAR code: the functions, and the unit BN → sign →
+convolution."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,28 +13,29 @@ EPS = 1e-4
 
 @torch.no_grad()
 def centre_and_clamp(weights: Sequence[Tensor]) -> None:
-    """W[o, i, a, b] − mean over i, then into [−1, 1], in place: what the latent weights always are when they are read."""
+    """Centre W[o, i, a, b] over i, then clamp to [−1, 1], in place: so latent weights are always read."""
     for weight in weights:
         weight.sub_(weight.mean(1, keepdim=True)).clamp_(-1, 1)
 
 
 def scales(weight: Tensor) -> Tensor:
-    """α_o = mean |W_o| over the n = c_in·k·k weights of filter o, shaped (out, 1, 1, 1)."""
+    """Return α_o = mean |W_o| over the n = c_in·k·k weights of filter o, shaped (out, 1, 1, 1)."""
     return weight.abs().mean((1, 2, 3), keepdim=True)
 
 
 def corrected_gradient(weight: Tensor, by_signs: Tensor, by_scales: Tensor) -> Tensor:
-    """n·(1 − 1/c_in)·[∂L/∂sign(W)·1{|W| ≤ 1} + sign(W)·(1/n)·∂L/∂α], with n = c_in·k·k.
+    """Return n·(1 − 1/c_in)·[∂L/∂sign(W)·1{|W| ≤ 1} + sign(W)·(1/n)·∂L/∂α], with n = c_in·k·k.
 
-    For G = ∂L/∂(α·sign W) the two given gradients are α_o·G and Σ_o G·sign(W). The bracket is the chain rule, straight through the
-    sign and through α; the factor stands for the centring, and is a free rescale.
+    For G = ∂L/∂(α·sign W) the two given gradients are α_o·G and Σ_o G·sign(W). The bracket is the chain rule,
+    straight through the sign and through α; the factor stands for the centring, and is a free rescale.
     """
     n = weight[0].numel()
     return n * (1 - 1 / weight.shape[1]) * (by_signs * (weight.abs() <= 1) + weight.sign() * (by_scales / n))
 
 
 class BinaryWeight(torch.autograd.Function):
-    """(sign(W), α), whose product is the binarised weight; an exact zero stays zero. Backward is `corrected_gradient`."""
+    """(sign(W), α), whose product is the binarised weight; an exact zero stays zero. Backward is
+    `corrected_gradient`."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,8 +65,11 @@ class BinaryActivation(torch.autograd.Function):
 class BinaryConv2d(nn.Module):
     """BN of the input channels → sign → the given convolution, whose weight is used as α·sign(W) if `binary`.
 
-    The convolution keeps its latent weight, which is all that training and a state dict hold; nothing is restored after
-    evaluation. act_scale: the paper's K beside α, the mean |x| over channels, averaged over each kernel window.
+    The convolution keeps its latent weight, which is all that training and a state dict hold; nothing is
+    restored after evaluation.
+
+    Args:
+        act_scale: The paper's K beside α, the mean |x| over channels, averaged over each kernel window.
     """
 
     def __init__(self, conv: nn.Conv2d, binary: bool = True, act_scale: bool = False):
@@ -85,7 +90,8 @@ class BinaryConv2d(nn.Module):
         if not self.binary:
             return self.conv._conv_forward(signs, self.conv.weight, None)
         weight, alpha = BinaryWeight.apply(self.conv.weight)
-        # Signs by signs give whole numbers, hence exact zeros: a sum of ±α would leave noise there, whose sign a ReLU's gradient follows.
+        # Signs by signs give whole numbers, hence exact zeros: a sum of ±α would leave noise there, whose
+        # sign a ReLU's gradient follows.
         y = self.conv._conv_forward(signs, weight, None)
         return y * alpha.view(-1, 1, 1).to(y)
 

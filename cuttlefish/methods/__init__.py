@@ -39,6 +39,7 @@ def build_method(resolved: dict[str, Any]) -> Method:
 
 
 def planned_epochs(resolved: dict[str, Any], recipe: RecipeConfig) -> int | None:
-    """Return the epochs that a resolved method trains under `recipe`; None where the model decides. Builds no model."""
+    """Return the epochs that a resolved method trains under `recipe`; None where the model decides. Builds no
+    model."""
     method = load_method(resolved["name"])
     return method.planned_epochs(build_method(resolved).settings, recipe)

@@ -1,7 +1,8 @@
-"""What a training method is to the trainer: phases and a handful of hooks, all of which default to doing nothing.
+"""What a training method is to the trainer: phases and a handful of hooks, which do nothing by default.
 
-Full-rank training is therefore the empty method. A method never touches the optimizer, compilation, distribution or
-the clock: it changes the model in place, says so with a `Transition`, and the trainer does the rest.
+Full-rank training is therefore the empty method. A method never touches the optimizer, compilation,
+distribution or the timer: it changes the model in place, says so with a `Transition`, and the trainer does
+the rest.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from cuttlefish.methods.schedule import Schedule
 
 @dataclass(frozen=True)
 class Transition:
-    """The method has changed the model (in place): the trainer makes a new optimizer, recompiles and re-wraps.
+    """The method has changed the model in place: the trainer makes a new optimizer, recompiles and re-wraps.
 
-    schedule: the learning-rate schedule from here on; None keeps the present one.
+    Attributes:
+        schedule: The learning-rate schedule from here on; None keeps the present one.
     """
 
     reason: str
@@ -37,10 +39,13 @@ class Transition:
 class Phase:
     """A stretch of training under one optimizer and one schedule.
 
-    epochs: the schedule's epochs that it covers (`range(6, 300)` starts at the learning rate of epoch 6).
-    until: asked before each epoch, after `on_epoch_start`; True ends the phase before that epoch is trained.
-    optimizer, schedule: None means the recipe's.
-    enter: called once, before the phase's optimizer is made (every phase starts with a fresh one); may change the model.
+    Attributes:
+        epochs: The schedule's epochs that it covers (`range(6, 300)` starts at the learning rate of epoch 6).
+        until: Asked before each epoch, after `on_epoch_start`; True ends the phase before that epoch is
+            trained.
+        optimizer, schedule: None means the recipe's.
+        enter: Called once, before the phase's optimizer is made (every phase starts with a fresh one); may
+            change the model.
     """
 
     name: str
@@ -68,7 +73,8 @@ class Context:
     example_batch: Callable[[], tuple[Tensor, Tensor]]
     """A training batch of this process, in the run's batch size and memory layout; always the same one."""
     samples: Callable[..., Iterator[tuple[Tensor, Tensor]]]
-    """A seeded, endless stream of augmented training batches, apart from the training order; `samples(n)` begins with the n-th shuffled order."""
+    """A seeded, endless stream of augmented training batches, apart from the training order; `samples(n)`
+    begins with the n-th shuffled order."""
     autocast: Callable[[], AbstractContextManager]
     """The run's precision, for a forward pass."""
     broadcast: Callable[[Any], Any]
@@ -79,9 +85,11 @@ class Context:
     log_profile: Callable[[dict[str, Any]], None]
     """A stack profile, for profile.json, the console and the plot."""
     section: Callable[[str], AbstractContextManager]
-    """Names the section (profiling, ranks, switch, masks, scoring, …) to which the timer books what is inside."""
+    """Names the section (profiling, ranks, switch, masks, scoring, …) to which the timer books what is
+    inside."""
     saved: Callable[[], dict[str, Any]]
-    """The method's own state in the folder's newest checkpoint, from which the run will go on; empty where it starts."""
+    """The method's own state in the folder's newest checkpoint, from which the run will go on; empty where it
+    starts."""
     images_of_class: list[int] = field(default_factory=list)
     """In the training set."""
     counts_full: dict[str, int] = field(default_factory=dict)
@@ -91,14 +99,16 @@ class Context:
 class Method:
     """Base class. `version` is part of the run key: raise it when a change alters results.
 
-    A method's module in `cuttlefish/methods/` or `baselines/` is named as its file in `conf/method/` and holds one
-    subclass with the same `name`. `Settings` is a dataclass of its knobs; the defaults are the clean behaviour.
+    A method's module in `cuttlefish/methods/` or `baselines/` is named as its file in `conf/method/` and
+    holds one subclass with the same `name`. `Settings` is a dataclass of its knobs; the defaults are the
+    clean behaviour.
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
     no_fork: ClassVar[str] = "keeps a state of its own from its first epoch on"
-    """Why it cannot start from another method's state (`fork_from`); empty where it can, from the weights and the rank history."""
+    """Why it cannot start from another method's state (`fork_from`); empty where it can, from the weights and
+    the rank history."""
 
     @dataclass(frozen=True)
     class Settings(Checked):
@@ -109,11 +119,13 @@ class Method:
 
     @classmethod
     def planned_epochs(cls, settings: Any, recipe: RecipeConfig) -> int | None:
-        """Return the epochs of all phases together, from the settings alone; None where they depend on the model."""
+        """Return the epochs of all phases together, from the settings alone; None where they depend on the
+        model."""
         return own_recipe(recipe, getattr(settings, "recipe", {})).epochs
 
     def prepare(self, context: Context) -> None:
-        """Check the full-rank model and the data, and build the method's state; called once, before anything is trained.
+        """Check the full-rank model and the data, and build the method's state; called once, before anything
+        is trained.
 
         It leaves the model as it is. On resume `load_state_dict` follows it, otherwise `on_fit_start`.
 
@@ -122,40 +134,44 @@ class Method:
         """
 
     def on_fit_start(self, context: Context) -> None:
-        """Run once, on the initial weights, before the first phase (not again on resume); may change the model."""
+        """Run once, on the initial weights, before the first phase (not again on resume); may change the
+        model."""
 
     def phases(self, context: Context) -> Iterator[Phase]:
-        """The phases in order. Free of side effects and a function of the method's state: it is iterated again on resume."""
+        """Yield the phases in order, from the method's state without side effects: resuming asks again."""
         yield Phase("train", range(context.recipe.epochs))
 
     def on_epoch_start(self, context: Context, epoch: int) -> Transition | None:
-        """Before epoch `epoch` of the schedule is trained; sees the weights as they are then."""
+        """Look at the weights before epoch `epoch` of the schedule is trained; may change the model."""
 
     def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-        """Every trainable parameter in exactly one group. Default: decay for matrices and kernels, none for 1-D."""
+        """Put every trainable parameter in exactly one group. Default: decay for kernels, none for 1-D."""
         return decay_groups(model, weight_decay)
 
     def on_gradients(self, model: nn.Module) -> None:
-        """After backward (and all-reduce), before the optimizer's step."""
+        """Change gradients after backward (and all-reduce), before the optimizer's step."""
 
     def on_step_end(self, model: nn.Module) -> None:
-        """After the optimizer's step."""
+        """Change weights after the optimizer's step."""
 
     def evaluating(self, model: nn.Module) -> AbstractContextManager:
-        """Wraps every evaluation."""
+        """Surround every evaluation."""
         return nullcontext()
 
     def on_fit_end(self, context: Context) -> dict[str, Any]:
-        """Fields for the record."""
+        """Return fields for the record."""
         return {}
 
     def stored_bits(self, model: nn.Module) -> int | None:
-        """Bits needed to store the model, where they are not 32 a parameter."""
+        """Return the bits needed to store the model, where they are not 32 a parameter."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain containers only: checkpoints are read with weights_only."""
+        """Return tensors and plain containers only: checkpoints are read with weights_only."""
         return {}
 
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
-        """Take up a saved state. `context.model` is a fresh full-rank model: give it the architecture that the state implies;
-        the saved weights are loaded after this."""
+        """Take up a saved state.
+
+        `context.model` is a fresh full-rank model: give it the architecture that the state implies; the saved
+        weights are loaded after this.
+        """

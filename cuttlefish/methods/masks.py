@@ -13,7 +13,7 @@ def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return the weights of every Conv2d and Linear by dotted name, a tied one once; never biases or norms.
 
     Raises:
-        CuttlefishError: A weight is no parameter but computed from others (weight norm), so its zeros would not last.
+        CuttlefishError: A weight is computed from other tensors (weight norm), so its zeros would not last.
     """
     found: dict[str, nn.Parameter] = {}
     for name, module in model.named_modules():
@@ -50,7 +50,8 @@ class Masks(Mapping[str, Tensor]):
         """Zero the pruned weights in place. Cheap enough for every step: one fused call, no host sync."""
         if model is not self._model:
             weights = {name: model.get_parameter(name) for name in self._masks}
-            # In the weight's own strides (channels_last), without which the fused call falls apart into one a tensor.
+            # In the weight's own strides (channels_last), without which the fused call falls apart into one a
+            # tensor.
             self._pairs = [
                 (weight, torch.empty_like(weight).copy_(self._masks[name]))
                 for name, weight in weights.items()

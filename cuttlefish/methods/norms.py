@@ -5,7 +5,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def after_norm(norm: _BatchNorm) -> nn.Module | None:
-    """Return what a batch norm does with its normalised output: nothing (an Identity), or timm's drop and activation.
+    """Return what a batch norm does with its normalised output: nothing (an Identity), or timm's drop and
+    activation.
 
     Returns:
         None for a class with a forward of its own that is not known.

@@ -21,7 +21,8 @@ class Changes(Checked):
 
 
 OwnRecipe = Annotated[dict[str, Any], OptionsOf(Changes)]
-"""A knob that replaces part of the recipe: {epochs: 160, optimizer: {weight_decay: …}, schedule: {peak_lr: …}}."""
+"""A knob that replaces part of the recipe: {epochs: 160, optimizer: {weight_decay: …}, schedule: {peak_lr:
+…}}."""
 
 
 def own_recipe(

@@ -13,9 +13,11 @@ from cuttlefish.config.schema import ScheduleConfig
 class Milestones:
     """Stepwise warm-up from base to peak, then a factor gamma at each milestone epoch.
 
-    restart: the epoch from which the warm-up is repeated (the switch).
-    overshoot: what the repeated warm-up does after a milestone. False: it is damped by the milestones already passed.
-    True, as the reference's code: the restart epoch itself runs at the undamped base rate, then the damped peak follows.
+    Attributes:
+        restart: The epoch from which the warm-up is repeated (the switch).
+        overshoot: What the repeated warm-up does after a milestone. False: it is damped by the milestones
+            already passed. True, as the reference's code: the restart epoch itself runs at the undamped base
+            rate, then the damped peak follows.
     """
 
     base_lr: float

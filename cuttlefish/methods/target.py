@@ -36,7 +36,8 @@ class Target:
 
 
 def find_target(target_params: int | None, match: str | None) -> Target | None:
-    """From `target_params=` or `match=` (a run key, a run folder or a record). Raises CuttlefishError if both or unusable."""
+    """From `target_params=` or `match=` (a run key, a run folder or a record). Raises CuttlefishError if both
+    or unusable."""
     if target_params is not None and match is not None:
         raise CuttlefishError("give target_params or match, not both: each sets the size")
     if target_params is not None:
@@ -50,7 +51,8 @@ def find_target(target_params: int | None, match: str | None) -> Target | None:
 
 
 def one_size(settings: Any, other: str | None = None) -> Iterator[str]:
-    """Yield the sentence of settings that set the size twice, by `target_params`, `match` or the knob `other`.
+    """Yield the sentence of settings that set the size twice, by `target_params`, `match` or the knob
+    `other`.
 
     That knob counts as given where it is not at its default.
     """
@@ -63,7 +65,8 @@ def one_size(settings: Any, other: str | None = None) -> Iterator[str]:
 
 
 def resolve_target(settings: Any, context: Context) -> Target | None:
-    """What `settings` name when a run starts. A run that goes on keeps the size it began with, whatever became of the matched run."""
+    """What `settings` name when a run starts. A run that goes on keeps the size it began with, whatever
+    became of the matched run."""
     kept = None if settings.match is None else target_from_state(context.saved())
     return kept or find_target(settings.target_params, settings.match)
 
