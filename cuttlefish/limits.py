@@ -15,7 +15,7 @@ it has checked before.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import inf, isfinite
+from math import inf
 from pathlib import PurePath
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -44,7 +44,7 @@ class Within(Limit):
     ends: str = "[]"
 
     def allows(self, value: Any) -> bool:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or value in (inf, -inf):
             return False
         inside = self.low < value < self.high
         return (

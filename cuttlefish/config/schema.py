@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
-from cuttlefish.limits import Checked, Count, Each, Name, Place, Within
+from cuttlefish.limits import Checked, Count, Each, Name, Place, Within, shown
 
 Epochs = Annotated[int, Within(1, 100_000)]
 Fraction = Annotated[float, Within(0, 1, "[)")]
@@ -113,7 +113,7 @@ class ScheduleConfig(Checked):
 
     def contradictions(self) -> Iterator[str]:
         if any(low >= high for low, high in zip(self.milestones, self.milestones[1:], strict=False)):
-            yield f"milestones must be ascending fractions of the run in (0, 1], not {self.milestones}"
+            yield f"milestones must be ascending fractions of the run in (0, 1], not {shown(self.milestones)}"
         if self.min_lr > self.peak_lr:
             yield f"min_lr must be in [0, peak_lr], not {self.min_lr}"
 

@@ -21,6 +21,8 @@ from cuttlefish.errors import CuttlefishError
 from cuttlefish.limits import Checked, OptionsOf, shown
 
 T = TypeVar("T")
+DEEPEST = 50
+"""Levels of nesting that a config may have."""
 
 
 def load_config(mapping: Mapping[str, Any]) -> Config:
@@ -62,12 +64,9 @@ def convert(value: Any, kind: Any, where: str) -> Any:
 
 
 def _typed(value: Any, kind: Any, where: str) -> Any:
+    _check_plain(value, where)
     try:
-        text = json.dumps(value, allow_nan=False, default=_as_plain)
-    except (ValueError, TypeError, RecursionError):
-        raise CuttlefishError(_not_plain(value, where)) from None
-    try:
-        return _adapter(kind).validate_json(text, strict=True, extra="forbid")
+        return _adapter(kind).validate_json(json.dumps(value, default=dict), strict=True, extra="forbid")
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False)
         worst = min(
@@ -93,30 +92,28 @@ def _check_options(settings: Any, where: str) -> None:
                     raise CuttlefishError(problem)
 
 
-def _as_plain(value: Any) -> Any:
+def _check_plain(value: Any, where: str, depth: int = 0) -> None:
+    """Raise CuttlefishError for what no resolved.yaml can hold."""
+    problem = None
+    if depth > DEEPEST:
+        raise CuttlefishError(f"{where[:60]} is nested too deep")
     if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError
-
-
-def _not_plain(value: Any, where: str, depth: int = 0) -> str | None:
-    """Return the sentence on what in `value` no resolved.yaml can hold."""
-    if depth > 50:
-        return f"{where[:60]} is nested too deep"
-    if isinstance(value, Mapping):
-        steps = [(_join(where, key), item) for key, item in value.items()]
+        for key, item in value.items():
+            _check_plain(key, f"a key of {where or 'the config'}", depth)
+            _check_plain(item, _join(where, key), depth + 1)
     elif isinstance(value, list | tuple):
-        steps = [(f"{where}[{index}]", item) for index, item in enumerate(value)]
+        for index, item in enumerate(value):
+            _check_plain(item, f"{where}[{index}]", depth + 1)
     elif isinstance(value, float) and not isfinite(value):
-        return f"{where} must be a number, not {value}"
-    elif isinstance(value, int) and abs(value) >= 10**4000:
-        return f"{where} is a number of too many digits"
-    elif value is None or isinstance(value, str | int | float):
-        return None
-    else:
-        return f"{where} must be a text, a number, true, false, null, a list or a mapping, not a {type(value).__name__}"
-    found = (_not_plain(item, path, depth + 1) for path, item in steps)
-    return next(filter(None, found), None if depth else f"{where or 'the config'} has keys that are no text")
+        problem = "a number"
+    elif isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+        problem = "text in UTF-8"
+    elif isinstance(value, int) and abs(value) >= 10**1000:
+        problem = "a number of fewer digits"
+    elif not (value is None or isinstance(value, str | int | float)):
+        problem = "text, a number, true, false, null, a list or a mapping"
+    if problem:
+        raise CuttlefishError(f"{where or 'the config'} must be {problem}, not {shown(value)}")
 
 
 def _sentence(error: Mapping[str, Any], kind: Any, where: str) -> str:
@@ -130,8 +127,6 @@ def _sentence(error: Mapping[str, Any], kind: Any, where: str) -> str:
     where, kind = _trail(steps, kind, where)[-2 if too_short else -1]
     if missing and not too_short:
         return f"{where} must be given ({_describe(kind)})"
-    if error["type"] == "json_invalid":
-        return f"{where or 'the config'} is nested too deep or holds broken text"
     value = error["input"]
     hint = did_you_mean(value, _words(kind)) if isinstance(value, str) else ""
     return f"{where or 'the config'} must be {_describe(kind)}, not {shown(value)}{hint}"
