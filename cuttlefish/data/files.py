@@ -12,8 +12,14 @@ from cuttlefish.errors import CuttlefishError
 
 
 def data_root(config: DataConfig) -> Path:
-    """`data.root`, else the environment's CUTTLEFISH_DATA, else ./data."""
-    return Path(config.root or os.environ.get("CUTTLEFISH_DATA") or "data").expanduser().absolute()
+    """Return `data.root`, else the environment's CUTTLEFISH_DATA, else ./data."""
+    named = config.root or os.environ.get("CUTTLEFISH_DATA") or "data"
+    try:
+        return Path(named).expanduser().absolute()
+    except RuntimeError as error:
+        raise CuttlefishError(
+            f"the data root {named} ({_origin(config)}) is below the home of a user that this machine lacks"
+        ) from error
 
 
 def data_digest(config: DataConfig) -> str:
@@ -71,7 +77,10 @@ def data_folder(config: DataConfig) -> Path:
 
 
 def _missing(folder: Path, files: FileSet) -> list[str]:
-    return [name for name in files.md5 if not (folder / name).is_file()]
+    try:
+        return [name for name in files.md5 if not (folder / name).is_file()]
+    except OSError as error:
+        raise CuttlefishError(f"cannot look for data in {folder}: {error.strerror}") from error
 
 
 def _download(chosen: DataSet, root: Path) -> None:
@@ -95,19 +104,24 @@ def _check_file(path: Path, files: FileSet) -> None:
 
 
 def _missing_sentence(config: DataConfig, title: str, folder: Path, missing: list[str]) -> str:
-    if config.root:
-        origin = "data.root"
-    else:
-        origin = "CUTTLEFISH_DATA" if os.environ.get("CUTTLEFISH_DATA") else "the default, ./data"
     return (
-        f"{title}'s {', '.join(missing)} not found: looked in {folder} (the root is {origin}); set "
+        f"{title}'s {', '.join(missing)} not found: looked in {folder} (the root is {_origin(config)}); set "
         "data.download=true to fetch them, or set data.root or CUTTLEFISH_DATA to the folder that has them"
     )
 
 
+def _origin(config: DataConfig) -> str:
+    if config.root:
+        return "data.root"
+    return "CUTTLEFISH_DATA" if os.environ.get("CUTTLEFISH_DATA") else "the default, ./data"
+
+
 def _md5(path: Path) -> str:
-    state = path.stat()
-    return _md5_of_state(path, state.st_size, state.st_mtime_ns)
+    try:
+        state = path.stat()
+        return _md5_of_state(path, state.st_size, state.st_mtime_ns)
+    except OSError as error:
+        raise CuttlefishError(f"cannot read the data file {path}: {error.strerror}") from error
 
 
 @lru_cache(maxsize=64)

@@ -87,6 +87,18 @@ def test_missing_files_are_named_with_the_place_and_the_remedies(write_cifar10, 
     assert ("the root is CUTTLEFISH_DATA" in sentence) != setting
 
 
+@pytest.mark.parametrize("root", ["~nobody_such/x", "x" * 300, "/dev/null", "loop", "pipes"])
+def test_an_odd_root_is_one_sentence(tmp_path, monkeypatch, root):
+    monkeypatch.chdir(tmp_path)
+    os.symlink("loop", "loop")
+    os.makedirs("pipes/cifar-10-batches-py")
+    for name in data_sets()["cifar10"].files.md5:
+        os.mkfifo(f"pipes/cifar-10-batches-py/{name}")
+    with pytest.raises(CuttlefishError) as caught:
+        data_digest(DataConfig(root=root))
+    assert "\n" not in str(caught.value)
+
+
 def test_every_missing_file_is_named(tmp_path):
     with pytest.raises(CuttlefishError, match="train_32x32.mat, test_32x32.mat not found"):
         data_digest(DataConfig(kind="svhn", root=str(tmp_path)))

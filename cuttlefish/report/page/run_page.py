@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from cuttlefish.config.resolved import in_present_words
 from cuttlefish.display.stack_rows import unit_of
 from cuttlefish.evidence.records import Evidence
 from cuttlefish.record.fields import Record
@@ -54,7 +55,7 @@ def run_page(view: RunView) -> str:
     )
     return render(
         "run.html", view=view, record=record, title=title_of(record), files=files, problems=[*files.problems, *problems],
-        result=fact_list(result_rows(record)), config=fact_list(config_rows(record.config or {}), "config"),
+        result=fact_list(result_rows(record)), config=fact_list(config_rows(in_present_words(record.config or {})), "config"),
         origin=fact_list((str(name), shown(value)) for name, value in origin.items()),
         cited=_links(view.cited), siblings=_links(view.siblings), pictures=view.pictures, **parts,
     )  # fmt: skip
