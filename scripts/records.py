@@ -33,7 +33,7 @@ def import_run(run: Path, records: Path = RECORDS) -> Path:
     """Copy what a run's tables and figures need to records/<experiment>/<seed>-<run folder's name>; its new folder.
 
     A record that is not finished gives way to a later one; a repeat of one that is lies beside it, so that no started run is lost.
-    Raises CuttlefishError for a record that is unsound.
+    Raises CuttlefishError for a record that is unsound, or that contradicts one that is there.
     """
     values = read_fields(run)
     if problems := problems_of(values):
@@ -46,14 +46,32 @@ def import_run(run: Path, records: Path = RECORDS) -> Path:
     there = read_record(target) if (target / RECORD).exists() else None
     if there and there.status == "finished" and there.started != record.started:
         target = target.with_name(f"{target.name}-{_when_and_where(record)}")
+    record = clean_record(record)
+    if (other := _other_outcome(record, records)) is not None:
+        raise CuttlefishError(
+            f"{run} is not imported: {other} has another outcome of run {record.run_key}, started {record.started}"
+        )
     target.mkdir(parents=True, exist_ok=True)
-    write_record(target, clean_record(record))
+    write_record(target, record)
     for file in (EPOCHS, RANKS, PROFILE):
         if (run / file).exists():
             shutil.copyfile(run / file, target / file)
     if (run / LOG).exists():
         write_atomic(target / LOG, redact_log((run / LOG).read_text(encoding="utf-8", errors="replace")))
     return target
+
+
+def _other_outcome(record: Record, records: Path) -> Path | None:
+    """The finished record of the same key and start that says something else: a run has one end."""
+    for path in sorted(records.rglob(RECORD)):
+        try:
+            there = read_record(path)
+        except CuttlefishError:
+            continue
+        is_same_run = (there.run_key, there.started) == (record.run_key, record.started)
+        if is_same_run and there.status == "finished" and there != record:
+            return path.parent
+    return None
 
 
 def _when_and_where(record: Record) -> str:

@@ -72,6 +72,9 @@ def evaluated(run: Evidence, words: Sequence[str] = ()) -> Outcome:
         scores = reevaluate(config, run.record.run_key, run.path.parent)
     except CuttlefishError as error:
         return Outcome(run, NOT_DONE, why=str(error))
+    except Exception as error:  # one odd file among many must not end the others
+        reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+        return Outcome(run, NOT_DONE, why=f"{run.path.parent}: {type(error).__name__}: {reason}")
     return Outcome(run, agreement(run.record, scores.accuracy, scores.loss), scores.accuracy)
 
 

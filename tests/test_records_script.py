@@ -53,6 +53,20 @@ def test_refusals(tmp_path):
         import_run(run, tmp_path / "records")
 
 
+def test_a_committed_record_is_not_replaced_by_one_of_its_key_and_start(tmp_path):
+    records = tmp_path / "records"
+    write_record(tmp_path / "a", synthetic(run_key="0123456789ab"))
+    target = import_run(tmp_path / "a", records)
+    before = (target / "record.json").read_bytes()
+    for folder in (tmp_path / "a", tmp_path / "b"):  # a folder of the same name, and of another
+        write_record(folder, synthetic(run_key="0123456789ab", accuracy_final=79.0))
+        with pytest.raises(
+            CuttlefishError, match="has another outcome of run 0123456789ab, started 2026-01-01"
+        ):
+            import_run(folder, records)
+    assert (target / "record.json").read_bytes() == before and len(list(records.rglob("record.json"))) == 1
+
+
 def test_repeats_of_a_key_lie_side_by_side(tmp_path):
     run, records = tmp_path / "run", tmp_path / "records"
     run.mkdir()

@@ -1,10 +1,14 @@
 """make reevaluate: accuracies from weights alone; what no longer agrees with its record is found."""
 
 import json
+import os
 import shutil
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from cuttlefish.engine.weights import load_weights
 from cuttlefish.record.fields import Record
 from cuttlefish.replay import EXIT_DIFFERS
 from cuttlefish.worker import run_config
@@ -56,6 +60,28 @@ def test_weights_that_cannot_be_used_are_told(runs, tmp_path, capsys):
     assert main([str(runs), "--records", str(tmp_path)]) == 2
     told = capsys.readouterr()
     assert "1 the same, 1 not evaluated" in told.out and "are those of run" in told.err
+
+
+@pytest.mark.parametrize("odd", ["other content", "no network", "a named pipe", "a folder"])
+def test_one_odd_file_among_many_ends_none_of_the_others(runs, tmp_path, capsys, odd):
+    path = runs / "cuttlefish" / "model.safetensors"
+    key = load_weights(path.parent).run_key
+    path.unlink()
+    if odd == "a named pipe":
+        os.mkfifo(path)
+    elif odd == "a folder":
+        path.mkdir()
+    else:
+        method = 7 if odd == "other content" else {"dict": []}
+        metadata = {"cuttlefish": json.dumps({"run_key": key, "method": method})}
+        save_file({"conv1.weight": torch.ones(1)}, path, metadata)
+    assert main([str(runs), "--records", str(tmp_path)]) == 2
+    told = capsys.readouterr()
+    assert (
+        "1 the same, 1 not evaluated" in told.out
+        and told.err.count("\n") == 1
+        and "Traceback" not in told.err
+    )
 
 
 @pytest.mark.parametrize(

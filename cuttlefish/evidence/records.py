@@ -113,7 +113,7 @@ def _read(path: Path) -> Evidence | LeftOut:
     try:
         values = read_fields(path)
         problems = problems_of(values)
-    except (CuttlefishError, OSError, ValueError, TypeError, RecursionError) as error:
+    except (CuttlefishError, ValueError, TypeError, RecursionError) as error:
         return LeftOut(path, f"damaged: {error}")
     schema = values.get("schema")
     if not isinstance(schema, int) or isinstance(schema, bool):

@@ -13,7 +13,7 @@ from cuttlefish.record.atomic import write_atomic
 from cuttlefish.record.fields import Record
 from cuttlefish.record.folder import PLOTS, read_epochs, read_ranks
 from cuttlefish.record.record import plain
-from cuttlefish.record.redact import redact_config
+from cuttlefish.record.redact import redact_config, redact_value
 
 SETTINGS = {
     "silent": True,
@@ -128,9 +128,9 @@ def labels(config: dict[str, Any], settings: WandbConfig) -> dict[str, Any]:
     group = settings.group or config.get("experiment_name") or f"{model}-{data}"
     return {
         "name": one_line(f"{model} {data} {method} seed {config.get('seed')}"),
-        "group": one_line(group),
+        "group": one_line(redact_value(group)),
         "job_type": one_line(method),
-        "tags": [one_line(word)[:LONGEST_TAG] for word in words],
+        "tags": [one_line(redact_value(word))[:LONGEST_TAG] for word in words],
     }
 
 

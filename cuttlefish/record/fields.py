@@ -15,6 +15,7 @@ SCHEMA = 1
 STATUSES = ("finished", "failed", "interrupted")
 SCALES = ("smoke", "reduced", "paper", "free")
 LARGEST = 2**63
+DEEPEST = 100
 POSITIVE = (
     "epochs",
     "epochs_trained",
@@ -183,6 +184,8 @@ def type_problems(values: Mapping[str, Any]) -> list[str]:
         _adapter().validate_python(present)
     except ValidationError as found:
         return list(dict.fromkeys(map(_sentence, found.errors(include_url=False))))
+    if _is_too_deep(present):
+        return [f"it is nested more than {DEEPEST} levels deep"]
     return [] if _is_writable(present) else [NOT_WRITABLE]
 
 
@@ -205,10 +208,20 @@ def _sentence(error: Mapping[str, Any]) -> str:
     return f"{name} is {value}, not of type {EXPECTED.get(expected, expected)}"
 
 
+def _is_too_deep(values: Mapping[str, Any]) -> bool:
+    level: list[Any] = [values]
+    for _ in range(DEEPEST):
+        inner = [
+            one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)
+        ]
+        level = [value for values in inner for value in values]
+    return bool(level)
+
+
 def _is_writable(values: Mapping[str, Any]) -> bool:
     try:
         json.dumps(values, ensure_ascii=False, allow_nan=False, default=str).encode()
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 

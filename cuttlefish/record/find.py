@@ -38,7 +38,7 @@ def _records_of(folder: Path, key: str) -> list[tuple[Path, str]]:
     for path in sorted(folder.rglob(RECORD)):
         try:
             record = read_record(path)
-        except (CuttlefishError, OSError):
+        except CuttlefishError:
             continue
         if record.run_key == key:
             found.append((path, record.started))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.record.atomic import write_atomic
+from cuttlefish.record.atomic import read_regular, write_atomic
 from cuttlefish.record.fields import FIELDS, SCHEMA, Record, problems_of, type_problems
 from cuttlefish.record.folder import RECORD
 from cuttlefish.record.redact import redact_config, redact_log, redact_text
@@ -94,10 +94,12 @@ def read_fields(path: str | Path) -> dict[str, Any]:
     """What a record's file holds, unchecked: of a foreign one, or of another version of this suite, anything."""
     path = _file_of(path)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_regular(path))
     except FileNotFoundError:
         raise CuttlefishError(f"There is no record at {path}; a run writes it when it ends.") from None
-    except ValueError as error:
+    except OSError as error:
+        raise CuttlefishError(f"{path} cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
         raise CuttlefishError(f"{path} is not a record: not valid JSON ({error}).") from None
     if not isinstance(values, dict):
         raise CuttlefishError(

@@ -1,24 +1,41 @@
-"""Keeps secrets, and paths of the machine, out of what is written down for others to read."""
+"""Keep secrets, and paths of the machine, out of what is written down for others to read.
+
+Every pattern is linear in the length of the text: it begins with a character that few have, and gives nothing back
+(possessive quantifiers), so that a log of many megabytes takes seconds.
+"""
 
 import os
 import re
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
 HIDDEN = "REDACTED"
-SECRET_WORD = r"secret|passw(?:or)?d|passphrase|credential|api[_-]?key|(?:access|private|auth)[_-]?key"
+SECRET_WORD = (
+    r"secret|passw(?:or)?d|passphrase|credential|authorization|api[_-]?key|(?:access|private|auth)[_-]?key"
+)
 TOKEN_WORD = r"(?<![a-z])token(?![a-z])"
 SECRET_KEY, TOKEN_KEY = re.compile(SECRET_WORD, re.IGNORECASE), re.compile(TOKEN_WORD, re.IGNORECASE)
-TOKEN_SHAPE = re.compile(
-    r"\b(hf_|gh[pousr]_|github_pat_|glpat-|sk-|wandb_v1_)[\w-]{16,}|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
+WORD = re.compile(f"{SECRET_WORD}|{TOKEN_WORD}", re.IGNORECASE)
+KEY_END = re.compile(r"[\w.+~-]*+")
+VALUE = re.compile(r"[\"']?\s*+[=:]\s*+(?P<value>\"[^\"]*+\"|'[^']*+'|[^\s,{}\[\]\"']++)")
+SHAPES = {
+    r"-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----(?s:.*?-----END [A-Z ]{0,20}PRIVATE KEY-----|.*)": HIDDEN,
+    r"(?:hf_|gh[pousr]_|github_pat_|glpat-|sk-|wandb_v1_)(?<![a-z0-9]sk-)[\w-]{16,}+": HIDDEN,  # well-known tokens
+    r"://[^/\s@]++@": f"://{HIDDEN}@",  # the user of a URL, with or without a password
+    r"([?&](?i:[\w-]{0,40}?signature|sig|hmac|auth|key|code)=)[^&\s\"'<>]++": rf"\1{HIDDEN}",  # a URL's signature
+    r"(?i:(bearer\s++))[\w.~+/=-]{16,}+": rf"\1{HIDDEN}",
+}
+SHAPES = {re.compile(shape): blank for shape, blank in SHAPES.items()}
+BASIC = re.compile(r"(?i:(basic\s++))([A-Za-z0-9+/]{6,}+={0,2})")
+START = r"(?:(?<=~)[\w.-]*+/|(?<=/)(?!/))"
+SEGMENT = r"[^\s'\",:;()\[\]/]++"
+PATH = re.compile(
+    # in quotes it may have blanks anywhere; in running text where a slash follows within two words
+    rf"[~/](?:(?<=['\"].){START}[^'\"\n:]++(?=['\"])"
+    rf"|(?<![\w./~)}}\]>-].){START}(?:{SEGMENT}|/)++(?: (?:{SEGMENT} )?{SEGMENT}/(?:{SEGMENT}|/)*+)*+)"
 )
-ASSIGNMENT = re.compile(
-    rf"(?P<key>[\w.+~-]*(?:{SECRET_WORD}|{TOKEN_WORD})[\w.+~-]*)"
-    r"(?P<equals>[\"']?\s*[=:]\s*)(?P<value>\"[^\"]*\"|'[^']*'|[^\s,{}\[\]\"']+)",
-    re.IGNORECASE,
-)
-ABSOLUTE = re.compile(r"(?<![\w./:~)}\]>-])~?/[^\s'\",:;()\[\]]+")
 """A path from the root or from somebody's home, in running text."""
 HARMLESS = {"", "true", "false", "none", "null", "???"}
 SHORTEST = 6
@@ -34,20 +51,25 @@ def is_secret(key: str, value: str) -> bool:
 
 
 def redact_text(text: str) -> str:
-    """Free text with the value of each `secret=value` or `secret: value`, well-known shapes of tokens, and the values of
-    environment variables with a secret's name (an exception may quote one bare) blanked."""
+    """Blank the secrets in free text.
+
+    These are the values of `secret=value` and `secret: value`, well-known shapes of tokens, keys and credentials, and the
+    values of environment variables with a secret's name (an exception may quote one bare).
+    """
     for value in sorted(_secret_values(), key=len, reverse=True):  # one may be a part of another
         text = text.replace(value, HIDDEN)
-    return TOKEN_SHAPE.sub(HIDDEN, ASSIGNMENT.sub(_blank_assignment, text))
+    for shape, blank in SHAPES.items():
+        text = shape.sub(blank, text)
+    return _blank_assignments(BASIC.sub(_blank_basic, text))
 
 
 def redact_log(text: str) -> str:
     """A log for others to read: without secrets, and absolute paths shortened wherever they stand."""
-    return ABSOLUTE.sub(lambda match: shorten_path(match[0]), redact_text(text))
+    return PATH.sub(lambda match: shorten_path(match[0]), redact_text(text))
 
 
 def redact_arguments(arguments: Sequence[str]) -> list[str]:
-    """Command-line arguments without secrets (`key=value`, `--key=value`, `--key value`) and with absolute paths shortened."""
+    """Command-line arguments (`key=value`, `--key=value`, `--key value`) without secrets and with absolute paths shortened."""
     cleaned, option = [], ""
     for argument in arguments:
         key, equals, value = argument.partition("=")
@@ -73,16 +95,34 @@ def redact_value(value: str, key: str = "") -> str:
 
 
 def shorten_path(text: str) -> str:
-    """`.../name` for an absolute path: where the data lay says nothing about a result, and often names its owner."""
-    path = PurePath(text)
-    return f".../{path.name}" if path.is_absolute() or text.startswith("~") else text
+    """`.../name` for an absolute path, or each of a list of them: where the data lay says nothing about a result, and
+    often names its owner."""
+    if text.startswith("~") or PurePath(text).is_absolute():
+        return ":".join(f".../{PurePath(path).name}" for path in text.split(":"))
+    return text
 
 
 def _secret_values() -> set[str]:
     return {value for name, value in os.environ.items() if len(value) >= SHORTEST and is_secret(name, value)}
 
 
-def _blank_assignment(match: re.Match[str]) -> str:
-    if not is_secret(match["key"], match["value"].strip("\"'")):
+def _blank_basic(match: re.Match[str]) -> str:
+    """The word is an everyday one: only what decodes to `user:password` is blanked."""
+    try:
+        return match[1] + HIDDEN if b":" in b64decode(match[2], validate=True) else match[0]
+    except ValueError:
         return match[0]
-    return f"{match['key']}{match['equals']}{HIDDEN}"
+
+
+def _blank_assignments(text: str) -> str:
+    parts, done, at = [], 0, 0
+    while word := WORD.search(text, at):
+        start = word.start()
+        while start > at and KEY_END.match(text[start - 1]).end():
+            start -= 1
+        at = KEY_END.match(text, word.end()).end()
+        rest = VALUE.match(text, at)
+        if rest and is_secret(text[start:at], rest["value"].strip("\"'")):
+            parts += [text[done : rest.start("value")], HIDDEN]
+            done = at = rest.end()
+    return "".join([*parts, text[done:]])

@@ -1,5 +1,6 @@
 import json
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +33,13 @@ RESULT = dict(
 DESIGNED = """schema status error model data method recipe seed epochs accuracy_final accuracy_best metrics loss_final params_full
     params_total params_trainable params_nonzero params_stored_bits macs_full macs_final switch_epoch k ranks compute_seconds wall_seconds
     seconds peak_memory_bytes device precision git_commit git_dirty packages data_digest command started run_key"""
+
+
+def nested(levels):
+    value = {}
+    for _ in range(levels):
+        value = {"a": [value]}
+    return value
 
 
 def finished(**changes):
@@ -78,6 +86,7 @@ def test_each_needed_field_is_missed(field):
     ({"config": {"method": "x"}}, "config.method is not a mapping"), ({"config": {"recipe": [1]}}, "config.recipe is not a mapping"),
     ({"config": {"recipe": {"schedule": {"milestones": [None]}}}}, "milestones are not fractions"),
     ({"phases": [1]}, "phases are not a mapping each"),
+    ({"extra": nested(200)}, "nested more than 100 levels deep"),
     ({"metrics": {"f1": "x"}}, "metrics are not a number each"), ({"command": "\ud800"}, "lone surrogates"),
 ])  # fmt: skip
 def test_each_problem_is_named(changes, words):
@@ -127,8 +136,18 @@ def test_a_bad_record_is_written_all_the_same_and_complained_about(tmp_path, cap
     assert read_record(tmp_path).switch_epoch == 31
 
 
+def test_what_is_no_file_at_all_is_said_in_one_sentence(tmp_path):
+    (tmp_path / "a" / "record.json").mkdir(parents=True)
+    (tmp_path / "b").mkdir()
+    os.mkfifo(tmp_path / "b" / "record.json")
+    for folder, words in (("a", "Is a directory"), ("b", "it is no regular file")):
+        with pytest.raises(CuttlefishError, match=rf"record.json cannot be read: {words}\.$"):
+            read_record(tmp_path / folder)
+
+
 @pytest.mark.parametrize(
-    "content, words", [(None, "no record"), ("{", "not valid JSON"), ("[1]", "holds a list")]
+    "content, words",
+    [("[" * 100_000, "recursion"), (None, "no record"), ("{", "not valid JSON"), ("[1]", "holds a list")],
 )
 def test_what_is_no_record_is_said_in_one_sentence(tmp_path, content, words):
     if content is not None:

@@ -1,3 +1,6 @@
+import base64
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -65,6 +68,45 @@ def test_well_known_shapes_are_hidden_under_any_name(text):
     assert HIDDEN in redact_text(f"clone {text} now")
     for part in ("a1B2", "x9x9", "kkkk", "me:pass"):
         assert part not in redact_text(f"clone {text} now")
+
+
+CREDENTIALS = base64.b64encode(b"ann:hunter2").decode()
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("Authorization: Bearer abc.def-ghi_123456789", f"Authorization: {HIDDEN} {HIDDEN}"),
+    ("sent bearer abc.def-ghi_123456789 there", f"sent bearer {HIDDEN} there"), ("a bearer of news", "a bearer of news"),
+    (f"Basic {CREDENTIALS} refused", f"Basic {HIDDEN} refused"), ("basic configuration, Basic Training", "basic configuration, Basic Training"),
+    ("https://b/x?X-Amz-Signature=ab12&sig=cd34&n=1 x", f"https://b/x?X-Amz-Signature={HIDDEN}&sig={HIDDEN}&n=1 x"),
+    ("https://b/x?n=1&access_token=ab12 x", f"https://b/x?n=1&access_token={HIDDEN} x"), ("https://ann@b/x", f"https://{HIDDEN}@b/x"),
+    ("a -----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY----- b", f"a {HIDDEN} b"),
+    ("-----BEGIN PRIVATE KEY-----\nMII cut short", HIDDEN),
+])  # fmt: skip
+def test_credentials_and_keys_are_hidden_by_their_shape(text, expected):
+    assert redact_text(text) == expected
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("read ~ann/data/x.pt", "read .../x.pt"), ("PATH=/home/ann/a:/home/ann/b, x", "PATH=.../a:.../b, x"),
+    ("open '/home/ann lee/data set/x.pt' now", "open '.../x.pt' now"), ("open /home/ann lee/data set/x.pt now", "open .../x.pt now"),
+    ("at /home/ann van lee/x", "at .../x"), ("copy /a/b to the folder /c/d", "copy .../b to the folder .../d"),
+])  # fmt: skip
+def test_paths_of_every_form_are_shortened(text, expected):
+    assert redact_log(text) == expected
+
+
+def test_a_path_list_as_a_value_is_shortened_throughout():
+    assert redact_config({"path": "/home/ann/a:/home/ann/b"}) == {"path": ".../a:.../b"}
+
+
+@pytest.mark.parametrize("piece", [
+    "a", "words of a log 0.123, ", "token", "/a", "/a b c d/", "://", 'token="', "-----BEGIN PRIVATE KEY-----", "?a-", "~a", "'/ab ", "secret ",
+])  # fmt: skip
+def test_a_long_text_takes_time_in_proportion(piece):
+    text = piece * (500_000 // len(piece))
+    began = time.process_time()
+    redact_log(text)
+    assert time.process_time() - began < 5, "of a quadratic one it took minutes"
 
 
 def test_secrets_of_the_environment_are_hidden_where_they_stand_bare(monkeypatch):
