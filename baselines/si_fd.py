@@ -96,7 +96,7 @@ class Settings(Checked):
     decay_all: bool = False
 
     def contradictions(self) -> Iterator[str]:
-        yield from one_size(self, "rho")
+        yield from one_size(self)  # rho is given for some networks and not read beside a size
 
 
 class SpectralFrobenius(Method):

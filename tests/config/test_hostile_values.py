@@ -171,11 +171,17 @@ def refused(method: str, **knobs: Any) -> str:
         ("lc", {"steps": 1_000_000}),
         ("lc", {"recipe": {"epochs": 0}}),
         ("imp", {"fraction": 1e-300}),
-        ("si_fd", {"rho": 0.5, "match": "0123456789ab"}),
     ],
 )
 def test_an_absurd_knob_is_refused_whether_or_not_it_is_used(method, knobs):
     assert f"method.{list(knobs)[0]}" in refused(method, **knobs)
+
+
+def test_a_size_to_match_stands_beside_the_rho_of_a_network(composed):
+    """conf/cell gives VGG-19 its rho; the tables then give the size instead."""
+    config = composed("method=si_fd", "model=vgg19", "method.match=0123456789ab")
+    assert config.method["rho"] == 0.0476074
+    assert build_method(config.method).settings.match == "0123456789ab"
 
 
 @pytest.mark.parametrize(
