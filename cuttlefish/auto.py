@@ -18,7 +18,7 @@ from cuttlefish.lowrank.matrix import matrix_shape
 from cuttlefish.lowrank.profiling import candidates, main_path, profile_stacks, why_dense
 from cuttlefish.lowrank.rank import RankTracker, clamp_rank
 from cuttlefish.lowrank.settings import METRICS, Settings
-from cuttlefish.lowrank.stability import StabilityTest
+from cuttlefish.lowrank.stability import StabilityTest, make_rule
 from cuttlefish.lowrank.surgery import break_even, factorize, low_rank_layers, require_bare, saves_nothing
 from cuttlefish.lowrank.trace import Batch, Forward
 
@@ -258,10 +258,12 @@ class Cuttlefish:
         return [layer.name for layer in self.path if layer.name in wanted]
 
     def _stability_test(self) -> StabilityTest:
-        # A fixed E needs no rule and hence no run length.
-        preset = self.settings.stability if self.settings.switch_epoch is None else "paper"
-        options = self.settings.stability_options if self.settings.switch_epoch is None else {}
-        return StabilityTest(preset, epochs=self.epochs, min_epoch=self.settings.min_epoch, **options)
+        chosen = self.settings
+        make_rule(chosen.stability, chosen.stability_options)
+        if chosen.switch_epoch is not None:  # a fixed E needs no rule and hence no run length
+            return StabilityTest("paper")
+        options = chosen.stability_options
+        return StabilityTest(chosen.stability, epochs=self.epochs, min_epoch=chosen.min_epoch, **options)
 
     def _update(self, decide: bool = True) -> None:
         with self.section("ranks"):

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf
+from numbers import Integral, Real
 from pathlib import PurePath
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -141,12 +142,14 @@ class Checked:
     def problems(self, where: str = "", contradictions: bool = True) -> Iterator[str]:
         """Yield the sentences of all broken limits, then of all contradictions, also of settings inside these."""
         prefix = f"{where}." if where else ""
-        for name, (limits, words) in _limits(type(self)).items():
+        for name, (kind, limits, words) in _limits(type(self)).items():
             value = getattr(self, name)
             if isinstance(value, Checked):
                 yield from value.problems(f"{prefix}{name}", contradictions)
             elif isinstance(value, str) and words and value not in words:
                 yield f"{prefix}{name} must be one of {', '.join(words)}, not {shown(value)}"
+            elif not fits(value, kind):
+                yield f"{prefix}{name} must be {describe(kind)}, not {shown(value)}"
             elif value is not None:
                 for limit in limits:
                     yield from limit.problems(value, f"{prefix}{name}")
@@ -164,12 +167,60 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def fits(value: Any, kind: Any) -> bool:
+    """Return whether a value is of an annotation's type; whole numbers pass as floats, tuples as lists."""
+    arms, origin, inner = arms_of(kind), get_origin(kind), get_args(kind)
+    if len(arms) > 1 or arms[0] is not kind:
+        return any(fits(value, arm) for arm in arms)
+    if origin is Literal:
+        return any(value == word and type(value) is type(word) for word in inner)
+    if origin is dict:
+        return isinstance(value, Mapping) and all(fits(item, inner[1]) for item in value.values())
+    if origin in (list, tuple):
+        inner = inner if origin is tuple and Ellipsis not in inner else inner[:1] * _length(value)
+        whole = isinstance(value, list | tuple) and len(value) == len(inner)
+        return whole and all(map(fits, value, inner))
+    if kind is Any or not isinstance(kind, type):
+        return True
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, {int: Integral, float: Real}.get(kind, kind))
+
+
+def describe(kind: Any) -> str:
+    """Return an annotation in words, as the end of a sentence `… must be …`."""
+    arms = sorted(arms_of(kind), key=lambda arm: arm is NoneType)
+    if len(arms) > 1:
+        return " or ".join(describe(arm) for arm in arms)
+    kind, origin, inner = arms[0], get_origin(arms[0]), get_args(arms[0])
+    if origin is Literal:
+        return inner[0] if len(inner) == 1 else f"one of {', '.join(map(str, inner))}"
+    if origin is tuple and Ellipsis not in inner:
+        return f"a list of {len(inner)}"
+    if origin in (list, tuple):
+        return f"a list (each {describe(inner[0])})"
+    names = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "a string",
+        NoneType: "null",
+    }
+    return names.get(kind, "a mapping")
+
+
+def arms_of(kind: Any) -> tuple[Any, ...]:
+    """Return the alternatives of an annotation: those of a union, else itself."""
+    kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+
+
 @lru_cache
-def _limits(cls: type) -> dict[str, tuple[list[Limit], list[str]]]:
-    """Return each field's limits, and its words where it takes no other text."""
+def _limits(cls: type) -> dict[str, tuple[Any, list[Limit], list[str]]]:
+    """Return each field's annotation, its limits, and its words where it takes no other text."""
     found = {}
     for name, kind in get_type_hints(cls, include_extras=True).items():
-        arms = [arm for arm in _arms(kind) if arm is not NoneType]
+        arms = [arm for arm in arms_of(kind) if arm is not NoneType]
         marks = [
             *getattr(kind, "__metadata__", ()),
             *(getattr(arms[0], "__metadata__", ()) if len(arms) == 1 else ()),
@@ -179,13 +230,12 @@ def _limits(cls: type) -> dict[str, tuple[list[Limit], list[str]]]:
             if str in arms
             else [word for arm in arms if get_origin(arm) is Literal for word in get_args(arm)]
         )
-        found[name] = [mark for mark in marks if isinstance(mark, Limit)], words
+        found[name] = kind, [mark for mark in marks if isinstance(mark, Limit)], words
     return found
 
 
-def _arms(kind: Any) -> tuple[Any, ...]:
-    kind = kind.__origin__ if get_origin(kind) is Annotated else kind
-    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, list | tuple) else 0
 
 
 def _size(text: str) -> int:

@@ -228,6 +228,24 @@ def test_transformers_are_factorized_whole_and_unprofiled():
         ({"k": 1, "ranks": {"33": 4}}, "no layer '33'; the nearest names are 3"),
         ({"k": 1, "ranks": {"6": 33}}, "rank 33; it must be a whole number from 1 to 32"),
         ({"k": 1, "ranks": {"6": 0}}, "ranks.6 must be .* not 0"),
+        ({"k": 1, "ranks": {"6": 4}, "rank_ratio": 0.5}, "ranks and rank_ratio"),
+        ({"k": 1, "min_epoch": 10}, "min_epoch=10 lies outside the run's 10 epochs"),
+        ({"k": 1, "max_epoch": 12}, "max_epoch=12 lies outside the run's 10 epochs"),
+        ({"k": 1, "switch_epoch": 10}, "switch_epoch=10 lies outside the run's 10 epochs"),
+        ({"k": 1, "stability_options": {"threshold": "high"}}, "threshold must be"),
+        ({"k": 1, "stability_options": {"window": [1]}}, "window must be"),
+        ({"k": 1, "switch_epoch": 3, "stability_options": {"window": [1]}}, "window must be"),
+        ({"k": 1, "switch_epoch": 3, "stability_options": {"foo": 1}}, "unknown stability option 'foo'"),
+        ({"k": 1, "switch_epoch": 3, "stability": "foo"}, "stability must be one of"),
+        ({"k": 1, "stability_options": {"latch": "no"}}, "latch must be"),
+        ({"k": 1, "stability_options": {"relaxed": 3}}, "relaxed must be"),
+        ({"k": 1, "stability_options": {"derivative": 3}}, "derivative must be"),
+        ({"k": 1, "stability_options": [3]}, "stability_options must be"),
+        ({"k": 1, "untracked": "9"}, "untracked must be a list"),
+        ({"k": 1, "round_to": 2.5}, "round_to must be a whole number, not 2.5"),
+        ({"k": 1, "keep_dense": "no"}, "keep_dense must be true or false, not 'no'"),
+        ({"k": [1]}, "k must be"),
+        ({"k": 1, "ranks": [4]}, "ranks must be a mapping"),
         ({"k": 1, "treshold": 2.0}, "no setting 'treshold'; the nearest names are threshold"),
         ({"settings": Settings(), "k": 1}, "k is given beside settings="),
     ],
@@ -301,6 +319,27 @@ def test_layers_held_by_a_plain_list_stay_and_are_told(caplog):
     assert cf.layers == ["3", "9"] and "also holds it, too, as a plain list" in cf.kept_dense["6"]
     assert any("6 stays dense: also holds it" in record.getMessage() for record in caplog.records)
     assert cf.epoch_end() and isinstance(model[6], nn.Conv2d) and isinstance(model[9], LowRankConv2d)
+
+
+class ReadsItsWeights(nn.Module):
+    """As T5 does: the input is cast to the type of a weight before the layer is called."""
+
+    def __init__(self):
+        super().__init__()
+        self.wi, self.wo, self.head = nn.Linear(8, 32), nn.Linear(32, 32), nn.Linear(32, 2)
+
+    def forward(self, x):
+        x = torch.relu(self.wi(x))
+        if isinstance(self.wo.weight, torch.Tensor) and x.dtype != self.wo.weight.dtype:
+            x = x.to(self.wo.weight.dtype)
+        return self.head(self.wo(x) + self.wo.bias)
+
+
+def test_a_model_that_reads_weights_survives_the_switch():
+    model, x = ReadsItsWeights(), torch.randn(3, 8)
+    cf = Cuttlefish(model, x, k=1, switch_epoch=1, ranks={"wo": 32}, keep_dense=False)
+    before = model(x)
+    assert cf.epoch_end() and torch.allclose(model(x), before, atol=1e-5)
 
 
 def test_layers_that_start_at_zero():

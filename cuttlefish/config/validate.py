@@ -10,15 +10,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from functools import lru_cache
 from math import isfinite
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from cuttlefish.config.schema import Config
 from cuttlefish.config.suggest import choose_from, did_you_mean
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.limits import Checked, OptionsOf, shown
+from cuttlefish.limits import Checked, OptionsOf, arms_of, describe, shown
 
 T = TypeVar("T")
 DEEPEST = 50
@@ -126,10 +126,10 @@ def _sentence(error: Mapping[str, Any], kind: Any, where: str) -> str:
     too_short = missing and isinstance(steps[-1], int)  # said of the list, not of the item that it lacks
     where, kind = _trail(steps, kind, where)[-2 if too_short else -1]
     if missing and not too_short:
-        return f"{where} must be given ({_describe(kind)})"
+        return f"{where} must be given ({describe(kind)})"
     value = error["input"]
     hint = did_you_mean(value, _words(kind)) if isinstance(value, str) else ""
-    return f"{where or 'the config'} must be {_describe(kind)}, not {shown(value)}{hint}"
+    return f"{where or 'the config'} must be {describe(kind)}, not {shown(value)}{hint}"
 
 
 def _trail(steps: list[str | int], kind: Any, where: str) -> list[tuple[str, Any]]:
@@ -139,7 +139,7 @@ def _trail(steps: list[str | int], kind: Any, where: str) -> list[tuple[str, Any
     """
     trail = [(where, kind)]
     for place, step in enumerate(steps):
-        arms = [arm for arm in _arms(kind) if arm is not NoneType]
+        arms = [arm for arm in arms_of(kind) if arm is not NoneType]
         if len(arms) > 1 and place == len(steps) - 1:
             break
         if len(arms) > 1:
@@ -164,34 +164,8 @@ def _inside(kind: Any, step: str | int) -> Any:
     return inner[-1] if get_origin(kind) is dict else inner[0]
 
 
-def _arms(kind: Any) -> tuple[Any, ...]:
-    kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
-    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-
-
-def _describe(kind: Any) -> str:
-    arms = sorted(_arms(kind), key=lambda arm: arm is NoneType)
-    if len(arms) > 1:
-        return " or ".join(_describe(arm) for arm in arms)
-    kind, origin, inner = arms[0], get_origin(arms[0]), get_args(arms[0])
-    if origin is Literal:
-        return inner[0] if len(inner) == 1 else f"one of {', '.join(map(str, inner))}"
-    if origin is tuple and Ellipsis not in inner:
-        return f"a list of {len(inner)}"
-    if origin in (list, tuple):
-        return f"a list (each {_describe(inner[0])})"
-    names = {
-        bool: "true or false",
-        int: "a whole number",
-        float: "a number",
-        str: "a string",
-        NoneType: "null",
-    }
-    return names.get(kind, "a mapping")
-
-
 def _words(kind: Any) -> list[Any]:
-    return [word for arm in _arms(kind) if get_origin(arm) is Literal for word in get_args(arm)]
+    return [word for arm in arms_of(kind) if get_origin(arm) is Literal for word in get_args(arm)]
 
 
 def _other_keys(key: Any, kinds: Mapping[str, Any], where: str) -> str:

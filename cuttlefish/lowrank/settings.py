@@ -19,7 +19,7 @@ Epoch = Annotated[int | None, Within(0, 100_000)]
 
 
 class Metric(NamedTuple):
-    """measure: what of each weight is measured (see `RankTracker`). scaled: multiplied by β = R / its initial value."""
+    """measure: what of each weight is measured (see `RankTracker`). scaled: times β = R / its first value."""
 
     measure: str
     scaled: bool = True
@@ -39,17 +39,18 @@ METRICS = {
 class Settings(Checked):
     """The knobs of automatic low-rank training; the defaults are the clean behaviour.
 
-    k: leading dense layers: `profile` (timed; transformers: all layers, untimed), `paper` (paper_k) or a number.
-    ratio, threshold, profile_repeats: α, τ, ζ; always_profile: measure the stacks, for the record, even where k is given.
-    metric: what is measured of each weight (`METRICS`); rank_floor: lowest rank as a fraction of full rank; round_to: multiple.
-    floored: ranks from integer-truncated stable ranks, as the reference's code.
-    stability, stability_options, min_epoch: the `StabilityTest` that finds E. max_epoch: the last E allowed; on_never says
-    what happens there (or at the run's end) if ranks have not settled: full_rank, switch_at (max_epoch) or error.
+    k: leading dense layers: `profile` (timed; transformers: all, untimed), `paper` (paper_k) or a number.
+    ratio, threshold, profile_repeats: α, τ, ζ. always_profile: measure the stacks even where k is given.
+    metric: what of a weight gives its rank (`METRICS`). rank_floor: lowest rank as a fraction of full rank.
+    round_to: the multiple to which ranks are rounded up. floored: truncate stable ranks to integers first, as
+    the reference's code does.
+    stability, stability_options, min_epoch: the `StabilityTest` that finds E. max_epoch: the last E allowed.
+    on_never: what happens there (or at the end) if ranks have not settled: full_rank, switch_at or error.
     switch_epoch, ranks, rank_ratio: E, R or one global ratio fixed by hand instead of found.
-    untracked: factorized layers whose ranks the test does not wait for. frobenius_decay: λ of FD, 0 for none;
+    untracked: factorized layers whose ranks the test does not wait for. frobenius_decay: λ of FD, 0 for none.
     decay_untracked: FD on those layers too. keep_dense: leave layers alone whose rank reaches break-even.
     rewarm, overshoot: repeat the learning-rate warm-up after the switch; in the reference's form.
-    track_dense: record the ranks of the other layers too; track_ranks=False measures none, where E and R are both fixed.
+    track_dense: record the ranks of the other layers, too. track_ranks: False measures none (E and R fixed).
     """
 
     k: Literal["profile", "paper"] | int = "profile"
@@ -95,7 +96,10 @@ class Settings(Checked):
         if self.frobenius_decay and self.extra_bn:
             yield "frobenius_decay and extra_bn exclude each other: set frobenius_decay=0 or extra_bn=false"
         if self.extra_bn and self.scheme != "channel":
-            yield f"extra_bn exists in the channel scheme only: set extra_bn=false, or scheme=channel instead of {self.scheme}"
+            yield (
+                "extra_bn exists in the channel scheme only: "
+                f"set extra_bn=false, or scheme=channel instead of {self.scheme}"
+            )
         if self.on_never == "switch_at" and self.max_epoch is None:
             yield "on_never=switch_at needs max_epoch, the epoch to switch at"
         if self.min_epoch is not None and self.max_epoch is not None and self.min_epoch > self.max_epoch:
@@ -104,7 +108,10 @@ class Settings(Checked):
             yield "ranks and rank_ratio each fix the ranks: give one of them"
         fixed = self.switch_epoch is not None and (self.ranks is not None or self.rank_ratio is not None)
         if not self.track_ranks and not fixed:
-            yield "track_ranks=false needs switch_epoch and rank_ratio (or ranks), which else are found by tracking"
+            yield (
+                "track_ranks=false needs switch_epoch and rank_ratio (or ranks), "
+                "which else are found by tracking"
+            )
 
     def check_model(self, model: nn.Module, path: Sequence[TracedLayer], epochs: int | None) -> None:
         """Raise CuttlefishError where the settings name what the model or the run does not have.
@@ -122,11 +129,13 @@ class Settings(Checked):
         for name in self.untracked:
             if name not in names:
                 raise CuttlefishError(
-                    f"untracked names {name!r}, which is no layer of this model's main path{nearest(name, names)}"
+                    f"untracked names {name!r}, which is no layer of this model's main path"
+                    f"{nearest(name, names)}"
                 )
         check_ranks(model, self.ranks or {}, self.scheme)
         k = {"profile": 1, "paper": self.paper_k}.get(self.k, self.k)
         for name in (self.ranks or {}).keys() - candidates(model, path, k):
             raise CuttlefishError(
-                f"ranks names {name!r}, which stays dense: it is a shortcut, the last layer or one of the first {k}"
+                f"ranks names {name!r}, which stays dense: it is a shortcut, the last layer or one of the "
+                f"first {k}"
             )

@@ -1,12 +1,14 @@
-"""The rule that decides the switch epoch E: have the ranks of all tracked layers stopped changing? (sections 3.4, 3.6)
+"""The rule that decides the switch epoch E: have the ranks of all tracked layers stopped changing?
 
-The paper's text asks for |dρ/dt| < ε. The reference's code smooths ρ, averages |dρ/dt| over a window, lets a layer that
-has settled stay settled, and relaxes ε for the last layers. Both are settings of one rule here, as is a third that needs
-no absolute ε: the relative change, projected to a fixed fraction of the run.
+The paper's text (sections 3.4, 3.6) asks for |dρ/dt| < ε. The reference's code smooths ρ, averages |dρ/dt|
+over a window, lets a layer that has settled stay settled, and relaxes ε for the last layers. Both are
+settings of one rule here, as is a third that needs no absolute ε: the relative change, projected to a fixed
+fraction of the run.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from math import ceil, floor
+from math import ceil, floor, isfinite
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -19,14 +21,14 @@ from cuttlefish.limits import Checked, Within
 class Rule(Checked):
     """When one layer counts as settled, given its stable ranks ρ at updates 0 … e.
 
-    threshold: ε, on the mean of the last `window` values of |dρ/dt| (ranks an update; relative: see `relative`).
+    threshold: ε, on the mean of the last `window` values of |dρ/dt|, in ranks an update (but see `relative`).
     smoothing: span N of the exponential moving average taken first (weight 2/(N+1)); 1 is none.
     window: how many derivatives are averaged; a float below 1 is that fraction of the run, at least 2.
     derivative: gradient (central differences inside, one-sided at the ends) or backward (ρ_e − ρ_{e−1}).
-    relaxed: (layers still unsettled at most, ε) pairs, tightest count first, in place of the threshold.
+    relaxed: (layers still unsettled at most, ε) pairs in place of the threshold; the tightest count holds.
     first: earliest update that can settle a layer; None is the first with a full window.
     floored: truncate ρ to integers first. latch: once settled, a layer stays settled.
-    relative: |dρ/dt| is divided by ρ and multiplied by the updates in a tenth of the run: the relative change a tenth.
+    relative: |dρ/dt| is divided by ρ and multiplied by a tenth of the run: the relative change in a tenth.
     lag: dense epochs still trained after the deciding update (1), or none (0).
     """
 
@@ -43,7 +45,7 @@ class Rule(Checked):
 
 
 PRESETS = {
-    # Less than 10 % change in a tenth of the run. Frozen on the digits' training set before the first run on CIFAR-10.
+    # Less than 10 % change in a tenth of the run. Frozen on the digits before the first run on CIFAR-10.
     "scale_free": Rule(threshold=0.1, window=0.1, relative=True),
     "paper": Rule(threshold=0.1, derivative="backward", latch=False, first=1),
     "reference-cifar": Rule(
@@ -65,12 +67,30 @@ PRESETS = {
 PRESETS["reference"] = PRESETS["reference-cifar"]
 
 
+def make_rule(preset: str, options: Mapping[str, Any]) -> Rule:
+    """Return a preset's rule with constants replaced. Raises CuttlefishError for what is unknown or wrong."""
+    if preset not in PRESETS:
+        raise CuttlefishError(f"unknown stability preset {preset!r}; there are {', '.join(PRESETS)}")
+    known = [field.name for field in fields(Rule)]
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise CuttlefishError(f"unknown stability option {unknown[0]!r}; a rule has {', '.join(known)}")
+    rule = replace(PRESETS[preset], **options)
+    rule.check("stability_options")
+    return rule
+
+
 class StabilityTest:
     """Fed one dict of stable ranks an update; says from which update on all layers have settled.
 
-    preset: scale_free, paper, reference (= reference-cifar), reference-imagenet, reference-deit; `options` replace single
-    constants of its `Rule`. epochs: length of the run, which scale_free (and a fractional window) needs.
-    min_epoch: no switch epoch E below this. Raises CuttlefishError for an unknown preset, option or a missing length.
+    Args:
+        preset: scale_free, paper, reference (= reference-cifar), reference-imagenet or reference-deit.
+        epochs: Length of the run, which scale_free and a fractional window need.
+        min_epoch: No switch epoch E below this.
+        **options: Constants of the preset's `Rule` to replace.
+
+    Raises:
+        CuttlefishError: The preset or an option is unknown or wrong, or the run's length is missing.
     """
 
     def __init__(
@@ -81,16 +101,8 @@ class StabilityTest:
         min_epoch: int | None = None,
         **options: Any,
     ):
-        if preset not in PRESETS:
-            raise CuttlefishError(f"unknown stability preset {preset!r}; there are {', '.join(PRESETS)}")
-        unknown = options.keys() - {field.name for field in fields(Rule)}
-        if unknown:
-            known = ", ".join(field.name for field in fields(Rule))
-            raise CuttlefishError(f"unknown stability option {min(unknown)!r}; a rule has {known}")
-        if "relaxed" in options:
-            options["relaxed"] = tuple(sorted((int(left), float(eps)) for left, eps in options["relaxed"]))
-        self.rule = replace(PRESETS[preset], **options)
-        self.rule.check("stability_options")
+        self.rule = make_rule(preset, options)
+        self.relaxations = sorted(tuple(pair) for pair in self.rule.relaxed)
         if epochs is None and (self.rule.relative or self.rule.window < 1):
             raise CuttlefishError(
                 f"stability preset {preset!r} measures against the run's length: give epochs="
@@ -106,8 +118,13 @@ class StabilityTest:
         self.relaxed = False
 
     def update(self, ranks: dict[str, float]) -> bool:
-        """Take in the stable rank of each layer; True once all have settled."""
+        """Take in the stable rank of each layer (dotted name → rank); return True once all have settled.
+
+        Raises CuttlefishError for a rank that is not finite.
+        """
         for name, rank in ranks.items():
+            if not isfinite(rank):
+                raise CuttlefishError(f"The rank of layer {name!r} is {rank}: training has diverged.")
             self.history.setdefault(name, []).append(float(rank))
         update = len(next(iter(self.history.values()), [])) - 1
         if not self.rule.latch:
@@ -131,7 +148,7 @@ class StabilityTest:
         return "settled by relaxation" if self.relaxed else "settled"
 
     def rate(self, history: list[float]) -> float:
-        """Mean |dρ/dt| over the last window, as the rule measures it; inf while there are too few updates."""
+        """Return the mean |dρ/dt| of the last window, as the rule measures it; inf with too few updates."""
         values = np.asarray(
             [floor(value) for value in history] if self.rule.floored else history, dtype=np.float64
         )
@@ -145,7 +162,7 @@ class StabilityTest:
         return rate / max(abs(smooth[-1]), 1e-12) * self.epochs / 10
 
     def _threshold(self, left: int) -> float:
-        return next((epsilon for count, epsilon in self.rule.relaxed if left <= count), self.rule.threshold)
+        return next((epsilon for count, epsilon in self.relaxations if left <= count), self.rule.threshold)
 
     def _has_settled(self, history: list[float], threshold: float) -> bool:
         rate = self.rate(history)
@@ -154,7 +171,7 @@ class StabilityTest:
 
 
 def moving_average(values: np.ndarray, span: int) -> np.ndarray:
-    """y_0 = x_0, y_i = w·x_i + (1 − w)·y_{i−1} with w = 2 / (span + 1)."""
+    """Return y with y_0 = x_0 and y_i = w·x_i + (1 − w)·y_{i−1}, where w = 2 / (span + 1)."""
     smooth = np.empty(len(values))
     smooth[0] = values[0]
     weight = 2 / (span + 1)

@@ -124,3 +124,9 @@ def test_bad_input():
         "reference-imagenet",
         "reference-deit",
     }
+
+
+def test_a_rank_that_is_not_finite_names_its_layer():
+    test = StabilityTest("reference")
+    with pytest.raises(CuttlefishError, match="rank of layer 'b' is nan: training has diverged"):
+        test.update({"a": 1.0, "b": float("nan")})
