@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
-from cuttlefish.display.format import UNKNOWN, duration, named, percent, printable, short_count
+from cuttlefish.display.format import UNKNOWN, duration, named, one_line, percent, printable, short_count
 from cuttlefish.display.screen import profile_table
 from cuttlefish.display.summary import WIDTH, as_text, run_summary
 from cuttlefish.loggers.base import Logger, RunInfo
@@ -38,7 +38,7 @@ class PlainConsole(Logger):
     def start(self, run: RunInfo) -> None:
         self.run = run
         self.trained = run.resumed_from
-        self.say("\n".join(describe(run)))
+        self.say("\n".join(map(one_line, describe(run))))
 
     def phase(self, name: str, epochs: int) -> None:
         self.last_epoch = self.trained + epochs
@@ -78,7 +78,7 @@ class PlainConsole(Logger):
 
     def say(self, text: str) -> None:
         encoding = getattr(self.stream, "encoding", None) or "utf-8"
-        self.stream.write(text.encode(encoding, "replace").decode(encoding) + "\n")
+        self.stream.write(printable(text).encode(encoding, "replace").decode(encoding) + "\n")
         self.stream.flush()
 
 

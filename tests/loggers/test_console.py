@@ -6,6 +6,7 @@ import sys
 import pytest
 from rich.console import Console
 
+from cuttlefish.loggers.base import RunInfo
 from cuttlefish.loggers.console import PlainConsole, TerminalConsole, console_logger
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
@@ -41,6 +42,19 @@ def plain(made_up, tmp_path, monkeypatch):
 
 def test_plain_output_has_no_control_characters(plain):
     assert plain and not CONTROL.search(plain)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_names_of_a_config_bring_no_control_characters(made_up, tmp_path, terminal):
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, legacy_windows=False, _environ={})
+    logger = TerminalConsole(console) if terminal else PlainConsole(stream)
+    config = made_up.CONFIG | {"model": {"name": "\x1b]0;owned\x07res\nnet\r"}}
+    logger.start(RunInfo(tmp_path, config, made_up.KEY))
+    logger.message("\x1b[2Jmessage")
+    assert "]0;ownedres net on cifar10" in stream.getvalue()
+    assert "[2Jmessage" in stream.getvalue() and "\x1b[2J" not in stream.getvalue()
+    assert "\x1b]" not in stream.getvalue() and "\x07" not in stream.getvalue()
 
 
 def test_plain_output_has_one_line_an_epoch_in_order(plain):
