@@ -30,7 +30,7 @@ SAME, AGREES, DIFFERS, NOT_DONE = "the same", "agrees", "DIFFERS", "not evaluate
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Reevaluation:
     """accuracy: found again; None where that was not possible, and `why` then says why."""
 
     run: Evidence
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return EXIT_BAD_INPUT if any(item.accuracy is None for item in outcomes) else 0
 
 
-def evaluated(run: Evidence, words: Sequence[str] = ()) -> Outcome:
+def evaluated(run: Evidence, words: Sequence[str] = ()) -> Reevaluation:
     """One run's final network, built from its weights and evaluated as the run did."""
     from cuttlefish.engine.session import reevaluate  # imports torch
 
@@ -71,11 +71,11 @@ def evaluated(run: Evidence, words: Sequence[str] = ()) -> Outcome:
         config = replayed_config(run.path, run.record, words)
         scores = reevaluate(config, run.record.run_key, run.path.parent)
     except CuttlefishError as error:
-        return Outcome(run, NOT_DONE, why=str(error))
+        return Reevaluation(run, NOT_DONE, why=str(error))
     except Exception as error:  # one odd file among many must not end the others
         reason = (str(error).strip().splitlines() or ["no reason given"])[0]
-        return Outcome(run, NOT_DONE, why=f"{run.path.parent}: {type(error).__name__}: {reason}")
-    return Outcome(run, agreement(run.record, scores.accuracy, scores.loss), scores.accuracy)
+        return Reevaluation(run, NOT_DONE, why=f"{run.path.parent}: {type(error).__name__}: {reason}")
+    return Reevaluation(run, agreement(run.record, scores.accuracy, scores.loss), scores.accuracy)
 
 
 def agreement(record: Record, accuracy: float, loss: float) -> str:
@@ -93,7 +93,7 @@ def without_weights(evidence: Sequence[Evidence], kept: Sequence[Evidence]) -> I
     return (run for run in evidence if (run.record.run_key, run.record.started) not in there)
 
 
-def _table(outcomes: Sequence[Outcome]) -> Any:
+def _table(outcomes: Sequence[Reevaluation]) -> Any:
     table = plain_table(
         "From final weights", ("run", "left"), ("recorded", "right"), ("found again", "right"), ("", "left")
     )
@@ -105,7 +105,7 @@ def _table(outcomes: Sequence[Outcome]) -> Any:
     return table
 
 
-def _counted(outcomes: Sequence[Outcome]) -> str:
+def _counted(outcomes: Sequence[Reevaluation]) -> str:
     words = [item.verdict for item in outcomes]
     return (
         ", ".join(

@@ -11,7 +11,7 @@ from cuttlefish.lowrank.timing import Conditions
 from cuttlefish.models.resnet_cifar import ResNet
 from scripts.profile_layers import main
 from scripts.profiles import stacks
-from scripts.profiles.layers import parts_of, profile_layers
+from scripts.profiles.layers import groups_of, profile_layers
 from scripts.profiles.units import sub_block_at_each_ratio
 
 IMAGES = torch.zeros(2, 3, 32, 32)
@@ -68,7 +68,7 @@ def test_k_counts_the_layers_before_the_first_stack_that_gets_fast_enough(monkey
 
 def test_a_transformers_sub_blocks_are_timed_as_a_whole():
     model = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2, num_classes=10)
-    parts = list(parts_of(model, main_path(model, IMAGES)))
+    parts = list(groups_of(model, main_path(model, IMAGES)))
     assert [(part.name, part.kind) for part in parts] == [
         ("patch_embed.proj", "conv"), ("blocks.0.attn", "attn"), ("blocks.0.mlp", "mlp"), ("blocks.1.attn", "attn"), ("blocks.1.mlp", "mlp"),
         ("head", "fc"),
@@ -95,7 +95,7 @@ def test_a_sub_block_is_factorized_at_each_ratio_and_left_alone_itself():
 
 def test_resnet_50_has_the_papers_49_convolutions():
     model = timm.create_model("resnet50")
-    kinds = [part.kind for part in parts_of(model, main_path(model, torch.zeros(2, 3, 64, 64)))]
+    kinds = [part.kind for part in groups_of(model, main_path(model, torch.zeros(2, 3, 64, 64)))]
     assert kinds.count("conv") == 49 and kinds.count("fc") == 1 and len(kinds) == 50
 
 

@@ -1,8 +1,10 @@
-"""What is timed: a layer or a sub-block at full rank, then at each rank ratio."""
+"""What is timed (a layer or a sub-block, at full rank and at each rank ratio), and a profile's repetitions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from time import perf_counter
+from typing import Any
 
 from torch import nn
 
@@ -11,17 +13,19 @@ from cuttlefish.lowrank.surgery import factorize
 from cuttlefish.lowrank.timing import Conditions, units
 from cuttlefish.lowrank.trace import TracedLayer
 
+Rows = list[dict[str, Any]]
 
-def at_each_ratio(layer: TracedLayer, given_as: Conditions, ratios: Sequence[float]) -> list[nn.Module]:
-    """The layer with its batch norm and activation: dense, then low-rank."""
-    pairs = [units(layer, replace(given_as, ratio=ratio)) for ratio in ratios]
+
+def at_each_ratio(layer: TracedLayer, conditions: Conditions, ratios: Sequence[float]) -> list[nn.Module]:
+    """Return the layer with its batch norm and activation: dense, then low-rank at each ratio."""
+    pairs = [units(layer, replace(conditions, ratio=ratio)) for ratio in ratios]
     return [pairs[0][0], *(low for _, low in pairs)]
 
 
 def sub_block_at_each_ratio(
     block: nn.Module, layers: Sequence[str], ratios: Sequence[float]
 ) -> list[nn.Module]:
-    """The sub-block as it is, then with all its linear layers at each ratio, even where that saves nothing."""
+    """Return the sub-block as it is, then with its linear layers at each ratio, even where that saves nothing."""
     full = {name: full_rank(block.get_submodule(name).weight) for name in layers}
     low = [
         factorize(
@@ -32,3 +36,31 @@ def sub_block_at_each_ratio(
         for ratio in ratios
     ]
     return [deepcopy(block), *low]
+
+
+def repeat(
+    rows: Rows,
+    measures: Sequence[Callable[[], Iterable[float]]],
+    repeats: int,
+    conclude: Callable[[], dict[str, Any]] = dict,
+) -> Rows:
+    """Measure every row `repeats` times, one whole profile after the other.
+
+    Args:
+        rows: Get `full_s`, seconds at full rank, one a repetition, and `low_s`, one such list a ratio.
+        measures: For each row what returns its seconds at full rank and at each ratio.
+        conclude: What follows from a repetition once it is in the rows.
+
+    Returns:
+        For each repetition its own seconds and what `conclude` said.
+    """
+    repetitions = []
+    for _ in range(repeats):
+        began = perf_counter()
+        for row, measure in zip(rows, measures, strict=True):
+            full, *low = measure()
+            row.setdefault("full_s", []).append(full)
+            for times, seconds in zip(row.setdefault("low_s", [[] for _ in low]), low, strict=True):
+                times.append(seconds)
+        repetitions.append(conclude() | {"seconds": perf_counter() - began})
+    return repetitions

@@ -10,7 +10,7 @@ from cuttlefish.evidence.records import load_evidence
 from cuttlefish.plan.spec import read_scales, read_spec
 from cuttlefish.report.claims.judge import judge, load_claims
 from cuttlefish.report.claims.text import to_markdown
-from cuttlefish.report.claims.verdict import Outcome
+from cuttlefish.report.claims.verdict import Judgement
 from cuttlefish.report.paper import PAPER
 from scripts.claims import main
 from tests.report.synthetic_records import CPU, GPU, put
@@ -37,14 +37,14 @@ def verdict_of(tmp_path, claim, *others):
 
 
 @pytest.mark.parametrize("sizes, outcome", [
-    ([400, 405, 398], Outcome.REPRODUCED), ([200, 202, 199], Outcome.NOT_REPRODUCED), ([300, 400, 500], Outcome.INCONCLUSIVE),
-    ([400, 401], Outcome.INCONCLUSIVE), ([], Outcome.NOT_RUN),
+    ([400, 405, 398], Judgement.REPRODUCED), ([200, 202, 199], Judgement.NOT_REPRODUCED), ([300, 400, 500], Judgement.INCONCLUSIVE),
+    ([400, 401], Judgement.INCONCLUSIVE), ([], Judgement.NOT_RUN),
 ])  # fmt: skip
 def test_the_paper_scale_verdict_is_where_the_interval_lies(tmp_path, sizes, outcome):
     for seed, size in enumerate(sizes):
         put(tmp_path, seed=seed, params_total=size, params_trainable=size, scale="paper")
     found = verdict_of(tmp_path, SIZE)
-    assert found.verdict is outcome and found.reduced_verdict is Outcome.NOT_RUN
+    assert found.verdict is outcome and found.reduced_verdict is Judgement.NOT_RUN
     if len(sizes) > 2:
         ratios = [1000 / size for size in sizes]
         assert found.paper.interval == pytest.approx(
@@ -58,14 +58,15 @@ def test_the_paper_scale_verdict_is_where_the_interval_lies(tmp_path, sizes, out
 
 
 @pytest.mark.parametrize("sizes, outcome", [
-    ([400, 410, 390, 400, 405], Outcome.HOLDS), ([1100, 1105, 1110, 1100, 1099], Outcome.FAILS), ([900, 1300, 990, 1010, 950], Outcome.INCONCLUSIVE),
-    ([400, 410, 390, 400], Outcome.INCONCLUSIVE),
+    ([400, 410, 390, 400, 405], Judgement.HOLDS), ([1100, 1105, 1110, 1100, 1099], Judgement.FAILS),
+    ([900, 1300, 990, 1010, 950], Judgement.INCONCLUSIVE),
+    ([400, 410, 390, 400], Judgement.INCONCLUSIVE),
 ])  # fmt: skip
 def test_the_reduced_verdict_has_words_of_its_own_and_leaves_the_other_alone(tmp_path, sizes, outcome):
     for seed, size in enumerate(sizes):
         put(tmp_path, seed=seed, params_total=size, params_trainable=size)
     found = verdict_of(tmp_path, SIZE)
-    assert found.reduced_verdict is outcome and found.verdict is Outcome.NOT_RUN
+    assert found.reduced_verdict is outcome and found.verdict is Judgement.NOT_RUN
     assert found.reduced.hardware == [f"{CPU} · fp32 · 2 threads"]
 
 
@@ -86,7 +87,7 @@ def test_runs_of_two_settings_are_not_averaged(tmp_path):
     for seed, ratio in enumerate((0.25, 0.25, 0.5)):
         put(tmp_path, seed=seed, scale="paper", knobs={"ratio": ratio})
     found = verdict_of(tmp_path, SIZE)
-    assert found.verdict is Outcome.NOT_RUN and "2 settings" in found.paper.notes[0]
+    assert found.verdict is Judgement.NOT_RUN and "2 settings" in found.paper.notes[0]
 
 
 @pytest.mark.parametrize("odd", [{"precision": "bf16"}, {"setting": {"trainer": {"compile": True}}}])
@@ -105,7 +106,7 @@ def test_a_label_alone_makes_no_run_count(tmp_path, capsys, scale, section, odd)
     for seed in range(3):
         put(tmp_path, seed=seed, scale=scale, setting={section: odd})
     found = verdict_of(tmp_path, SIZE)
-    assert found.verdict is found.reduced_verdict is Outcome.NOT_RUN
+    assert found.verdict is found.reduced_verdict is Judgement.NOT_RUN
     assert main(["--results", str(tmp_path), "--paper", str(tmp_path)]) == 0
     assert f"{section}.{next(iter(odd))}=" in capsys.readouterr().out
 
@@ -113,7 +114,7 @@ def test_a_label_alone_makes_no_run_count(tmp_path, capsys, scale, section, odd)
 def test_runs_of_other_scales_do_not_count(tmp_path):
     for seed in range(3):
         put(tmp_path, seed=seed, scale="free")
-    assert verdict_of(tmp_path, SIZE).verdict is Outcome.NOT_RUN
+    assert verdict_of(tmp_path, SIZE).verdict is Judgement.NOT_RUN
 
 
 TIME = SIZE | {
@@ -150,8 +151,8 @@ def put_times(root, device, scale="paper", **changes):
 
 
 @pytest.mark.parametrize("device, changes, outcome", [
-    (GPU, {}, Outcome.REPRODUCED), (CPU, {}, Outcome.OTHER_HARDWARE), (GPU, {"precision": "bf16"}, Outcome.OTHER_HARDWARE),
-    (GPU, {"world_size": 2}, Outcome.OTHER_HARDWARE),
+    (GPU, {}, Judgement.REPRODUCED), (CPU, {}, Judgement.OTHER_HARDWARE), (GPU, {"precision": "bf16"}, Judgement.OTHER_HARDWARE),
+    (GPU, {"world_size": 2}, Judgement.OTHER_HARDWARE),
 ])  # fmt: skip
 def test_times_count_on_one_gpu_in_fp32_only(tmp_path, device, changes, outcome):
     put_times(tmp_path, device, **changes)
@@ -190,20 +191,20 @@ def test_times_of_two_machines_are_never_compared(tmp_path):
     put(tmp_path, "full_rank", 0, device=GPU, scale="paper")
     put(tmp_path, "cuttlefish", 0, device="another GPU", scale="paper")
     found = verdict_of(tmp_path, TIME)
-    assert found.verdict is Outcome.NOT_RUN and found.paper.notes == ["the two arms have no seed in common"]
+    assert found.verdict is Judgement.NOT_RUN and found.paper.notes == ["the two arms have no seed in common"]
 
 
 def test_an_absolute_claim_is_shown_and_an_imagenet_one_lacks_its_data(tmp_path):
     put_times(tmp_path, GPU)
-    assert verdict_of(tmp_path, TIME | {"reach": "absolute"}).verdict is Outcome.SHOWN
+    assert verdict_of(tmp_path, TIME | {"reach": "absolute"}).verdict is Judgement.SHOWN
     other = TIME | {
         "reach": "imagenet",
         "rule": TIME["rule"] | {"left": {"data": "imagenet", "method": "full_rank"}},
     }
-    assert verdict_of(tmp_path, other).verdict is Outcome.DATA_ABSENT
+    assert verdict_of(tmp_path, other).verdict is Judgement.DATA_ABSENT
     assert (
         verdict_of(tmp_path, {key: value for key, value in TIME.items() if key != "reduced"}).reduced_verdict
-        is Outcome.NO_READING
+        is Judgement.NO_READING
     )
 
 
@@ -233,9 +234,10 @@ def test_a_claim_about_data_that_the_reduced_scale_does_not_run_has_no_reading_t
 def test_a_largest_value_below_one_of_its_own_contradicts_the_paper(tmp_path):
     other = SIZE | {"id": "one", "value": 10.8, "accept": [9.2, 12.4]}
     largest = SIZE | {"largest_of": ["one"]}
-    assert verdict_of(tmp_path, largest, other).verdict is Outcome.CONTRADICTED
+    assert verdict_of(tmp_path, largest, other).verdict is Judgement.CONTRADICTED
     assert (
-        verdict_of(tmp_path, largest, other | {"value": 2.9, "accept": [2.5, 3.2]}).verdict is Outcome.NOT_RUN
+        verdict_of(tmp_path, largest, other | {"value": 2.9, "accept": [2.5, 3.2]}).verdict
+        is Judgement.NOT_RUN
     )
 
 
@@ -244,15 +246,15 @@ def test_several_rules_must_all_hold_and_a_missing_one_leaves_the_claim_open(tmp
         put(tmp_path, seed=seed, scale="paper", accuracy_final=76.0 + seed / 10)
     size = SIZE["rule"]
     both = [size, size | {"of": "accuracy_final", "over": "epochs", "times": 10, "accept": {"at_least": 2}}]
-    assert (found := verdict_of(tmp_path, SIZE | {"rule": both})).verdict is Outcome.REPRODUCED
+    assert (found := verdict_of(tmp_path, SIZE | {"rule": both})).verdict is Judgement.REPRODUCED
     assert "n = 3, one of 2 parts |" in to_markdown([found], "")
     assert (
         verdict_of(tmp_path, SIZE | {"rule": [size, both[1] | {"accept": {"above": 3}}]}).verdict
-        is Outcome.NOT_REPRODUCED
+        is Judgement.NOT_REPRODUCED
     )
     assert (
         verdict_of(tmp_path, SIZE | {"rule": [size, size | {"where": {"method": "xnor"}}]}).verdict
-        is Outcome.INCONCLUSIVE
+        is Judgement.INCONCLUSIVE
     )
 
 
@@ -311,13 +313,13 @@ def test_our_claims_are_judged_without_any_evidence(tmp_path):
     found = judge(load_evidence(tmp_path), [], claims, read_scales(CLAIMS.with_name("tables.yaml")))
     assert [verdict.id for verdict in found] == [entry["id"] for entry in claims] and len(found) == 36
     assert {verdict.verdict for verdict in found} == {
-        Outcome.NOT_RUN,
-        Outcome.DATA_ABSENT,
-        Outcome.CONTRADICTED,
+        Judgement.NOT_RUN,
+        Judgement.DATA_ABSENT,
+        Judgement.CONTRADICTED,
     }
-    assert [verdict.id for verdict in found if verdict.verdict is Outcome.CONTRADICTED] == ["size-max"]
-    assert all(verdict.reduced.command for verdict in found if verdict.reduced_verdict is Outcome.NOT_RUN)
-    assert all(verdict.paper.command for verdict in found if verdict.verdict is Outcome.NOT_RUN)
+    assert [verdict.id for verdict in found if verdict.verdict is Judgement.CONTRADICTED] == ["size-max"]
+    assert all(verdict.reduced.command for verdict in found if verdict.reduced_verdict is Judgement.NOT_RUN)
+    assert all(verdict.paper.command for verdict in found if verdict.verdict is Judgement.NOT_RUN)
 
 
 def test_the_command_writes_what_it_prints(tmp_path, capsys):

@@ -14,7 +14,7 @@ from cuttlefish.errors import CuttlefishError
 from cuttlefish.evidence.records import Collection, Evidence, load_evidence
 from cuttlefish.record.fields import Record
 from cuttlefish.report.claims.text import to_markdown
-from cuttlefish.report.claims.verdict import Outcome, Part, Reading, Verdict
+from cuttlefish.report.claims.verdict import Judgement, Part, Reading, Verdict
 from cuttlefish.report.page.figure_list import Figure, listed_figures
 from cuttlefish.report.page.names import Links, page_names
 from cuttlefish.report.page.run_page import RunView, run_page
@@ -65,7 +65,7 @@ def claim(ident="speed", runs=("000000000001",), **changes) -> Verdict:
         "python run.py",
         "1 h",
     )
-    reading = Reading(Outcome.HOLDS, *found)
+    reading = Reading(Judgement.HOLDS, *found)
     values = dict(
         id=ident,
         what="it is faster",
@@ -77,7 +77,7 @@ def claim(ident="speed", runs=("000000000001",), **changes) -> Verdict:
         note="as read",
     )
     return Verdict(
-        **(values | changes), accepted_reduced="above 1.2", paper=Reading(Outcome.NOT_RUN), reduced=reading
+        **(values | changes), accepted_reduced="above 1.2", paper=Reading(Judgement.NOT_RUN), reduced=reading
     )
 
 
@@ -170,7 +170,7 @@ def test_the_site(tmp_path):
 
 
 def test_numbers_are_written_as_in_the_list_of_claims_and_an_empty_reading_has_nothing_to_open(tmp_path):
-    many = replace(claim(value=2_700_000.0), reduced=Reading(Outcome.NO_READING), accepted_reduced="")
+    many = replace(claim(value=2_700_000.0), reduced=Reading(Judgement.NO_READING), accepted_reduced="")
     text = write_site(Report(tmp_path, load_evidence(tmp_path), [], [many]), tmp_path / "out").read_text()
     assert "the paper: 2,700,000<" in text and text.count("How it is judged") == 1
     text = write_site(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cuttlefish.evidence.records import load_evidence
-from cuttlefish.report.claims.verdict import Outcome, Reading, Verdict
+from cuttlefish.report.claims.verdict import Judgement, Reading, Verdict
 from cuttlefish.report.page.site import Report, write_site
 from cuttlefish.report.tables.table import Block, Cell, Column, Table
 from tests.many_records import made_up_record, write_many, write_run
@@ -20,7 +20,7 @@ RUNS = 130
 ROWS = "[...document.querySelectorAll('#run-rows tr')].map(row => row.cells[{}].textContent)"
 
 
-def verdict(ident: str, paper: Outcome, reduced: Outcome) -> Verdict:
+def verdict(ident: str, paper: Judgement, reduced: Judgement) -> Verdict:
     found = Reading(reduced, 1.2, (1.1, 1.3), 3)
     return Verdict(
         ident, f"claim {ident} " * 12, "Table 1", "here", 1.0, None, "above 1", "", "", Reading(paper), found
@@ -40,9 +40,9 @@ def site(tmp_path_factory) -> Path:
               for b, values in enumerate(([3.0, 20.0, 1.0], [5.0, 4.0]))]  # fmt: skip
     blocks[0].rows[2][1] = Cell()
     outcomes = {
-        "a": (Outcome.NOT_RUN, Outcome.HOLDS),
-        "b": (Outcome.NOT_RUN, Outcome.FAILS),
-        "c": (Outcome.REPRODUCED, Outcome.HOLDS),
+        "a": (Judgement.NOT_RUN, Judgement.HOLDS),
+        "b": (Judgement.NOT_RUN, Judgement.FAILS),
+        "c": (Judgement.REPRODUCED, Judgement.HOLDS),
     }
     verdicts = [verdict(ident, *pair) for ident, pair in outcomes.items()]
     report = Report(

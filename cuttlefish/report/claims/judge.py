@@ -21,18 +21,18 @@ from cuttlefish.report.claims.cost import Costs, arms_of
 from cuttlefish.report.claims.entry import Entry
 from cuttlefish.report.claims.rules import book
 from cuttlefish.report.claims.rules.case import Case, Measure
-from cuttlefish.report.claims.verdict import Outcome, Part, Reading, Verdict
+from cuttlefish.report.claims.verdict import Judgement, Part, Reading, Verdict
 
 PAPER, REDUCED = "paper", "reduced"
 WORDS = {
-    PAPER: {INSIDE: Outcome.REPRODUCED, OUTSIDE: Outcome.NOT_REPRODUCED, OPEN: Outcome.INCONCLUSIVE},
-    REDUCED: {INSIDE: Outcome.HOLDS, OUTSIDE: Outcome.FAILS, OPEN: Outcome.INCONCLUSIVE},
+    PAPER: {INSIDE: Judgement.REPRODUCED, OUTSIDE: Judgement.NOT_REPRODUCED, OPEN: Judgement.INCONCLUSIVE},
+    REDUCED: {INSIDE: Judgement.HOLDS, OUTSIDE: Judgement.FAILS, OPEN: Judgement.INCONCLUSIVE},
 }
 REACHES = {
-    "here": Outcome.NOT_RUN,
-    "fp32": Outcome.NOT_RUN,
-    "absolute": Outcome.NOT_RUN,
-    "imagenet": Outcome.DATA_ABSENT,
+    "here": Judgement.NOT_RUN,
+    "fp32": Judgement.NOT_RUN,
+    "absolute": Judgement.NOT_RUN,
+    "imagenet": Judgement.DATA_ABSENT,
 }
 """What a claim is called of which there is no evidence, by what it takes."""
 STRICT = ("fp32", "absolute")
@@ -139,7 +139,7 @@ def _untimed(verdict: Verdict, entry: Claim, scales: Mapping[str, Scale]) -> Ver
     rules, times = _rules(entry), {name: scale.times for name, scale in scales.items() if scale.times}
     shown = {
         scale: replace(
-            reading, verdict=Outcome.INCONCLUSIVE, notes=[times[scale].rstrip("."), *reading.notes]
+            reading, verdict=Judgement.INCONCLUSIVE, notes=[times[scale].rstrip("."), *reading.notes]
         )
         for scale, reading in ((PAPER, verdict.paper), (REDUCED, verdict.reduced))
         if scale in times and reading.verdict in WORDS[scale].values() and _of_the_clock(rules[scale])
@@ -164,26 +164,26 @@ def _paper(entry: Claim, runs: Runs, strict: Runs, benches: list[Bench]) -> Read
     if not any(_present(measure) for measure in measures):
         elsewhere = _measures(entry["rule"], entry, PAPER, runs, benches)
         if any(_present(measure) for measure in elsewhere):
-            return _reading(elsewhere, Outcome.OTHER_HARDWARE, entry, PAPER)
+            return _reading(elsewhere, Judgement.OTHER_HARDWARE, entry, PAPER)
         return _reading(measures, REACHES[entry["reach"]], entry, PAPER)
     if entry["reach"] == "absolute":
-        return _reading(measures, Outcome.SHOWN, entry, PAPER)
+        return _reading(measures, Judgement.SHOWN, entry, PAPER)
     return _reading(measures, WORDS[PAPER][_together(measures)], entry, PAPER)
 
 
 def _reduced(entry: Claim, runs: Runs, benches: list[Bench], there: Scale) -> Reading:
     if "reduced" not in entry:
-        return Reading(Outcome.NO_READING)
+        return Reading(Judgement.NO_READING)
     out = [there.left_out(arm) for arm in arms_of(_rules(entry)[REDUCED])]
     if out and all(out):
         return Reading(
-            Outcome.NO_READING, notes=[f"the reduced scale has no {' and no '.join(dict.fromkeys(out))}"]
+            Judgement.NO_READING, notes=[f"the reduced scale has no {' and no '.join(dict.fromkeys(out))}"]
         )
     measures = _measures(_rules(entry)[REDUCED], entry, REDUCED, runs, [b for b in benches if b.on_cpu])
     verdict = (
         WORDS[REDUCED][_together(measures)]
         if any(_present(measure) for measure in measures)
-        else Outcome.NOT_RUN
+        else Judgement.NOT_RUN
     )
     reading = _reading(measures, verdict, entry, REDUCED)
     absent = [
@@ -205,7 +205,7 @@ def _contradicted(reading: Reading, entry: Claim, entries: Iterable[Claim]) -> R
     if not above:
         return reading
     note = f"the paper also states {above[0]['value']:g} ({above[0]['id']}, {above[0]['source']})"
-    return replace(reading, verdict=Outcome.CONTRADICTED, notes=[note, *reading.notes])
+    return replace(reading, verdict=Judgement.CONTRADICTED, notes=[note, *reading.notes])
 
 
 def _measures(rule: Any, entry: Claim, scale: str, runs: Runs, benches: list[Bench]) -> list[Measure]:
@@ -236,7 +236,7 @@ def _part(measure: Measure) -> Part:
     return Part(measure.name, value, interval, *shown, list(measure.samples), measure.missing)
 
 
-def _reading(measures: list[Measure], verdict: Outcome, entry: Claim, scale: str) -> Reading:
+def _reading(measures: list[Measure], verdict: Judgement, entry: Claim, scale: str) -> Reading:
     parts = [_part(measure) for measure in measures]
     first = next((part for part in parts if part.n), parts[0])
     runs = list({id(run): run for measure in measures for run in measure.runs}.values())

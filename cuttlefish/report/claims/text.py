@@ -13,9 +13,12 @@ from rich.text import Text
 from cuttlefish.display.format import UNKNOWN, number, one_line, stated
 from cuttlefish.record.record import plain
 from cuttlefish.report.claims.acceptance import words_of
-from cuttlefish.report.claims.verdict import Interval, Outcome, Part, Reading, Verdict
+from cuttlefish.report.claims.verdict import Interval, Judgement, Part, Reading, Verdict
 
-GOOD, BAD = (Outcome.REPRODUCED, Outcome.HOLDS), (Outcome.NOT_REPRODUCED, Outcome.FAILS, Outcome.CONTRADICTED)
+GOOD, BAD = (
+    (Judgement.REPRODUCED, Judgement.HOLDS),
+    (Judgement.NOT_REPRODUCED, Judgement.FAILS, Judgement.CONTRADICTED),
+)
 
 
 def on_screen(verdicts: Sequence[Verdict]) -> RenderableType:
@@ -120,7 +123,7 @@ def _evidence(verdict: Verdict) -> list[str]:
         ("Paper scale", verdict.paper, verdict.accepted),
         ("Reduced scale", verdict.reduced, verdict.accepted_reduced),
     ):
-        if reading.verdict is not Outcome.NO_READING or reading.notes:
+        if reading.verdict is not Judgement.NO_READING or reading.notes:
             lines += [
                 f"**{scale}: {reading.verdict}.** Accepted: {accepted or 'anything, it is only shown'}.",
                 "",

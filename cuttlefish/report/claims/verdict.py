@@ -7,7 +7,7 @@ from typing import Any
 Interval = tuple[float, float]
 
 
-class Outcome(StrEnum):
+class Judgement(StrEnum):
     """Every word that a reading can end in."""
 
     REPRODUCED = "reproduced"
@@ -48,7 +48,7 @@ class Reading:
     """A verdict at one scale. ours, interval, n: those of the first part (the others are in `parts`). runs: run keys;
     benches: file names; composed: the value is put together from measured step times and ranks, no run took it."""
 
-    verdict: Outcome
+    verdict: Judgement
     ours: float | None = None
     interval: Interval | None = None
     n: int = 0
@@ -81,11 +81,11 @@ class Verdict:
     reduced: Reading
 
     @property
-    def verdict(self) -> Outcome:
+    def verdict(self) -> Judgement:
         return self.paper.verdict
 
     @property
-    def reduced_verdict(self) -> Outcome:
+    def reduced_verdict(self) -> Judgement:
         return self.reduced.verdict
 
     @property

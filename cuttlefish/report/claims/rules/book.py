@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, get_type_hints
 
 from cuttlefish.config.suggest import did_you_mean
@@ -9,52 +10,57 @@ from cuttlefish.config.validate import convert
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.evidence.interval import range_of
 from cuttlefish.evidence.selection import Unlike
-from cuttlefish.report.claims.rules import composed, frontier, means, measured, pairs, ranks
+from cuttlefish.report.claims.rules import bench, composition, frontier, means, pairs, ranks
 from cuttlefish.report.claims.rules.case import Case, Measure
 
 RULES: dict[str, Callable[..., list[Measure]]] = {
     rule.__name__: rule
     for rule in (
-        means.mean_over_seeds, means.largest_over_cells, means.variation_over_seeds, pairs.paired_difference, pairs.paired_quotient,
-        frontier.frontier, ranks.ranks_settle, ranks.ranks_differ, ranks.ranks_agree, measured.step_saving, measured.profiled_k,
-        measured.layer_speedup, composed.composed_speedup, composed.composed_share,
+        means.mean_over_seeds,
+        means.largest_over_cells,
+        means.variation_over_seeds,
+        pairs.paired_difference,
+        pairs.paired_quotient,
+        frontier.frontier,
+        ranks.ranks_settle,
+        ranks.ranks_differ,
+        ranks.ranks_agree,
+        bench.step_saving,
+        bench.profiled_k,
+        bench.layer_speedup,
+        composition.composed_speedup,
+        composition.composed_share,
     )
-}  # fmt: skip
+}
 OWN = ("name", "label", "accept", "needs", "paper", "reduced")
 """Keys of a rule that are not its function's parameters."""
 
 
 def apply(spec: Mapping[str, Any] | Sequence[Mapping[str, Any]], case: Case) -> list[Measure]:
-    """The measures of a claim's rule at the case's scale. spec: one rule, or several that must all hold.
+    """Return the measures of a claim's rule at the case's scale.
 
-    A rule is {name, the function's parameters, and optionally label, accept and needs}; what stands under `paper` or `reduced`
-    replaces the rest at that scale.
+    Args:
+        spec: One rule, or several that must all hold. A rule is {name, the function's parameters, and optionally label, accept
+            and needs}; what stands under `paper` or `reduced` replaces the rest at that scale.
     """
     rules = [spec] if isinstance(spec, Mapping) else list(spec)
     return [measure for rule in rules for measure in _apply(rule, case)]
 
 
 def _apply(spec: Mapping[str, Any], case: Case) -> list[Measure]:
-    given = {key: value for key, value in spec.items() if key not in ("paper", "reduced")} | dict(
-        spec.get(case.scale) or {}
-    )
-    rule, parameters = (
-        RULES.get(given.get("name", "")),
-        {key: value for key, value in given.items() if key not in OWN},
-    )
+    given = {key: value for key, value in spec.items() if key not in ("paper", "reduced")}
+    given |= dict(spec.get(case.scale) or {})
+    rule = RULES.get(given.get("name", ""))
     if rule is None:
-        raise CuttlefishError(
-            f"{case.name}: there is no rule {given.get('name')!r}{did_you_mean(given.get('name'), RULES)}"
-        )
-    accept = range_of(given["accept"]) if "accept" in given else case.accept
-    own = Case(
-        given.get("label", case.name),
-        case.scale,
-        case.runs,
-        case.benches,
-        accept,
-        given.get("needs", case.needs),
+        name = given.get("name")
+        raise CuttlefishError(f"{case.name}: there is no rule {name!r}{did_you_mean(name, RULES)}")
+    own = replace(
+        case,
+        name=given.get("label", case.name),
+        accept=range_of(given["accept"]) if "accept" in given else case.accept,
+        needs=given.get("needs", case.needs),
     )
+    parameters = {key: value for key, value in given.items() if key not in OWN}
     checked = _checked(rule, own, parameters)
     try:
         return rule(own, **checked)
@@ -63,18 +69,18 @@ def _apply(spec: Mapping[str, Any], case: Case) -> list[Measure]:
 
 
 def _checked(rule: Callable[..., list[Measure]], case: Case, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters as the types that the rule names. Raises CuttlefishError for one that is missing, unknown or of another type."""
+    """The parameters as the types that the rule names.
+
+    Raises:
+        CuttlefishError: For one that is missing, unknown or of another type.
+    """
     kinds = get_type_hints(rule)
     try:
         inspect.signature(rule).bind(case, **given)
         if "conditions" in kinds:  # handed on to `pairs`
             kinds = get_type_hints(pairs.pairs) | kinds
-            inspect.signature(pairs.pairs).bind(
-                case,
-                [],
-                [],
-                **{name: given[name] for name in given.keys() - inspect.signature(rule).parameters},
-            )
+            more = {name: given[name] for name in given.keys() - inspect.signature(rule).parameters}
+            inspect.signature(pairs.pairs).bind(case, [], [], **more)
     except TypeError as error:
         raise CuttlefishError(f"{case.name}: rule {rule.__name__} {error}") from None
     return {

@@ -14,9 +14,11 @@ from cuttlefish.evidence.selection import Runs, Where
 class Measure:
     """Samples of one number: one a seed, a pair of seeds, or a repetition of a bench.
 
-    interval: where it is not Student's interval of the mean. averaged: whether the value
-    is the mean of the samples; if not, it is `value`. missing: what is not there, in a
-    few words. composed: put together from parts of which no run took the whole.
+    Attributes:
+        interval: Where it is not Student's interval of the mean.
+        averaged: Whether the value is the mean of the samples; if not, it is `value`.
+        missing: What is not there, in a few words.
+        composed: Put together from parts of which no run took the whole.
     """
 
     name: str
@@ -35,7 +37,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Case:
-    """One reading of a claim: the runs and benches that may count, the accepted range, and the fewest samples to judge by."""
+    """One reading of a claim: the runs and benches that may count, the accepted range, the fewest samples to judge by."""
 
     name: str
     scale: str
@@ -45,7 +47,7 @@ class Case:
     needs: int
 
     def arm(self, where: Where) -> list[Evidence]:
-        """The runs of one setting. Raises Unlike where the description fits several."""
+        """Return the runs of one setting. Raises Unlike where the description fits several."""
         return self.runs.arm(where, self.scale, describe(where, self.scale))
 
     def measure(self, samples: list[float], runs: list[Evidence], **more: object) -> Measure:

@@ -12,7 +12,7 @@ from cuttlefish.report.claims.rules.case import Case, Measure, describe
 def mean_over_seeds(
     case: Case, where: Where, of: str, over: str | None = None, times: float = 1, plus: float = 0
 ) -> list[Measure]:
-    """times · of / over + plus, one sample a seed; of and over are (dotted) fields of the record."""
+    """times · of / over + plus, one sample a seed; `of` and `over` are (dotted) fields of the record."""
     runs = list(by_seed(on_one_machine(case.arm(where)) if is_time(of) else case.arm(where)).values())
     samples = [times * value + plus for run in runs if (value := _number(run, of, over)) is not None]
     return [
@@ -30,8 +30,8 @@ def largest_over_cells(case: Case, cells: list[Where], of: str, over: str) -> li
 
 
 def variation_over_seeds(case: Case, cells: list[Where], of: str) -> list[Measure]:
-    """The coefficient of variation over seeds of `of`, a part for each cell that has runs enough, with a note on the others; of all
-    cells if none has."""
+    """The coefficient of variation over seeds of `of`: a part for each cell with enough runs, with a note on the others; for
+    every cell if none has enough."""
     found = [(where, list(by_seed(case.arm(where)).values())) for where in cells]
     counted = [(where, runs) for where, runs in found if len(runs) >= case.needs]
     few = [

@@ -54,14 +54,21 @@ def _paired(
 
 
 def pairs(
-    case: Case, left: Sequence[Evidence], right: Sequence[Evidence], *, alike: tuple[str, ...] = ALIKE, same: tuple[str, ...] = (),
-    right_sized_as: Where | None = None, tolerance: float = 0.0,
-) -> tuple[list[Pair], list[str]]:  # fmt: skip
-    """Pairs of one seed, and what was dropped and why.
+    case: Case,
+    left: Sequence[Evidence],
+    right: Sequence[Evidence],
+    *,
+    alike: tuple[str, ...] = ALIKE,
+    same: tuple[str, ...] = (),
+    right_sized_as: Where | None = None,
+    tolerance: float = 0.0,
+) -> tuple[list[Pair], list[str]]:
+    """Return pairs of one seed, and what was dropped and why.
 
-    alike: fields that both sides must share beside the seed; `hardware` admits one machine alone. same: fields that must be
-    equal, or the pair is dropped with a note. right_sized_as: the right side counts where its size is within `tolerance` (a
-    share) of that arm's mean.
+    Args:
+        alike: Fields that both sides must share beside the seed; `hardware` admits one machine alone.
+        same: Fields that must be equal, or the pair is dropped with a note.
+        right_sized_as: The right side counts where its size is within `tolerance` (a share) of that arm's mean.
     """
     groups = by_seed(left, *alike), by_seed(right, *alike)
     found = [(groups[0][key], groups[1][key]) for key in groups[0] if key in groups[1]]
@@ -69,18 +76,14 @@ def pairs(
         shared = on_one_machine([one for one, _ in found])
         found = [pair for pair in found if pair[0] in shared]
     kept = [pair for pair in found if all(_equal(pair, path) for path in same)]
-    notes = (
-        [f"{len(found) - len(kept)} pairs dropped: unlike {' and '.join(same)}"]
-        if len(kept) < len(found)
-        else []
-    )
+    notes = []
+    if len(kept) < len(found):
+        notes.append(f"{len(found) - len(kept)} pairs dropped: unlike {' and '.join(same)}")
     if right_sized_as is not None:
         sized = _sized(case, kept, right_sized_as, tolerance)
-        notes += (
-            [f"{len(kept) - len(sized)} pairs dropped: not within {tolerance:.0%} of the size wanted"]
-            if len(sized) < len(kept)
-            else []
-        )
+        if len(sized) < len(kept):
+            dropped = len(kept) - len(sized)
+            notes.append(f"{dropped} pairs dropped: not within {tolerance:.0%} of the size wanted")
         kept = sized
     return kept, notes
 

@@ -25,8 +25,11 @@ def ranks_settle(
 ) -> list[Measure]:
     """The slowest layer's mean |d rank / epoch| in the late epochs over that in the early ones, one sample a seed.
 
-    early, late: epochs counted from 1, both ends included; late_before_drop: the last so many before the learning rate first
-    drops. The first and the last layer are not looked at: they are never factorized.
+    The first and the last layer are not looked at: they are never factorized.
+
+    Args:
+        early, late: Epochs counted from 1, both ends included.
+        late_before_drop: Instead of `late` the last so many before the learning rate first drops.
     """
 
     def slowest(run: Evidence) -> float | None:

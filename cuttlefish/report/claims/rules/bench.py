@@ -26,9 +26,11 @@ def step_saving(case: Case, slow: dict[str, Any], fast: dict[str, Any]) -> list[
 
 
 def profiled_k(case: Case, model: str, counted: str, facts: dict[str, Any]) -> list[Measure]:
-    """K of a stack profile, one sample a repetition. counted: k (leading dense layers) or first_factorized (k + 1).
+    """K of a stack profile, one sample a repetition.
 
-    facts: width, batch, … that the bench must have.
+    Args:
+        counted: k (leading dense layers) or first_factorized (k + 1).
+        facts: Width, batch, … that the bench must have.
     """
     bench = newest(case.benches, "profile", profiled="stacks", model=model, **facts)
     if bench is None:

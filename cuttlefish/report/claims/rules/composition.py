@@ -18,8 +18,13 @@ from cuttlefish.report.claims.rules.case import Case, Measure, describe
 
 
 @dataclass(frozen=True)
-class Parts:
-    """Seconds at full width. faster: a dense over a rank-1/4 step; work: the same quotient of their FLOPs."""
+class FullWidthCosts:
+    """Seconds at full width.
+
+    Attributes:
+        faster: A dense over a rank-1/4 step.
+        work: The same quotient of their FLOPs.
+    """
 
     dense: float
     faster: StepRatio
@@ -31,8 +36,8 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class Composed:
-    """Seconds of the composed run, and of its parts."""
+class ComposedRun:
+    """Seconds of the composed run and of its parts, and of the same run at full rank."""
 
     full_rank: float
     total: float
@@ -40,38 +45,41 @@ class Composed:
     ranks: float
 
 
-def compose(parts: Parts, record: Record, run: Mapping[str, int], faster: float) -> Composed:
-    """run: epochs, images and batch of the run that is composed. faster: which value of the quotient to take."""
+def compose(costs: FullWidthCosts, record: Record, run: Mapping[str, int], faster: float) -> ComposedRun:
+    """Compose a full-width run.
+
+    Args:
+        record: Of the narrow run.
+        run: Epochs, images and batch of the run that is composed.
+        faster: Which value of the steps' quotient to take.
+    """
     steps = run["images"] / run["batch"]
     dense_epochs = record.switch_epoch / record.epochs * run["epochs"]
-    low = record.macs_final / record.macs_full * parts.work * parts.dense / faster
-    ranks = (dense_epochs + 1) * parts.ranks
-    training = steps * (dense_epochs * parts.dense + (run["epochs"] - dense_epochs) * low)
-    return Composed(
-        steps * run["epochs"] * parts.dense,
-        training + parts.profile + parts.switch + ranks,
-        parts.profile,
-        ranks,
-    )
+    low = record.macs_final / record.macs_full * costs.work * costs.dense / faster
+    ranks = (dense_epochs + 1) * costs.ranks
+    training = steps * (dense_epochs * costs.dense + (run["epochs"] - dense_epochs) * low)
+    total = training + costs.profile + costs.switch + ranks
+    return ComposedRun(steps * run["epochs"] * costs.dense, total, costs.profile, ranks)
 
 
 def composed_speedup(
     case: Case, where: Where, arm: dict[str, Any], run: dict[str, int], unnamed: bool = False
 ) -> list[Measure]:
-    """Full-rank over Cuttlefish time, one sample a seed. arm: model, width, batch and precision of the measured steps;
-    run: epochs and images; unnamed: rows of benches that name no model are of this one."""
-    return [_measure(case, where, arm, run, unnamed, lambda composed: composed.full_rank / composed.total)]
+    """Full-rank over Cuttlefish time, one sample a seed.
+
+    Args:
+        arm: Model, width, batch and precision of the measured steps.
+        run: Epochs and images.
+        unnamed: Rows of benches that name no model are of this one.
+    """
+    return [_measure(case, where, arm, run, unnamed, lambda run: run.full_rank / run.total)]
 
 
 def composed_share(
     case: Case, where: Where, arm: dict[str, Any], run: dict[str, int], of: str, unnamed: bool = False
 ) -> list[Measure]:
     """What `of` (profile, ranks) takes of the Cuttlefish run, in percent."""
-    return [
-        _measure(
-            case, where, arm, run, unnamed, lambda composed: 100 * getattr(composed, of) / composed.total
-        )
-    ]
+    return [_measure(case, where, arm, run, unnamed, lambda run: 100 * getattr(run, of) / run.total)]
 
 
 def _measure(
@@ -80,38 +88,44 @@ def _measure(
     arm: dict[str, Any],
     run: dict[str, int],
     unnamed: bool,
-    number: Callable[[Composed], float],
+    number: Callable[[ComposedRun], float],
 ) -> Measure:
     runs = list(by_seed(one for one in case.arm(where) if one.record.switch_epoch is not None).values())
-    parts = _parts(case, arm, unnamed)
-    if not runs or isinstance(parts, str):
-        return case.missing(f"no run of {describe(where, case.scale)}" if not runs else str(parts))
+    if not runs:
+        return case.missing(f"no run of {describe(where, case.scale)}")
+    costs = _costs(case, arm, unnamed)
+    if isinstance(costs, str):
+        return case.missing(costs)
     length = {**run, "batch": arm["batch"]}
 
     def samples(faster: float) -> list[float]:
-        return [number(compose(parts, one.record, length, faster)) for one in runs]
+        return [number(compose(costs, one.record, length, faster)) for one in runs]
 
-    bounds = [t_interval(samples(faster)) for faster in parts.faster.bounds]
-    more = {"benches": parts.benches, "interval": _hull(bounds), "composed": True}
+    bounds = [t_interval(samples(faster)) for faster in costs.faster.bounds]
     return case.measure(
-        samples(parts.faster.value), runs, notes=["the interval spans the steps' spread, too"], **more
+        samples(costs.faster.value),
+        runs,
+        notes=["the interval spans the steps' spread, too"],
+        benches=costs.benches,
+        interval=_hull(bounds),
+        composed=True,
     )
 
 
-def _parts(case: Case, arm: dict[str, Any], unnamed: bool) -> Parts | str:
-    """The parts, or what is missing. unnamed: rows that name no model are of this one."""
+def _costs(case: Case, arm: dict[str, Any], unnamed: bool) -> FullWidthCosts | str:
+    """The costs, or what is missing."""
     found = _of_one_machine(case.benches)
     if not found:
         return "no bench of steps, ranks and overhead on one machine with as many threads (make bench)"
     steps, ranks, overhead = found
     dense, low = (step_row(steps, **arm, arm=name) for name in ("dense", "rank 1/4"))
-    once = [_once(overhead, word, arm, unnamed) for word in ("profile", "switch")]
+    once = [_once(overhead, part, arm, unnamed) for part in ("profile", "switch")]
     update = [row for row in ranks.rows if _is_of(row, arm, unnamed)]
     if not (dense and low and update and all(once)):
         return f"the benches lack steps, ranks, profile or switch of {arm['model']} at width {arm['width']}"
     work = dense["flops"] / low["flops"]
     seconds = (once[0]["seconds"], once[1]["seconds"], update[0]["ours_s"])
-    return Parts(dense["step_s"], step_ratio(dense, low), work, *seconds, [steps, ranks, overhead])
+    return FullWidthCosts(dense["step_s"], step_ratio(dense, low), work, *seconds, found)
 
 
 def _of_one_machine(benches: list[Bench]) -> list[Bench]:
