@@ -59,7 +59,7 @@ class Settings(Checked):
     decay_norms: bool = False
 
     def contradictions(self) -> Iterator[str]:
-        yield from one_size(self, "alpha")
+        yield from one_size(self)  # the presets give alpha, which holds where no size is given
         if self.mu_inc is None and self.mu_last < self.mu0:
             yield f"mu_last={self.mu_last} must not be below mu0={self.mu0}"
         if self.reference_share + self.ft_share >= 1:
