@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 from cuttlefish.config.resolved import RESOLVED, load
 from cuttlefish.config.schema import Config
@@ -62,6 +62,12 @@ def run_or_skip(config: Config, stop: StopSignals | None = None) -> Ending:
     stop.enter(State.UNSAVED if under_launcher() else State.UNTRAINED)
     with stop:
         return _run_or_skip(resolve_run(config), stop)
+
+
+def record_lost(config: Config, error: CuttlefishError) -> NoReturn:
+    """Write the failed record of a run whose process was killed before it could, and raise `error`, which says so."""
+    record_failure(resolve_run(config), error, config.trainer.devices)
+    raise error
 
 
 def _run_or_skip(run: Run, stop: StopSignals) -> Ending:

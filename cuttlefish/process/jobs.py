@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from cuttlefish.errors import EXIT_SAVED, CuttlefishError, Interrupted
-from cuttlefish.process.outcomes import LOST, NOTE, Outcome, failure, note
+from cuttlefish.process.outcomes import LOST, NOTE, Outcome, failure, write_note
 from cuttlefish.process.signals import HANDLED, StopSignals, end_with_parent
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,7 +53,7 @@ class Job:
         if stopped and (
             self.process is None or -self.process.returncode in HANDLED
         ):  # a scheduler may ask all of its processes by itself
-            note(self.note, Outcome(asked, "not begun", EXIT_SAVED))
+            write_note(self.note, Outcome(asked, "not begun", EXIT_SAVED))
             return
         code = self.process.returncode
         ended = (
@@ -64,7 +64,7 @@ class Job:
         sentence = f"its process {ended}; the same command goes on from the last checkpoint"
         # In a process of its own, for it needs torch, which the sweep itself has no memory to spare for.
         subprocess.run(self.command, env={**os.environ, LOST: sentence}, check=False)
-        note(self.note, failure(asked, CuttlefishError(sentence)))
+        write_note(self.note, failure(asked, CuttlefishError(sentence)))
 
 
 def run_jobs(jobs: Sequence[Job], at_once: int) -> None:

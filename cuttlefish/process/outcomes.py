@@ -1,18 +1,25 @@
-"""How the runs of a sweep ended, wherever a launcher ran them: each job leaves a small file, and the front door counts them.
+"""How the runs of a sweep ended, wherever a launcher ran them: each job leaves a small file, and the first process counts them.
 
 A launcher hands results back only if every job came to an end; what a file says holds even if a neighbour's machine died.
 """
 
 import json
+import os
 import secrets
 import shutil
-from collections.abc import Iterable
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cuttlefish.config.identity import run_folder
+from cuttlefish.config.schema import Config
 from cuttlefish.errors import EXIT_BAD_INPUT, EXIT_BUSY, EXIT_CRASH, EXIT_SAVED, exit_code
 from cuttlefish.record.atomic import write_atomic
+from cuttlefish.record.fields import Record
 
 STATES = {
     "finished": "finished",
@@ -24,19 +31,66 @@ STATES = {
 }
 """What a run can have come to, and how that is told."""
 NOTE = "CUTTLEFISH_NOTE"
-"""In the environment of a front door that is one job of another's sweep: the file for its outcome, in a folder of the sweep's."""
+"""Environment variable of a command that is one job of another's sweep: the file for its outcome, in a folder of the sweep's."""
 LOST = "CUTTLEFISH_LOST"
-"""In that of one which is to write the record of a job that was killed before it could: what ended it."""
+"""Environment variable of a command that writes the record of a job that was killed before it could: what ended it."""
+Ending = tuple[str, Record]
+"""Whether a run was finished now or skipped, and its record."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """asked: the words of the command line that tell this run from its neighbours; state: a key of STATES; said: the error's sentence."""
+    """What became of one run.
+
+    Attributes:
+        asked: Its words of the command line.
+        state: A key of STATES.
+        code: The exit code.
+        said: The sentence of the error.
+        accuracy: The last epoch's, in percent; this and what follows are of runs that finished.
+        params: All parameters of the final model.
+        switch_epoch: E, None where no switch was made.
+        seconds: Device time.
+        folder: The run's.
+    """
 
     asked: str
     state: str
     code: int = 0
     said: str = ""
+    accuracy: float | None = None
+    params: int | None = None
+    switch_epoch: int | None = None
+    seconds: float | None = None
+    folder: str = ""
+
+
+made: list[Outcome] = []
+"""The outcomes of this process's runs, and in the first process at last those of all."""
+_first: list[int] = []
+
+
+def begin() -> None:
+    """Make this the process that the user started, with no outcomes yet."""
+    made.clear()
+    _first[:] = [os.getpid()]
+
+
+def in_front() -> bool:
+    """Whether this is the process that the user started, and not a job that a launcher put elsewhere."""
+    return _first == [os.getpid()]
+
+
+def success(asked: str, config: Config, state: str, record: Record) -> Outcome:
+    return Outcome(
+        asked,
+        state,
+        accuracy=record.accuracy_final,
+        params=record.params_total,
+        switch_epoch=record.switch_epoch,
+        seconds=record.compute_seconds,
+        folder=str(run_folder(config, record.run_key)),
+    )
 
 
 def failure(asked: str, error: BaseException) -> Outcome:
@@ -66,28 +120,57 @@ def summary(outcomes: list[Outcome]) -> str:
     return f"{len(outcomes)} runs: {told}" + (f" ({failed})" if failed else "")
 
 
-class Notes:
-    """Hydra's callback (`hydra.callbacks` in conf/config.yaml): it travels to the jobs with a sweep and writes their outcomes down.
+def show_table(outcomes: Sequence[Outcome]) -> None:
+    """Print a row for each run: what was swept, accuracy, size, E, device time and folder."""
+    from cuttlefish.display.format import duration, percent, short_count
+    from cuttlefish.display.screen import cells, plain_table
+    from cuttlefish.display.summary import as_text
 
-    In the front door's process `Notes.folder` is where those of the latest sweep are; None where the jobs run in that process.
+    right = ("accuracy", "size", "E", "time")
+    columns = ("run", *right, "folder")
+    table = plain_table("", *((name, "right" if name in right else "left") for name in columns))
+    shared = set.intersection(*(set(outcome.asked.split()) for outcome in outcomes))
+    for one in outcomes:
+        swept = " ".join(word for word in one.asked.split() if word not in shared)
+        switch = "" if one.switch_epoch is None else str(one.switch_epoch)
+        results = (percent(one.accuracy), short_count(one.params), switch, duration(one.seconds))
+        table.add_row(*cells(swept, *(results if one.folder else (one.state, "", "", "")), one.folder))
+    with suppress(OSError):
+        print(
+            as_text(table, width=max(100, *(len(one.asked) + len(one.folder) + 50 for one in outcomes))),
+            flush=True,
+        )
+
+
+def say(text: str) -> None:
+    with suppress(
+        OSError
+    ):  # who read it may be gone (`| tee`, a lost connection), which is no reason to end a sweep
+        print(f"cuttlefish: {text}", file=sys.stderr, flush=True)
+
+
+def show_traceback(error: Exception) -> None:
+    with suppress(OSError):
+        traceback.print_exception(error)
+
+
+class Notes:
+    """Hydra's callback (`hydra.callbacks` in conf/config.yaml): it travels to the jobs with a sweep and writes down their outcomes.
+
+    In the first process `Notes.folder` is where those of the latest sweep are; None where the jobs run in that process.
     """
 
     folder: Path | None = None
+    mine: Path | None = None
 
     def on_multirun_start(self, config: Any, **_: Any) -> None:
         here = config.hydra.launcher._target_.endswith("BasicLauncher")
-        self.mine = (
-            None if here else Path(config.hydra.sweep.dir).absolute() / "outcomes" / secrets.token_hex(8)
-        )
-        Notes.folder = self.mine
+        sweep = Path(config.hydra.sweep.dir).absolute()
+        self.mine = Notes.folder = None if here else sweep / "outcomes" / secrets.token_hex(8)
 
     def on_job_end(self, config: Any, job_return: Any, **_: Any) -> None:
-        if (
-            getattr(self, "mine", None) is not None
-            and job_return.status.name == "COMPLETED"
-            and job_return.return_value
-        ):
-            note(self.mine / f"{config.hydra.job.num:06d}.json", job_return.return_value)
+        if self.mine is not None and job_return.status.name == "COMPLETED" and made and not in_front():
+            write_note(self.mine / f"{config.hydra.job.num:06d}.json", made[-1])
 
     def on_run_start(self, **_: Any) -> None: ...
     def on_run_end(self, **_: Any) -> None: ...
@@ -95,17 +178,22 @@ class Notes:
     def on_job_start(self, **_: Any) -> None: ...
 
 
-def note(path: Path, outcome: Outcome) -> None:
+def keep(outcome: Outcome) -> None:
+    """Remember the outcome of a run of this process, and write it down where another command started it."""
+    made.append(outcome)
+    if NOTE in os.environ:
+        write_note(Path(os.environ[NOTE]), outcome)
+
+
+def write_note(path: Path, outcome: Outcome) -> None:
     write_atomic(path, json.dumps(asdict(outcome)))
 
 
-def noted() -> list[Outcome]:
+def collect() -> list[Outcome]:
     """What the jobs of the latest sweep wrote, in their order; the files are removed."""
     if Notes.folder is None or not Notes.folder.exists():
         return []
-    found = [
-        Outcome(**json.loads(path.read_text(encoding="utf-8")))
-        for path in sorted(Notes.folder.glob("*.json"))
-    ]
+    paths = sorted(Notes.folder.glob("*.json"))
+    found = [Outcome(**json.loads(path.read_text(encoding="utf-8"))) for path in paths]
     shutil.rmtree(Notes.folder)
     return found

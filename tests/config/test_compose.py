@@ -2,8 +2,10 @@
 
 import pytest
 
+from cuttlefish.config.compose import compose_config
 from cuttlefish.config.hydra_errors import sentence
 from cuttlefish.errors import CuttlefishError
+from tests.runs import CONF
 
 
 @pytest.mark.parametrize(
@@ -46,6 +48,26 @@ def test_a_refused_composition(composed, conf, overrides, told):
         composed(*overrides.split())
     said = str(caught.value)
     assert told in said and "\n" not in said and said == sentence(caught.value.__cause__, [conf])
+
+
+@pytest.mark.parametrize(
+    ("overridden", "told"),
+    [
+        (
+            "/debug: smoke",
+            "experiment/mine overrides debug, which is chosen after it; give debug=... on the command line",
+        ),
+        ("/modle: vgg19", "experiment/mine overrides modle, which is not a group .*did you mean model"),
+    ],
+)
+def test_a_refused_override_in_a_file(tmp_path, overridden, told):
+    for path in CONF.rglob("*.yaml"):
+        (tmp_path / path.relative_to(CONF)).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path.relative_to(CONF)).write_text(path.read_text())
+    text = f"# @package _global_\ndefaults:\n  - _self_\n  - override {overridden}\n"
+    (tmp_path / "experiment" / "mine.yaml").write_text(text)
+    with pytest.raises(CuttlefishError, match=told):
+        compose_config(tmp_path, ["experiment=mine"])
 
 
 @pytest.mark.parametrize(

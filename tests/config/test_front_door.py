@@ -11,8 +11,12 @@ from types import ModuleType
 import pytest
 
 from cuttlefish.config.schema import Config
+from cuttlefish.data.registry import data_set
 from cuttlefish.errors import Busy, CuttlefishError, Interrupted, TakenOver
+from cuttlefish.process.outcomes import Notes, made
 from cuttlefish.process.signals import StopSignals
+from cuttlefish.record.fields import Record
+from cuttlefish.record.record import new_record
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,13 +29,18 @@ def front_door(monkeypatch, tmp_path, capsys):
     monkeypatch.syspath_prepend(str(ROOT))
     import run
 
+    monkeypatch.setattr(run, "data_digest", data_set)
+
     def call(*arguments: str, worker=lambda config: None) -> tuple[int, str, list[Config]]:
         handed: list[Config] = []
 
-        def run_or_skip(config: Config, stop: StopSignals) -> tuple[str, dict]:
+        def run_or_skip(config: Config, stop: StopSignals) -> tuple[str, Record]:
             handed.append(config)
             with stop:
-                return worker(config) or "finished", {}
+                state = worker(config) or "finished"
+                return state, new_record(
+                    state, run_key="0" * 12, accuracy_final=float(config.seed), params_total=9
+                )
 
         stand_in = ModuleType("cuttlefish.worker")
         stand_in.run_or_skip = run_or_skip
@@ -73,6 +82,11 @@ def test_a_run_hands_its_resolved_config_to_the_worker(front_door, tmp_path):
         (["-m", "seed=0,1", "sink.wandb.mode=online"], "write logger.wandb.mode=online"),
         (["seed=${nothing}"], "seed: Interpolation key 'nothing' not found"),
         (["-m", "model=resnet18,resnet19"], "there is no model=resnet19"),
+        (["-m", "seed=0,1", "--cfg", "job"], "--cfg and --info show one run; leave out -m"),
+        (["-m", "seed=range(0,0)"], "the sweep has no runs: one of its lists of values is empty"),
+        (["hydra.run.dir=here"], "hydra.run.dir=here: a run's folder is its own; choose it with run_dir=..."),
+        (["hydra.job.chdir=true"], "choose where a run writes with run_dir=..."),
+        (["hydra.output_subdir=.hydra"], "a run's folder has its whole config in resolved.yaml"),
     ],
 )
 def test_a_mistake_ends_in_one_sentence(front_door, arguments, sentence):
@@ -113,6 +127,48 @@ def test_a_sweep_goes_on_after_a_failure_and_sums_up(front_door):
         "cuttlefish: seed=-1: seed must be in [0, 2**32), not -1",
         "cuttlefish: 3 runs: 1 finished, 2 failed (seed=1, seed=-1)",
     ]
+
+
+def test_a_sweep_s_values_can_be_hydra_s_own_setting(front_door):
+    code, _, handed = front_door("-m", "+hydra.sweeper.params.seed='3,4'")
+    assert code == 0 and [config.seed for config in handed] == [3, 4]
+
+
+def test_a_sweeper_is_given_the_accuracy_and_nothing_of_a_failed_run(front_door, monkeypatch):
+    returned = []
+    monkeypatch.setattr(
+        Notes, "on_job_end", lambda self, config, job_return: returned.append(job_return.return_value)
+    )
+    front_door("-m", "seed=3,-1,4")
+    assert returned == [3.0, None, 4.0]
+    assert [(one.state, one.accuracy, one.params, one.folder) for one in made] == [
+        ("finished", 3.0, 9, f"runs/resnet18-cifar10-full_rank/{'0' * 12}"),
+        ("failed", None, None, ""),
+        ("finished", 4.0, 9, f"runs/resnet18-cifar10-full_rank/{'0' * 12}"),
+    ]
+
+
+def test_optuna_finds_the_best_of_its_trials(front_door, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="hydra-optuna-sweeper is not installed")
+    code, _, handed = front_door(
+        *("-m", "hydra/sweeper=optuna", "hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=4"),
+        *("hydra.sweeper.n_jobs=1", "hydra/sweeper/sampler=grid", "seed=1,2,5,4"),
+    )
+    assert code == 0 and len(handed) == 4
+    assert "best_value: 5.0" in (tmp_path / "runs/.hydra/optimization_results.yaml").read_text()
+
+
+def test_help_lists_what_a_config_dir_adds(tmp_path):
+    (tmp_path / "debug").mkdir()
+    (tmp_path / "debug" / "mine.yaml").write_text("# My own way.\n")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), f"--config-dir={tmp_path}", "--help"],
+        capture_output=True,
+        text=True,
+    )
+    assert (
+        done.returncode == 0 and "debug=mine     My own way." in done.stdout and "debug=smoke" in done.stdout
+    )
 
 
 def test_a_sweep_that_nobody_reads_of_goes_on(front_door, monkeypatch):

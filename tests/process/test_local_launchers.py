@@ -24,6 +24,18 @@ def test_joblib(tmp_path):
     check_one_of_two_fails(tmp_path, "joblib")
 
 
+def test_joblib_with_one_job_at_a_time_counts_each_run_once(tmp_path):
+    """joblib then runs them in the first process, which lives on when the thread or shell that started it ends."""
+    pytest.importorskip(
+        "hydra_plugins.hydra_joblib_launcher", reason="hydra-joblib-launcher is not installed"
+    )
+    done = sweep(tmp_path, "joblib", "hydra.launcher.n_jobs=1", "seed=0,1", "recipe.epochs=1")
+    assert (done.returncode, told(done)[-1]) == (0, "cuttlefish: 2 runs: 2 finished"), done.stderr
+    rows = [line.split() for line in done.stdout.splitlines() if line.startswith("seed=")]
+    assert [row[0] for row in rows] == ["seed=0", "seed=1"]
+    assert all((tmp_path / row[-1] / "record.json").exists() for row in rows)
+
+
 def test_submitit_local(tmp_path):
     pytest.importorskip(
         "hydra_plugins.hydra_submitit_launcher", reason="hydra-submitit-launcher is not installed"
@@ -90,11 +102,10 @@ def test_jobs_are_composed_with_the_sweep_s_flags_and_words_for_hydra(tmp_path, 
     )
     flags = [f"--config-path={tmp_path / 'mine'}", "--config-name=start", "--config-dir=more"]
     words = [
-        "hydra.job.chdir=true",
         "hydra.sweep.dir=sweep",
         "hydra.sweep.subdir=job${hydra.job.num}",
         "debug=short",
-        "run_dir=here",
+        "run_dir=${hydra:sweep.dir}/${hydra:sweep.subdir}/here",
     ]
     done = sweep(tmp_path, launcher, "seed=0,1", *words, *flags)
     assert done.returncode == 0, done.stderr
@@ -102,8 +113,8 @@ def test_jobs_are_composed_with_the_sweep_s_flags_and_words_for_hydra(tmp_path, 
         path.relative_to(tmp_path).as_posix(): json.loads(path.read_text())
         for path in tmp_path.rglob("record.json")
     }
-    assert {path: record.seed for path, record in left.items()} == {
+    assert {path: record["seed"] for path, record in left.items()} == {
         "sweep/job0/here/record.json": 0,
         "sweep/job1/here/record.json": 1,
     }
-    assert [record.config["recipe"]["label_smoothing"] for record in left.values()] == [0.2, 0.2]
+    assert [record["config"]["recipe"]["label_smoothing"] for record in left.values()] == [0.2, 0.2]

@@ -5,7 +5,18 @@ from types import SimpleNamespace
 import pytest
 
 from cuttlefish.errors import Busy, CuttlefishError, Interrupted
-from cuttlefish.process.outcomes import Notes, Outcome, failure, noted, summary, worst_code
+from cuttlefish.process import outcomes as outcomes_module
+from cuttlefish.process.outcomes import (
+    Notes,
+    Outcome,
+    begin,
+    collect,
+    failure,
+    made,
+    show_table,
+    summary,
+    worst_code,
+)
 from cuttlefish.process.requeue import requeue
 
 
@@ -46,16 +57,42 @@ def test_the_worst_end_gives_the_exit_code(codes, worst):
     assert worst_code(Outcome("", "failed", code) for code in codes) == worst
 
 
-def test_what_a_job_noted_elsewhere_is_counted_here(tmp_path):
+def test_what_a_job_noted_elsewhere_is_counted_here(tmp_path, monkeypatch):
+    monkeypatch.setattr(outcomes_module, "in_front", lambda: False)
     notes = Notes()
     notes.on_multirun_start(hydra_config(tmp_path, "x.JoblibLauncher"))
     for number in (10, 2):  # a third one died without a word
-        ended = SimpleNamespace(
-            status=SimpleNamespace(name="COMPLETED"), return_value=Outcome(f"seed={number}", "finished")
-        )
+        made.append(Outcome(f"seed={number}", "finished", accuracy=90.5))
+        ended = SimpleNamespace(status=SimpleNamespace(name="COMPLETED"))
         notes.on_job_end(hydra_config(tmp_path, "", number), ended)
-    assert [outcome.asked for outcome in noted()] == ["seed=2", "seed=10"]
-    assert noted() == [] and not list(tmp_path.rglob("*.json"))
+    assert [(outcome.asked, outcome.accuracy) for outcome in collect()] == [
+        ("seed=2", 90.5),
+        ("seed=10", 90.5),
+    ]
+    assert collect() == [] and not list(tmp_path.rglob("*.json"))
+
+
+def test_jobs_in_the_first_process_need_no_notes(tmp_path):
+    """joblib with n_jobs=1 starts none of its own: counted here, they must not be counted there, too."""
+    notes = Notes()
+    notes.on_multirun_start(hydra_config(tmp_path, "x.JoblibLauncher"))
+    begin()
+    made.append(Outcome("seed=1", "finished"))
+    notes.on_job_end(hydra_config(tmp_path, "", 0), SimpleNamespace(status=SimpleNamespace(name="COMPLETED")))
+    assert collect() == []
+
+
+def test_a_sweep_s_table_has_what_was_swept_and_what_came_of_it(capsys):
+    show_table([
+        Outcome("data=digits seed=1", "finished", 0, "", 96.44, 182_000, 7, 62.0, "runs/a/1"),
+        Outcome("data=digits seed=2", "skipped", 0, "", 95.0, 700_000, None, 62.0, "runs/a/2"),
+        Outcome("data=digits seed=3", "failed", 2, "the loss became nan"),
+    ])  # fmt: skip
+    head, _, first, second, third = capsys.readouterr().out.splitlines()
+    assert head.split() == ["run", "accuracy", "size", "E", "time", "folder"]
+    assert first.split()[0] == "seed=1" and "96.44" in first and " 7 " in first and first.endswith("runs/a/1")
+    assert second.split()[0] == "seed=2" and second.endswith("runs/a/2")
+    assert third.split() == ["seed=3", "failed"]
 
 
 def test_jobs_of_this_process_need_no_notes(tmp_path):
@@ -63,7 +100,7 @@ def test_jobs_of_this_process_need_no_notes(tmp_path):
     notes.on_multirun_start(
         hydra_config(tmp_path, "hydra._internal.core_plugins.basic_launcher.BasicLauncher")
     )
-    assert Notes.folder is None and noted() == []
+    assert Notes.folder is None and collect() == []
 
 
 @pytest.mark.parametrize(

@@ -44,10 +44,5 @@ class ProcessLauncher(Launcher):
         return [
             *(f"--{flag}={value}" for flag, value in given.items() if value != usual[flag]),
             *OmegaConf.to_container(self.hydra.overrides.hydra),
-            *(
-                "hydra.mode=RUN",
-                "hydra.run.dir=${hydra.sweep.dir}/${hydra.sweep.subdir}",
-                f"hydra.job.num={number}",
-                f"hydra.job.id={number}",
-            ),
+            *("hydra.mode=RUN", f"hydra.job.num={number}", f"hydra.job.id={number}"),
         ]

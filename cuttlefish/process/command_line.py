@@ -1,0 +1,122 @@
+"""The command line around Hydra: its flags and words are checked before, its errors are told in one sentence after."""
+
+import os
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hydra._internal.utils import get_args_parser
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from cuttlefish.config.choice_checks import refuse_old_words
+from cuttlefish.config.choices import help_text
+from cuttlefish.config.hydra_errors import sentence
+from cuttlefish.errors import (
+    EXIT_AT_ONCE,
+    EXIT_BAD_INPUT,
+    EXIT_CRASH,
+    CuttlefishError,
+    Interrupted,
+    exit_code,
+)
+from cuttlefish.process.outcomes import NOTE, Notes, begin, made, say, show_traceback
+from cuttlefish.process.sweep import sum_up
+
+NOT_HYDRAS = {
+    r"hydra\.run\.dir=.*": "a run's folder is its own; choose it with run_dir=... or runs_root=...",
+    r"hydra\.job\.chdir=(true|yes|on|1)": (
+        "runs and data would be looked for in another folder; choose where a run writes with run_dir=..."
+    ),
+    r"hydra\.output_subdir=(?!null).*": "a run's folder has its whole config in resolved.yaml",
+}
+"""Words for Hydra that would do something else than its users expect, and what to do instead."""
+NOT_INSTALLED = (
+    "this hydra/launcher or hydra/sweeper is not installed: pip install -e '.[suite,launchers]' brings joblib and submitit, "
+    "'.[suite,ray]' Ray, '.[suite,optuna]' Optuna"
+)
+
+
+def run_command(run: Callable[[], object], argv: list[str], conf: Path) -> int:
+    """Run one command.
+
+    Args:
+        run: The function that Hydra decorated; it reads `sys.argv`.
+        argv: `sys.argv`, sorted in place.
+        conf: The config folder.
+
+    Returns:
+        The exit code.
+    """
+    begin()
+    _quiet_hydra()
+    # Hydra stumbles over these flags amid overrides.
+    argv[1:] = sorted(argv[1:], key=lambda word: word not in ("-m", "--multirun"))
+    given, _ = get_args_parser().parse_known_args(argv[1:])
+    folders = [*([Path(given.config_dir)] if given.config_dir else []), Path(given.config_path or conf)]
+    if given.help:
+        print(help_text(folders))
+        return 0
+    try:
+        _check(argv[1:], given.multirun and (given.cfg or given.info))
+        run()
+    except Interrupted as error:
+        if NOTE not in os.environ:
+            say(str(error))
+        sum_up()
+        return exit_code(error)
+    except KeyboardInterrupt:
+        sum_up()
+        return EXIT_AT_ONCE
+    except Exception as error:
+        return _failed(error, folders)
+    code = sum_up()
+    if given.multirun and not made:
+        say("the sweep has no runs: one of its lists of values is empty")
+        return EXIT_BAD_INPUT
+    return code
+
+
+def _quiet_hydra() -> None:
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors, for us to tell in one sentence
+    # Our launcher files bear the names of the plugins' schemas, by which Hydra matches them, as meant.
+    warnings.filterwarnings(
+        "ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema"
+    )
+    # The same, said in joblib's processes.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.process")
+
+
+def _check(words: Sequence[str], shows_several: bool) -> None:
+    refuse_old_words(words)
+    for word in words:
+        for pattern, told in NOT_HYDRAS.items():
+            if re.fullmatch(f"[+]*{pattern}", word):
+                raise CuttlefishError(f"{word}: {told}")
+    if shows_several:
+        raise CuttlefishError("--cfg and --info show one run; leave out -m and give one value for each word")
+
+
+def _failed(error: Exception, folders: Sequence[Path]) -> int:
+    """Tell what ended the command itself, where no run did; the exit code."""
+    if isinstance(error, CuttlefishError):
+        say(str(error))
+    elif "Unknown plugin class" in str(error) or "hydra/sweeper=" in str(error):
+        say(NOT_INSTALLED)
+    elif isinstance(error, HydraException | OmegaConfBaseException | YAMLError) or (
+        isinstance(error, ValueError) and "Config group override" in str(error)
+    ):
+        say(sentence(error, folders))
+    elif Notes.folder is None and not made:
+        raise error
+    else:
+        show_traceback(error)
+        sum_up()
+        say(
+            f"the launcher or the sweeper gave up ({type(error).__name__}); runs that were not told of may be unfinished, "
+            "and the same command goes on with them"
+        )
+        return EXIT_CRASH
+    return EXIT_BAD_INPUT

@@ -1,0 +1,93 @@
+"""One run of the command line or of a sweep, and what a sweep came to.
+
+A failed run stops nothing: the others go on, and at the end a table and a sentence say what became of each.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from cuttlefish.config.compose import checked_config
+from cuttlefish.config.schema import Config
+from cuttlefish.errors import CuttlefishError, Interrupted
+from cuttlefish.process.claim_gpus import SHARING, take_devices
+from cuttlefish.process.outcomes import (
+    NOTE,
+    Ending,
+    collect,
+    failure,
+    in_front,
+    keep,
+    made,
+    say,
+    show_table,
+    show_traceback,
+    success,
+    summary,
+    worst_code,
+)
+from cuttlefish.process.requeue import requeue
+from cuttlefish.process.signals import StopSignals, end_with_parent
+
+
+def run_one(composed: DictConfig, train: Callable[[Config, StopSignals], Ending]) -> float | None:
+    """Check the config of one job of Hydra's, train it and keep its outcome.
+
+    Returns:
+        The accuracy in percent, for a sweeper to optimize; None of a run that has none.
+    """
+    hydra, stop = HydraConfig.get(), StopSignals()
+    in_sweep = hydra.mode == RunMode.MULTIRUN
+    asked = " ".join(OmegaConf.to_container(hydra.overrides.task, resolve=False))
+    if _shares_machine(hydra):
+        end_with_parent()  # joblib hands no signal on
+    try:
+        config = checked_config(composed, hydra)
+        if _shares_machine(hydra) and config.trainer.device != "cpu":
+            take_devices(config.trainer.devices, _sweep_folder(hydra) / "devices")
+        outcome = success(asked, config, *train(config, stop))
+    except Interrupted as error:
+        outcome = failure(asked, error)
+        if in_front():
+            keep(outcome)
+            raise  # the whole sweep is to stop
+        requeue(error)
+    except Exception as error:
+        outcome = failure(asked, error)
+        if not isinstance(error, CuttlefishError):
+            show_traceback(error)
+        if in_front() and NOTE not in os.environ:
+            say(f"{asked}: {outcome.said}" if in_sweep else outcome.said)
+    keep(outcome)
+    if stop.requested and outcome.state != "busy" and in_sweep and in_front():
+        # It came when this run was as good as over; the next one is not begun. (Who loses a run to another process
+        # was not asked by anyone.)
+        raise Interrupted(f"stopped by {stop.requested}; the same command goes on", stop.requested)
+    return outcome.accuracy
+
+
+def sum_up() -> int:
+    """Say how the runs of the command went; the exit code of the worst."""
+    elsewhere = collect()
+    for outcome in elsewhere:
+        if outcome.said:
+            say(f"{outcome.asked}: {outcome.said}")
+    made.extend(elsewhere)
+    if len(made) > 1:
+        show_table(made)
+        say(summary(made))
+    return worst_code(made)
+
+
+def _shares_machine(hydra: DictConfig) -> bool:
+    """Whether this is one of several jobs on this machine, to none of which the launcher has given devices."""
+    shared = hydra.mode == RunMode.MULTIRUN and hydra.launcher._target_.endswith(SHARING)
+    return NOTE in os.environ or (shared and not in_front())
+
+
+def _sweep_folder(hydra: DictConfig) -> Path:
+    return Path(os.environ[NOTE]).parents[2] if NOTE in os.environ else Path(hydra.sweep.dir)
