@@ -15,6 +15,7 @@ from typing import Literal, NoReturn
 from cuttlefish.config.resolved import RESOLVED, load
 from cuttlefish.config.schema import Config
 from cuttlefish.config.validate import load_config
+from cuttlefish.engine.device import check_devices
 from cuttlefish.engine.failures import explain_torch_errors
 from cuttlefish.engine.processes.world import (
     World,
@@ -114,6 +115,7 @@ def _build(run: Run, world: World) -> Session:
 def _launch(run: Run) -> Ending:
     from cuttlefish.engine.processes.launch import launch  # torch's launcher takes a second to import
 
+    check_devices(run.config.trainer)
     is_new = write_resolved(run)
     try:
         launch(run.folder / RESOLVED, run.config.trainer)

@@ -5,6 +5,7 @@ Only values that differ from their defaults are hashed, so a new field whose def
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -71,7 +72,7 @@ def _variants(config: Config) -> Iterator[str]:
     if trainer.threads is not None:
         yield f"threads{trainer.threads}"
     if config.fork_from is not None:
-        origin = str(Path(config.fork_from).resolve())
+        origin = os.path.realpath(config.fork_from)  # unlike Path.resolve, it ends in a loop of links
         yield f"fork-{hashlib.sha256(origin.encode()).hexdigest()[:6]}"
 
 

@@ -17,6 +17,10 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 KEEP_BYTES, TOP_PAD_BYTES = 2**31 - 1, 64 * 2**20
 
 
+PER_CORE = 2
+"""Processes of one run on a core, beyond which they only wait for each other."""
+
+
 def choose_device(config: TrainerConfig, process: int = 0) -> torch.device:
     """Return the device of this process. Raises CuttlefishError where a GPU is asked for and absent."""
     if config.device == "cpu" or (config.device == "auto" and not torch.cuda.is_available()):
@@ -31,6 +35,16 @@ def choose_device(config: TrainerConfig, process: int = 0) -> torch.device:
         )
     torch.cuda.set_device(process)
     return torch.device("cuda", process)
+
+
+def check_devices(config: TrainerConfig) -> None:
+    """Raise CuttlefishError where a run asks for more processes than this machine can keep going."""
+    cores, on_cpu = available_cores(), choose_device(config).type == "cpu"
+    if on_cpu and config.devices > max(PER_CORE * cores, 2):
+        raise CuttlefishError(
+            f"trainer.devices={config.devices} processes are too many for the {cores} cores of this machine; "
+            f"choose {max(PER_CORE * cores, 2)} at most"
+        )
 
 
 def set_up(config: TrainerConfig, device: torch.device, seed: int, neighbours: int = 1) -> None:

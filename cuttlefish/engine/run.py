@@ -1,6 +1,7 @@
 """A run: what its config resolves to, and what its folder says about it before it starts."""
 
 import logging
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,20 @@ def resolve_run(config: Config) -> Run:
     check_name(config.data)
     digest = data_digest(config.data)
     key = run_key(to_dict(config), digest, method.version, to_dict(method.Settings()))
-    return Run(config, method, key, run_folder(config, key), digest)
+    folder = run_folder(config, key)
+    check_folder(folder)
+    return Run(config, method, key, folder, digest)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise CuttlefishError for a folder that could not be made: a file or a loop of links is in its way."""
+    for place in (folder, *folder.absolute().parents):
+        if place.is_dir():
+            return
+        if os.path.lexists(place):
+            raise CuttlefishError(
+                f"cannot write to the run folder {folder}: {place} is no folder; choose another one"
+            )
 
 
 def finished_record(run: Run) -> Record | None:

@@ -65,6 +65,11 @@ class Session:
         self.timer = Timer(self.device)
         self.loggers = Loggers()
         self.task = load_task(self.config.data, self.device)
+        images, batch = len(self.task.train), self.config.recipe.batch_size
+        if batch > images:
+            raise CuttlefishError(
+                f"recipe.batch_size={batch} is above the {images} images of the training set; choose a smaller one"
+            )
         dtype = element_type(trainer)
         for images in (self.task.train, self.task.test):
             images.dtype, images.channels_last = dtype, trainer.channels_last

@@ -167,7 +167,6 @@ def refused(method: str, **knobs: Any) -> str:
         ("cuttlefish", {"k": -1}),
         ("eb", {"eps": -1.0}),
         ("lc", {"l_decay": 2.0}),
-        ("lc", {"alpha": 1.0, "target_params": 1000}),
         ("lc", {"steps": 1_000_000}),
         ("lc", {"recipe": {"epochs": 0}}),
         ("imp", {"fraction": 1e-300}),
