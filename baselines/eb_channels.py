@@ -18,8 +18,8 @@ from cuttlefish.lowrank.find import find_layers
 from cuttlefish.lowrank.trace import evaluating
 
 ZERO_TO_ZERO = {
-    "relu", "relu_", "relu6", "leaky_relu", "leaky_relu_", "silu", "gelu", "hardswish", "mish", "tanh", "elu", "elu_",
-    "selu", "celu", "softsign", "dropout", "dropout2d", "clone", "contiguous",
+    "relu", "relu_", "relu6", "leaky_relu", "leaky_relu_", "silu", "gelu", "hardswish", "mish", "tanh", "elu",
+    "elu_", "selu", "celu", "softsign", "dropout", "dropout2d", "clone", "contiguous",
 }  # fmt: skip
 POOLS = {"max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d"}
 RESHAPES = {"flatten", "view", "reshape", "squeeze"}

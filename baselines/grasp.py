@@ -21,44 +21,36 @@ from cuttlefish.limits import Checked, Within
 from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.decay import decay_groups
 from cuttlefish.lowrank.trace import evaluating
-from cuttlefish.methods.base import Context, Method, Phase
+from cuttlefish.methods.base import Context, Phase
 from cuttlefish.methods.masks import Masks, prunable
 from cuttlefish.methods.own_recipe import OwnRecipe, all_decayed, own_recipe
 from cuttlefish.methods.schedule import build_schedule
-from cuttlefish.methods.target import (
-    Match,
-    Target,
-    TargetSize,
-    one_size,
-    resolve_target,
-    target_from_state,
-    target_state,
-)
+from cuttlefish.methods.target import Match, SizedMethod, TargetSize, one_size
 
 RATIO = 0.9
 Number = Annotated[int | None, Within(1, 10**6)]
 
 
-class Grasp(Method):
+class Grasp(SizedMethod):
     name = "grasp"
     no_fork = "prunes before the first step"
 
     @dataclass(frozen=True)
     class Settings(Checked):
-        """ratio: of the conv and linear weights that is removed; 0.9 if neither it nor target_params nor
-        match is given.
+        """The knobs of GraSP.
 
-        samples_per_class: drawn for each of num_iters terms, or images_per_iter of any class (the original's
-            way on ImageNet).
-        chunk_size: of the parts that a draw is split into, each a mean loss of its own; two halves if None.
-        shuffle_halves: mix the classes over the parts, where the original has the first classes in one and
-            the last in the other.
-        reinit_classifier: score fresh weights of the `last` or of `all` linear layers, as the original: none
-            is the network itself.
-        mode: exact_k removes exactly round(ratio·N) weights; original as its code, which truncates and keeps
-            one more.
-        recipe: what of the run's epochs, optimizer and schedule to replace. decay_all: weight decay on biases
-            and norms too.
+        Attributes:
+            ratio: Of the conv and linear weights that is removed; 0.9 if no size is given either.
+            samples_per_class: Drawn for each of num_iters terms.
+            images_per_iter: Drawn for each term, of any class, instead (the original's way on ImageNet).
+            chunk_size: Of the parts that a draw is split into, each a mean loss of its own; None: two halves.
+            shuffle_halves: Mix the classes over the parts; the original has the first classes in one and the
+                last in the other.
+            reinit_classifier: Score fresh weights of the last or of all linear layers, as the original does.
+            mode: exact_k removes exactly round(ratio·N) weights; original, as its code, truncates and keeps
+                one more.
+            recipe: What of the run's epochs, optimizer and schedule to replace.
+            decay_all: Weight decay on biases and norms too.
         """
 
         ratio: Annotated[float | None, Within(0, 1, "[)")] = None
@@ -78,27 +70,23 @@ class Grasp(Method):
         def contradictions(self) -> Iterator[str]:
             yield from one_size(self, "ratio")
 
-    def __init__(self, settings: Settings):
-        super().__init__(settings)
-        self.masks: Masks | None = None
-        self.target: Target | None = None
+    masks: Masks
 
     def prepare(self, context: Context) -> None:
-        self.target = resolve_target(self.settings, context)
-        own_recipe(context.recipe, self.settings.recipe)
-        if self.settings.images_per_iter is None:
-            grasp_math.check_enough(context.images_of_class, self.settings.samples_per_class)
+        super().prepare(context)
+        chosen, images_of_class = self.settings, context.images_of_class
+        own_recipe(context.recipe, chosen.recipe)
+        if chosen.images_per_iter is None:
+            grasp_math.check_enough(images_of_class, chosen.samples_per_class)
         else:
-            grasp_math.check_enough_of_any(
-                sum(context.images_of_class), self.settings.images_per_iter, self.settings.num_iters
-            )
-        self._removed(context.model)
+            grasp_math.check_enough_of_any(sum(images_of_class), chosen.images_per_iter, chosen.num_iters)
+        self.removed = self._removed(context.model)
 
     def on_fit_start(self, context: Context) -> None:
         with context.section("scoring"):
             copy = self._copy(context.model)
             found = self._score(context, copy)
-            masks = grasp_math.choose_masks(found, self._removed(context.model), self.settings.mode)
+            masks = grasp_math.choose_masks(found, self.removed, self.settings.mode)
             self.masks = Masks(context.broadcast({name: mask.cpu() for name, mask in masks.items()}))
             self._examine(context, copy)
             # By an object of its own: the other one lays its masks out as the weights are once they are
@@ -107,12 +95,8 @@ class Grasp(Method):
 
     def phases(self, context: Context) -> Iterator[Phase]:
         own = own_recipe(context.recipe, self.settings.recipe)
-        yield Phase(
-            "train",
-            range(own.epochs),
-            optimizer=own.optimizer,
-            schedule=build_schedule(own.schedule, own.epochs),
-        )
+        schedule = build_schedule(own.schedule, own.epochs)
+        yield Phase("train", range(own.epochs), optimizer=own.optimizer, schedule=schedule)
 
     def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         return (all_decayed if self.settings.decay_all else decay_groups)(model, weight_decay)
@@ -125,58 +109,46 @@ class Grasp(Method):
     def on_fit_end(self, context: Context) -> dict[str, Any]:
         kept, total = self.masks.kept, self.masks.total
         achieved = count_parameters(context.model).total - total + kept
-        found = {
+        by_layer = {name.removesuffix(".weight"): int(mask.sum()) for name, mask in self.masks.items()}
+        fields = {
             "kept": kept,
             "prunable": total,
             "params_pruned_to": achieved,
-            "emptied_layers": self._emptied(),
+            "emptied_layers": self.masks.emptied,
+            "kept_by_layer": by_layer,
         }
-        found["kept_by_layer"] = {
-            name.removesuffix(".weight"): int(mask.sum()) for name, mask in self.masks.items()
-        }
-        return found if self.target is None else found | {"target": self.target.report(achieved)}
+        return self.with_target(fields, achieved)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"masks": self.masks.state_dict()} | target_state(self.target)
+        return {"masks": self.masks.state_dict()} | super().state_dict()
 
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
-        self.masks, self.target = Masks(state["masks"]), target_from_state(state) or self.target
-
-    # Size
+        super().load_state_dict(context, state)
+        self.masks = Masks(state["masks"])
 
     def _removed(self, model: nn.Module) -> int:
-        """How many weights go. Raises CuttlefishError for a size that pruning cannot reach."""
-        total, params = (
-            sum(weight.numel() for weight in prunable(model).values()),
-            count_parameters(model).total,
-        )
-        target = self.target
+        """Return how many weights go. Raises CuttlefishError for a size that pruning cannot reach."""
+        chosen, params = self.settings, count_parameters(model).total
+        total = sum(weight.numel() for weight in prunable(model).values())
         if total == 0:
             raise CuttlefishError("grasp prunes conv and linear weights, and this model has none")
-        if target is None:
-            removed = grasp_math.removals(
-                RATIO if self.settings.ratio is None else self.settings.ratio, total, self.settings.mode
-            )
+        if self.target is None:
+            ratio = RATIO if chosen.ratio is None else chosen.ratio
+            removed = grasp_math.removals(ratio, total, chosen.mode)
             if removed >= total:
                 raise CuttlefishError(
-                    f"grasp: ratio={self.settings.ratio} would remove all {total:,} weights; choose a lower one"
+                    f"grasp: ratio={ratio} would remove all {total:,} weights; choose a lower one"
                 )
             return removed
-        nearest = min(max(target.params, params - total + 1), params)
-        if target.params != nearest:
-            raise CuttlefishError(
-                f"grasp cannot reach {target.params:,} parameters ({target.source}) by pruning {total:,} weights of {params:,} parameters: "
-                f"the nearest it can is {nearest:,}"
-            )
-        removed = params - target.params
+        self.check_reachable(params - total + 1, params)
+        removed = params - self.target.params
         # The original keeps one of those it is told to remove.
-        return removed + 1 if removed and self.settings.mode == "original" else removed
+        return removed + 1 if removed and chosen.mode == "original" else removed
 
     # Scoring
 
     def _copy(self, model: nn.Module) -> nn.Module:
-        """What is scored: the model's weights in train mode, with the classifier drawn afresh if asked
-        for."""
+        """Return what is scored: the weights in train mode, with the classifier drawn afresh if asked for."""
         copy = deepcopy(model).train()
         linear = [module for module in copy.modules() if isinstance(module, nn.Linear)]
         afresh = {"none": [], "last": linear[-1:], "all": linear}[self.settings.reinit_classifier]
@@ -196,33 +168,29 @@ class Grasp(Method):
         )
 
     def _parts(self, context: Context, classes: int) -> Iterator[Chunk]:
-        """Drawn again for each pass, which costs less than keeping what ImageNet needs."""
+        """Yield the drawn parts; drawn again for each pass, which costs less than keeping what ImageNet
+        needs."""
         chosen, samples = self.settings, grasp_math.Samples(context.samples())
         for number in range(chosen.num_iters):
-            if (
-                chosen.images_per_iter is None
-            ):  # of an order of its own, as the original: one that ran into the next would hold images twice
-                drawn = grasp_math.draw_per_class(
-                    grasp_math.Samples(context.samples(number)), classes, chosen.samples_per_class
-                )
+            if chosen.images_per_iter is None:
+                # Each of an order of its own, as in the original: one that ran into the next would hold
+                # images twice.
+                own_order = grasp_math.Samples(context.samples(number))
+                drawn = grasp_math.draw_per_class(own_order, classes, chosen.samples_per_class)
             else:
                 drawn = grasp_math.draw_any(samples, chosen.images_per_iter)
-            yield from grasp_math.split_parts(
-                drawn, chosen.chunk_size, number if chosen.shuffle_halves else None
-            )
+            shuffle = number if chosen.shuffle_halves else None
+            yield from grasp_math.split_parts(drawn, chosen.chunk_size, shuffle)
 
     def _examine(self, context: Context, copy: nn.Module) -> None:
         """Warn of emptied layers; refuse a network that no longer listens to its input."""
-        emptied = self._emptied()
+        emptied = self.masks.emptied
         if not emptied:
             return
         context.log(f"grasp has emptied {len(emptied)} of {len(self.masks)} layers: {', '.join(emptied)}")
         Masks(self.masks).apply(copy)
         if not context.broadcast(grasp_math.lets_signal_through(copy, context.example_batch()[0])):
             raise CuttlefishError(
-                f"grasp would empty {', '.join(emptied[:3])}, through which every signal passes, so nothing could be learned: "
-                "keep more weights"
+                f"grasp would empty {', '.join(emptied[:3])}, through which every signal passes, so nothing "
+                "could be learned: keep more weights"
             )
-
-    def _emptied(self) -> list[str]:
-        return [name.removesuffix(".weight") for name, mask in self.masks.items() if not mask.any()]

@@ -85,7 +85,7 @@ def choose_masks(found: Mapping[str, Tensor], removed: int, mode: str = "exact_k
     flat = torch.cat([score.detach().flatten().cpu() for score in found.values()])
     if not flat.isfinite().all():
         raise CuttlefishError(
-            "grasp's scores are not all finite, so they give no order: the model's initial weights or data are broken"
+            "grasp's scores are not all finite, so they give no order: the initial weights or data are broken"
         )
     gone = torch.zeros_like(flat, dtype=torch.bool)
     if removed > 0:
@@ -124,8 +124,10 @@ def check_enough(images_of_class: Sequence[int], per_class: int) -> None:
     scarce = min(range(len(images_of_class)), key=images_of_class.__getitem__)
     if images_of_class[scarce] < per_class:
         raise CuttlefishError(
-            f"grasp draws samples_per_class={per_class} images of every class, but the training set has only {images_of_class[scarce]} of "
-            f"class {scarce}: lower samples_per_class, or set images_per_iter to draw without classes"
+            f"grasp draws samples_per_class={per_class} images of every class, but the training set has only "
+            f"{images_of_class[scarce]} of class {scarce}: lower samples_per_class, or set images_per_iter "
+            "to draw "
+            "without classes"
         )
 
 
@@ -133,7 +135,9 @@ def check_enough_of_any(images: int, per_draw: int, draws: int) -> None:
     """Raise CuttlefishError if draws that follow one another would run into the stream's next epoch."""
     if images < per_draw * draws:
         raise CuttlefishError(
-            f"grasp draws images_per_iter={per_draw} images num_iters={draws} times, but the training set has only {images:,}: lower one of them"
+            f"grasp draws images_per_iter={per_draw} images num_iters={draws} times, but the training set "
+            "has "
+            f"only {images:,}: lower one of them"
         )
 
 
@@ -150,8 +154,10 @@ def draw_per_class(samples: Samples, classes: int, per_class: int) -> Chunk:
         if seen >= limit:
             scarce = int(counts.argmin())
             raise CuttlefishError(
-                f"grasp needs samples_per_class={per_class} of each of the {classes} classes, but {seen:,} training images held "
-                f"only {int(counts[scarce])} of class {scarce}: lower samples_per_class, or set images_per_iter to draw without classes"
+                f"grasp needs samples_per_class={per_class} of each of the {classes} classes, but {seen:,} "
+                "training "
+                f"images held only {int(counts[scarce])} of class {scarce}: lower samples_per_class, or set "
+                "images_per_iter to draw without classes"
             )
         batch, given = samples.next()
         hits = F.one_hot(given, classes)

@@ -69,7 +69,8 @@ def next_masks(
     )
     if not keep.any():
         raise CuttlefishError(
-            f"pruning {fraction} of the remaining weights (mode={mode}) would leave none: fewer levels, or other ties"
+            f"pruning {fraction} of the remaining weights (mode={mode}) would leave none: fewer levels, or "
+            "other ties"
         )
     flat[candidates] = keep
     parts = flat.split([now[name].numel() for name in names])
@@ -132,7 +133,8 @@ def plan(
         if found.epochs <= total:
             return replace(found, lengths=(*found.lengths[:-1], length + total - found.epochs))
     raise CuttlefishError(
-        f"{levels + 1} levels (counting the dense one) after rewind epoch {rewind or 0} do not fit into {total} epochs"
+        f"{levels + 1} levels (counting the dense one) after rewind epoch {rewind or 0} do not fit into "
+        f"{total} epochs"
     )
 
 

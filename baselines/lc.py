@@ -8,6 +8,7 @@ learned ranks and are fine-tuned.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from baselines import lc_math
 from baselines.lc_math import Layer, Spectrum
-from baselines.lc_plan import Settings, make_plan, require
+from baselines.lc_plan import Settings, make_plan
 from cuttlefish.config.schema import RecipeConfig
 from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.decay import FrobeniusDecay, decay_groups
@@ -24,13 +25,13 @@ from cuttlefish.lowrank.profiling import candidates, main_path
 from cuttlefish.lowrank.surgery import factorize, find_layers, low_rank_layers
 from cuttlefish.lowrank.timing import positions
 from cuttlefish.lowrank.trace import NORMS
-from cuttlefish.methods.base import Context, Method, Phase
-from cuttlefish.methods.target import Target, resolve_target, target_from_state, target_state
+from cuttlefish.methods.base import Context, Phase
+from cuttlefish.methods.target import SizedMethod
 from cuttlefish.record.folder import RANK_COLUMNS
 
 
-class LC(Method):
-    """Between its phases: C steps done so far, Δ and λ of each penalised layer, and the ranks of every C
+class LC(SizedMethod):
+    """Keeps between its phases: C steps done, Δ and λ of each penalised layer, and the ranks of every C
     step."""
 
     name = "lc"
@@ -40,7 +41,6 @@ class LC(Method):
     def __init__(self, settings: Settings):
         super().__init__(settings)
         self.done = 0
-        self.target: Target | None = None
         self.alpha: float | None = None
         self.deltas: dict[str, Tensor] = {}
         self.multipliers: dict[str, Tensor] = {}
@@ -49,30 +49,21 @@ class LC(Method):
         self.decay: FrobeniusDecay | None = None
         self._pulled: tuple[list[nn.Parameter], list[Tensor], float] | None = None
 
-    # Before training
-
     @classmethod
     def planned_epochs(cls, settings: Settings, recipe: RecipeConfig) -> int:
         return make_plan(settings, recipe).epochs
 
     def prepare(self, context: Context) -> None:
-        self._find_layers(context)
-        self.target = resolve_target(self.settings, context)
-        if self.target is not None:
-            smallest = lc_math.compressed(self.dense, self.layers, dict.fromkeys(self.layers, 0))
-            reach = min(max(self.target.params, smallest), self.dense)
-            require(
-                reach == self.target.params,
-                f"lc cannot reach {self.target.params:,} parameters ({self.target.source}) by compressing {len(self.layers)} layers of "
-                f"{context.model_name}: the nearest it can is {reach:,}",
-            )
+        super().prepare(context)
+        self.plan = make_plan(self.settings, context.recipe)
+        self.dense = count_parameters(context.model).total
+        self._find_layers(context.model, context.example_batch()[0])
+        smallest = lc_math.compressed(self.dense, self.layers, dict.fromkeys(self.layers, 0))
+        self.check_reachable(smallest, self.dense)
 
-    def _find_layers(self, context: Context) -> None:
-        """Choose the layers to compress and their prices."""
-        chosen, model = self.settings, context.model
-        self.plan = make_plan(chosen, context.recipe)
-        self.dense = count_parameters(model).total
-        images, _ = context.example_batch()
+    def _find_layers(self, model: nn.Module, images: Tensor) -> None:
+        """Choose the layers to compress, and what a rank of each costs."""
+        chosen = self.settings
         executed = main_path(model, images, shortcuts=chosen.include_shortcuts)
         possible = find_layers(model).layers
         ends = [executed[0].name] * chosen.include_first + [executed[-1].name] * chosen.include_last
@@ -88,19 +79,13 @@ class LC(Method):
     # Phases
 
     def phases(self, context: Context) -> Iterator[Phase]:
-        plan, recipe = self.plan, self.plan.recipe
-        yield Phase(
-            "reference", range(recipe.epochs), optimizer=recipe.optimizer, schedule=plan.reference_schedule()
-        )
+        plan, recipe, sgd = self.plan, self.plan.recipe, self.plan.sgd
+        schedule = plan.reference_schedule()
+        yield Phase("reference", range(recipe.epochs), optimizer=recipe.optimizer, schedule=schedule)
         for step, (epochs, schedule) in enumerate(zip(plan.l_steps, plan.l_schedules(), strict=True), 1):
-            yield Phase(f"L{step}", range(epochs), optimizer=plan.sgd, schedule=schedule, enter=self.compress)
-        yield Phase(
-            "finetune",
-            range(plan.finetune),
-            optimizer=plan.sgd,
-            schedule=plan.ft_schedule(),
-            enter=self.reparametrise,
-        )
+            yield Phase(f"L{step}", range(epochs), optimizer=sgd, schedule=schedule, enter=self.compress)
+        epochs, schedule = range(plan.finetune), plan.ft_schedule()
+        yield Phase("finetune", epochs, optimizer=sgd, schedule=schedule, enter=self.reparametrise)
 
     # C steps
 
@@ -112,27 +97,22 @@ class LC(Method):
         with context.section("ranks"):
             if not self.multipliers:
                 self.multipliers = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-            shifted = {
-                name: lc_math.shifted(weight.detach(), self.multipliers[name], mu)
-                for name, weight in weights.items()
-            }
-            matrices = {name: unroll(weight, self.settings.scheme) for name, weight in shifted.items()}
-            spectra = {name: lc_math.spectrum(matrix) for name, matrix in matrices.items()}
+            matrices, spectra = {}, {}
+            for name, weight in weights.items():
+                shifted = lc_math.shifted(weight.detach(), self.multipliers[name], mu)
+                matrices[name] = unroll(shifted, self.settings.scheme)
+                spectra[name] = lc_math.spectrum(matrices[name])
             self._choose_alpha(context, spectra)
             ranks = context.broadcast(self._ranks(spectra, mu))
-            found = {
-                name: lc_math.truncate(matrix, spectra[name], ranks[name])
-                for name, matrix in matrices.items()
-            }
+            found = {name: lc_math.truncate(matrices[name], spectra[name], ranks[name]) for name in matrices}
             self._take_up(context, ranks, found, weights)
             if (self.done + 1) % self.settings.mu_rep == 0:
                 for name, weight in weights.items():
-                    self.multipliers[name] = lc_math.next_multipliers(
-                        self.multipliers[name], weight.detach(), self.deltas[name], mu
-                    )
+                    before, delta = self.multipliers[name], self.deltas[name]
+                    self.multipliers[name] = lc_math.next_multipliers(before, weight.detach(), delta, mu)
             self.done += 1
             self._pull(context.model)
-        self._tell(context, mu, spectra)
+        self._report(context, mu, spectra)
 
     def _choose_alpha(self, context: Context, spectra: dict[str, Spectrum]) -> None:
         """Once from the reference's spectra and the final μ; anew at every C step with `retarget`."""
@@ -145,11 +125,9 @@ class LC(Method):
             self.alpha = context.broadcast(chosen.alpha_factor * found)
 
     def _ranks(self, spectra: dict[str, Spectrum], mu: float) -> dict[str, int]:
-        price = {name: self.alpha * layer.unit for name, layer in self.layers.items()}
-        normalize = self.settings.normalize
+        learned = partial(lc_math.learned_rank, mu=mu, normalize=self.settings.normalize)
         return {
-            name: lc_math.learned_rank(found, mu=mu, price=price[name], normalize=normalize)
-            for name, found in spectra.items()
+            name: learned(found, price=self.alpha * self.layers[name].unit) for name, found in spectra.items()
         }
 
     def _take_up(
@@ -176,14 +154,15 @@ class LC(Method):
             ]
             self._pulled = list(weights.values()), shifts, mu
 
-    def _tell(self, context: Context, mu: float, spectra: dict[str, Spectrum]) -> None:
+    def _report(self, context: Context, mu: float, spectra: dict[str, Spectrum]) -> None:
         """The learned ranks stand in the column scaled_rank. The epoch is that of the plan, which every L
         step follows."""
         ranks, weights = {name: path[-1] for name, path in self.path.items()}, self._weights(context.model)
         gaps = lc_math.relative_errors([*weights.values()], [self.deltas[name] for name in weights])
         size = lc_math.compressed(self.dense, self.layers, ranks)
         context.log(
-            f"C step {self.done} of {len(self.plan.mus)}: μ = {mu:.3g}, {size:,} parameters, ‖w - Δ‖ / ‖w‖ at most {max(gaps):.2g}"
+            f"C step {self.done} of {len(self.plan.mus)}: μ = {mu:.3g}, {size:,} parameters, "
+            f"‖w - Δ‖ / ‖w‖ at most {max(gaps):.2g}"
         )
         epoch = self.plan.recipe.epochs + sum(self.plan.l_steps[: self.done - 1])
         rows = [
@@ -241,9 +220,8 @@ class LC(Method):
         self.deltas, self.multipliers = {}, {}
         empty = [name for name, path in self.path.items() if path[-1] == 0]
         if empty:
-            context.log(
-                f"rank 0 was learned for {', '.join(empty)}: rank 1 is kept, because the network needs a signal"
-            )
+            which = ", ".join(empty)
+            context.log(f"rank 0 was learned for {which}: rank 1 is kept, because the network needs a signal")
 
     @torch.no_grad()
     def _settle(self, model: nn.Module) -> None:
@@ -260,18 +238,12 @@ class LC(Method):
         groups = decay_groups(model, weight_decay, exempt)
         if not self.settings.decay_norms:
             return groups
-        scales = {
-            module.weight
-            for module in model.modules()
-            if isinstance(module, NORMS) and module.weight is not None
-        }
-        rest = [
-            {**group, "params": [parameter for parameter in group["params"] if parameter not in scales]}
-            for group in groups
-        ]
-        return [group for group in rest if group["params"]] + [
-            {"params": list(scales), "weight_decay": weight_decay}
-        ] * bool(scales)
+        norms = [module for module in model.modules() if isinstance(module, NORMS)]
+        scales = dict.fromkeys(norm.weight for norm in norms if norm.weight is not None)
+        for group in groups:
+            group["params"] = [parameter for parameter in group["params"] if parameter not in scales]
+        groups.append({"params": list(scales), "weight_decay": weight_decay})
+        return [group for group in groups if group["params"]]
 
     # The record and the checkpoint
 
@@ -282,47 +254,30 @@ class LC(Method):
             "alpha": self.alpha,
             "mu": self.plan.mus,
             "rank_path": self.path,
+            "rank_zero": [name for name, path in self.path.items() if path[-1] == 0],
         }
-        found["rank_zero"] = [name for name, path in self.path.items() if path[-1] == 0]
-        return (
-            found
-            if self.target is None
-            else found | {"target": self.target.report(count_parameters(context.model).total)}
-        )
+        return self.with_target(found, count_parameters(context.model).total)
 
     def state_dict(self) -> dict[str, Any]:
         names = ("done", "alpha", "path", "factorized", "deltas", "multipliers")
-        return {name: getattr(self, name) for name in names} | target_state(self.target)
+        return {name: getattr(self, name) for name in names} | super().state_dict()
 
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
         """A state without these keys is that of another run's dense training, which then serves as the
         reference."""
-        self.done, self.alpha, self.target = (
-            state.get("done", 0),
-            state.get("alpha"),
-            target_from_state(state) or self.target,
-        )
+        super().load_state_dict(context, state)
+        self.done, self.alpha = state.get("done", 0), state.get("alpha")
         self.path, self.factorized = state.get("path", {}), state.get("factorized", {})
+        model, scheme = context.model, self.settings.scheme
         if self.factorized or self.done == len(self.plan.mus):
-            factorize(
-                context.model,
-                self.factorized,
-                scheme=self.settings.scheme,
-                keep_dense=False,
-                initialise=False,
-            )
-            self._decay_products(context.model)
+            factorize(model, self.factorized, scheme=scheme, keep_dense=False, initialise=False)
+            self._decay_products(model)
             return
-        weights = self._weights(context.model)
-        for mine, saved in (
-            (self.deltas, state.get("deltas", {})),
-            (self.multipliers, state.get("multipliers", {})),
-        ):
-            mine |= {
-                name: torch.empty_like(weights[name], requires_grad=False).copy_(tensor)
-                for name, tensor in saved.items()
-            }
-        self._pull(context.model)
+        for name, weight in self._weights(model).items():
+            for mine, saved in ((self.deltas, "deltas"), (self.multipliers, "multipliers")):
+                if name in state.get(saved, {}):
+                    mine[name] = torch.empty_like(weight, requires_grad=False).copy_(state[saved][name])
+        self._pull(model)
 
     def _weights(self, model: nn.Module) -> dict[str, nn.Parameter]:
         return {name: model.get_submodule(name).weight for name in self.layers}

@@ -21,8 +21,8 @@ Factor = Annotated[float, Within(0, 1, "(]")]
 
 @dataclass(frozen=True)
 class Settings(Checked):
-    """The defaults share the recipe's epochs out among the phases; what each knob means stands beside it in
-    conf/method/lc.yaml."""
+    """The knobs of LC, described in conf/method/lc.yaml. By default the recipe's epochs are shared by all
+    phases."""
 
     alpha: Annotated[float, Within(0, 10**6)] = 2e-6
     target_params: TargetSize = None
@@ -68,8 +68,8 @@ class Settings(Checked):
 
 @dataclass(frozen=True)
 class Plan:
-    """recipe: the reference's own. l_steps: epochs of each L step. mus: μ of each C step, of which there is
-    one more."""
+    """The reference's own recipe, the epochs of each L step and of fine-tuning, and μ of each C step (one
+    more)."""
 
     chosen: Settings
     recipe: RecipeConfig
@@ -79,12 +79,12 @@ class Plan:
 
     @property
     def epochs(self) -> int:
-        """Over all phases."""
+        """All phases together."""
         return self.recipe.epochs + sum(self.l_steps) + self.finetune
 
     @property
     def sgd(self) -> OptimizerConfig:
-        """Of L steps and fine-tuning, with the reference's weight decay."""
+        """The optimizer of L steps and fine-tuning, with the reference's weight decay."""
         return OptimizerConfig(nesterov=True, weight_decay=self.recipe.optimizer.weight_decay)
 
     def reference_schedule(self) -> Schedule:
@@ -93,26 +93,24 @@ class Plan:
         return Exponential(self.recipe.schedule.peak_lr, self.chosen.reference_decay)
 
     def l_schedules(self) -> Iterator[Exponential]:
-        """Restarted at every L step. Where none is given: the published 0.0007, which is 0.007 of the usual
-        peak for its batch."""
+        """Yield the schedule of each L step, restarted at each.
+
+        The published rate is 0.0007, which is 0.007 of the usual peak for its batch.
+        """
         lr, decay = self.chosen.l_lr or 0.007 * self.recipe.schedule.peak_lr, self.chosen.l_decay
+        by_epoch = self.chosen.l_decay_per == "epoch"
         for step in range(1, len(self.l_steps) + 1):
-            yield (
-                Exponential(lr, decay)
-                if self.chosen.l_decay_per == "epoch"
-                else Exponential(lr * decay**step, 1.0)
-            )
+            yield Exponential(lr, decay) if by_epoch else Exponential(lr * decay**step, 1.0)
 
     def ft_schedule(self) -> Exponential:
-        """Where none is given: from a tenth of the reference's peak to a twentieth of that, which is how far
-        0.99**300 falls."""
+        """Fall by default from a tenth of the reference's peak to a twentieth of that, as far as 0.99**300
+        does."""
         lr = self.chosen.ft_lr or self.recipe.schedule.peak_lr / 10
         return Exponential(lr, self.chosen.ft_decay or 0.05 ** (1 / self.finetune))
 
 
 def make_plan(chosen: Settings, recipe: RecipeConfig) -> Plan:
-    """What is not given as a number of epochs is a share of the recipe's, so that by default all phases add
-    up to them.
+    """Plan all phases. What is not given as a number of epochs is a share of the recipe's.
 
     L steps get what the two others leave, at least an epoch each: a short budget has fewer of them and the
     same range of μ.
@@ -130,18 +128,16 @@ def _l_steps(chosen: Settings, epochs: int, reference: int, finetune: int) -> li
     wanted, left = chosen.steps * chosen.mu_rep - 1, epochs - reference - finetune
     if chosen.epochs_per_l is not None:
         return [chosen.epochs_per_l] * wanted
-    require(
-        left > 0,
-        f"lc: {reference} reference and {finetune} fine-tuning epochs leave none of the recipe's {epochs} for L steps",
-    )
-    shortened = chosen.mu_inc is None and chosen.mu_rep == 1
-    require(
-        left >= wanted or shortened,
-        f"lc: {left} epochs are left for {wanted} L steps: set epochs_per_l, or fewer steps, or leave mu_inc and mu_rep alone",
-    )
+    if left <= 0:
+        raise CuttlefishError(
+            f"lc: {reference} reference and {finetune} fine-tuning epochs leave none of the recipe's "
+            f"{epochs} "
+            "for L steps"
+        )
+    if left < wanted and (chosen.mu_inc is not None or chosen.mu_rep > 1):
+        raise CuttlefishError(
+            f"lc: {left} epochs are left for {wanted} L steps: set epochs_per_l, or fewer steps, or leave "
+            "mu_inc "
+            "and mu_rep alone"
+        )
     return split_budget(left, min(wanted, left))
-
-
-def require(holds: bool, sentence: str) -> None:
-    if not holds:
-        raise CuttlefishError(sentence)

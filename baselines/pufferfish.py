@@ -86,27 +86,21 @@ class Pufferfish(CuttlefishMethod):
         fixed = self.settings
         if fixed.k is None:
             raise CuttlefishError(
-                f"Pufferfish has no K for {context.model_name}: give method.k, the number of leading layers left dense"
+                f"Pufferfish has no K for {context.model_name}: give method.k, the number of leading layers "
+                "left dense"
             )
         images, _ = context.example_batch()
         same = ("k", "extra_bn", "factorize_shortcuts", "keep_dense", "rewarm", "overshoot", "track_ranks")
-        epoch = (
-            scaled_epoch(fixed.switch_fraction, context.recipe.epochs)
-            if fixed.switch_epoch is None
-            else fixed.switch_epoch
-        )
+        epoch = fixed.switch_epoch
+        if epoch is None:
+            epoch = scaled_epoch(fixed.switch_fraction, context.recipe.epochs)
+        shortcuts = fixed.factorize_shortcuts
         ranks = fixed_ranks(
-            context.model,
-            images,
-            fixed.k,
-            fixed.rank_ratio,
-            dense=fixed.dense,
-            shortcuts=fixed.factorize_shortcuts,
+            context.model, images, fixed.k, fixed.rank_ratio, dense=fixed.dense, shortcuts=shortcuts
         )
         if not ranks:
             raise CuttlefishError(
                 f"K = {fixed.k} leaves no layer of {context.model_name} to factorize: choose a lower method.k"
             )
-        return CuttlefishSettings(
-            switch_epoch=epoch, ranks=ranks, **{name: getattr(fixed, name) for name in same}
-        )
+        shared = {name: getattr(fixed, name) for name in same}
+        return CuttlefishSettings(switch_epoch=epoch, ranks=ranks, **shared)

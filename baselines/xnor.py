@@ -23,6 +23,7 @@ from cuttlefish.lowrank.surgery import find_layers, replace_module
 from cuttlefish.lowrank.trace import NORMS, evaluating
 from cuttlefish.methods.base import Context, Method, Phase
 from cuttlefish.methods.norms import after_norm
+from cuttlefish.methods.own_recipe import all_decayed
 from cuttlefish.methods.schedule import build_schedule
 
 
@@ -57,11 +58,10 @@ def convolutions(model: nn.Module, example: Tensor) -> dict[str, str | None]:
 
 
 def plan(model: nn.Module, example: Tensor) -> dict[str, str | None]:
-    """The convolutions that become units, all but the first, with the batch norm each brings along. Changes
-    nothing.
+    """Return the convolutions that become units, all but the first, with the batch norm each brings along.
 
-    Raises CuttlefishError where one cannot be binarised: grouped or shared ones, and a single input channel,
-    which centring empties.
+    Raises:
+        CuttlefishError: One cannot be binarised: it is grouped or shared, or centring would empty it.
     """
     norms = dict(list(convolutions(model, example).items())[1:])
     if len(norms) < 2:
@@ -74,12 +74,13 @@ def plan(model: nn.Module, example: Tensor) -> dict[str, str | None]:
             raise CuttlefishError(f"XNOR cannot binarise layer {name!r}: {refused[name]}")
         if model.get_submodule(name).in_channels == 1:
             raise CuttlefishError(
-                f"XNOR cannot binarise layer {name!r}: with one input channel, centring makes its weights zero"
+                f"XNOR cannot binarise layer {name!r}: with one input channel, centring makes it zero"
             )
         if norms[name] is not None and after_norm(model.get_submodule(norms[name])) is None:
             kind = type(model.get_submodule(norms[name])).__name__
             raise CuttlefishError(
-                f"XNOR cannot move batch norm {norms[name]!r} before its convolution: it is a {kind} with behaviour of its own"
+                f"XNOR cannot move batch norm {norms[name]!r} before its convolution: "
+                f"it is a {kind} with behaviour of its own"
             )
     return norms
 
@@ -87,8 +88,7 @@ def plan(model: nn.Module, example: Tensor) -> dict[str, str | None]:
 def insert_units(
     model: nn.Module, norms: Mapping[str, str | None], *, last: bool = False, act_scale: bool = False
 ) -> None:
-    """Replace the planned convolutions by units, in place, and the batch norms behind them by what they do
-    beside normalising.
+    """Replace the planned convolutions by units, in place, and the norms behind them by what else these do.
 
     Draws no random numbers.
 
@@ -98,11 +98,8 @@ def insert_units(
     final = list(norms)[-1]
     for name, norm in norms.items():
         conv = model.get_submodule(name)
-        replace_module(
-            model,
-            name,
-            BinaryConv2d(conv, binary=last or name != final, act_scale=act_scale).train(conv.training),
-        )
+        unit = BinaryConv2d(conv, binary=last or name != final, act_scale=act_scale)
+        replace_module(model, name, unit.train(conv.training))
         if norm is not None:
             replace_module(model, norm, after_norm(model.get_submodule(norm)))
 
@@ -155,14 +152,7 @@ class Xnor(Method):
         )
 
     def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-        if self.settings.decay_all:
-            return [
-                {
-                    "params": [parameter for parameter in model.parameters() if parameter.requires_grad],
-                    "weight_decay": weight_decay,
-                }
-            ]
-        return decay_groups(model, weight_decay)
+        return (all_decayed if self.settings.decay_all else decay_groups)(model, weight_decay)
 
     def on_step_end(self, model: nn.Module) -> None:
         # The original does it before each forward pass, evaluation included: what is then read and saved is
@@ -170,10 +160,8 @@ class Xnor(Method):
         centre_and_clamp(self.latent)
 
     def on_fit_end(self, context: Context) -> dict[str, Any]:
-        return {
-            "binary_layers": len(self.latent),
-            "binary_weights": sum(weight.numel() for weight in self.latent),
-        }
+        weights = sum(weight.numel() for weight in self.latent)
+        return {"binary_layers": len(self.latent), "binary_weights": weights}
 
     def stored_bits(self, model: nn.Module) -> int:
         """1 a binarised weight, 32 for each filter's α and for every other parameter."""

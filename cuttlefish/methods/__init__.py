@@ -27,7 +27,8 @@ def load_method(name: str) -> type[Method]:
             if found:
                 return found[0]
     raise CuttlefishError(
-        f"there is no method {name!r}: neither cuttlefish/methods/{name}.py nor baselines/{name}.py defines it"
+        f"there is no method {name!r}: neither cuttlefish/methods/{name}.py nor baselines/{name}.py defines "
+        "it"
     )
 
 

@@ -21,7 +21,8 @@ def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
             continue
         if not isinstance(module.weight, nn.Parameter) or is_parametrized(module, "weight"):
             raise CuttlefishError(
-                f"layer {name!r} cannot be pruned: its weight is computed from other tensors (a parametrization or weight norm)"
+                f"layer {name!r} cannot be pruned: its weight is computed from other tensors "
+                "(a parametrization or weight norm)"
             )
         if not any(module.weight is weight for weight in found.values()):
             found[f"{name}.weight" if name else "weight"] = module.weight
@@ -68,6 +69,11 @@ class Masks(Mapping[str, Tensor]):
     @property
     def total(self) -> int:
         return sum(mask.numel() for mask in self._masks.values())
+
+    @property
+    def emptied(self) -> list[str]:
+        """Layers of which nothing is kept."""
+        return [name.removesuffix(".weight") for name, mask in self._masks.items() if not mask.any()]
 
     def state_dict(self) -> dict[str, Tensor]:
         return dict(self._masks)

@@ -1,6 +1,6 @@
 """A method's own optimizer, schedule and length, where its authors did not train by the run's recipe."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
@@ -21,8 +21,7 @@ class Changes(Checked):
 
 
 OwnRecipe = Annotated[dict[str, Any], OptionsOf(Changes)]
-"""A knob that replaces part of the recipe: {epochs: 160, optimizer: {weight_decay: …}, schedule: {peak_lr:
-…}}."""
+"""A knob that replaces part of the recipe: {epochs: 160, optimizer: {weight_decay: …}, schedule: {…}}."""
 
 
 def own_recipe(
@@ -40,11 +39,12 @@ def own_recipe(
     return convert({**asdict(recipe), **own}, RecipeConfig, where)
 
 
-def all_decayed(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """One optimizer group: weight decay on biases and norms too, as many authors' code has it."""
-    return [
-        {
-            "params": [parameter for parameter in model.parameters() if parameter.requires_grad],
-            "weight_decay": weight_decay,
-        }
-    ]
+def all_decayed(
+    model: nn.Module, weight_decay: float, without_decay: Set[nn.Parameter] = frozenset()
+) -> list[dict[str, Any]]:
+    """Return optimizer groups with weight decay on biases and norms too, as many authors' code has it."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    decayed = [parameter for parameter in trained if parameter not in without_decay]
+    free = [parameter for parameter in trained if parameter in without_decay]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.limits import Place, Within
-from cuttlefish.methods.base import Context
+from cuttlefish.methods.base import Context, Method
 from cuttlefish.record.folder import RECORD
 from cuttlefish.record.record import read_record
 
@@ -20,24 +20,51 @@ Match = Annotated[str | None, Place()]
 
 @dataclass(frozen=True)
 class Target:
-    """params: all parameters the result should have; source: where that number came from."""
+    """All parameters that the result should have, and where that number came from."""
 
     params: int
     source: str
 
     def report(self, achieved: int) -> dict[str, Any]:
-        """The record's `target` field."""
-        return {
-            "params": self.params,
-            "source": self.source,
-            "achieved": achieved,
-            "ratio": achieved / self.params,
-        }
+        """Return the record's `target` field."""
+        ratio = achieved / self.params
+        return {"params": self.params, "source": self.source, "achieved": achieved, "ratio": ratio}
+
+
+class SizedMethod(Method):
+    """A method whose size is set by a knob of its own, or by `target_params` or `match` in its place."""
+
+    target: Target | None = None
+
+    def prepare(self, context: Context) -> None:
+        self.target = resolve_target(self.settings, context)
+
+    def check_reachable(self, least: int, most: int) -> None:
+        """Raise CuttlefishError for a target outside the sizes that the method can give this model."""
+        target = self.target
+        if target is not None and not least <= target.params <= most:
+            raise CuttlefishError(
+                f"{self.name} cannot reach {target.params:,} parameters ({target.source}) with this model: "
+                f"the nearest it can is {most if target.params > most else least:,}"
+            )
+
+    def with_target(self, fields: dict[str, Any], achieved: int) -> dict[str, Any]:
+        """Return the record's fields, with the target beside the achieved size where there is one."""
+        return fields if self.target is None else fields | {"target": self.target.report(achieved)}
+
+    def state_dict(self) -> dict[str, Any]:
+        return target_state(self.target)
+
+    def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
+        self.target = target_from_state(state) or self.target
 
 
 def find_target(target_params: int | None, match: str | None) -> Target | None:
-    """From `target_params=` or `match=` (a run key, a run folder or a record). Raises CuttlefishError if both
-    or unusable."""
+    """Return the size that `target_params=` or `match=` (a run key, a run folder or a record) names.
+
+    Raises:
+        CuttlefishError: Both are given, or the run cannot be used.
+    """
     if target_params is not None and match is not None:
         raise CuttlefishError("give target_params or match, not both: each sets the size")
     if target_params is not None:
@@ -51,28 +78,27 @@ def find_target(target_params: int | None, match: str | None) -> Target | None:
 
 
 def one_size(settings: Any, other: str | None = None) -> Iterator[str]:
-    """Yield the sentence of settings that set the size twice, by `target_params`, `match` or the knob
+    """Yield a sentence about settings that set the size twice, by `target_params`, `match` or the knob
     `other`.
 
     That knob counts as given where it is not at its default.
     """
     keys = ("target_params", "match") if other is None else (other, "target_params", "match")
-    given = [
-        key for key in keys if getattr(settings, key) != type(settings).__dataclass_fields__[key].default
-    ]
+    known = type(settings).__dataclass_fields__
+    given = [key for key in keys if getattr(settings, key) != known[key].default]
     if len(given) > 1:
         yield f"{given[0]}: give {', '.join(keys[:-1])} or match, not two of them: each sets the size"
 
 
 def resolve_target(settings: Any, context: Context) -> Target | None:
-    """What `settings` name when a run starts. A run that goes on keeps the size it began with, whatever
-    became of the matched run."""
+    """Return the size that `settings` name; a resumed run keeps its own, whatever became of the matched
+    run."""
     kept = None if settings.match is None else target_from_state(context.saved())
     return kept or find_target(settings.target_params, settings.match)
 
 
 def target_state(target: Target | None) -> dict[str, Any]:
-    """Its part of a method's state."""
+    """Return the target's part of a method's state."""
     return {} if target is None else {"target": asdict(target)}
 
 
@@ -81,16 +107,12 @@ def target_from_state(state: Mapping[str, Any]) -> Target | None:
 
 
 def _locate(match: str) -> Path:
-    """A path as it is; else the record of that run key, a finished one if there are several."""
+    """Return a path as it is; else the record of that run key, a finished one if there are several."""
     if Path(match).exists():
         return Path(match)
     # Folders are named after their run key, with the seed before it or what makes a repeat behind it.
-    named = [
-        path
-        for folder in SEARCHED
-        for path in sorted(Path(folder).rglob(RECORD))
-        if match in path.parent.name
-    ]
+    paths = [path for folder in SEARCHED for path in sorted(Path(folder).rglob(RECORD))]
+    named = [path for path in paths if match in path.parent.name]
     found = {path: record for path in named if (record := read_record(path)).run_key == match}
     if not found:
         raise CuttlefishError(

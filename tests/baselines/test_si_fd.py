@@ -271,8 +271,8 @@ def test_a_target_replaces_rho_and_is_reported(tmp_path):
 @pytest.mark.parametrize(
     ("knobs", "message"),
     [
-        ({"rho": 0.08, "target_params": 10}, "the nearest reachable size is 7,"),
-        ({"rho": 0.08, "target_params": 10**9}, "the nearest reachable size is "),
+        ({"rho": 0.08, "target_params": 10}, "the nearest it can is 7,"),
+        ({"rho": 0.08, "target_params": 10**9}, "the nearest it can is "),
         ({"rho": 0.08, "target_params": 12_000, "match": "x"}, "not two of them"),
         ({"rho": 0.0}, r"rho must be in \(0, 1\], not 0.0"),
         ({"frobenius_decay": -1.0}, "frobenius_decay must be .* not -1.0"),
