@@ -77,11 +77,13 @@ def test_bf16_trains_as_fp32_does(finished, tmp_path):
 def test_the_size_to_match_is_read_once(tmp_path, monkeypatch, method):
     """Neither a run that is under way nor one that goes on heeds what becomes of the matched record."""
     matched = tmp_path / "matched" / "record.json"
-    knobs = {"levels": None} if method == "imp" else {"ratio": None} if method == "grasp" else {}
+    knobs = {"imp": {"levels": None}, "grasp": {"ratio": None}, "lc": {"alpha": 2e-6}, "si_fd": {"rho": 0.08}}
     config = little_config(
         tmp_path / "run",
         method,
-        **{f"method__{key}": value for key, value in {"match": str(matched), **knobs}.items()},
+        **{
+            f"method__{key}": value for key, value in {"match": str(matched), **knobs.get(method, {})}.items()
+        },
     )
     fields = {
         "schema": 1,
