@@ -19,6 +19,8 @@ from cuttlefish.record.record import value_of
 
 Row = Mapping[str, Any]
 MOST_LABELS = 24
+METRICS = {"entropy": "effective rank", "energy": "energy rank"}
+"""What other metrics than the stable rank are called on an axis."""
 
 
 def subject_of(record: Record) -> str:
@@ -30,8 +32,10 @@ def subject_of(record: Record) -> str:
     return ", ".join(words)
 
 
-def rank_curves(rank_rows: Sequence[Row], switch_epoch: int | None, subject: str = "") -> Figure:
-    """Each layer's stable rank over epochs, relative to its value at initialisation (paper, figure 2), switch marked."""
+def rank_curves(
+    rank_rows: Sequence[Row], switch_epoch: int | None, subject: str = "", metric: str | None = None
+) -> Figure:
+    """Each layer's stable rank (or another `metric`) over epochs, relative to its value at initialisation (paper, figure 2), switch marked."""
     histories = rank_histories(rank_rows)
     colours = style.depth_colours(len(histories))
     figure, axes = style.new_figure(7.2, 4.4)
@@ -44,7 +48,9 @@ def rank_curves(rank_rows: Sequence[Row], switch_epoch: int | None, subject: str
             history.epochs, history.ratios, color=colour, marker="o", markersize=2.4 if last <= 50 else 0
         )
     axes.set(
-        xlabel="epochs trained", ylabel="stable rank / its initial value", ylim=(0, 1.04 * max(1, highest))
+        xlabel="epochs trained",
+        ylabel=f"{METRICS.get(metric, 'stable rank')} / its initial value",
+        ylim=(0, 1.04 * max(1, highest)),
     )
     axes.set_xlim(0, 1.012 * max(1, last))
     style.entitle(axes, "Ranks while training", subject)

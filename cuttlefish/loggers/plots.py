@@ -7,6 +7,7 @@ from typing import Any
 from cuttlefish.loggers.base import Logger, RunInfo
 from cuttlefish.record.fields import Record
 from cuttlefish.record.folder import PLOTS, read_epochs, read_profile, read_ranks
+from cuttlefish.record.record import value_of
 
 
 class Plots(Logger):
@@ -38,7 +39,8 @@ def _drawable(folder: Path, record: Record) -> dict[str, Callable[[], Any]]:
     subject = run_plots.subject_of(record)
     drawings: dict[str, Callable[[], Any]] = {}
     if ranks:
-        drawings["rank_curves"] = lambda: run_plots.rank_curves(ranks, record.switch_epoch, subject)
+        metric = value_of(record, "config.method.metric")
+        drawings["rank_curves"] = lambda: run_plots.rank_curves(ranks, record.switch_epoch, subject, metric)
     if ranks and record.ranks:
         drawings["rank_ratios"] = lambda: run_plots.rank_ratios(record, ranks, profile, subject)
     if profile and profile["stacks"]:

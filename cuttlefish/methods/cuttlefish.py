@@ -63,6 +63,7 @@ class CuttlefishMethod(Method):
             "switch_epoch": core.switch_epoch,
             "switch_reason": core.reason or "never",
             "ranks": core.final_ranks(),
+            "kept_dense": core.kept_dense,
         }
         return found if core.profile is None else found | {"profile": core.profile}
 

@@ -71,6 +71,13 @@ def test_rank_curves_show_the_ranks_and_the_switch_epoch(made_up):
     rows = rank_rows(made_up, range(made_up.E + 1))
     with style.styled():
         (axes,) = run_plots.rank_curves(rows, made_up.E).axes
+        assert axes.get_ylabel() == "stable rank / its initial value"
+        assert (
+            run_plots.rank_curves(rows, None, metric="entropy")
+            .axes[0]
+            .get_ylabel()
+            .startswith("effective rank")
+        )
     curves = {tuple(line.get_ydata()) for line in axes.lines if line.get_gid() is None}
     assert curves == {tuple(history.ratios) for history in rank_histories(rows)}
     assert [line.get_xdata()[0] for line in axes.lines if line.get_gid() == "switch"] == [made_up.E]

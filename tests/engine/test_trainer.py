@@ -305,3 +305,5 @@ def test_last_partial_batch_and_max_steps(tmp_path):
 def test_keep_dense_beyond_break_even(tmp_path):
     record = run_config(little_config(tmp_path, "cuttlefish", method__rank_ratio=1.0))
     assert record.ranks == {} and record.params_total == record.params_full
+    assert record.switch_epoch is None and record.switch_reason == "declined"
+    assert "saves nothing (break-even" in record.extra["kept_dense"]["layer4.1.conv2"]
