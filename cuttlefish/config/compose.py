@@ -35,17 +35,26 @@ def _register() -> None:
     ConfigStore.instance().store("base", base)
 
 
-def compose_config(conf: Path, overrides: Sequence[str]) -> Config:
-    """The checked config of these command-line words, with nothing started and nothing written. conf: the config folder.
+def compose_config(conf: Path | Sequence[Path], overrides: Sequence[str], name: str | None = None) -> Config:
+    """The checked config of these command-line words, with nothing started and nothing written.
 
-    Raises CuttlefishError for what Hydra refuses too.
+    Args:
+        conf: The config folder, or several of which the last has the main config.
+        overrides: As on the command line.
+        name: The main config's, `config` by default.
+
+    Raises:
+        CuttlefishError: The config is refused, by Hydra or by us.
     """
+    folders = [conf] if isinstance(conf, Path) else list(conf)
+    more = [f"hydra.searchpath=[{','.join(f'file://{path.absolute()}' for path in folders[:-1])}]"]
     refuse_old_words(overrides)
     try:
-        with initialize_config_dir(str(conf), version_base="1.3"):
-            composed = compose("config", overrides=list(overrides), return_hydra_config=True)
+        with initialize_config_dir(str(folders[-1].absolute()), version_base="1.3"):
+            words = [*overrides, *(more if len(folders) > 1 else [])]
+            composed = compose(name or "config", overrides=words, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise CuttlefishError(sentence(error, [conf])) from error
+        raise CuttlefishError(sentence(error, folders)) from error
     hydra = composed.hydra
     with open_dict(composed):
         del composed["hydra"]

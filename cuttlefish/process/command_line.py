@@ -13,6 +13,7 @@ from yaml import YAMLError
 
 from cuttlefish.config.choice_checks import refuse_old_words
 from cuttlefish.config.choices import help_text
+from cuttlefish.config.compose import compose_config
 from cuttlefish.config.hydra_errors import sentence
 from cuttlefish.errors import (
     EXIT_AT_ONCE,
@@ -61,6 +62,8 @@ def run_command(run: Callable[[], object], argv: list[str], conf: Path) -> int:
         return 0
     try:
         _check(argv[1:], given.multirun and (given.cfg or given.info))
+        if given.cfg:  # Hydra shows it without a word on whether a run would take it
+            compose_config(folders, given.overrides, given.config_name)
         run()
     except Interrupted as error:
         if NOTE not in os.environ:
@@ -93,7 +96,7 @@ def _check(words: Sequence[str], shows_several: bool) -> None:
     refuse_old_words(words)
     for word in words:
         for pattern, told in NOT_HYDRAS.items():
-            if re.fullmatch(f"[+]*{pattern}", word):
+            if re.fullmatch(f"[+]*{pattern}", word, re.IGNORECASE):
                 raise CuttlefishError(f"{word}: {told}")
     if shows_several:
         raise CuttlefishError("--cfg and --info show one run; leave out -m and give one value for each word")

@@ -28,6 +28,15 @@ def only(spec: Spec, table: str, rows: list[str], sweep=None) -> Spec:
     )
 
 
+def test_every_committed_reduced_record_is_a_planned_run(spec, cache):
+    """Keys are made anew from conf/: were one to change, its record would be lost."""
+    planned = {run.run_key for run in planned_runs(spec, ["table1"], "reduced", range(5), ROOT, cache)}
+    committed = [
+        run.record.run_key for run in load_evidence(ROOT / "results" / "records" / "reduced").finished
+    ]
+    assert len(committed) >= 24 and set(committed) <= planned
+
+
 def test_the_committed_reduced_records_are_found_by_key(spec, cache):
     runs = planned_runs(
         only(spec, "table1", ["full_rank", "cuttlefish"]), ["table1"], "reduced", [0], ROOT, cache
