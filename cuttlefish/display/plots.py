@@ -1,4 +1,4 @@
-"""The four figures of one run, as pure functions of what its folder holds. Draw and save them inside `styled()`."""
+"""Draw the four figures of one run from what its folder holds; call them inside `styled()`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,7 +24,7 @@ METRICS = {"entropy": "effective rank", "energy": "energy rank"}
 
 
 def subject_of(record: Record) -> str:
-    """Which run it is. One that is not of paper scale says so, and its width: its picture may stand where its record is not seen."""
+    """Name the run; below paper scale with its scale and width, since a picture may be seen alone."""
     words = [record.model, record.data, record.method, f"seed {record.seed}"]
     if record.scale != "paper":
         width = value_of(record, "config.model.width")
@@ -35,7 +35,7 @@ def subject_of(record: Record) -> str:
 def rank_curves(
     rank_rows: Sequence[Row], switch_epoch: int | None, subject: str = "", metric: str | None = None
 ) -> Figure:
-    """Each layer's stable rank (or another `metric`) over epochs, relative to its value at initialisation (paper, figure 2), switch marked."""
+    """Draw each layer's stable rank (or another `metric`) over its initial value, by epoch (figure 2)."""
     histories = rank_histories(rank_rows)
     colours = style.depth_colours(len(histories))
     figure, axes = style.new_figure(7.2, 4.4)
@@ -98,7 +98,7 @@ def rank_ratios(record: Record, rank_rows: Sequence[Row], profile: Row | None, s
 
 
 def stack_profile(profile: Row, subject: str = "") -> Figure:
-    """Forward time of each stack at full rank and at ratio α (paper, figure 4), and its speed-up against τ."""
+    """Draw each stack's forward time at full rank and at ratio α, and its speed-up against τ (figure 4)."""
     rows, places = stack_rows(profile), range(len(profile["stacks"]))
     figure, (left, right) = style.new_figure(
         7.2, 1.4 + 0.42 * len(rows), 1, 2, sharey=True, width_ratios=(1.5, 1)
@@ -131,7 +131,7 @@ def stack_profile(profile: Row, subject: str = "") -> Figure:
 
 
 def training_curves(epoch_rows: Sequence[Row], record: Record, subject: str = "") -> Figure:
-    """Loss and accuracy over epochs, training and evaluated; the switch lies between the last dense epoch and the next."""
+    """Draw training and test loss and accuracy by epoch; the switch lies after the last dense epoch."""
     figure, (upper, lower) = style.new_figure(7.2, 5.0, 2, 1, sharex=True)
     for axes, quantity in ((upper, "loss"), (lower, "accuracy")):
         for side, colour in (("train", style.FULL), ("test", style.LOW)):

@@ -9,7 +9,7 @@ from typing import Any
 class LayerHistory:
     """One layer's stable rank over epochs, as a ratio to its value at initialisation.
 
-    This is the scaled stable rank over the full rank: scaled = β·stable with β = full / stable at initialisation
+    This is the scaled stable rank over the full rank: scaled = β·stable, β = full / stable at initialisation
     (paper, section 3.3), so it starts at 1.
     """
 
@@ -38,7 +38,7 @@ def _history(layer: str, rows: list[Mapping[str, Any]]) -> LayerHistory:
 
 
 def _ratio(row: Mapping[str, Any], first: Mapping[str, Any]) -> float:
-    # A forked run's rows begin in the middle, without the initial value: there the (rounded) scaled rank has to do.
+    # The rows of a forked run lack the initial value: the rounded scaled rank stands in for it.
     if first["epoch"] == 0 and first["stable_rank"]:
         return row["stable_rank"] / first["stable_rank"]
     return row["scaled_rank"] / row["full_rank"]

@@ -53,8 +53,9 @@ def cells(*words: str) -> list[Text]:
 
 
 def profile_table(profile: Mapping[str, Any]) -> Table:
-    """One row a stack: its forward pass at full rank and at ratio α, speed-ups forward and backward, arithmetic intensity, decision."""
-    title = f"Stack profile: α = {profile['ratio']:g}, τ = {profile['threshold']:g}, {profile.get('source', 'timed')}, K = {profile['k']}"
+    """Return one row a stack: forward time at full rank and at ratio α, speed-ups, intensity, decision."""
+    settings = f"α = {profile['ratio']:g}, τ = {profile['threshold']:g}"
+    title = f"Stack profile: {settings}, {profile.get('source', 'timed')}, K = {profile['k']}"
     sides = ("full ms", "low ms") if unit_of(profile) == "ms" else ("full GF", "low GF")
     right = [(heading, "right") for heading in (*sides, "fwd", "bwd", "intens.")]
     table = plain_table(title, ("stack", "left"), *right, ("rank", "left"))
@@ -76,7 +77,7 @@ def profile_table(profile: Mapping[str, Any]) -> Table:
 def rank_table(
     record: Record, profile: Mapping[str, Any] | None, rank_rows: Iterable[Mapping[str, Any]]
 ) -> Table | None:
-    """One row a layer (a group of layers where there are many): rank, full rank and their ratio; None without ranks."""
+    """Return one row a layer, or a group of layers where there are many; None without ranks."""
     full, ranks = full_ranks(rank_rows), record.ranks or {}
     if not full or not ranks:
         return None
@@ -150,7 +151,8 @@ def _bits(record: Record) -> str:
     nonzero, bits = record.params_nonzero, record.params_stored_bits
     packed = nonzero is not None and bits is not None and bits < 0.99 * 32 * nonzero
     return (
-        f"{memory(bits / 8) if bits >= 2**23 else f'{bits / 8192:.0f} KiB'}, {bits / nonzero:.3g} bits a parameter"
+        f"{memory(bits / 8) if bits >= 2**23 else f'{bits / 8192:.0f} KiB'}, "
+        f"{bits / nonzero:.3g} bits a parameter"
         if packed
         else UNKNOWN
     )
@@ -164,7 +166,7 @@ def layer_order(
 
 
 def _groups(layers: list[str]) -> list[tuple[str, list[str]]]:
-    """Layers one by one; where they would fill the screen, by the first two parts of their names, and the middle left out."""
+    """Group layers by the first two parts of their names, without the middle ones, where they are many."""
     if len(layers) <= MOST_LAYERS:
         return [(layer, [layer]) for layer in layers]
     groups: dict[str, list[str]] = {}

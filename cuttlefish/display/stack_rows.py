@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class StackRow:
-    """full and low: the forward pass at full rank and at ratio α, in `unit_of(profile)`. Speed-ups are full / low."""
+    """One stack: forward pass at full rank and at ratio α in `unit_of(profile)`; speed-ups are full / low."""
 
     name: str
     layers: int
@@ -20,7 +20,7 @@ class StackRow:
 
 
 def unit_of(profile: Mapping[str, Any]) -> str:
-    """`ms` where stacks were timed; `GFLOP` (equivalents) under the cost model of deterministic runs, which has no clock."""
+    """Return `ms` for timed stacks and `GFLOP` (equivalents) for those of the cost model."""
     return "GFLOP" if profile.get("source") == "cost model" else "ms"
 
 

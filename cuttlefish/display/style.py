@@ -1,4 +1,4 @@
-"""One look for every figure: readable in print, safe for colour-blind readers. Needs matplotlib; never opens a window."""
+"""The look of every figure: readable in print and for the colour-blind. Needs matplotlib."""
 
 import io
 from collections.abc import Sequence
@@ -23,9 +23,10 @@ STYLE: dict[str, Any] = {
     "figure.dpi": 150, "savefig.dpi": 150, "figure.facecolor": "white", "figure.constrained_layout.use": True,
     "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 9.0, "text.color": INK,
     "axes.titlesize": 10.5, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.titlepad": 10.0,
-    "axes.labelcolor": INK, "axes.edgecolor": MUTED, "axes.linewidth": 0.8, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.grid": True, "axes.axisbelow": True, "grid.color": GRID, "grid.linewidth": 0.7, "lines.linewidth": 1.6,
-    "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK, "legend.frameon": False,
+    "axes.labelcolor": INK, "axes.edgecolor": MUTED, "axes.linewidth": 0.8, "axes.spines.top": False,
+    "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True, "grid.color": GRID,
+    "grid.linewidth": 0.7, "lines.linewidth": 1.6, "xtick.color": MUTED, "ytick.color": MUTED,
+    "xtick.labelcolor": INK, "ytick.labelcolor": INK, "legend.frameon": False,
     "svg.hashsalt": "cuttlefish", "svg.fonttype": "path",
 }  # fmt: skip
 
@@ -44,7 +45,7 @@ def new_figure(
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """`<name>.png` (150 dpi) and `<name>.svg`, each complete or absent. The same figure gives the same bytes."""
+    """Write `<name>.png` (150 dpi) and `<name>.svg`, complete or absent; equal figures give equal bytes."""
     paths = []
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once is enough, and it is half of the time
@@ -82,10 +83,9 @@ def mark_switch(axes: Axes, epoch: float, label: str = "", side: str = "right") 
 
 
 def spread(positions: Sequence[float], gap: float, low: float = -inf, high: float = inf) -> list[float]:
-    """The positions moved as little as possible (least squares) so that they keep their order, lie at least `gap` apart and
-    stay between low and high (if there is room).
+    """Return the positions, in their order, moved as little as possible (least squares) to be `gap` apart.
 
-    Position minus rank·gap must not decrease with rank: isotonic regression by pooling neighbours, then clipping.
+    Position minus rank·gap must not decrease with rank: isotonic regression by pooling, then clipping.
     """
     order = sorted(range(len(positions)), key=lambda index: positions[index])
     blocks: list[tuple[float, int]] = []  # pooled mean of (position − rank·gap), and how many share it

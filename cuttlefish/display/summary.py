@@ -26,7 +26,7 @@ Row = Mapping[str, Any]
 
 
 def run_summary(record: Record, profile: Row | None, rank_rows: Sequence[Row]) -> RenderableType:
-    """Profile, ranks, switch, size, accuracy and times of one run. profile and rank_rows as in the run folder; may be empty."""
+    """Show profile, ranks, switch, size, accuracy and times of one run."""
     return Group(_headline(record), _screen(record, profile, rank_rows, facts_table(record)))
 
 
@@ -37,7 +37,7 @@ def comparison_summary(
     rank_rows: Sequence[Row] = (),
     plots: Iterable[object] = (),
 ) -> RenderableType:
-    """A full-rank run and a Cuttlefish run of the same length side by side; plots: paths to name at the end."""
+    """Show a full-rank and a Cuttlefish run of one length side by side, with the paths of its plots."""
     caution = _unlike(full, cuttlefish)
     parts = [
         _headline(cuttlefish),
@@ -70,7 +70,7 @@ def _headline(record: Record) -> Text:
 
 
 def _screen(record: Record, profile: Row | None, rank_rows: Sequence[Row], facts: Table) -> RenderableType:
-    """Ranks on the left, the rest on the right, so that the 17 layers of a ResNet-18 and all facts fit one screen."""
+    """Put the ranks on the left and the rest on the right, so that a ResNet-18 fits one screen."""
     right = Group(profile_table(profile), facts) if profile else facts
     ranks = rank_table(record, profile, rank_rows)
     if ranks is None:

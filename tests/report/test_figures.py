@@ -13,7 +13,7 @@ from cuttlefish.record.record import read_record, write_record
 from cuttlefish.report.figures import figure1, figure2, figure3, figure4, figure5, figure6, methods
 from cuttlefish.report.figures.base import NoData, Sources, seeds_of, sources_of
 from cuttlefish.report.figures.gallery import DRAWERS, draw_figure
-from cuttlefish.report.figures.planned import groups_of
+from cuttlefish.report.figures.groups import groups_of
 from cuttlefish.report.figures.ratios import ratio_word
 from scripts import figures as command
 from scripts.tables import tables_spec

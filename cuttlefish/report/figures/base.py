@@ -18,8 +18,12 @@ class NoData(Exception):
 
 @dataclass(frozen=True)
 class Sources:
-    """Evidence of one scale. planned: the runs of tables and figures at that scale, of every seed that was run. names: model or
-    data set → what people read."""
+    """Evidence of one scale.
+
+    Attributes:
+        planned: the runs of tables and figures at that scale, of every seed that was run.
+        names: model or data set -> what people read.
+    """
 
     scale: str
     runs: list[Evidence]
@@ -35,7 +39,7 @@ class Sources:
 
 @dataclass(frozen=True)
 class Drawing:
-    """One file. name: figure1, figure1-methods …; caption: a sentence or two; runs, benches: what it was drawn from."""
+    """One file: name (figure1, figure1-methods), caption, and the runs and benches behind it."""
 
     name: str
     figure: Figure
@@ -45,9 +49,13 @@ class Drawing:
 
 
 def sources_of(
-    collection: Collection, benches: Iterable[Bench], scale: str, planned: Sequence[PlannedRun] = (), names: Mapping[str, str] | None = None,
+    collection: Collection,
+    benches: Iterable[Bench],
+    scale: str,
+    planned: Sequence[PlannedRun] = (),
+    names: Mapping[str, str] | None = None,
     times: str = "",
-) -> Sources:  # fmt: skip
+) -> Sources:
     """Finished runs and benches of the scale."""
     runs = [run for run in collection.finished if run.record.scale == scale]
     return Sources(scale, runs, benches_of(benches, scale), planned, names or {}, times)

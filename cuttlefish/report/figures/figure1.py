@@ -1,4 +1,4 @@
-"""Figure 1: parameters against accuracy over a grid of (E, K, rank ratio), with the point that Cuttlefish finds."""
+"""Figure 1: parameters against accuracy over a grid of (E, K, rank ratio), with Cuttlefish's own point."""
 
 from statistics import mean, stdev
 from typing import Any
@@ -19,8 +19,8 @@ from cuttlefish.report.figures.base import (
     seeds_of,
     small_print,
 )
+from cuttlefish.report.figures.groups import Group, groups_of, progress
 from cuttlefish.report.figures.marks import SHAPES
-from cuttlefish.report.figures.planned import Group, groups_of, progress
 
 FEWEST = 3
 """Grid points below which there is no grid to see."""
@@ -63,7 +63,7 @@ def draw(sources: Sources) -> list[Drawing]:
 
 
 def of_one_kind(groups: list[Group]) -> list[Group]:
-    """The cells of the kind of comparison that has most grid points: published recipes and equal budgets are never mixed."""
+    """Return the cells of the kind with most grid points; published recipes and equal budgets never mix."""
     known = [group for group in groups if _is_known(group)]
     kinds = [[group for group in known if kind in group.plan.kinds] for kind in (EQUAL, PUBLISHED)]
     return max(kinds, key=lambda own: sum(_on_grid(group) for group in own))

@@ -25,7 +25,7 @@ from cuttlefish.report.figures.base import (
 
 
 def draw(sources: Sources) -> list[Drawing]:
-    """One panel a network and data set: means over seeds of each layer's stable rank over its initial value."""
+    """Draw a panel a network and data set: each layer's stable rank over its initial value."""
     curves = [
         (runs, mean_histories([rank_histories(read_ranks(run.path.parent)) for run in runs]))
         for runs in tracked_runs(sources)
@@ -50,7 +50,7 @@ def draw(sources: Sources) -> list[Drawing]:
 
 
 def tracked_runs(sources: Sources) -> list[list[Evidence]]:
-    """Dense runs (no layer factorized) with rank rows, by setting: for each network and data set that of most seeds."""
+    """Return dense runs with rank rows: for each network and data set the setting with most seeds."""
     settings: dict[str, list[Evidence]] = defaultdict(list)
     for run in sources.runs:
         if (

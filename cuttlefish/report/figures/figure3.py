@@ -18,12 +18,12 @@ from cuttlefish.report.figures.base import (
     small_print,
 )
 from cuttlefish.report.figures.figure2 import tracked_runs
+from cuttlefish.report.figures.groups import Group, groups_of
 from cuttlefish.report.figures.layers import mean_ratio, name_layers
-from cuttlefish.report.figures.planned import Group, groups_of
 
 
 def draw(sources: Sources) -> list[Drawing]:
-    """One panel a network: the settled ratio of every layer of full-rank runs, and the ranks of runs that found theirs at E."""
+    """Draw a panel a network: the settled ratio of every layer, and the ranks found at E."""
     tracked = tracked_runs(sources)
     if not tracked:
         raise NoData("no finished full-rank run has recorded its ranks (method.track_ranks=true)")

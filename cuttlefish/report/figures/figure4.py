@@ -18,7 +18,8 @@ def draw(sources: Sources) -> list[Drawing]:
     benches = newest_profiles(sources, "stacks")
     if not benches:
         raise NoData(
-            f"no stack profile (python -m scripts.profile_layers stacks --model resnet18 --scale {sources.scale}, and vgg19)"
+            "no stack profile (python -m scripts.profile_layers stacks --model resnet18 "
+            f"--scale {sources.scale}, and vgg19)"
         )
     figure, grid = style.new_figure(7.2, 0.5 + 2.7 * len(benches), len(benches), 1, squeeze=False)
     for axes, bench in zip(grid.flat, benches, strict=True):
@@ -59,7 +60,8 @@ def profile_words(benches: Sequence[Bench]) -> list[str]:
     counts = sorted({len(fact["repeats"]) for fact in facts})
     words = [
         ", ".join(hardware),
-        f"medians of {' and '.join(map(str, counts))} profiles of {facts[0]['zeta'] - 1} timed runs; bars: their range",
+        f"medians of {' and '.join(map(str, counts))} profiles of {facts[0]['zeta'] - 1} timed runs; "
+        "bars: their range",
     ]
     return words + (["measured with uncommitted code"] if any(fact.get("dirty") for fact in facts) else [])
 

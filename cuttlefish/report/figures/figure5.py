@@ -19,13 +19,13 @@ from cuttlefish.report.figures.base import (
     seeds_of,
     small_print,
 )
+from cuttlefish.report.figures.groups import Group, Network, groups_of, progress
 from cuttlefish.report.figures.layers import mean_ratio, name_layers
 from cuttlefish.report.figures.marks import mark_of
-from cuttlefish.report.figures.planned import Group, Network, groups_of, progress
 
 
 def draw(sources: Sources) -> list[Drawing]:
-    """One panel a network of which two methods or more have runs that chose ranks: the figure's rows, of table 1's networks."""
+    """Draw a panel for each network of which at least two methods chose ranks."""
     rows = {one.row for one in sources.planned if one.table == "figure5"}
     networks = {
         network: _comparable(groups, rows) for network, groups in groups_of(sources, "table1").items()
@@ -51,7 +51,7 @@ def draw(sources: Sources) -> list[Drawing]:
 
 
 def known_full_ranks(runs: Sequence[Evidence], network: Network) -> dict[str, int]:
-    """Layer → full rank in the order of execution, from whichever run of the network recorded the ranks of most layers."""
+    """Return layer -> full rank in order of execution, from the run that recorded most layers."""
     own = [run for run in runs if (run.record.model, run.record.data) == network]
     return max((full_ranks(read_ranks(run.path.parent)) for run in own), key=len, default={})
 

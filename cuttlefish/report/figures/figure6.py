@@ -18,7 +18,7 @@ FEW = 3
 
 
 def draw(sources: Sources) -> list[Drawing]:
-    """A panel a model and kind of layer, a line a ratio; the mean speed-up over the layers stands in the legend."""
+    """Draw a panel for each model and kind of layer, a line a ratio, with the mean speed-up in the legend."""
     panels = [(bench, kind) for bench in newest_profiles(sources, "layers") for kind in _kinds(bench)]
     if not panels:
         words = f"layers --model resnet50 --scale {sources.scale}, and deit_small_patch16_224"
@@ -64,7 +64,8 @@ def _alone(sources: Sources, benches: list[Bench]) -> list[str]:
         rows = [row for row in bench.rows if row["kind"] not in _kinds(bench)]
         ratio = ratio_word(bench.facts["ratios"][place])
         words += [
-            f"{row['layer']} of {sources.network(bench.facts['model'])} at {ratio}: {times(_speed_up(row, place))}"
+            f"{row['layer']} of {sources.network(bench.facts['model'])} at {ratio}: "
+            f"{times(_speed_up(row, place))}"
             for row in rows
         ]
     return words

@@ -25,21 +25,26 @@ class Drawn:
 
 
 TITLES = {
-    "figure1": "Accuracy and size over (E, K, ratio)", "figure1-methods": "Accuracy, size and time of all methods",
-    "figure2": "Ranks while training", "figure3": "Settled rank of each layer", "figure4": "Profile of the stacks",
+    "figure1": "Accuracy and size over (E, K, ratio)",
+    "figure1-methods": "Accuracy, size and time of all methods",
+    "figure2": "Ranks while training",
+    "figure3": "Settled rank of each layer", "figure4": "Profile of the stacks",
     "figure5": "Ranks that methods choose", "figure6": "Times of single layers",
 }  # fmt: skip
 
 
 DRAWERS: dict[str, Draw] = {
-    "figure1": figure1.draw, "figure1-methods": methods.draw, "figure2": figure2.draw, "figure3": figure3.draw, "figure4": figure4.draw,
-    "figure5": figure5.draw, "figure6": figure6.draw,
+    "figure1": figure1.draw, "figure1-methods": methods.draw, "figure2": figure2.draw,
+    "figure3": figure3.draw, "figure4": figure4.draw, "figure5": figure5.draw, "figure6": figure6.draw,
 }  # fmt: skip
 
 
 def draw_figure(name: str, draw: Draw, sources: Sources, folder: Path) -> list[Drawn]:
-    """Draw one figure and save its PNG and SVG files; what is there now, or what is missing. Files of an earlier drawing that
-    there is no evidence for any more are removed."""
+    """Draw one figure, save its PNG and SVG files and remove earlier ones that have no evidence now.
+
+    Returns:
+        What was drawn, or one entry that says what is missing.
+    """
     number = name.partition("-")[0]
     try:
         with style.styled():
@@ -54,7 +59,7 @@ def draw_figure(name: str, draw: Draw, sources: Sources, folder: Path) -> list[D
 
 
 def is_of(file: str, name: str) -> bool:
-    """Whether a file (without its suffix) is of that figure: `figure1-methods-published` is of figure1-methods."""
+    """Return whether a file (without suffix) is of that figure, as figure1-methods-published is."""
     return file == name or file.startswith(f"{name}-p")
 
 

@@ -9,7 +9,7 @@ from cuttlefish.evidence.records import Evidence
 
 
 def mean_ratio(runs: Sequence[Evidence], layer: str, full: int) -> float | None:
-    """Mean over runs of rank / full rank, 1 for those in which the layer stayed dense; None where it did in all of them."""
+    """Return the mean over runs of rank / full rank, 1 for a dense layer; None if it always was dense."""
     ranks = [run.record.ranks.get(layer) for run in runs]
     return (
         None

@@ -20,8 +20,8 @@ from cuttlefish.report.figures.base import (
     small_print,
 )
 from cuttlefish.report.figures.figure1 import plain_log
+from cuttlefish.report.figures.groups import Group, groups_of, progress
 from cuttlefish.report.figures.marks import mark_of
-from cuttlefish.report.figures.planned import Group, groups_of, progress
 
 FEWEST = 3
 FILES = {EQUAL: "figure1-methods", PUBLISHED: "figure1-methods-published"}
@@ -48,8 +48,12 @@ FACES = [
 
 @dataclass(frozen=True)
 class Point:
-    """A cell's means. size: parameters, or those that are not zero where a mask holds the rest at zero (masked). seconds: None
-    where none of its runs was on the machine that most were on."""
+    """The means of one cell.
+
+    Attributes:
+        size: parameters; for masked networks those that are not zero.
+        seconds: compute time, None where no run was on the machine that most runs were on.
+    """
 
     name: str
     size: float
@@ -61,8 +65,7 @@ class Point:
 
 
 def draw(sources: Sources) -> list[Drawing]:
-    """A file for methods within the recipe's epochs and one for published recipes, never mixed; each of the network with most
-    methods."""
+    """Draw a file for equal budgets and one for published recipes, each of the network with most methods."""
     drawings = [drawing for kind in FILES if (drawing := _drawing(sources, kind))]
     if not drawings:
         raise NoData(f"no network has runs of {FEWEST} methods; of table 1, {progress(sources, 'table1')}")
@@ -118,7 +121,7 @@ def _a_method_each(groups: Sequence[Group], kind: str) -> list[Group]:
 
 
 def _order(sources: Sources) -> list[str]:
-    """All methods in the order of the table's rows, run or not: those named as a method, not as one of its presets."""
+    """Return the table's methods in the order of its rows, without the rows that are presets of another."""
     rows = list(dict.fromkeys(one.row for one in sources.planned if one.table == "table1"))
     return [row for row in rows if not any(row.startswith(f"{other}_") for other in rows)]
 
@@ -143,7 +146,7 @@ def _point(group: Group, mark: int, machine: set[str]) -> Point:
 
 
 def floor_of(accuracies: Sequence[float]) -> float | None:
-    """Where the accuracy axis ends if one method lies so far below that the others would be drawn on top of each other."""
+    """Return where the accuracy axis ends if one method lies so far below that it squeezes the others."""
     low, *others = sorted(accuracies)
     spread = max(others) - min(others)
     return min(others) - 0.4 * spread if min(others) - low > 2 * spread > 0 else None

@@ -1,4 +1,4 @@
-"""Pairs of name and value as a list. In Python and remembered, because thousands of pages hold the same hundred pairs."""
+"""Lists of names and values; built in Python and cached, since thousands of pages share a hundred pairs."""
 
 from collections.abc import Iterable
 from functools import lru_cache

@@ -12,8 +12,13 @@ LIST = "figures.json"
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture to be shown, or (source None) one without evidence: missing says what it lacks, command what would run that.
-    runs: keys of the runs it was drawn from."""
+    """A picture to show, or one without evidence (source is None).
+
+    Attributes:
+        runs: keys of the runs it was drawn from.
+        missing: what it lacks.
+        command: what would make what it lacks.
+    """
 
     name: str
     source: Path | None
@@ -34,14 +39,15 @@ class Figure:
 
 
 def listed_figures(folder: Path) -> Iterator[Figure]:
-    """Those of every scale under `folder` (results/figures). Raises CuttlefishError for a list that cannot be read."""
+    """Yield the figures of every scale under `folder`; raise CuttlefishError for an unreadable list."""
     for path in sorted(folder.glob(f"*/{LIST}")):
         try:
             entries = json.loads(path.read_text(encoding="utf-8"))
             yield from [_figure(path.parent, entry) for entry in entries]
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise CuttlefishError(
-                f"{path} is no list of figures ({type(error).__name__}: {error}): write it again with `make figures`"
+                f"{path} is no list of figures ({type(error).__name__}: {error}): "
+                "write it again with `make figures`"
             ) from error
 
 

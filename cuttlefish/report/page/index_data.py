@@ -1,4 +1,4 @@
-"""The runs as the index needs them: a compact table that the browser filters, sorts and shows a page at a time."""
+"""The runs as a compact table that the index page's script filters, sorts and shows in pages."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -29,7 +29,7 @@ COLUMNS: dict[str, tuple[str, Kind, Callable[[Mapping[str, Any]], Any]]] = {
 
 
 def index_data(views: Sequence[RunView]) -> dict[str, Any]:
-    """{columns: [{key, title, kind}], words: [text, …], rows: [[value, …, page's name], …]}; a text is its place in words."""
+    """Return {columns: [{key, title, kind}], words: [...], rows: [...]}; texts are indices into words."""
     words: dict[str, int] = {}
     rows = [
         [*(_value(kind, of(view.run.record), words) for _, kind, of in COLUMNS.values()), view.name]

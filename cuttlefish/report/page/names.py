@@ -24,7 +24,7 @@ class Links:
             self.pages[run.record.run_key].append(name)
 
     def of(self, keys: Sequence[str]) -> str:
-        """The page where it is one, else the list of runs with only these; empty where none of the keys has a page."""
+        """Return the run's page if it is one, else the list filtered to these runs, or nothing."""
         known = [key for key in dict.fromkeys(keys) if key in self.pages]
         pages = [page for key in known for page in self.pages[key]]
         if len(pages) == 1:
@@ -40,5 +40,5 @@ def _numbered(name: str, seen: Counter[str]) -> str:
 
 
 def _plain(key: str) -> str:
-    """Lower case, because some file systems do not tell cases apart; nothing that means something in a path or an address."""
+    """Return the key in lower case (some file systems ignore case) without characters special in paths."""
     return re.sub(r"[^a-z0-9]", "_", key.lower())[:LONGEST] or "run"

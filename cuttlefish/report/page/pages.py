@@ -1,4 +1,4 @@
-"""Templates, and the policy that lets a page load nothing but itself: what is untrusted is escaped, and what slips through cannot run."""
+"""Templates and the content security policy: untrusted text is escaped, and no foreign script can run."""
 
 import base64
 import hashlib
@@ -32,11 +32,12 @@ def asset(name: str) -> Markup:
 
 
 def policy(*scripts: str) -> str:
-    """A content security policy: our style sheet, these very scripts, pictures from the page's own folder, nothing else."""
+    """Return the content security policy: our style sheet, these scripts, pictures from the disk."""
     allowed = " ".join(f"'{_digest(name)}'" for name in scripts) or "'none'"
     # A page opened from the disk has no origin, so there `file:` is what 'self' is on a server.
     style = _digest("page.css")
-    return f"default-src 'none'; style-src '{style}'; script-src {allowed}; img-src 'self' file:; base-uri 'none'; form-action 'none'"
+    own = f"style-src '{style}'; script-src {allowed}; img-src 'self' file:"
+    return f"default-src 'none'; {own}; base-uri 'none'; form-action 'none'"
 
 
 @cache
@@ -47,7 +48,8 @@ def _digest(name: str) -> str:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
         finalize=lambda value: UNKNOWN if value is None else value,
     )  # fmt: skip
     environment.globals |= {"asset": cache(asset), "policy": policy, "number": number, "stated": stated}

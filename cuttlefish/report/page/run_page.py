@@ -18,8 +18,8 @@ from cuttlefish.report.page.run_files import Files, read_files
 from cuttlefish.report.page.run_rows import config_rows, profile_rows, rank_rows, result_rows, shown
 
 ORIGIN = (
-    "git_commit", "git_dirty", "command", "started", "device", "precision", "threads", "world_size", "platform", "python", "data_digest",
-    "forked_from",
+    "git_commit", "git_dirty", "command", "started", "device", "precision", "threads", "world_size",
+    "platform", "python", "data_digest", "forked_from",
 )  # fmt: skip
 
 
@@ -31,9 +31,15 @@ class Link:
 
 @dataclass(frozen=True)
 class RunView:
-    """A run and what the rest of the report has to do with it. name: of its page's file; source: its record's path under the
-    folder of records; siblings: other runs of its cell; cited: where its numbers are used; pictures: caption and address of the
-    plots that were drawn of it."""
+    """A run and what the rest of the report says of it.
+
+    Attributes:
+        name: of its page's file.
+        source: its record's path under the folder of records.
+        siblings: other runs of its cell.
+        cited: where its numbers are used.
+        pictures: caption and address of each plot that was drawn of it.
+    """
 
     run: Evidence
     name: str
@@ -54,8 +60,10 @@ def run_page(view: RunView) -> str:
         | {"record": view.source}
     )
     return render(
-        "run.html", view=view, record=record, title=title_of(record), files=files, problems=[*files.problems, *problems],
-        result=fact_list(result_rows(record)), config=fact_list(config_rows(in_present_words(record.config or {})), "config"),
+        "run.html", view=view, record=record, title=title_of(record), files=files,
+        problems=[*files.problems, *problems],
+        result=fact_list(result_rows(record)),
+        config=fact_list(config_rows(in_present_words(record.config or {})), "config"),
         origin=fact_list((str(name), shown(value)) for name, value in origin.items()),
         cited=_links(view.cited), siblings=_links(view.siblings), pictures=view.pictures, **parts,
     )  # fmt: skip
@@ -75,7 +83,7 @@ def title_of(record: Record) -> str:
 
 
 def _drawn(record: Record, files: Files) -> tuple[dict[str, Any], list[str]]:
-    """What is made of each file. Rows that parse may still lack what a picture needs: then that picture is left out, and said."""
+    """Return the parts made from files beside the record, and a sentence for each that does not fit."""
     makers = {
         "ranks": lambda: rank_rows(record, files.ranks, files.profile),
         "stacks": lambda: profile_rows(files.profile) if files.profile else [],
@@ -88,6 +96,7 @@ def _drawn(record: Record, files: Files) -> tuple[dict[str, Any], list[str]]:
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             parts[name] = ""
             problems.append(
-                f"{name.replace('_', ' ')}: left out, for the rows beside the record do not fit ({type(error).__name__}: {error})"
+                f"{name.replace('_', ' ')}: left out, for the rows beside the record do not fit "
+                f"({type(error).__name__}: {error})"
             )
     return parts, problems

@@ -63,8 +63,10 @@ def result_rows(record: Record) -> list[tuple[str, str]]:
 def config_rows(
     config: Mapping[str, Any], defaults: Mapping[str, Any] | None = None, where: str = ""
 ) -> Iterator[tuple[str, str, bool]]:
-    """(dotted key, value, whether it differs from the schema's default), as the command line would spell it. A method's knobs have
-    their defaults in its own module, which needs torch: they never count as different."""
+    """Yield (dotted key, value as on the command line, whether it differs from the schema's default).
+
+    A method's knobs have their defaults in its own module, which needs torch: they never count as different.
+    """
     defaults = _defaults() if defaults is None else defaults
     for key, value in config.items():
         path = f"{where}.{key}" if where else str(key)
@@ -89,7 +91,7 @@ def shown(value: Any) -> str:
 def rank_rows(
     record: Record, ranks: Sequence[Mapping[str, Any]], profile: Mapping[str, Any] | None
 ) -> Markup:
-    """Table rows (layer, rank, full rank, ratio, bar) in the order of execution; a layer without a rank stayed dense."""
+    """Return table rows (layer, rank, full rank, ratio, bar) in order of execution."""
     full, final = full_ranks(ranks), record.ranks or {}
     return Markup(
         "".join(
@@ -108,12 +110,13 @@ def _rank_row(layer: str, rank: int | None, full: int | None) -> str:
     ratio = rank / full if rank and full else None
     cells = [count(rank) if rank else "dense", count(full), f"{ratio:.2f}" if ratio else UNKNOWN]
     numbers = "".join(f'<td class="number">{cell}</td>' for cell in cells)
-    return f'<tr><th scope="row">{escape(layer)}</th>{numbers}<td class="share" aria-hidden="true">{bar(ratio) if ratio else ""}</td></tr>'
+    share = f'<td class="share" aria-hidden="true">{bar(ratio) if ratio else ""}</td>'
+    return f'<tr><th scope="row">{escape(layer)}</th>{numbers}{share}</tr>'
 
 
 def profile_rows(profile: Mapping[str, Any]) -> list[tuple[str, ...]]:
     return [
-        (row.name, str(row.layers), f"{row.full:.2f}", f"{row.low:.2f}", times(row.speedup), times(row.backward_speedup), count(row.intensity),
-         "low rank" if row.factorize else "full rank")
+        (row.name, str(row.layers), f"{row.full:.2f}", f"{row.low:.2f}", times(row.speedup),
+         times(row.backward_speedup), count(row.intensity), "low rank" if row.factorize else "full rank")
         for row in stack_rows(profile)
     ]  # fmt: skip

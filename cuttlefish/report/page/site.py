@@ -34,7 +34,12 @@ FEW = 200
 
 @dataclass(frozen=True)
 class Report:
-    """What the pages show. records: the folder that paths are told relative to. fixed: when the accepted ranges were fixed."""
+    """What the pages show.
+
+    Attributes:
+        records: the folder that paths are shown relative to.
+        fixed: when the accepted ranges were fixed.
+    """
 
     records: Path
     collection: Collection
@@ -46,7 +51,7 @@ class Report:
 
 
 def write_site(report: Report, target: Path) -> Path:
-    """Write `target`/index.html, runs/*.html and figures/; the index's path. Pages of runs that are gone are removed."""
+    """Write the site under `target`, remove pages of runs that are gone, return the index."""
     views = run_views(report, target)
     _write_runs(views, target / "runs")
     _copy_figures(report.figures, target)
@@ -56,7 +61,7 @@ def write_site(report: Report, target: Path) -> Path:
 
 
 def run_views(report: Report, target: Path) -> list[RunView]:
-    """Return what the page of each run shows. target: the report's folder, which pictures are addressed from."""
+    """Return what the page of each run shows; pictures are addressed from `target`, the report's folder."""
     runs = report.collection.runs
     names = page_names(runs)
     cells: dict[tuple, dict[str, Link]] = defaultdict(dict)
@@ -98,12 +103,17 @@ def index_page(report: Report, views: Sequence[RunView]) -> str:
     collection, verdicts = report.collection, report.verdicts
     finished = len(collection.finished)
     return render(
-        "index.html", tables=report.tables, verdicts=verdicts, figures=report.figures, fixed=report.fixed, footer=report.footer,
+        "index.html", tables=report.tables, verdicts=verdicts, figures=report.figures, fixed=report.fixed,
+        footer=report.footer,
         anchor=anchor_of,
         links=Links([view.run for view in views], [view.name for view in views]),
         data=as_json(index_data(views)), outcomes=_outcomes,
         left_out=[(_inside(report, item.path), _reason(report, item)) for item in collection.left_out],
-        summary={"runs": len(collection.runs), "finished": finished, "unfinished": len(collection.runs) - finished},
+        summary={
+            "runs": len(collection.runs),
+            "finished": finished,
+            "unfinished": len(collection.runs) - finished,
+        },
         tallies={
             "paper": Counter(str(verdict.verdict) for verdict in verdicts),
             "reduced": Counter(str(verdict.reduced_verdict) for verdict in verdicts),

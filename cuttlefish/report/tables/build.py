@@ -1,4 +1,4 @@
-"""The paper's tables, from records: a block for each model, data set, recipe kind and hardware, in which rows may be compared."""
+"""The paper's tables: a block of comparable rows for each model, data set, recipe kind and hardware."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -13,22 +13,29 @@ from cuttlefish.report.tables.rows import COLUMNS, empty_cells, row_cells, waiti
 from cuttlefish.report.tables.table import Block, Cell, Table
 
 NOTES = [
-    "Accuracy is the last epoch's; in brackets the best epoch's, chosen on test data as the public code does. ± is the standard "
-    "deviation over seeds. Sizes stand under three definitions (all parameters, those that are not zero, bits stored), each with "
-    "its own ratio to the full-rank model's in 32 bits; ratios of different columns do not compare. Hours are device time of all "
-    "training work and of the method's own, every phase from scratch, on the hardware that the block names; the baseline's leave "
-    "out logged ranks. Speed-up is over the baseline's runs of the same seeds, hardware and precision; none is credited to a network "
-    "that computes as much as before."
+    "Accuracy is the last epoch's; in brackets the best epoch's, chosen on test data as the public "
+    "code does. ± is the standard deviation over seeds. Sizes stand under three definitions (all "
+    "parameters, those that are not zero, bits stored), each with its own ratio to the full-rank "
+    "model's in 32 bits; ratios of different columns do not compare. Hours are device time of all "
+    "training work and of the method's own, every phase from scratch, on the hardware that the block "
+    "names; the baseline's leave out logged ranks. Speed-up is over the baseline's runs of the same "
+    "seeds, hardware and precision; none is credited to a network that computes as much as before."
 ]
 
 
 def all_tables(
-    spec: Spec, planned: Iterable[PlannedRun], collection: Collection, claims: Claims, scale: str, benches: Sequence[Bench] = ()
-) -> tuple[list[Table], list[LeftOut]]:  # fmt: skip
-    """Every table of the spec, and the records that were planned but do not count, each with its reason.
+    spec: Spec,
+    planned: Iterable[PlannedRun],
+    collection: Collection,
+    claims: Claims,
+    scale: str,
+    benches: Sequence[Bench] = (),
+) -> tuple[list[Table], list[LeftOut]]:
+    """Return every table of the spec, and the planned records that do not count, each with its reason.
 
-    planned: the runs of (at least) these tables at `scale`. claims: by id, as in claims.yaml. Runs of different hardware
-    or recipe kind come into blocks of their own; a record of another scale counts nowhere.
+    Args:
+        planned: the runs of (at least) these tables at `scale`.
+        claims: by id, as in claims.yaml.
     """
     wanted = list(planned)
     tables, left_out = [], {}
@@ -55,7 +62,7 @@ def _table(spec: Spec, table: TableSpec, cells: Sequence[CellRuns], claims: Clai
 
 
 def _groups(cells: Sequence[CellRuns]) -> Iterator[tuple[str, str, str, list[CellRuns]]]:
-    """(model, data, kind, cells), each in the order of its first appearance; published before equal budget."""
+    """Yield (model, data, kind, cells) in order of first appearance, published before equal budget."""
     places = dict.fromkeys((cell.planned[0].model, cell.planned[0].data) for cell in cells)
     for model, data in places:
         for kind in (PUBLISHED, EQUAL):
@@ -79,7 +86,8 @@ def _blocks(
     claims: Claims,
     scale: str,
 ) -> Iterator[Block]:
-    title = f"{spec.called(model)} on {spec.called(data)}, {'recipes as published' if kind == PUBLISHED else 'equal budget'}"
+    budget = "recipes as published" if kind == PUBLISHED else "equal budget"
+    title = f"{spec.called(model)} on {spec.called(data)}, {budget}"
     for hardware in dict.fromkeys(hardware for cell in cells for hardware in cell.runs) or [None]:
         baseline = next((cell.runs.get(hardware, []) for cell in cells if cell.planned[0].baseline), [])
         rows = [_row(table, cell, hardware, baseline, claims, scale, _timed(spec, scale)) for cell in cells]

@@ -7,9 +7,11 @@ from cuttlefish.report.tables.markdown import DAGGER, daggered
 from cuttlefish.report.tables.table import Cell, Column, Table
 
 SPECIAL = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "×": r"$\times$", "±": r"$\pm$", "–": "--",
-    "−": "$-$", "·": r"$\cdot$", DAGGER: r"\textsuperscript{\dag}", "…": r"\ldots{}", "≥": r"$\geq$", "≤": r"$\leq$", "τ": r"$\tau$",
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#",
+    "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", "×": r"$\times$", "±": r"$\pm$", "–": "--", "−": "$-$", "·": r"$\cdot$",
+    DAGGER: r"\textsuperscript{\dag}", "…": r"\ldots{}", "≥": r"$\geq$", "≤": r"$\leq$", "τ": r"$\tau$",
     "ρ": r"$\rho$", "ε": r"$\epsilon$", '"': r"\textquotedbl{}",
 }  # fmt: skip
 """What LaTeX reads otherwise, or cannot read in the fonts that every installation has."""
@@ -21,7 +23,7 @@ def to_latex(table: Table) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text that LaTeX prints as it is. Other characters outside ASCII are left out as `?`, which any engine prints."""
+    """Return text that LaTeX prints as it is; unknown characters outside ASCII become `?`."""
     return "".join(
         SPECIAL.get(character, character if character.isascii() else "?") for character in one_line(text)
     )

@@ -22,8 +22,10 @@ def to_markdown(table: Table) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """One line a row: table, scale, block, then for each numeric column its value (in the column's unit, full precision) and its
-    text, for each other column its text; at last the mark and the keys of all runs."""
+    """Return one line a row: table, scale, block, the columns, the mark and the keys of all runs.
+
+    A numeric column has its value (in its unit, full precision) and its text, another its text.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(

@@ -10,8 +10,13 @@ from cuttlefish.plan.planned_run import PlannedRun
 
 @dataclass(frozen=True)
 class CellRuns:
-    """One cell of a table or figure. planned: a run a seed. runs: hardware → the finished runs that count, in the order of seeds.
-    unfinished: status of the runs that came to no end."""
+    """One cell of a table or figure.
+
+    Attributes:
+        planned: a run a seed.
+        runs: hardware -> the finished runs that count, in the order of seeds.
+        unfinished: status of the runs that did not finish.
+    """
 
     planned: list[PlannedRun]
     runs: dict[str, list[Evidence]] = field(default_factory=dict)
@@ -27,11 +32,10 @@ class CellRuns:
 
 
 def cell_runs(planned: Iterable[PlannedRun], collection: Collection) -> tuple[list[CellRuns], list[LeftOut]]:
-    """The cells in their order, and each record that has a planned key but does not count, with the reason.
+    """Return the cells in their order, and each record with a planned key that does not count, with why.
 
-    A record of another scale is left out: the same config may not stand for two scales. So is one of another network, data set or
-    seed than its key was planned for: it was edited. Of repeats of one run key on one
-    hardware the first that was started counts, whatever came out.
+    A record of another scale, network, data set or seed than its key was planned for is left out. Of repeats
+    of one key on one hardware the first that was started counts, whatever came out.
     """
     by_key: dict[str, list[Evidence]] = defaultdict(list)
     for run in collection.runs:

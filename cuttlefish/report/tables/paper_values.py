@@ -28,8 +28,11 @@ def paper_cell(
     baseline: Sequence[Evidence],
     scale: str,
 ) -> Cell:
-    """`E 82.3 of 300 (ours +3.1)`; without a difference where ours is missing or not of the paper's scale. Raises CuttlefishError for a
-    claim without a value or a quantity that is unknown."""
+    """Return `E 82.3 of 300 (ours +3.1)`, without a difference below paper scale or where ours is missing.
+
+    Raises:
+        CuttlefishError: a claim has no value, or a quantity is unknown.
+    """
     return text_cell(" · ".join(_one(item, claims, runs, baseline, scale) for item in stated))
 
 

@@ -53,7 +53,7 @@ def row_cells(
     paper: Cell,
     mark: str,
 ) -> list[Cell]:
-    """The cells under COLUMNS of one row with runs. baseline: the runs that hours are compared with, of the same hardware."""
+    """Return the cells of one row with runs. baseline: the runs its hours are compared with."""
     fill = Filling(runs, mark)
     return [
         Cell(label, label, mark, fill.keys),
@@ -89,7 +89,7 @@ def _accuracy(fill: Filling) -> Cell:
 
 
 def _speedup(fill: Filling, baseline: Sequence[Evidence]) -> Cell:
-    """A network that computes as much as before has not become faster, whatever a clock on a shared machine says."""
+    """Return the speed-up; a network with as many MACs as before is never called faster."""
     faster = q.speedup(fill.runs, baseline)
     if (
         faster is not None

@@ -1,7 +1,4 @@
-"""A table of results as data: blocks of rows under one head, each cell with its text, its value, its mark and its runs.
-
-Made by `report/tables.py`, written by `report/table_text.py`, shown by the page. Free of torch and Hydra.
-"""
+"""A table of results as data: blocks of rows under one head; free of torch and Hydra."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,9 +10,14 @@ from cuttlefish.errors import CuttlefishError
 
 @dataclass(frozen=True)
 class Cell:
-    """One field. text: what is read. value: what is sorted by, None where nothing is known; within a column all values are in
-    the column's unit. mark: what the number must not be mistaken for or without, as in `reduced`; written beside it everywhere.
-    runs: keys of the runs it comes from."""
+    """One field.
+
+    Attributes:
+        text: what is read.
+        value: what is sorted by, in the column's unit; None where nothing is known.
+        mark: a warning written beside the number everywhere, as `reduced`.
+        runs: keys of the runs it comes from.
+    """
 
     text: str = UNKNOWN
     value: float | str | None = None
@@ -35,7 +37,14 @@ def text_cell(words: str, runs: tuple[str, ...] = ()) -> Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """key: short and stable, the CSV's head. title: what people read. unit: of the values. better: which end is the good one."""
+    """One column.
+
+    Attributes:
+        key: short and stable, the CSV's head.
+        title: what people read.
+        unit: of the values.
+        better: which end is the good one.
+    """
 
     key: str
     title: str
@@ -46,8 +55,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Block:
-    """Rows that may be compared with each other: one model, data set, recipe kind, scale and hardware. Ranking or sorting
-    stays within a block."""
+    """Rows that may be compared: one model, data set, recipe kind, scale and hardware."""
 
     title: str
     rows: list[list[Cell]]
@@ -55,7 +63,15 @@ class Block:
 
 @dataclass(frozen=True)
 class Table:
-    """name: file name and anchor (table1). notes: sentences below it. Raises CuttlefishError where a row does not fit the columns."""
+    """A table.
+
+    Attributes:
+        name: file name and anchor (table1).
+        notes: sentences below it.
+
+    Raises:
+        CuttlefishError: a row does not fit the columns.
+    """
 
     name: str
     title: str
@@ -68,8 +84,9 @@ class Table:
         for block in self.blocks:
             for row in block.rows:
                 if len(row) != len(self.columns):
+                    where = f"{self.name}, {block.title}"
                     raise CuttlefishError(
-                        f"{self.name}, {block.title}: a row has {len(row)} cells for {len(self.columns)} columns"
+                        f"{where}: a row has {len(row)} cells for {len(self.columns)} columns"
                     )
 
     @property

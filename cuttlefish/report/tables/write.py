@@ -17,7 +17,7 @@ WRITERS = {"md": to_markdown, "csv": to_csv, "tex": to_latex}
 def write_tables(
     folder: Path, tables: Iterable[Table], left_out: Sequence[LeftOut], root: Path
 ) -> list[Path]:
-    """The files written. root: what the left-out paths are shown relative to. The same records give the same bytes."""
+    """Write the tables and what was left out, whose paths are shown relative to `root`; return the files."""
     written = []
     for table in tables:
         for suffix, text_of in WRITERS.items():
@@ -31,7 +31,8 @@ def write_tables(
 def left_out_text(left_out: Sequence[LeftOut], root: Path) -> str:
     """Markdown, one line a record."""
     lines = [
-        f"- `{one_line(_relative(item.path, root)).replace('`', '')}`: {escaped(item.reason.replace(f'{root}/', ''))}"
+        f"- `{one_line(_relative(item.path, root)).replace('`', '')}`: "
+        f"{escaped(item.reason.replace(f'{root}/', ''))}"
         for item in left_out
     ]
     return "\n".join(["# Records that do not count", "", *(lines or ["None."])]) + "\n"

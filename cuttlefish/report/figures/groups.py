@@ -25,8 +25,10 @@ class Group:
 
 
 def groups_of(sources: Sources, table: str) -> dict[Network, list[Group]]:
-    """Model and data set → the cells of a table or figure that have runs, in the order of its rows. Of each seed the run that was
-    started first counts, on whatever hardware: a figure shows no hardware apart."""
+    """Return (model, data set) -> the cells of a table or figure that have runs, in the order of its rows.
+
+    Of each seed the run that was started first counts, on any hardware.
+    """
     cells, _ = cell_runs([one for one in sources.planned if one.table == table], Collection(sources.runs, []))
     networks: dict[Network, list[Group]] = defaultdict(list)
     for cell in cells:
