@@ -21,7 +21,8 @@ from cuttlefish.evidence.selection import by_seed, select
 from cuttlefish.plan.spec import read_scales
 from cuttlefish.record.atomic import write_atomic
 from cuttlefish.report.claims.acceptance import fixed_by
-from cuttlefish.report.claims.judge import judge, load_claims
+from cuttlefish.report.claims.entry import load_claims
+from cuttlefish.report.claims.judge import judge
 from cuttlefish.report.claims.text import on_screen, to_json, to_markdown
 from cuttlefish.report.paper import CLAIMS, PAPER, TABLES
 

@@ -16,7 +16,8 @@ from cuttlefish.evidence.records import Collection, LeftOut, load_evidence
 from cuttlefish.plan.runs import planned_runs
 from cuttlefish.plan.spec import Spec, read_spec
 from cuttlefish.report.claims.acceptance import fixed_by, words_of
-from cuttlefish.report.claims.judge import judge, load_claims
+from cuttlefish.report.claims.entry import load_claims
+from cuttlefish.report.claims.judge import judge
 from cuttlefish.report.page.figure_list import listed_figures
 from cuttlefish.report.page.site import Report, write_site
 from cuttlefish.report.paper import CLAIMS, PAPER, TABLES

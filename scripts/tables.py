@@ -30,7 +30,7 @@ from cuttlefish.plan.runs import planned_runs
 from cuttlefish.plan.spec import Spec, read_spec
 from cuttlefish.plan.state import Known, State, folder_state, state_words
 from cuttlefish.plan.time_limit import TimeLimit
-from cuttlefish.report.claims.judge import load_claims
+from cuttlefish.report.claims.entry import load_claims
 from cuttlefish.report.paper import CLAIMS, PAPER, TABLES
 from cuttlefish.report.tables.build import all_tables
 from cuttlefish.report.tables.paper_values import Claims

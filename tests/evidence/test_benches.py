@@ -9,7 +9,8 @@ import pytest
 from cuttlefish.display import style
 from cuttlefish.evidence.benches import load_benches
 from cuttlefish.evidence.records import load_evidence
-from cuttlefish.report.claims.judge import judge, load_claims
+from cuttlefish.report.claims.entry import load_claims
+from cuttlefish.report.claims.judge import judge
 from cuttlefish.report.figures import figure4, figure6
 from cuttlefish.report.figures.base import NoData, sources_of
 from cuttlefish.report.paper import PAPER

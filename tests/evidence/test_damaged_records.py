@@ -10,7 +10,8 @@ from cuttlefish.evidence.records import Collection, Evidence, load_evidence
 from cuttlefish.plan.cost import Estimates
 from cuttlefish.plan.planned_run import PlannedRun
 from cuttlefish.record.fields import FIELDS
-from cuttlefish.report.claims.judge import judge, load_claims
+from cuttlefish.report.claims.entry import load_claims
+from cuttlefish.report.claims.judge import judge
 from cuttlefish.report.figures.base import sources_of
 from cuttlefish.report.figures.gallery import DRAWERS
 from cuttlefish.report.page.site import Report, write_site

@@ -14,7 +14,8 @@ from cuttlefish.plan.points import points
 from cuttlefish.plan.spec import read_scales, read_spec
 from cuttlefish.report.claims.bench_cost import bench_costs
 from cuttlefish.report.claims.cost import COPIES, FILES, Costs, arms_of
-from cuttlefish.report.claims.judge import judge, load_claims
+from cuttlefish.report.claims.entry import load_claims
+from cuttlefish.report.claims.judge import judge
 from cuttlefish.report.paper import PAPER
 from tests.report.synthetic_records import CPU, put
 

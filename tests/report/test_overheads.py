@@ -8,7 +8,8 @@ import pytest
 from cuttlefish.evidence.benches import Bench, load_benches
 from cuttlefish.evidence.records import load_evidence
 from cuttlefish.plan.spec import Scale, TableSpec
-from cuttlefish.report.claims.judge import judge, load_claims
+from cuttlefish.report.claims.entry import load_claims
+from cuttlefish.report.claims.judge import judge
 from cuttlefish.report.paper import PAPER
 from cuttlefish.report.tables.build import all_tables
 from cuttlefish.report.tables.table import Table

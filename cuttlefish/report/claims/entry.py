@@ -1,11 +1,19 @@
-"""What an entry of claims.yaml may hold; the head of that file says what each key means."""
+"""The entries of claims.yaml; the head of that file says what each key means."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
+
+import yaml
+
+from cuttlefish.config.validate import convert
+from cuttlefish.errors import CuttlefishError
 
 Rule = dict[str, Any]
 Text = dict[str, str]
 """One text a scale."""
+Claim = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -16,7 +24,7 @@ class Seeds:
 
 @dataclass(frozen=True)
 class Entry:
-    """Only to be checked against: whoever reads the claims reads the file's own mappings."""
+    """What an entry may hold. Only to be checked against: whoever reads the claims reads the file's own mappings."""
 
     id: str
     what: str
@@ -32,3 +40,42 @@ class Entry:
     run: Text | None = None
     arms: Text | None = None
     largest_of: list[str] = field(default_factory=list)
+
+
+def load_claims(path: str | Path) -> list[Claim]:
+    """Read the entries of claims.yaml.
+
+    Raises:
+        CuttlefishError: For a file or an entry that cannot be judged: a key that there is not, a value of another type, a largest
+            value of claims that have none.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CuttlefishError(f"There are no claims at {path}.") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise CuttlefishError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, list):
+        raise CuttlefishError(f"{path} should be a list of claims, not a {type(content).__name__}.")
+    ids = [_checked_id(entry, path) for entry in content]
+    if twice := sorted({name for name in ids if ids.count(name) > 1}):
+        raise CuttlefishError(f"{path} has several claims {twice[0]}.")
+    _check_largest(content, path)
+    return content
+
+
+def _checked_id(entry: Any, path: str | Path) -> str:
+    name = entry.get("id", "a claim") if isinstance(entry, dict) else "a claim"
+    return convert(entry, Entry, f"{path}: {name}").id
+
+
+def _check_largest(claims: Sequence[Claim], path: str | Path) -> None:
+    """Raise CuttlefishError if a claim is the largest of claims of which one has no number to compare."""
+    numeric = {claim["id"] for claim in claims if "value" in claim and isinstance(claim.get("accept"), list)}
+    for claim in claims:
+        lacking = {claim["id"], *claim["largest_of"]} - numeric if claim.get("largest_of") else ()
+        if lacking:
+            raise CuttlefishError(
+                f"{path}: {claim['id']} is the largest of claims, of which {min(lacking)} has no value with an "
+                "accepted range."
+            )
