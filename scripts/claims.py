@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
-from cuttlefish.evidence.admission import objection
+from cuttlefish.evidence.admission import why_not_evidence
 from cuttlefish.evidence.benches import load_benches
 from cuttlefish.evidence.records import Evidence, load_evidence
 from cuttlefish.evidence.selection import by_seed, select
@@ -50,7 +50,7 @@ def _judge(options: argparse.Namespace) -> int:
     for left in collection.left_out:
         print(f"left out: {left.path}: {left.reason}")
     for run in collection.finished:
-        if reason := objection(run.record):
+        if reason := why_not_evidence(run.record):
             print(f"counts for no claim: {run.path}: {reason}")
     print(f"accepted ranges fixed by {fixed or 'an unknown commit'} -> {options.results / 'claims.md'}")
     return 0
@@ -61,7 +61,9 @@ def _arms(options: argparse.Namespace) -> int:
     claims = {entry["id"]: entry for entry in load_claims(options.paper / CLAIMS)}
     if options.claim not in claims:
         raise CuttlefishError(f"There is no claim {options.claim}; claims.yaml has {', '.join(claims)}.")
-    runs = [run for run in load_evidence(options.results / "records").finished if not objection(run.record)]
+    runs = [
+        run for run in load_evidence(options.results / "records").finished if not why_not_evidence(run.record)
+    ]
     base, rules = (claims[options.claim].get("arms") or {}).get(options.scale), _rules(claims[options.claim])
     if not base or not rules:
         raise CuttlefishError(

@@ -28,7 +28,7 @@ TABLES = Path(__file__).resolve().parents[1] / "report" / "paper" / "tables.yaml
 CUT_SHORT = ("config.trainer.max_steps", "config.trainer.max_eval_batches", "config.trainer.overfit")
 
 
-def objection(record: Record) -> str:
+def why_not_evidence(record: Record) -> str:
     """Why the run does not count for a claim; empty where it does, and for scales that no claim is about."""
     wanted = scale_of(record.scale, record.data, record.method)
     found = {path: value_of(record, path) for path in (*wanted, *CUT_SHORT)}
@@ -50,7 +50,7 @@ def not_admitted(runs: Iterable[Evidence]) -> list[LeftOut]:
     return [
         LeftOut(run.path, f"counts for no claim: {reason}")
         for run in runs
-        if run.finished and (reason := objection(run.record))
+        if run.finished and (reason := why_not_evidence(run.record))
     ]
 
 

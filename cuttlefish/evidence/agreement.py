@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from cuttlefish.display.format import UNKNOWN
-from cuttlefish.evidence.hardware import is_cpu
 from cuttlefish.record.fields import Record
 
 Row = Mapping[str, Any]
@@ -60,9 +59,7 @@ def bitwise(one: Record, other: Record) -> bool:
         getattr(one, name) == getattr(other, name)
         for name in ("device", "precision", "threads", "world_size")
     )
-    return bool(
-        asked and is_cpu(one.device) and same and one.packages.get("torch") == other.packages.get("torch")
-    )
+    return bool(asked and one.on_cpu and same and one.packages.get("torch") == other.packages.get("torch"))
 
 
 def differences(one: Record, other: Record, exact: bool) -> list[Difference]:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from cuttlefish.evidence.bench_checks import bench_problem
-from cuttlefish.evidence.hardware import is_cpu, threads_words
+from cuttlefish.evidence.records import threads_words
+from cuttlefish.record.atomic import read_regular
+from cuttlefish.record.fields import device_type_of
 
 PROFILED_BATCH = {"paper": {"stacks": 1024, "layers": 128}, "reduced": {"stacks": 128, "layers": 8}}
 PROFILED_BATCH["smoke"] = PROFILED_BATCH["reduced"]
@@ -31,7 +33,7 @@ class Bench:
 
     @property
     def on_cpu(self) -> bool:
-        return is_cpu(self.facts["hardware"])
+        return device_type_of(self.facts["hardware"]) == "cpu"
 
     @property
     def hardware(self) -> str:
@@ -75,7 +77,7 @@ def _is_of(bench: Bench, scale: str) -> bool:
 def _read(path: Path) -> Bench | None:
     what = path.name.split("-")[0]
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_regular(path))
         problem = bench_problem(what, content)
     except (OSError, ValueError, RecursionError) as error:
         problem = repr(error)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from cuttlefish.config.identity import NOT_IN_KEY
+from cuttlefish.display.format import counted
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.evidence.hardware import threads_words
 from cuttlefish.record.fields import SCHEMA, Record, problems_of
 from cuttlefish.record.folder import RECORD
 from cuttlefish.record.record import read_fields
@@ -65,6 +65,10 @@ class Evidence:
 def _compiled(record: Record) -> bool:
     trainer = (record.config or {}).get("trainer")
     return isinstance(trainer, Mapping) and trainer.get("compile") is True
+
+
+def threads_words(threads: int | None) -> list[str]:
+    return [counted(threads, "thread")] if threads else []
 
 
 def by_start(runs: Iterable[Evidence]) -> list[Evidence]:

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.limits import Place, Within
 from cuttlefish.methods.base import Context, Method
-from cuttlefish.record.folder import RECORD
+from cuttlefish.record.fields import Record
+from cuttlefish.record.find import SEARCHED, runs_of
 from cuttlefish.record.record import read_record
 
-SEARCHED = ("results/records", "runs")
 TargetSize = Annotated[int | None, Within(1, 10**12)]
 """A knob: the parameters that the result should have."""
 Match = Annotated[str | None, Place()]
@@ -71,7 +71,7 @@ def find_target(target_params: int | None, match: str | None) -> Target | None:
         return Target(target_params, "target_params")
     if match is None:
         return None
-    record = read_record(_locate(match))
+    record = _matched(match)
     if record.status != "finished" or not record.params_total:
         raise CuttlefishError(f"match={match}: that run has not finished, so it has no size to match")
     return Target(record.params_nonzero or record.params_total, f"run {record.run_key} ({record.method})")
@@ -106,16 +106,13 @@ def target_from_state(state: Mapping[str, Any]) -> Target | None:
     return Target(**state["target"]) if "target" in state else None
 
 
-def _locate(match: str) -> Path:
-    """Return a path as it is; else the record of that run key, a finished one if there are several."""
+def _matched(match: str) -> Record:
+    """Return the record of a path; else of that run key, a finished one if there are several."""
     if Path(match).exists():
-        return Path(match)
-    # Folders are named after their run key, with the seed before it or what makes a repeat behind it.
-    paths = [path for folder in SEARCHED for path in sorted(Path(folder).rglob(RECORD))]
-    named = [path for path in paths if match in path.parent.name]
-    found = {path: record for path in named if (record := read_record(path)).run_key == match}
+        return read_record(match)
+    found = [record for _, record in runs_of(match)]
     if not found:
         raise CuttlefishError(
             f"match={match}: neither a path nor the run key of a record under {' or '.join(SEARCHED)}"
         )
-    return next((path for path, record in found.items() if record.status == "finished"), next(iter(found)))
+    return next((record for record in found if record.status == "finished"), found[0])

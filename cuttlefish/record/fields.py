@@ -1,6 +1,7 @@
 """The fields of `record.json` as one frozen `Record`, and what makes a record a sound one."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -127,6 +128,9 @@ class Record:
     seconds: dict[str, Seconds] | None = _finished("by part")
     peak_memory_bytes: Count | None = _known("of the device")
     device: Text = _always("the hardware's name")
+    device_type: Text | None = _known(
+        "cpu, cuda or another of torch's; of older records by the device's name"
+    )
     precision: Text = _always("fp32, tf32, bf16 or fp64")
     threads: Count | None = _known("CPU threads torch computes with")
     world_size: Count = _always("processes")
@@ -139,6 +143,19 @@ class Record:
     command: Text = _always("as typed, without secrets and folders")
     started: Text = _always("ISO 8601, UTC")
     extra: dict[str, Any] | None = _known("a method's own fields")
+
+    def __post_init__(self) -> None:
+        if self.device_type is None and isinstance(self.device, str):
+            object.__setattr__(self, "device_type", device_type_of(self.device))
+
+    @property
+    def on_cpu(self) -> bool:
+        return self.device_type == "cpu"
+
+
+def device_type_of(name: str) -> str:
+    """Tell cpu or cuda by a hardware's name, as `device_name` makes it: a CPU's has the number of cores, a GPU's has not."""
+    return "cpu" if re.search(r", \d+ cores?$", name) else "cuda"
 
 
 FIELDS = {one.name: one for one in fields(Record)}

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.record.fields import Record
 from cuttlefish.record.folder import RECORD
 from cuttlefish.record.record import read_record
 
@@ -20,9 +21,7 @@ def find_record(word: str, searched: Sequence[str | Path] = SEARCHED) -> Path:
         raise CuttlefishError(
             f"{word}: neither a record, nor a folder with one, nor a run key of 12 hexadecimal digits"
         )
-    found = {
-        started: path for folder in reversed(searched) for path, started in _records_of(Path(folder), word)
-    }
+    found = {record.started: path for path, record in runs_of(word, searched)}
     if not found:
         raise CuttlefishError(f"{word}: no record under {' or '.join(map(str, searched))} has this run key")
     if len(found) > 1:
@@ -32,14 +31,14 @@ def find_record(word: str, searched: Sequence[str | Path] = SEARCHED) -> Path:
     return next(iter(found.values()))
 
 
-def _records_of(folder: Path, key: str) -> list[tuple[Path, str]]:
-    """(file, when it started) of each; a damaged record is nobody's."""
+def runs_of(key: str, searched: Sequence[str | Path] = SEARCHED) -> list[tuple[Path, Record]]:
+    """Every sound record of that run key, those of the first folder last; a damaged one is nobody's."""
     found = []
-    for path in sorted(folder.rglob(RECORD)):
+    for path in (path for folder in reversed(searched) for path in sorted(Path(folder).rglob(RECORD))):
         try:
             record = read_record(path)
         except CuttlefishError:
             continue
         if record.run_key == key:
-            found.append((path, record.started))
+            found.append((path, record))
     return found

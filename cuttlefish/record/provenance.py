@@ -29,6 +29,7 @@ def provenance(device: str, threads: int | None = None) -> dict[str, Any]:
         "git_dirty": git_dirty(),
         "packages": package_versions(),
         "device": device_name(device, threads),
+        "device_type": device.partition(":")[0],
         "platform": platform.platform(terse=True),
         "python": platform.python_version(),
         "command": command_line(sys.argv, main_module()),
@@ -39,16 +40,16 @@ def provenance(device: str, threads: int | None = None) -> dict[str, Any]:
 def git_commit(source: Path = SOURCE) -> str | None:
     """The commit of the repository that tracks `source`, or that its bundle was made of; None without git, or if an unrelated
     repository surrounds it."""
-    tracked = _git(source, "ls-files", "--", ".")
-    return _git(source, "rev-parse", "HEAD") if tracked else _bundled(source).get("commit")
+    tracked = git(source, "ls-files", "--", ".")
+    return git(source, "rev-parse", "HEAD") if tracked else _bundled(source).get("commit")
 
 
 def git_dirty(source: Path = SOURCE) -> bool | None:
     """Whether the code differs from its commit (new files count); None where there is no commit."""
-    if not _git(source, "ls-files", "--", "."):
+    if not git(source, "ls-files", "--", "."):
         return _bundled(source).get("dirty")
-    root = _git(source, "rev-parse", "--show-toplevel")
-    status = _git(Path(root), "status", "--porcelain", "--", *CODE) if root else None
+    root = git(source, "rev-parse", "--show-toplevel")
+    status = git(Path(root), "status", "--porcelain", "--", *CODE) if root else None
     return None if status is None else status != ""
 
 
@@ -116,8 +117,8 @@ def _cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     return platform.processor() or platform.machine() or "unknown CPU"
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
-    """The command's output; None if git is missing, fails or hangs."""
+def git(folder: Path, *arguments: str) -> str | None:
+    """A git command's output in `folder`, without blanks around it; None if git is missing, fails or hangs."""
     # A hook's GIT_DIR would point every call at the hook's own repository.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     try:

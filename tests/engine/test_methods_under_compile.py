@@ -36,7 +36,7 @@ def test_the_compiled_run_is_the_eager_one(tmp_path, monkeypatch, method, precis
     eager = run(tmp_path / "eager", method, trainer__precision=precision)
     assert fast.loss_final == pytest.approx(eager.loss_final, rel=tolerance)
     for field in ("ranks", "switch_epoch", "params_total", "epochs_trained"):
-        assert fast[field] == eager[field], field
+        assert getattr(fast, field) == getattr(eager, field), field
     assert fast.seconds["compile"] > 0
 
 

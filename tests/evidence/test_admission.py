@@ -6,7 +6,7 @@ import pytest
 
 from cuttlefish.config.compose import compose_config
 from cuttlefish.config.validate import to_dict
-from cuttlefish.evidence.admission import not_admitted, objection, own_batches
+from cuttlefish.evidence.admission import not_admitted, own_batches, why_not_evidence
 from cuttlefish.record.fields import Record
 from tests.report.planned_runs import ran
 
@@ -28,9 +28,9 @@ def test_what_the_experiments_run_counts(words):
     record = Record(
         scale=config["scale"], data=config["data"]["name"], method=config["method"]["name"], config=config
     )
-    assert objection(record) == ""
+    assert why_not_evidence(record) == ""
     config["recipe"]["epochs"] += 1
-    assert f"recipe.epochs={config['recipe']['epochs']}" in objection(record)
+    assert f"recipe.epochs={config['recipe']['epochs']}" in why_not_evidence(record)
 
 
 def test_the_batches_of_methods_with_their_own_are_those_of_the_rows():
@@ -40,8 +40,8 @@ def test_the_batches_of_methods_with_their_own_are_those_of_the_rows():
         data="cifar10",
         config={"recipe": {"epochs": 300, "batch_size": 128}, "model": {"width": 64}},
     )
-    assert objection(Record(**paper, method="lc")) == ""
-    assert "recipe.batch_size=128" in objection(Record(**paper, method="xnor"))
+    assert why_not_evidence(Record(**paper, method="lc")) == ""
+    assert "recipe.batch_size=128" in why_not_evidence(Record(**paper, method="xnor"))
 
 
 def test_what_counts_for_no_claim_is_told_with_its_reason():
@@ -56,7 +56,7 @@ def test_what_counts_for_no_claim_is_told_with_its_reason():
 
 
 def test_no_run_of_data_without_a_recipe_counts():
-    assert "recipe.epochs=90" in objection(
+    assert "recipe.epochs=90" in why_not_evidence(
         Record(scale="paper", data="imagenet", method="full_rank", config={"recipe": {"epochs": 90}})
     )
-    assert objection(Record(scale="free", data="digits", method="full_rank", config={})) == ""
+    assert why_not_evidence(Record(scale="free", data="digits", method="full_rank", config={})) == ""

@@ -1,10 +1,11 @@
 """Which commit fixed the accepted ranges: the proof that they were not chosen after the results."""
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from cuttlefish.record.provenance import git
 
 JUDGED = ("accept", "reduced", "seeds", "rule", "reduced_rule", "reach", "value", "largest_of")
 """What of an entry a verdict depends on; the rest is words."""
@@ -17,7 +18,7 @@ def fixed_by(claims: Path) -> str:
     not lines: any line of a rule may decide."""
     committed = _fixed(claims, "HEAD")
     if committed is None:
-        return UNCOMMITTED if _git(claims, "rev-parse", "HEAD") else ""
+        return UNCOMMITTED if git(claims.parent, "rev-parse", "HEAD") else ""
     if committed != _judged(claims.read_text(encoding="utf-8")):
         return UNCOMMITTED
     versions = _versions(claims)
@@ -26,13 +27,13 @@ def fixed_by(claims: Path) -> str:
     fixing = next((commit for (commit, _), content, before in pairs if content != before), None)
     if fixing is None or _is_cut_off(claims, fixing):
         return ""
-    return (_git(claims, "show", "--no-patch", "--format=%h (%cs)", fixing) or "").strip()
+    return git(claims.parent, "show", "--no-patch", "--format=%h (%cs)", fixing) or ""
 
 
 def _is_cut_off(claims: Path, commit: str) -> bool:
     """Whether the commits before it are not here: then nobody can tell what it changed."""
-    shallow = (_git(claims, "rev-parse", "--is-shallow-repository") or "").strip() == "true"
-    return shallow and _git(claims, "rev-parse", "--verify", f"{commit}^") is None
+    shallow = git(claims.parent, "rev-parse", "--is-shallow-repository") == "true"
+    return shallow and git(claims.parent, "rev-parse", "--verify", f"{commit}^") is None
 
 
 def words_of(fixed: str) -> str:
@@ -46,13 +47,13 @@ def words_of(fixed: str) -> str:
 
 def _versions(claims: Path) -> list[tuple[str, str]]:
     """(commit, the file's path in the repository then), newest first, through renames."""
-    log = _git(claims, "log", "--follow", "--name-only", "--format=%x00%H", "--", claims.name) or ""
+    log = git(claims.parent, "log", "--follow", "--name-only", "--format=%x00%H", "--", claims.name) or ""
     return [(entry.split()[0], entry.split()[-1]) for entry in log.split("\0") if len(entry.split()) > 1]
 
 
 def _fixed(claims: Path, commit: str, path: str | None = None) -> Any:
     """What that commit judges by; None where it has no such file."""
-    text = _git(claims, "show", f"{commit}:{path or f'./{claims.name}'}")
+    text = git(claims.parent, "show", f"{commit}:{path or f'./{claims.name}'}")
     return None if text is None else _judged(text)
 
 
@@ -61,13 +62,3 @@ def _judged(text: str) -> Any:
         return {entry["id"]: {key: entry.get(key) for key in JUDGED} for entry in yaml.safe_load(text)}
     except (yaml.YAMLError, TypeError, KeyError, AttributeError):
         return text  # an old commit's that never was a list of claims
-
-
-def _git(claims: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(claims.parent), *arguments], capture_output=True, text=True, timeout=10
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout if done.returncode == 0 else None

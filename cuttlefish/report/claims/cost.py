@@ -5,7 +5,7 @@ from statistics import median
 from typing import Any
 
 from cuttlefish.display.format import counted, memory, rough
-from cuttlefish.evidence.admission import PAPER_EPOCHS, objection
+from cuttlefish.evidence.admission import PAPER_EPOCHS, why_not_evidence
 from cuttlefish.evidence.benches import Bench, newest
 from cuttlefish.evidence.records import Evidence
 from cuttlefish.evidence.selection import Where, points_of, select
@@ -33,7 +33,7 @@ class Costs:
         scales: Mapping[str, Scale],
     ):
         self._runs, self._benches, self._scales = runs, benches, scales
-        self._timed = [run for run in runs if run.finished and not objection(run.record)]
+        self._timed = [run for run in runs if run.finished and not why_not_evidence(run.record)]
         self._stated = next(
             (claim["value"] / PAPER_EPOCHS["cifar10"][0] for claim in claims if claim["id"] == STATED), None
         )

@@ -4,9 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cuttlefish.evidence.admission import objection
+from cuttlefish.evidence.admission import why_not_evidence
 from cuttlefish.evidence.benches import Bench
-from cuttlefish.evidence.hardware import is_cpu
 from cuttlefish.evidence.interval import INSIDE, OPEN, OUTSIDE, Range
 from cuttlefish.evidence.records import Collection, Evidence
 from cuttlefish.evidence.selection import Runs, is_time
@@ -55,7 +54,7 @@ class Judge:
         claims: Sequence[Claim],
         scales: Mapping[str, Scale],
     ):
-        self._runs = Runs(run for run in collection.finished if not objection(run.record))
+        self._runs = Runs(run for run in collection.finished if not why_not_evidence(run.record))
         self._strict = Runs(run for run in self._runs if _is_strict(run))
         self._benches, self._claims, self._scales = benches, claims, scales
         self._costs = Costs(collection.runs, benches, claims, scales)
@@ -141,7 +140,7 @@ def _is_of_the_clock(rule: Any) -> bool:
 
 
 def _is_strict(run: Evidence) -> bool:
-    return run.record.precision == "fp32" and run.record.world_size == 1 and not is_cpu(run.record.device)
+    return run.record.precision == "fp32" and run.record.world_size == 1 and not run.record.on_cpu
 
 
 def _contradicted(reading: Reading, entry: Claim, entries: Iterable[Claim]) -> Reading:
