@@ -1,7 +1,7 @@
 """Whether a run labelled with a scale was run as that scale is: a label alone makes no run count for a claim."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,24 +25,33 @@ SCALES = {
 }
 PAPER_EPOCHS = {"cifar10": [300], "cifar100": [300], "svhn": [200]}
 TABLES = Path(__file__).resolve().parents[1] / "report" / "paper" / "tables.yaml"
+NAMED = {
+    "config.data.kind": lambda record: record.data,
+    "config.data.name": lambda record: record.data,
+    "config.method.name": lambda record: record.method,
+    "config.model.name": lambda record: record.model,
+    "config.seed": lambda record: record.seed,
+}
+"""What the config of a run must say where it says it: `data=cifar10 data.kind=cifar100` is called the one and is the other."""
 CUT_SHORT = ("config.trainer.max_steps", "config.trainer.max_eval_batches", "config.trainer.overfit")
 
 
 def why_not_evidence(record: Record) -> str:
-    """Why the run does not count for a claim; empty where it does, and for scales that no claim is about."""
+    """Say why the run does not count for a claim; empty where it does, and for scales that no claim is about."""
     wanted = scale_of(record.scale, record.data, record.method)
-    found = {path: value_of(record, path) for path in (*wanted, *CUT_SHORT)}
-    unlike = [
-        f"{path.removeprefix('config.')}={found[path]}"
-        for path, values in wanted.items()
-        if found[path] not in values
-    ]
-    cut = [
-        f"{path.removeprefix('config.')}={found[path]}"
-        for path in CUT_SHORT
-        if wanted and found[path] not in (None, False)
-    ]
-    return f"not what the {record.scale} scale is: {', '.join([*unlike, *cut])}" if unlike or cut else ""
+    if not wanted:
+        return ""
+    if misnamed := _unlike(record, {path: [None, name(record)] for path, name in NAMED.items()}):
+        return f"its config is not of what it is called: {misnamed}"
+    unlike = _unlike(record, wanted | dict.fromkeys(CUT_SHORT, [None, False]))
+    return f"not what the {record.scale} scale is: {unlike}" if unlike else ""
+
+
+def _unlike(record: Record, wanted: Mapping[str, list[Any]]) -> str:
+    found = {path: value_of(record, path) for path in wanted}
+    return ", ".join(
+        f"{path.removeprefix('config.')}={found[path]}" for path in wanted if found[path] not in wanted[path]
+    )
 
 
 def not_admitted(runs: Iterable[Evidence]) -> list[LeftOut]:

@@ -25,9 +25,8 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 ])  # fmt: skip
 def test_what_the_experiments_run_counts(words):
     config = to_dict(compose_config(CONF, words.split()))
-    record = Record(
-        scale=config["scale"], data=config["data"]["name"], method=config["method"]["name"], config=config
-    )
+    named = {name: config[name]["name"] for name in ("data", "method", "model")}
+    record = Record(scale=config["scale"], seed=config["seed"], config=config, **named)
     assert why_not_evidence(record) == ""
     config["recipe"]["epochs"] += 1
     assert f"recipe.epochs={config['recipe']['epochs']}" in why_not_evidence(record)
@@ -42,6 +41,15 @@ def test_the_batches_of_methods_with_their_own_are_those_of_the_rows():
     )
     assert why_not_evidence(Record(**paper, method="lc")) == ""
     assert "recipe.batch_size=128" in why_not_evidence(Record(**paper, method="xnor"))
+
+
+@pytest.mark.parametrize("setting, told", [
+    ({"data": {"kind": "cifar100"}}, "data.kind=cifar100"), ({"data": {"name": "svhn"}}, "data.name=svhn"),
+    ({"model": {"name": "vgg19"}}, "model.name=vgg19"), ({"method": {"name": "full_rank"}}, "method.name=full_rank"), ({}, ""),
+])  # fmt: skip
+def test_a_run_that_is_not_what_it_is_called_counts_for_no_claim(setting, told):
+    reason = why_not_evidence(ran("low", setting=setting).record)
+    assert reason == (f"its config is not of what it is called: {told}" if told else "")
 
 
 def test_what_counts_for_no_claim_is_told_with_its_reason():
