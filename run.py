@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 
 from cuttlefish.config.schema import Config
 from cuttlefish.data.files import data_digest
+from cuttlefish.data.registry import check_name
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.process.command_line import run_command
 from cuttlefish.process.outcomes import LOST, Ending
@@ -37,6 +38,7 @@ def run(composed: DictConfig) -> float | None:
 
 def train(config: Config, stop: StopSignals) -> Ending:
     """Hand a checked config to the worker; data that is missing is told of before torch is imported."""
+    check_name(config.data)
     data_digest(config.data)
     if LOST in os.environ:
         from cuttlefish.worker import record_lost

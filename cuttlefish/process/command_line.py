@@ -112,6 +112,8 @@ def _failed(error: Exception, folders: Sequence[Path]) -> int:
         isinstance(error, ValueError) and "Config group override" in str(error)
     ):
         say(sentence(error, folders))
+    elif isinstance(error, OSError) and error.filename and not made:
+        say(f"cannot make Hydra's folder {error.filename}: {error.strerror}; choose another runs_root")
     elif Notes.folder is None and not made:
         raise error
     else:
