@@ -1,4 +1,4 @@
-"""The range of each setting, written beside its field; needs nothing but the standard library, so the core can use it.
+"""The range of each setting, written beside its field. Needs the standard library alone, as the core must.
 
     @dataclass(frozen=True)
     class Settings(Checked):
@@ -8,8 +8,8 @@
             if self.ratio > 0.5 and self.fast:
                 yield "ratio above 0.5 cannot be fast"
 
-`Settings(ratio=2).check()` raises a CuttlefishError. `cuttlefish.config.validate` calls it for whole configs, whose types
-it has checked before.
+`Settings(ratio=2).check()` raises a CuttlefishError. `cuttlefish.config.validate` calls it for whole configs,
+after it has checked their types.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -117,7 +117,7 @@ class Place(Limit):
 
 @dataclass(frozen=True)
 class OptionsOf:
-    """Marks a mapping whose keys are fields of the class `kind`, any of them (see `cuttlefish.config.validate`)."""
+    """Marks a mapping that gives some fields of the class `kind` (see `cuttlefish.config.validate`)."""
 
     kind: type
 
@@ -126,7 +126,7 @@ class Checked:
     """Base of every settings dataclass: its fields' limits, and what excludes each other."""
 
     def contradictions(self) -> Iterator[str]:
-        """Yield a sentence, which begins with a field's name, for each set of values that exclude each other."""
+        """Yield a sentence, beginning with a field's name, for each set of values that exclude each other."""
         return iter(())
 
     def check(self, where: str = "") -> None:
@@ -140,7 +140,7 @@ class Checked:
             raise CuttlefishError(problem)
 
     def problems(self, where: str = "", contradictions: bool = True) -> Iterator[str]:
-        """Yield the sentences of all broken limits, then of all contradictions, also of settings inside these."""
+        """Yield the sentences of all broken limits, then of all contradictions, nested settings included."""
         prefix = f"{where}." if where else ""
         for name, (kind, limits, words) in _limits(type(self)).items():
             value = getattr(self, name)

@@ -1,6 +1,7 @@
-"""Which run is this? The run key says what changes its result; the run folder is where it lives. Free of torch and Hydra.
+"""The identity of a run: its key, of what changes its result, and its folder. Needs neither torch nor Hydra.
 
-Only values that differ from their defaults are hashed, so a new field whose default means "as before" changes no key.
+Only values that differ from their defaults are hashed, so that a new field whose default means "as before"
+changes no key.
 """
 
 import hashlib
@@ -20,9 +21,9 @@ NOT_IN_KEY = frozenset(
     "trainer.checkpoint_epochs trainer.checkpoint_minutes trainer.timeout_minutes trainer.max_restarts "
     "trainer.torch_profile method.name method.preset".split()
 )
-"""Labels, paths, trackers, and what belongs to the evidence instead (hardware, precision, processes, threads).
+"""Labels, paths, loggers, and what belongs to the evidence (hardware, precision, processes, threads).
 
-A preset is hashed by the knobs it stands for. A fork shares its key with the run it saves training the beginning of."""
+A preset is hashed by its knobs. A fork has the key of the run whose beginning it need not train."""
 
 
 def run_key(
@@ -31,10 +32,13 @@ def run_key(
     method_version: int,
     method_defaults: Mapping[str, Any] | None = None,
 ) -> str:
-    """12 hexadecimal digits for a config as a nested mapping (`to_dict`), whose method is resolved (see `presets.py`).
+    """Return the run key, 12 hexadecimal digits.
 
-    data_digest: hash of the data's content. method_version, method_defaults: the method's `version` and the defaults of
-    its `Settings` as a mapping; give its knobs as `Settings` types them, lest 1 and 1.0 differ from "1".
+    Args:
+        config: The nested mapping of a config (`to_dict`); the method's knobs as its `Settings` types them.
+        data_digest: Hash of the data's content.
+        method_version: The method's `version`.
+        method_defaults: The defaults of its `Settings` as a mapping.
     """
     method = dict(config["method"])
     changed = dict(
@@ -52,7 +56,7 @@ def run_key(
 
 
 def run_folder(config: Config, key: str) -> Path:
-    """`run_dir` if given, else runs_root/<experiment>/<key> with what makes it another piece of evidence for that key."""
+    """Return `run_dir` if given, else runs_root/<experiment>/<key> with what makes it other evidence."""
     if config.run_dir is not None:
         return Path(config.run_dir)
     experiment = config.experiment_name or _plain(
@@ -79,7 +83,10 @@ def _variants(config: Config) -> Iterator[str]:
 def _changed(
     values: Mapping[str, Any], defaults: Mapping[str, Any], where: str, deep: bool = True
 ) -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of what counts and differs; a section of the schema is entered, a mapping that is a value is not."""
+    """Yield dotted key and value of what counts and differs.
+
+    A section of the schema is entered, a mapping that is a value is not.
+    """
     for key, value in values.items():
         path, default = f"{where}.{key}" if where else key, defaults.get(key)
         if path in NOT_IN_KEY:
@@ -91,7 +98,7 @@ def _changed(
 
 
 def _canonical(value: Any) -> Any:
-    """Equal values in one spelling: 1.0 is 1, a tuple is a list."""
+    """Return equal values in one spelling: 1.0 is 1, a tuple is a list."""
     if isinstance(value, Mapping):
         return {str(key): _canonical(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,7 @@
-"""`resolved.yaml`: a run's whole config, which another machine can run. Without PyYAML it is written and read as JSON, which is YAML too."""
+"""`resolved.yaml`: a run's whole config, which another machine can run.
+
+Without PyYAML it is written and read as JSON, which is YAML, too.
+"""
 
 import json
 import re
@@ -60,7 +63,7 @@ def _parse(text: str) -> Any:
 
 
 def _with_numbers(base: type) -> type:
-    """Return a loader or dumper of PyYAML that takes 1e-2 for the number it is, and so writes that text in quotes."""
+    """Return a loader or dumper of PyYAML to which 1e-2 is a number, and as a text needs quotes."""
     kind = type(base.__name__, (base,), {})
     kind.add_implicit_resolver("tag:yaml.org,2002:float", NUMBER, list("-+.0123456789"))
     return kind

@@ -1,9 +1,9 @@
-"""The typed configuration of one run. Imports neither torch nor Hydra: a machine without them can read a run's config.
+"""The typed configuration of one run. A machine without torch and Hydra can read it.
 
-Every field's default is the neutral one ("as before"), so that adding a field never changes an existing run key
-(see `identity.py`). The values people choose between live in `conf/`. A field's range stands in its annotation, what
-excludes each other in `contradictions` (see `cuttlefish.limits`). What needs torch, the model or the data on disk is
-checked later, by those who have them, but still before training.
+Every field's default is the neutral one ("as before"), so that a new field changes no existing run key (see
+`identity.py`). The values people choose between are in `conf/`. A field's range stands in its annotation, what
+excludes each other in `contradictions` (`cuttlefish.limits`). What needs torch, the model or the data is checked
+later, but before training.
 """
 
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ class ModelConfig(Checked):
         if self.source == "suite" and self.pretrained:
             yield f"pretrained: the suite has no pretrained {self.name}; use model=timm or model=torchvision"
         if self.source == "suite" and self.arguments:
-            yield "arguments go to timm and torchvision models; the suite's own networks take model.width only"
+            yield "arguments are for timm and torchvision models; the suite's networks take model.width only"
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class DataConfig(Checked):
     """Folder of the data files; None: the environment's CUTTLEFISH_DATA, else ./data."""
     download: bool = False
     verify: bool = True
-    """Refuse files whose checksum is not the published one. Not possible for CIFAR, whose files are pickles."""
+    """Refuse files whose checksum is not the published one. CIFAR needs it: its files are pickles."""
     images_per_class: OptionalNumber = None
     """Only so many training images of each class (a reduced set): the first ones in the order of the file."""
     images_seed: Annotated[int | None, Within(0, 2**32, "[)")] = None
@@ -80,7 +80,7 @@ class DataConfig(Checked):
         images = max(self.train_images or 1000, self.test_images or 1000)
         size = 3 * images * (self.image_size or 32) ** 2
         if size > MOST_BYTES:
-            yield f"image_size and the number of images ask for {size / 2**30:.0f} GiB; choose fewer or smaller images"
+            yield f"image_size and the number of images ask for {size / 2**30:.0f} GiB; choose smaller ones"
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class RecipeConfig(Checked):
     def contradictions(self) -> Iterator[str]:
         warmup = self.schedule.warmup_epochs
         if warmup > self.epochs:
-            yield f"schedule.warmup_epochs={warmup} does not fit into {self.epochs} epochs; choose fewer, or more epochs"
+            yield f"schedule.warmup_epochs={warmup} does not fit into {self.epochs} epochs; choose fewer"
 
 
 @dataclass(frozen=True)
@@ -151,11 +151,11 @@ class TrainerConfig(Checked):
     checkpoint_epochs: OptionalNumber = 1
     """Write a checkpoint after every so many epochs (and at the end of every phase)."""
     checkpoint_minutes: Annotated[float, Within(0, 10**6)] = 0.0
-    """At least so long from one epoch's checkpoint to the next, however short the epochs, and at most so long within an epoch."""
+    """The least time from one epoch's checkpoint to the next, and the most within a long epoch."""
     timeout_minutes: Annotated[float, Within(0, 10**5, "(]")] = 10.0
     """Several processes: one that waits so long for another gives up, and with it the job."""
     max_restarts: Annotated[int, Within(0, 1000)] = 0
-    """Several processes on this machine: how often a job one of whose processes died begins again from its last checkpoint."""
+    """Several processes: how often a job begins again from its last checkpoint after one of them died."""
     eval_epochs: Annotated[int, Within(1, 10**6)] = 1
     max_steps: OptionalNumber = None
     """At most so many steps an epoch (debugging)."""
@@ -169,7 +169,7 @@ class TrainerConfig(Checked):
         if self.precision == "tf32" and self.device == "cpu":
             yield "precision=tf32 needs trainer.device=cuda; on the CPU use fp32 or bf16"
         if self.overfit and self.devices > 1:
-            yield f"overfit trains on one batch, which cannot be shared by trainer.devices={self.devices}; use 1"
+            yield f"overfit trains on one batch, which trainer.devices={self.devices} cannot share; use 1"
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ class Config(Checked):
     method: dict[str, Any] = field(default_factory=lambda: {"name": "full_rank"})
     seed: Annotated[int, Within(0, 2**32, "[)")] = 0
     scale: Literal["smoke", "reduced", "paper", "free"] = "free"
-    """What the run may stand for: paper (the paper's setting), reduced (the suite's fixed small setting), smoke, or free."""
+    """What the run may stand for: the paper's setting, the suite's fixed small setting, smoke, or free."""
     experiment_name: OptionalPlace = None
     run_dir: OptionalPlace = None
     runs_root: Annotated[str, Place()] = "runs"
@@ -215,32 +215,32 @@ class Config(Checked):
         if not isinstance(name, str) or not name:
             yield "method.name must name a method, as in method=cuttlefish"
         if experiment.is_absolute() or ".." in experiment.parts:
-            yield f"experiment_name names a folder below runs_root, which {self.experiment_name!r} would leave"
+            yield f"experiment_name is a folder below runs_root, which {self.experiment_name!r} would leave"
         if self.recipe.batch_size < self.trainer.devices:
             yield (
-                f"recipe.batch_size={self.recipe.batch_size} is the batch of all devices together and cannot feed "
+                f"recipe.batch_size={self.recipe.batch_size} is the batch of all devices and cannot feed "
                 f"trainer.devices={self.trainer.devices}"
             )
         yield from self._not_evidence()
 
     def _not_evidence(self) -> Iterator[str]:
-        """A run that stands for the paper or for the reduced setting is no debugging run, nor one on other data."""
+        """Yield why the run cannot stand for the paper or for the reduced setting."""
         if self.scale not in ("paper", "reduced"):
             return
         for key in ("max_steps", "max_eval_batches", "overfit", "torch_profile"):
             if getattr(self.trainer, key):
-                yield f"trainer.{key} is for debugging and a run with scale={self.scale} is evidence; use scale=free"
+                yield f"trainer.{key} is for debugging and scale={self.scale} is evidence; use scale=free"
         data = self.data
         chosen = (data.kind, data.images_per_class, data.images_seed)
         if self.scale == "reduced" and chosen != ("cifar10", 1000, None):
             yield (
-                "scale=reduced means data=cifar10 with data.images_per_class=1000, so that its records compare; "
-                "use scale=free"
+                "scale=reduced means data=cifar10 with data.images_per_class=1000, "
+                "so that its records compare; use scale=free"
             )
         if self.scale == "paper" and (
             data.images_per_class is not None or data.kind in ("digits", "synthetic")
         ):
             yield (
-                f"scale=paper means the whole of one of the paper's data sets, not this choice of {data.name}; "
-                "use scale=free"
+                "scale=paper means the whole of one of the paper's data sets, "
+                f"not this choice of {data.name}; use scale=free"
             )

@@ -1,8 +1,8 @@
-"""From plain nested mappings to the frozen dataclasses of the schema, and back. Needs neither Hydra nor torch.
+"""From plain nested mappings to the frozen dataclasses of the schema, and back, without Hydra and torch.
 
-pydantic checks types and keys, strictly and through JSON: what is valid is what a resolved.yaml can hold. Ranges and
-contradictions stand beside the fields (`cuttlefish.limits`). Every mistake ends in a CuttlefishError of one sentence that
-names the dotted key, what would be right, and the nearest valid word.
+pydantic checks types and keys, strictly and through JSON: valid is what a resolved.yaml can hold. Ranges and
+contradictions stand beside the fields (`cuttlefish.limits`). Every mistake ends in a CuttlefishError of one
+sentence that names the dotted key, what would be right, and the nearest valid word.
 """
 
 import json
@@ -31,7 +31,7 @@ def load_config(mapping: Mapping[str, Any]) -> Config:
 
 
 def build_settings(cls: type[T], mapping: Mapping[str, Any], where: str = "method") -> T:
-    """Return a method's Settings from its resolved mapping, whose `name` and `preset` belong to the run and are skipped."""
+    """Return a method's Settings from its resolved mapping, without the run's own `name` and `preset`."""
     own = {field.name for field in fields(cls)}
     return convert(
         {key: value for key, value in mapping.items() if key in own or key not in ("name", "preset")},
@@ -54,7 +54,7 @@ def convert(value: Any, kind: Any, where: str) -> Any:
         where: The dotted key of the value, for the sentences; "" for a whole config.
 
     Raises:
-        CuttlefishError: A key is unknown or missing, a type is wrong, or a limit or a contradiction is broken.
+        CuttlefishError: A key is unknown or missing, a value is wrong, or values exclude each other.
     """
     converted = _typed(value, kind, where)
     if isinstance(converted, Checked):
@@ -81,7 +81,7 @@ def _adapter(kind: Any) -> TypeAdapter:
 
 
 def _check_options(settings: Any, where: str) -> None:
-    """Check mappings that replace single fields of another class, before anyone builds that class with them."""
+    """Check mappings that replace single fields of another class before that class is built with them."""
     for name, kind in _hints(type(settings)).items():
         for mark in getattr(kind, "__metadata__", ()):
             if isinstance(mark, OptionsOf):
@@ -135,7 +135,7 @@ def _sentence(error: Mapping[str, Any], kind: Any, where: str) -> str:
 def _trail(steps: list[str | int], kind: Any, where: str) -> list[tuple[str, Any]]:
     """Return each dotted key on the way to where pydantic's location leads, with its annotation.
 
-    Inside a union the location names the arm, too: followed where a container's content is wrong, else the whole union is.
+    Inside a union the location names the arm, too. It is followed where a container's content is wrong.
     """
     trail = [(where, kind)]
     for place, step in enumerate(steps):

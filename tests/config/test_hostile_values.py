@@ -1,4 +1,4 @@
-"""Every field of every settings class against values that no one should give: accepted where they mean something, else one sentence."""
+"""Every field of every settings class against hostile values: meaningful, or refused in one sentence."""
 
 from dataclasses import fields, is_dataclass
 from math import inf, nan
@@ -20,7 +20,7 @@ METHODS = sorted(
     path.stem for path in (Path(__file__).resolve().parents[2] / "conf" / "method").glob("*.yaml")
 )
 FREE = {"model.arguments", "method", "untracked", "dense", "ignore"}
-"""Without a range: what a library's constructor knows, what a method's Settings check, and names of a model's layers."""
+"""Without a range: what a library's constructor or a method's Settings check, and names of layers."""
 
 DEEP: Any = "bottom"
 for _ in range(100):

@@ -1,4 +1,4 @@
-"""What no single field can tell: refused once the data, the model and the machine are known, and no folder is left."""
+"""What only the data, the model or the machine can tell is refused before there is a folder."""
 
 import pytest
 
