@@ -65,6 +65,8 @@ class CuttlefishMethod(Method):
             "ranks": core.final_ranks(),
             "kept_dense": core.kept_dense,
         }
+        if core.reason == "declined":
+            found["kept_dense"] = core.kept_dense
         return found if core.profile is None else found | {"profile": core.profile}
 
     def state_dict(self) -> dict[str, Any]:
@@ -76,6 +78,7 @@ class CuttlefishMethod(Method):
     def _build(self, context: Context, **earlier: dict[str, Any] | None) -> None:
         images, _ = context.example_batch()
         self.core = Cuttlefish(
-            context.model, images, epochs=context.recipe.epochs, settings=self.chosen, autocast=context.autocast,
-            cost_model=context.deterministic, broadcast=context.broadcast, section=context.section, **earlier,
+            context.model, images, epochs=context.recipe.epochs, settings=self.chosen,
+            autocast=context.autocast, cost_model=context.deterministic, broadcast=context.broadcast,
+            section=context.section, **earlier,
         )  # fmt: skip

@@ -68,7 +68,11 @@ def test_a_slower_run_is_called_slower(made_up):
 
 @pytest.mark.parametrize(
     "reason, words",
-    [("declined", "no stack passed"), ("never", "did not settle"), ("own words", "own words")],
+    [
+        ("declined", "no layer would get faster or smaller"),
+        ("never", "did not settle"),
+        ("own words", "own words"),
+    ],
 )
 def test_a_run_that_stayed_dense_says_why(made_up, reason, words):
     text = as_text(run_summary(made_up.full_rank_record(switch_reason=reason), None, []))

@@ -183,6 +183,16 @@ def test_a_blow_up_in_the_last_step_is_no_success(method, lr, tmp_path):
     assert not list((tmp_path / "checkpoints").glob("epoch*"))
 
 
+def test_a_switch_that_would_factorize_nothing_is_none(tmp_path):
+    """Neither optimizer nor warm-up begin again, and the record says why."""
+    full = {"method__rank_ratio": 1.0, "method__frobenius_decay": 0.0}
+    record = run_config(little_config(tmp_path / "declined", "cuttlefish", **full))
+    dense = run_config(little_config(tmp_path / "dense"))
+    assert (record.switch_epoch, record.switch_reason, record.ranks) == (None, "declined", {})
+    assert "saves nothing" in record.extra["kept_dense"]["layer4.0.conv1"]
+    assert record.loss_final == dense.loss_final and record.params_total == record.params_full
+
+
 class Heads(nn.Module):
     """As torchvision's GoogLeNet: more outputs in train mode only."""
 
