@@ -44,8 +44,9 @@ def test_switches_once_after_the_ranks_settle():
     cf = Cuttlefish(model, IMAGES, epochs=30, k=1)
     shrink(model)
     switched = [cf.epoch_end() for _ in range(8)]
-    # Update 0 saw the initial weights, updates 1 … the shrunken ones. With a window of 3 the central differences at
-    # updates 0, 1 still see the jump; updates 2, 3, 4 do not, so update 4 decides, epoch 4 is dense and E = 5.
+    # Update 0 saw the initial weights, updates 1 … the shrunken ones. With a window of 3 the central
+    # differences at updates 0, 1 still see the jump; 2, 3, 4 do not, so update 4 decides, epoch 4 is dense and
+    # E = 5.
     assert switched == [False] * 4 + [True] + [False] * 3
     assert cf.switch_epoch == 5 and cf.reason == "settled" and cf.layers == LAYERS
     assert all(isinstance(model.get_submodule(name), LowRankConv2d) for name in LAYERS)
@@ -430,7 +431,7 @@ def test_a_state_brings_its_settings():
     assert Cuttlefish(network(), IMAGES, epochs=30, k=1, state=without).settings.frobenius_decay == 0
 
 
-def test_parameters_exchanged_before_the_switch_are_those_that_count():
+def test_parameters_exchanged_before_the_switch_count():
     model, other = network(), network()
     cf = Cuttlefish(model, IMAGES, k=1, switch_epoch=1, keep_dense=False)
     shrink(other)
@@ -444,7 +445,7 @@ def test_spatial_ranks_are_those_of_the_spatial_matrix():
     assert cf.ranks == {"3": 48, "6": 96, "9": 96}, "min(out·kh, in·kw) at initialisation"
 
 
-def test_a_model_compiled_in_place_runs_the_factors_after_the_switch():
+def test_a_model_compiled_in_place_runs_the_factors_then():
     model = network().eval()
     cf = Cuttlefish(model, IMAGES, k=1, switch_epoch=1, rank_ratio=0.25)
     model.compile(backend="eager")

@@ -77,7 +77,7 @@ def on_meta(build, *arguments, **options):
 
 
 def low_rank(model, first, rank, extra_bn=False, last=-1):
-    """Factorize the 3×3 convolutions from number `first` (from 1, the stem) on, each to rank(out, full rank)."""
+    """Factorize the 3×3 convolutions from number `first` (the stem is 1) on, each to rank(out, full rank)."""
     convs = [
         (name, layer)
         for name, layer in find_layers(model).layers.items()
@@ -157,7 +157,7 @@ def test_audited_spatial_size_of_resnet18():
 
 
 def bottleneck_ranks(model, floor, wide):
-    """The audited floors: one rank for all of the last stage, another for the first block's last convolution."""
+    """Audited floors: one rank for all of the last stage, another for its first block's last convolution."""
     names = [name for name in find_layers(model).layers if name.startswith("layer4")]
     return {
         name: wide if name == "layer4.0.conv3" else floor for name in names if "downsample" not in name

@@ -69,7 +69,7 @@ def test_gradients_are_added_once_a_call(model):
         torch.testing.assert_close(weight.grad, 1 + 2 * gradient)
 
 
-def test_each_factor_has_the_same_inner_product_with_its_gradient(model):
+def test_each_factor_has_the_same_product_with_its_gradient(model):
     """⟨G, dG⟩ = ⟨F, dF⟩ = λ·‖GF‖²."""
     FrobeniusDecay(model, 0.3).add_gradients()
     for low_rank in model[1:]:
@@ -80,7 +80,7 @@ def test_each_factor_has_the_same_inner_product_with_its_gradient(model):
 
 @given(st.integers(1, 4), st.sampled_from(["channel", "spatial"]))
 @settings(deadline=None, max_examples=20)
-def test_the_penalty_is_invariant_under_a_change_of_basis_but_plain_decay_is_not(rank, scheme):
+def test_the_penalty_is_invariant_under_a_change_of_basis(rank, scheme):
     layer = LowRankConv2d(3, 4, 3, rank, scheme=scheme, bias=False, dtype=F64)
     decay, plain = (
         FrobeniusDecay(layer, 1.0),

@@ -91,7 +91,7 @@ def test_refuses_a_layer_whose_forward_was_replaced():
     assert "behaviour of its own" in reason(layer)
 
 
-def test_refuses_attention_projections_and_transformer_feed_forward_layers():
+def test_refuses_what_torch_s_transformers_read_instead_of_call():
     model = nn.ModuleDict(
         {"enc": nn.TransformerEncoderLayer(8, 2, 16), "dec": nn.TransformerDecoderLayer(8, 2, 16)}
     )

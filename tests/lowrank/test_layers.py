@@ -49,7 +49,7 @@ def geometries(draw):
     st.integers(9, 12),
 )
 @settings(deadline=None, max_examples=150)
-def test_the_two_steps_are_one_convolution_with_the_merged_weight(geometry, scheme, rank, height, width):
+def test_the_two_steps_are_one_convolution_of_the_merged_weight(geometry, scheme, rank, height, width):
     low_rank = LowRankConv2d(4, 5, rank=rank, scheme=scheme, dtype=F64, **geometry)
     dense = nn.Conv2d(4, 5, dtype=F64, **geometry)
     with torch.no_grad():
@@ -177,7 +177,7 @@ LAYERS = [
 
 @pytest.mark.parametrize(("build", "shape"), LAYERS)
 def test_weight_and_bias_are_those_of_the_dense_layer(build, shape):
-    """Models that read them (T5) get what the layer computes: the functional form on them gives the same output."""
+    """Models that read them (T5) get what the layer computes: their functional form gives the same output."""
     layer, x = build(), torch.randn(shape)
     if isinstance(layer, LowRankConv2d):
         expected = F.conv2d(

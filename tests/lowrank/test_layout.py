@@ -1,4 +1,4 @@
-"""Which convolutions keep the plain layout, and that nothing damages memory on a CPU with AVX2 only (emulated, in a process of its own)."""
+"""Which convolutions keep the plain layout; nothing damages memory on a CPU with AVX2 only (emulated)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def images(size: int = 16, channels: int = 3, side: int = 12) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("arguments", "options", "broken"),
     [
-        ((4, 8, 1), {"stride": 2}, True), ((1, 8, 1), {"stride": (1, 2)}, True), ((8, 8, 1), {"stride": 2, "groups": 8}, True),
+        ((4, 8, 1), {"stride": 2}, True), ((1, 8, 1), {"stride": (1, 2)}, True),
+        ((8, 8, 1), {"stride": 2, "groups": 8}, True),
         ((8, 8, 1), {"stride": 2}, False), ((4, 8, 1), {}, False), ((4, 8, 3), {"stride": 2}, False),
     ],
 )  # fmt: skip
@@ -52,7 +53,7 @@ def test_strided_1x1_convolutions_of_few_channels_are_broken(arguments, options,
 
 
 @pytest.mark.parametrize("channels", [1, 5])
-def test_a_plain_convolution_computes_the_same_and_hands_the_plain_layout_on(channels):
+def test_a_plain_convolution_computes_the_same_in_plain_layout(channels):
     conv = nn.Conv2d(channels, 8, 1, stride=2)
     plain, given = keep_plain(deepcopy(conv)), images(channels=channels)
     plain.to(memory_format=torch.channels_last)  # whoever moves the model later changes nothing
@@ -86,7 +87,7 @@ def test_every_way_to_a_layer_keeps_it_plain():
     assert type(model.layer2[0].shortcut[0]) is PlainConv2d and type(model.layer3[0].shortcut[0]) is nn.Conv2d
 
 
-def test_without_channels_last_neither_weights_nor_images_lie_in_it(tmp_path, monkeypatch):
+def test_without_channels_last_weights_and_images_are_plain(tmp_path, monkeypatch):
     """A method's samples and examples come from the same place as the batches."""
     from cuttlefish.engine.run import resolve_run
     from cuttlefish.engine.session import Session

@@ -1,4 +1,4 @@
-"""Stacks, the rule for K and the bounds of it. Timed profiles are checked for form only, never for their K."""
+"""Stacks, the rule for K and its bounds. Timed profiles are checked for form only, never for their K."""
 
 import pytest
 import torch
@@ -64,7 +64,7 @@ def test_cost_model_is_deterministic_and_finds_the_papers_k():
 
 
 def test_arithmetic_intensity_of_the_paper():
-    """Section 3.5 at batch 1024: 576, 1147, 2226 and 3596 for the equal-width convolutions of ResNet-18's four stacks."""
+    """Section 3.5, batch 1024, the equal-width convolutions of ResNet-18's four stacks."""
     model = build_model(ModelConfig(), 10, (3, 32, 32))
     path = {layer.name: layer for layer in main_path(model, IMAGES)}
     for stack, expected in enumerate([576, 1147, 2226, 3596], start=1):

@@ -189,8 +189,8 @@ def test_tracker_scales_by_its_own_beginning():
     assert tracker.scaled_ranks() == {"0": math.ceil(48 * last / first)}
     assert tracker.stable_ranks() == {"0": math.ceil(last)}
     assert tracker.rows()[0] | {"stable_rank": None} == {
-        "epoch": 1, "layer": "0", "stable_rank": None, "scaled_rank": tracker.scaled_ranks()["0"], "full_rank": 48,
-        "metric": "stable",
+        "epoch": 1, "layer": "0", "stable_rank": None, "scaled_rank": tracker.scaled_ranks()["0"],
+        "full_rank": 48, "metric": "stable",
     }  # fmt: skip
 
 

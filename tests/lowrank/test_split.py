@@ -76,7 +76,7 @@ def test_the_error_is_the_energy_of_the_dropped_singular_values(m, n, data):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_the_split_convolution_is_the_best_approximation_in_its_scheme(scheme):
+def test_the_split_convolution_is_the_best_in_its_scheme(scheme):
     conv = nn.Conv2d(4, 6, 3, dtype=F64)
     low_rank = split_layer(conv, 3, scheme=scheme)
     sigma = scipy.linalg.svdvals(unroll(conv.weight.detach(), scheme).numpy())
@@ -85,7 +85,7 @@ def test_the_split_convolution_is_the_best_approximation_in_its_scheme(scheme):
 
 
 def test_float32_weights_are_decomposed_in_float64():
-    """Singular values down to 1e-6 of the largest one: float32 arithmetic loses them, the factors' rounding does not."""
+    """Values down to 1e-6 of the largest: float32 arithmetic loses them, the factors' rounding does not."""
     Q, _ = torch.linalg.qr(torch.randn(40, 40, dtype=F64))
     P, _ = torch.linalg.qr(torch.randn(40, 40, dtype=F64))
     matrix = (Q * torch.logspace(0, -6, 40, dtype=F64) @ P).float()
@@ -143,7 +143,7 @@ def test_splitting_draws_no_random_numbers_and_repeats_exactly():
     assert all(torch.equal(first.state_dict()[key], value) for key, value in again.state_dict().items())
 
 
-def test_without_initialisation_the_structure_is_zero_and_loads_the_real_one():
+def test_without_initialisation_zeros_take_a_state():
     conv = nn.Conv2d(3, 4, 3)
     trained = split_layer(conv, 2, extra_bn=True)
     empty = split_layer(conv, 2, extra_bn=True, initialise=False)

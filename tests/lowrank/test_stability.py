@@ -21,7 +21,7 @@ def first_true(test, curve, limit=400):
 
 @pytest.mark.parametrize(("tau", "epoch"), [(5, 57), (10, 72), (20, 108), (30, 143), (40, 174)])
 def test_reference_on_exponential_decay(tau, epoch):
-    """Ê of the reference's detector on ⌊60 + 229·exp(−e/τ)⌋ without relaxation, worked out independently of this code."""
+    """Ê of the reference's detector on ⌊60 + 229·exp(−e/τ)⌋ without relaxation, worked out independently."""
     test = StabilityTest("reference", relaxed=())
     assert first_true(test, lambda e: math.floor(60 + 229 * math.exp(-e / tau))) + 1 == epoch
 
@@ -38,7 +38,7 @@ def test_reference_minimum(preset, minimum):
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.integers(1, 500), min_size=17, max_size=60))
 def test_reference_rule_rederived(values):
-    """pandas' ewm and a hand-written gradient, one layer: the first update whose last 11 |slopes| average to at most 0.1."""
+    """pandas' ewm and a gradient by hand: the first update whose last 11 |slopes| average to at most 0.1."""
     expected = None
     for e in range(15, len(values)):
         smooth = pd.Series(values[: e + 1], dtype=float).ewm(span=15, adjust=False).mean().to_numpy()
@@ -57,15 +57,15 @@ def test_relaxation_counts_the_layers_left_at_the_start():
     curves = {"a": lambda e: 50.0, "b": lambda e: 50.0, "c": lambda e: 100 + 0.4 * e * (e % 2 * 2 - 1)}
     curves["c"] = lambda e: 100 + 0.4 * e
     settled = [test.update({name: curve(e) for name, curve in curves.items()}) for e in range(20)]
-    # c climbs 0.4 a step once floored and smoothed: never below 0.1 or 0.25, but at most 0.5 once it is alone.
+    # c climbs 0.4 a step once floored and smoothed: not below 0.1 or 0.25, but at most 0.5 once it is alone.
     assert settled.index(True) == 16 and test.settled == {"a": 15, "b": 15, "c": 16}
     assert test.reason == "settled by relaxation"
 
 
 def test_latch_and_no_latch():
     noisy = [10.0, 10.0, 99.0, 99.0]
-    calm = [50.0, 20.0, 5.0, 5.0]
-    for latch, expected in ((True, [False, False, False, True]), (False, [False, False, False, True])):
+    calm = [50.0, 20.0, 20.0, 20.0]
+    for latch, expected in ((True, [False, False, True, True]), (False, [False, False, False, True])):
         test = StabilityTest("paper", latch=latch)
         assert [test.update({"a": a, "b": b}) for a, b in zip(noisy, calm, strict=True)] == expected
     latched = StabilityTest("paper", latch=True)

@@ -74,7 +74,7 @@ def test_timm_models_compute_the_same_at_full_rank(arguments, scheme):
         torch.testing.assert_close(model(x), expected, rtol=1e-10, atol=1e-10)
 
 
-def test_every_parameter_is_in_the_model_once_and_all_are_trained():
+def test_every_parameter_is_in_the_model_once_and_trained():
     model = factorize(Residual(), {"block.0": 2, "strided": 3, "head": 2}, keep_dense=False)
     names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
     assert len(names) == len(set(model.parameters())) == len(dict(model.named_parameters()))
@@ -145,7 +145,7 @@ def test_densify_folds_extra_bns_as_eval_mode_sees_them():
     torch.testing.assert_close(model(x), expected, rtol=0, atol=1e-10)
 
 
-def test_keep_dense_leaves_layers_at_or_above_break_even_and_logs_them(caplog):
+def test_keep_dense_leaves_layers_at_break_even_and_logs_them(caplog):
     """block.0 is an 8×72 matrix (break-even 7.2), strided 12×72 (10.3)."""
     model = Residual()
     with caplog.at_level(logging.INFO, logger="cuttlefish"):

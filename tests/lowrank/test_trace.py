@@ -1,4 +1,4 @@
-"""What a forward pass tells about real networks: order, shapes, shortcuts, norms; and that it leaves no trace of its own."""
+"""What a forward pass tells: order, shapes, shortcuts, norms, heads; and that it leaves no trace."""
 
 import pytest
 import timm
@@ -55,7 +55,7 @@ def test_linear_layers_of_a_transformer():
     ]  # fmt: skip
 
 
-def test_a_shared_module_counts_once_and_an_unused_one_not_at_all():
+def test_a_shared_module_counts_once_and_an_unused_one_never():
     shared = nn.Linear(8, 8)
     model = nn.Sequential(shared, nn.ReLU(), shared)
     model.unused = nn.Linear(3, 3)
@@ -102,7 +102,7 @@ def test_heads_are_what_feeds_an_output(name, expected):
 
 
 class Branches(nn.Module):
-    """Two outputs, in-place operations, a branch that ends in a buffer, a layer called twice, and one that runs last in vain."""
+    """Two outputs, in-place operations, a branch into a buffer, a layer called twice, one called in vain."""
 
     def __init__(self):
         super().__init__()
@@ -179,7 +179,7 @@ def test_a_wrapped_model_is_refused_before_anything_runs(wrap):
         main_path(wrap(Two()), (torch.randn(5, 6), torch.randn(5, 6)))
 
 
-def test_a_model_without_layers_of_the_right_kind_says_which_it_has():
+def test_a_model_without_the_right_layers_says_which_it_has():
     model = nn.Sequential(nn.Conv1d(3, 3, 3), nn.Flatten(), nn.Linear(12, 2))
     with pytest.raises(CuttlefishError, match="no layer to factorize .*0: it is a Conv1d"):
         main_path(model, torch.randn(2, 3, 6))

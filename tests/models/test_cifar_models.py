@@ -142,7 +142,7 @@ def test_width_scales_every_layer(name):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vgg19"])
-def test_the_seed_decides_the_weights_and_building_leaves_the_model_untouched(name):
+def test_the_seed_decides_the_weights(name):
     first, again = suite(name, width=8), suite(name, width=8)
     assert all(
         torch.equal(a, b)
