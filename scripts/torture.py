@@ -1,12 +1,14 @@
-"""Kills little runs at every point where something is written and at random moments, resumes them, and compares the bits.
+"""Kill little runs at every point of writing and at random moments, resume them, and compare the bits.
 
-    python -m scripts.torture                    every write, flush, rename and removal once, and 1,000 random kills; all methods
+    python -m scripts.torture                    every write, flush, rename and removal once, and 1,000 random
+                                                 kills; all methods
     python -m scripts.torture --points 50 --kills 30 --real 2 --methods cuttlefish
 
-Most deaths are simulated inside this process: an exception that nothing catches, after which every further attempt to write
-fails as well, so that no clean-up runs. `--real` adds deaths of a process of its own by SIGKILL. A file is also torn in the middle of a write.
-A trial is lost if the resumed run differs from an uninterrupted one in a bit of its final checkpoint, its record's metrics, its
-epoch rows or its ranks. Prints and writes a table by phase to results/torture/. Exit code 1 if anything was lost.
+Most deaths are simulated inside this process: an exception that nothing catches, after which every further
+attempt to write fails as well, so that no clean-up runs. `--real` adds deaths of a process of its own by SIGKILL.
+A file is also torn in the middle of a write. A trial is lost if the resumed run differs from an uninterrupted one
+in a bit of its final checkpoint, its record's metrics, its epoch rows or its ranks. Prints a table by phase and
+writes it to results/torture/. Exit code 1 if anything was lost.
 """
 
 import argparse

@@ -27,7 +27,8 @@ from tests.runs import METHODS, little_config
 
 ARMS: dict[str, tuple[str, dict[str, Any]]] = {method: (method, {}) for method in METHODS}
 ARMS["cuttlefish_profiled"] = "cuttlefish", {"method__k": "profile", "method__threshold": 1.0}
-"""name -> a method and its settings: every method, and one whose K is found and written down before the first step."""
+"""name -> a method and its settings: every method, and one whose K is found and written down before the first
+step."""
 KINDS = {
     "epoch_": "checkpoint",
     "before_switch": "checkpoint",
@@ -101,7 +102,8 @@ class Trials:
         return random.choice([number for number, each in enumerate(self._log, 1) if each == phase])
 
     def killed_at(self, points: list[int], drawn: bool = False) -> Trial:
-        """Die at the first of the points, resume, die at the next of it, …; a point beyond a run's end kills nothing."""
+        """Die at the first of the points, resume, die at the next of it, …; a point beyond a run's end kills
+        nothing."""
         folder, phases = self._fresh(), []
         for point in points:
             death = Death(point)
@@ -178,7 +180,8 @@ def _origin(*arguments: Any) -> dict[str, Any]:
 
 @contextmanager
 def watched(death: Death) -> Iterator[None]:
-    """Have `death` see every point of writing, the beginning and end of every section of the timer, and the middle of every step."""
+    """Have `death` see every point of writing, the beginning and end of every section of the timer, and the
+    middle of every step."""
     part, forward, unlink = Timer.section, StepRunner._forward, Path.unlink
 
     @contextmanager
@@ -233,7 +236,8 @@ class _Torn:
 
 
 def _system(death: Death) -> SimpleNamespace:
-    """The `os` of the modules that write, with a point before and after what changes a folder and before each flush."""
+    """The `os` of the modules that write, with a point before and after what changes a folder and before each
+    flush."""
 
     def around(function: Callable[..., None]) -> Callable[..., None]:
         def called(source: Any, target: Any) -> None:

@@ -33,7 +33,7 @@ REASONS = {
     "at the maximum E": "not every rank had settled by the latest epoch allowed",
     "fixed": "fixed beforehand",
     "never": "the ranks did not settle",
-    "declined": "no layer would get faster or smaller (kept_dense in record.json says why), or no rank came below break-even",
+    "declined": "no layer would get faster or smaller (kept_dense in record.json says why)",
 }
 """The method's words for why it switched, in full."""
 

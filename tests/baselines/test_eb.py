@@ -109,7 +109,7 @@ def test_the_network_that_trains_on_is_the_masked_one(run):
     assert run.record.macs_final < run.record.macs_full
 
 
-def test_retraining_goes_on_at_the_ticket_s_epoch_with_a_new_optimizer(run, tmp_path):
+def test_retraining_starts_at_the_ticket_with_a_new_optimizer(run, tmp_path):
     assert run.record.switch_epoch == 3 and run.record.extra["p"] == pytest.approx(0.5)
     rows = read_epochs(run.folder)
     assert [row["phase"] for row in rows] == ["search"] * 3 + ["retrain"] * 3 and [

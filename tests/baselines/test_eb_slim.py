@@ -27,7 +27,8 @@ def bottleneck():
 
 
 def vgg_with_wide_classifier():
-    """As torchvision's: conv biases, in-place activations, 7 × 7 features a channel in the classifier; without its random drops."""
+    """As torchvision's: conv biases, in-place activations, 7 × 7 features a channel in the classifier;
+    without its random drops."""
     features = torchvision.models.vgg.make_layers([8, "M", 16, 16, "M"], batch_norm=True)
     classifier = nn.Sequential(nn.Linear(16 * 49, 12), nn.ReLU(True), nn.Linear(12, 4))
     return nn.Sequential(features, nn.AdaptiveAvgPool2d(7), nn.Flatten(), classifier)

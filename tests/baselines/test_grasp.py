@@ -1,4 +1,5 @@
-"""GraSP in the trainer: one pruning before the first step, sizes, refusals, and what training leaves of the masks."""
+"""GraSP in the trainer: one pruning before the first step, sizes, refusals, and what training leaves of the
+masks."""
 
 from copy import deepcopy
 from dataclasses import replace
@@ -30,7 +31,7 @@ def started(folder, **knobs) -> tuple[Grasp, Session]:
     return run.method, run
 
 
-def test_scoring_leaves_the_model_its_buffers_and_the_random_state_alone(tmp_path):
+def test_scoring_leaves_model_buffers_and_random_state_alone(tmp_path):
     run = session(tmp_path, ratio=0.0, reinit_classifier="all")
     before = {name: tensor.clone() for name, tensor in run.context.model.state_dict().items()}
     random, mode = torch.get_rng_state(), run.context.model.training
@@ -41,7 +42,7 @@ def test_scoring_leaves_the_model_its_buffers_and_the_random_state_alone(tmp_pat
     assert not any(parameter.grad is not None for parameter in run.context.model.parameters())
 
 
-def test_masks_are_the_same_again_and_cover_conv_and_linear_weights_only(tmp_path):
+def test_masks_are_the_same_again_and_cover_weights_only(tmp_path):
     (first, run), (again, _) = started(tmp_path), started(tmp_path)
     assert all(torch.equal(first.masks[name], again.masks[name]) for name in first.masks)
     weights = {
@@ -136,7 +137,7 @@ def test_bad_input_ends_in_one_sentence_before_training(tmp_path, knobs, sentenc
         session(tmp_path, **knobs)
 
 
-def test_a_class_one_image_short_is_refused_before_there_is_a_folder(tmp_path):
+def test_a_class_one_image_short_is_refused_before_a_folder(tmp_path):
     """The stream is endless: it would give the same images again and call them enough."""
     folder = tmp_path / "run"
     with pytest.raises(
@@ -151,7 +152,7 @@ def test_a_class_one_image_short_is_refused_before_there_is_a_folder(tmp_path):
     assert len(images.flatten(1).unique(dim=0)) == 56
 
 
-def test_no_draw_of_several_runs_into_the_next_epoch_and_holds_an_image_twice(tmp_path):
+def test_no_draw_of_several_holds_an_image_twice(tmp_path):
     plain = little_config(tmp_path, data__crop_padding=0, data__flip=False)  # images that can be told apart
     run = Session(
         resolve_run(replace(plain, method={"name": "grasp", "samples_per_class": 10, "num_iters": 4}))
@@ -162,7 +163,7 @@ def test_no_draw_of_several_runs_into_the_next_epoch_and_holds_an_image_twice(tm
     assert not torch.equal(draws[0].unique(dim=0), draws[1].unique(dim=0))
 
 
-def test_a_network_that_no_signal_passes_is_refused_before_training(tmp_path):
+def test_a_network_that_no_signal_passes_is_refused(tmp_path):
     with pytest.raises(CuttlefishError, match="would empty .* keep more weights"):
         started(tmp_path, ratio=None, target_params=1208)
 

@@ -108,7 +108,7 @@ def test_any_images_in_their_order():
     assert draw_any(samples, 3)[0].flatten().tolist() == [5, 0, 1]
 
 
-def test_parts_are_halves_or_chunks_and_mix_classes_only_when_shuffled():
+def test_parts_mix_classes_only_when_shuffled():
     drawn = torch.arange(8).view(-1, 1), torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
     assert [labels.tolist() for _, labels in split_parts(drawn)] == [[0] * 4, [1] * 4]
     assert [len(labels) for _, labels in split_parts(drawn, 3)] == [3, 3, 2]

@@ -66,7 +66,7 @@ def test_scores_are_those_of_an_explicit_hessian():
     assert float(found.sum()) == pytest.approx(float(-theta @ H @ g), rel=1e-8)
 
 
-def test_on_a_quadratic_the_scores_are_theta_times_a_squared_theta():
+def test_scores_on_a_quadratic_are_theta_times_a_squared_theta():
     torch.manual_seed(0)
     theta = torch.randn(6, dtype=torch.float64, requires_grad=True)
     A = torch.randn(6, 6, dtype=torch.float64)
@@ -84,8 +84,9 @@ def test_the_sign_prefers_what_carries_gradient_flow():
     assert masks["theta"].tolist() == [False, True]
 
 
-def test_scores_of_a_normalised_layer_sum_to_its_squared_gradient():
-    """Such a layer's output does not depend on its scale: θ·g = 0 and θ·H·g = -|g|² per layer, if epsilon is negligible."""
+def test_scores_of_a_normalised_layer_sum_to_the_gradient():
+    """Such a layer's output does not depend on its scale: θ·g = 0 and θ·H·g = -|g|² per layer, if epsilon is
+    negligible."""
     model = Net(eps=1e-14)
     gradient = dict(zip(prunable(model), gradient_of(model, halves()), strict=True))
     found = scores(deepcopy(model), halves())
@@ -97,7 +98,7 @@ def test_scores_of_a_normalised_layer_sum_to_its_squared_gradient():
         assert found[name].sum() > 0
 
 
-def test_masks_do_not_change_with_the_scale_of_the_loss_or_sum_and_mean():
+def test_masks_do_not_change_with_the_scale_of_the_loss():
     model, drawn = Net(), batch()
     weights = list(prunable(model).values())
 
@@ -144,7 +145,7 @@ def test_chunks_of_equal_size_without_norms_score_alike():
     assert not torch.allclose(uneven["fc.weight"] / 9, whole["fc.weight"], rtol=1e-3, atol=0)
 
 
-def test_dropout_is_the_same_in_both_passes_and_the_random_state_is_left_alone():
+def test_dropout_is_the_same_in_both_passes():
     model = nn.Sequential(
         nn.Flatten(), nn.Linear(72, 5), nn.Tanh(), nn.Dropout(0.5), nn.Linear(5, 4)
     ).double()

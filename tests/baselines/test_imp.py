@@ -28,7 +28,8 @@ STEPS = math.ceil(56 / 16)
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """One run with all that happened in it: states at the start of levels, at evaluations and in checkpoints; counted steps."""
+    """One run with all that happened in it: states at the start of levels, at evaluations and in checkpoints;
+    counted steps."""
     seen = SimpleNamespace(
         starts=[], evaluated=[], saved=[], steps=[], momenta=[], folder=tmp_path_factory.mktemp("imp")
     )
@@ -87,7 +88,7 @@ def test_pruned_weights_are_zero_whenever_anyone_looks(run):
         assert all(not weights[name][~mask].any() for name, mask in masks.items())
 
 
-def test_masks_shrink_cover_every_layer_and_go_by_the_weights_at_the_end_of_the_level(run):
+def test_masks_shrink_and_go_by_the_level_s_last_weights(run):
     weights = [name for name, tensor in run.starts[0][0].items() if tensor.ndim >= 2]
     masks = [start[2] for start in run.starts]
     assert masks[0] == {} and all(set(mask) == set(weights) for mask in masks[1:]), (
@@ -164,7 +165,7 @@ def test_rewind_epoch_zero_is_the_original_lottery_ticket(tmp_path):
     ] and record.epochs_trained == 6
 
 
-def test_target_takes_the_nearest_number_of_levels_and_reports_its_neighbour(tmp_path):
+def test_target_takes_the_nearest_number_of_levels(tmp_path):
     dense = run_config(little_config(tmp_path / "dense", recipe__epochs=1))
     target = round(0.70 * dense.params_full)
     record = run_config(
@@ -207,7 +208,7 @@ def test_bad_input_ends_before_training(tmp_path, knobs, sentence):
     assert not (tmp_path / "run").exists()
 
 
-def test_planned_epochs_are_known_without_a_model_unless_it_decides():
+def test_planned_epochs_need_no_model_unless_it_decides():
     recipe = RecipeConfig(epochs=10)
     planned = [
         planned_epochs({"name": "imp", "rewind_epoch": 1, **knobs}, recipe)

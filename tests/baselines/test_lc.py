@@ -1,4 +1,5 @@
-"""LC in the trainer: the order of its steps, what an L step adds, evaluation at the low-rank point, factors, sizes, the record."""
+"""LC in the trainer: the order of its steps, what an L step adds, evaluation at the low-rank point, factors,
+sizes, the record."""
 
 import json
 from copy import deepcopy
@@ -26,7 +27,8 @@ def session(folder, **knobs) -> Session:
 
 
 def entered(folder, phases: int, **knobs):
-    """A method and its context after so many L phases have been entered, without training (the weights move a little instead)."""
+    """A method and its context after so many L phases have been entered, without training (the weights move a
+    little instead)."""
     run = session(folder, **knobs)
     method, context = run.method, run.context
     method.on_fit_start(context)
@@ -119,7 +121,7 @@ def test_penalty_tensors_are_no_part_of_the_model(tmp_path):
 @pytest.mark.parametrize(
     "knobs", [{}, {"scheme": "spatial"}, {"ft_from": "delta"}, {"include_first": True, "include_last": True}]
 )
-def test_reparametrised_layers_are_smaller_and_compute_the_truncated_network(tmp_path, knobs):
+def test_reparametrised_layers_compute_the_truncated_network(tmp_path, knobs):
     method, context = entered(tmp_path, 2, alpha=5e-4, **knobs)
     scheme, mu = knobs.get("scheme", "channel"), method.plan.mus[-1]
     dense = deepcopy(context.model)
@@ -223,7 +225,7 @@ def test_a_target_sets_alpha_so_that_the_spectra_have_its_size(tmp_path):
     assert other.alpha == pytest.approx(alpha / 2)
 
 
-def test_by_default_the_size_is_met_whatever_l_steps_do_to_the_spectra(tmp_path):
+def test_by_default_the_size_is_met_whatever_l_steps_do(tmp_path):
     dense = session(tmp_path).context.counts_full["params"]
     record = run_config(
         replace(

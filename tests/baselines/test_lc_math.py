@@ -1,4 +1,5 @@
-"""LC's mathematics: the C step against brute force, multipliers and penalty, and the price that gives a size."""
+"""LC's mathematics: the C step against brute force, multipliers and penalty, and the price that gives a
+size."""
 
 import math
 
@@ -24,7 +25,8 @@ from cuttlefish.errors import CuttlefishError
 
 
 def matrix(m: int, n: int, seed: int = 0, rank: int | None = None) -> torch.Tensor:
-    """float64, with singular values that fall geometrically, so that every threshold falls between two of them."""
+    """float64, with singular values that fall geometrically, so that every threshold falls between two of
+    them."""
     generator = torch.Generator().manual_seed(seed)
     k = min(m, n) if rank is None else rank
     left = torch.linalg.qr(torch.randn(m, k, generator=generator, dtype=torch.float64)).Q
@@ -57,7 +59,7 @@ def objective(A, X, rank, *, mu, alpha, multiplier, normalize) -> float:
 
 @settings(deadline=None, max_examples=30)
 @given(shapes, problems, st.integers(0, 99))
-def test_the_c_step_is_optimal_over_ranks_and_over_matrices_of_a_rank(shape, problem, seed):
+def test_the_c_step_is_optimal_over_ranks_and_matrices(shape, problem, seed):
     A = matrix(*shape, seed)
     found = c_step(A, **problem)
     best = objective(A, found.delta, found.rank, **problem)
@@ -74,7 +76,7 @@ def test_the_c_step_is_optimal_over_ranks_and_over_matrices_of_a_rank(shape, pro
 
 @settings(deadline=None, max_examples=30)
 @given(shapes, problems, st.integers(0, 99), st.floats(1.01, 5))
-def test_the_rank_is_a_count_that_grows_with_mu_and_falls_with_every_price(shape, problem, seed, factor):
+def test_the_rank_grows_with_mu_and_falls_with_every_price(shape, problem, seed, factor):
     A = matrix(*shape, seed)
     squares = torch.linalg.svdvals(A) ** 2
     scale = float(squares.sum()) if problem["normalize"] else 1.0
@@ -95,7 +97,7 @@ def test_ties_go_to_the_smaller_rank():
 
 @settings(deadline=None, max_examples=25)
 @given(shapes, problems, st.integers(0, 99), st.sampled_from([-2.0, 0.25, 8.0]))
-def test_scaling_a_matrix_changes_nothing_once_normalized_and_scales_alpha_otherwise(shape, problem, seed, t):
+def test_scaling_a_matrix_scales_alpha_unless_normalized(shape, problem, seed, t):
     A = matrix(*shape, seed)
     rank = c_step(A, **problem).rank
     alpha = problem["alpha"] if problem["normalize"] else problem["alpha"] * t * t
@@ -168,7 +170,7 @@ def test_the_penalty_s_gradient_is_that_of_its_square():
     torch.testing.assert_close(w.grad, mu * (w.detach() - delta) - multipliers)
 
 
-def test_at_a_stationary_point_the_gradient_is_the_next_multiplier():
+def test_a_stationary_gradient_is_the_next_multiplier():
     goal, delta, multipliers, mu = matrix(4, 5, 1), matrix(4, 5, 2), matrix(4, 5, 3), 0.7
     w = (goal + penalty_shift(delta, multipliers, mu)) / (1 + mu)  # minimiser of |w - goal|^2 / 2 + penalty
     torch.testing.assert_close(w - goal, next_multipliers(multipliers, w, delta, mu))

@@ -68,7 +68,7 @@ def test_the_published_recipes_are_the_audit_s():
     )
 
 
-def test_learning_rates_of_an_equal_budget_follow_the_recipe_s_peak():
+def test_learning_rates_follow_the_recipe_s_peak():
     recipe = RecipeConfig(epochs=30, schedule=ScheduleConfig(base_lr=0.03, peak_lr=0.1, warmup_epochs=2))
     plan = make_plan(Settings(), recipe)
     assert isinstance(plan.reference_schedule(), Milestones) and plan.reference_schedule().milestones == (
@@ -83,7 +83,7 @@ def test_learning_rates_of_an_equal_budget_follow_the_recipe_s_peak():
     assert [schedule.lr(3) for schedule in later[:3]] == [0.5, 0.25, 0.125]
 
 
-def test_mu_grows_geometrically_and_the_first_c_step_has_no_l_step():
+def test_mu_grows_geometrically_from_a_step_without_l_step():
     assert mu_schedule(1.0, 2.0, 3, 2) == [1, 1, 2, 2, 4, 4]
     plan = make_plan(
         Settings(steps=4, mu_rep=2, epochs_per_l=3, mu0=1.0, mu_inc=2.0), RecipeConfig(epochs=10)

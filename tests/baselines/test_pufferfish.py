@@ -68,7 +68,7 @@ def test_sizes_of_the_reference_s_cifar_networks(name, knobs, classes, params):
     assert size_of(model) == params
 
 
-def test_clean_preset_has_the_extra_norms_that_the_paper_s_text_asks_for():
+def test_clean_preset_has_the_extra_norms_of_the_paper_s_text():
     assert size_of(hybrid("vgg19", suite("vgg19"), "default")[0]) == 8_109_258
     assert settings("vgg19", "default").keep_dense and not settings("vgg19", "default").overshoot
 
@@ -172,7 +172,7 @@ def test_the_default_e_falls_inside_a_short_run(tmp_path):
     assert record.switch_epoch == 1 and record.params_total < record.params_full
 
 
-def test_forked_from_a_run_without_rank_history_it_still_switches_at_e(tmp_path):
+def test_forked_without_rank_history_it_still_switches_at_e(tmp_path):
     run(tmp_path / "source", "full_rank")
     source = tmp_path / "source" / "checkpoints" / "epoch_00003.pt"
     config = replace(

@@ -1,4 +1,5 @@
-"""SI&FD: the right matricisation, balanced factors, Frobenius decay, the size knob, and what stays untouched."""
+"""SI&FD: the right matricisation, balanced factors, Frobenius decay, the size knob, and what stays
+untouched."""
 
 from dataclasses import replace
 
@@ -120,7 +121,7 @@ def test_the_naive_reshape_is_another_kernel():
     assert not torch.equal(naive, unroll(conv.weight, "spatial"))
 
 
-def test_frobenius_decay_is_the_gradient_of_half_lambda_times_the_square():
+def test_frobenius_decay_is_the_gradient_of_half_the_square():
     layer = split_layer(random_conv(), 4, scheme="spatial")
     model, decay = nn.Sequential(layer), 0.3
     FrobeniusDecay(model, decay).add_gradients()
@@ -153,7 +154,7 @@ def test_frobenius_decay_does_not_see_how_the_product_is_shared():
     assert squares(layer.first.weight) + squares(layer.second.weight) > 1.1 * l2
 
 
-def test_without_decay_it_is_plain_training_of_the_factorized_network(tmp_path, monkeypatch):
+def test_without_decay_it_is_plain_factorized_training(tmp_path, monkeypatch):
     one = run(tmp_path / "one", rho=0.2, frobenius_decay=0.0)
     monkeypatch.setattr(SpectralFrobenius, "on_gradients", lambda self, model: None)
     monkeypatch.setattr(SpectralFrobenius, "param_groups", Method.param_groups)
@@ -216,7 +217,7 @@ def method_on(model, **knobs):
     return method
 
 
-def test_first_conv_classifier_and_shortcuts_are_untouched_and_decayed():
+def test_first_conv_classifier_and_shortcuts_are_untouched():
     torch.manual_seed(0)
     model = ResNet(10, width=8)
     dense = ("conv1.weight", "fc.weight")
@@ -240,7 +241,7 @@ def test_first_conv_classifier_and_shortcuts_are_untouched_and_decayed():
 
 @pytest.mark.parametrize("decay_all", [False, True])
 @pytest.mark.parametrize("frobenius_decay", [0.0, 1e-4])
-def test_every_parameter_is_in_one_group_and_no_norm_loses_its_decay(decay_all, frobenius_decay):
+def test_every_parameter_is_in_one_group_norms_included(decay_all, frobenius_decay):
     model = Vgg19(10, width=4)
     method = method_on(model, decay_all=decay_all, frobenius_decay=frobenius_decay)
     groups = method.param_groups(model, 1e-3)

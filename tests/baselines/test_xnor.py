@@ -1,4 +1,5 @@
-"""XNOR-Net in a network: which layers, the moved batch norms, stored bits, latent weights through training."""
+"""XNOR-Net in a network: which layers, the moved batch norms, stored bits, latent weights through
+training."""
 
 import copy
 from dataclasses import replace
@@ -61,13 +62,13 @@ def test_sizes_and_layers_of_the_reference_s_networks(network, total, layers, bi
     assert Xnor(Settings()).stored_bits(wide) == stored
 
 
-def test_stored_bits_of_resnet18_and_what_the_last_convolution_costs():
+def test_stored_bits_of_resnet18_and_its_last_convolution():
     assert Xnor(Settings()).stored_bits(binarised(ResNet, width=64)) == 84_900_160
     all_but_first = Xnor(Settings()).stored_bits(binarised(ResNet, last=True, width=64))
     assert 32 * 11_172_170 / all_but_first > 25
 
 
-def test_norms_move_before_their_convolutions_and_nothing_else_changes():
+def test_norms_move_before_their_convolutions_and_nothing_else():
     model = Vgg19(10, width=4)
     convs = dict(enumerate(module for module in model.features if isinstance(module, nn.Conv2d)))
     stem_norm = model.features[1]
@@ -119,7 +120,7 @@ def test_norms_are_found_by_what_they_read_not_by_name():
 
 
 @pytest.mark.parametrize("last", [False, True])
-def test_first_and_last_convolution_classifier_and_norms_stay_as_they_are(last):
+def test_first_and_last_layers_and_norms_stay_as_they_are(last):
     torch.manual_seed(0)
     model = ResNet(10, width=8)
     kept = ["conv1.weight", "bn1.weight", "bn1.bias", "fc.weight", "fc.bias"]
@@ -140,7 +141,7 @@ def test_evaluation_leaves_the_latent_weights_alone():
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-def test_training_keeps_latent_weights_centred_in_range_and_saved(tmp_path):
+def test_training_keeps_latent_weights_centred_and_saved(tmp_path):
     record = run(tmp_path)
     state = newest_checkpoint(tmp_path / "checkpoints")["model"]
     latent = [

@@ -1,4 +1,5 @@
-"""XNOR-Net's functions: binary weights, the corrected gradient, sign activations, and the unit made of them."""
+"""XNOR-Net's functions: binary weights, the corrected gradient, sign activations, and the unit made of
+them."""
 
 from itertools import product
 
@@ -38,7 +39,7 @@ def test_output_is_alpha_times_a_convolution_of_signs():
     assert corner.abs().max() <= 3 * 4, "zero padding adds nothing"
 
 
-def test_gradients_are_those_of_a_convolution_with_the_binarised_weight():
+def test_gradients_are_those_of_the_binarised_weight():
     conv = nn.Conv2d(3, 5, 3, stride=2, padding=1, bias=False).double()
     unit, x = BinaryConv2d(conv).double(), weight(2, 3, 7, 6).requires_grad_()
     whole = F.conv2d(BinaryActivation.apply(unit.bn(x)), binarised(conv.weight), stride=2, padding=1)
@@ -102,7 +103,7 @@ def test_scale_follows_the_weights_and_ignores_signs(seed, factor):
 
 @settings(deadline=None, max_examples=20)
 @given(seed=strategies.integers(0, 10**6), scale=strategies.sampled_from([0.1, 3.0]))
-def test_latent_weights_are_centred_then_clamped_once_and_for_all(seed, scale):
+def test_latent_weights_are_centred_then_clamped(seed, scale):
     W = weight(4, 3, 3, 3, seed=seed, scale=scale)
     expected = torch.stack([torch.stack([W[o] - sum(W[o]) / 3]) for o in range(4)]).squeeze(1).clamp(-1, 1)
     latent = W.clone()
@@ -150,7 +151,7 @@ def test_its_scale_part_is_the_derivative_through_alpha():
         )
 
 
-def test_activations_are_signs_and_let_gradients_through_inside_one():
+def test_activations_are_signs_with_gradients_inside_one():
     x = torch.tensor([-2.0, -1.0, -0.5, 0.0, 0.999, 1.0, 3.0], requires_grad=True)
     y = BinaryActivation.apply(x)
     assert y.tolist() == [-1, -1, -1, 0, 1, 1, 1]
@@ -158,7 +159,7 @@ def test_activations_are_signs_and_let_gradients_through_inside_one():
     assert x.grad.tolist() == [0, 0, 3, 4, 5, 0, 0]
 
 
-def test_behind_a_relu_both_signs_occur_because_the_norm_comes_first():
+def test_behind_a_relu_both_signs_occur():
     unit = BinaryConv2d(nn.Conv2d(4, 4, 1))
     given = F.relu(torch.randn(8, 4, 6, 6, generator=torch.Generator().manual_seed(0)))
     assert {-1.0, 1.0} <= set(unit.bn(given).sign().unique().tolist()) and given.sign().min() == 0

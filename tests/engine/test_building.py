@@ -82,7 +82,7 @@ def test_killed_processes_leave_a_failed_record(tmp_path, monkeypatch):
     assert record.wall_seconds == 100.5, "what they took is known from their last sign of life"
 
 
-def test_a_run_that_names_no_threads_has_the_process_s_own_whatever_the_one_before_had():
+def test_a_run_that_names_no_threads_has_the_process_s_own():
     own = own_threads()
     for threads, expected in ((own, own), (own + 1, own + 1), (None, own)):
         set_up(TrainerConfig(threads=threads), torch.device("cpu"), 0)

@@ -1,4 +1,5 @@
-"""What can become of checkpoints on a disk: a damaged one falls back, nothing else does, and none that is sound is lost."""
+"""What can become of checkpoints on a disk: a damaged one falls back, nothing else does, and none that is
+sound is lost."""
 
 import errno
 import hashlib
@@ -132,7 +133,7 @@ def test_a_checkpoint_that_does_not_fit_ends_in_one_sentence(begun, change):
     assert str(raised.value).startswith(f"the checkpoint in {begun} does not fit this run (")
 
 
-def test_checkpoints_of_another_version_are_neither_passed_over_nor_removed(begun):
+def test_checkpoints_of_another_version_are_left_alone(begun):
     newest = begun / "epoch_00003.pt"
     newest.write_bytes(newest.read_bytes().replace(MAGIC, b"cuttlefish checkpoint 9\n"))
     before = contents(begun)
@@ -198,7 +199,7 @@ def test_a_disk_full_before_the_switch(tmp_path, monkeypatch):
         run_config(little_config(tmp_path, "cuttlefish"))
 
 
-def test_an_old_checkpoint_that_cannot_be_removed_costs_only_room(tmp_path, monkeypatch, caplog):
+def test_an_old_checkpoint_that_cannot_go_costs_only_room(tmp_path, monkeypatch, caplog):
     real = Path.unlink
 
     def refuse(path, **keywords):
@@ -237,8 +238,9 @@ def test_nothing_is_unpickled_freely(tmp_path):
     assert not Path("owned").exists()
 
 
-def test_only_the_run_itself_takes_away_what_killed_writes_have_left(tmp_path):
-    """Another process may look for checkpoints at any time, and what it finds half-written may be this run's at work."""
+def test_only_the_run_itself_removes_what_killed_writes_left(tmp_path):
+    """Another process may look for checkpoints at any time, and what it finds half-written may be this run's
+    at work."""
     left = [tmp_path / ".record.json.0123abcd.tmp", tmp_path / "checkpoints" / ".epoch_00001.pt.0123abcd.tmp"]
     for path in left:
         path.parent.mkdir(exist_ok=True)

@@ -1,4 +1,5 @@
-"""What a disk, a memory, a version or another process can do to a run: told in a sentence, and nothing that was there is lost."""
+"""What a disk, a memory, a version or another process can do to a run: told in a sentence, and nothing that
+was there is lost."""
 
 import errno
 import json
@@ -62,7 +63,8 @@ def test_a_disk_full_during_the_record(whole, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("calls", "stops"), [([4], False), (range(4, 999), True)])
 def test_a_disk_full_during_the_log(whole, tmp_path, monkeypatch, calls, stops):
-    """Room again before the checkpoint: every row is there. No room: the run stops at the checkpoint, and goes on with nothing lost."""
+    """Room again before the checkpoint: every row is there. No room: the run stops at the checkpoint, and
+    goes on with nothing lost."""
     real, seen = files.append_line, []
 
     def append_line(path, line):
@@ -94,7 +96,8 @@ def test_the_record_names_a_logger_that_was_dropped(tmp_path, monkeypatch):
 
 
 def test_a_clock_that_goes_backwards_makes_no_time_negative(whole, tmp_path, monkeypatch):
-    """The time of day is set back by hours at every look, before and after a stop; durations come from the monotonic clock."""
+    """The time of day is set back by hours at every look, before and after a stop; durations come from the
+    monotonic clock."""
     day = iter(range(2_000_000_000, 0, -7200))
     monkeypatch.setattr("time.time", lambda: float(next(day)))
     with monkeypatch.context() as patch:

@@ -1,4 +1,5 @@
-"""Our launcher asked to stop while its workers are in a long step: stand-ins that no request ends before their time."""
+"""Our launcher asked to stop while its workers are in a long step: stand-ins that no request ends before
+their time."""
 
 import os
 import signal
@@ -31,7 +32,8 @@ if "RANK" in os.environ:
 
 @pytest.fixture
 def launched(tmp_path, monkeypatch):
-    """Runs the launcher around two steps of so many seconds and sends it these signals, a second apart, once both have begun."""
+    """Runs the launcher around two steps of so many seconds and sends it these signals, a second apart, once
+    both have begun."""
 
     def act(numbers):
         while len([path for path in tmp_path.glob("begun*") if path.read_text()]) < 2:

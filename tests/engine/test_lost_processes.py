@@ -1,4 +1,5 @@
-"""Processes that die, hang or vanish behind a cut network: restarted from the checkpoint, or told in one sentence within a time-out."""
+"""Processes that die, hang or vanish behind a cut network: restarted from the checkpoint, or told in one
+sentence within a time-out."""
 
 import os
 import signal
@@ -98,7 +99,8 @@ def free_port() -> int:
 
 
 def on_two_nodes(folder: Path, *ports: int) -> list[subprocess.Popen]:
-    """torchrun's agents of two nodes, both on this machine; ports: where each of them looks for the meeting point."""
+    """torchrun's agents of two nodes, both on this machine; ports: where each of them looks for the meeting
+    point."""
     path = folder / "config.yaml"
     many = {**TWO, "trainer__devices": 1, "recipe__epochs": 5000, "trainer__timeout_minutes": 0.2}
     path.write_text(yaml.safe_dump(to_dict(little_config(folder / "run", **many))))
@@ -122,8 +124,9 @@ def on_two_nodes(folder: Path, *ports: int) -> list[subprocess.Popen]:
     ]  # fmt: skip
 
 
-def test_a_machine_that_vanishes_ends_the_others_with_one_sentence(tmp_path):
-    """The first of two nodes, with the meeting point and its worker, is gone at once: as if its network had been cut."""
+def test_a_vanished_machine_ends_the_others_with_one_sentence(tmp_path):
+    """The first of two nodes, with the meeting point and its worker, is gone at once: as if its network had
+    been cut."""
     port = free_port()
     agents = on_two_nodes(tmp_path, port, port)
     try:
@@ -146,7 +149,8 @@ def test_a_machine_that_vanishes_ends_the_others_with_one_sentence(tmp_path):
 
 
 class Line:
-    """Between a node and the meeting point on another. Once it is cut, what is sent is lost and nothing is closed."""
+    """Between a node and the meeting point on another. Once it is cut, what is sent is lost and nothing is
+    closed."""
 
     def __init__(self, target: int):
         self.target, self.is_cut, self.ends = target, False, []
@@ -180,7 +184,8 @@ class Line:
 
 @pytest.fixture
 def apart(tmp_path):
-    """Starts two nodes with a line between them; returns both and the line. None of their processes outlives the test."""
+    """Starts two nodes with a line between them; returns both and the line. None of their processes outlives
+    the test."""
     started = []
 
     def start() -> tuple[list[subprocess.Popen], Line]:
@@ -211,7 +216,7 @@ def ended(nodes: list[subprocess.Popen], seconds: float) -> list[str]:
     return ["\n".join(line for line in text.splitlines() if line.startswith("cuttlefish: ")) for text in said]
 
 
-def test_a_network_that_falls_silent_before_the_workers_have_met_ends_both_nodes(apart):
+def test_a_network_silent_before_workers_meet_ends_both_nodes(apart):
     nodes, line = apart()
     wait_for(lambda: all(below(node.pid) for node in nodes))
     line.is_cut = True
@@ -222,9 +227,7 @@ def test_a_network_that_falls_silent_before_the_workers_have_met_ends_both_nodes
         ), said
 
 
-def test_a_meeting_point_that_falls_silent_later_stops_nothing_and_a_request_to_stop_still_saves(
-    apart, tmp_path
-):
+def test_a_meeting_point_silent_later_stops_nothing(apart, tmp_path):
     def trained() -> int:
         return len(read_epochs(tmp_path / "run"))
 

@@ -8,7 +8,7 @@ from cuttlefish.worker import run_config
 from tests.runs import little_config
 
 
-def test_the_dense_optimizer_and_weights_are_gone_after_the_switch(tmp_path, monkeypatch):
+def test_dense_optimizer_and_weights_are_gone_after_the_switch(tmp_path, monkeypatch):
     alive = []
     build, step = step_module.build_optimizer, step_module.StepRunner.step
 

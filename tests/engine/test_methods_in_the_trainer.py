@@ -16,7 +16,8 @@ class Stopped(Exception):
 
 
 def stop_after(monkeypatch, epochs):
-    """Make the trainer fall over right after the checkpoint of so many trained epochs, as a killed process would."""
+    """Make the trainer fall over right after the checkpoint of so many trained epochs, as a killed process
+    would."""
     save = trainer_module.save_checkpoint
 
     def saving(folder, number, state, step=None):

@@ -1,4 +1,5 @@
-"""Every method trains compiled: captured whole in the fast tests, by the real code generator in the slow ones."""
+"""Every method trains compiled: captured whole in the fast tests, by the real code generator in the slow
+ones."""
 
 from functools import partial
 
@@ -20,7 +21,8 @@ def run(folder, method, **more):
 
 
 CASES = [*((method, "fp32", 1e-3) for method in METHODS), ("cuttlefish", "bf16", 0.1), ("xnor", "bf16", 0.1)]
-"""bf16 for the method that changes its layers within the run, and for the one whose layers' forward is its own."""
+"""bf16 for the method that changes its layers within the run, and for the one whose layers' forward is its
+own."""
 
 
 @pytest.mark.parametrize(("method", "precision", "tolerance"), CASES)

@@ -93,7 +93,7 @@ def children(pid):
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes through /proc")
-def test_a_killed_process_ends_the_job_with_a_sentence_and_a_signal_saves_it(tmp_path, worker):
+def test_a_killed_process_ends_the_job_and_a_signal_saves_it(tmp_path, worker):
     checkpoints = tmp_path / "run" / "checkpoints"
     many = {"recipe__epochs": 5000, "trainer__devices": 2, "trainer__timeout_minutes": 0.25}
     job = worker(tmp_path, **many)
@@ -118,7 +118,7 @@ def test_a_killed_process_ends_the_job_with_a_sentence_and_a_signal_saves_it(tmp
 
 
 @pytest.mark.slow
-def test_a_job_whose_run_was_taken_over_stops_and_records_nothing(tmp_path, worker):
+def test_a_job_whose_run_was_taken_over_records_nothing(tmp_path, worker):
     job = worker(tmp_path, recipe__epochs=5000, trainer__devices=2)
     wait_for(lambda: list((tmp_path / "run" / "checkpoints").glob("epoch_*.pt")))
     theirs = json.dumps({"pid": 1, "machine": "another", "nonce": "theirs"})
@@ -188,7 +188,7 @@ def test_a_worker_that_could_leave_no_sentence_is_no_other_end(exitcode, kind):
     assert not _may_go_better(failures)
 
 
-def test_a_disk_that_takes_no_sentence_for_the_launcher_changes_no_exit_code(tmp_path, monkeypatch, capsys):
+def test_a_disk_that_takes_no_error_file_changes_no_exit_code(tmp_path, monkeypatch, capsys):
     """Said aloud then; and not left by half, at which torch's launcher would fail itself."""
     monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
     monkeypatch.setenv(TELLS, "1")
@@ -208,7 +208,7 @@ def test_a_disk_that_takes_no_sentence_for_the_launcher_changes_no_exit_code(tmp
 
 
 @pytest.mark.slow
-def test_bad_input_of_the_workers_is_the_job_s_and_not_tried_again(tmp_path, caplog):
+def test_bad_input_of_the_workers_is_not_tried_again(tmp_path, caplog):
     with pytest.raises(CuttlefishError, match="K = 40 leading dense layers is out of range"):
         run_config(
             little_config(

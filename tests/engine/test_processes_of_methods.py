@@ -1,4 +1,5 @@
-"""Every method in two processes gives what it gives in one (Cuttlefish itself: test_processes.py), and one profile decides for both."""
+"""Every method in two processes gives what it gives in one (Cuttlefish itself: test_processes.py), and one
+profile decides for both."""
 
 import pytest
 

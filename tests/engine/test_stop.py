@@ -50,7 +50,8 @@ def whole(tmp_path_factory):
 
 
 def signal_at(patch, owner, name, call, number=signal.SIGTERM, pause=0.0):
-    """Send this process a signal in the middle of call number `call` of a method (or a module's function), after so many seconds."""
+    """Send this process a signal in the middle of call number `call` of a method (or a module's function),
+    after so many seconds."""
     original, calls = getattr(owner, name), []
 
     def wrapped(self, *arguments, **keywords):
@@ -133,7 +134,7 @@ def test_a_change_of_the_model_is_not_waited_for_and_made_again(method, whole, t
     ), "paid for once"
 
 
-def test_a_stop_that_was_asked_for_before_keeps_the_change_from_beginning(whole, tmp_path, monkeypatch):
+def test_a_stop_requested_before_keeps_the_change_from_beginning(whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         signal_at(patch, Trainer, "_report", 2)
         patch.setattr(surgery, "split_layer", lambda *_, **__: pytest.fail("it began"))
@@ -159,7 +160,8 @@ def test_a_change_is_waited_for_where_epochs_would_be_lost(whole, tmp_path, monk
     ("owner", "name", "call"), [(StepRunner, "warm_up", 2), (trainer_module, "evaluate", 4)]
 )
 def test_compiling_is_not_waited_for(owner, name, call, tmp_path, monkeypatch):
-    """Neither of a changed model's step nor of its evaluation, which is compiled beforehand too: a stop could not be granted within one."""
+    """Neither of a changed model's step nor of its evaluation, which is compiled beforehand too: a stop could
+    not be granted within one."""
     monkeypatch.setattr(torch.nn.Module, "compile", lambda *_, **__: None)
     signal_at(monkeypatch, owner, name, call)
     with pytest.raises(Interrupted, match="before another step was trained, state saved"):
@@ -223,7 +225,7 @@ def test_a_profile_is_not_waited_for(tmp_path, monkeypatch):
     assert not (tmp_path / "profile.json").exists()
 
 
-def test_a_stop_after_the_last_epoch_finishes_and_is_left_to_the_sweep(tmp_path, monkeypatch):
+def test_a_stop_after_the_last_epoch_is_left_to_the_sweep(tmp_path, monkeypatch):
     signal_at(monkeypatch, Method, "on_fit_end", 1)
     stop = StopSignals()
     outcome, record = run_or_skip(little_config(tmp_path), stop)

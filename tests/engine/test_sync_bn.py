@@ -1,4 +1,5 @@
-"""Our synchronised batch norm is torch's own over the whole batch, and empty shares leave statistics alone."""
+"""Our synchronised batch norm is torch's own over the whole batch, and empty shares leave statistics
+alone."""
 
 import pytest
 import torch

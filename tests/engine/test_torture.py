@@ -21,7 +21,7 @@ def test_killed_and_resumed(method, tmp_path):
     assert outcome.kills >= 1 and outcome.identical, outcome
 
 
-def test_killed_while_the_stacks_are_profiled_or_the_profile_is_written(tmp_path):
+def test_killed_while_stacks_are_profiled_or_written_down(tmp_path):
     trials = Trials("cuttlefish_profiled", tmp_path)
     trials.write_points()
     points = [

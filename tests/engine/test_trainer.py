@@ -1,4 +1,5 @@
-"""The trainer's own promises: schedules as audited, forks, divergence, debugging modes, what a run leaves behind."""
+"""The trainer's own promises: schedules as audited, forks, divergence, debugging modes, what a run leaves
+behind."""
 
 import json
 from copy import deepcopy

@@ -41,7 +41,7 @@ def test_every_method_s_accuracy_is_found_again(method, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["si_fd", "grasp", "eb", "imp", "lc"])
-def test_a_matched_run_needs_neither_the_other_run_nor_its_checkpoints(method, tmp_path):
+def test_a_matched_run_needs_the_other_run_no_more(method, tmp_path):
     other = tmp_path / "record.json"
     other.write_text(
         json.dumps(

@@ -9,7 +9,7 @@ from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods.masks import Masks, prunable
 
 
-def test_a_weight_tied_to_another_kind_of_layer_is_pruned_under_its_own_name():
+def test_a_weight_tied_to_another_kind_of_layer_is_pruned():
     model = nn.ModuleDict({"embedding": nn.Embedding(6, 4), "head": nn.Linear(4, 6, bias=False)})
     model["head"].weight = model["embedding"].weight
     keep = torch.arange(24).reshape(6, 4) % 2 == 0

@@ -1,4 +1,5 @@
-"""What baselines with a recipe of their own make of it, and that their `decay_all` reaches the optimizer's groups."""
+"""What baselines with a recipe of their own make of it, and that their `decay_all` reaches the optimizer's
+groups."""
 
 from dataclasses import replace
 

@@ -1,4 +1,5 @@
-"""What EB passes from its settings to the masks, when they have settled, the scales γ and the L1 on all of them."""
+"""What EB passes from its settings to the masks, when they have settled, the scales γ and the L1 on all of
+them."""
 
 import pytest
 import torch
@@ -74,7 +75,7 @@ def check_l1(run: Session, s: float) -> None:
         )
 
 
-def test_the_l1_is_on_every_scale_prunable_or_not_before_and_after_slimming(tmp_path):
+def test_the_l1_is_on_every_scale_before_and_after_slimming(tmp_path):
     run = session(tmp_path, method__s=0.125)
     vary(run.context.model)
     check_l1(run, 0.125)

@@ -43,7 +43,8 @@ def test_the_original_s_threshold_itself_stays(tmp_path, mode, more):
 
 @pytest.fixture
 def tf32():
-    """Where the two flags are, which are afterwards as before; they are no plain attributes that monkeypatch could put back."""
+    """Where the two flags are, which are afterwards as before; they are no plain attributes that monkeypatch
+    could put back."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     earlier = matmul.allow_tf32, cudnn.allow_tf32
     yield matmul, cudnn

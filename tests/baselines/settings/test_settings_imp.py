@@ -18,7 +18,7 @@ def session(folder, **overrides) -> Session:
 
 @pytest.mark.parametrize("ignore", [[], IGNORED])
 @pytest.mark.parametrize("mode", ["exact_k", "openlth"])
-def test_levels_keep_what_the_mode_says_and_all_of_the_ignored_layers(tmp_path, mode, ignore):
+def test_levels_keep_what_the_mode_says_and_ignored_layers(tmp_path, mode, ignore):
     run = session(tmp_path, method__mode=mode, method__ignore=ignore, method__fraction=0.3)
     method, context = run.method, run.context
     method.on_fit_start(context)
@@ -43,7 +43,7 @@ def test_a_level_of_half_the_length_has_half_the_warm_up(tmp_path):
         assert phase.schedule.lr(0) == pytest.approx(0.01) and phase.schedule.lr(1) == pytest.approx(0.03)
 
 
-def test_levels_that_share_a_budget_have_their_share_of_the_warm_up(tmp_path):
+def test_levels_of_a_shared_budget_share_the_warm_up(tmp_path):
     run = session(tmp_path, method__level_epochs=None, method__equal_budget=True, **LONG)
     phases = list(run.method.phases(run.context))
     assert [phase.epochs for phase in phases] == [range(3), range(3, 4), range(3, 4), range(3, 6)], (

@@ -36,7 +36,7 @@ def test_ranks_are_learned_with_or_without_normalizing_as_set(tmp_path, normaliz
 
 
 @pytest.mark.parametrize("normalize", [True, False])
-def test_alpha_for_a_size_is_found_with_or_without_normalizing_as_set(tmp_path, normalize):
+def test_alpha_for_a_size_is_found_with_or_without_normalizing(tmp_path, normalize):
     method, spectra = compressed(
         tmp_path, method__normalize=normalize, method__target_params=20_000, method__alpha=2e-6
     )
@@ -48,7 +48,7 @@ def test_alpha_for_a_size_is_found_with_or_without_normalizing_as_set(tmp_path, 
     assert method.alpha == found[normalize] != found[not normalize]
 
 
-def test_all_but_the_reference_is_trained_with_nesterov_and_the_reference_s_decay(tmp_path):
+def test_all_but_the_reference_is_trained_with_nesterov(tmp_path):
     own = {"epochs": 1, "optimizer": {"name": "adamw", "momentum": 0.5, "weight_decay": 3e-4}}
     run = Session(resolve_run(little_config(tmp_path, "lc", method__recipe=own)))
     optimizers = {phase.name: phase.optimizer for phase in run.method.phases(run.context)}

@@ -9,7 +9,8 @@ from tests.runs import little_config
 
 
 def switched(folder, **overrides):
-    """The network behind the switch at epoch 2, and the schedule from there on (`declined` without a switch)."""
+    """The network behind the switch at epoch 2, and the schedule from there on (`declined` without a
+    switch)."""
     run = Session(resolve_run(little_config(folder, "pufferfish", **overrides)))
     run.method.on_fit_start(run.context)
     before = [run.method.on_epoch_start(run.context, epoch) for epoch in range(2)]
@@ -33,6 +34,6 @@ def test_the_reference_s_overshoot_is_passed_on(tmp_path):
 
 
 @pytest.mark.parametrize(("keep_dense", "layers"), [(True, 0), (False, 14)])
-def test_layers_at_full_rank_are_factorized_only_without_keep_dense(tmp_path, keep_dense, layers):
+def test_full_rank_layers_are_factorized_without_keep_dense(tmp_path, keep_dense, layers):
     context, then = switched(tmp_path, method__keep_dense=keep_dense, method__rank_ratio=1.0)
     assert len(low_rank_layers(context.model)) == layers and (then == "declined") is keep_dense

@@ -15,7 +15,7 @@ def kernel(layer) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("decay", [0.3, 1e-4])
-def test_a_step_adds_half_lambda_s_gradient_once_and_to_the_factors_alone(tmp_path, decay):
+def test_a_step_adds_half_lambda_s_gradient_to_factors_alone(tmp_path, decay):
     run = Session(
         resolve_run(
             little_config(tmp_path, "si_fd", method__frobenius_decay=decay, trainer__precision="fp64")

@@ -17,7 +17,7 @@ def units_of(model) -> list[BinaryConv2d]:
     return [module for module in model.modules() if isinstance(module, BinaryConv2d)]
 
 
-def test_latent_weights_are_centred_and_clamped_before_the_first_step(tmp_path):
+def test_latent_weights_are_centred_before_the_first_step(tmp_path):
     run = session(tmp_path)
     model = run.context.model
     with torch.no_grad():
