@@ -1,4 +1,4 @@
-"""What a typed config alone cannot tell: whether its values go with the choices that the command line made."""
+"""Check what a typed config alone cannot tell: whether its values go with the choices on the command line."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ def refuse_old_words(words: Iterable[str]) -> None:
 
 
 def check_preset(method: Mapping[str, Any], chosen: str, folders: Sequence[Path]) -> None:
-    """A preset sets `method.preset`, so another name there than the chosen one means that the method has no such preset."""
+    """Raise CuttlefishError if the method has no such preset: `method.preset` is then not what was chosen."""
     set_by_files = method.get("preset", "default")
     if set_by_files == chosen:
         return
@@ -40,16 +40,17 @@ def check_preset(method: Mapping[str, Any], chosen: str, folders: Sequence[Path]
 
 
 def check_model_choice(model: ModelConfig, chosen: str, folders: Sequence[Path]) -> None:
-    """The values that go with a model are found by the choice's name: a model that has a file is to be chosen by it."""
+    """Raise CuttlefishError for a model that has a file and was not chosen by it."""
     own = _read(folders, f"model/{model.name}.yaml")
     if chosen != model.name and own and (own.get("source") == "suite") == (model.source == "suite"):
         raise CuttlefishError(
-            f"model={chosen} with model.name={model.name} would miss the values that go with {model.name}; write model={model.name}"
+            f"model={chosen} with model.name={model.name} would miss the values that go with {model.name}; "
+            f"write model={model.name}"
         )
 
 
 def check_not_null(method: Mapping[str, Any], chosen: str, folders: Sequence[Path]) -> None:
-    """Null means "not set", which only those values can be that the method's file has as null."""
+    """Raise CuttlefishError for a null where the method's file has a value: null means "not set"."""
     for key, usual in _read(folders, f"method/{chosen}.yaml").items():
         if method.get(key) is None and usual is not None:
             raise CuttlefishError(f"method.{key} cannot be null; it is {usual} unless another value is given")

@@ -1,4 +1,4 @@
-"""What conf/ offers: its groups, their files, and the sentence each file begins with. Also the help text made of them."""
+"""What conf/ offers: its groups, their files with the comments that they begin with, and the help text."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -30,7 +30,7 @@ def list_choices(folders: Iterable[Path], group: str) -> dict[str, str]:
 def help_text(folders: Sequence[Path]) -> str:
     """`hydra.help.template` of the last folder's config.yaml with the choices of all folders filled in.
 
-    Hydra fills it in too, but composes everything and walks through its own groups for it, which takes seconds.
+    Hydra fills it in too, but composes everything and walks through its own groups first: seconds.
     """
     template = yaml.safe_load((folders[-1] / "config.yaml").read_text(encoding="utf-8"))["hydra"]["help"][
         "template"

@@ -23,9 +23,9 @@ from cuttlefish.errors import CuttlefishError
 
 
 def _register() -> None:
-    """Make the schema's defaults the first entry of conf/config.yaml, so that every key can be overridden without a plus.
+    """Make the schema's defaults the first entry of conf/config.yaml, so that no override needs a plus.
 
-    Done on import, because a launcher that runs jobs in processes of its own imports this module there and nothing more.
+    Done on import, because a launcher with processes of its own imports this module there and no more.
     """
     base = OmegaConf.create({key: value for key, value in to_dict(Config()).items() if key != "method"})
     base.model.name = "???"  # said by the chosen file, or to be given with it

@@ -18,7 +18,12 @@ from cuttlefish.config.suggest import choose_from, did_you_mean
 
 
 def sentence(error: BaseException, folders: Sequence[Path] = ()) -> str:
-    """The sentence for what Hydra or OmegaConf raised. folders: the config folders, to name nested choices."""
+    """The sentence for what Hydra or OmegaConf raised.
+
+    Args:
+        error: The exception.
+        folders: The config folders, whose nested choices Hydra does not name.
+    """
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     if isinstance(error, MissingConfigException) and "/" in str(error.missing_cfg_file):
         return _unknown_choice(error, folders)
@@ -27,7 +32,8 @@ def sentence(error: BaseException, folders: Sequence[Path] = ()) -> str:
     if isinstance(cause, MissingMandatoryValue):
         return f"{cause.full_key} must be given, as in {cause.full_key}=..."
     if isinstance(error, OverrideParseException):
-        return f"cannot read {error.override!r} on the command line; write key=value, and quote values with special characters"
+        told = f"cannot read {error.override!r} on the command line; write key=value"
+        return f"{told}, and quote values with special characters"
     for pattern, told in PATTERNS.items():
         if found := re.search(pattern, str(error)):
             return told(*found.groups())
@@ -38,7 +44,7 @@ def sentence(error: BaseException, folders: Sequence[Path] = ()) -> str:
 
 
 def _no_choice(interpolation: str, chosen: str) -> str:
-    """Hydra looks for a cell's values by the names of the choices; a group that is missing or a list has none."""
+    """Hydra finds a cell's values by the choices' names; a group that is missing or a list has none."""
     missing = [group for group in re.findall(r"\w+", interpolation) if group not in chosen.split(", ")]
     return f"{missing[0]} must be one choice by name, as in {missing[0]}=...; --help lists them"
 
@@ -49,13 +55,15 @@ def _several_values(words: str) -> str:
 
 def _override_in_file(file: str, group: str) -> str:
     if group in GROUPS:
-        return f"{file} overrides {group}, which is chosen after it; give {group}=... on the command line instead"
+        told = f"{file} overrides {group}, which is chosen after it"
+        return f"{told}; give {group}=... on the command line instead"
     return f"{file} overrides {group}, which is not a group{choose_from(group, GROUPS)}"
 
 
 PATTERNS = {
     r"Config group override must be": lambda: (
-        f"{', '.join(GROUPS)} each take the name of one choice, as in model=resnet18; to choose none, leave it out"
+        f"{', '.join(GROUPS)} each take the name of one choice, as in model=resnet18; "
+        "to choose none, leave it out"
     ),
     r"Ambiguous value[^']*'([^']*)'": _several_values,
     r"^[^']*'([^']*)'.*requires --multirun": _several_values,

@@ -1,4 +1,4 @@
-"""A run in a process of its own, which hears of it when this one is asked to stop."""
+"""Run a command in a process of its own that is asked to stop when this one is."""
 
 import math
 import os
@@ -23,15 +23,24 @@ def run_child(
     seconds: float = math.inf,
     grace: float = math.inf,
 ) -> int:
-    """The exit code of `command`. It is asked to save itself once `stop` is requested or after `seconds`, killed if it has not ended
-    `grace` seconds later, and should this process be killed, the kernel asks it.
+    """Run `command` until it ends. If this process is killed, the kernel asks the child to stop.
 
-    stop: entered by the caller. Raises KeyboardInterrupt at a second Ctrl-C, which a terminal sends to both, once the child has ended.
+    Args:
+        command: The program and its arguments.
+        stop: Entered by the caller; once it is requested, the child gets SIGTERM.
+        cwd: The child's working directory.
+        env: Its environment, by default this process's.
+        seconds: After how long the child gets SIGTERM anyway.
+        grace: How long after SIGTERM it is killed.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        KeyboardInterrupt: A second Ctrl-C came, which a terminal sends to both, and the child has ended.
     """
-    process, began = (
-        subprocess.Popen(command, cwd=cwd, env=env, preexec_fn=partial(end_with_parent, os.getpid())),
-        time.monotonic(),
-    )
+    process = subprocess.Popen(command, cwd=cwd, env=env, preexec_fn=partial(end_with_parent, os.getpid()))
+    began = time.monotonic()
     asked = math.inf
     try:
         while True:

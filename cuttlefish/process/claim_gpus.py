@@ -1,6 +1,6 @@
-"""GPUs of this machine for one job among several: each takes devices that no other job has, and keeps them until it ends.
+"""Share the GPUs of this machine among jobs: each takes devices that no other has, until it ends.
 
-For launchers that start several jobs on one machine without handing out its GPUs; SLURM and Ray do that themselves.
+For launchers that start several jobs on one machine without assigning its GPUs; SLURM and Ray assign them.
 """
 
 import fcntl
@@ -10,17 +10,23 @@ from itertools import count
 from pathlib import Path
 
 SHARING = ("JoblibLauncher", "LocalLauncher")
-"""The launchers (their classes) whose jobs have to come to terms by themselves; so have those that are a front door of their own."""
+"""The launchers, by class, whose jobs must share the devices by themselves; so must those of `processes`."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 _held: dict[str, int] = {}
-"""Device -> the open file that holds it. A worker process that runs several jobs keeps its devices: CUDA cannot change them."""
+"""Device -> the open file that holds it. A process with several jobs keeps them, as CUDA cannot change."""
 
 
 def take_devices(number: int, folder: Path) -> list[str]:
-    """Take `number` of the visible devices for this process's lifetime and make only them visible. To be called before CUDA is used.
+    """Take devices for this process's lifetime and make only them visible. Call it before CUDA is used.
 
-    folder: for the lock files; the kernel drops the locks with the process, however it ends. The free ones come first, in order;
-    with more jobs than devices they are shared, no device by two jobs more than another. Empty where there are no devices.
+    Free devices come first, in order; with more jobs than devices they are shared as evenly as possible.
+
+    Args:
+        number: How many of the visible devices.
+        folder: For the lock files; the kernel drops the locks when the process ends.
+
+    Returns:
+        The devices, none where there are none.
     """
     choice = _choice()
     while len(_held) < min(number, len(choice)):
@@ -33,12 +39,12 @@ def take_devices(number: int, folder: Path) -> list[str]:
 
 @cache
 def _choice() -> list[str]:
-    """What was visible before this process took any."""
+    """The devices that were visible before this process took any."""
     return visible_devices()
 
 
 def visible_devices() -> list[str]:
-    """The GPUs this process may use: those of CUDA_VISIBLE_DEVICES, or all, without touching any."""
+    """The GPUs that this process may use: those of CUDA_VISIBLE_DEVICES, or all. Touches none."""
     named = os.environ.get(VISIBLE)
     if named is not None:
         return [device.strip() for device in named.split(",") if device.strip()]

@@ -1,4 +1,4 @@
-"""The command line around Hydra: its flags and words are checked before, its errors are told in one sentence after."""
+"""The command line around Hydra: check its flags and words, run it, report its errors in one sentence."""
 
 import os
 import re
@@ -35,8 +35,8 @@ NOT_HYDRAS = {
 }
 """Words for Hydra that would do something else than its users expect, and what to do instead."""
 NOT_INSTALLED = (
-    "this hydra/launcher or hydra/sweeper is not installed: pip install -e '.[suite,launchers]' brings joblib and submitit, "
-    "'.[suite,ray]' Ray, '.[suite,optuna]' Optuna"
+    "this hydra/launcher or hydra/sweeper is not installed: pip install -e '.[suite,launchers]' brings joblib "
+    "and submitit, '.[suite,ray]' Ray, '.[suite,optuna]' Optuna"
 )
 
 
@@ -120,8 +120,8 @@ def _failed(error: Exception, folders: Sequence[Path]) -> int:
         show_traceback(error)
         sum_up()
         say(
-            f"the launcher or the sweeper gave up ({type(error).__name__}); runs that were not told of may be unfinished, "
-            "and the same command goes on with them"
+            f"the launcher or the sweeper gave up ({type(error).__name__}); runs that were not told of may "
+            "be unfinished, and the same command goes on with them"
         )
         return EXIT_CRASH
     return EXIT_BAD_INPUT

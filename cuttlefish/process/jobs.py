@@ -1,7 +1,7 @@
-"""Jobs of a sweep on this machine, some at a time, each a `run.py` of its own with one value for every word.
+"""Run the jobs of a sweep on this machine, some at a time, each a `run.py` of its own.
 
-A job that is killed, for want of memory say, harms none of the others; a request to stop is handed on to all of them, and should
-the sweep itself be killed, the kernel asks them.
+A job that is killed, for example for lack of memory, harms no other job. A request to stop is passed on to all
+jobs, and if the sweep itself is killed, the kernel asks them to stop.
 """
 
 import os
@@ -23,7 +23,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass
 class Job:
-    """One run; note: the file in which it says how it ended; more: what stands before its words on the command line."""
+    """One run.
+
+    Attributes:
+        words: Its words of the command line.
+        note: The file to which it writes its outcome.
+        more: Flags and words for Hydra, before its own words.
+        process: Its process, once started.
+    """
 
     words: Sequence[str]
     note: Path
@@ -41,18 +48,21 @@ class Job:
     def start(self) -> None:
         # In a session of its own: a terminal's Ctrl-C reaches the sweep alone, which hands it on once.
         self.process = subprocess.Popen(
-            self.command, env={**os.environ, NOTE: str(self.note)}, stdin=subprocess.DEVNULL, start_new_session=True,
-            preexec_fn=partial(end_with_parent, os.getpid()),  # this early, for a job takes seconds to be able to
-        )  # fmt: skip
+            self.command,
+            env={**os.environ, NOTE: str(self.note)},
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            # This early, because a job takes seconds until it can ask by itself.
+            preexec_fn=partial(end_with_parent, os.getpid()),
+        )
 
-    def see_to_note(self, stopped: bool) -> None:
-        """Say how it ended, if it could not say so itself; what was killed leaves a failed record too."""
+    def complete_note(self, stopped: bool) -> None:
+        """Write the outcome of a job that could not do it itself; a killed run gets a failed record too."""
         if self.note.exists():
             return
         asked = " ".join(self.words)
-        if stopped and (
-            self.process is None or -self.process.returncode in HANDLED
-        ):  # a scheduler may ask all of its processes by itself
+        # A scheduler may send its signal to all processes by itself.
+        if stopped and (self.process is None or -self.process.returncode in HANDLED):
             write_note(self.note, Outcome(asked, "not begun", EXIT_SAVED))
             return
         code = self.process.returncode
@@ -62,23 +72,27 @@ class Job:
             else f"ended without a word (exit code {code})"
         )
         sentence = f"its process {ended}; the same command goes on from the last checkpoint"
-        # In a process of its own, for it needs torch, which the sweep itself has no memory to spare for.
+        # In a process of its own: it needs torch, for which the sweep itself should not take memory.
         subprocess.run(self.command, env={**os.environ, LOST: sentence}, check=False)
         write_note(self.note, failure(asked, CuttlefishError(sentence)))
 
 
 def run_jobs(jobs: Sequence[Job], at_once: int) -> None:
-    """Until all have ended. Raises Interrupted when asked to stop, once those that had begun have saved themselves."""
+    """Run all jobs, `at_once` of them at a time, until they have ended.
+
+    Raises:
+        Interrupted: A stop was requested, and the jobs that had begun have saved their state.
+    """
     with StopSignals() as stop:
         try:
             _run(jobs, at_once, stop)
-        except KeyboardInterrupt:  # a second Ctrl-C; the jobs have heard of the first
+        except KeyboardInterrupt:  # a second Ctrl-C; the jobs were told of the first
             _send(jobs, signal.SIGINT)
             while any([job.runs for job in jobs]):
                 time.sleep(0.1)
             raise
         for job in jobs:
-            job.see_to_note(stop.requested is not None)
+            job.complete_note(stop.requested is not None)
     if stop.requested:
         raise Interrupted(f"stopped by {stop.requested}; the same command goes on", stop.requested)
 

@@ -1,6 +1,6 @@
-"""How the runs of a sweep ended, wherever a launcher ran them: each job leaves a small file, and the first process counts them.
+"""How the runs of a sweep ended: each job leaves a small file, and the first process counts them.
 
-A launcher hands results back only if every job came to an end; what a file says holds even if a neighbour's machine died.
+A launcher returns results only if every job came to an end; a file stays even if another job's machine died.
 """
 
 import json
@@ -31,9 +31,9 @@ STATES = {
 }
 """What a run can have come to, and how that is told."""
 NOTE = "CUTTLEFISH_NOTE"
-"""Environment variable of a command that is one job of another's sweep: the file for its outcome, in a folder of the sweep's."""
+"""Environment variable of a command that is a job of another command's sweep: the file for its outcome."""
 LOST = "CUTTLEFISH_LOST"
-"""Environment variable of a command that writes the record of a job that was killed before it could: what ended it."""
+"""Environment variable of a command that writes the record of a killed job: the sentence on what ended it."""
 Ending = tuple[str, Record]
 """Whether a run was finished now or skipped, and its record."""
 
@@ -155,9 +155,9 @@ def show_traceback(error: Exception) -> None:
 
 
 class Notes:
-    """Hydra's callback (`hydra.callbacks` in conf/config.yaml): it travels to the jobs with a sweep and writes down their outcomes.
+    """Hydra's callback that writes down the outcomes of jobs in other processes (conf/config.yaml has it).
 
-    In the first process `Notes.folder` is where those of the latest sweep are; None where the jobs run in that process.
+    `Notes.folder` is where those of the latest sweep are, None where the jobs run in the first process.
     """
 
     folder: Path | None = None

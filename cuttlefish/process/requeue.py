@@ -1,4 +1,4 @@
-"""Back into the queue: a run that saved itself because its scheduler warned it is to go on when its turn comes again."""
+"""Put a run that saved itself on its scheduler's warning back into the queue."""
 
 import os
 import signal
@@ -7,10 +7,10 @@ from cuttlefish.errors import Interrupted
 
 
 def requeue(interrupted: Interrupted) -> None:
-    """Under submitit, if its warning signal stopped the run: call submitit's own handler, which asks for the requeue and exits.
+    """Call submitit's own handler, which requeues the job and exits, if its warning signal stopped the run.
 
-    While the run was training the signal was ours, so that the step could end and the state be saved. SIGTERM is not answered
-    with a requeue: it is how a person cancels a job, and SLURM requeues preempted ones by itself.
+    While the run was training the handler was ours, so that the step could end and the state be saved. SIGTERM
+    is not answered with a requeue: a person cancels a job with it, and SLURM requeues preempted jobs by itself.
     """
     warning = f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"
     if "SUBMITIT_EXECUTOR" not in os.environ or interrupted.signal != warning:

@@ -64,8 +64,8 @@ def run_one(composed: DictConfig, train: Callable[[Config, StopSignals], Ending]
             say(f"{asked}: {outcome.said}" if in_sweep else outcome.said)
     keep(outcome)
     if stop.requested and outcome.state != "busy" and in_sweep and in_front():
-        # It came when this run was as good as over; the next one is not begun. (Who loses a run to another process
-        # was not asked by anyone.)
+        # The request came too late for this run; the next one is not begun. (A run that another process has
+        # taken over was not asked by anyone.)
         raise Interrupted(f"stopped by {stop.requested}; the same command goes on", stop.requested)
     return outcome.accuracy
 
@@ -84,7 +84,7 @@ def sum_up() -> int:
 
 
 def _shares_machine(hydra: DictConfig) -> bool:
-    """Whether this is one of several jobs on this machine, to none of which the launcher has given devices."""
+    """Whether this is one of several jobs on this machine to which the launcher has given no devices."""
     shared = hydra.mode == RunMode.MULTIRUN and hydra.launcher._target_.endswith(SHARING)
     return NOTE in os.environ or (shared and not in_front())
 

@@ -1,4 +1,6 @@
-"""Every file of conf/ composes into a config that passes its checks, and says what the paper and the design say."""
+"""Every file of conf/ composes into a config that passes its checks, and says what the paper and the design
+say.
+"""
 
 from math import floor
 from pathlib import Path

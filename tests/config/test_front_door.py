@@ -23,7 +23,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def front_door(monkeypatch, tmp_path, capsys):
-    """Runs run.py's main in this process with a stand-in for the worker; (exit code, stderr, the configs it was handed)."""
+    """Runs run.py's main in this process with a stand-in for the worker; (exit code, stderr, the configs it
+    was handed).
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     monkeypatch.syspath_prepend(str(ROOT))
@@ -272,7 +274,9 @@ def test_an_interrupted_sweep_sums_up_what_it_did(front_door):
 
 @pytest.mark.parametrize("lost", [False, True])
 def test_a_stop_that_comes_too_late_for_a_run_ends_its_sweep(lost, front_door):
-    """While its plots are drawn, say, or on the way to another failure; not where the run has been lost and nobody asked."""
+    """While its plots are drawn, say, or on the way to another failure; not where the run has been lost and
+    nobody asked.
+    """
 
     def late(config: Config) -> None:
         os.kill(os.getpid(), signal.SIGTERM)

@@ -25,7 +25,9 @@ def test_joblib(tmp_path):
 
 
 def test_joblib_with_one_job_at_a_time_counts_each_run_once(tmp_path):
-    """joblib then runs them in the first process, which lives on when the thread or shell that started it ends."""
+    """joblib then runs them in the first process, which lives on when the thread or shell that started it
+    ends.
+    """
     pytest.importorskip(
         "hydra_plugins.hydra_joblib_launcher", reason="hydra-joblib-launcher is not installed"
     )

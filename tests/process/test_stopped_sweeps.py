@@ -36,7 +36,9 @@ def begun(folder):
 
 @pytest.fixture
 def started(tmp_path):
-    """Starts a sweep as the leader of a process group, as a shell does; returns it once two of its runs have saved something."""
+    """Starts a sweep as the leader of a process group, as a shell does; returns it once two of its runs have
+    saved something.
+    """
     sweeps, pids = [], []
 
     def start(*words, launcher="processes"):
@@ -153,7 +155,9 @@ def test_a_job_whose_sweep_is_killed_in_its_first_moments_goes_too(tmp_path):
 
 
 def test_a_job_whose_sweep_was_killed_before_it_began_does_not_begin(tmp_path):
-    """Forked, and the sweep gone before the kernel was asked to tell of that; a sweep's handlers are set meanwhile."""
+    """Forked, and the sweep gone before the kernel was asked to tell of that; a sweep's handlers are set
+    meanwhile.
+    """
     with StopSignals():
         job = subprocess.Popen(
             [sys.executable, "-c", "import time; time.sleep(60)"],
@@ -167,7 +171,9 @@ def test_a_job_whose_sweep_was_killed_before_it_began_does_not_begin(tmp_path):
 
 @pytest.mark.parametrize(("stopped", "state"), [(True, "not begun"), (False, "failed")])
 def test_a_job_that_is_asked_to_stop_before_it_can_hear_is_not_begun(stopped, state, tmp_path, monkeypatch):
-    """SLURM warns every process of a job: one that is still importing ends by the signal that its sweep saves itself for."""
+    """SLURM warns every process of a job: one that is still importing ends by the signal that its sweep saves
+    itself for.
+    """
     (tmp_path / "run.py").write_text("")
     monkeypatch.setattr(jobs_module, "ROOT", tmp_path)
     job = Job(["seed=1"], tmp_path / "note.json")
@@ -175,7 +181,7 @@ def test_a_job_that_is_asked_to_stop_before_it_can_hear_is_not_begun(stopped, st
         [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGUSR1)"]
     )
     job.process.wait()
-    job.see_to_note(stopped)
+    job.complete_note(stopped)
     assert json.loads(job.note.read_text())["state"] == state
 
 

@@ -1,4 +1,4 @@
-"""What Hydra knows `hydra/launcher=processes` by (it takes launchers from a package of this name only); cuttlefish/process/jobs.py does the work."""
+"""Hydra's plugin for `hydra/launcher=processes`; Hydra looks for plugins in a package of this name only."""
 
 import os
 from collections.abc import Sequence
@@ -13,7 +13,11 @@ from cuttlefish.process.outcomes import Notes
 
 
 class ProcessLauncher(Launcher):
-    """n_jobs: how many at a time; as with joblib, -1 stands for all cores."""
+    """Run each job in a process of its own.
+
+    Args:
+        n_jobs: How many at a time; -1 is all cores, as with joblib.
+    """
 
     def __init__(self, n_jobs: int = 2):
         self.at_once = n_jobs if n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + n_jobs)
@@ -33,7 +37,7 @@ class ProcessLauncher(Launcher):
         return [JobReturn(overrides=words, status=JobStatus.COMPLETED) for words in job_overrides]
 
     def _of_all(self, number: int) -> list[str]:
-        """What Hydra's own launcher composes a job's config with beside the job's words: the sweep's flags and `hydra.*` words."""
+        """The flags and `hydra.*` words of the sweep, with which every job's config is composed."""
         where = {source.provider: source.path for source in self.hydra.runtime.config_sources}
         usual = {"config-dir": None, "config-path": str(ROOT / "conf"), "config-name": "config"}
         given = {
