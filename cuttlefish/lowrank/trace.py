@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
 
 from cuttlefish.errors import CuttlefishError
 
@@ -49,12 +50,8 @@ def call_model(model: nn.Module, batch: Batch) -> Any:
 
 
 def first_tensor(batch: Batch) -> Tensor:
-    """Return the batch's first tensor, whose first dimension is the batch size.
-
-    Raises:
-        CuttlefishError: It holds none.
-    """
-    tensor = next((tensor for tensor in _tensors(batch) if tensor.ndim), None)
+    """Return the batch's first tensor, which has the batch's size. Raises CuttlefishError without one."""
+    tensor = next((tensor for tensor in _tensors(_plain(batch)) if tensor.ndim), None)
     if tensor is None:
         raise CuttlefishError(
             f"The batch is a {type(batch).__name__} without a tensor; "
@@ -68,13 +65,9 @@ def first_samples(batch: Batch, count: int) -> Batch:
     size = len(first_tensor(batch))
 
     def cut(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return value[:count] if value.ndim and len(value) == size else value
-        if isinstance(value, Mapping):
-            return {key: cut(item) for key, item in value.items()}
-        return type(value)(map(cut, value)) if type(value) in (tuple, list) else value
+        return value[:count] if isinstance(value, Tensor) and value.ndim and len(value) == size else value
 
-    return cut(batch)
+    return tree_map(cut, _plain(batch))
 
 
 @torch.no_grad()
@@ -181,12 +174,12 @@ def _is_shortcut(module: nn.Conv2d, readers: list[nn.Conv2d]) -> bool:
     return module.kernel_size == (1, 1) and module is not main
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple | list | Mapping):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _tensors(item)
+def _plain(batch: Batch) -> Batch:
+    return dict(batch) if isinstance(batch, Mapping) else batch
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    return (leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor))
 
 
 def eager(model: nn.Module) -> AbstractContextManager[object]:

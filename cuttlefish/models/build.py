@@ -15,13 +15,13 @@ SUITE = {"resnet18": ResNet, "vgg19": Vgg19}
 
 
 def build_model(config: ModelConfig, classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
-    """The network on the CPU, for (B, *input_shape) float32 images, with (B, classes) logits.
+    """Return the network on the CPU, for (B, *input_shape) float32 images, with (B, classes) logits.
 
     Raises CuttlefishError for an unknown name, for settings that the network does not have, for weights that
     cannot be fetched and for images that it does not accept.
     """
     _check_name(config)
-    _check_settings(config)
+    config.check("model")
     if config.source == "suite":
         settings = {} if config.width is None else {"width": config.width}
         model = SUITE[config.name](classes, input_shape[0], **settings)
@@ -31,23 +31,6 @@ def build_model(config: ModelConfig, classes: int, input_shape: tuple[int, int, 
         model = build_torchvision(config, classes)
     _check_images(model, config, classes, input_shape)
     return keep_plain(model)
-
-
-def _check_settings(config: ModelConfig) -> None:
-    if config.source != "suite" and config.width is not None:
-        raise CuttlefishError(
-            f"model.width={config.width} is for the suite's own networks ({', '.join(SUITE)}), "
-            f"not for {_label(config)}"
-        )
-    if config.width is not None and config.width < 1:
-        raise CuttlefishError(f"model.width={config.width} should be a number of channels, 1 or more")
-    if config.source == "suite" and config.pretrained:
-        raise CuttlefishError(
-            f"model.pretrained=true: there are no pretrained weights of {_label(config)}; "
-            "take a model of timm or torchvision"
-        )
-    if config.source == "suite" and config.arguments:
-        raise CuttlefishError(f"model.arguments={config.arguments}: {_label(config)} takes only model.width")
 
 
 def _check_name(config: ModelConfig) -> None:
@@ -68,7 +51,7 @@ def _check_name(config: ModelConfig) -> None:
 def _check_images(
     model: nn.Module, config: ModelConfig, classes: int, input_shape: tuple[int, int, int]
 ) -> None:
-    """One black image, forward only, in evaluation mode: leaves no trace in the model."""
+    """Pass one black image forward in evaluation mode, which leaves no trace in the model."""
     shape = "x".join(map(str, input_shape))
     model.eval()
     try:

@@ -73,7 +73,7 @@ def _constructed(config: ModelConfig, construct: Callable[[], nn.Module]) -> nn.
 
 
 def _load_matching(model: nn.Module, weights: dict[str, Any]) -> None:
-    """All but the head, whose shape goes with the number of classes."""
+    """Load all weights but the head's, whose shape goes with the number of classes."""
     own = model.state_dict()
     model.load_state_dict(
         {name: value for name, value in weights.items() if name in own and value.shape == own[name].shape},
