@@ -107,12 +107,16 @@ class Place(Limit):
     """A path that a file system can hold: every part at most 255 bytes, all of it at most 4,000."""
 
     def allows(self, value: Any) -> bool:
-        if not isinstance(value, str) or not value or "\0" in value:
+        if (
+            not isinstance(value, str)
+            or not value
+            or any(letter < " " or letter == "\x7f" for letter in value)
+        ):
             return False
         return _size(value) <= 4000 and all(_size(part) <= 255 for part in PurePath(value).parts)
 
     def __str__(self) -> str:
-        return "a path that is not empty, with names of at most 255 bytes"
+        return "a path that is not empty, of printable names of at most 255 bytes"
 
 
 @dataclass(frozen=True)

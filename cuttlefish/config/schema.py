@@ -27,7 +27,7 @@ MOST_BYTES = 2**33
 class ModelConfig(Checked):
     name: Annotated[str, Name()] = "resnet18"
     source: Literal["suite", "timm", "torchvision"] = "suite"
-    width: Annotated[int | None, Within(1, 4096)] = None
+    width: Annotated[int | None, Within(1, 1024)] = None
     """Base channel count of the suite's own networks (64 in the paper, and where None)."""
     pretrained: bool = False
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class DataConfig(Checked):
     """Draw the `images_per_class` with this seed instead, for data sets that are sorted in some way."""
     evaluate_on: Literal["test", "validation"] = "test"
     """validation: a fixed tenth of the training set is held out and evaluated on instead of the test set."""
-    crop_padding: Annotated[int, Within(0, 1024)] = 0
+    crop_padding: Annotated[int, Within(0, 128)] = 0
     flip: bool = False
     mean: Annotated[list[float], Count(3), Each(Within(-1000, 1000))] = field(
         default_factory=lambda: [0.5, 0.5, 0.5]
@@ -148,7 +148,7 @@ class TrainerConfig(Checked):
     compile: bool = False
     deterministic: bool = False
     threads: Annotated[int | None, Within(1, 1024)] = None
-    checkpoint_epochs: OptionalNumber = 1
+    checkpoint_epochs: Annotated[int, Within(1, 10**6)] = 1
     """Write a checkpoint after every so many epochs (and at the end of every phase)."""
     checkpoint_minutes: Annotated[float, Within(0, 10**6)] = 0.0
     """The least time from one epoch's checkpoint to the next, and the most within a long epoch."""
