@@ -133,25 +133,24 @@ class Checked:
         """Yield a sentence, beginning with a field's name, for each set of values that exclude each other."""
         return iter(())
 
-    def check(self, where: str = "") -> None:
-        """Raise CuttlefishError for the first limit or contradiction that the values break.
+    def check(self, where: str = "", contradictions: bool = True) -> None:
+        """Raise CuttlefishError for the first limit that the values break, or for the first contradiction.
 
         Args:
             where: The dotted key under which the settings stand in a config.
+            contradictions: Look for contradictions, too.
         """
-        problem = next(self.problems(where), None)
+        problem = next(self.problems(where, contradictions), None)
         if problem is not None:
             raise CuttlefishError(problem)
 
     def problems(self, where: str = "", contradictions: bool = True) -> Iterator[str]:
         """Yield the sentences of all broken limits, then of all contradictions, nested settings included."""
         prefix = f"{where}." if where else ""
-        for name, (kind, limits, words) in _limits(type(self)).items():
+        for name, (kind, limits) in _limits(type(self)).items():
             value = getattr(self, name)
             if isinstance(value, Checked):
                 yield from value.problems(f"{prefix}{name}", contradictions)
-            elif isinstance(value, str) and words and value not in words:
-                yield f"{prefix}{name} must be one of {', '.join(words)}, not {shown(value)}"
             elif not fits(value, kind):
                 yield f"{prefix}{name} must be {describe(kind)}, not {shown(value)}"
             elif value is not None:
@@ -220,8 +219,8 @@ def arms_of(kind: Any) -> tuple[Any, ...]:
 
 
 @lru_cache
-def _limits(cls: type) -> dict[str, tuple[Any, list[Limit], list[str]]]:
-    """Return each field's annotation, its limits, and its words where it takes no other text."""
+def _limits(cls: type) -> dict[str, tuple[Any, list[Limit]]]:
+    """Return each field's annotation and the limits in it."""
     found = {}
     for name, kind in get_type_hints(cls, include_extras=True).items():
         arms = [arm for arm in arms_of(kind) if arm is not NoneType]
@@ -229,12 +228,7 @@ def _limits(cls: type) -> dict[str, tuple[Any, list[Limit], list[str]]]:
             *getattr(kind, "__metadata__", ()),
             *(getattr(arms[0], "__metadata__", ()) if len(arms) == 1 else ()),
         ]
-        words = (
-            []
-            if str in arms
-            else [word for arm in arms if get_origin(arm) is Literal for word in get_args(arm)]
-        )
-        found[name] = kind, [mark for mark in marks if isinstance(mark, Limit)], words
+        found[name] = kind, [mark for mark in marks if isinstance(mark, Limit)]
     return found
 
 

@@ -220,7 +220,7 @@ def test_transformers_are_factorized_whole_and_unprofiled():
         ({"on_never": "switch_at"}, "needs max_epoch"),
         ({"k": 9}, "K = 9 leading dense layers is out of range"),
         ({"k": "paper"}, "the paper gives no K for this model"),
-        ({"k": "automatic"}, "k must be one of profile, paper, not 'automatic'"),
+        ({"k": "automatic"}, "k must be one of profile, paper or a whole number, not 'automatic'"),
         ({"k": 1, "rank_floor": 1.5}, r"rank_floor must be in \[0, 1\], not 1.5"),
         ({"k": 1, "min_epoch": 8, "max_epoch": 4}, "min_epoch=8 lies behind max_epoch=4"),
         ({"k": 1, "metric": "nuclear"}, "metric must be one of .* not 'nuclear'"),

@@ -86,10 +86,7 @@ def _check_options(settings: Any, where: str) -> None:
         for mark in getattr(kind, "__metadata__", ()):
             if isinstance(mark, OptionsOf):
                 key = _join(where, name)
-                for problem in _typed(getattr(settings, name), mark.kind, key).problems(
-                    key, contradictions=False
-                ):
-                    raise CuttlefishError(problem)
+                _typed(getattr(settings, name), mark.kind, key).check(key, contradictions=False)
 
 
 def _check_plain(value: Any, where: str, depth: int = 0) -> None:
