@@ -1,7 +1,7 @@
 """`make claims`: a verdict on every claim of the paper, computed from results/records and results/bench.
 
-python -m scripts.claims                            prints them and writes results/claims.md and results/claims.json
-python -m scripts.claims arms e-matters --scale reduced     the commands of arms that need the ranks of finished runs
+python -m scripts.claims                                  prints them, writes results/claims.md and claims.json
+python -m scripts.claims arms e-matters --scale reduced   commands of arms that take finished runs' ranks
 """
 
 import argparse
@@ -57,7 +57,7 @@ def _judge(options: argparse.Namespace) -> int:
 
 
 def _arms(options: argparse.Namespace) -> int:
-    """Print the right-hand arms of a paired rule, each with the ranks of the finished left-hand run of its seed."""
+    """Print the right-hand arms of a paired rule, with the ranks of the finished left-hand run of a seed."""
     claims = {entry["id"]: entry for entry in load_claims(options.paper / CLAIMS)}
     if options.claim not in claims:
         raise CuttlefishError(f"There is no claim {options.claim}; claims.yaml has {', '.join(claims)}.")
@@ -72,7 +72,8 @@ def _arms(options: argparse.Namespace) -> int:
     commands = [command for rule in rules for command in _commands(base, rule, options.scale, runs)]
     if not commands:
         raise CuttlefishError(
-            f"No finished run yet whose ranks the arms of {options.claim} take: first run {base} seed=0 and import its record."
+            f"No finished run yet whose ranks the arms of {options.claim} take: first run {base} seed=0 and "
+            "import its record."
         )
     print("\n".join(commands))
     return 0
@@ -84,7 +85,11 @@ def _rules(claim: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _commands(base: str, rule: dict[str, Any], scale: str, runs: list[Evidence]) -> Iterator[str]:
-    """base: the command of the left-hand runs, without the seed. However those were started, it is what their setting is."""
+    """The commands of one rule's right-hand arms.
+
+    base: The command of the left-hand runs, without the seed. However those were started, it is what their
+    setting is.
+    """
     for run in by_seed(select(runs, rule["left"], scale)).values():
         fixed = {
             path: value.get(scale) if isinstance(value, dict) else value

@@ -1,11 +1,12 @@
-"""Forward times of layer stacks and of single layers at several rank ratios (paper, figures 4 and 6), on synthetic input.
+"""Forward times of layer stacks and of single layers at several rank ratios (figures 4 and 6).
 
-    python -m scripts.profile_layers stacks --model resnet18        full width, batch 128: figure 4, and K (results/bench/profile-stacks-…)
-    python -m scripts.profile_layers layers --model resnet50        batch 8: figure 6 (results/bench/profile-layers-…)
+    python -m scripts.profile_layers stacks --model resnet18        full width, batch 128: figure 4, and K
+    python -m scripts.profile_layers layers --model resnet50        batch 8: figure 6
     python -m scripts.profile_layers layers --model deit_small_patch16_224
 
-Run it with nothing beside it. On a GPU or with --scale paper the batches are the paper's, 1024 (stacks) and 128 (layers); with
---scale reduced it is measured on the CPU.
+On synthetic input, written to results/bench/profile-…; run it with nothing beside it. On a GPU or with
+--scale paper the batches are the paper's, 1024 (stacks) and 128 (layers); with --scale reduced it is measured
+on the CPU.
 """
 
 import argparse
@@ -37,21 +38,24 @@ WIDTH = 64
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
-        print(ahead(options) if options.dry_run else measure(options))
+        print(what_is_there(options) if options.dry_run else measure(options))
     except CuttlefishError as error:
         print(error, file=sys.stderr)
         return EXIT_BAD_INPUT
     return 0
 
 
-def ahead(options: argparse.Namespace) -> str:
-    """What would be done: the file, and whether it is there already."""
+def what_is_there(options: argparse.Namespace) -> str:
+    """Return which file would be written, and whether it is there already."""
     path = _path(options, choose_device(_trainer(options)))
     return f"{path.name}: {'there' if path.exists() else 'missing'}"
 
 
 def measure(options: argparse.Namespace) -> Path:
-    """Profile the model `--repeats` times and write the file; its path. With `--missing`, one that is there already stays as it is."""
+    """Profile the model `--repeats` times, write the file and return its path.
+
+    With `--missing`, one that is there already stays as it is.
+    """
     trainer = _trainer(options)
     device = choose_device(trainer)
     set_up(trainer, device, 0)
@@ -79,7 +83,7 @@ def measure(options: argparse.Namespace) -> Path:
 
 
 def _trainer(options: argparse.Namespace) -> TrainerConfig:
-    """Where no device is named, a scale below the paper's is measured on the CPU: profiles of GPUs do not count there."""
+    """Where no device is named, a scale below the paper's is measured on the CPU: GPUs do not count there."""
     below = options.device == "auto" and options.scale in ("smoke", "reduced")
     return TrainerConfig(device="cpu" if below else options.device, precision=options.precision)
 

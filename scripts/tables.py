@@ -3,12 +3,13 @@
     python -m scripts.tables                                   every table at reduced scale, seed 0
     python -m scripts.tables table1 --scale paper --seeds 0,1,2 --dry-run
     python -m scripts.tables --collate-only                    never trains
-    python -m scripts.tables table1 row=cuttlefish,lc model=vgg19     only runs of these rows, models and data (lc takes cuttlefish's size)
+    python -m scripts.tables table1 row=cuttlefish,lc model=vgg19     only runs of these rows, models and data
     python -m scripts.tables figure2 trainer.precision=bf16    further words go to each run
 
-Tables are written to results/tables/<scale>/; finished runs are imported into results/records/. --dry-run lists each run, its
-state and what it may cost, and does nothing else. Missing runs are made in the order of value that tables.yaml registers; with
---minutes only those that fit into the time left, and one that is under way at the end is asked to save its state. Exit codes are those of run.py.
+Tables are written to results/tables/<scale>/; finished runs are imported into results/records/. --dry-run
+lists each run, its state and what it may cost, and does nothing else. Missing runs are made in the order of
+value that tables.yaml registers; with --minutes only those that fit into the time left, and one that is under
+way at the end is asked to save its state. Exit codes are those of run.py.
 """
 
 import argparse
@@ -133,10 +134,8 @@ def _train(
             print(f"imported {import_run(folder, records)}")
         elif state in (State.WAITS, State.DATA_ABSENT, State.NO_TIME):
             where = "; CUTTLEFISH_DATA names its folder" if state is State.DATA_ABSENT else ""
-            print(
-                f"not run: {run.title}, {run.model} on {run.data}, seed {run.seed}: {state_words(run, state)}{where}",
-                file=sys.stderr,
-            )
+            told = f"{run.title}, {run.model} on {run.data}, seed {run.seed}: {state_words(run, state)}"
+            print(f"not run: {told}{where}", file=sys.stderr)
     return exit_code_of(codes)
 
 
@@ -167,7 +166,8 @@ def _with_words(spec: Spec, scale: str, words: list[str]) -> Spec:
         key = word.partition("=")[0]
         if key not in NOT_IN_KEY and not key.startswith("logger."):
             raise CuttlefishError(
-                f"{word} would make other runs than those of the tables; only {', '.join(sorted(NOT_IN_KEY))} can be set"
+                f"{word} would make other runs than those of the tables; only "
+                f"{', '.join(sorted(NOT_IN_KEY))} can be set"
             )
     found = spec.scale(scale)
     return replace(spec, scales={**spec.scales, scale: replace(found, words=[*found.words, *words])})
@@ -186,7 +186,7 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    names = "tables and figures (all tables if none is named), row=, model= and data=, and words as in trainer.device=cuda"
+    names = "tables and figures (all tables if none is named), row=, model= and data=, and words for each run"
     parser.add_argument("names", nargs="*", help=names)
     parser.add_argument("--scale", default="reduced", help="smoke, reduced or paper")
     parser.add_argument("--seeds", type=_seeds, default=[0], help="as in 0,1,2")

@@ -35,7 +35,8 @@ class RankRow(Row):
 
 
 class OverheadRow(Row):
-    """One part of the clock: what it takes an epoch of the narrow network, or once a run of the full-width one."""
+    """One part of the clock: what it takes an epoch of the narrow network, or once a run of the full-width
+    one."""
 
     part: Text
     per: Literal["epoch", "run"]

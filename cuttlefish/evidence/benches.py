@@ -61,8 +61,9 @@ def newest(benches: Iterable[Bench], what: str, **facts: Any) -> Bench | None:
 
 
 def benches_of(benches: Iterable[Bench], scale: str) -> list[Bench]:
-    """Those of a CPU belong to the reduced scale and to smoke, of a GPU to the paper's. Profiles count at full width, in fp32 and
-    at the batch of the scale alone; the paper's is of the paper's scale on whatever device."""
+    """Those of a CPU belong to the reduced scale and to smoke, of a GPU to the paper's. Profiles count at
+    full width, in fp32 and at the batch of the scale alone; the paper's is of the paper's scale on whatever
+    device."""
     return [bench for bench in benches if _is_of(bench, scale)]
 
 

@@ -14,8 +14,9 @@ IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257}
 
 @dataclass(frozen=True)
 class StepRatio:
-    """slow / fast seconds a step. samples: one a round where the bench kept its rounds, else the quotient of medians alone;
-    bounds: the 95 % interval of the rounds' mean, else from the fastest and slowest rounds of either arm, which is wider."""
+    """slow / fast seconds a step. samples: one a round where the bench kept its rounds, else the quotient of
+    medians alone; bounds: the 95 % interval of the rounds' mean, else from the fastest and slowest rounds of
+    either arm, which is wider."""
 
     samples: list[float]
     bounds: Interval
@@ -43,7 +44,8 @@ def step_ratio(slow: dict[str, Any], fast: dict[str, Any]) -> StepRatio:
 
 
 def dense_epoch(benches: Sequence[Bench], model: str | None, data: str | None) -> tuple[float, Bench] | None:
-    """Seconds of one full-width fp32 epoch as the newest bench of steps has it, every step a dense one, and that bench."""
+    """Seconds of one full-width fp32 epoch as the newest bench of steps has it, every step a dense one, and
+    that bench."""
     steps = newest(benches, "steps")
     row = step_row(steps, model=model, arm="dense", width=64, precision="fp32") if steps else None
     return (IMAGES[data] / row["batch"] * row["step_s"], steps) if steps and row and data in IMAGES else None

@@ -25,7 +25,7 @@ def kept(
     make: Callable[[Words], Mapping[str, Any]],
     folder: Path | None = None,
 ) -> dict[Words, Any]:
-    """make(words) for each, but read back where it was made before under the same fingerprint of `root`.
+    """Return make(words) for each, read back where it was made before under the same fingerprint of `root`.
 
     A file that is missing, damaged or cannot be written only costs the time of composing again.
     """
@@ -46,7 +46,8 @@ def cache_folder() -> Path:
 
 
 def fingerprint(root: Path) -> str:
-    """SHA-256 (hex) of all that a composition follows from: names and contents of the configs and the code."""
+    """Return the SHA-256 (hex) of all that a composition follows from: names and contents of configs and
+    code."""
     digest = hashlib.sha256()
     for path in sorted(path for pattern in SOURCES for path in root.glob(pattern)):
         digest.update(f"{path.relative_to(root)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())

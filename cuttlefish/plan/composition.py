@@ -13,9 +13,12 @@ from cuttlefish.plan.points import Point
 
 
 def compose_point(point: Point, conf: Path) -> dict[str, Any]:
-    """Everything about a point that its runs' keys follow from, as JSON: composing again is what costs time.
+    """Return everything about a point that its runs' keys follow from, as JSON: composing again is what costs
+    time.
 
-    config: resolved, at seed 0 and without a size to match; version, defaults: the method's; epochs: see `PlannedRun`.
+    Returns:
+        config: Resolved, at seed 0 and without a size to match. version, defaults: The method's. epochs: As
+            in `PlannedRun`.
     """
     from cuttlefish.config.compose import compose_config  # Hydra
     from cuttlefish.methods import build_method  # torch
@@ -47,14 +50,15 @@ class Seeded:
         self.there = data_there(self.config.data)
 
     def config_of(self, seed: int, match: str | None) -> Config:
-        """match: run key of the run whose size it takes."""
+        """The config of one seed. match: run key of the run whose size it takes."""
         method = {
             key: value for key, value in {**self.config.method, "match": match}.items() if value is not None
         }
         return replace(self.config, seed=seed, method=method)
 
     def key_and_folder(self, seed: int, match: str | None = None) -> tuple[str, str]:
-        """As the front door would have them, without the data where its digest is a published one."""
+        """The run key and folder as `run.py` would have them, without the data where its digest is a
+        published one."""
         config = self.config_of(seed, match)
         mapping = {**self.mapping, "seed": seed, "method": config.method}
         key = run_key(mapping, self.digest, self.entry["version"], self.entry["defaults"])

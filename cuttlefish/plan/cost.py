@@ -11,8 +11,13 @@ from cuttlefish.plan.planned_run import PlannedRun
 
 
 class Estimates:
-    """planned: every run that may serve as a measure, whatever its seed; baselines: those of any table at the same scale; benches:
-    by which runs of full width are estimated that nothing else is known of."""
+    """Estimates from finished runs, or from benches.
+
+    Args:
+        planned: Every run that may serve as a measure, whatever its seed.
+        baselines: Those of any table at the same scale.
+        benches: By which runs of full width are estimated that nothing else is known of.
+    """
 
     def __init__(
         self,
@@ -39,8 +44,11 @@ class Estimates:
     def _mean(
         self, run: PlannedRun, of_run: Callable[[Record], float], of_baseline: Callable[[Record], float]
     ) -> float | None:
-        """The mean of the same cell's other seeds; else the baseline's hours an epoch times this run's epochs. Of the hardware that
-        was used last."""
+        """The mean of the same cell's other seeds; else the baseline's hours an epoch times this run's
+        epochs.
+
+        Of the hardware that was used last.
+        """
         same = self._newest(self._keys.get(run.cell, []))
         if same:
             return mean(of_run(found.record) for found in same)
@@ -52,12 +60,11 @@ class Estimates:
         return run.epochs * mean(of_baseline(found.record) / found.record.epochs_trained for found in full)
 
     def by_bench(self, run: PlannedRun) -> tuple[float, str] | None:
-        """Device hours as if every step were a dense one of the newest bench of steps, and its hardware; None where that is not known."""
-        found = (
-            dense_epoch(self._benches, run.model, run.data)
-            if run.scale == "paper" and run.epochs is not None
-            else None
-        )
+        """Device hours as if every step were a dense one of the newest bench of steps, and the bench's
+        hardware; None where that is not known."""
+        if run.scale != "paper" or run.epochs is None:
+            return None
+        found = dense_epoch(self._benches, run.model, run.data)
         return (run.epochs * found[0] / 3600, str(found[1].facts["hardware"])) if found else None
 
     def _newest(self, keys: Sequence[str]) -> list[Evidence]:

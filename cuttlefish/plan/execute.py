@@ -50,7 +50,8 @@ def execute(
 
 
 def in_order_of_value(runs: Iterable[PlannedRun], order: Sequence[OrderBlock] = ()) -> list[PlannedRun]:
-    """Each run key once: the runs that the order names, then the others, those whose size is another run's last."""
+    """Each run key once: the runs that the order names, then the others, those whose size is another run's
+    last."""
     places = {
         place: number for number, place in enumerate(place for block in order for place in block.places())
     }
@@ -74,8 +75,8 @@ def each_once(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
 def by_front_door(root: Path) -> Callable[[PlannedRun, float], int]:
     """A `start` that types the run's words behind `python run.py`.
 
-    A request to stop is handed on, and ends the list whatever has become of the run. After `seconds` the run is asked to save
-    its state, and killed if it does not.
+    A request to stop is handed on, and ends the list whatever has become of the run. After `seconds` the run
+    is asked to save its state, and killed if it does not.
     """
 
     def start(run: PlannedRun, seconds: float) -> int:

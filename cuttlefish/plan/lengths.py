@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def lengths(arms: Sequence[Where], scale: str, scales: Mapping[str, Scale]) -> list[int]:
     """Epochs of a run of each description at a scale; of several presets that count, the shortest.
 
-    Where only the model decides, it is the epochs of the scale's recipe; for data without a recipe of the paper, 0.
+    Where only the model decides, it is the epochs of the scale's recipe; for data without a recipe of the
+    paper, 0.
 
     Args:
         scales: Of tables.yaml: how runs are started at each scale.
@@ -32,7 +33,8 @@ def lengths(arms: Sequence[Where], scale: str, scales: Mapping[str, Scale]) -> l
 
 
 def _commands(arm: Where, scale: str, words: Sequence[str]) -> Iterator[Words]:
-    """The words behind `python run.py`, for each preset that counts; none for data without a recipe of the paper."""
+    """The words behind `python run.py`, for each preset that counts; none for data without a recipe of the
+    paper."""
     if not scale_of(scale, str(arm.get("data")), "").get(EPOCHS):
         return
     at_scale = {path: value.get(scale) if isinstance(value, dict) else value for path, value in arm.items()}

@@ -13,18 +13,16 @@ UNKNOWN = "unknown"
 
 
 def run_list(runs: Iterable[PlannedRun], known: Known, estimates: Estimates) -> list[str]:
-    """A line a run (a run that several tables show has one), and the sum of what is still to do."""
+    """Return a line a run (a run that several tables show has one), and the sum of what is still to do."""
     unique = each_once(runs)
     rows = [_row(run, state_of(run, known), estimates) for run in unique]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
-    lines = [
-        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     return [*lines, _sum(unique, known, estimates)]
 
 
 def waiting_lines(tables: Iterable[TableSpec]) -> list[str]:
-    """Rows that no config can run yet."""
+    """Return a line for each row that no config can run yet."""
     return [
         f"{table.name}  {model} on {data}  {label}  {table.waiting.reason}"
         for table in tables
@@ -61,19 +59,15 @@ def _sum(runs: Iterable[PlannedRun], known: Known, estimates: Estimates) -> str:
     if not todo:
         return "nothing to do"
     timed = {run.run_key: hours for run in todo if (hours := estimates.hours(run)) is not None}
-    benched = [
-        found for run in todo if run.run_key not in timed and (found := estimates.by_bench(run)) is not None
-    ]
-    unknown = len(todo) - len(timed) - len(benched)
-    lengths = [f"about {_hours(sum(timed.values()))}"] * bool(timed)
-    lengths += (
-        [
-            f"about {_hours(sum(hours for hours, _ in benched))} if every step took what a dense one did on {benched[0][1]}"
-        ]
-        if benched
-        else []
-    )
-    lengths += [f"{unknown} of unknown length"] * bool(unknown)
+    benched = [found for run in todo if run.run_key not in timed and (found := estimates.by_bench(run))]
+    lengths = []
+    if timed:
+        lengths.append(f"about {_hours(sum(timed.values()))}")
+    if benched:
+        hours = _hours(sum(hours for hours, _ in benched))
+        lengths.append(f"about {hours} if every step took what a dense one did on {benched[0][1]}")
+    if unknown := len(todo) - len(timed) - len(benched):
+        lengths.append(f"{unknown} of unknown length")
     return f"{counted(len(todo), 'run')} to do: {', and '.join(lengths)}"
 
 

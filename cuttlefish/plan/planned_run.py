@@ -1,15 +1,22 @@
-"""A run that a table or figure asks for, whether or not there is one: what it stands for and how it is recognised."""
+"""A run that a table or figure asks for, whether or not there is one: what it stands for and how it is
+recognised."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """table, row: where it is shown; label, kinds, baseline: as in the row's file. point: the values of the row's own sweep.
+    """One run of a row.
 
-    run_key: by which its record is found. words: what to type behind `python run.py`. folder: where it trains. waits_for: run key
-    of the run whose size it takes, with that run's row (`waits_for_label`) and folder (`waits_in`). epochs: all phases
-    together, None where only the model tells. data_there: whether its data is on this machine.
+    Attributes:
+        table, row: Where it is shown; label, kinds and baseline are the row's.
+        point: The values of the row's own sweep.
+        run_key: By which its record is found.
+        words: What to type behind `python run.py`.
+        folder: Where it trains.
+        epochs: Of all phases together; None where only the model tells.
+        data_there: Whether its data is on this machine.
+        waits_for: Run key of the run whose size it takes, with that run's label and folder.
     """
 
     table: str

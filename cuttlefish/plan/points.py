@@ -15,8 +15,12 @@ Values = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class Point:
-    """One cell before its seed. words: behind `python run.py`, without the seed and the size to match. match: the point whose
-    finished run of the same seed sets the size."""
+    """One cell before its seed.
+
+    Attributes:
+        words: What to type behind `python run.py`, without the seed and the size to match.
+        match: The point whose finished run of the same seed sets the size.
+    """
 
     table: str
     row: Row
@@ -32,7 +36,7 @@ class Point:
 
 
 def points(spec: Spec, table: TableSpec, scale: str) -> Iterator[Point]:
-    """Every cell of a table at a scale, in the table's order."""
+    """Yield every cell of a table at a scale, in the table's order."""
     for row in table.rows:
         if scale not in row.scales:
             continue

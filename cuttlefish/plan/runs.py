@@ -23,9 +23,11 @@ def planned_runs(
     cache: Path | None = None,
     only_baselines: bool = False,
 ) -> list[PlannedRun]:
-    """Every run of these tables and figures at a scale, in their order and seed by seed within a cell.
+    """Return every run of these tables and figures at a scale, in their order and seed by seed within a cell.
 
-    root: the folder that holds conf/. cache: folder for compositions, None for the machine's.
+    Args:
+        root: The folder that holds conf/.
+        cache: The folder for compositions; None for the machine's.
     """
     wanted = [
         point
@@ -58,14 +60,25 @@ def _run(point: Point, entries: Entries, seed: int) -> PlannedRun:
     partner, own = point.match, entries[id(point)]
     match, waits_in = entries[id(partner)].key_and_folder(seed) if partner else (None, None)
     key, folder = own.key_and_folder(seed, match)
-    words = (
-        *point.words,
-        f"seed={seed}",
-        *([f"method.match='{match}'"] if match else []),
-    )  # quoted: 123456789012 is no number here
+    matched = [f"method.match='{match}'"] if match else []  # quoted: 123456789012 is no number here
     return PlannedRun(
-        table=point.table, row=point.row.name, label=point.row.label, kinds=point.kinds, baseline=point.row.baseline, model=own.config.model.name,
-        data=own.config.data.name, scale=point.scale, seed=seed, point=point.own, run_key=key, words=words, folder=folder,
-        epochs=own.entry["epochs"], precision=own.config.trainer.precision, data_there=own.there, waits_for=match,
-        waits_for_label=partner.row.label if partner else None, waits_in=waits_in,
-    )  # fmt: skip
+        table=point.table,
+        row=point.row.name,
+        label=point.row.label,
+        kinds=point.kinds,
+        baseline=point.row.baseline,
+        model=own.config.model.name,
+        data=own.config.data.name,
+        scale=point.scale,
+        seed=seed,
+        point=point.own,
+        run_key=key,
+        words=(*point.words, f"seed={seed}", *matched),
+        folder=folder,
+        epochs=own.entry["epochs"],
+        precision=own.config.trainer.precision,
+        data_there=own.there,
+        waits_for=match,
+        waits_for_label=partner.row.label if partner else None,
+        waits_in=waits_in,
+    )

@@ -21,10 +21,10 @@ PUBLISHED, EQUAL = "published", "equal budget"
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table. kinds: the comparisons it belongs to. words: its command line behind `experiment=<table>`; at: words that
-    take their place at a scale. sweep: override key → values, beside or in place of the table's. match: the row whose finished
-    run of the same seed sets the size. baseline: the row that hours are compared with. of: the row of another table, as in
-    table1/lc, whose runs these are."""
+    """One row of a table. kinds: the comparisons it belongs to. words: its command line behind
+    `experiment=<table>`; at: words that take their place at a scale. sweep: override key → values, beside or
+    in place of the table's. match: the row whose finished run of the same seed sets the size. baseline: the
+    row that hours are compared with. of: the row of another table, as in table1/lc, whose runs these are."""
 
     label: str
     kinds: list[str]
@@ -109,7 +109,8 @@ class Scale:
     order: list[OrderBlock] = field(default_factory=list)
 
     def left_out(self, where: Where) -> str:
-        """`cifar100`: the value of a description of runs that is not run at this scale; empty where all are."""
+        """`cifar100`: the value of a description of runs that is not run at this scale; empty where all
+        are."""
         return next(
             (
                 str(where[axis])
@@ -145,7 +146,8 @@ class Spec:
 
 
 def read_spec(file: Path) -> Spec:
-    """The specification in tables.yaml. Raises CuttlefishError for an unknown key, a wrong type or a name of no row."""
+    """The specification in tables.yaml. Raises CuttlefishError for an unknown key, a wrong type or a name of
+    no row."""
     content = read_mapping(file)
     tables = {name: _with_rows(name, table, content) for name, table in (content.get("tables") or {}).items()}
     spec = convert({**content, "tables": tables}, Spec, file.name)
@@ -162,7 +164,8 @@ def read_spec(file: Path) -> Spec:
 
 
 def read_scales(file: Path) -> dict[str, Scale]:
-    """Those of tables.yaml alone; nothing where there is no such file. Raises CuttlefishError as `read_spec` does."""
+    """Those of tables.yaml alone; nothing where there is no such file. Raises CuttlefishError as `read_spec`
+    does."""
     return (
         convert(read_mapping(file).get("scales"), dict[str, Scale], f"{file.name}.scales")
         if file.exists()
@@ -171,7 +174,8 @@ def read_scales(file: Path) -> dict[str, Scale]:
 
 
 def _with_rows(name: str, table: Any, content: Mapping[str, Any]) -> Any:
-    """A table's content with its name, and its rows as a list in which each has its name and what it takes from another row."""
+    """A table's content with its name, and its rows as a list in which each has its name and what it takes
+    from another row."""
     if not isinstance(table, Mapping):
         return table
     rows = {
@@ -182,7 +186,8 @@ def _with_rows(name: str, table: Any, content: Mapping[str, Any]) -> Any:
 
 
 def _check_block(block: OrderBlock, table: TableSpec, scale: str) -> None:
-    """Raise CuttlefishError if the order of value names a row, model or data set that the table does not have at the scale."""
+    """Raise CuttlefishError if the order of value names a row, model or data set that the table does not have
+    at the scale."""
     for row in block.rows:
         if scale not in table.row(row).scales:
             raise CuttlefishError(
@@ -193,12 +198,14 @@ def _check_block(block: OrderBlock, table: TableSpec, scale: str) -> None:
             if value not in table.sweep.get(axis, []):
                 there = table.sweep.get(axis, [])
                 raise CuttlefishError(
-                    f"the order of value at scale {scale} names {axis}={value}, which {table.name} has not{choose_from(value, there)}"
+                    f"the order of value at scale {scale} names {axis}={value}, which {table.name} has not"
+                    f"{choose_from(value, there)}"
                 )
 
 
 def _whole(where: str, given: Any, content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A row's content with what holds for it unless it says otherwise: all scales, and the labels of the row that it is `of`."""
+    """A row's content with what holds for it unless it says otherwise: all scales, and the labels of the row
+    that it is `of`."""
     if not isinstance(given, Mapping):
         raise CuttlefishError(f"{where} must be a mapping, not {given!r}")
     row = {"scales": list(content.get("scales") or {}), **_labels_of(where, given, content), **given}

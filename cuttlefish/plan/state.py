@@ -36,7 +36,8 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Known:
-    """Finished records by (run key, precision), and where runs lie that are not records yet. root: what run folders are relative to."""
+    """Finished records by (run key, precision), and where runs lie that are not records yet. root: what run
+    folders are relative to."""
 
     finished: Mapping[tuple[str, str], Evidence]
     root: Path
@@ -47,7 +48,8 @@ class Known:
 
 
 def state_of(run: PlannedRun, known: Known) -> State:
-    """The state of a run by the finished records and by its folder, in which only what this suite wrote counts."""
+    """The state of a run by the finished records and by its folder, in which only what this suite wrote
+    counts."""
     if (run.run_key, run.precision) in known.finished:
         return State.FINISHED
     here = folder_state(known.root / run.folder, run.run_key)

@@ -40,7 +40,8 @@ class TimeLimit:
         return self._end - self._clock()
 
     def fits(self, run: PlannedRun) -> bool:
-        """Whether what the run still lacks can be trained in the time left. One of unknown length fits: it is stopped at the end."""
+        """Whether what the run still lacks can be trained in the time left. One of unknown length fits: it is
+        stopped at the end."""
         left = self.left()
         return left == math.inf or (left >= SHORTEST and self._needs(run) <= left)
 

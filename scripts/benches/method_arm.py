@@ -1,4 +1,5 @@
-"""One arm of `make bench methods`: a real run whose steps wait, once its method has done what it does, for their turn."""
+"""One arm of `make bench methods`: a real run whose steps wait, once its method has done what it does, for
+their turn."""
 
 import json
 import os
@@ -20,7 +21,8 @@ ONCE = ("start", "enter", "method", "ranks", "switch", "profile", "scoring", "ma
 
 
 class Gate(Logger):
-    """Lets everything pass until `after` epochs are trained; then each turn lets so many steps pass and tells their seconds."""
+    """Lets everything pass until `after` epochs are trained; then each turn lets so many steps pass and tells
+    their seconds."""
 
     def __init__(self, session: Session, after: int, steps: int, told: Any):
         self.session, self.after, self.steps, self.told = session, after, steps, told

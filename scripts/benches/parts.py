@@ -39,8 +39,8 @@ def bench_overhead(device: str, rounds: int, small: bool) -> Rows:
 
 
 def bench_checkpoints(device: str, rounds: int, small: bool) -> Rows:
-    """A checkpoint after every epoch, the default, over that epoch's training: CIFAR's 50,000 images at full width, and the
-    reduced scale."""
+    """A checkpoint after every epoch, the default, over that epoch's training: CIFAR's 50,000 images at full
+    width, and the reduced scale."""
     rows = []
     for width, images in ((NARROW, 10_000),) if small else ((NARROW, 10_000), (FULL, 50_000)):
         # an epoch's row holds the checkpoint of the epoch before

@@ -1,4 +1,5 @@
-"""What several processes bring: images a second of one and of two, through the trainer, for the same cores in all."""
+"""What several processes bring: images a second of one and of two, through the trainer, for the same cores in
+all."""
 
 from statistics import median
 
@@ -12,8 +13,8 @@ BATCH = 64
 
 
 def bench_processes(device: str, rounds: int, small: bool) -> Rows:
-    """Two processes against one on half of their cores, at twice the batch (weak scaling): efficiency 1 is no cost at all. gloo on a CPU,
-    NCCL where there are two GPUs."""
+    """Two processes against one on half of their cores, at twice the batch (weak scaling): efficiency 1 is no
+    cost at all. gloo on a CPU, NCCL where there are two GPUs."""
     if device == "cuda" and torch.cuda.device_count() < 2:
         return [{"skipped": f"{torch.cuda.device_count()} GPU here"}]
     threads = max(1, torch.get_num_threads() // 2)

@@ -15,7 +15,8 @@ from scripts.benches.turns import Rows, seconds_of
 
 
 def bench_ranks(device: str, rounds: int, small: bool) -> Rows:
-    """Stable ranks of all layers of both networks: ours against scipy's svdvals, with the error against a float64 SVD."""
+    """Stable ranks of all layers of both networks: ours against scipy's svdvals, with the error against a
+    float64 SVD."""
     return [_row(model, device, rounds) for model in (("resnet18",) if small else ("resnet18", "vgg19"))]
 
 

@@ -1,6 +1,8 @@
-"""One arm of `make bench` in a process of its own: builds a network and a step, then times one step for each line it reads.
+"""One arm of `make bench` in a process of its own: builds a network and a step, then times one step for each
+line it reads.
 
-Arms differ in what one process cannot undo (the allocator), and waiting processes cost nothing, so arms can take turns.
+Arms differ in what one process cannot undo (the allocator), and waiting processes cost nothing, so arms can
+take turns.
 """
 
 import json

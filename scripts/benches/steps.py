@@ -43,7 +43,8 @@ def compile_arms(device: str, model: str) -> Rows:
 
 
 def bench_steps(device: str, rounds: int, small: bool) -> Rows:
-    """Seconds a training step, and the share of the matrix product's rate that it reaches in the same rounds."""
+    """Seconds a training step, and the share of the matrix product's rate that it reaches in the same
+    rounds."""
     return _by_network(step_arms(device, small), rounds, device)
 
 

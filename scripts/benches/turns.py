@@ -1,7 +1,9 @@
-"""Arms in processes of their own that take turns, round after round, so that a machine that slows down slows all of them.
+"""Arms in processes of their own that take turns, round after round, so that a machine that slows down slows
+all of them.
 
-An arm prints one line of facts when it is ready, then for each line it reads does one piece of work and prints its seconds.
-Waiting costs nothing, and what one process cannot undo (the allocator) differs between arms.
+An arm prints one line of facts when it is ready, then for each line it reads does one piece of work and
+prints its seconds. Waiting costs nothing, and what one process cannot undo (the allocator) differs between
+arms.
 """
 
 import json
@@ -22,7 +24,8 @@ SPEC: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "benches.yaml").r
 
 
 class Taken(NamedTuple):
-    """facts, seconds: one entry an arm, its seconds one a round; product: the median rate of the matrix product beside them, FLOP/s."""
+    """facts, seconds: one entry an arm, its seconds one a round; product: the median rate of the matrix
+    product beside them, FLOP/s."""
 
     facts: Rows
     seconds: list[list[float]]
@@ -30,7 +33,8 @@ class Taken(NamedTuple):
 
 
 def take_turns(module: str, arms: Rows, rounds: int, device: str) -> Taken:
-    """`python -m module <arm as JSON>` for every arm. Raises RuntimeError if one dies, and none outlives the call."""
+    """`python -m module <arm as JSON>` for every arm. Raises RuntimeError if one dies, and none outlives the
+    call."""
     children: list[subprocess.Popen[str]] = []
     try:
         facts = [

@@ -1,4 +1,5 @@
-"""Single layers at full rank and at each ratio, and a transformer's attention and MLP sub-blocks as a whole (figure 6)."""
+"""Single layers at full rank and at each ratio, and a transformer's attention and MLP sub-blocks as a whole
+(figure 6)."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -14,7 +15,8 @@ from scripts.profiles.units import Rows, at_each_ratio, repeat, sub_block_at_eac
 
 
 class LayerGroup(NamedTuple):
-    """What is timed as one: a layer (with its norm and activation) or a sub-block, here with its first layer."""
+    """What is timed as one: a layer (with its norm and activation) or a sub-block, here with its first
+    layer."""
 
     name: str
     kind: str
@@ -26,7 +28,8 @@ class LayerGroup(NamedTuple):
 def profile_layers(
     model: nn.Module, conditions: Conditions, ratios: Sequence[float], repeats: int
 ) -> tuple[Rows, Rows]:
-    """Return a row a group in order of execution, and the repetitions; see `repeat`. Seconds are medians of the runs."""
+    """Return a row a group in order of execution, and the repetitions; see `repeat`. Seconds are medians of
+    the runs."""
     groups = list(groups_of(model, main_path(model, conditions.batch)))
     rows: Rows = [{"layer": group.name, "kind": group.kind, "layers": group.layers} for group in groups]
     measures = [partial(_seconds, group, conditions, ratios) for group in groups]
@@ -34,7 +37,8 @@ def profile_layers(
 
 
 def groups_of(model: nn.Module, path: list[TracedLayer]) -> Iterator[LayerGroup]:
-    """Linear layers of a numbered block by the sub-block they are in (kind: its last name, attn or mlp); others one by one."""
+    """Linear layers of a numbered block by the sub-block they are in (kind: its last name, attn or mlp);
+    others one by one."""
     seen = set()
     for layer in path:
         parent = layer.name.rpartition(".")[0]

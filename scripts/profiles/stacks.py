@@ -1,4 +1,5 @@
-"""Stacks at full rank and at each ratio (figure 4), and the K that each repetition would choose (section 3.5)."""
+"""Stacks at full rank and at each ratio (figure 4), and the K that each repetition would choose (section
+3.5)."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -31,7 +32,8 @@ def profile_of_stacks(
 
 
 def _seconds(layers: list[TracedLayer], conditions: Conditions, ratios: Sequence[float]) -> list[float]:
-    """Forward seconds of the stack at full rank and at each ratio: sums over its layers of medians over the runs."""
+    """Forward seconds of the stack at full rank and at each ratio: sums over its layers of medians over the
+    runs."""
     passes = [
         take_turns(at_each_ratio(layer, conditions, ratios), layer.input_shape, conditions)
         for layer in layers

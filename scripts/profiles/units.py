@@ -1,4 +1,5 @@
-"""What is timed (a layer or a sub-block, at full rank and at each rank ratio), and a profile's repetitions."""
+"""What is timed (a layer or a sub-block, at full rank and at each rank ratio), and a profile's
+repetitions."""
 
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
@@ -25,7 +26,8 @@ def at_each_ratio(layer: TracedLayer, conditions: Conditions, ratios: Sequence[f
 def sub_block_at_each_ratio(
     block: nn.Module, layers: Sequence[str], ratios: Sequence[float]
 ) -> list[nn.Module]:
-    """Return the sub-block as it is, then with its linear layers at each ratio, even where that saves nothing."""
+    """Return the sub-block as it is, then with its linear layers at each ratio, even where that saves
+    nothing."""
     full = {name: full_rank(block.get_submodule(name).weight) for name in layers}
     low = [
         factorize(

@@ -13,9 +13,9 @@ UNCOMMITTED = "uncommitted"
 
 
 def fixed_by(claims: Path) -> str:
-    """`<commit> (<date>)` of the last commit that changed what a verdict depends on; `uncommitted` where the file's differs from the
-    last commit's; empty without git, and where the history was cut off (a shallow clone) before that commit. Contents are compared,
-    not lines: any line of a rule may decide."""
+    """`<commit> (<date>)` of the last commit that changed what a verdict depends on; `uncommitted` where the
+    file's differs from the last commit's; empty without git, and where the history was cut off (a shallow
+    clone) before that commit. Contents are compared, not lines: any line of a rule may decide."""
     committed = _fixed(claims, "HEAD")
     if committed is None:
         return UNCOMMITTED if git(claims.parent, "rev-parse", "HEAD") else ""

@@ -46,5 +46,6 @@ def _cost(name: str, bench: Bench | None, on_cpu: bool) -> str:
     if bench is None or not (whole or rounds):
         return f"{name}: not timed, under 1 MiB of disk"
     took = f"about {rough(whole)}" if whole else f"at least {rough(rounds)}"
+    elsewhere = "" if bench.on_cpu == on_cpu else "not timed on a GPU; "
     batch = f", batch {bench.facts['batch']}" if "batch" in bench.facts else ""
-    return f"{name}: {'' if bench.on_cpu == on_cpu else 'not timed on a GPU; '}{took} on {bench.facts['hardware']}{batch}, under 1 MiB of disk"
+    return f"{name}: {elsewhere}{took} on {bench.facts['hardware']}{batch}, under 1 MiB of disk"

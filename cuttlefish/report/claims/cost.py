@@ -15,7 +15,8 @@ from cuttlefish.plan.spec import Scale
 from cuttlefish.report.claims.bench_cost import bench_costs
 
 COPIES = 7
-"""Of the parameters in float32: weights and momentum in the last two checkpoints and in the one before the switch, and the final weights."""
+"""Of the parameters in float32: weights and momentum in the last two checkpoints and in the one before the
+switch, and the final weights."""
 FILES = 2 * 2**20
 """Bytes of what else a run leaves: plots, W&B's copies of them, tables and logs."""
 STATED = "readme-compute"
@@ -41,7 +42,8 @@ class Costs:
     def of(self, rule: Any, scale: str, needs: int, command: str) -> str:
         """`5 runs in all (2 missing), about 2 h on …, going by 3 finished runs of …; about 96 MiB of disk`.
 
-        rule, needs: of the claim, whose arms are the runs as far as the scale has them; command: what would decide it, which names the benches.
+        rule, needs: of the claim, whose arms are the runs as far as the scale has them; command: what would
+        decide it, which names the benches.
         """
         there = self._scales.get(scale, Scale())
         arms = list({repr(arm): arm for arm in arms_of(rule) if not there.left_out(arm)}.values())
@@ -66,7 +68,8 @@ class Costs:
         return [", ".join(words), *([f"about {memory(room)} of disk"] if all(sizes) else [])]
 
     def _as_stated(self, untimed: list[tuple[Where, int]], scale: str) -> str:
-        """Of runs like which none has been timed: from the paper's time of an epoch, and from this suite's measured steps."""
+        """Of runs like which none has been timed: from the paper's time of an epoch, and from this suite's
+        measured steps."""
         epochs = sum(length for _, length in untimed)
         words = f"{epochs:,} epochs like which none has been timed here"
         if scale != "paper":
@@ -84,7 +87,8 @@ class Costs:
         return f"{words}: {' or '.join(known)}" if known else words
 
     def _like(self, arm: Where, scale: str) -> list[Evidence]:
-        """Finished runs of the scale, on the hardware used last: of the same model and method, else of the same model, else all."""
+        """Finished runs of the scale, on the hardware used last: of the same model and method, else of the
+        same model, else all."""
         own = [run for run in self._timed if run.record.scale == scale]
         of_model = [run for run in own if run.record.model == arm.get("model")]
         like = [run for run in of_model if run.record.method == arm.get("method")] or of_model or own
@@ -92,7 +96,8 @@ class Costs:
         return [run for run in like if run.hardware == last.hardware] if last else []
 
     def _params(self, arm: Where, scale: str) -> float | None:
-        """Of the full-rank network: any record's of the scale; the full width is also in the bench of methods."""
+        """Of the full-rank network: any record's of the scale; the full width is also in the bench of
+        methods."""
         sizes = [
             run.record.params_full
             for run in self._runs

@@ -24,7 +24,8 @@ class Seeds:
 
 @dataclass(frozen=True)
 class Entry:
-    """What an entry may hold. Only to be checked against: whoever reads the claims reads the file's own mappings."""
+    """What an entry may hold. Only to be checked against: whoever reads the claims reads the file's own
+    mappings."""
 
     id: str
     what: str
@@ -46,8 +47,8 @@ def load_claims(path: str | Path) -> list[Claim]:
     """Read the entries of claims.yaml.
 
     Raises:
-        CuttlefishError: For a file or an entry that cannot be judged: a key that there is not, a value of another type, a largest
-            value of claims that have none.
+        CuttlefishError: For a file or an entry that cannot be judged: a key that there is not, a value of
+            another type, a largest value of claims that have none.
     """
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -76,6 +77,6 @@ def _check_largest(claims: Sequence[Claim], path: str | Path) -> None:
         lacking = {claim["id"], *claim["largest_of"]} - numeric if claim.get("largest_of") else ()
         if lacking:
             raise CuttlefishError(
-                f"{path}: {claim['id']} is the largest of claims, of which {min(lacking)} has no value with an "
-                "accepted range."
+                f"{path}: {claim['id']} is the largest of claims, of which {min(lacking)} has no value with "
+                "an accepted range."
             )

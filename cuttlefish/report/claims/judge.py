@@ -1,4 +1,5 @@
-"""What the paper claims (claims.yaml) judged by records and benches. Verdicts are computed here and nowhere typed."""
+"""What the paper claims (claims.yaml) judged by records and benches. Verdicts are computed here and nowhere
+typed."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -37,8 +38,8 @@ def judge(
     Runs that did not finish, or were not run as their scale is, do not count.
 
     Args:
-        scales: Of tables.yaml: what each scale runs, and why the times of its runs are no evidence of speed. A claim about
-            nothing that the reduced scale runs has no reading there.
+        scales: Of tables.yaml: what each scale runs, and why the times of its runs are no evidence of speed.
+            A claim about nothing that the reduced scale runs has no reading there.
     """
     judging = Judge(collection, list(benches), claims, scales or {})
     return [judging.verdict(entry) for entry in claims]
@@ -77,7 +78,8 @@ class Judge:
         )
 
     def _finished(self, reading: Reading, entry: Claim, scale: str) -> Reading:
-        """With the cost of its command; shown and not judged where it is of the clock of runs whose times are no evidence."""
+        """With the cost of its command; shown and not judged where it is of the clock of runs whose times are
+        no evidence."""
         rule, times = _rule(entry, scale), self._scales.get(scale, Scale()).times
         if times and reading.verdict in WORDS[scale].values() and _is_of_the_clock(rule):
             notes = [times.rstrip("."), *reading.notes]
@@ -87,7 +89,8 @@ class Judge:
         return replace(reading, cost=self._costs.of(rule, scale, entry["seeds"][scale], reading.command))
 
     def _paper(self, entry: Claim) -> Reading:
-        """Claims about time count runs on one GPU in strict fp32 only; where there are others only, that is the verdict."""
+        """Claims about time count runs on one GPU in strict fp32 only; where there are others only, that is
+        the verdict."""
         admitted = self._runs, self._benches
         if entry["reach"] in STRICT:
             admitted = self._strict, [bench for bench in self._benches if not bench.on_cpu]
@@ -144,8 +147,9 @@ def _is_strict(run: Evidence) -> bool:
 
 
 def _contradicted(reading: Reading, entry: Claim, entries: Iterable[Claim]) -> Reading:
-    """The paper contradicts itself where a claim of a largest value (`largest_of: [ids]`) lies below one of the values that
-    it is the largest of, and the accepted ranges share nothing. A property of the entries: no run can change it."""
+    """The paper contradicts itself where a claim of a largest value (`largest_of: [ids]`) lies below one of
+    the values that it is the largest of, and the accepted ranges share nothing. A property of the entries: no
+    run can change it."""
     above = [
         other
         for other in entries

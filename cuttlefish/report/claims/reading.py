@@ -9,7 +9,8 @@ from cuttlefish.report.claims.verdict import Judgement, Part, Reading
 
 
 def reading_of(measures: list[Measure], verdict: Judgement, command: str) -> Reading:
-    """Return the reading that rests on these measures; its value is that of the first part that has samples."""
+    """Return the reading that rests on these measures; its value is that of the first part that has
+    samples."""
     parts = [_part(measure) for measure in measures]
     first = next((part for part in parts if part.n), parts[0])
     runs = list({id(run): run for measure in measures for run in measure.runs}.values())

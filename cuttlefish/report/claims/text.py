@@ -67,9 +67,10 @@ def to_markdown(verdicts: Sequence[Verdict], fixed: str) -> str:
     rows = [_row(verdict) for verdict in verdicts]
     lines = [
         "# Claims", "", counts(verdicts), "",
-        f"{words_of(fixed)} The head of claims.yaml says what had been run by then. "
-        "Verdicts are computed by `make claims` from results/records and results/bench; intervals are 95 %. A run made by `python run.py` counts "
-        "once it is imported: `python -m scripts.records import runs/<experiment>/*`; `make` and `scripts.tables` import theirs.", "",
+        f"{words_of(fixed)} The head of claims.yaml says what had been run by then. Verdicts are computed by "
+        "`make claims` from results/records and results/bench; intervals are 95 %. A run made by "
+        "`python run.py` counts once it is imported: `python -m scripts.records import runs/<experiment>/*`; "
+        "`make` and `scripts.tables` import theirs.", "",
         heads, "|" + "---|" * heads.count(" |"), *rows, "", "## Evidence", "",
         *(line for verdict in verdicts for line in _evidence(verdict)),
     ]  # fmt: skip
@@ -90,7 +91,8 @@ def between(interval: Interval | None) -> str:
 
 
 def _row(verdict: Verdict) -> str:
-    says = f"{verdict.what}{f': **{stated(verdict.value)}**' if verdict.value is not None else ''} ({verdict.source})"
+    value = f": **{stated(verdict.value)}**" if verdict.value is not None else ""
+    says = f"{verdict.what}{value} ({verdict.source})"
     cells = [
         f"[{verdict.id}](#{verdict.id})",
         says,
@@ -156,7 +158,8 @@ def _part(part: Part) -> str:
         else f"{UNKNOWN if low is None else f'{low:g}'} to {UNKNOWN if high is None else f'{high:g}'}"
     )
     few = f" of {part.needs}" if part.n < part.needs else ""
-    return f"- {part.name}: {number(part.value)}, interval {between(part.interval)}, n = {part.n}{few}, accepted {limits}: {part.state}"
+    ours = f"{number(part.value)}, interval {between(part.interval)}, n = {part.n}{few}"
+    return f"- {part.name}: {ours}, accepted {limits}: {part.state}"
 
 
 def _coloured(reading: Reading) -> Text:

@@ -1,4 +1,5 @@
-"""What a claim of the paper has come to: one reading at paper scale and one at reduced scale, each with its evidence."""
+"""What a claim of the paper has come to: one reading at paper scale and one at reduced scale, each with its
+evidence."""
 
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -27,9 +28,10 @@ class Judgement(StrEnum):
 class Part:
     """One number that a reading rests on. A claim with several conditions has several parts.
 
-    value: the mean over `samples` (one a seed, a pair of seeds or a repetition); interval: its 95 % interval, None where there
-    are too few samples; accept: where the interval must lie (infinities as None); needs: the fewest samples that are judged.
-    state: inside, outside, open (the interval straddles a limit, or too few samples) or missing.
+    value: the mean over `samples` (one a seed, a pair of seeds or a repetition); interval: its 95 % interval,
+    None where there are too few samples; accept: where the interval must lie (infinities as None); needs: the
+    fewest samples that are judged. state: inside, outside, open (the interval straddles a limit, or too few
+    samples) or missing.
     """
 
     name: str
@@ -45,8 +47,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Reading:
-    """A verdict at one scale. ours, interval, n: those of the first part (the others are in `parts`). runs: run keys;
-    benches: file names; composed: the value is put together from measured step times and ranks, no run took it."""
+    """A verdict at one scale. ours, interval, n: those of the first part (the others are in `parts`). runs:
+    run keys; benches: file names; composed: the value is put together from measured step times and ranks, no
+    run took it."""
 
     verdict: Judgement
     ours: float | None = None
@@ -65,8 +68,9 @@ class Reading:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim and its two readings. value, accept: the paper's figure and the accepted range, where they are numbers;
-    accepted, accepted_reduced: the same in words, as fixed before the runs. command, cost: what would run what is missing."""
+    """A claim and its two readings. value, accept: the paper's figure and the accepted range, where they are
+    numbers; accepted, accepted_reduced: the same in words, as fixed before the runs. command, cost: what
+    would run what is missing."""
 
     id: str
     what: str

@@ -1,5 +1,5 @@
-"""What profiling, ranks, the switch, checkpoints and data take (paper, section 4.3): of runs by their own clock where that is
-evidence, of benches, and of a full-width run composed of both."""
+"""What profiling, ranks, the switch, checkpoints and data take (paper, section 4.3): of runs by their own
+clock where that is evidence, of benches, and of a full-width run composed of both."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
@@ -19,36 +19,49 @@ from cuttlefish.report.tables.table import Block, Cell, Column, Table, text_cell
 
 NAME = "overheads"
 COLUMNS = [
-    Column("part", "what", numeric=False), Column("seconds", "seconds", "s", better="lower"), Column("share", "share", "%", better="lower"),
-    Column("of", "of", numeric=False), Column("paper", "the paper", numeric=False), Column("source", "from", numeric=False),
-]  # fmt: skip
+    Column("part", "what", numeric=False),
+    Column("seconds", "seconds", "s", better="lower"),
+    Column("share", "share", "%", better="lower"),
+    Column("of", "of", numeric=False),
+    Column("paper", "the paper", numeric=False),
+    Column("source", "from", numeric=False),
+]
 PARTS = ("profiling", "ranks", "switch", "checkpoint", "data")
 OF_BENCHES = {
     "overhead": ("profile", "switch", "ranks", "data"),
     "ranks": ("ranks",),
     "checkpoints": ("checkpoint",),
 }
-"""What is shown of a bench; a checkpoint over a long epoch, not over the short one of the bench of overheads."""
+"""What is shown of a bench; a checkpoint over a long epoch, not over the short one of the bench of
+overheads."""
 MODEL = "resnet18"
 STATED = {
-    "profiling seconds": ("profiling-seconds", "{:.3g} s"), "profiling share": ("profiling-share", "{:.3g} %"),
-    "ranks seconds": ("rank-seconds", "{:.3g} s an epoch"), "ranks share": ("rank-share", "{:.3g} %"),
-}  # fmt: skip
+    "profiling seconds": ("profiling-seconds", "{:.3g} s"),
+    "profiling share": ("profiling-share", "{:.3g} %"),
+    "ranks seconds": ("rank-seconds", "{:.3g} s an epoch"),
+    "ranks share": ("rank-share", "{:.3g} %"),
+}
 """The claim that holds the paper's figure, of MODEL on CIFAR-10, and how it is written."""
 COMPOSED = "composed of measured step times and what narrow runs found; no run took it."
 NOTE = (
-    "Of runs: means over seeds, and shares of compute_seconds, which hold profiling, ranks and the switch, but neither checkpoints nor data. "
-    "Of benches (make bench): what the machine named took with nothing beside it. The paper's seconds are of one V100, so ours stand beside "
-    "them and are not judged by them."
+    "Of runs: means over seeds, and shares of compute_seconds, which hold profiling, ranks and the switch, "
+    "but neither checkpoints nor data. Of benches (make bench): what the machine named took with nothing beside "
+    "it. The paper's seconds are of one V100, so ours stand beside them and are not judged by them."
 )
 NO_BENCH = "No bench on hardware of this scale yet: python -m scripts.bench steps ranks overhead checkpoints."
 
 
 def overheads_table(
-    spec: Spec, table: TableSpec, cells: Sequence[CellRuns], collection: Collection, benches: Sequence[Bench], claims: Claims, scale: str
-) -> Table:  # fmt: skip
-    """A block for each cell and hardware, unless the times of the scale's runs are no evidence; one for each machine's benches;
-    and one for what is composed."""
+    spec: Spec,
+    table: TableSpec,
+    cells: Sequence[CellRuns],
+    collection: Collection,
+    benches: Sequence[Bench],
+    claims: Claims,
+    scale: str,
+) -> Table:
+    """A block for each cell and hardware, unless the times of the scale's runs are no evidence; one for each
+    machine's benches; and one for what is composed."""
     own, found = benches_of(benches, scale), spec.scale(scale)
     blocks = (
         [] if found.times else [block for cell in cells for block in _run_blocks(spec, cell, claims, scale)]

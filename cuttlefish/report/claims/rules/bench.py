@@ -9,7 +9,8 @@ from cuttlefish.report.claims.rules.case import Case, Measure
 
 
 def step_saving(case: Case, slow: dict[str, Any], fast: dict[str, Any]) -> list[Measure]:
-    """How much shorter a step of `fast` is than one of `slow` (percent of the slow one), one sample a round."""
+    """How much shorter a step of `fast` is than one of `slow` (percent of the slow one), one sample a
+    round."""
     for bench in reversed([bench for bench in case.benches if bench.what == "steps"]):
         rows = step_row(bench, **slow), step_row(bench, **fast)
         if all(rows):
@@ -39,7 +40,8 @@ def profiled_k(case: Case, model: str, counted: str, facts: dict[str, Any]) -> l
 
 
 def layer_speedup(case: Case, model: str, kind: str, ratio: float, facts: dict[str, Any]) -> list[Measure]:
-    """Mean over the layers (or sub-blocks) of one kind of their forward speed-up at a rank ratio, one sample a repetition."""
+    """Mean over the layers (or sub-blocks) of one kind of their forward speed-up at a rank ratio, one sample
+    a repetition."""
     bench = newest(case.benches, "profile", profiled="layers", model=model, **facts)
     rows = bench.find(kind=kind) if bench else []
     if not rows or ratio not in bench.facts["ratios"]:

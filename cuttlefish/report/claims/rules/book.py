@@ -40,8 +40,9 @@ def apply(spec: Mapping[str, Any] | Sequence[Mapping[str, Any]], case: Case) -> 
     """Return the measures of a claim's rule at the case's scale.
 
     Args:
-        spec: One rule, or several that must all hold. A rule is {name, the function's parameters, and optionally label, accept
-            and needs}; what stands under `paper` or `reduced` replaces the rest at that scale.
+        spec: One rule, or several that must all hold. A rule is {name, the function's parameters, and
+            optionally label, accept and needs}; what stands under `paper` or `reduced` replaces the rest at
+            that scale.
     """
     rules = [spec] if isinstance(spec, Mapping) else list(spec)
     return [measure for rule in rules for measure in _apply(rule, case)]

@@ -37,7 +37,8 @@ class Measure:
 
 @dataclass(frozen=True)
 class Case:
-    """One reading of a claim: the runs and benches that may count, the accepted range, the fewest samples to judge by."""
+    """One reading of a claim: the runs and benches that may count, the accepted range, the fewest samples to
+    judge by."""
 
     name: str
     scale: str

@@ -1,8 +1,9 @@
 """A full-width run that nobody ran, composed of measured steps and of what a narrow run found.
 
-Of the narrow run: E as a share of its epochs, and its low-rank model's share of the multiply-accumulates. Of the benches at
-full width: a dense step, and the rate at which rank 1/4 computes, at which the low-rank model's work is done; the profile, the
-switch and a rank update. Whatever is shown from here is marked as composed.
+Of the narrow run: E as a share of its epochs, and its low-rank model's share of the multiply-accumulates. Of
+the benches at full width: a dense step, and the rate at which rank 1/4 computes, at which the low-rank
+model's work is done; the profile, the switch and a rank update. Whatever is shown from here is marked as
+composed.
 """
 
 from collections.abc import Callable, Mapping

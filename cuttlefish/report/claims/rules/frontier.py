@@ -13,13 +13,15 @@ from cuttlefish.report.claims.rules.pairs import pairs
 def frontier(
     case: Case, ours: Where, grid: list[Where], of: str = "accuracy_final", size: str = "params_total"
 ) -> list[Measure]:
-    """Accuracy of each grid point that is no larger than ours, minus ours (points), paired by seed: a part a point.
+    """Accuracy of each grid point that is no larger than ours, minus ours (points), paired by seed: a part a
+    point.
 
-    A point without runs, or without a seed of ours, is missing, and leaves the claim open. Points are not corrected for their
-    number, and a note says what that means.
+    A point without runs, or without a seed of ours, is missing, and leaves the claim open. Points are not
+    corrected for their number, and a note says what that means.
 
     Args:
-        grid: Descriptions of runs in which each value of a list is a point of its own (in `where` they are alternatives).
+        grid: Descriptions of runs in which each value of a list is a point of its own (in `where` they are
+            alternatives).
     """
     mine = case.arm(ours)
     points = [(where, case.arm(where)) for family in grid for where in points_of(family)]
@@ -44,14 +46,14 @@ def _size(runs: list[Evidence], size: str) -> float:
 
 
 def _chance(points: int) -> list[str]:
-    """What follows from holding many points against one limit. Outside is one point beyond it, with half of the level's error
-    each; inside is all of them, which errs less the more there are."""
+    """What follows from holding many points against one limit. Outside is one point beyond it, with half of
+    the level's error each; inside is all of them, which errs less the more there are."""
     if points < 2:
         return []
     expected = points * (1 - LEVEL) / 2
     return [
-        f"{points} points are each held against the limit at {LEVEL:.0%}, without correction for their number: "
-        f"up to {expected:.2g} of them would be outside by chance, if all lay on the limit"
+        f"{points} points are each held against the limit at {LEVEL:.0%}, without correction for their "
+        f"number: up to {expected:.2g} of them would be outside by chance, if all lay on the limit"
     ]
 
 

@@ -30,8 +30,8 @@ def largest_over_cells(case: Case, cells: list[Where], of: str, over: str) -> li
 
 
 def variation_over_seeds(case: Case, cells: list[Where], of: str) -> list[Measure]:
-    """The coefficient of variation over seeds of `of`: a part for each cell with enough runs, with a note on the others; for
-    every cell if none has enough."""
+    """The coefficient of variation over seeds of `of`: a part for each cell with enough runs, with a note on
+    the others; for every cell if none has enough."""
     found = [(where, list(by_seed(case.arm(where)).values())) for where in cells]
     counted = [(where, runs) for where, runs in found if len(runs) >= case.needs]
     few = [

@@ -68,7 +68,8 @@ def pairs(
     Args:
         alike: Fields that both sides must share beside the seed; `hardware` admits one machine alone.
         same: Fields that must be equal, or the pair is dropped with a note.
-        right_sized_as: The right side counts where its size is within `tolerance` (a share) of that arm's mean.
+        right_sized_as: The right side counts where its size is within `tolerance` (a share) of that arm's
+            mean.
     """
     groups = by_seed(left, *alike), by_seed(right, *alike)
     found = [(groups[0][key], groups[1][key]) for key in groups[0] if key in groups[1]]

@@ -23,7 +23,8 @@ Window = tuple[int, int]
 def ranks_settle(
     case: Case, where: Where, early: Window, late: Window | None = None, late_before_drop: int | None = None
 ) -> list[Measure]:
-    """The slowest layer's mean |d rank / epoch| in the late epochs over that in the early ones, one sample a seed.
+    """The slowest layer's mean |d rank / epoch| in the late epochs over that in the early ones, one sample a
+    seed.
 
     The first and the last layer are not looked at: they are never factorized.
 
@@ -45,7 +46,8 @@ def ranks_settle(
 
 
 def ranks_differ(case: Case, where: Where) -> list[Measure]:
-    """The largest over the smallest settled rank ratio (stable rank over its initial value), one sample a seed."""
+    """The largest over the smallest settled rank ratio (stable rank over its initial value), one sample a
+    seed."""
 
     def spread(run: Evidence) -> float | None:
         ratios = [history.ratios[-1] for history in _inner(run)]
@@ -57,7 +59,8 @@ def ranks_differ(case: Case, where: Where) -> list[Measure]:
 def ranks_agree(
     case: Case, left: Where, right: Where, correlation: dict[str, float], quotient: dict[str, list[float]]
 ) -> list[Measure]:
-    """Spearman's correlation over layers of the two arms' ranks, and the median over layers of left / right; a sample a seed.
+    """Spearman's correlation over layers of the two arms' ranks, and the median over layers of left / right;
+    a sample a seed.
 
     A layer that one side kept dense counts with its full rank.
     """
