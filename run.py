@@ -1,7 +1,7 @@
 """The command line: python run.py model=... data=... method=... (--help lists the choices, -m sweeps).
 
-Exit codes: 0 fine, 1 a bug or a crash, 2 bad input, 3 another process is at it, 75 stopped with its state saved
-(the same command goes on), 130 stopped at once.
+Exit codes: 0 fine, 1 a bug or a crash, 2 bad input, 3 another process is at it, 75 stopped with its state
+saved (the same command goes on), 130 stopped at once.
 """
 
 import os

@@ -35,8 +35,8 @@ NOT_HYDRAS = {
 }
 """Words for Hydra that would do something else than its users expect, and what to do instead."""
 NOT_INSTALLED = (
-    "this hydra/launcher or hydra/sweeper is not installed: pip install -e '.[suite,launchers]' brings joblib "
-    "and submitit, '.[suite,ray]' Ray, '.[suite,optuna]' Optuna"
+    "this hydra/launcher or hydra/sweeper is not installed: pip install -e '.[suite,launchers]' brings "
+    "joblib and submitit, '.[suite,ray]' Ray, '.[suite,optuna]' Optuna"
 )
 
 

@@ -1,7 +1,7 @@
 """Run the jobs of a sweep on this machine, some at a time, each a `run.py` of its own.
 
-A job that is killed, for example for lack of memory, harms no other job. A request to stop is passed on to all
-jobs, and if the sweep itself is killed, the kernel asks them to stop.
+A job that is killed, for example for lack of memory, harms no other job. A request to stop is passed on to
+all jobs, and if the sweep itself is killed, the kernel asks them to stop.
 """
 
 import os

@@ -9,8 +9,9 @@ from cuttlefish.errors import Interrupted
 def requeue(interrupted: Interrupted) -> None:
     """Call submitit's own handler, which requeues the job and exits, if its warning signal stopped the run.
 
-    While the run was training the handler was ours, so that the step could end and the state be saved. SIGTERM
-    is not answered with a requeue: a person cancels a job with it, and SLURM requeues preempted jobs by itself.
+    While the run was training the handler was ours, so that the step could end and the state be saved.
+    SIGTERM is not answered with a requeue: a person cancels a job with it, and SLURM requeues preempted jobs
+    by itself.
     """
     warning = f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"
     if "SUBMITIT_EXECUTOR" not in os.environ or interrupted.signal != warning:

@@ -55,7 +55,7 @@ def test_every_choice_composes_with_the_others(composed, choice):
 
 
 @pytest.mark.parametrize("recipe", CHOICES["recipe"])
-def test_every_recipe_has_its_file_s_name_and_its_drops_within_the_run(composed, recipe):
+def test_every_recipe_drops_its_rate_within_the_run(composed, recipe):
     config = composed(f"recipe={recipe}").recipe
     drops = [floor(fraction * config.epochs) for fraction in config.schedule.milestones]
     assert config.name == recipe
@@ -225,7 +225,7 @@ def test_smoke_is_small_and_narrows_only_the_suite_s_own_models(composed):
     assert composed("debug=smoke", "method=cuttlefish", "method.switch_epoch=1").method["switch_epoch"] == 1
 
 
-def test_an_experiment_can_be_smoked_or_profiled_without_passing_for_evidence(composed):
+def test_a_debugged_experiment_is_no_evidence(composed):
     for debug, scale in {"smoke": "smoke", "profile": "free"}.items():
         config = composed("experiment=reduced/vgg19_cuttlefish", f"debug={debug}")
         assert (config.scale, config.experiment_name) == (scale, "debug")

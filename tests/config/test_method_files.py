@@ -30,14 +30,14 @@ def words(model: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_file_lists_exactly_the_method_s_knobs_with_their_defaults(path):
+def test_a_file_lists_the_method_s_knobs_and_defaults(path):
     method = read(path)
     assert (method.pop("name"), method.pop("preset")) == (path.stem, "default")
     assert {key: value or None for key, value in method.items()} == usual(path.stem)
 
 
 @pytest.mark.parametrize("path", OF_METHODS, ids=lambda path: path.stem)
-def test_a_cell_sets_only_knobs_of_its_method_and_no_default_again(path):
+def test_a_cell_sets_knobs_of_its_method_and_no_default(path):
     method, _, rest = path.stem.partition("-")
     values = read(path)
     values.pop("defaults", None)
@@ -61,7 +61,7 @@ def cuttlefish(preset: str, model: str):
     return composed_settings("cuttlefish", f"preset={preset}", *words(model))
 
 
-def test_clean_cuttlefish_profiles_k_and_chooses_decay_or_norm_by_model():
+def test_clean_cuttlefish_profiles_k():
     resnet, vgg, other = (cuttlefish("default", model) for model in MODELS)
     assert (resnet.k, resnet.paper_k, resnet.frobenius_decay, resnet.extra_bn) == ("profile", 5, 1e-4, False)
     assert (vgg.paper_k, vgg.frobenius_decay, vgg.extra_bn) == (4, 0.0, True)

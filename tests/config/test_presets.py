@@ -40,7 +40,7 @@ def toy(tmp_path):
     return values
 
 
-def test_the_more_specific_file_wins_and_the_command_line_over_all(toy):
+def test_the_more_specific_file_wins_then_the_command_line(toy):
     assert toy() == "0000000"
     assert toy("preset=paper") == "1111110"
     assert toy("model=vgg19") == "0222220"

@@ -32,7 +32,7 @@ def test_a_request_to_stop_is_handed_on_and_waited_for(tmp_path):
 
 
 @pytest.mark.parametrize(("code", "ended"), [(SAVES, 75), (DEAF, -signal.SIGKILL)])
-def test_it_is_asked_when_its_time_is_up_and_killed_if_it_does_not_hear(tmp_path, code, ended):
+def test_it_is_stopped_when_its_time_is_up_then_killed(tmp_path, code, ended):
     assert run_child(python(code), StopSignals(), tmp_path, seconds=1.0, grace=1.0) == ended
 
 

@@ -38,7 +38,7 @@ def job(tmp_path):
         process.communicate()
 
 
-def test_each_job_takes_another_device_and_a_dead_one_s_is_free_again(job):
+def test_each_job_takes_a_device_that_is_free_again_later(job):
     (_, first), (second, taken), (_, third) = job("4,5,7", 1), job("4,5,7", 1), job("4,5,7", 1)
     assert [first, taken, third] == [["4 visible 4"], ["5 visible 5"], ["7 visible 7"]]
     second.kill()

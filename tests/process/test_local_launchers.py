@@ -53,7 +53,7 @@ def test_ray(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_job_that_its_scheduler_warns_saves_itself_and_is_put_back_into_the_queue(tmp_path):
+def test_a_job_that_is_warned_saves_and_is_requeued(tmp_path):
     pytest.importorskip(
         "hydra_plugins.hydra_submitit_launcher", reason="hydra-submitit-launcher is not installed"
     )
@@ -95,7 +95,7 @@ def test_jobs_of_several_processes(tmp_path, launcher):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["basic", "processes"])
-def test_jobs_are_composed_with_the_sweep_s_flags_and_words_for_hydra(tmp_path, launcher):
+def test_jobs_have_the_sweep_s_flags_and_hydra_words(tmp_path, launcher):
     shutil.copytree(ROOT / "conf", tmp_path / "mine")
     (tmp_path / "mine" / "config.yaml").rename(tmp_path / "mine" / "start.yaml")
     (tmp_path / "more" / "debug").mkdir(parents=True)

@@ -112,7 +112,7 @@ def test_jobs_of_this_process_need_no_notes(tmp_path):
         ({}, "SIGUSR2", False),
     ],
 )
-def test_only_the_scheduler_s_warning_puts_a_job_back_into_its_queue(monkeypatch, variables, by, called):
+def test_only_the_scheduler_s_warning_requeues_a_job(monkeypatch, variables, by, called):
     for name in ("SUBMITIT_EXECUTOR", "SUBMITIT_PREEMPT_SIGNAL"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():

@@ -72,7 +72,7 @@ def started(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "send"), [(signal.SIGTERM, os.kill), (signal.SIGINT, os.killpg)])
-def test_a_sweep_that_is_asked_to_stop_saves_its_runs_and_sums_up(started, tmp_path, number, send):
+def test_a_stopped_sweep_saves_its_runs_and_sums_up(started, tmp_path, number, send):
     parent = started("seed=0,1,2", "recipe.epochs=5000")
     pids = list(begun(tmp_path).values())
     send(parent.pid, number)
@@ -113,7 +113,7 @@ def test_a_killed_job_is_told_of_and_the_others_go_on(started, tmp_path):
     )
     assert said.splitlines()[-1].startswith("cuttlefish: 3 runs: 2 finished, 1 failed ("), said
     (lost,) = [record for record in records(tmp_path) if record.status == "failed"]
-    assert key.endswith(lost.run_key) and "SIGKILL" in lost.error and validate_record(lost) == []
+    assert key.startswith(lost.run_key) and "SIGKILL" in lost.error and validate_record(lost) == []
     again = sweep(tmp_path, "processes", *words)
     assert (
         again.returncode == 0
@@ -139,7 +139,7 @@ jobs.run_jobs([jobs.Job([], jobs.ROOT / "note.json")], 1)
 """
 
 
-def test_a_job_whose_sweep_is_killed_in_its_first_moments_goes_too(tmp_path):
+def test_a_job_goes_when_its_sweep_is_killed_early(tmp_path):
     """A stand-in for a job that is still importing: it holds the sweep's output open for as long as it lives."""
     (tmp_path / "run.py").write_text("import time\nprint('begun', flush=True)\ntime.sleep(60)")
     parent = subprocess.Popen(
@@ -154,7 +154,7 @@ def test_a_job_whose_sweep_is_killed_in_its_first_moments_goes_too(tmp_path):
     parent.communicate(timeout=20)
 
 
-def test_a_job_whose_sweep_was_killed_before_it_began_does_not_begin(tmp_path):
+def test_a_job_of_a_killed_sweep_does_not_begin(tmp_path):
     """Forked, and the sweep gone before the kernel was asked to tell of that; a sweep's handlers are set
     meanwhile.
     """
@@ -170,7 +170,7 @@ def test_a_job_whose_sweep_was_killed_before_it_began_does_not_begin(tmp_path):
 
 
 @pytest.mark.parametrize(("stopped", "state"), [(True, "not begun"), (False, "failed")])
-def test_a_job_that_is_asked_to_stop_before_it_can_hear_is_not_begun(stopped, state, tmp_path, monkeypatch):
+def test_a_job_stopped_before_it_can_hear_is_not_begun(stopped, state, tmp_path, monkeypatch):
     """SLURM warns every process of a job: one that is still importing ends by the signal that its sweep saves
     itself for.
     """

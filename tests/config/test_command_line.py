@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def front_door(monkeypatch, tmp_path, capsys):
+def command(monkeypatch, tmp_path, capsys):
     """Runs run.py's main in this process with a stand-in for the worker; (exit code, stderr, the configs it
     was handed).
     """
@@ -56,8 +56,8 @@ def front_door(monkeypatch, tmp_path, capsys):
     return call
 
 
-def test_a_run_hands_its_resolved_config_to_the_worker(front_door, tmp_path):
-    code, err, (config,) = front_door("model=vgg19", "method=cuttlefish", "preset=reference", "seed=3")
+def test_a_run_hands_its_resolved_config_to_the_worker(command, tmp_path):
+    code, err, (config,) = command("model=vgg19", "method=cuttlefish", "preset=reference", "seed=3")
     assert (code, err) == (0, "")
     assert config.seed == 3 and config.method["preset"] == "reference" and config.method["extra_bn"] is True
     assert None not in config.method.values()
@@ -92,38 +92,38 @@ def test_a_run_hands_its_resolved_config_to_the_worker(front_door, tmp_path):
         (["hydra.output_subdir=.hydra"], "a run's folder has its whole config in resolved.yaml"),
     ],
 )
-def test_a_mistake_ends_in_one_sentence(front_door, arguments, sentence):
-    code, err, handed = front_door(*arguments)
+def test_a_mistake_ends_in_one_sentence(command, arguments, sentence):
+    code, err, handed = command(*arguments)
     assert code == 2 and handed == []
     assert sentence in err and err.startswith("cuttlefish: ") and err.count("\n") == 1, err
 
 
-def test_the_worker_s_refusal_is_one_sentence_too(front_door):
+def test_the_worker_s_refusal_is_one_sentence_too(command):
     def refuse(config: Config) -> None:
         raise CuttlefishError("the data is not there")
 
-    assert front_door(worker=refuse)[:2] == (2, "cuttlefish: the data is not there\n")
+    assert command(worker=refuse)[:2] == (2, "cuttlefish: the data is not there\n")
 
 
-def test_a_bug_shows_its_traceback_and_another_code(front_door):
-    code, err, _ = front_door(worker=lambda config: 1 / 0)
+def test_a_bug_shows_its_traceback_and_another_code(command):
+    code, err, _ = command(worker=lambda config: 1 / 0)
     assert code == 1 and "Traceback" in err and "ZeroDivisionError" in err
 
 
-def test_an_interrupt_is_130(front_door):
+def test_an_interrupt_is_130(command):
     def interrupt(config: Config) -> None:
         raise KeyboardInterrupt
 
-    code, _, handed = front_door("-m", "seed=1,2", worker=interrupt)
+    code, _, handed = command("-m", "seed=1,2", worker=interrupt)
     assert code == 130 and len(handed) == 1
 
 
-def test_a_sweep_goes_on_after_a_failure_and_sums_up(front_door):
+def test_a_sweep_goes_on_after_a_failure_and_sums_up(command):
     def odd_fails(config: Config) -> None:
         if config.seed % 2:
             raise CuttlefishError("odd")
 
-    code, err, handed = front_door("-m", "seed=1,-1,2", worker=odd_fails)
+    code, err, handed = command("-m", "seed=1,-1,2", worker=odd_fails)
     assert [config.seed for config in handed] == [1, 2]
     assert code == 2 and err.splitlines() == [
         "cuttlefish: seed=1: odd",
@@ -132,17 +132,17 @@ def test_a_sweep_goes_on_after_a_failure_and_sums_up(front_door):
     ]
 
 
-def test_a_sweep_s_values_can_be_hydra_s_own_setting(front_door):
-    code, _, handed = front_door("-m", "+hydra.sweeper.params.seed='3,4'")
+def test_a_sweep_s_values_can_be_hydra_s_own_setting(command):
+    code, _, handed = command("-m", "+hydra.sweeper.params.seed='3,4'")
     assert code == 0 and [config.seed for config in handed] == [3, 4]
 
 
-def test_a_sweeper_is_given_the_accuracy_and_nothing_of_a_failed_run(front_door, monkeypatch):
+def test_a_sweeper_is_given_the_accuracy_of_each_run(command, monkeypatch):
     returned = []
     monkeypatch.setattr(
         Notes, "on_job_end", lambda self, config, job_return: returned.append(job_return.return_value)
     )
-    front_door("-m", "seed=3,-1,4")
+    command("-m", "seed=3,-1,4")
     assert returned == [3.0, None, 4.0]
     assert [(one.state, one.accuracy, one.params, one.folder) for one in made] == [
         ("finished", 3.0, 9, f"runs/resnet18-cifar10-full_rank/{'0' * 12}"),
@@ -151,9 +151,9 @@ def test_a_sweeper_is_given_the_accuracy_and_nothing_of_a_failed_run(front_door,
     ]
 
 
-def test_optuna_finds_the_best_of_its_trials(front_door, tmp_path):
+def test_optuna_finds_the_best_of_its_trials(command, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="hydra-optuna-sweeper is not installed")
-    code, _, handed = front_door(
+    code, _, handed = command(
         *("-m", "hydra/sweeper=optuna", "hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=4"),
         *("hydra.sweeper.n_jobs=1", "hydra/sweeper/sampler=grid", "seed=1,2,5,4"),
     )
@@ -174,7 +174,7 @@ def test_help_lists_what_a_config_dir_adds(tmp_path):
     )
 
 
-def test_a_sweep_that_nobody_reads_of_goes_on(front_door, monkeypatch):
+def test_a_sweep_that_nobody_reads_of_goes_on(command, monkeypatch):
     """Started over a connection that is lost since."""
 
     class Gone(io.StringIO):
@@ -185,13 +185,13 @@ def test_a_sweep_that_nobody_reads_of_goes_on(front_door, monkeypatch):
         raise CuttlefishError("bad") if config.seed == 1 else RuntimeError("a bug")
 
     monkeypatch.setattr(sys, "stderr", Gone())
-    code, _, handed = front_door("-m", "seed=1,2", worker=both_fail)
+    code, _, handed = command("-m", "seed=1,2", worker=both_fail)
     assert code == 1 and [config.seed for config in handed] == [1, 2]
 
 
-def test_a_sweep_after_a_failed_one_starts_afresh(front_door):
-    assert front_door("seed=-1")[0] == 2
-    code, err, handed = front_door("model=vgg19", "-m", "seed=1,2")
+def test_a_sweep_after_a_failed_one_starts_afresh(command):
+    assert command("seed=-1")[0] == 2
+    code, err, handed = command("model=vgg19", "-m", "seed=1,2")
     assert (code, err) == (0, "cuttlefish: 2 runs: 2 finished\n") and [
         config.model.name for config in handed
     ] == ["vgg19", "vgg19"]
@@ -232,7 +232,7 @@ def test_the_config_s_modules_need_neither_torch_nor_hydra():
     assert done.stdout == "[]\n", done.stdout + done.stderr
 
 
-def test_a_sweep_tells_finished_skipped_busy_and_failed(front_door):
+def test_a_sweep_tells_finished_skipped_busy_and_failed(command):
     def mixed(config: Config) -> str | None:
         if config.seed == 3:
             raise Busy("taken")
@@ -240,31 +240,31 @@ def test_a_sweep_tells_finished_skipped_busy_and_failed(front_door):
             raise CuttlefishError("bad")
         return "skipped" if config.seed == 2 else None
 
-    code, err, _ = front_door("-m", "seed=1,2,3", worker=mixed)
+    code, err, _ = command("-m", "seed=1,2,3", worker=mixed)
     assert code == 3
     assert (
         err.splitlines()[-1]
         == "cuttlefish: 3 runs: 1 finished, 1 skipped (finished before), 1 being run by another process"
     )
-    assert front_door("-m", "seed=3,4", worker=mixed)[0] == 2
-    code, err, _ = front_door("-m", "seed=1,2", worker=mixed)
+    assert command("-m", "seed=3,4", worker=mixed)[0] == 2
+    code, err, _ = command("-m", "seed=1,2", worker=mixed)
     assert (code, err) == (0, "cuttlefish: 2 runs: 1 finished, 1 skipped (finished before)\n")
 
 
-def test_a_saved_interruption_ends_the_sweep_with_its_own_code(front_door):
+def test_a_saved_interruption_ends_the_sweep_with_its_own_code(command):
     def stopped(config: Config) -> None:
         raise Interrupted("stopped by SIGTERM, state saved")
 
-    code, err, handed = front_door("-m", "seed=1,2", worker=stopped)
+    code, err, handed = command("-m", "seed=1,2", worker=stopped)
     assert (code, err) == (75, "cuttlefish: stopped by SIGTERM, state saved\n") and len(handed) == 1
 
 
-def test_an_interrupted_sweep_sums_up_what_it_did(front_door):
+def test_an_interrupted_sweep_sums_up_what_it_did(command):
     def second_stops(config: Config) -> None:
         if config.seed == 2:
             raise Interrupted("state saved")
 
-    code, err, handed = front_door("-m", "seed=1,2,3", worker=second_stops)
+    code, err, handed = command("-m", "seed=1,2,3", worker=second_stops)
     assert code == 75 and len(handed) == 2
     assert err.splitlines() == [
         "cuttlefish: state saved",
@@ -273,7 +273,7 @@ def test_an_interrupted_sweep_sums_up_what_it_did(front_door):
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_a_stop_that_comes_too_late_for_a_run_ends_its_sweep(lost, front_door):
+def test_a_stop_that_comes_too_late_for_a_run_ends_its_sweep(lost, command):
     """While its plots are drawn, say, or on the way to another failure; not where the run has been lost and
     nobody asked.
     """
@@ -283,15 +283,15 @@ def test_a_stop_that_comes_too_late_for_a_run_ends_its_sweep(lost, front_door):
         if lost:
             raise TakenOver
 
-    code, err, handed = front_door("-m", "seed=1,2", worker=late)
+    code, err, handed = command("-m", "seed=1,2", worker=late)
     assert (code, len(handed)) == ((3, 2) if lost else (75, 1))
     assert err.splitlines()[-1].endswith(
         "2 runs: 2 being run by another process" if lost else "stopped by SIGTERM; the same command goes on"
     )
-    assert front_door("seed=1", worker=late)[0] == (3 if lost else 0), "one that has finished has finished"
+    assert command("seed=1", worker=late)[0] == (3 if lost else 0), "one that has finished has finished"
 
 
-def test_a_python_without_the_suite_s_packages_says_which_one_has_them(tmp_path):
+def test_a_python_without_hydra_says_which_one_has_it(tmp_path):
     (tmp_path / "hydra.py").write_text("raise ModuleNotFoundError(\"No module named 'hydra'\")")
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run(
