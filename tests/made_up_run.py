@@ -44,11 +44,19 @@ def rank_rows(epoch: int) -> list[dict]:
 
 def epoch_row(epoch: int) -> dict:
     return {
-        "epoch": epoch, "phase": "train", "schedule_epoch": epoch - 1, "lr": 0.1,
-        "train_loss": 2.3 / epoch, "train_accuracy": 90 - 70 / epoch, "test_loss": 2.5 / epoch, "test_accuracy": 80 - 60 / epoch,
-        "params_total": 11173962 if epoch <= E else 3389514, "compute_seconds": 30.0 * epoch, "wall_seconds": 33.0 * epoch,
+        "epoch": epoch,
+        "phase": "train",
+        "schedule_epoch": epoch - 1,
+        "lr": 0.1,
+        "train_loss": 2.3 / epoch,
+        "train_accuracy": 90 - 70 / epoch,
+        "test_loss": 2.5 / epoch,
+        "test_accuracy": 80 - 60 / epoch,
+        "params_total": 11173962 if epoch <= E else 3389514,
+        "compute_seconds": 30.0 * epoch,
+        "wall_seconds": 33.0 * epoch,
         "seconds": {"train": 28.5, "evaluate": 1.5},
-    }  # fmt: skip
+    }
 
 
 def profile() -> dict:
@@ -70,14 +78,44 @@ def profile() -> dict:
 
 def record(status: str = "finished", **changes) -> Record:
     fields = dict(
-        run_key=KEY, model="resnet18", data="cifar10", method="cuttlefish", recipe="reduced", preset="scale_free", seed=3, epochs=EPOCHS,
-        scale="reduced", epochs_trained=EPOCHS, phases=[{"name": "train", "epochs": EPOCHS}], accuracy_final=78.93, accuracy_best=79.21,
-        loss_final=0.71, params_full=11173962, params_total=3389514, params_trainable=3389514, params_nonzero=3389514,
-        params_stored_bits=32 * 3389514, macs_full=555422720, macs_final=303422720, switch_epoch=E, switch_reason="settled", k=5,
-        ranks={row["layer"]: row["scaled_rank"] for row in rank_rows(E)}, compute_seconds=812.4, wall_seconds=901.2,
-        seconds={"train": 742.0, "evaluate": 60.2, "ranks": 1.3}, peak_memory_bytes=2**30, device="a CPU, 2 cores", precision="fp32",
-        threads=2, world_size=1, packages={"torch": "2"}, data_digest="abc", command="python run.py", started="2026-01-01T00:00:00+00:00",
-    )  # fmt: skip
+        run_key=KEY,
+        model="resnet18",
+        data="cifar10",
+        method="cuttlefish",
+        recipe="reduced",
+        preset="scale_free",
+        seed=3,
+        epochs=EPOCHS,
+        scale="reduced",
+        epochs_trained=EPOCHS,
+        phases=[{"name": "train", "epochs": EPOCHS}],
+        accuracy_final=78.93,
+        accuracy_best=79.21,
+        loss_final=0.71,
+        params_full=11173962,
+        params_total=3389514,
+        params_trainable=3389514,
+        params_nonzero=3389514,
+        params_stored_bits=32 * 3389514,
+        macs_full=555422720,
+        macs_final=303422720,
+        switch_epoch=E,
+        switch_reason="settled",
+        k=5,
+        ranks={row["layer"]: row["scaled_rank"] for row in rank_rows(E)},
+        compute_seconds=812.4,
+        wall_seconds=901.2,
+        seconds={"train": 742.0, "evaluate": 60.2, "ranks": 1.3},
+        peak_memory_bytes=2**30,
+        device="a CPU, 2 cores",
+        precision="fp32",
+        threads=2,
+        world_size=1,
+        packages={"torch": "2"},
+        data_digest="abc",
+        command="python run.py",
+        started="2026-01-01T00:00:00+00:00",
+    )
     return new_record(status, **(fields | changes))
 
 

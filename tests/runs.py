@@ -1,4 +1,4 @@
-"""Small whole runs for the tests: one table of minimal settings a method drives the generic tests of all methods."""
+"""Small whole runs: one table of minimal settings a method drives the generic tests of all methods."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "imp": {"levels": 2, "rewind_epoch": 1, "level_epochs": 2},
     "eb": {"fifo": 2, "eps": 1.0, "gamma_init": 0.5},
 }
-"""method -> knobs with which everything that it does happens within EPOCHS epochs on the little networks below."""
+"""method -> knobs with which all that it does happens within EPOCHS epochs on the little networks."""
 
 EPOCHS = 4
 
@@ -33,8 +33,8 @@ EXACT = {
     "recipe__epochs": 3,
     "data__train_images": 49,
 }
-"""For comparing numbers of processes. 49 images in batches of 16: the last batch is a single image, so that all processes but one
-have an empty share of it."""
+"""For comparing numbers of processes: of 49 images in batches of 16 the last is one image, so that all
+processes but one have an empty share of it."""
 
 
 def composed_settings(method: str, *words: str) -> Any:
@@ -44,19 +44,30 @@ def composed_settings(method: str, *words: str) -> Any:
 
 
 def little_config(folder: Path, method: str = "full_rank", **overrides: Any) -> Config:
-    """A run of seconds: synthetic 12 × 12 images, a narrow ResNet-18, deterministic. overrides: dotted keys with __ for dots."""
+    """Return a run of seconds: synthetic 12 × 12 images, a narrow ResNet-18, deterministic."""
     mapping = {
         "model": {"name": "resnet18", "width": 8},
         "data": {
-            "name": "synthetic", "kind": "synthetic", "classes": 4, "image_size": 12, "train_images": 56, "test_images": 24,
-            "crop_padding": 1, "flip": True,
+            "name": "synthetic",
+            "kind": "synthetic",
+            "classes": 4,
+            "image_size": 12,
+            "train_images": 56,
+            "test_images": 24,
+            "crop_padding": 1,
+            "flip": True,
         },
-        "recipe": {"name": "test", "epochs": EPOCHS, "batch_size": 16, "schedule": {"peak_lr": 0.05, "base_lr": 0.01, "warmup_epochs": 1}},
+        "recipe": {
+            "name": "test",
+            "epochs": EPOCHS,
+            "batch_size": 16,
+            "schedule": {"peak_lr": 0.05, "base_lr": 0.01, "warmup_epochs": 1},
+        },
         "trainer": {"device": "cpu", "deterministic": True},
         "logger": {"console": False, "plots": False, "wandb": {"mode": "disabled"}},
         "method": {"name": method, **METHODS.get(method, {})},
         "run_dir": str(folder),
-    }  # fmt: skip
+    }
     for key, value in overrides.items():
         *path, last = key.split("__")
         section = mapping

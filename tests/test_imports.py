@@ -1,4 +1,4 @@
-"""What the import contracts of pyproject.toml cannot say: which methods are named where, and what runs without which package."""
+"""What import contracts cannot say: which methods are named where, and what runs without which package."""
 
 import ast
 import json

@@ -53,7 +53,7 @@ def test_refusals(tmp_path):
         import_run(run, tmp_path / "records")
 
 
-def test_a_committed_record_is_not_replaced_by_one_of_its_key_and_start(tmp_path):
+def test_a_committed_record_is_not_replaced(tmp_path):
     records = tmp_path / "records"
     write_record(tmp_path / "a", synthetic(run_key="0123456789ab"))
     target = import_run(tmp_path / "a", records)
@@ -86,9 +86,7 @@ def test_repeats_of_a_key_lie_side_by_side(tmp_path):
     )
 
 
-def test_a_run_that_was_stopped_before_its_first_epoch_is_imported_and_has_nothing_to_draw(
-    tmp_path, monkeypatch
-):
+def test_a_run_stopped_before_its_first_epoch_is_imported(tmp_path, monkeypatch):
     monkeypatch.setattr(StepRunner, "step", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run_config(little_config(tmp_path / "run"))
@@ -98,9 +96,16 @@ def test_a_run_that_was_stopped_before_its_first_epoch_is_imported_and_has_nothi
     )
 
 
-@pytest.mark.parametrize("name, content", [
-    ("profile.json", "{"), ("profile.json", "[1]"), ("profile.json", '{"stacks": [{}]}'), ("profile.json", "\x00"), ("record.json", "{"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("profile.json", "{"),
+        ("profile.json", "[1]"),
+        ("profile.json", '{"stacks": [{}]}'),
+        ("profile.json", "\x00"),
+        ("record.json", "{"),
+    ],
+)
 def test_a_damaged_file_is_told_and_the_others_are_drawn(tmp_path, capsys, name, content):
     rows = rank_rows(lambda layer, epoch: 1 / (1 + epoch))
     damaged, sound = (put(tmp_path, "cuttlefish", seed, rows=rows).run_key for seed in (0, 1))
@@ -112,7 +117,7 @@ def test_a_damaged_file_is_told_and_the_others_are_drawn(tmp_path, capsys, name,
     assert not list((tmp_path / "records").rglob("plots"))
 
 
-def test_a_run_that_cannot_be_imported_is_told_and_keeps_none_of_the_others(tmp_path, monkeypatch, capsys):
+def test_a_run_that_cannot_be_imported_is_told(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("scripts.records.import_run", lambda run: import_run(run, tmp_path / "records"))
     write_record(tmp_path / "b", synthetic(experiment_name="x"))
     (tmp_path / "a").mkdir()

@@ -1,4 +1,4 @@
-"""A record run again: the same bits where they are promised, every other difference named, and the original left alone."""
+"""A record run again: the same bits where promised, every difference named, the original left alone."""
 
 import json
 import shutil
@@ -80,7 +80,7 @@ def test_what_differs_is_named_and_fails(original, here, capsys):
     )
 
 
-def test_an_epoch_that_differs_is_found_even_where_the_end_agrees(original, here, capsys):
+def test_an_epoch_that_differs_is_found(original, here, capsys):
     path = edited(original, here)
     rows = [json.loads(line) for line in (original[0] / "epochs.jsonl").read_text().splitlines()]
     rows[1]["train_loss"] += 1e-9
@@ -89,13 +89,22 @@ def test_an_epoch_that_differs_is_found_even_where_the_end_agrees(original, here
     assert "epochs.jsonl differs from epoch 2 on" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("changes, words, sentence", [
-    ({}, ["seed=3"], "seed=3: a replay runs what was recorded"), ({}, ["method.k=2"], "method.k=2: a replay runs what was recorded"),
-    ({}, ["run_dir=x"], "run_dir=x: a replay runs"), ({}, ["debug"], "debug: a replay runs"), ({}, ["replay=x"], "one record at a time"),
-    ({"status": "failed", "error": "x"}, [], "that run has not finished"), ({"accuracy_final": "high"}, [], "accuracy_final is 'high'"),
-    ({"data_digest": "0" * 64}, [], "the data here is not that of run"), ({"run_key": "0" * 12}, [], "makes another run .* since commit"),
-    ({"config": None}, [], "has no config"), ({}, ["trainer.device=[cpu"], "cannot read 'trainer.device="),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes, words, sentence",
+    [
+        ({}, ["seed=3"], "seed=3: a replay runs what was recorded"),
+        ({}, ["method.k=2"], "method.k=2: a replay runs what was recorded"),
+        ({}, ["run_dir=x"], "run_dir=x: a replay runs"),
+        ({}, ["debug"], "debug: a replay runs"),
+        ({}, ["replay=x"], "one record at a time"),
+        ({"status": "failed", "error": "x"}, [], "that run has not finished"),
+        ({"accuracy_final": "high"}, [], "accuracy_final is 'high'"),
+        ({"data_digest": "0" * 64}, [], "the data here is not that of run"),
+        ({"run_key": "0" * 12}, [], "makes another run .* since commit"),
+        ({"config": None}, [], "has no config"),
+        ({}, ["trainer.device=[cpu"], "cannot read 'trainer.device="),
+    ],
+)
 def test_refusals_come_before_training(original, here, capsys, changes, words, sentence):
     import re
 
@@ -162,6 +171,6 @@ def test_the_front_door_hands_it_on(original, here, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["run.py", "replay=nowhere"])
     assert run.main() == 2
     assert (
-        capsys.readouterr().err
-        == "cuttlefish: nowhere: neither a record, nor a folder with one, nor a run key of 12 hexadecimal digits\n"
+        capsys.readouterr().err == "cuttlefish: nowhere: neither a record, nor a folder with one, "
+        "nor a run key of 12 hexadecimal digits\n"
     )

@@ -1,4 +1,4 @@
-"""debug=smoke of what the command line offers: every method on a suite network, every data set, and models by library name.
+"""debug=smoke of what the command line offers: methods, data sets, and models by library name.
 
 The full product model × data × method runs in `make test-slow`.
 """

@@ -34,7 +34,7 @@ def drawn(made_up, tmp_path_factory):
     return folder / "plots"
 
 
-def test_all_figures_come_as_png_and_svg_and_nothing_else_is_left(drawn):
+def test_all_figures_come_as_png_and_svg_alone(drawn):
     assert sorted(path.name for path in drawn.iterdir()) == sorted(
         f"{name}.{suffix}" for name in NAMES for suffix in ("png", "svg")
     )
@@ -84,7 +84,7 @@ def test_rank_curves_show_the_ranks_and_the_switch_epoch(made_up):
     assert {"switch, E = 5"} < {text.get_text() for text in axes.texts}
 
 
-def test_training_curves_skip_epochs_without_evaluation_and_mark_the_gap_between_dense_and_low_rank(made_up):
+def test_training_curves_skip_epochs_without_evaluation(made_up):
     rows = [made_up.epoch_row(epoch) for epoch in range(1, 9)]
     for row in rows[::2]:
         row["test_loss"] = row["test_accuracy"] = None
@@ -126,7 +126,7 @@ def test_unusual_sizes_are_drawn_too(made_up, layers, epochs):
         figure.savefig(io.BytesIO(), format="png", dpi=30)
 
 
-def test_ranks_of_a_fork_without_initial_values_are_ratios_to_full_rank(made_up):
+def test_ranks_of_a_fork_are_ratios_to_full_rank(made_up):
     forked = rank_histories(rank_rows(made_up, range(3, 6)))
     whole = rank_histories(rank_rows(made_up, range(6)))
     for part, all_ in zip(forked, whole, strict=True):
@@ -136,7 +136,7 @@ def test_ranks_of_a_fork_without_initial_values_are_ratios_to_full_rank(made_up)
 
 @settings(deadline=None)
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=20), st.floats(0.01, 0.5))
-def test_spread_keeps_order_and_distance_and_moves_nothing_needlessly(values, gap):
+def test_spread_keeps_order_and_distance(values, gap):
     moved = style.spread(values, gap)
     order = sorted(range(len(values)), key=lambda index: values[index])
     placed = [moved[index] for index in order]
@@ -153,10 +153,14 @@ def test_spread_keeps_order_and_distance_and_moves_nothing_needlessly(values, ga
         assert moved == pytest.approx(values)
 
 
-@pytest.mark.parametrize("scale, config, ending", [
-    ("reduced", {"model": {"width": 16}}, "seed 0, reduced scale, width 16"), ("smoke", None, "seed 0, smoke scale"),
-    ("paper", {"model": {"width": 64}}, "seed 0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "scale, config, ending",
+    [
+        ("reduced", {"model": {"width": 16}}, "seed 0, reduced scale, width 16"),
+        ("smoke", None, "seed 0, smoke scale"),
+        ("paper", {"model": {"width": 64}}, "seed 0"),
+    ],
+)
 def test_a_picture_says_what_scale_and_width_it_is_of(tmp_path, monkeypatch, made_up, scale, config, ending):
     drawn = []
     monkeypatch.setattr(

@@ -19,8 +19,15 @@ def test_a_run_fits_one_screen_and_says_what_happened(made_up):
     first, last = made_up.rank_rows(made_up.E)[0], made_up.rank_rows(made_up.E)[-1]
     for row in (first, last):
         assert f"{row['scaled_rank']} / {row['full_rank']}" in text
-    for words in ("E = 5 of 12: every rank settled", "11,173,962 → 3,389,514 (3.30× smaller)", "555 M → 303 M (1.83× fewer)",
-                  "final 78.93 % · best 79.21 %", "compute 13 min 32 s", "1.00 GiB", "α = 0.25, τ = 1.5, timed, K = 5"):  # fmt: skip
+    for words in (
+        "E = 5 of 12: every rank settled",
+        "11,173,962 → 3,389,514 (3.30× smaller)",
+        "555 M → 303 M (1.83× fewer)",
+        "final 78.93 % · best 79.21 %",
+        "compute 13 min 32 s",
+        "1.00 GiB",
+        "α = 0.25, τ = 1.5, timed, K = 5",
+    ):
         assert words in text
     assert "…" not in text  # nothing cut off
 
@@ -56,7 +63,7 @@ def test_comparison_shows_both_runs_and_their_differences(made_up):
 @pytest.mark.parametrize(
     "field, value", [("epochs", 30), ("seed", 4), ("device", "another CPU"), ("data_digest", "other")]
 )
-def test_comparison_warns_of_runs_that_differ_in_more_than_the_method(made_up, field, value):
+def test_comparison_warns_of_runs_that_differ_otherwise(made_up, field, value):
     text = as_text(comparison_summary(made_up.full_rank_record(**{field: value}), made_up.record()))
     assert f"Not a like-for-like comparison: {field} " in text
 

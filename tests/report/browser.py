@@ -1,4 +1,4 @@
-"""Headless Chromium for the tests of the report, driven over its debugging pipe: no driver program, no network."""
+"""Headless Chromium for the tests of the report, driven over its debugging pipe, without a network."""
 
 import base64
 import fcntl
@@ -18,9 +18,19 @@ CHROMIUM = next(
     None,
 )
 FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--no-first-run", "--mute-audio",
-    "--disable-extensions", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-debugging-pipe",
-)  # fmt: skip
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+    "--no-first-run",
+    "--mute-audio",
+    "--disable-extensions",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--remote-debugging-pipe",
+)
 KEYS = {"Tab": 9, "Enter": 13, " ": 32}
 
 

@@ -17,10 +17,21 @@ def key_of(row: str, seed: int = 0, model: str = "resnet18") -> str:
 def wanted(row: str, seed: int = 0, **changes: Any) -> PlannedRun:
     model = changes.get("model", "resnet18")
     fields: dict[str, Any] = dict(
-        table="table1", row=row, label=row.title(), kinds=("equal budget",), baseline=row == "full", model=model, data="cifar10", scale="reduced",
-        seed=seed, point=(), run_key=key_of(row, seed, model), words=("experiment=table1", f"method={row}", f"seed={seed}"),
-        folder=f"runs/reduced/{key_of(row, seed, model)}", epochs=30,
-    )  # fmt: skip
+        table="table1",
+        row=row,
+        label=row.title(),
+        kinds=("equal budget",),
+        baseline=row == "full",
+        model=model,
+        data="cifar10",
+        scale="reduced",
+        seed=seed,
+        point=(),
+        run_key=key_of(row, seed, model),
+        words=("experiment=table1", f"method={row}", f"seed={seed}"),
+        folder=f"runs/reduced/{key_of(row, seed, model)}",
+        epochs=30,
+    )
     return PlannedRun(**(fields | changes))
 
 

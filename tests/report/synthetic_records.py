@@ -13,7 +13,7 @@ LAYERS = {"conv1": 16, "layer2.0.conv1": 32, "layer3.0.conv1": 64, "layer4.0.con
 
 
 def record(method: str = "cuttlefish", seed: int = 0, **changes: Any) -> Record:
-    """A finished run of the setting of its scale. `knobs` are config.method's, `setting` is laid over the config's sections."""
+    """Return a finished run of its scale's setting; `setting` is laid over the config's sections."""
     paper = changes.get("scale") == "paper"
     epochs = changes.get("epochs", 300 if paper else 30)
     knobs = (
@@ -33,14 +33,42 @@ def record(method: str = "cuttlefish", seed: int = 0, **changes: Any) -> Record:
     for section, values in changes.pop("setting", {}).items():
         config[section] = config[section] | values
     fields = dict(
-        run_key=sha256(repr((method, seed, sorted(changes.items(), key=repr), config)).encode()).hexdigest()[:12],
-        model="resnet18", data="cifar10", method=method, recipe="reduced", preset="default", seed=seed, epochs=epochs, scale="reduced",
-        device=CPU, precision="fp32", threads=2, world_size=1, packages={"torch": "2"}, data_digest="d", started="2026-01-01T00:00:00+00:00",
-        command=f"python run.py experiment=reduced/resnet18_{method} seed={seed} runs_root=.../x", epochs_trained=epochs, phases=[{"name": "train"}],
-        accuracy_final=76.0, accuracy_best=80.0, loss_final=0.7, params_full=1000, params_total=400, params_trainable=400, params_nonzero=400,
-        params_stored_bits=12800, macs_full=1000, macs_final=500, compute_seconds=100.0, wall_seconds=120.0,
-        seconds={"train": 95.0, "ranks": 0.5, "profiling": 2.0}, config=config,
-    )  # fmt: skip
+        run_key=sha256(repr((method, seed, sorted(changes.items(), key=repr), config)).encode()).hexdigest()[
+            :12
+        ],
+        model="resnet18",
+        data="cifar10",
+        method=method,
+        recipe="reduced",
+        preset="default",
+        seed=seed,
+        epochs=epochs,
+        scale="reduced",
+        device=CPU,
+        precision="fp32",
+        threads=2,
+        world_size=1,
+        packages={"torch": "2"},
+        data_digest="d",
+        started="2026-01-01T00:00:00+00:00",
+        command=f"python run.py experiment=reduced/resnet18_{method} seed={seed} runs_root=.../x",
+        epochs_trained=epochs,
+        phases=[{"name": "train"}],
+        accuracy_final=76.0,
+        accuracy_best=80.0,
+        loss_final=0.7,
+        params_full=1000,
+        params_total=400,
+        params_trainable=400,
+        params_nonzero=400,
+        params_stored_bits=12800,
+        macs_full=1000,
+        macs_final=500,
+        compute_seconds=100.0,
+        wall_seconds=120.0,
+        seconds={"train": 95.0, "ranks": 0.5, "profiling": 2.0},
+        config=config,
+    )
     fields |= (
         {"switch_epoch": 10, "k": 5, "ranks": {"layer2.0.conv1": 16, "layer3.0.conv1": 16}}
         if method == "cuttlefish"
@@ -64,7 +92,7 @@ def put(
 
 
 def rank_rows(ratio_at: Any, epochs: int = 30, layers: dict[str, int] = LAYERS) -> list[dict[str, Any]]:
-    """ratio_at(layer, epoch) → stable rank over its initial value; the initial stable rank is half of the full rank."""
+    """ratio_at(layer, epoch): stable rank over its initial value, which is half of the full rank."""
     return [
         {
             "epoch": epoch,

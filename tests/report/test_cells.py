@@ -30,7 +30,7 @@ def test_hardware_is_kept_apart():
 @pytest.mark.parametrize(
     "name, says, planned", [("scale", "free", "reduced"), ("seed", 3, 0), ("data", "svhn", "cifar10")]
 )
-def test_a_record_of_something_else_than_its_key_was_planned_for_is_refused(name, says, planned):
+def test_a_record_unlike_what_its_key_was_planned_for_is_refused(name, says, planned):
     edited = ran("full")
     edited = replace(edited, record=replace(edited.record, **{name: says}))
     (cell,), left_out = cell_runs([wanted("full")], found(edited))
@@ -39,7 +39,7 @@ def test_a_record_of_something_else_than_its_key_was_planned_for_is_refused(name
     ]
 
 
-def test_of_repeats_the_first_that_was_started_counts_whatever_came_out():
+def test_of_repeats_the_first_started_counts():
     late = ran("full", name="late", started="2026-01-02T00:00:00+00:00", accuracy_final=79.0)
     early = ran("full", name="z", started="2026-01-01T00:00:00+00:00", accuracy_final=70.0)
     (cell,), left_out = cell_runs([wanted("full")], found(late, early))

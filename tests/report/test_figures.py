@@ -24,9 +24,21 @@ NAMES = {"resnet18": "ResNet-18", "cifar10": "CIFAR-10"}
 
 def planned(made, table="table1", kinds=("equal budget",), point=(), **changes):
     fields = dict(
-        table=table, row=made.method, label=made.method.upper(), kinds=kinds, baseline=made.method == "full_rank", model=made.model,
-        data=made.data, scale=made.scale, seed=made.seed, point=point, run_key=made.run_key, words=(), folder="", epochs=30,
-    )  # fmt: skip
+        table=table,
+        row=made.method,
+        label=made.method.upper(),
+        kinds=kinds,
+        baseline=made.method == "full_rank",
+        model=made.model,
+        data=made.data,
+        scale=made.scale,
+        seed=made.seed,
+        point=point,
+        run_key=made.run_key,
+        words=(),
+        folder="",
+        epochs=30,
+    )
     return PlannedRun(**(fields | changes))
 
 
@@ -85,7 +97,7 @@ def test_methods_are_points_at_their_size_accuracy_and_time(tmp_path):
 
 
 def test_records_meet_the_plan_as_in_the_tables(tmp_path):
-    """Of repeats the first counts, on whatever hardware; a record that was edited to be another seed's counts nowhere."""
+    """Of repeats the first counts, on any hardware; a record edited to another seed's counts nowhere."""
     first = put(tmp_path, "lc", 0, accuracy_final=70.0)
     key = {"run_key": first.run_key}
     for number, changes in enumerate([{"device": GPU}, {"seed": 3}, {}], 1):
@@ -356,7 +368,7 @@ def test_a_figure_whose_evidence_is_gone_goes_too(tmp_path):
     )
 
 
-def test_a_file_of_a_figure_that_is_drawn_no_more_goes_and_other_figures_stay(tmp_path):
+def test_files_of_a_figure_drawn_no_more_are_removed(tmp_path):
     for name in ("figure4-published", "figure44", "figure4-methods"):
         (tmp_path / f"{name}.svg").touch()
     draw_figure(

@@ -1,4 +1,4 @@
-"""The report's files: nothing a record says becomes markup, nothing damaged keeps a page from being written, every number has its source."""
+"""The report: nothing a record says becomes markup, nothing damaged stops a page, numbers have sources."""
 
 import json
 import re
@@ -169,7 +169,7 @@ def test_the_site(tmp_path):
     assert f"../../figures/{record.relative_to(tmp_path / 'records')}/training.svg" in run.links
 
 
-def test_numbers_are_written_as_in_the_list_of_claims_and_an_empty_reading_has_nothing_to_open(tmp_path):
+def test_numbers_are_written_as_in_the_list_of_claims(tmp_path):
     many = replace(claim(value=2_700_000.0), reduced=Reading(Judgement.NO_READING), accepted_reduced="")
     text = write_site(Report(tmp_path, load_evidence(tmp_path), [], [many]), tmp_path / "out").read_text()
     assert "the paper: 2,700,000<" in text and text.count("How it is judged") == 1
@@ -246,15 +246,24 @@ def test_the_policy_allows_only_what_the_page_holds(tmp_path):
     assert "default-src 'none'" in policy and "unsafe" not in policy and "http" not in policy
 
 
-@pytest.mark.parametrize("name, content, told", [
-    ("epochs.jsonl", '{"epoch": "one", "train_loss": []}\n{"epoch": 2}\nnull\n{"epoch": 3, "train_loss": 1e400}\n', ""),
-    ("epochs.jsonl", "\x00\xff{\n", ""), ("ranks.csv", "1,layer,x,y,z\n", "ranks: 1 of 1 lines are no ranks and are left out"),
-    ("ranks.csv", "1,l,1.0,1.0,0\n2,l,nan,inf,0\n3,l,1.0,1.0,4\n", "ranks: 2 of 3 lines are no ranks"),
-    ("profile.json", "[1]", "profile: the file beside the record cannot be read"),
-    ("profile.json", "{", "profile: the file beside the record cannot be read"),
-    ("profile.json", '{"stacks": [{}], "ratio": "<b>"}', "stacks: left out"),
-    ("profile.json", '{"stacks": 5, "source": 3}', "stacks: left out"), ("log.txt", "\x00\x1b[31m", ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, content, told",
+    [
+        (
+            "epochs.jsonl",
+            '{"epoch": "one", "train_loss": []}\n{"epoch": 2}\nnull\n{"epoch": 3, "train_loss": 1e400}\n',
+            "",
+        ),
+        ("epochs.jsonl", "\x00\xff{\n", ""),
+        ("ranks.csv", "1,layer,x,y,z\n", "ranks: 1 of 1 lines are no ranks and are left out"),
+        ("ranks.csv", "1,l,1.0,1.0,0\n2,l,nan,inf,0\n3,l,1.0,1.0,4\n", "ranks: 2 of 3 lines are no ranks"),
+        ("profile.json", "[1]", "profile: the file beside the record cannot be read"),
+        ("profile.json", "{", "profile: the file beside the record cannot be read"),
+        ("profile.json", '{"stacks": [{}], "ratio": "<b>"}', "stacks: left out"),
+        ("profile.json", '{"stacks": 5, "source": 3}', "stacks: left out"),
+        ("log.txt", "\x00\x1b[31m", ""),
+    ],
+)
 def test_a_damaged_neighbour_is_named_or_left_out(tmp_path, name, content, told):
     folder = write_run(tmp_path / "run", made_up_record(1))
     (folder / name).write_bytes(content.encode("latin-1"))
@@ -300,7 +309,7 @@ def test_repeats_have_pages_of_their_own_and_links_find_them(tmp_path):
     assert links.of(["abc"]) == "#runs?keys=abc" and links.of(["unknown"]) == "" and links.of([]) == ""
 
 
-def test_left_out_records_are_listed_without_the_machine_s_folders(tmp_path):
+def test_left_out_records_are_listed_without_machine_folders(tmp_path):
     write_run(tmp_path / "records" / "a", made_up_record(1))
     write_run(tmp_path / "records" / "b", made_up_record(1))
     page = Outline(

@@ -1,4 +1,4 @@
-"""The report as a browser has it: sorting, filters, keyboard, phones, a dark screen, no complaint and no request to anywhere."""
+"""The report in a browser: sorting, filters, keyboard, phones, a dark screen, no request to anywhere."""
 
 import os
 import statistics
@@ -36,8 +36,13 @@ def site(tmp_path_factory) -> Path:
         made_up_record(1, run_key="e" * 12, model="<script>document.title='owned'</script>", seed=99),
     )
     columns = [Column(f"c{i}", f"a column's title {i}", "%", numeric=i > 0) for i in range(9)]
-    blocks = [Block(f"block {b}", [[Cell(f"{v} long text", v, "reduced", ("000000000001",)) for _ in columns] for v in values])
-              for b, values in enumerate(([3.0, 20.0, 1.0], [5.0, 4.0]))]  # fmt: skip
+    blocks = [
+        Block(
+            f"block {b}",
+            [[Cell(f"{v} long text", v, "reduced", ("000000000001",)) for _ in columns] for v in values],
+        )
+        for b, values in enumerate(([3.0, 20.0, 1.0], [5.0, 4.0]))
+    ]
     blocks[0].rows[2][1] = Cell()
     outcomes = {
         "a": (Judgement.NOT_RUN, Judgement.HOLDS),
@@ -86,9 +91,10 @@ def test_only_a_page_of_runs_is_shown_and_more_can_be_turned_to(index):
     )
 
 
-def test_filters_and_search_narrow_the_list_and_stay_in_the_address(index):
+def test_filters_and_search_stay_in_the_address(index):
     index.run(
-        "(() => { const s = document.getElementById('filter-method'); s.value = 'lc'; s.dispatchEvent(new Event('change')); })()"
+        "(() => { const s = document.getElementById('filter-method'); s.value = 'lc';"
+        " s.dispatchEvent(new Event('change')); })()"
     )
     assert set(index.run(ROWS.format(3))) == {"lc"}
     index.run("document.getElementById('filter-q').focus()")
@@ -143,7 +149,8 @@ def test_the_list_is_sorted_by_keyboard_with_the_unknown_last(index):
 
 def test_a_table_is_sorted_within_its_blocks(index):
     cell = "(row.cells[1] || row.cells[0]).textContent.split(' ')[0]"
-    column = f"[...document.querySelectorAll('[aria-labelledby=table1] tbody')].map(body => [...body.rows].map(row => {cell}))"
+    bodies = "[...document.querySelectorAll('[aria-labelledby=table1] tbody')]"
+    column = f"{bodies}.map(body => [...body.rows].map(row => {cell}))"
     assert index.run(column) == [["block", "3.0", "20.0", "–"], ["block", "5.0", "4.0"]]
     index.run("document.querySelectorAll('[aria-labelledby=table1] thead button')[1].click()")
     assert index.run(column) == [["block", "3.0", "20.0", "–"], ["block", "4.0", "5.0"]]
@@ -152,14 +159,15 @@ def test_a_table_is_sorted_within_its_blocks(index):
 
 
 def test_verdicts_are_filtered_by_their_words(index):
-    shown = "[...document.querySelectorAll('#verdict-list tbody tr')].filter(row => row.checkVisibility()).map(row => row.id)"
+    rows = "[...document.querySelectorAll('#verdict-list tbody tr')]"
+    shown = f"{rows}.filter(row => row.checkVisibility()).map(row => row.id)"
     index.run("document.querySelector('[data-outcome=\"reduced: holds at reduced scale\"]').click()")
     assert index.run(shown) == ["claim-a", "claim-c"]
     index.run("document.querySelector('[data-outcome=\"reduced: holds at reduced scale\"]').click()")
     assert len(index.run(shown)) == 3
 
 
-def test_everything_is_reached_by_tab_with_the_way_past_the_head_first(index):
+def test_everything_is_reached_by_tab(index):
     index.press("Tab")
     assert index.run("document.activeElement.textContent") == "Skip to the content"
     assert index.run("document.activeElement.getBoundingClientRect().left >= 0")
@@ -234,6 +242,7 @@ def test_five_thousand_runs_are_written_and_opened_quickly(tmp_path, browser):
         ready.append(float(browser.run("document.documentElement.dataset.ready")))
     busy = max(os.getloadavg()[0] / 2, 1)
     print(
-        f"\n5,000 pages: {here:.1f} s of CPU time, {children:.1f} s in its processes; ready after {statistics.median(ready):.0f} ms"
+        f"\n5,000 pages: {here:.1f} s of CPU time, {children:.1f} s in its processes; "
+        f"ready after {statistics.median(ready):.0f} ms"
     )
     assert seconds < 15 and statistics.median(ready) < 1000 * busy, (seconds, ready)

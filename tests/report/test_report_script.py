@@ -18,13 +18,14 @@ def test_the_committed_evidence(tmp_path, capsys):
         assert anchor in text
 
 
-def test_runs_that_count_for_no_claim_are_listed_with_what_is_left_out(tmp_path):
+def test_runs_that_count_for_no_claim_are_listed(tmp_path):
     for name in ("claims.yaml", "tables.yaml"):
         shutil.copy(PAPER / name, tmp_path / name)
     odd = put(tmp_path, setting={"model": {"width": 32}})
     assert main(["--results", str(tmp_path), "--paper", str(tmp_path)]) == 0
     text = (tmp_path / "report" / "index.html").read_text()
-    told = f"<dt>{odd.run_key}/record.json</dt><dd>counts for no claim: not what the reduced scale is: model.width=32</dd>"
+    reason = "counts for no claim: not what the reduced scale is: model.width=32"
+    told = f"<dt>{odd.run_key}/record.json</dt><dd>{reason}</dd>"
     assert told in text and "1 record<" in text
 
 

@@ -23,7 +23,7 @@ def cells(table, block, row):
     }
 
 
-def test_a_row_shows_mean_deviation_seeds_sizes_hours_and_its_runs():
+def test_a_row_shows_means_sizes_hours_and_its_runs():
     low = [ran("low", seed, accuracy_final=accuracy) for seed, accuracy in ((0, 74.0), (1, 76.0))]
     table, _ = table_of([ran("full", 0, compute_seconds=7200.0, wall_seconds=8000.0, seconds={}), *low])
     low = cells(table, 0, 1)
@@ -60,7 +60,7 @@ def test_a_scale_whose_times_are_no_evidence_shows_no_speedup():
     assert cells(table_of(runs)[0], 0, 1)["speedup"].value == pytest.approx(72.0)
 
 
-def test_numbers_of_a_reduced_run_are_marked_and_those_of_a_paper_run_are_not():
+def test_only_numbers_of_reduced_runs_are_marked():
     table, _ = table_of([ran("low")])
     numbers = [
         cell
@@ -74,7 +74,7 @@ def test_numbers_of_a_reduced_run_are_marked_and_those_of_a_paper_run_are_not():
     assert {cell.mark for _, row in table.rows for cell in row} == {""} and table.title == "One"
 
 
-def test_the_paper_stands_beside_and_is_compared_at_its_own_scale_only():
+def test_the_paper_is_compared_at_its_own_scale_only():
     full, low = (
         ran(row, scale="paper", compute_seconds=seconds, seconds={})
         for row, seconds in (("full", 150.0), ("low", 100.0))
@@ -112,7 +112,7 @@ def test_a_claim_that_cannot_be_shown_is_refused(stated, words):
         table_of([ran("low")], spec=spec)
 
 
-def test_hardware_comes_into_blocks_of_their_own_without_a_speedup_across():
+def test_each_hardware_has_a_block_of_its_own():
     table, _ = table_of(
         [ran("full"), ran("low", device="a GPU", threads=None), ran("low", 1, precision="bf16")]
     )
