@@ -77,7 +77,7 @@ readme: $(READY)  ## the measured numbers in README.md and docs/, from the gener
 	$(PY) -m scripts.readme
 
 torture: $(READY)  ## kill little runs at every write and at 1,000 random moments, resume, compare the bits (half an hour; results/torture)
-	OMP_NUM_THREADS=1 $(PY) -m scripts.torture
+	OMP_NUM_THREADS=1 $(PY) -m tests.torture
 
 clean:  ## remove the environment and caches, not runs or results
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info

@@ -19,7 +19,7 @@ from cuttlefish.report.claims.judge import judge
 from cuttlefish.report.paper import PAPER
 from tests.report.synthetic_records import CPU, put
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CLAIMS = load_claims(PAPER / "claims.yaml")
 SCALES = read_scales(PAPER / "tables.yaml")
 RULE = {

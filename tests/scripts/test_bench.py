@@ -13,7 +13,7 @@ from scripts.benches.methods import method_arms
 from scripts.benches.turns import take_turns
 from tests.runs import METHODS
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_every_method_has_an_arm():

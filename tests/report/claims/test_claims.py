@@ -361,7 +361,7 @@ def test_arms_that_need_ranks_take_them_from_the_finished_run(tmp_path, capsys):
 
 
 def test_the_commands_name_experiments_and_scripts_that_exist():
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     commands = " ".join(
         command for entry in load_claims(CLAIMS) for command in (entry.get("run") or {}).values()
     ).split()

@@ -170,7 +170,7 @@ def test_scales_below_the_papers_are_measured_on_the_cpu(tmp_path, monkeypatch):
 
 
 def made(*words):
-    makefile = Path(__file__).resolve().parents[1] / "Makefile"
+    makefile = Path(__file__).resolve().parents[2] / "Makefile"
     return subprocess.run(
         ["make", "-n", "-f", makefile, *words], capture_output=True, text=True, check=True
     ).stdout

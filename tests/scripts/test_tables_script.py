@@ -9,7 +9,7 @@ import yaml
 from cuttlefish.report.paper import PAPER
 from scripts.tables import main
 
-HERE = Path(__file__).resolve().parent.parent
+HERE = Path(__file__).resolve().parents[2]
 QUIET = ["debug=smoke", "logger=quiet", "trainer.device=cpu"]
 
 

@@ -1,8 +1,8 @@
 """Kill little runs at every point of writing and at random moments, resume them, and compare the bits.
 
-    python -m scripts.torture                    every write, flush, rename and removal once, and 1,000 random
+    python -m tests.torture                    every write, flush, rename and removal once, and 1,000 random
                                                  kills; all methods
-    python -m scripts.torture --points 50 --kills 30 --real 2 --methods cuttlefish
+    python -m tests.torture --points 50 --kills 30 --real 2 --methods cuttlefish
 
 Most deaths are simulated inside this process: an exception that nothing catches, after which every further
 attempt to write fails as well, so that no clean-up runs. `--real` adds deaths of a process of its own by SIGKILL.
@@ -30,7 +30,7 @@ from cuttlefish.record.atomic import write_atomic
 from cuttlefish.record.provenance import device_name, git_commit, git_dirty, package_versions
 from tests.torture import ARMS, Trial, Trials
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def main(arguments: list[str]) -> int:
@@ -88,7 +88,7 @@ def _of_method(method: str, root: Path, options: argparse.Namespace) -> list[Tri
 
 def _real_death(method: str, point: int, folder: Path) -> int:
     return subprocess.run(
-        [sys.executable, "-m", "scripts.torture", "--one", method, str(point), str(folder)],
+        [sys.executable, "-m", "tests.torture", "--one", method, str(point), str(folder)],
         cwd=ROOT,
         check=False,
     ).returncode
@@ -110,7 +110,7 @@ def _write(outcomes: list[Trial], seconds: float, options: argparse.Namespace) -
     kinds = Counter(outcome.kind for outcome in outcomes)
     text = (
         "# Killed and resumed\n\n"
-        f"`python -m scripts.torture{_as_typed(options)}`; methods: {', '.join(sorted({o.method for o in outcomes}))}. {_origin()}.\n"
+        f"`python -m tests.torture{_as_typed(options)}`; methods: {', '.join(sorted({o.method for o in outcomes}))}. {_origin()}.\n"
         f"{kinds['write']} trials at {'every point' if options.points is None else 'points'} of writing, {kinds['random']} with random kills "
         f"({sum(o.kills for o in outcomes if o.kind == 'random')} of them), {kinds['real']} by SIGKILL of a process. A trial counts where its first "
         "death fell.\n\n"
@@ -138,7 +138,7 @@ def _as_typed(options: argparse.Namespace) -> str:
 
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m scripts.torture", description="Kill little runs everywhere, resume, compare the bits."
+        prog="python -m tests.torture", description="Kill little runs everywhere, resume, compare the bits."
     )
     parser.add_argument("--points", type=int, help="points of writing a method, drawn at random (all)")
     parser.add_argument("--kills", type=int, default=1000, help="random kills, shared by the methods (1000)")
@@ -151,7 +151,3 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "torture")
     parser.add_argument("--one", nargs=3, metavar=("METHOD", "POINT", "FOLDER"), help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
