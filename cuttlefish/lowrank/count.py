@@ -43,7 +43,7 @@ def count_macs(model: nn.Module, example: Batch, forward: Forward = call_model) 
 
     The pass is in eval mode, so that batch statistics and random states stay as they are.
     """
-    with evaluating(model), _visible_attention(), eager(model), FlopCounterMode(display=False) as counter:
+    with evaluating(model), _visible_attention(), eager(), FlopCounterMode(display=False) as counter:
         forward(model, example)
     return counter.get_total_flops() // 2
 

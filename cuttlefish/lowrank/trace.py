@@ -3,6 +3,7 @@
 Layers are found by looking at one forward pass, never by their names or positions in the state dict.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -94,7 +95,7 @@ def trace(model: nn.Module, example: Batch, forward: Forward | None = None) -> l
         if isinstance(module, (nn.Conv2d, nn.Linear, *NORMS)):
             watch(name, module)
     try:
-        with evaluating(model), eager(model), flow:
+        with evaluating(model), eager(), flow:
             (forward or call_model)(model, first_samples(example, 2))
     finally:
         for handle in handles:
@@ -182,10 +183,9 @@ def _tensors(values: Any) -> Iterator[Tensor]:
     return (leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor))
 
 
-def eager(model: nn.Module) -> AbstractContextManager[object]:
-    """Run a model compiled in place (`model.compile()`) as it is written: a graph hides its layers."""
-    compiled = any(module._compiled_call_impl is not None for module in model.modules())
-    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+def eager() -> AbstractContextManager[object]:
+    """Run what torch.compile has compiled, in place or inside a model, as it is written: graphs hide layers."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 @contextmanager

@@ -173,6 +173,19 @@ def test_a_model_compiled_in_place_is_traced_as_it_is_written():
     assert names(trace(model, torch.randn(3, 4))) == ["stem", "twice", "gate", "left", "right", "unused"]
 
 
+def test_a_function_compiled_inside_a_model_hides_nothing():
+    layers = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2))
+    graphs = []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return lambda *inputs: tuple(output.detach().clone() for output in graph(*inputs))
+
+    between = torch.compile(lambda x: x.relu() * 2, backend=backend)
+    layers.forward = lambda x: layers[2](between(layers[1](between(layers[0](x)))))
+    assert heads(layers, torch.randn(3, 4)) == ["2"] and not graphs
+
+
 @pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile])
 def test_a_wrapped_model_is_refused_before_anything_runs(wrap):
     with pytest.raises(CuttlefishError, match="cannot be changed in place"):
