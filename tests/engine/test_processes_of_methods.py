@@ -10,8 +10,10 @@ from tests.runs import EXACT, METHODS, little_config
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name not in ("full_rank", "cuttlefish")])
 def test_two_processes_match_one(tmp_path, method):
-    alone = run_config(little_config(tmp_path / "alone", method, **EXACT))
-    together = run_config(little_config(tmp_path / "together", method, trainer__devices=2, **EXACT))
+    # A sum in another order can move a zero, and with it XNOR's sign: no such sum comes up in the narrower network.
+    exact = EXACT | ({"model__width": 4} if method == "xnor" else {})
+    alone = run_config(little_config(tmp_path / "alone", method, **exact))
+    together = run_config(little_config(tmp_path / "together", method, trainer__devices=2, **exact))
     assert together.world_size == 2
     assert_alike(tmp_path / "alone", alone, tmp_path / "together", together)
 
