@@ -2,12 +2,12 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import cache
 from reprlib import repr as short
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, Strict, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
@@ -18,27 +18,23 @@ SCALES = ("smoke", "reduced", "paper", "free")
 LARGEST = 2**63
 DEEPEST = 100
 POSITIVE = (
-    "epochs",
-    "epochs_trained",
-    "params_full",
-    "params_total",
-    "params_nonzero",
-    "params_stored_bits",
-    "macs_full",
+    "epochs", "epochs_trained", "params_full", "params_total", "params_nonzero", "params_stored_bits", "macs_full",
     "macs_final",
-)
+)  # fmt: skip
 """What a finished run has at least one of: tables and claims divide by it."""
 
 Text = Annotated[str, Strict()]
 Flag = Annotated[bool, Strict()]
-Whole = Annotated[int, Strict(), Field(gt=-LARGEST, lt=LARGEST)]
-Count = Annotated[int, Strict(), Field(ge=0, lt=LARGEST)]
-Rank = Annotated[int, Strict(), Field(ge=1, lt=LARGEST)]
+Int = Annotated[int, Strict(), Field(lt=LARGEST)]
+Whole = Annotated[Int, Field(gt=-LARGEST)]
+Count = Annotated[Int, Field(ge=0)]
+Rank = Annotated[Int, Field(ge=1)]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
-Amount = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
-Bounded = Annotated[float, Strict(), Field(gt=-LARGEST, lt=LARGEST, allow_inf_nan=False)]
-Seconds = Annotated[float, Strict(), Field(ge=0, lt=LARGEST, allow_inf_nan=False)]
-Share = Annotated[float, Strict(), Field(ge=0, le=1, allow_inf_nan=False)]
+Amount = Annotated[Number, Field(ge=0)]
+Bounded = Annotated[Number, Field(gt=-LARGEST, lt=LARGEST)]
+Seconds = Annotated[Number, Field(ge=0, lt=LARGEST)]
+Share = Annotated[Number, Field(ge=0, le=1)]
+Mapped = dict[str, Any]
 
 
 @with_config(extra="allow")
@@ -55,27 +51,18 @@ class Recipe(TypedDict, total=False):
 class Settings(TypedDict, total=False):
     """What the readers of a record take for granted inside its config."""
 
-    model: dict[str, Any] | None
-    data: dict[str, Any] | None
+    model: Mapped | None
+    data: Mapped | None
     recipe: Recipe | None
-    method: dict[str, Any] | None
-    trainer: dict[str, Any] | None
+    method: Mapped | None
+    trainer: Mapped | None
 
 
-def _field(needed: Literal["always", "finished", "where known"], meaning: str) -> Any:
-    return field(default=None, metadata={"needed": needed, "meaning": meaning})
+def _field(needed: str, default: Any = None) -> Callable[[str], Any]:
+    return lambda meaning: field(default=default, metadata={"needed": needed, "meaning": meaning})
 
 
-def _always(meaning: str) -> Any:
-    return _field("always", meaning)
-
-
-def _finished(meaning: str) -> Any:
-    return _field("finished", meaning)
-
-
-def _known(meaning: str) -> Any:
-    return _field("where known", meaning)
+_always, _finished, _known = map(_field, ("always", "finished", "where known"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +74,7 @@ class Record:
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    schema: Whole = field(default=SCHEMA, metadata={"needed": "always", "meaning": "version of this list"})
+    schema: Whole = _field("always", SCHEMA)("version of this list")
     status: Text = _always("finished, failed or interrupted")
     error: Text | None = _known("the traceback of a failed run")
     run_key: Text = _always("hash of everything that changes the result")
@@ -101,10 +88,10 @@ class Record:
     scale: Text = _always("what the run may stand for: smoke, reduced, paper or free")
     experiment_name: Text | None = _known("the table or figure it was run for")
     forked_from: Text | None = _known("run key of the run whose state this one started from")
-    target: dict[str, Any] | None = _known("what a size-matched method was to meet, and where that came from")
+    target: Mapped | None = _known("what a size-matched method was to meet, and where that came from")
     config: Settings | None = _known("the resolved config, without secrets and folders")
     epochs_trained: Count | None = _finished("over all phases, from scratch")
-    phases: list[dict[str, Any]] | None = _finished("one mapping a phase: name, epochs, seconds, …")
+    phases: list[Mapped] | None = _finished("one mapping a phase: name, epochs, seconds, …")
     accuracy_final: Amount | None = _known("of the last epoch, percent: the headline")
     accuracy_best: Amount | None = _known("of the best epoch, chosen on the evaluated set, percent")
     metrics: dict[str, Bounded] | None = _known("the task's own metrics in place of accuracy (GLUE)")
@@ -120,29 +107,27 @@ class Record:
     switch_reason: Text | None = _known("why the model was switched then, or never")
     k: Count | None = _known("K: leading layers left full-rank")
     ranks: dict[str, Rank] | None = _known("factorized layer -> rank")
-    profile: dict[str, Any] | None = _known("summary of profile.json")
+    profile: Mapped | None = _known("summary of profile.json")
     compute_seconds: Amount | None = _finished(
-        "device time of all training work and of the method's own, all phases"
+        "device time of all training work and the method's own, all phases"
     )
     wall_seconds: Amount | None = _finished("everything, work lost to crashes too")
     seconds: dict[str, Seconds] | None = _finished("by part")
     peak_memory_bytes: Count | None = _known("of the device")
     device: Text = _always("the hardware's name")
-    device_type: Text | None = _known(
-        "cpu, cuda or another of torch's; of older records by the device's name"
-    )
+    device_type: Text | None = _known("cpu, cuda, …; of an older record by its device's name")
     precision: Text = _always("fp32, tf32, bf16 or fp64")
     threads: Count | None = _known("CPU threads torch computes with")
     world_size: Count = _always("processes")
     git_commit: Text | None = _known("")
     git_dirty: Flag | None = _known("whether the code differed from that commit")
-    packages: dict[str, Any] = _always("name -> version")
+    packages: Mapped = _always("name -> version")
     platform: Text | None = _known("operating system")
     python: Text | None = _known("version")
     data_digest: Text = _always("hash of the data files' content")
     command: Text = _always("as typed, without secrets and folders")
     started: Text = _always("ISO 8601, UTC")
-    extra: dict[str, Any] | None = _known("a method's own fields")
+    extra: Mapped | None = _known("a method's own fields")
 
     def __post_init__(self) -> None:
         if self.device_type is None and isinstance(self.device, str):
@@ -154,7 +139,7 @@ class Record:
 
 
 def device_type_of(name: str) -> str:
-    """Tell cpu or cuda by a hardware's name, as `device_name` makes it: a CPU's has the number of cores, a GPU's has not."""
+    """Tell cpu or cuda by a hardware's name as `device_name` makes it: a CPU's has its number of cores."""
     return "cpu" if re.search(r", \d+ cores?$", name) else "cuda"
 
 
@@ -177,7 +162,7 @@ EXPECTED = {"string": "str", "float": "int or float"}
 
 
 def problems_of(values: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the fields of a record, one sentence a problem. A null field counts as absent."""
+    """Find what is wrong with the fields of a record, one sentence a problem. A null field counts as absent."""
     return type_problems(values) or _missing(values) or _contradictions(Record(**values))
 
 
@@ -193,7 +178,7 @@ def _adapter() -> TypeAdapter[Record]:
 
 
 def type_problems(values: Mapping[str, Any]) -> list[str]:
-    """Unknown fields, and values that are not of their field's type."""
+    """Find unknown fields and values that are not of their field's type, one sentence each."""
     if values.get("schema") != SCHEMA:
         return [f"schema is {short(values.get('schema'))}, not {SCHEMA}"]
     present = {name: value for name, value in values.items() if value is not None}
@@ -207,7 +192,7 @@ def type_problems(values: Mapping[str, Any]) -> list[str]:
 
 
 def _sentence(error: Mapping[str, Any]) -> str:
-    """One of pydantic's errors in this suite's words."""
+    """Put one of pydantic's errors in this suite's words."""
     name, *inside = error["loc"]
     kind, value = error["type"], short(error["input"])
     if kind == "unexpected_keyword_argument":

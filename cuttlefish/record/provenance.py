@@ -1,6 +1,8 @@
-"""Where a result came from: the commit, the packages, the hardware, the command and the time. Never the host's name or environment."""
+"""Where a result came from: the commit, the packages, the hardware, the command and the time.
 
-import json
+Never the host's name or its environment.
+"""
+
 import os
 import platform
 import shlex
@@ -16,14 +18,17 @@ from cuttlefish.record.redact import redact_arguments
 
 SOURCE = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "torchvision", "timm", "hydra-core", "omegaconf", "wandb", "numpy", "scipy", "pandas")
-COMMIT = "COMMIT.json"
-"""Beside the code of a bundle."""
 CODE = (".", ":(exclude)results", ":(exclude)*.md")
-"""What can change a result. Records, reports and text are written while a campaign runs and do not make its code dirty."""
+"""What can change a result. Records, reports and text are written while runs go on, and make no code dirty."""
 
 
 def provenance(device: str, threads: int | None = None) -> dict[str, Any]:
-    """The record's fields on origin. device: torch's name of it (`cpu`, `cuda:0`); threads: those torch computes with."""
+    """Return the record's fields on origin.
+
+    Args:
+        device: torch's name of it, as in `cpu` or `cuda:0`.
+        threads: Those that torch computes with.
+    """
     return {
         "git_commit": git_commit(),
         "git_dirty": git_dirty(),
@@ -38,37 +43,28 @@ def provenance(device: str, threads: int | None = None) -> dict[str, Any]:
 
 
 def git_commit(source: Path = SOURCE) -> str | None:
-    """The commit of the repository that tracks `source`, or that its bundle was made of; None without git, or if an unrelated
-    repository surrounds it."""
+    """Return the commit of the repository that tracks `source`; None without git, or where an unrelated one surrounds it."""
     tracked = git(source, "ls-files", "--", ".")
-    return git(source, "rev-parse", "HEAD") if tracked else _bundled(source).get("commit")
+    return git(source, "rev-parse", "HEAD") if tracked else None
 
 
 def git_dirty(source: Path = SOURCE) -> bool | None:
-    """Whether the code differs from its commit (new files count); None where there is no commit."""
+    """Tell whether the code differs from its commit (new files count); None where there is no commit."""
     if not git(source, "ls-files", "--", "."):
-        return _bundled(source).get("dirty")
+        return None
     root = git(source, "rev-parse", "--show-toplevel")
     status = git(Path(root), "status", "--porcelain", "--", *CODE) if root else None
     return None if status is None else status != ""
 
 
-def _bundled(source: Path) -> dict[str, Any]:
-    """What a bundle, which has no repository, says of its origin."""
-    try:
-        return json.loads((source.parent / COMMIT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-
-
 def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str]:
-    """Versions of those that are installed, read without importing them."""
+    """Return the versions of those that are installed, read without importing them."""
     found = {name: _version(name) for name in names}
     return {name: number for name, number in found.items() if number is not None}
 
 
 def device_name(device: str, threads: int | None = None) -> str:
-    """The GPU's name, or the CPU's with the number of cores computed on: `AMD EPYC 7B13, 2 cores`."""
+    """Return the GPU's name, or the CPU's with the number of cores computed on: `AMD EPYC 7B13, 2 cores`."""
     if device.startswith("cuda"):
         import torch
 
@@ -78,27 +74,31 @@ def device_name(device: str, threads: int | None = None) -> str:
 
 
 def available_cores() -> int:
-    """Cores this process may run on."""
+    """Count the cores this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def command_line(arguments: Sequence[str], module: str | None = None) -> str:
-    """The command as one would type it, without secrets and without the machine's folders. module: that of `python -m`."""
+    """Return the command as one would type it, without secrets and the machine's folders.
+
+    Args:
+        module: That of `python -m`.
+    """
     script, *rest = arguments or [""]
     start = ["python", "-m", module] if module else ["python", Path(script).name]
     return shlex.join([word for word in start if word] + redact_arguments(rest))
 
 
 def main_module() -> str | None:
-    """The module this process was started with by `python -m`."""
+    """Return the module this process was started with by `python -m`."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return spec.name.removesuffix(".__main__") if spec else None
 
 
 def utc_now() -> str:
-    """ISO 8601, whole seconds, UTC."""
+    """Return the time now: ISO 8601, whole seconds, UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -118,7 +118,7 @@ def _cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def git(folder: Path, *arguments: str) -> str | None:
-    """A git command's output in `folder`, without blanks around it; None if git is missing, fails or hangs."""
+    """Return a git command's output in `folder`, without blanks around it; None if git is missing, fails or hangs."""
     # A hook's GIT_DIR would point every call at the hook's own repository.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     try:
