@@ -7,131 +7,50 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field, Strict, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
-Text = Annotated[str, Strict()]
-Amount = Annotated[float, Strict(), Field(ge=0, lt=2**63, allow_inf_nan=False)]
+from cuttlefish.record.fields import Seconds, Text
+
 Positive = Annotated[float, Strict(), Field(gt=1e-12, lt=2**63, allow_inf_nan=False)]
 Series = Annotated[list[Positive], Field(min_length=1)]
-
-
-@with_config(extra="allow")
-class Row(TypedDict):
-    rounds_s: NotRequired[list[Positive] | None]
-
-
-class StepRow(Row):
-    batch: Positive
-    step_s: Positive
-    fastest_s: Positive
-    slowest_s: Positive
-    flops: Positive
-
-
-class MethodRow(Row):
-    params_nonzero: Positive
-
-
-class RankRow(Row):
-    ours_s: Positive
-
-
-class OverheadRow(Row):
-    """One part of the clock: what it takes an epoch of the narrow network, or once a run of the full-width
-    one."""
-
-    part: Text
-    per: Literal["epoch", "run"]
-    width: Positive
-    seconds: Amount
-
-
-class CheckpointRow(Row):
-    model: Text
-    width: Positive
-    images: Positive
-    checkpoint_s: Amount
-
-
-class TimesRow(Row):
-    """Seconds at full rank, one a repetition, and at each ratio."""
-
-    full_s: Series
-    low_s: list[Series]
-
-
-class StackRow(TimesRow):
-    stack: Text
-    layers: list[Any]
-
-
-class LayerRow(TimesRow):
-    layer: Text
-    kind: Text
-
-
-@with_config(extra="allow")
-class File(TypedDict):
-    hardware: Text
-    seconds: NotRequired[Amount]
-    rows: list[Row]
-
-
-class Steps(File):
-    rows: list[StepRow]
-
-
-class Methods(File):
-    rows: list[MethodRow]
-
-
-class Ranks(File):
-    rows: list[RankRow]
-
-
-class Overhead(File):
-    rows: list[OverheadRow]
-
-
-class Checkpoints(File):
-    rows: list[CheckpointRow]
-
-
-class Profile(File):
-    profiled: Literal["stacks", "layers"]
-    model: Text
-    precision: Text
-    ratios: Series
-    deciding_ratio: Positive
-    threshold: Positive
-    zeta: Positive
-    batch: Positive
-    width: Positive | None
-    repeats: Annotated[list[dict[str, Any]], Field(min_length=1)]
-
-
-@with_config(extra="allow")
-class Decision(TypedDict):
-    k: Amount
-    first_factorized: Amount
-
-
-class Stacks(Profile):
-    rows: list[StackRow]
-    repeats: Annotated[list[Decision], Field(min_length=1)]
-
-
-class Layers(Profile):
-    rows: list[LayerRow]
-
-
-KINDS: dict[str, type] = {
-    "steps": Steps, "methods": Methods, "ranks": Ranks, "overhead": Overhead, "checkpoints": Checkpoints,
-    "profile": Profile, "stacks": Stacks, "layers": Layers,
+TIMES = {"full_s": Series, "low_s": list[Series]}
+"""Seconds at full rank, one a repetition, and at each ratio."""
+PROFILE = {
+    "profiled": Literal["stacks", "layers"], "model": Text, "precision": Text, "ratios": Series,
+    "deciding_ratio": Positive, "threshold": Positive, "zeta": Positive, "batch": Positive, "width": Positive | None,
+    "repeats": Annotated[list[dict[str, Any]], Field(min_length=1)],
 }  # fmt: skip
+DECISION = {"k": Seconds, "first_factorized": Seconds}
+
+
+def _mapping(fields: Mapping[str, Any]) -> Any:
+    """Return the type of a mapping that has at least these fields."""
+    return with_config(extra="allow")(TypedDict("Fields", dict(fields)))
+
+
+def _file(row: Mapping[str, Any], **facts: Any) -> Any:
+    """Return the type of a bench's file whose rows have at least these fields."""
+    rows = list[_mapping({"rounds_s": NotRequired[list[Positive] | None], **row})]
+    return _mapping({"hardware": Text, "seconds": NotRequired[Seconds], "rows": rows, **facts})
+
+
+KINDS: dict[str, Any] = {
+    "steps": _file(dict.fromkeys(("batch", "step_s", "fastest_s", "slowest_s", "flops"), Positive)),
+    "methods": _file({"params_nonzero": Positive}),
+    "ranks": _file({"ours_s": Positive}),
+    # One part of the clock: what it takes an epoch of the narrow network, or once a run of the full-width one.
+    "overhead": _file({"part": Text, "per": Literal["epoch", "run"], "width": Positive, "seconds": Seconds}),
+    "checkpoints": _file({"model": Text, "width": Positive, "images": Positive, "checkpoint_s": Seconds}),
+    "profile": _file({}, **PROFILE),
+    "stacks": _file(
+        {**TIMES, "stack": Text, "layers": list[Any]},
+        **PROFILE | {"repeats": Annotated[list[_mapping(DECISION)], Field(min_length=1)]},
+    ),
+    "layers": _file({**TIMES, "layer": Text, "kind": Text}, **PROFILE),
+}
 """Of other kinds, which nobody reads, only the hardware and the times are asked for."""
 
 
 def bench_problem(what: str, content: Mapping[str, Any]) -> str:
-    """What is wrong with the content of a bench's file of that kind; empty where nothing is."""
+    """Find what is wrong with the content of a bench's file of that kind; empty where nothing is."""
     problem = _wrong(what, content)
     if problem:
         return problem
@@ -151,7 +70,7 @@ def _wrong(kind: str, content: Mapping[str, Any]) -> str:
 
 @cache
 def _adapter(kind: str) -> TypeAdapter[Any]:
-    return TypeAdapter(KINDS.get(kind, File))
+    return TypeAdapter(KINDS.get(kind) or _file({}))
 
 
 def _uneven(kind: str, content: Mapping[str, Any]) -> str:
