@@ -1,4 +1,4 @@
-"""Whether a run labelled with a scale was run as that scale is: a label alone makes no run count for a claim."""
+"""Whether a run was made as the scale it is labelled with: a label alone makes no run count for a claim."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -55,7 +55,7 @@ def _unlike(record: Record, wanted: Mapping[str, list[Any]]) -> str:
 
 
 def not_admitted(runs: Iterable[Evidence]) -> list[LeftOut]:
-    """The finished runs that count for no claim, each with the reason."""
+    """List the finished runs that count for no claim, each with the reason."""
     return [
         LeftOut(run.path, f"counts for no claim: {reason}")
         for run in runs
@@ -64,7 +64,7 @@ def not_admitted(runs: Iterable[Evidence]) -> list[LeftOut]:
 
 
 def scale_of(scale: str, data: str, method: str) -> dict[str, list[Any]]:
-    """What a run of the scale may have, by path in its record. Data without a recipe of the paper admits no length at all."""
+    """Return what a run of the scale may have, by path in its record. Data without a recipe of the paper admits no length."""
     wanted = dict(SCALES.get(scale, {}))
     if scale == "paper":
         wanted[EPOCHS] = PAPER_EPOCHS.get(data, [])

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from cuttlefish.display.format import UNKNOWN
@@ -11,7 +12,7 @@ Row = Mapping[str, Any]
 CLOCKS = {"seconds", "compute_seconds", "wall_seconds"}
 EQUAL = ("epochs_trained", "k", "params_full", "macs_full")
 POINTS = {"accuracy_final": 1.5, "accuracy_best": 1.5}
-"""Percentage points. Two runs whose arithmetic differs in the last bit drift apart as two seeds do; at reduced scale those scatter by 0.5."""
+"""Percentage points. Runs whose arithmetic differs in the last bit drift apart as two seeds do, at reduced scale by 0.5."""
 SHARES = {
     "loss_final": 0.1,
     "params_total": 0.05,
@@ -27,7 +28,11 @@ BITWISE = ("fp32", "fp64")
 
 @dataclass(frozen=True)
 class Difference:
-    """A figure of two runs. allowed: how far they may be apart, in words."""
+    """A figure of two runs.
+
+    Attributes:
+        allowed: How far they may be apart, in words.
+    """
 
     name: str
     recorded: Any
@@ -37,7 +42,7 @@ class Difference:
 
 
 def unlike(one: Record, other: Record) -> list[str]:
-    """What of hardware and software differs, each in words: `torch 2.9 -> 2.14`."""
+    """List what of hardware and software differs, each in words: `torch 2.9 -> 2.14`."""
     names = ("device", "precision", "threads", "world_size", "platform", "python", "git_commit", "git_dirty")
     packages = sorted({*one.packages, *other.packages})
     pairs = [(name.replace("_", " "), getattr(one, name), getattr(other, name)) for name in names]
@@ -46,8 +51,11 @@ def unlike(one: Record, other: Record) -> list[str]:
 
 
 def bitwise(one: Record, other: Record) -> bool:
-    """Whether the same bits are promised: CPU, fp32 or fp64, one process, deterministic mode without compilation, and the same CPU,
-    threads and torch."""
+    """Tell whether the same bits are promised.
+
+    That takes a CPU, fp32 or fp64, one process, deterministic mode without compilation, and the same CPU, threads and
+    torch.
+    """
     trainer = (one.config or {}).get("trainer", {})
     asked = (
         trainer.get("deterministic")
@@ -63,7 +71,7 @@ def bitwise(one: Record, other: Record) -> bool:
 
 
 def differences(one: Record, other: Record, exact: bool) -> list[Difference]:
-    """Every figure that either record knows, in the order people read them."""
+    """Compare every figure that either record knows, in the order people read them."""
     rules = [(name, f"{limit} points", _by_points(limit)) for name, limit in POINTS.items()]
     rules += [(name, f"{share:.0%}", _by_share(share)) for name, share in SHARES.items()]
     steps = max(1, round(EPOCHS_SHARE * (one.epochs_trained or one.epochs)))
@@ -86,24 +94,16 @@ def differences(one: Record, other: Record, exact: bool) -> list[Difference]:
 
 
 def first_unlike_epoch(one: Sequence[Row], other: Sequence[Row]) -> int | None:
-    """The first epoch whose rows differ in anything but the clock; None where all agree."""
-    for index in range(max(len(one), len(other))):
-        pair = [rows[index] if index < len(rows) else {} for rows in (one, other)]
-        if (
-            len(
-                {
-                    repr({key: value for key, value in sorted(row.items()) if key not in CLOCKS})
-                    for row in pair
-                }
-            )
-            > 1
-        ):
-            return index + 1
+    """Find the first epoch whose rows differ in anything but the clock; None where all agree."""
+    for epoch, pair in enumerate(zip_longest(one, other, fillvalue={}), 1):
+        timeless = [{key: value for key, value in row.items() if key not in CLOCKS} for row in pair]
+        if repr(sorted(timeless[0].items())) != repr(sorted(timeless[1].items())):
+            return epoch
     return None
 
 
 def _ranks(one: Mapping[str, int], other: Mapping[str, int], exact: bool) -> list[Difference]:
-    """One line for all layers; where they differ, the layer that differs most."""
+    """Compare all layers in one line: where they differ, by the layer that differs most."""
     if not one and not other:
         return []
     if one.keys() != other.keys():

@@ -21,7 +21,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Bench:
-    """name: the file's. what: its first word (steps, ranks, overhead, profile …)."""
+    """One file of results/bench.
+
+    Attributes:
+        name: The file's.
+        what: Its first word (steps, ranks, overhead, profile, …).
+    """
 
     name: str
     facts: dict[str, Any]
@@ -40,30 +45,28 @@ class Bench:
         return " · ".join([self.facts["hardware"], *threads_words(self.facts.get("threads"))])
 
     def find(self, **wanted: Any) -> list[dict[str, Any]]:
-        """The rows that have all these values."""
+        """Find the rows that have all these values."""
         return [row for row in self.rows if all(row.get(name) == value for name, value in wanted.items())]
 
 
 def load_benches(folder: str | Path) -> list[Bench]:
-    """Every bench below `folder`, the newest last. A file that is none is left out with a warning."""
+    """Read every bench in `folder`, the newest last. A file that is none is left out with a warning."""
     found = [bench for path in sorted(Path(folder).glob("*.json")) if (bench := _read(path))]
     return sorted(found, key=lambda bench: str(bench.facts.get("time")))
 
 
 def newest(benches: Iterable[Bench], what: str, **facts: Any) -> Bench | None:
-    """The last of the benches of that kind with these facts."""
-    fitting = [
-        b
-        for b in benches
-        if b.what == what and all(b.facts.get(name) == value for name, value in facts.items())
-    ]
-    return fitting[-1] if fitting else None
+    """Find the last of the benches of that kind with these facts."""
+    own = (bench for bench in reversed(list(benches)) if bench.what == what)
+    return next((bench for bench in own if facts.items() <= bench.facts.items()), None)
 
 
 def benches_of(benches: Iterable[Bench], scale: str) -> list[Bench]:
-    """Those of a CPU belong to the reduced scale and to smoke, of a GPU to the paper's. Profiles count at
-    full width, in fp32 and at the batch of the scale alone; the paper's is of the paper's scale on whatever
-    device."""
+    """Choose the benches of a scale: of a CPU for reduced and smoke, of a GPU for the paper's.
+
+    Profiles count at full width, in fp32 and at the batch of the scale alone; the paper's is of the paper's scale on
+    whatever device.
+    """
     return [bench for bench in benches if _is_of(bench, scale)]
 
 

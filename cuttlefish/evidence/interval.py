@@ -15,7 +15,7 @@ Interval = tuple[float, float]
 
 
 def t_interval(samples: Sequence[float]) -> Interval | None:
-    """Student's interval of the mean; None of fewer than two samples."""
+    """Return Student's interval of the mean; None of fewer than two samples."""
     if len(samples) < 2:
         return None
     middle, error = mean(samples), stdev(samples) / sqrt(len(samples))
@@ -24,15 +24,15 @@ def t_interval(samples: Sequence[float]) -> Interval | None:
 
 
 def variation_interval(samples: Sequence[float]) -> Interval | None:
-    """Interval of the coefficient of variation, stdev / mean: the chi-square interval of the standard deviation, the mean
-    taken as known (exact enough for variations of a few percent)."""
+    """Return the interval of the coefficient of variation, stdev / mean; None of fewer than two samples.
+
+    It is the chi-square interval of the standard deviation, the mean taken as known: exact enough for variations of a few
+    percent.
+    """
     if len(samples) < 2:
         return None
     freedom, variation = len(samples) - 1, stdev(samples) / mean(samples)
-    quantiles = (
-        chdtri(freedom, (1 - LEVEL) / 2),
-        chdtri(freedom, (1 + LEVEL) / 2),
-    )  # chdtri: from the upper tail
+    quantiles = [chdtri(freedom, (1 + sign * LEVEL) / 2) for sign in (-1, 1)]  # chdtri: from the upper tail
     return variation * sqrt(freedom / quantiles[0]), variation * sqrt(freedom / quantiles[1])
 
 
@@ -44,13 +44,13 @@ class Range:
     high: float = inf
 
     def place(self, interval: Interval) -> str:
-        """inside, outside or open (the interval straddles a limit)."""
+        """Return inside, outside or open (the interval straddles a limit)."""
         if self.low <= interval[0] and interval[1] <= self.high:
             return INSIDE
         return OUTSIDE if interval[1] < self.low or interval[0] > self.high else OPEN
 
     def limits(self) -> tuple[float | None, float | None]:
-        """For files: infinities as None, and the number next to 0 as 0."""
+        """Return the limits for files: infinities as None, and the number next to 0 as 0."""
         low, high = (
             None if isinf(limit) else float(f"{limit:.12g}") if abs(limit) > 1e-300 else 0.0
             for limit in (self.low, self.high)
@@ -68,7 +68,7 @@ LIMITS = {
 
 
 def range_of(limits: Mapping[str, object]) -> Range:
-    """`{within: [a, b]}`, or one limit: `{above: a}`, `{below: b}`, `{at_least: a}`, `{at_most: b}`."""
+    """Read `{within: [a, b]}`, or one limit: `{above: a}`, `{below: b}`, `{at_least: a}`, `{at_most: b}`."""
     try:
         ((name, value),) = limits.items()
         return LIMITS[name](value)

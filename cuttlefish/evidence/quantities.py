@@ -1,4 +1,4 @@
-"""What the tables show of a record. Sizes are three quantities of three definitions; none is ever set against another's."""
+"""What the tables show of a record. Sizes have three definitions; none is ever set against another's."""
 
 from collections.abc import Sequence
 from statistics import mean
@@ -13,7 +13,7 @@ BITS = 32
 
 
 def compression(record: Record) -> float | None:
-    """All parameters, of the full-rank model over this one's."""
+    """Return all parameters of the full-rank model over this one's."""
     return ratio_of(record.params_full, record.params_total)
 
 
@@ -34,13 +34,13 @@ def hours(record: Record) -> float:
 
 
 def hours_as_baseline(record: Record) -> float:
-    """Without the time of ranks that were only logged: a run that stayed at full rank had no need of them."""
+    """Return hours without the time of ranks that were only logged: a run that stayed at full rank had no need of them."""
     logged = 0.0 if record.ranks else (record.seconds or {}).get("ranks", 0.0)
     return (record.compute_seconds - logged) / 3600
 
 
 def speedup(runs: Sequence[Evidence], baseline: Sequence[Evidence]) -> float | None:
-    """Hours of the baseline over ours, of the seeds that both have on the same hardware; None without such a seed."""
+    """Return hours of the baseline over ours, of the seeds that both have on the same hardware; None without such a seed."""
     pairs = [pair for pair in paired(runs, baseline) if pair[0].timed_on == pair[1].timed_on]
     if not pairs:
         return None
@@ -50,19 +50,16 @@ def speedup(runs: Sequence[Evidence], baseline: Sequence[Evidence]) -> float | N
 
 
 def accuracy_lost(runs: Sequence[Evidence], baseline: Sequence[Evidence]) -> float | None:
-    """Points of the last epoch's accuracy below the baseline's, of the seeds that both have."""
+    """Return points of the last epoch's accuracy below the baseline's, of the seeds that both have."""
     pairs = [
         (own.record.accuracy_final, other.record.accuracy_final) for own, other in paired(runs, baseline)
     ]
-    return (
-        mean(other - own for own, other in pairs)
-        if pairs and None not in {value for pair in pairs for value in pair}
-        else None
-    )
+    is_known = pairs and all(None not in pair for pair in pairs)
+    return mean(other - own for own, other in pairs) if is_known else None
 
 
 def stated_quantity(name: str, runs: Sequence[Evidence], baseline: Sequence[Evidence]) -> float | None:
-    """Our value of a quantity that the paper states: of pairs with the baseline, or a mean over seeds."""
+    """Return our value of a quantity that the paper states: of pairs with the baseline, or a mean over seeds."""
     if name in ("speedup", "accuracy_lost"):
         return {"speedup": speedup, "accuracy_lost": accuracy_lost}[name](runs, baseline)
     found = over_seeds(runs, compression if name == "compression" else lambda record: getattr(record, name))

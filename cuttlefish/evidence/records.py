@@ -1,6 +1,6 @@
-"""The records that count: every `record.json` under a folder, and a reason for each one that does not count.
+"""The records that count: every `record.json` under a folder, and a reason for each one that does not.
 
-Tables, figures, claims and the page all start here, so that none of them meets a damaged record, and none drops one silently.
+Tables, figures, claims and the page all start here: none of them meets a damaged record, and none drops one silently.
 """
 
 from collections import defaultdict
@@ -15,19 +15,13 @@ from cuttlefish.display.format import counted
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.record.fields import SCHEMA, Record, problems_of
 from cuttlefish.record.folder import RECORD
-from cuttlefish.record.record import read_fields
+from cuttlefish.record.record import read_fields, value_of
 
 CELL = ("model", "data", "method", "preset", "recipe", "epochs", "scale")
 OUTCOME = (
-    "status",
-    "accuracy_final",
-    "accuracy_best",
-    "loss_final",
-    "params_total",
-    "switch_epoch",
-    "ranks",
+    "status", "accuracy_final", "accuracy_best", "loss_final", "params_total", "switch_epoch", "ranks",
     "compute_seconds",
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,28 +37,22 @@ class Evidence:
 
     @cached_property
     def cell(self) -> tuple[Any, ...]:
-        """What the run stands for, its seed apart: the values of CELL."""
+        """The values of CELL: what the run stands for, its seed apart."""
         return tuple(getattr(self.record, name) for name in CELL)
 
     @cached_property
     def hardware(self) -> str:
-        """Device, precision, threads, processes and whether it was compiled: only times of the same hardware compare."""
+        """Device, precision, threads, processes and whether it was compiled. Only times of the same hardware compare."""
         record = self.record
-        words = [record.device, record.precision]
-        words += threads_words(record.threads)
+        words = [record.device, record.precision, *threads_words(record.threads)]
         words += [f"{record.world_size} processes"] if record.world_size > 1 else []
-        words += ["compiled"] if _compiled(record) else []
+        words += ["compiled"] if value_of(record, "config.trainer.compile") is True else []
         return " · ".join(words)
 
     @cached_property
     def timed_on(self) -> tuple[str, str]:
-        """What two runs must share for a speed-up: the hardware and torch's minor version, with which times change."""
+        """The hardware and torch's minor version: what two runs must share for a speed-up."""
         return self.hardware, ".".join(str((self.record.packages or {}).get("torch")).split(".")[:2])
-
-
-def _compiled(record: Record) -> bool:
-    trainer = (record.config or {}).get("trainer")
-    return isinstance(trainer, Mapping) and trainer.get("compile") is True
 
 
 def threads_words(threads: int | None) -> list[str]:
@@ -72,7 +60,7 @@ def threads_words(threads: int | None) -> list[str]:
 
 
 def by_start(runs: Iterable[Evidence]) -> list[Evidence]:
-    """The order in which repeats count, in tables and claims alike: the first that was started, whatever came out."""
+    """Sort runs into the order in which repeats count: the first that was started, whatever came out."""
     return sorted(runs, key=lambda run: (run.record.started, str(run.path)))
 
 
@@ -97,8 +85,11 @@ class Collection:
 
 
 def load_evidence(folder: str | Path) -> Collection:
-    """Every record under `folder`. A damaged, foreign or older record, a second copy of one, and records that contradict
-    each other under one run key are left out, each with its reason; none raises."""
+    """Read every record under `folder`. None raises.
+
+    A damaged, foreign or older record, a second copy of one, and records that contradict each other under one run key are
+    left out, each with its reason.
+    """
     runs, left_out = [], []
     # By pattern: a plain name passes over a link that leads nowhere.
     for path in sorted(Path(folder).rglob(f"{RECORD}*")):
@@ -123,15 +114,13 @@ def _read(path: Path) -> Evidence | LeftOut:
     if not isinstance(schema, int) or isinstance(schema, bool):
         return LeftOut(path, "foreign: it has no schema of this suite")
     if schema != SCHEMA:
-        return LeftOut(
-            path,
-            f"of {'an older' if schema < SCHEMA else 'a newer'} schema ({schema}; this suite reads {SCHEMA})",
-        )
+        age = "an older" if schema < SCHEMA else "a newer"
+        return LeftOut(path, f"of {age} schema ({schema}; this suite reads {SCHEMA})")
     return LeftOut(path, f"unsound: {problems[0]}") if problems else Evidence(path, Record(**values))
 
 
 def _copies(runs: Iterable[Evidence]) -> dict[Path, str]:
-    """All but the first of equal records: a run counts once however often its folder was copied."""
+    """Find all but the first of equal records: a run counts once however often its folder was copied."""
     return {
         other.path: f"a copy of {first.path}"
         for group in _grouped(runs, lambda record: (record.run_key, record.started)).values()
@@ -142,30 +131,32 @@ def _copies(runs: Iterable[Evidence]) -> dict[Path, str]:
 
 
 def _conflicts(runs: Iterable[Evidence]) -> dict[Path, str]:
-    """Records that cannot all be true: one run key for unlike cells, or one start with unlike outcomes. A later start of the
-    same key is a repeat, not a conflict."""
+    """Find records that cannot all be true: one run key for unlike cells, or one start with unlike outcomes.
+
+    A later start of the same key is a repeat, not a conflict.
+    """
     refused: dict[Path, str] = {}
     for key, group in _grouped(runs, lambda record: record.run_key).items():
         if unlike := _unlike([_identity(run.record) for run in group]):
-            refused |= {
-                run.path: f"in conflict: run key {key} stands for unlike runs ({', '.join(unlike)})"
-                for run in group
-            }
+            reason = f"in conflict: run key {key} stands for unlike runs ({', '.join(unlike)})"
+            refused |= {run.path: reason for run in group}
     for (key, started), group in _grouped(runs, lambda record: (record.run_key, record.started)).items():
         if len({repr([getattr(run.record, name) for name in OUTCOME]) for run in group}) > 1:
-            refused |= {
-                run.path: f"in conflict: unlike outcomes of run {key} started {started}" for run in group
-            }
+            reason = f"in conflict: unlike outcomes of run {key} started {started}"
+            refused |= {run.path: reason for run in group}
     return refused
 
 
 def _identity(record: Record) -> dict[str, Any]:
-    """What one run key must mean, by path. Preset and scale are labels, outside the key: two names may stand for one run."""
+    """Return what one run key must mean, by path.
+
+    Preset and scale are labels, outside the key: two names may stand for one run.
+    """
     names = ("model", "data", "method", "seed", "epochs", "data_digest", "params_full")
-    own = {
-        name: getattr(record, name) for name in names if getattr(record, name) is not None
-    }  # a run that failed early knows not all of them
-    return own | dict(_settings(record.config or {}))
+    own = {name: getattr(record, name) for name in names}  # a run that failed early knows not all of them
+    return {name: value for name, value in own.items() if value is not None} | dict(
+        _settings(record.config or {})
+    )
 
 
 def _settings(values: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
@@ -176,13 +167,11 @@ def _settings(values: Mapping[str, Any], where: str = "") -> Iterator[tuple[str,
 
 
 def _unlike(identities: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The paths to which several values are given. One without a value is no contradiction: it may be the default, spelt out elsewhere."""
+    """Find the paths to which several values are given. One without a value may have the default, spelt out elsewhere."""
     first: dict[str, Any] = {}
     for identity in identities:
         first = dict(identity) | first
-    return sorted(
-        {path for identity in identities for path, value in identity.items() if value != first[path]}
-    )
+    return sorted({path for one in identities for path, value in one.items() if value != first[path]})
 
 
 def _grouped(runs: Iterable[Evidence], key: Callable[[Record], Any]) -> dict[Any, list[Evidence]]:

@@ -25,7 +25,7 @@ class OverSeeds:
 
 
 def over_seeds(runs: Sequence[Evidence], quantity: Quantity) -> OverSeeds | None:
-    """None where no run has the quantity, or only some have it: a mean of those would hide the others."""
+    """Average a quantity; None where no run has the quantity, or only some have it: a mean of those would hide the others."""
     values = [quantity(run.record) for run in check_alike(runs)]
     if not values or any(value is None for value in values):
         return None
@@ -33,7 +33,11 @@ def over_seeds(runs: Sequence[Evidence], quantity: Quantity) -> OverSeeds | None
 
 
 def check_alike(runs: Sequence[Evidence]) -> Sequence[Evidence]:
-    """The runs, which differ by their seeds alone. Raises CuttlefishError for two scales, two kinds of hardware, or one seed twice."""
+    """Return runs that differ by their seeds alone.
+
+    Raises:
+        CuttlefishError: They are of two scales or two kinds of hardware, or one seed is there twice.
+    """
     for what, values in (
         ("scales", {run.record.scale for run in runs}),
         ("kinds of hardware", {run.hardware for run in runs}),
@@ -49,6 +53,6 @@ def check_alike(runs: Sequence[Evidence]) -> Sequence[Evidence]:
 
 
 def paired(left: Iterable[Evidence], right: Iterable[Evidence]) -> list[tuple[Evidence, Evidence]]:
-    """Runs of the same seed, side by side."""
+    """Pair the runs of the same seed."""
     others = {run.record.seed: run for run in right}
     return [(run, others[run.record.seed]) for run in left if run.record.seed in others]

@@ -25,7 +25,7 @@ class Unlike(CuttlefishError):
 
 
 class Runs(list[Evidence]):
-    """Finished runs among which many searches are made: kept by scale and method, and every search is remembered."""
+    """Finished runs, kept by scale and method for many searches, each of which is remembered."""
 
     def __init__(self, runs: Iterable[Evidence]):
         super().__init__(run for run in runs if run.finished)
@@ -43,7 +43,7 @@ class Runs(list[Evidence]):
         return self._found[asked]
 
     def arm(self, where: Where, scale: str, name: str) -> list[Evidence]:
-        """Those found, if they are of one setting; else Unlike is raised."""
+        """Find runs of one setting. Raises Unlike where they are of several."""
         found = self.find(where, scale)
         key = f"{where!r} {scale}"
         if key not in self._unlike:
@@ -54,58 +54,56 @@ class Runs(list[Evidence]):
 
 
 def select(runs: Iterable[Evidence], where: Where, scale: str) -> list[Evidence]:
-    """Finished runs of `scale` whose records have these values. A list names alternatives; a mapping holds one value a scale."""
+    """Find the finished runs of `scale` whose records have these values.
+
+    A list names alternatives; a mapping holds one value a scale.
+    """
     if isinstance(runs, Runs):
         return runs.find(where, scale)
-    wanted = {
-        path: value[scale] if isinstance(value, Mapping) and scale in value else value
-        for path, value in where.items()
-    }
-    ordered = {
-        path: wanted[path] for path in sorted(wanted, key=lambda path: path.count("."))
-    }  # the record's own fields first: they are quick
-    return [run for run in runs if run.finished and run.record.scale == scale and _fits(run.record, ordered)]
+    wanted = {}
+    for path in sorted(
+        where, key=lambda path: path.count(".")
+    ):  # the record's own fields first: they are quick
+        value = where[path]
+        wanted[path] = value[scale] if isinstance(value, Mapping) and scale in value else value
+    return [run for run in runs if run.finished and run.record.scale == scale and _fits(run.record, wanted)]
 
 
 def points_of(family: Where) -> Iterator[Where]:
-    """The points of a grid: each value of a list is one of its own."""
+    """Yield the points of a grid: each value of a list is one of its own."""
     lists = {path: values for path, values in family.items() if isinstance(values, list)}
     for values in product(*lists.values()):
         yield {**family, **dict(zip(lists, values, strict=True))}
 
 
 def setting_of(record: Record) -> str:
-    """Model, data, recipe, method, precision and how far it ran, as one comparable text."""
+    """Return model, data, recipe, method, precision and how far it ran, as one comparable text."""
     config = record.config or {}
     sections = {name: dict(config.get(name) or {}) for name in ("model", "data", "recipe", "method")}
     for name, keys in BESIDE_THE_SETTING.items():
         for key in keys:
             sections[name].pop(key, None)
-    own = [
-        getattr(record, name) for name in ("model", "data", "method", "epochs", "data_digest", "precision")
-    ]
-    trainer = {
-        name: value_of(record, f"config.trainer.{name}") or None for name in TRAINER
-    }  # False and None are both "no"
+    own = [record.model, record.data, record.method, record.epochs, record.data_digest, record.precision]
+    # False and None are both "no".
+    trainer = {name: value_of(record, f"config.trainer.{name}") or None for name in TRAINER}
     return repr((own, sections, trainer))
 
 
 def by_seed(runs: Iterable[Evidence], *also: str) -> dict[tuple[Any, ...], Evidence]:
-    """Of each seed the run that counts. also: `hardware`, or further fields of which each value has a run that counts."""
+    """Choose of each seed the run that counts.
+
+    Args:
+        also: `hardware`, or further fields of which each value has a run that counts.
+    """
     found: dict[tuple[Any, ...], Evidence] = {}
     for run in by_start(runs):
-        found.setdefault(
-            (
-                run.record.seed,
-                *(run.timed_on if name == "hardware" else getattr(run.record, name) for name in also),
-            ),
-            run,
-        )
+        others = (run.timed_on if name == "hardware" else getattr(run.record, name) for name in also)
+        found.setdefault((run.record.seed, *others), run)
     return dict(sorted(found.items(), key=lambda item: repr(item[0])))
 
 
 def on_one_machine(runs: Sequence[Evidence]) -> list[Evidence]:
-    """Those on the hardware (and torch) that has most of the seeds: times of unlike hardware are never averaged."""
+    """Choose the runs on the hardware (and torch) that has most of the seeds: no times of unlike hardware are averaged."""
     machines: dict[tuple[str, str], list[Evidence]] = defaultdict(list)
     for run in runs:
         machines[run.timed_on].append(run)
@@ -113,7 +111,7 @@ def on_one_machine(runs: Sequence[Evidence]) -> list[Evidence]:
 
 
 def is_time(path: str) -> bool:
-    """Whether a field is of the clock."""
+    """Tell whether a field is of the clock."""
     return path.split(".")[0] in ("seconds", "compute_seconds", "wall_seconds")
 
 

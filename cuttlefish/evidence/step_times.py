@@ -14,9 +14,13 @@ IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257}
 
 @dataclass(frozen=True)
 class StepRatio:
-    """slow / fast seconds a step. samples: one a round where the bench kept its rounds, else the quotient of
-    medians alone; bounds: the 95 % interval of the rounds' mean, else from the fastest and slowest rounds of
-    either arm, which is wider."""
+    """slow / fast seconds a step.
+
+    Attributes:
+        samples: One a round where the bench kept its rounds, else the quotient of medians alone.
+        bounds: The 95 % interval of the rounds' mean, else from the fastest and slowest rounds of either arm, which is
+            wider.
+    """
 
     samples: list[float]
     bounds: Interval
@@ -27,13 +31,13 @@ class StepRatio:
 
 
 def step_row(bench: Bench, **arm: Any) -> dict[str, Any] | None:
-    """The only row with these values."""
+    """Find the only row with these values; None where there are none or several."""
     rows = bench.find(**arm)
     return rows[0] if len(rows) == 1 else None
 
 
 def step_ratio(slow: dict[str, Any], fast: dict[str, Any]) -> StepRatio:
-    """Rounds are paired: in each of them the arms took turns within seconds."""
+    """Compare two arms. Rounds are paired: in each of them the arms took turns within seconds."""
     if slow.get("rounds_s") and fast.get("rounds_s"):
         samples = [one / other for one, other in zip(slow["rounds_s"], fast["rounds_s"], strict=True)]
         bounds = t_interval(samples)
@@ -44,8 +48,7 @@ def step_ratio(slow: dict[str, Any], fast: dict[str, Any]) -> StepRatio:
 
 
 def dense_epoch(benches: Sequence[Bench], model: str | None, data: str | None) -> tuple[float, Bench] | None:
-    """Seconds of one full-width fp32 epoch as the newest bench of steps has it, every step a dense one, and
-    that bench."""
+    """Return the seconds of a full-width fp32 epoch of dense steps, by the newest bench of steps, and that bench."""
     steps = newest(benches, "steps")
     row = step_row(steps, model=model, arm="dense", width=64, precision="fp32") if steps else None
     return (IMAGES[data] / row["batch"] * row["step_s"], steps) if steps and row and data in IMAGES else None
