@@ -1,6 +1,8 @@
-"""`run.py replay=<record, run folder or run key>`: a record's exact config once more, in a folder of its own, and what came out differently.
+"""`run.py replay=<record, run folder or run key>`: run a record's exact config again, and list what came out
+differently.
 
-Further words may say where and how (data.root=, trainer.device=, logger.…), not what. Exit codes: 0 agrees, 4 does not, else run.py's.
+Further words may say where and how (data.root=, trainer.device=, logger.…), not what. Exit codes: 0 agrees, 4
+does not, else run.py's.
 """
 
 import sys
@@ -33,7 +35,7 @@ SHORTENED = ".../"
 
 
 def main(words: Sequence[str]) -> int:
-    """Of run.py, where a word begins with `replay=`."""
+    """Answer a command line with a word that begins with `replay=`; the exit code."""
     try:
         return replay(words)
     except (CuttlefishError, Interrupted) as error:
@@ -74,7 +76,10 @@ def replay(words: Sequence[str], runs: Path = Path("runs")) -> int:
 
 
 def replayed_config(path: Path, record: Record, words: Sequence[str]) -> Config:
-    """The config of a record, its folders those of this machine. The run folder's own resolved.yaml knows them, a record does not."""
+    """Return the config of a record with the folders of this machine.
+
+    The run folder's own resolved.yaml knows them, a record does not.
+    """
     beside = path.parent / RESOLVED
     there = load(beside) if beside.exists() else {}
     mapping = there if there.get("run_key") == record.run_key else record.config
@@ -102,7 +107,7 @@ def replayed_config(path: Path, record: Record, words: Sequence[str]) -> Config:
 def comparison(
     one: Record, other: Record, found: Sequence[Difference], exact: bool, epoch: int | None
 ) -> str:
-    """The table of differences, below what of hardware and software differs."""
+    """Format the table of differences below what of hardware and software differs."""
     from cuttlefish.display.screen import plain_table
     from cuttlefish.display.summary import as_text
 
@@ -144,7 +149,8 @@ def _sound(path: Path) -> Record:
 
 
 def _folder(runs: Path, key: str) -> Path:
-    """The first of runs/replay/<key>-1, -2, … without a finished replay: an interrupted one goes on."""
+    """Choose the first of runs/replay/<key>-1, -2, … without a finished replay: an interrupted one goes
+    on."""
     folders = (runs / "replay" / f"{key}-{number}" for number in count(1))
     return next(
         folder
@@ -156,11 +162,13 @@ def _folder(runs: Path, key: str) -> Path:
 def _same_run(record: Record, key: str, digest: str) -> None:
     if digest != record.data_digest:
         raise CuttlefishError(
-            f"the data here is not that of run {record.run_key} (digest {digest[:12]}, there {record.data_digest[:12]})"
+            f"the data here is not that of run {record.run_key} (digest {digest[:12]}, there "
+            f"{record.data_digest[:12]})"
         )
     if key != record.run_key:
         raise CuttlefishError(
-            f"this version of the suite makes another run ({key}) of the config of {record.run_key}: its method or its defaults have changed "
+            f"this version of the suite makes another run ({key}) of the config of {record.run_key}: "
+            "its method or its defaults have changed "
             f"since commit {str(record.git_commit)[:12]}"
         )
 
@@ -169,7 +177,8 @@ def _set(mapping: dict[str, Any], word: str) -> None:
     key, equals, text = word.partition("=")
     if not equals or key in NOT_MINE or not (key in NOT_IN_KEY or key.startswith("logger.")):
         raise CuttlefishError(
-            f"{word}: a replay runs what was recorded; only where and how can be said, as in data.root=… or trainer.device=cpu"
+            f"{word}: a replay runs what was recorded; only where and how can be said, as in data.root=… or "
+            "trainer.device=cpu"
         )
     *sections, last = key.split(".")
     for name in sections:

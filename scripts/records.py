@@ -21,19 +21,22 @@ from cuttlefish.record.redact import redact_log
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 RECORDS, FIGURES = RESULTS / "records", RESULTS / "figures"
 SMOKE = "smoke"
-"""Runs of this scale are no evidence: they stay in runs/, and what is made of them stays out of git and of the report."""
+"""Runs of this scale are no evidence: they stay in runs/, and what is made of them stays out of git and of
+the report."""
 
 
 def records_of(scale: str, results: Path) -> Path:
-    """Where what is collated at that scale lies. results: the folder of that name."""
+    """Return where what is collated at that scale lies. results: the folder of that name."""
     return results.parent / "runs" / "debug" if scale == SMOKE else results / "records"
 
 
 def import_run(run: Path, records: Path = RECORDS) -> Path:
-    """Copy what a run's tables and figures need to records/<experiment>/<seed>-<run folder's name>; its new folder.
+    """Copy what a run's tables and figures need to records/<experiment>/<seed>-<run folder's name>; its new
+    folder.
 
-    A record that is not finished gives way to a later one; a repeat of one that is lies beside it, so that no started run is lost.
-    Raises CuttlefishError for a record that is unsound, or that contradicts one that is there.
+    A record that is not finished gives way to a later one; a repeat of one that is lies beside it, so that no
+    started run is lost. Raises CuttlefishError for a record that is unsound, or that contradicts one that is
+    there.
     """
     values = read_fields(run)
     if problems := problems_of(values):
@@ -49,7 +52,8 @@ def import_run(run: Path, records: Path = RECORDS) -> Path:
     record = clean_record(record)
     if (other := _other_outcome(record, records)) is not None:
         raise CuttlefishError(
-            f"{run} is not imported: {other} has another outcome of run {record.run_key}, started {record.started}"
+            f"{run} is not imported: {other} has another outcome of run {record.run_key}, started "
+            f"{record.started}"
         )
     target.mkdir(parents=True, exist_ok=True)
     write_record(target, record)
@@ -84,8 +88,8 @@ def _when_and_where(record: Record) -> str:
 
 
 def draw(folder: Path, records: Path = RECORDS, figures: Path = FIGURES) -> Path | None:
-    """The plots of one imported record, from its own files, in figures/<experiment>/<seed and run>; their folder. None where a run
-    that was stopped has nothing to draw."""
+    """The plots of one imported record, from its own files, in figures/<experiment>/<seed and run>; their
+    folder. None where a run that was stopped has nothing to draw."""
     target = figures / folder.relative_to(records)
     shutil.rmtree(target, ignore_errors=True)
     try:
@@ -128,7 +132,8 @@ def _import(runs: list[Path]) -> int:
 
 
 def draw_all(records: Path, figures: Path) -> int:
-    """The plots of every record under `records`; 1 if there are some that cannot be drawn, each of which is told with the reason."""
+    """The plots of every record under `records`; 1 if there are some that cannot be drawn, each of which is
+    told with the reason."""
     damaged = 0
     for path in sorted(records.rglob(RECORD)):
         try:

@@ -1,10 +1,10 @@
 """`make reevaluate`: every accuracy whose final weights are still there, computed again from them.
 
-    python -m scripts.reevaluate                    run folders under runs/
-    python -m scripts.reevaluate /mnt/runs/table1   elsewhere
-    python -m scripts.reevaluate data.root=/data    where the data lies now
+    python -m scripts.reevaluate                    run folders under runs/ python -m scripts.reevaluate
+    /mnt/runs/table1   elsewhere python -m scripts.reevaluate data.root=/data    where the data lies now
 
-Says of each run whether its record and its weights agree, and which committed records have no weights here. Exit code 4 if one does not.
+Says of each run whether its record and its weights agree, and which committed records have no weights here.
+Exit code 4 if one does not.
 """
 
 import argparse

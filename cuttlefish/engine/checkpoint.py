@@ -31,7 +31,8 @@ class Damaged(CuttlefishError):
 
 
 def save_checkpoint(folder: Path, epochs: int, state: dict[str, Any], step: int | None = None) -> Path:
-    """Write the state after `epochs` trained epochs (and `step` steps of the next one); keep it and the one before.
+    """Write the state after `epochs` trained epochs (and `step` steps of the next one); keep it and the one
+    before.
 
     Args:
         state: Tensors and plain containers only. What stands under `run` is compared by `newest_checkpoint`.
@@ -60,7 +61,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     content = _read(path)
     if ANY_VERSION.match(content) and not content.startswith(MAGIC):
         raise CuttlefishError(
-            f"{path} was written by another version of this suite; use that version, or remove it to start again"
+            f"{path} was written by another version of this suite; use that version, or remove it to start "
+            "again"
         )
     head = len(MAGIC) + hashlib.sha256().digest_size
     digest, payload = content[len(MAGIC) : head], content[head:]
@@ -79,12 +81,12 @@ def newest_checkpoint(folder: Path, run: Mapping[str, Any] | None = None) -> dic
     """Read the newest sound checkpoint; None if there is none of any kind. Looks and changes nothing.
 
     Args:
-        run: What tells the run apart (its key, data and seed). One that says it is another's is passed over like a
-            damaged one, with a warning; one from before runs wrote this down is taken.
+        run: What tells the run apart (its key, data and seed). One that says it is another's is passed over
+            like a damaged one, with a warning; one from before runs wrote this down is taken.
 
     Raises:
-        CuttlefishError: None is sound, or one that is reached is another version's or cannot be read. To begin again
-            would end in the loss of what is there.
+        CuttlefishError: None is sound, or one that is reached is another version's or cannot be read. To
+            begin again would end in the loss of what is there.
     """
     there, foreign = _in_order(folder), False
     for path in reversed(there):
@@ -115,15 +117,16 @@ def _unlike(found: Any, run: Mapping[str, Any] | None) -> str:
 
 @contextmanager
 def explain_misfit(folder: Path) -> Iterator[None]:
-    """Surround what takes a checkpoint over. One that is whole and of this run, and does not fit, ends in one sentence."""
+    """Surround what takes a checkpoint over. One that is whole and of this run, and does not fit, ends in one
+    sentence."""
     try:
         yield
     except torch.OutOfMemoryError:
         raise
     except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise CuttlefishError(
-            f"the checkpoint in {folder} does not fit this run ({type(error).__name__}: {_first_line(error)}): remove "
-            "that folder to start the run again"
+            f"the checkpoint in {folder} does not fit this run ({type(error).__name__}: {_first_line(error)}): "
+            "remove that folder to start the run again"
         ) from error
 
 
@@ -132,7 +135,7 @@ def _first_line(error: Exception) -> str:
 
 
 def keep_before_switch(folder: Path) -> None:
-    """Keep the newest checkpoint of whole epochs under a name of its own: the state that other arms can fork from."""
+    """Keep the newest checkpoint of whole epochs under a name of its own, for other runs to fork from."""
     whole, kept = after_whole_epochs(folder), folder / BEFORE_SWITCH
     if not whole or kept.exists():
         return
@@ -143,12 +146,15 @@ def keep_before_switch(folder: Path) -> None:
 
 
 def after_whole_epochs(folder: Path) -> list[Path]:
-    """The checkpoints that were not written within an epoch, oldest first."""
+    """List the checkpoints that were not written within an epoch, oldest first."""
     return [path for path in _in_order(folder) if "_step_" not in path.name]
 
 
 def _in_order(folder: Path) -> list[Path]:
-    """Oldest first; by name, in which `.` comes before `_`. A folder that cannot be read is no empty one, as `glob` has it."""
+    """List checkpoints, oldest first; by name, in which `.` comes before `_`.
+
+    A folder that cannot be read is no empty one, as `glob` has it.
+    """
     try:
         names = os.listdir(folder)
     except FileNotFoundError:
@@ -161,7 +167,10 @@ def _in_order(folder: Path) -> list[Path]:
 
 
 def _drop_all_but(newest: Path) -> None:
-    """Keep `newest` and the one before. Any that would come after it are damaged: the run has been resumed from an earlier one."""
+    """Keep `newest` and the one before.
+
+    Any that would come after it are damaged: the run has been resumed from an earlier one.
+    """
     there = _in_order(newest.parent)
     place = there.index(newest)
     for path in there[: max(place + 1 - KEEP, 0)] + there[place + 1 :]:
@@ -176,7 +185,8 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise CuttlefishError(
-            f"cannot read checkpoint {path}: {error.strerror}; once it can be read, run the same command again"
+            f"cannot read checkpoint {path}: {error.strerror}; once it can be read, run the same command "
+            "again"
         ) from error
 
 
@@ -185,6 +195,6 @@ def _write(path: Path, content: bytes) -> None:
         write_atomic(path, content)
     except OSError as error:
         raise CuttlefishError(
-            f"cannot write checkpoint {path}: {error.strerror}; the last one is intact, so make room (or the folder writable) and run the same "
-            "command again"
+            f"cannot write checkpoint {path}: {error.strerror}; the last one is intact, so make room (or the "
+            "folder writable) and run the same command again"
         ) from error

@@ -1,4 +1,5 @@
-"""Does a run repeated agree with its record? To the bit where that can be asked, else within a stated tolerance."""
+"""Does a run repeated agree with its record? To the bit where that can be asked, else within a stated
+tolerance."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ Row = Mapping[str, Any]
 CLOCKS = {"seconds", "compute_seconds", "wall_seconds"}
 EQUAL = ("epochs_trained", "k", "params_full", "macs_full")
 POINTS = {"accuracy_final": 1.5, "accuracy_best": 1.5}
-"""Percentage points. Runs whose arithmetic differs in the last bit drift apart as two seeds do, at reduced scale by 0.5."""
+"""Percentage points. Runs whose arithmetic differs in the last bit drift apart as two seeds do, at reduced
+scale by 0.5."""
 SHARES = {
     "loss_final": 0.1,
     "params_total": 0.05,
@@ -53,8 +55,8 @@ def unlike(one: Record, other: Record) -> list[str]:
 def bitwise(one: Record, other: Record) -> bool:
     """Tell whether the same bits are promised.
 
-    That takes a CPU, fp32 or fp64, one process, deterministic mode without compilation, and the same CPU, threads and
-    torch.
+    That takes a CPU, fp32 or fp64, one process, deterministic mode without compilation, and the same CPU,
+    threads and torch.
     """
     trainer = (one.config or {}).get("trainer", {})
     asked = (

@@ -15,7 +15,8 @@ TIMES = {"full_s": Series, "low_s": list[Series]}
 """Seconds at full rank, one a repetition, and at each ratio."""
 PROFILE = {
     "profiled": Literal["stacks", "layers"], "model": Text, "precision": Text, "ratios": Series,
-    "deciding_ratio": Positive, "threshold": Positive, "zeta": Positive, "batch": Positive, "width": Positive | None,
+    "deciding_ratio": Positive, "threshold": Positive, "zeta": Positive, "batch": Positive,
+    "width": Positive | None,
     "repeats": Annotated[list[dict[str, Any]], Field(min_length=1)],
 }  # fmt: skip
 DECISION = {"k": Seconds, "first_factorized": Seconds}
@@ -36,7 +37,8 @@ KINDS: dict[str, Any] = {
     "steps": _file(dict.fromkeys(("batch", "step_s", "fastest_s", "slowest_s", "flops"), Positive)),
     "methods": _file({"params_nonzero": Positive}),
     "ranks": _file({"ours_s": Positive}),
-    # One part of the clock: what it takes an epoch of the narrow network, or once a run of the full-width one.
+    # One part of the clock: what it takes an epoch of the narrow network, or once a run of the full-width
+    # one.
     "overhead": _file({"part": Text, "per": Literal["epoch", "run"], "width": Positive, "seconds": Seconds}),
     "checkpoints": _file({"model": Text, "width": Positive, "images": Positive, "checkpoint_s": Seconds}),
     "profile": _file({}, **PROFILE),

@@ -64,8 +64,8 @@ def newest(benches: Iterable[Bench], what: str, **facts: Any) -> Bench | None:
 def benches_of(benches: Iterable[Bench], scale: str) -> list[Bench]:
     """Choose the benches of a scale: of a CPU for reduced and smoke, of a GPU for the paper's.
 
-    Profiles count at full width, in fp32 and at the batch of the scale alone; the paper's is of the paper's scale on
-    whatever device.
+    Profiles count at full width, in fp32 and at the batch of the scale alone; the paper's is of the paper's
+    scale on whatever device.
     """
     return [bench for bench in benches if _is_of(bench, scale)]
 

@@ -26,8 +26,8 @@ def t_interval(samples: Sequence[float]) -> Interval | None:
 def variation_interval(samples: Sequence[float]) -> Interval | None:
     """Return the interval of the coefficient of variation, stdev / mean; None of fewer than two samples.
 
-    It is the chi-square interval of the standard deviation, the mean taken as known: exact enough for variations of a few
-    percent.
+    It is the chi-square interval of the standard deviation, the mean taken as known: exact enough for
+    variations of a few percent.
     """
     if len(samples) < 2:
         return None

@@ -34,13 +34,15 @@ def hours(record: Record) -> float:
 
 
 def hours_as_baseline(record: Record) -> float:
-    """Return hours without the time of ranks that were only logged: a run that stayed at full rank had no need of them."""
+    """Return hours without the time of ranks that were only logged: a run that stayed at full rank had no
+    need of them."""
     logged = 0.0 if record.ranks else (record.seconds or {}).get("ranks", 0.0)
     return (record.compute_seconds - logged) / 3600
 
 
 def speedup(runs: Sequence[Evidence], baseline: Sequence[Evidence]) -> float | None:
-    """Return hours of the baseline over ours, of the seeds that both have on the same hardware; None without such a seed."""
+    """Return hours of the baseline over ours, of the seeds that both have on the same hardware; None without
+    such a seed."""
     pairs = [pair for pair in paired(runs, baseline) if pair[0].timed_on == pair[1].timed_on]
     if not pairs:
         return None
@@ -59,7 +61,8 @@ def accuracy_lost(runs: Sequence[Evidence], baseline: Sequence[Evidence]) -> flo
 
 
 def stated_quantity(name: str, runs: Sequence[Evidence], baseline: Sequence[Evidence]) -> float | None:
-    """Return our value of a quantity that the paper states: of pairs with the baseline, or a mean over seeds."""
+    """Return our value of a quantity that the paper states: of pairs with the baseline, or a mean over
+    seeds."""
     if name in ("speedup", "accuracy_lost"):
         return {"speedup": speedup, "accuracy_lost": accuracy_lost}[name](runs, baseline)
     found = over_seeds(runs, compression if name == "compression" else lambda record: getattr(record, name))

@@ -1,6 +1,7 @@
 """The records that count: every `record.json` under a folder, and a reason for each one that does not.
 
-Tables, figures, claims and the page all start here: none of them meets a damaged record, and none drops one silently.
+Tables, figures, claims and the page all start here: none of them meets a damaged record, and none drops one
+silently.
 """
 
 from collections import defaultdict
@@ -42,7 +43,8 @@ class Evidence:
 
     @cached_property
     def hardware(self) -> str:
-        """Device, precision, threads, processes and whether it was compiled. Only times of the same hardware compare."""
+        """Device, precision, threads, processes and whether it was compiled. Only times of the same hardware
+        compare."""
         record = self.record
         words = [record.device, record.precision, *threads_words(record.threads)]
         words += [f"{record.world_size} processes"] if record.world_size > 1 else []
@@ -87,8 +89,8 @@ class Collection:
 def load_evidence(folder: str | Path) -> Collection:
     """Read every record under `folder`. None raises.
 
-    A damaged, foreign or older record, a second copy of one, and records that contradict each other under one run key are
-    left out, each with its reason.
+    A damaged, foreign or older record, a second copy of one, and records that contradict each other under one
+    run key are left out, each with its reason.
     """
     runs, left_out = [], []
     # By pattern: a plain name passes over a link that leads nowhere.
@@ -167,7 +169,8 @@ def _settings(values: Mapping[str, Any], where: str = "") -> Iterator[tuple[str,
 
 
 def _unlike(identities: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Find the paths to which several values are given. One without a value may have the default, spelt out elsewhere."""
+    """Find the paths to which several values are given. One without a value may have the default, spelt out
+    elsewhere."""
     first: dict[str, Any] = {}
     for identity in identities:
         first = dict(identity) | first

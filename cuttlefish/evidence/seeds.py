@@ -25,7 +25,8 @@ class OverSeeds:
 
 
 def over_seeds(runs: Sequence[Evidence], quantity: Quantity) -> OverSeeds | None:
-    """Average a quantity; None where no run has the quantity, or only some have it: a mean of those would hide the others."""
+    """Average a quantity; None where no run has the quantity, or only some have it: a mean of those would
+    hide the others."""
     values = [quantity(run.record) for run in check_alike(runs)]
     if not values or any(value is None for value in values):
         return None

@@ -1,4 +1,5 @@
-"""Which runs a claim or a figure is about: by fields of their records, one setting at a time, paired by seed."""
+"""Which runs a claim or a figure is about: by fields of their records, one setting at a time, paired by
+seed."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -103,7 +104,8 @@ def by_seed(runs: Iterable[Evidence], *also: str) -> dict[tuple[Any, ...], Evide
 
 
 def on_one_machine(runs: Sequence[Evidence]) -> list[Evidence]:
-    """Choose the runs on the hardware (and torch) that has most of the seeds: no times of unlike hardware are averaged."""
+    """Choose the runs on the hardware (and torch) that has most of the seeds: no times of unlike hardware are
+    averaged."""
     machines: dict[tuple[str, str], list[Evidence]] = defaultdict(list)
     for run in runs:
         machines[run.timed_on].append(run)

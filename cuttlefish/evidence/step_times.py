@@ -18,8 +18,8 @@ class StepRatio:
 
     Attributes:
         samples: One a round where the bench kept its rounds, else the quotient of medians alone.
-        bounds: The 95 % interval of the rounds' mean, else from the fastest and slowest rounds of either arm, which is
-            wider.
+        bounds: The 95 % interval of the rounds' mean, else from the fastest and slowest rounds of either arm,
+            which is wider.
     """
 
     samples: list[float]
@@ -48,7 +48,8 @@ def step_ratio(slow: dict[str, Any], fast: dict[str, Any]) -> StepRatio:
 
 
 def dense_epoch(benches: Sequence[Bench], model: str | None, data: str | None) -> tuple[float, Bench] | None:
-    """Return the seconds of a full-width fp32 epoch of dense steps, by the newest bench of steps, and that bench."""
+    """Return the seconds of a full-width fp32 epoch of dense steps, by the newest bench of steps, and that
+    bench."""
     steps = newest(benches, "steps")
     row = step_row(steps, model=model, arm="dense", width=64, precision="fp32") if steps else None
     return (IMAGES[data] / row["batch"] * row["step_s"], steps) if steps and row and data in IMAGES else None

@@ -36,10 +36,15 @@ NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 class RunLock:
     """A context manager: inside it, no other process has this lock. Raises Busy on entering if one has.
 
-    On one machine the kernel holds the lock and drops it with its owner, however that ends. A file system that does not carry
-    locks between machines is covered by the heartbeat, which names its owner by a nonce: an owner that finds another's asks its
-    own run to stop. wall_seconds: what the run has taken so far, written with each beat; `lost_seconds` is that of an owner that
-    died with the lock.
+    On one machine the kernel holds the lock and drops it with its owner, however that ends. A file system
+    that does not carry locks between machines is covered by the heartbeat, which names its owner by a nonce:
+    an owner that finds another's asks its own run to stop.
+
+    Args:
+        wall_seconds: What the run has taken so far; written with each beat.
+
+    Attributes:
+        lost_seconds: The wall seconds of an owner that died with the lock.
     """
 
     def __init__(self, folder: Path, wall_seconds: Callable[[], float], beat_seconds: float = BEAT_SECONDS):
@@ -84,14 +89,17 @@ class RunLock:
             os.close(handle)  # its owner finished and removed it meanwhile
 
     def _opened(self) -> tuple[int, bool]:
-        """And whether this made it: that is atomic on network file systems too, so of several machines only one starts a run afresh."""
+        """Open the file, and tell whether this made it.
+
+        That is atomic on network file systems too, so of several machines only one starts a run afresh.
+        """
         try:
             return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), True
         except FileExistsError:
             return os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), False
 
     def _take(self, handle: int, is_new: bool) -> bool:
-        """False where the file has gone meanwhile."""
+        """Take the lock; False where the file has gone meanwhile."""
         held = self._held_by_kernel(handle)
         owner = _content(handle)
         certain = held and owner.get("machine") == self.machine or is_new and not owner
@@ -128,21 +136,24 @@ class RunLock:
         return True
 
     def _outwait(self) -> None:
-        """Wait until the owner on another machine has been silent for long enough. Raises Busy at its next sign of life.
+        """Wait until the owner on another machine has been silent for long enough. Raises Busy at its next
+        sign of life.
 
-        A job that its scheduler moves to another machine finds the lock that the lost one has left: it must not give up.
+        A job that its scheduler moves to another machine finds the lock of the lost one: it must not give up.
         """
         first = self._last_beat()
         if first is None:
             return
-        # Its age by the file system's clock, once; from then on by one's own, for another's may be an hour ahead.
+        # Its age by the file system's clock, once; from then on by one's own, for another's may be an hour
+        # ahead.
         patience = min(DEAD_SECONDS - (self._now() - first), DEAD_SECONDS)
         until = time.monotonic() + patience
         told = False
         while (last := self._last_beat()) is not None and (left := until - time.monotonic()) > 0:
             if last != first:
                 raise Busy(
-                    f"{self.path.parent} is being run on another machine, which has just shown a sign of life: wait for it, or stop it first"
+                    f"{self.path.parent} is being run on another machine, which has just shown a sign of "
+                    "life: wait for it, or stop it first"
                 )
             if not told:
                 told = True
@@ -154,7 +165,10 @@ class RunLock:
             time.sleep(min(self.beat_seconds / 10, left))
 
     def _last_beat(self) -> float | None:
-        """Opened anew each time: only that makes a network file system ask its server. None once its owner has finished and removed it."""
+        """Return the time of the file, None once its owner has removed it.
+
+        It is opened anew each time: only that makes a network file system ask its server.
+        """
         try:
             with self.path.open("rb") as file:
                 return os.fstat(file.fileno()).st_mtime
@@ -168,7 +182,7 @@ class RunLock:
             return False
 
     def _owner_there(self) -> dict[str, Any] | None:
-        """What the lock says now, opened anew as in `_last_beat`; None where there is none."""
+        """Return what the lock says now, opened anew as in `_last_beat`; None where there is none."""
         try:
             with self.path.open("rb") as file:
                 return _content(file.fileno())
@@ -176,14 +190,15 @@ class RunLock:
             return None
 
     def owned(self) -> bool:
-        """Whether no other process has taken it over. A file that cannot be read just now says nothing against it."""
+        """Tell whether no other process has taken it over. A file that cannot be read just now says
+        nothing."""
         try:
             return self._is_ours()
         except OSError:
             return True
 
     def _is_ours(self) -> bool:
-        """One that is torn is ours still: a disk that fills up may have taken a part of the last beat."""
+        """A torn one is ours still: a disk that fills up may have taken a part of the last beat."""
         owner = self._owner_there()
         return owner is not None and owner.get("nonce", self.nonce if not owner else None) == self.nonce
 
@@ -213,14 +228,15 @@ class RunLock:
             if not told:
                 told = True
                 log.warning(
-                    "%s was taken over by another process while this one showed no sign of life: this one stops",
+                    "%s was taken over by another process while this one showed no sign of life: "
+                    "this one stops",
                     self.path.parent,
                 )
             # As a scheduler would; without effect where nobody handles it, so it is asked again.
             interrupt_main(signal.SIGTERM)
 
     def _now(self) -> float:
-        """The file system's own time of day, which may differ from this machine's."""
+        """Return the file system's own time of day, which may differ from this machine's."""
         probe = self.path.with_name(f".{self.path.name}.{self.nonce}.tmp")
         probe.touch()
         try:
@@ -242,7 +258,7 @@ def _named(owner: dict[str, Any]) -> str:
 
 
 def _machine() -> str:
-    """An identity that names no machine: the kernel's random number of this boot, or a digest where there is none."""
+    """Return an identity that names no machine: the kernel's random number of this boot, or a digest."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

@@ -1,6 +1,7 @@
 """Files that survive a crash: whole or not at all, and on the disk once the call returns.
 
-Used for everything a run must be able to trust after it was killed: its record, checkpoints, profile and epoch rows.
+Used for everything a run must be able to trust after it was killed: its record, checkpoints, profile and
+epoch rows.
 """
 
 import errno
@@ -18,10 +19,12 @@ TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
-    """A binary file that takes `path`'s place when the block ends without an exception; otherwise `path` stays as it was.
+    """Open a binary file that takes `path`'s place when the block ends; after an exception `path` stays as it
+    was.
 
-    The bytes go to a hidden neighbour first (a rename is atomic only within one file system), and both the file and
-    the folder's entry are flushed to the disk. Missing parent folders are made, and their entries flushed too.
+    The bytes go to a hidden neighbour first (a rename is atomic only within one file system), and both the
+    file and the folder's entry are flushed to the disk. Missing parent folders are made, and their entries
+    flushed too.
     """
     path = Path(path)
     _make_folder(path.parent)
@@ -53,7 +56,7 @@ def read_regular(path: str | Path) -> bytes:
 
 
 def remove_left_overs(folder: Path) -> None:
-    """Remove what writes that were killed have left in the folder. To be called only while no one else writes there."""
+    """Remove what killed writes have left in the folder. To be called only while no one else writes there."""
     with suppress(OSError):  # they cost room, and nothing else
         for path in folder.glob(".*.tmp"):
             if TEMPORARY.fullmatch(path.name):
@@ -61,8 +64,10 @@ def remove_left_overs(folder: Path) -> None:
 
 
 def append_line(path: str | Path, line: str) -> None:
-    """Add `line` and a line end in one write, on the disk when this returns. A crash can tear only the last line;
-    a full disk leaves the file as it was."""
+    """Add `line` and a line end in one write, on the disk when this returns.
+
+    A crash can tear only the last line; a full disk leaves the file as it was.
+    """
     path = Path(path)
     new = not path.exists()
     with open(path, "ab") as file:

@@ -18,7 +18,8 @@ SCALES = ("smoke", "reduced", "paper", "free")
 LARGEST = 2**63
 DEEPEST = 100
 POSITIVE = (
-    "epochs", "epochs_trained", "params_full", "params_total", "params_nonzero", "params_stored_bits", "macs_full",
+    "epochs", "epochs_trained", "params_full", "params_total", "params_nonzero", "params_stored_bits",
+    "macs_full",
     "macs_final",
 )  # fmt: skip
 """What a finished run has at least one of: tables and claims divide by it."""
@@ -67,7 +68,8 @@ _always, _finished, _known = map(_field, ("always", "finished", "where known"))
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What one run did and where it came from. Each field says its type, when it must be there, and what it means.
+    """What one run did and where it came from. Each field says its type, when it must be there, and what it
+    means.
 
     The constructor checks nothing: a run that is over is recorded whatever came of it. `problems_of` checks.
     """
@@ -162,7 +164,8 @@ EXPECTED = {"string": "str", "float": "int or float"}
 
 
 def problems_of(values: Mapping[str, Any]) -> list[str]:
-    """Find what is wrong with the fields of a record, one sentence a problem. A null field counts as absent."""
+    """Find what is wrong with the fields of a record, one sentence a problem. A null field counts as
+    absent."""
     return type_problems(values) or _missing(values) or _contradictions(Record(**values))
 
 

@@ -13,7 +13,8 @@ SEARCHED = ("results/records", "runs")
 
 
 def find_record(word: str, searched: Sequence[str | Path] = SEARCHED) -> Path:
-    """The path of a `record.json`. Raises CuttlefishError where there is none, or where a key has several runs."""
+    """Find the path of a `record.json`. Raises CuttlefishError where there is none, or a key has several
+    runs."""
     path = Path(word)
     if path.is_file() or (path / RECORD).is_file():
         return path if path.is_file() else path / RECORD
@@ -25,14 +26,13 @@ def find_record(word: str, searched: Sequence[str | Path] = SEARCHED) -> Path:
     if not found:
         raise CuttlefishError(f"{word}: no record under {' or '.join(map(str, searched))} has this run key")
     if len(found) > 1:
-        raise CuttlefishError(
-            f"{word}: several runs have this key; give one of {', '.join(str(path.parent) for path in found.values())}"
-        )
+        folders = ", ".join(str(path.parent) for path in found.values())
+        raise CuttlefishError(f"{word}: several runs have this key; give one of {folders}")
     return next(iter(found.values()))
 
 
 def runs_of(key: str, searched: Sequence[str | Path] = SEARCHED) -> list[tuple[Path, Record]]:
-    """Every sound record of that run key, those of the first folder last; a damaged one is nobody's."""
+    """Read every sound record of that run key, those of the first folder last; a damaged one is nobody's."""
     found = []
     for path in (path for folder in reversed(searched) for path in sorted(Path(folder).rglob(RECORD))):
         try:

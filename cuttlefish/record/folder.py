@@ -1,6 +1,7 @@
 """The files of a run folder: their names, how to read them, and how to cut them back to a checkpoint.
 
-No reader fails on a row: a torn last line (a crash while it was written) does not count, and a damaged one is left out.
+No reader fails on a row: a torn last line (a crash while it was written) does not count, and a damaged one is
+left out.
 """
 
 import csv
@@ -45,7 +46,8 @@ def read_epochs(folder: str | Path) -> list[dict[str, Any]]:
 
 
 def read_ranks(folder: str | Path) -> list[dict[str, Any]]:
-    """Read the rows of `ranks.csv`; empty without the file. What is no row of ranks is left out with a warning."""
+    """Read the rows of `ranks.csv`; empty without the file. What is no row of ranks is left out with a
+    warning."""
     rows, problem = checked_ranks(folder)
     if problem:
         log.warning("%s: %s", Path(folder) / RANKS, problem)
@@ -65,7 +67,8 @@ def checked_ranks(folder: str | Path) -> tuple[list[dict[str, Any]], str]:
 
 
 def read_profile(folder: str | Path) -> dict[str, Any] | None:
-    """Read `profile.json`; None where the method measured nothing. Raises CuttlefishError for a damaged one."""
+    """Read `profile.json`; None where the method measured nothing. Raises CuttlefishError for a damaged
+    one."""
     path = Path(folder) / PROFILE
     if not path.exists():
         return None
@@ -79,7 +82,7 @@ def read_profile(folder: str | Path) -> dict[str, Any] | None:
 
 
 def csv_line(values: list[Any]) -> str:
-    """One row of a CSV file, quoted where needed, without its line end."""
+    """Format one row of a CSV file, quoted where needed, without its line end."""
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="").writerow(values)
     return buffer.getvalue()
@@ -88,9 +91,9 @@ def csv_line(values: list[Any]) -> str:
 def cut_back(folder: str | Path, epochs: int, first: int | None = None) -> list[str]:
     """Forget what came after a checkpoint of `epochs` trained epochs.
 
-    `epochs.jsonl` counts trained epochs from 1, so rows up to `epochs` stay. A row of `ranks.csv` shows the weights
-    after so many epochs, so the ranks of the checkpoint's own weights stay too. Damaged rows go, and of doubled ones all
-    but the last.
+    `epochs.jsonl` counts trained epochs from 1, so rows up to `epochs` stay. A row of `ranks.csv` shows the
+    weights after so many epochs, so the ranks of the checkpoint's own weights stay too. Damaged rows go, and
+    of doubled ones all but the last.
 
     Args:
         first: The epoch from which on the checkpoint owes its rows; None: whichever the first row is of.
@@ -121,15 +124,14 @@ Identity = tuple[int, Hashable]
 def _cut(
     path: Path, identity_of: Callable[[str], Identity | None], last: int
 ) -> tuple[set[Identity], list[str]]:
-    """Keep the rows up to epoch `last`, each once; their identities, and what was wrong in words."""
+    """Keep the rows up to epoch `last`, each once. Returns their identities, and what was wrong in words."""
     kept: dict[Identity, str] = {}
     bad = doubled = 0
     head = []
     for line in _whole_lines(path):
-        identity = identity_of(line)
         if line == RANK_HEADER:
             head = [line]
-        elif identity is None:
+        elif (identity := identity_of(line)) is None:
             bad += 1
         elif identity[0] <= last:
             doubled += identity in kept
@@ -168,7 +170,7 @@ def _layer_of_csv(line: str) -> Identity | None:
 
 
 def _rank_cells(line: str) -> list[str] | None:
-    """The cells of a whole row of numbers; None for the head and for a damaged line."""
+    """Split a whole row of numbers into its cells; None for the head and for a damaged line."""
     if len(line) > LONGEST:
         return None
     cells = next(csv.reader([line]), []) if '"' in line else line.split(",")

@@ -19,7 +19,8 @@ from cuttlefish.record.redact import redact_arguments
 SOURCE = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "torchvision", "timm", "hydra-core", "omegaconf", "wandb", "numpy", "scipy", "pandas")
 CODE = (".", ":(exclude)results", ":(exclude)*.md")
-"""What can change a result. Records, reports and text are written while runs go on, and make no code dirty."""
+"""What can change a result. Records, reports and text are written while runs go on, and make no code
+dirty."""
 
 
 def provenance(device: str, threads: int | None = None) -> dict[str, Any]:
@@ -43,7 +44,8 @@ def provenance(device: str, threads: int | None = None) -> dict[str, Any]:
 
 
 def git_commit(source: Path = SOURCE) -> str | None:
-    """Return the commit of the repository that tracks `source`; None without git, or where an unrelated one surrounds it."""
+    """Return the commit of the repository that tracks `source`; None without git, or where an unrelated one
+    surrounds it."""
     tracked = git(source, "ls-files", "--", ".")
     return git(source, "rev-parse", "HEAD") if tracked else None
 
@@ -118,7 +120,8 @@ def _cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def git(folder: Path, *arguments: str) -> str | None:
-    """Return a git command's output in `folder`, without blanks around it; None if git is missing, fails or hangs."""
+    """Return a git command's output in `folder`, without blanks around it; None if git is missing, fails or
+    hangs."""
     # A hook's GIT_DIR would point every call at the hook's own repository.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     try:

@@ -1,7 +1,7 @@
 """`record.json`: what one run did and where it came from, as a `Record`.
 
-Tables, figures and claims are made from records alone. Every started run leaves one: a failed or interrupted run's has
-its status, the error, and whatever is known.
+Tables, figures and claims are made from records alone. Every started run leaves one: a failed or interrupted
+run's has its status, the error, and whatever is known.
 """
 
 import json
@@ -27,7 +27,8 @@ class OtherSchema(CuttlefishError):
 
 
 def _clean_extra(extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Redact why loggers were dropped, in an exception's own words; earlier records have it as `sinks_dropped`."""
+    """Redact why loggers were dropped, in an exception's own words; earlier records have it as
+    `sinks_dropped`."""
     dropped = {name: extra[name] for name in ("loggers_dropped", "sinks_dropped") if extra.get(name)}
     return {**extra, **{name: [redact_log(told) for told in reasons] for name, reasons in dropped.items()}}
 
@@ -42,7 +43,7 @@ CLEANERS = {
 
 
 def new_record(status: str, **values: Any) -> Record:
-    """A record of these values, JSON-safe and free of secrets; what is not given is None.
+    """Make a record of these values, JSON-safe and free of secrets; what is not given is None.
 
     Names that are no fields (a method's own results) go into `extra`.
     """
@@ -53,7 +54,7 @@ def new_record(status: str, **values: Any) -> Record:
 
 
 def clean_record(record: Record) -> Record:
-    """A copy without secrets and without folders of the machine; a clean one is left as it is."""
+    """Copy a record without secrets and folders of the machine; a clean one is left as it is."""
     return Record(**_clean(vars(record)))
 
 
@@ -63,13 +64,16 @@ def _clean(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def validate_record(record: Record) -> list[str]:
-    """What is wrong with it, one sentence a problem; empty if nothing is."""
+    """Find what is wrong with a record, one sentence a problem."""
     return problems_of(vars(record))
 
 
 def write_record(folder: str | Path, record: Record) -> Path:
-    """Write `record.json` atomically. A record with problems is written too (the run is over; its result is not thrown
-    away) but each problem is logged."""
+    """Write `record.json` atomically.
+
+    A record with problems is written too (the run is over; its result is not thrown away), but each problem
+    is logged.
+    """
     for problem in validate_record(record):
         log.warning("record.json of %s: %s", folder, problem)
     path = Path(folder) / RECORD
@@ -78,12 +82,19 @@ def write_record(folder: str | Path, record: Record) -> Path:
 
 
 def read_record(path: str | Path) -> Record:
-    """The record at `path`, a run folder or the file itself. Its fields have their types; whether they agree with each
-    other, `validate_record` tells. Raises CuttlefishError for what is no record of this schema."""
+    """Read the record at `path`, a run folder or the file itself.
+
+    Its fields have their types; whether they agree with each other, `validate_record` tells.
+
+    Raises:
+        OtherSchema: It is of another version.
+        CuttlefishError: There is none, or it is damaged.
+    """
     values = read_fields(path)
     if values.get("schema") != SCHEMA:
         raise OtherSchema(
-            f"{_file_of(path)} is of another version of this suite (schema {values.get('schema')}, not {SCHEMA})"
+            f"{_file_of(path)} is of another version of this suite "
+            f"(schema {values.get('schema')}, not {SCHEMA})"
         )
     if problems := type_problems(values):
         raise CuttlefishError(f"{_file_of(path)} is not a record: {problems[0]}.")
@@ -91,7 +102,7 @@ def read_record(path: str | Path) -> Record:
 
 
 def read_fields(path: str | Path) -> dict[str, Any]:
-    """What a record's file holds, unchecked: of a foreign one, or of another version of this suite, anything."""
+    """Read what a record's file holds, unchecked: of a foreign one, or of another version, anything."""
     path = _file_of(path)
     try:
         values = json.loads(read_regular(path))
@@ -113,7 +124,7 @@ def _file_of(path: str | Path) -> Path:
 
 
 def value_of(record: Record | Mapping[str, Any], path: str) -> Any:
-    """`record.config["method"]["k"]` for `config.method.k`; None where there is no such thing."""
+    """Look up `record.config["method"]["k"]` for `config.method.k`; None where there is no such thing."""
     value: Any = vars(record) if isinstance(record, Record) else record
     for name in path.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
@@ -121,7 +132,8 @@ def value_of(record: Record | Mapping[str, Any], path: str) -> Any:
 
 
 def error_text(error: BaseException) -> str:
-    """The traceback, with paths relative to the installation, other folders shortened, and without secrets."""
+    """Format the traceback with paths relative to the installation, other folders shortened, and without
+    secrets."""
     text = "".join(traceback.format_exception(error))
     folders = {str(Path(__file__).resolve().parents[2]), str(Path.home()), *filter(None, map(str, sys.path))}
     for folder in sorted(folders - {"/", "."}, key=len, reverse=True):
@@ -130,7 +142,8 @@ def error_text(error: BaseException) -> str:
 
 
 def plain(value: Any) -> Any:
-    """The value in JSON's own types: arrays and tensors as lists or numbers, paths as text, NaN and infinities as None."""
+    """Convert to JSON's own types: arrays and tensors to lists or numbers, paths to text, NaN and infinities
+    to None."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset | range):

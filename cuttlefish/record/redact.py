@@ -1,7 +1,7 @@
 """Keep secrets, and paths of the machine, out of what is written down for others to read.
 
-Every pattern is linear in the length of the text: it begins with a character that few have, and gives nothing back
-(possessive quantifiers), so that a log of many megabytes takes seconds.
+Every pattern is linear in the length of the text: it begins with a character that few have, and gives nothing
+back (possessive quantifiers), so that a log of many megabytes takes seconds.
 """
 
 import os
@@ -22,11 +22,12 @@ KEY_END = re.compile(r"[\w.+~-]*+")
 VALUE = re.compile(r"[\"']?\s*+[=:]\s*+(?P<value>\"[^\"]*+\"|'[^']*+'|[^\s,{}\[\]\"']++)")
 SHAPES = {
     r"-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----(?s:.*?-----END [A-Z ]{0,20}PRIVATE KEY-----|.*)": HIDDEN,
-    r"(?:hf_|gh[pousr]_|github_pat_|glpat-|sk-|wandb_v1_)(?<![a-z0-9]sk-)[\w-]{16,}+": HIDDEN,  # well-known tokens
-    r"://[^/\s@]++@": f"://{HIDDEN}@",  # the user of a URL, with or without a password
-    r"([?&](?i:[\w-]{0,40}?signature|sig|hmac|auth|key|code)=)[^&\s\"'<>]++": rf"\1{HIDDEN}",  # a URL's signature
+    r"(?:hf_|gh[pousr]_|github_pat_|glpat-|sk-|wandb_v1_)(?<![a-z0-9]sk-)[\w-]{16,}+": HIDDEN,
+    r"://[^/\s@]++@": f"://{HIDDEN}@",
+    r"([?&](?i:[\w-]{0,40}?signature|sig|hmac|auth|key|code)=)[^&\s\"'<>]++": rf"\1{HIDDEN}",
     r"(?i:(bearer\s++))[\w.~+/=-]{16,}+": rf"\1{HIDDEN}",
 }
+"""Private keys; well-known tokens; the user of a URL, with or without a password; a URL's signature; bearers."""
 SHAPES = {re.compile(shape): blank for shape, blank in SHAPES.items()}
 BASIC = re.compile(r"(?i:(basic\s++))([A-Za-z0-9+/]{6,}+={0,2})")
 START = r"(?:(?<=~)[\w.-]*+/|(?<=/)(?!/))"
@@ -39,12 +40,15 @@ PATH = re.compile(
 """A path from the root or from somebody's home, in running text."""
 HARMLESS = {"", "true", "false", "none", "null", "???"}
 SHORTEST = 6
-"""Shorter values of secret environment variables are left: blanked in running text, they would take words with them."""
+"""Shorter values of secret environment variables are left: blanked in running text, they would take words
+with them."""
 
 
 def is_secret(key: str, value: str) -> bool:
-    """True for the value of names such as `api_key`, `hf_token`, `db.password`; not for `tokenizer`, `max_tokens` or
-    `token_dim=64`, nor where nothing is set."""
+    """Tell the value of names such as `api_key`, `hf_token`, `db.password`.
+
+    Not that of `tokenizer`, `max_tokens` or `token_dim=64`, nor where nothing is set.
+    """
     if value.lower() in HARMLESS:
         return False
     return bool(SECRET_KEY.search(key) or (TOKEN_KEY.search(key) and not value.isdigit()))
@@ -53,8 +57,9 @@ def is_secret(key: str, value: str) -> bool:
 def redact_text(text: str) -> str:
     """Blank the secrets in free text.
 
-    These are the values of `secret=value` and `secret: value`, well-known shapes of tokens, keys and credentials, and the
-    values of environment variables with a secret's name (an exception may quote one bare).
+    These are the values of `secret=value` and `secret: value`, well-known shapes of tokens, keys and
+    credentials, and the values of environment variables with a secret's name (an exception may quote one
+    bare).
     """
     for value in sorted(_secret_values(), key=len, reverse=True):  # one may be a part of another
         text = text.replace(value, HIDDEN)
@@ -64,12 +69,13 @@ def redact_text(text: str) -> str:
 
 
 def redact_log(text: str) -> str:
-    """A log for others to read: without secrets, and absolute paths shortened wherever they stand."""
+    """Blank the secrets of a log, and shorten absolute paths wherever they stand."""
     return PATH.sub(lambda match: shorten_path(match[0]), redact_text(text))
 
 
 def redact_arguments(arguments: Sequence[str]) -> list[str]:
-    """Command-line arguments (`key=value`, `--key=value`, `--key value`) without secrets and with absolute paths shortened."""
+    """Blank secrets and shorten paths in command-line arguments (`key=value`, `--key=value`, `--key
+    value`)."""
     cleaned, option = [], ""
     for argument in arguments:
         key, equals, value = argument.partition("=")
@@ -79,7 +85,7 @@ def redact_arguments(arguments: Sequence[str]) -> list[str]:
 
 
 def redact_config(config: Any, key: str = "") -> Any:
-    """A copy of a nested mapping in which values under secret keys are blanked and absolute paths are shortened."""
+    """Copy a nested mapping with values under secret keys blanked and absolute paths shortened."""
     if isinstance(config, Mapping):
         return {name: redact_config(value, str(name)) for name, value in config.items()}
     if isinstance(config, list | tuple):
@@ -90,13 +96,15 @@ def redact_config(config: Any, key: str = "") -> Any:
 
 
 def redact_value(value: str, key: str = "") -> str:
-    """One string that stood under `key`."""
+    """Clean one string that stood under `key`."""
     return HIDDEN if is_secret(key, value) else shorten_path(redact_text(value))
 
 
 def shorten_path(text: str) -> str:
-    """`.../name` for an absolute path, or each of a list of them: where the data lay says nothing about a result, and
-    often names its owner."""
+    """Return `.../name` for an absolute path, or each of a list of them; other text as it is.
+
+    Where the data lay says nothing about a result, and often names its owner.
+    """
     if text.startswith("~") or PurePath(text).is_absolute():
         return ":".join(f".../{PurePath(path).name}" for path in text.split(":"))
     return text

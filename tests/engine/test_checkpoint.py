@@ -122,7 +122,8 @@ def test_another_run_s_checkpoints_alone_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("change", [
-    {"model": {}}, {"model": 3}, {"optimizer": {}}, {"progress": {"trained": "x"}}, {"progress": []}, {"clock": 5}, {"method": 7},
+    {"model": {}}, {"model": 3}, {"optimizer": {}}, {"progress": {"trained": "x"}}, {"progress": []},
+    {"clock": 5}, {"method": 7},
     {"schedule": None}, {"random": {}},
 ])  # fmt: skip
 def test_a_checkpoint_that_does_not_fit_ends_in_one_sentence(begun, change):

@@ -14,7 +14,8 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 @pytest.mark.parametrize("words", [
-    "experiment=reduced/cell model=vgg19 method=imp", "experiment=table1 method=full_rank model=resnet18 data=cifar10",
+    "experiment=reduced/cell model=vgg19 method=imp",
+    "experiment=table1 method=full_rank model=resnet18 data=cifar10",
     "experiment=table1 method=cuttlefish preset=reference method.k=paper model=vgg19 data=cifar100",
     "experiment=table1 method=full_rank model=resnet18 data=svhn",
     "experiment=figure1 method=pufferfish preset=reference model=resnet18 data=cifar10",
@@ -45,7 +46,8 @@ def test_the_batches_of_methods_with_their_own_are_those_of_the_rows():
 
 @pytest.mark.parametrize("setting, told", [
     ({"data": {"kind": "cifar100"}}, "data.kind=cifar100"), ({"data": {"name": "svhn"}}, "data.name=svhn"),
-    ({"model": {"name": "vgg19"}}, "model.name=vgg19"), ({"method": {"name": "full_rank"}}, "method.name=full_rank"), ({}, ""),
+    ({"model": {"name": "vgg19"}}, "model.name=vgg19"),
+    ({"method": {"name": "full_rank"}}, "method.name=full_rank"), ({}, ""),
 ])  # fmt: skip
 def test_a_run_that_is_not_what_it_is_called_counts_for_no_claim(setting, told):
     reason = why_not_evidence(ran("low", setting=setting).record)

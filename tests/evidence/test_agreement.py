@@ -13,8 +13,10 @@ def deterministic(**changes):
 
 
 @pytest.mark.parametrize("changes, expected", [
-    ({}, True), ({"device": "another CPU, 1 core"}, False), ({"device": "NVIDIA H100"}, False), ({"threads": 2}, False),
-    ({"precision": "bf16"}, False), ({"packages": {"torch": "3"}}, False), ({"world_size": 2}, False), ({"git_commit": "x"}, True),
+    ({}, True), ({"device": "another CPU, 1 core"}, False), ({"device": "NVIDIA H100"}, False),
+    ({"threads": 2}, False),
+    ({"precision": "bf16"}, False), ({"packages": {"torch": "3"}}, False), ({"world_size": 2}, False),
+    ({"git_commit": "x"}, True),
 ])  # fmt: skip
 def test_when_the_same_bits_are_promised(changes, expected):
     assert bitwise(deterministic(), deterministic(**changes)) is expected

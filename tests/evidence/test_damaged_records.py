@@ -1,4 +1,5 @@
-"""Records with wrong values in every field go through claims, tables, figures and pages: listed and left out, or shown; never a crash."""
+"""Records with wrong values in every field go through claims, tables, figures and pages: listed and left out,
+or shown; never a crash."""
 
 import json
 from pathlib import Path
@@ -24,14 +25,18 @@ from tests.report.synthetic_records import rank_rows, record
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = ("full_rank", "cuttlefish", "pufferfish")
 VALUES = [
-    [["?"]], "x", "a/../b", "\ud800", "\0", "", {}, {"x": "y"}, {"x": None}, {"x": {"y": [None]}}, {"ranks": "x"}, {"ranks": 10**400}, [], 0, 1, -1,
+    [["?"]], "x", "a/../b", "\ud800", "\0", "", {}, {"x": "y"}, {"x": None}, {"x": {"y": [None]}},
+    {"ranks": "x"}, {"ranks": 10**400}, [], 0, 1, -1,
     2**63, 10**400, 0.5, 1e300, True, None,
 ]  # fmt: skip
 INSIDE = [
-    {"config": {"method": "x"}}, {"config": {"method": [1]}}, {"config": {"recipe": "x"}}, {"config": {"recipe": {"schedule": "x"}}},
+    {"config": {"method": "x"}}, {"config": {"method": [1]}}, {"config": {"recipe": "x"}},
+    {"config": {"recipe": {"schedule": "x"}}},
     *({"config": {"recipe": {"schedule": {"milestones": bad}}}} for bad in ("x", 3, {}, [None], ["x"], [float("nan")], [1e300], [-1])),
-    {"config": {"method": {"rank_ratio": "x"}}}, {"config": {"model": {"width": [1]}}}, {"config": {"\ud800": 1}}, {"seconds": {"ranks": None}},
-    {"seconds": {"ranks": -1}}, {"ranks": {"conv1": 10**400}}, {"ranks": {"\ud800": 1}}, {"phases": ["x"]}, {"metrics": {"f1": "x"}},
+    {"config": {"method": {"rank_ratio": "x"}}}, {"config": {"model": {"width": [1]}}},
+    {"config": {"\ud800": 1}}, {"seconds": {"ranks": None}},
+    {"seconds": {"ranks": -1}}, {"ranks": {"conv1": 10**400}}, {"ranks": {"\ud800": 1}}, {"phases": ["x"]},
+    {"metrics": {"f1": "x"}},
 ]  # fmt: skip
 CHANGES = [{name: value} for name in FIELDS for value in VALUES] + INSIDE
 
@@ -44,7 +49,8 @@ def made(method: str, seed: int) -> dict:
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory):
-    """A sound run of each of three methods (seed 0), and for every change a run (of a seed of its own) that has it."""
+    """A sound run of each of three methods (seed 0), and for every change a run (of a seed of its own) that
+    has it."""
     root = tmp_path_factory.mktemp("damaged") / "records"
     rows = rank_rows(lambda layer, epoch: 1 / (1 + epoch))
     lines = "\n".join([HEADER, *(",".join(map(str, row.values())) for row in rows), ""])
@@ -65,14 +71,16 @@ def planned(run: Evidence, table: str = "table1") -> PlannedRun:
     method = METHODS[number % 3]
     point = (("method.k", str(number % 4)),) if method == "pufferfish" else ()
     return PlannedRun(
-        table=table, row=method, label="x", kinds=("equal budget",), baseline=method == "full_rank", model="resnet18", data="cifar10",
-        scale="reduced", seed=number // 3, point=point, run_key=run.record.run_key, words=(), folder="", epochs=30,
+        table=table, row=method, label="x", kinds=("equal budget",), baseline=method == "full_rank",
+        model="resnet18", data="cifar10",
+        scale="reduced", seed=number // 3, point=point, run_key=run.record.run_key, words=(), folder="",
+        epochs=30,
     )  # fmt: skip
 
 
 def batches(collection: Collection):
-    """The runs that count, together where they are of one setting; each of another setting beside the sound ones only, for no claim
-    averages settings."""
+    """The runs that count, together where they are of one setting; each of another setting beside the sound
+    ones only, for no claim averages settings."""
     sound, together = collection.runs[:3], []
     for run in collection.runs:
         if CHANGES[planned(run).seed - 1].keys() & {"config", "epochs", "data_digest"} and run not in sound:

@@ -49,8 +49,10 @@ def test_a_link_that_leads_nowhere_is_listed(tmp_path):
 
 
 @pytest.mark.parametrize("content, words", [
-    ("{", "damaged"), ("[]", "damaged"), ("\x00\xff", "damaged"), ("[" * 100_000, "damaged"), ("{}", "foreign"), ('{"schema": true}', "foreign"),
-    ('{"schema": 0}', "an older schema (0; this suite reads 1)"), ('{"schema": 2}', "a newer schema"), ('{"schema": 1}', "unsound: status"),
+    ("{", "damaged"), ("[]", "damaged"), ("\x00\xff", "damaged"), ("[" * 100_000, "damaged"),
+    ("{}", "foreign"), ('{"schema": true}', "foreign"),
+    ('{"schema": 0}', "an older schema (0; this suite reads 1)"), ('{"schema": 2}', "a newer schema"),
+    ('{"schema": 1}', "unsound: status"),
     ('{"schema": 1, "status": []}', "unsound"),
 ])  # fmt: skip
 def test_each_bad_record_is_left_out_with_its_reason(tmp_path, content, words):
@@ -96,9 +98,12 @@ def test_records_that_contradict_each_other_are_all_refused(tmp_path):
 
 
 @pytest.mark.parametrize("change, path", [
-    ({"data_digest": "other"}, "data_digest"), ({"params_full": 2000}, "params_full"), ({"setting": {"model": {"width": 32}}}, "model.width"),
-    ({"setting": {"recipe": {"batch_size": 64}}}, "recipe.batch_size"), ({"setting": {"recipe": {"schedule": {"peak_lr": 9}}}}, None),
-    ({"knobs": {"k": 3}}, "method.k"), ({"setting": {"trainer": {"device": "cuda", "precision": "bf16"}}}, None),
+    ({"data_digest": "other"}, "data_digest"), ({"params_full": 2000}, "params_full"),
+    ({"setting": {"model": {"width": 32}}}, "model.width"),
+    ({"setting": {"recipe": {"batch_size": 64}}}, "recipe.batch_size"),
+    ({"setting": {"recipe": {"schedule": {"peak_lr": 9}}}}, None),
+    ({"knobs": {"k": 3}}, "method.k"),
+    ({"setting": {"trainer": {"device": "cuda", "precision": "bf16"}}}, None),
     ({"knobs": {"preset": "other", "profile_repeats": 11}}, None),
 ])  # fmt: skip
 def test_a_repeat_is_of_the_same_data_size_and_config(tmp_path, change, path):

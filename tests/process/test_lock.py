@@ -220,7 +220,8 @@ def until_stopped(stop):
 
 
 def test_who_wakes_after_a_take_over_stops_and_leaves_the_lock(tmp_path, caplog):
-    """Suspended for so long that another machine took over; where no signal is handled, it still beats no more."""
+    """Suspended for so long that another machine took over; where no signal is handled, it still beats no
+    more."""
     with StopSignals() as stop, RunLock(tmp_path, float, beat_seconds=0.02):
         (tmp_path / LOCK).write_text(THEIRS)
         until_stopped(stop)
@@ -235,7 +236,8 @@ def contents(folder):
 
 
 def overslept(folder, patch, owner, name, call, beat_seconds):
-    """What a run leaves, that another takes over in call number `call` of a method, with what was there at that moment."""
+    """What a run leaves, that another takes over in call number `call` of a method, with what was there at
+    that moment."""
     original, calls, there = getattr(owner, name), [], {}
 
     def wrapped(self, *arguments, **keywords):

@@ -21,14 +21,19 @@ from cuttlefish.record.record import (
 )
 
 BASE = dict(
-    run_key="0123456789ab", model="resnet18", data="cifar10", method="cuttlefish", recipe="cifar", seed=0, epochs=30, scale="reduced",
-    device="a CPU, 2 cores", precision="fp32", world_size=1, packages={"torch": "2"}, data_digest="d", command="python run.py",
+    run_key="0123456789ab", model="resnet18", data="cifar10", method="cuttlefish", recipe="cifar", seed=0,
+    epochs=30, scale="reduced",
+    device="a CPU, 2 cores", precision="fp32", world_size=1, packages={"torch": "2"}, data_digest="d",
+    command="python run.py",
     started="2026-01-01T00:00:00+00:00",
 )  # fmt: skip
 RESULT = dict(
-    epochs_trained=30, phases=[{"name": "train", "epochs": 30}], accuracy_final=78.9, accuracy_best=79.3, loss_final=0.7, params_full=100,
-    params_total=40, params_trainable=40, params_nonzero=40, params_stored_bits=1280, macs_full=1000, macs_final=500, switch_epoch=9,
-    switch_reason="settled", k=5, ranks={"layer2.0.conv1": 12}, compute_seconds=10.0, wall_seconds=12, seconds={"train": 9.5},
+    epochs_trained=30, phases=[{"name": "train", "epochs": 30}], accuracy_final=78.9, accuracy_best=79.3,
+    loss_final=0.7, params_full=100,
+    params_total=40, params_trainable=40, params_nonzero=40, params_stored_bits=1280, macs_full=1000,
+    macs_final=500, switch_epoch=9,
+    switch_reason="settled", k=5, ranks={"layer2.0.conv1": 12}, compute_seconds=10.0, wall_seconds=12,
+    seconds={"train": 9.5},
 )  # fmt: skip
 DESIGNED = """schema status error model data method recipe seed epochs accuracy_final accuracy_best metrics loss_final params_full
     params_total params_trainable params_nonzero params_stored_bits macs_full macs_final switch_epoch k ranks compute_seconds wall_seconds
@@ -71,19 +76,30 @@ def test_each_needed_field_is_missed(field):
 
 
 @pytest.mark.parametrize("changes, words", [
-    ({"seed": "0"}, "seed is '0', not of type int"), ({"seed": True}, "not of type int"), ({"epochs": 3.5}, "epochs is 3.5"),
-    ({"git_dirty": 1}, "not of type bool"), ({"ranks": [3]}, "not of type dict"), ({"accuracy_final": "78"}, "int or float"),
-    ({"acuracy_final": 3}, "did you mean 'accuracy_final'"), ({"status": "done"}, "not one of finished, failed, interrupted"),
+    ({"seed": "0"}, "seed is '0', not of type int"), ({"seed": True}, "not of type int"),
+    ({"epochs": 3.5}, "epochs is 3.5"),
+    ({"git_dirty": 1}, "not of type bool"), ({"ranks": [3]}, "not of type dict"),
+    ({"accuracy_final": "78"}, "int or float"),
+    ({"acuracy_final": 3}, "did you mean 'accuracy_final'"),
+    ({"status": "done"}, "not one of finished, failed, interrupted"),
     ({"scale": "huge"}, "not one of smoke"), ({"schema": 2}, "schema is 2"),
     ({"accuracy_final": 101.0, "accuracy_best": 101.0}, "accuracy_final is above 100"),
-    ({"accuracy_final": None}, "accuracy_final or metrics"), ({"accuracy_best": 50.0}, "below accuracy_final"),
-    ({"params_trainable": 41}, "more parameters"), ({"switch_epoch": 31}, "after the last epoch"), ({"ranks": {"a": 0}}, "at least 1"),
-    ({"ranks": {"a": 2.0}}, "at least 1"), ({"compute_seconds": 13.0}, "exceed wall_seconds"), ({"params_total": -1}, "negative"),
-    ({"loss_final": float("inf")}, "finite"), ({"error": "Traceback"}, "cannot have an error"), ({"status": "failed"}, "needs its error"),
-    ({"epochs": 0}, "epochs of a finished run is 0"), ({"epochs_trained": 0, "switch_epoch": None}, "epochs_trained of a finished run is 0"),
-    ({"macs_full": 0}, "macs_full of a finished run is 0"), ({"params_nonzero": 0}, "params_nonzero of a finished run is 0"),
-    ({"macs_full": 2**63}, "macs_full is beyond 64 bits"), ({"ranks": {"a": 2**63}}, "at least 1"), ({"seconds": {"ranks": None}}, "seconds are not"),
-    ({"config": {"method": "x"}}, "config.method is not a mapping"), ({"config": {"recipe": [1]}}, "config.recipe is not a mapping"),
+    ({"accuracy_final": None}, "accuracy_final or metrics"),
+    ({"accuracy_best": 50.0}, "below accuracy_final"),
+    ({"params_trainable": 41}, "more parameters"), ({"switch_epoch": 31}, "after the last epoch"),
+    ({"ranks": {"a": 0}}, "at least 1"),
+    ({"ranks": {"a": 2.0}}, "at least 1"), ({"compute_seconds": 13.0}, "exceed wall_seconds"),
+    ({"params_total": -1}, "negative"),
+    ({"loss_final": float("inf")}, "finite"), ({"error": "Traceback"}, "cannot have an error"),
+    ({"status": "failed"}, "needs its error"),
+    ({"epochs": 0}, "epochs of a finished run is 0"),
+    ({"epochs_trained": 0, "switch_epoch": None}, "epochs_trained of a finished run is 0"),
+    ({"macs_full": 0}, "macs_full of a finished run is 0"),
+    ({"params_nonzero": 0}, "params_nonzero of a finished run is 0"),
+    ({"macs_full": 2**63}, "macs_full is beyond 64 bits"), ({"ranks": {"a": 2**63}}, "at least 1"),
+    ({"seconds": {"ranks": None}}, "seconds are not"),
+    ({"config": {"method": "x"}}, "config.method is not a mapping"),
+    ({"config": {"recipe": [1]}}, "config.recipe is not a mapping"),
     ({"config": {"recipe": {"schedule": {"milestones": [None]}}}}, "milestones are not fractions"),
     ({"phases": [1]}, "phases are not a mapping each"),
     ({"extra": nested(200)}, "nested more than 100 levels deep"),

@@ -75,10 +75,13 @@ CREDENTIALS = base64.b64encode(b"ann:hunter2").decode()
 
 @pytest.mark.parametrize("text, expected", [
     ("Authorization: Bearer abc.def-ghi_123456789", f"Authorization: {HIDDEN} {HIDDEN}"),
-    ("sent bearer abc.def-ghi_123456789 there", f"sent bearer {HIDDEN} there"), ("a bearer of news", "a bearer of news"),
-    (f"Basic {CREDENTIALS} refused", f"Basic {HIDDEN} refused"), ("basic configuration, Basic Training", "basic configuration, Basic Training"),
+    ("sent bearer abc.def-ghi_123456789 there", f"sent bearer {HIDDEN} there"),
+    ("a bearer of news", "a bearer of news"),
+    (f"Basic {CREDENTIALS} refused", f"Basic {HIDDEN} refused"),
+    ("basic configuration, Basic Training", "basic configuration, Basic Training"),
     ("https://b/x?X-Amz-Signature=ab12&sig=cd34&n=1 x", f"https://b/x?X-Amz-Signature={HIDDEN}&sig={HIDDEN}&n=1 x"),
-    ("https://b/x?n=1&access_token=ab12 x", f"https://b/x?n=1&access_token={HIDDEN} x"), ("https://ann@b/x", f"https://{HIDDEN}@b/x"),
+    ("https://b/x?n=1&access_token=ab12 x", f"https://b/x?n=1&access_token={HIDDEN} x"),
+    ("https://ann@b/x", f"https://{HIDDEN}@b/x"),
     ("a -----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY----- b", f"a {HIDDEN} b"),
     ("-----BEGIN PRIVATE KEY-----\nMII cut short", HIDDEN),
 ])  # fmt: skip
@@ -88,8 +91,10 @@ def test_credentials_and_keys_are_hidden_by_their_shape(text, expected):
 
 @pytest.mark.parametrize("text, expected", [
     ("read ~ann/data/x.pt", "read .../x.pt"), ("PATH=/home/ann/a:/home/ann/b, x", "PATH=.../a:.../b, x"),
-    ("open '/home/ann lee/data set/x.pt' now", "open '.../x.pt' now"), ("open /home/ann lee/data set/x.pt now", "open .../x.pt now"),
-    ("at /home/ann van lee/x", "at .../x"), ("copy /a/b to the folder /c/d", "copy .../b to the folder .../d"),
+    ("open '/home/ann lee/data set/x.pt' now", "open '.../x.pt' now"),
+    ("open /home/ann lee/data set/x.pt now", "open .../x.pt now"),
+    ("at /home/ann van lee/x", "at .../x"),
+    ("copy /a/b to the folder /c/d", "copy .../b to the folder .../d"),
 ])  # fmt: skip
 def test_paths_of_every_form_are_shortened(text, expected):
     assert redact_log(text) == expected
@@ -100,7 +105,8 @@ def test_a_path_list_as_a_value_is_shortened_throughout():
 
 
 @pytest.mark.parametrize("piece", [
-    "a", "words of a log 0.123, ", "token", "/a", "/a b c d/", "://", 'token="', "-----BEGIN PRIVATE KEY-----", "?a-", "~a", "'/ab ", "secret ",
+    "a", "words of a log 0.123, ", "token", "/a", "/a b c d/", "://", 'token="',
+    "-----BEGIN PRIVATE KEY-----", "?a-", "~a", "'/ab ", "secret ",
 ])  # fmt: skip
 def test_a_long_text_takes_time_in_proportion(piece):
     text = piece * (500_000 // len(piece))

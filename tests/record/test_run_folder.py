@@ -57,7 +57,8 @@ def test_readers_pass_over_a_torn_last_line(tmp_path, torn):
 
 
 @pytest.mark.parametrize("line", [
-    "3,conv1,x,y,16", "²,conv1,1,1,16", f"{'9' * 5000},conv1,1,1,16", "3,conv1,0,0,16", "3,conv1,1,1,0", "3,conv1,1,-1,16", "3,conv1,nan,1,16",
+    "3,conv1,x,y,16", "²,conv1,1,1,16", f"{'9' * 5000},conv1,1,1,16", "3,conv1,0,0,16", "3,conv1,1,1,0",
+    "3,conv1,1,-1,16", "3,conv1,nan,1,16",
     "3,conv1,1,inf,16", "3,conv1,1,1,1.5", "no row",
 ])  # fmt: skip
 def test_a_line_that_is_no_ranks_is_left_out_and_told(tmp_path, caplog, line):
