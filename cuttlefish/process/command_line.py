@@ -106,7 +106,7 @@ def _failed(error: Exception, folders: Sequence[Path]) -> int:
     """Tell what ended the command itself, where no run did; the exit code."""
     if isinstance(error, CuttlefishError):
         say(str(error))
-    elif "Unknown plugin class" in str(error) or "hydra/sweeper=" in str(error):
+    elif "Unknown plugin class" in str(error) or "hydra/sweeper/optuna" in str(error):
         say(NOT_INSTALLED)
     elif isinstance(error, HydraException | OmegaConfBaseException | YAMLError) or (
         isinstance(error, ValueError) and "Config group override" in str(error)

@@ -8,8 +8,7 @@ import pytest
 
 from cuttlefish.config.compose import compose_config
 from cuttlefish.config.schema import Config
-
-CONF = Path(__file__).resolve().parents[2] / "conf"
+from tests.runs import CONF
 
 
 @pytest.fixture(scope="session")

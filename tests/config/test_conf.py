@@ -3,7 +3,6 @@ say.
 """
 
 from math import floor
-from pathlib import Path
 
 import pytest
 import yaml
@@ -11,8 +10,8 @@ import yaml
 from cuttlefish.config.choices import GROUPS, OPTIONAL, list_choices
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods.schedule import build_schedule
+from tests.runs import CONF
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
 CHOICES = {group: list(list_choices([CONF], group)) for group in GROUPS}
 
 
