@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from cuttlefish.lowrank.trace import Batch, Forward, call_model, eager, evaluating
 
@@ -43,6 +42,8 @@ def count_macs(model: nn.Module, example: Batch, forward: Forward = call_model) 
 
     The pass is in eval mode, so that batch statistics and random states stay as they are.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # imports Triton, which a refusal need not wait for
+
     with evaluating(model), _visible_attention(), eager(), FlopCounterMode(display=False) as counter:
         forward(model, example)
     return counter.get_total_flops() // 2
