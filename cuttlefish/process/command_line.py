@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from cuttlefish.config.choice_checks import refuse_old_words
-from cuttlefish.config.choices import help_text
+from cuttlefish.config.choices import GROUPS, SEVERAL, help_text
 from cuttlefish.config.compose import compose_config
 from cuttlefish.config.hydra_errors import sentence
 from cuttlefish.errors import (
@@ -34,6 +34,8 @@ NOT_HYDRAS = {
     r"hydra\.output_subdir=(?!null).*": "a run's folder has its whole config in resolved.yaml",
 }
 """Words for Hydra that would do something else than its users expect, and what to do instead."""
+CHOICES = re.compile(r"\[(\s*(?!nan|inf|null|true|false)[A-Za-z_][\w/-]*\s*,?)*\]")
+"""Several choices of a group; Hydra itself fails at other lists."""
 NOT_INSTALLED = (
     "this hydra/launcher or hydra/sweeper is not installed: pip install -e '.[suite,launchers]' brings "
     "joblib and submitit, '.[suite,ray]' Ray, '.[suite,optuna]' Optuna"
@@ -98,6 +100,15 @@ def _check(words: Sequence[str], shows_several: bool) -> None:
         for pattern, told in NOT_HYDRAS.items():
             if re.fullmatch(f"[+]*{pattern}", word, re.IGNORECASE):
                 raise CuttlefishError(f"{word}: {told}")
+        group, _, choice = word.partition("=")
+        if (
+            group in GROUPS
+            and choice.startswith("[")
+            and not (group in SEVERAL and CHOICES.fullmatch(choice))
+        ):
+            raise CuttlefishError(
+                f"{word}: {group} must be one choice by name, as in {group}=...; --help lists them"
+            )
     if shows_several:
         raise CuttlefishError("--cfg and --info show one run; leave out -m and give one value for each word")
 

@@ -89,6 +89,10 @@ def test_a_run_hands_its_resolved_config_to_the_worker(command, tmp_path):
         (["hydra.run.dir=here"], "hydra.run.dir=here: a run's folder is its own; choose it with run_dir=..."),
         (["preset=paper", "--cfg", "job"], "preset: full_rank has no preset paper"),
         (["hydra.job.chdir=True"], "choose where a run writes with run_dir=..."),
+        (["preset=[reference]"], "preset must be one choice by name"),
+        (["recipe=[[[1]]]"], "recipe must be one choice by name"),
+        (["logger=[nan]"], "logger must be one choice by name"),
+        (["method=[nan]"], "method must be one choice by name"),
         (["hydra.output_subdir=.hydra"], "a run's folder has its whole config in resolved.yaml"),
     ],
 )

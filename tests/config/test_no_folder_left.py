@@ -1,11 +1,17 @@
 """What only the data, the model or the machine can tell is refused before there is a folder."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from cuttlefish.engine import device
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.worker import run_config
 from tests.runs import little_config
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
@@ -65,3 +71,11 @@ def test_a_fork_from_a_loop_of_links(tmp_path):
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(CuttlefishError, match="Too many levels of symbolic links"):
         run_config(little_config(tmp_path / "run", fork_from=str(tmp_path / "loop")))
+
+
+def test_a_runs_root_that_is_a_file_ends_in_one_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    words = ["run.py", "data=synthetic", f"runs_root={tmp_path / 'file'}"]
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert "is no folder; choose another one" in done.stderr
