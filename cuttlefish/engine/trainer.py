@@ -178,7 +178,7 @@ class Trainer:
     def _train(self, label: str) -> Scores:
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         if self.world.is_first:
-            sums += torch.tensor(self.progress.sums, dtype=torch.float64)
+            sums += torch.tensor(self.progress.sums, dtype=torch.float64, device=self.device)
         self.loggers.epoch_begin(self.batches.steps - self.progress.step, label)
         with (
             self.timer.section("data"),
