@@ -3,11 +3,12 @@
 For launchers that start several jobs on one machine without assigning its GPUs; SLURM and Ray assign them.
 """
 
-import fcntl
 import os
 from functools import cache
 from itertools import count
 from pathlib import Path
+
+from cuttlefish.process.lock import machine_id, take_kernel_lock
 
 SHARING = ("JoblibLauncher", "LocalLauncher")
 """The launchers, by class, whose jobs must share the devices by themselves; so must those of `processes`."""
@@ -57,16 +58,8 @@ def _take_one(free: list[str], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for share in count():
         for device in free:
-            handle = os.open(folder / f"{_machine()}-{device}.{share}", os.O_RDWR | os.O_CREAT, 0o666)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(handle)
-                continue
-            _held[device] = handle
-            return
-
-
-def _machine() -> str:
-    path = Path("/proc/sys/kernel/random/boot_id")
-    return path.read_text().strip()[:8] if path.exists() else os.uname().nodename
+            handle = os.open(folder / f"{machine_id()[:8]}-{device}.{share}", os.O_RDWR | os.O_CREAT, 0o666)
+            if take_kernel_lock(handle):
+                _held[device] = handle
+                return
+            os.close(handle)

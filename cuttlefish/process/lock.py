@@ -50,7 +50,7 @@ class RunLock:
     def __init__(self, folder: Path, wall_seconds: Callable[[], float], beat_seconds: float = BEAT_SECONDS):
         self.path, self.wall_seconds, self.beat_seconds = folder / LOCK, wall_seconds, beat_seconds
         self.lost_seconds = 0.0
-        self.nonce, self.machine = secrets.token_hex(8), _machine()
+        self.nonce, self.machine = secrets.token_hex(8), machine_id()
         self._ended = threading.Event()
 
     def __enter__(self) -> RunLock:
@@ -124,15 +124,13 @@ class RunLock:
     def _held_by_kernel(self, handle: int) -> bool:
         owner = _content(handle)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Busy(
-                f"{self.path.parent} is being run by {_named(owner)}: wait for it, or stop it first"
-            ) from None
+            is_free = take_kernel_lock(handle)
         except OSError as error:
             if error.errno in NO_LOCKS:
                 return False
             raise
+        if not is_free:
+            raise Busy(f"{self.path.parent} is being run by {_named(owner)}: wait for it, or stop it first")
         return True
 
     def _outwait(self) -> None:
@@ -245,6 +243,15 @@ class RunLock:
             probe.unlink(missing_ok=True)
 
 
+def take_kernel_lock(handle: int) -> bool:
+    """Lock an open file until it is closed or the process ends; False where another process has it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def _content(handle: int) -> dict[str, Any]:
     try:
         owner = json.loads(os.pread(handle, 4096, 0))
@@ -257,7 +264,7 @@ def _named(owner: dict[str, Any]) -> str:
     return f"process {owner['pid']}" if "pid" in owner else "another process"
 
 
-def _machine() -> str:
+def machine_id() -> str:
     """Return an identity that names no machine: the kernel's random number of this boot, or a digest."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -172,7 +172,7 @@ def machines(monkeypatch):
     """Each thread is a machine of its own, and kernel locks do not reach from one to another."""
     monkeypatch.setattr(lock_module.fcntl, "flock", lambda *_: None)
     monkeypatch.setattr(lock_module, "SETTLE_SECONDS", 0.3)
-    monkeypatch.setattr(lock_module, "_machine", lambda: threading.current_thread().name)
+    monkeypatch.setattr(lock_module, "machine_id", lambda: threading.current_thread().name)
     beat = RunLock._beat
     monkeypatch.setattr(
         RunLock, "_beat", lambda *arguments: time.sleep(0.1) or beat(*arguments)
@@ -296,7 +296,7 @@ def test_a_machine_without_proc_has_an_identity_too(monkeypatch):
     names = []
     for name in ("anns-laptop", "bobs-laptop", "anns-laptop"):
         monkeypatch.setattr(lock_module.socket, "gethostname", lambda name=name: name)
-        names.append(lock_module._machine())
+        names.append(lock_module.machine_id())
     assert names[0] == names[2] != names[1] and all(names) and "laptop" not in "".join(names)
 
 
