@@ -275,7 +275,7 @@ def test_a_switch_that_factorizes_nothing_is_none(caplog):
         cf.kept_dense["6"] == "rank 32 saves nothing (break-even 28.8)"
         and set(LAYERS) <= cf.kept_dense.keys()
     )
-    assert cf.kept_dense["0"] == "it is one of the 1 leading dense layers (K)"
+    assert cf.kept_dense["0"] == "it is among the leading dense layers (K = 1)"
     assert cf.kept_dense["14"] == "it feeds the model's output"
     (told,) = [record for record in caplog.records if record.levelname == "WARNING"]
     assert told.name == "cuttlefish" and "3: rank 32 saves nothing (break-even 26.2)" in told.getMessage()
