@@ -138,7 +138,9 @@ def why_dense(model: nn.Module, path: list[TracedLayer], chosen: Collection[str]
     refused = find_layers(model).refused
     return {
         layer.name: refused.get(layer.name)
-        or ("it feeds the model's output" if layer.head else f"it is among the leading dense layers (K = {k})")
+        or (
+            "it feeds the model's output" if layer.head else f"it is among the leading dense layers (K = {k})"
+        )
         for layer in path
         if layer.name not in chosen
     }
