@@ -17,9 +17,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from cuttlefish.config.identity import NOT_IN_KEY
-from cuttlefish.config.suggest import choose_from
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
 from cuttlefish.evidence.benches import load_benches
 from cuttlefish.evidence.records import Collection, load_evidence
@@ -27,14 +26,13 @@ from cuttlefish.plan.cost import Estimates
 from cuttlefish.plan.execute import by_front_door, execute, exit_code_of, in_order_of_value
 from cuttlefish.plan.listing import run_list, waiting_lines
 from cuttlefish.plan.planned_run import PlannedRun
-from cuttlefish.plan.runs import planned_runs
+from cuttlefish.plan.runs import pick, planned_runs
 from cuttlefish.plan.spec import Spec, read_spec
 from cuttlefish.plan.state import Known, State, folder_state, state_words
 from cuttlefish.plan.time_limit import TimeLimit
 from cuttlefish.report.claims.entry import load_claims
 from cuttlefish.report.paper import CLAIMS, PAPER, TABLES
 from cuttlefish.report.tables.build import all_tables
-from cuttlefish.report.tables.paper_values import Claims
 from cuttlefish.report.tables.write import left_out_text, write_tables
 from scripts.records import SMOKE, import_run, records_of
 
@@ -53,124 +51,80 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     words = [word for word in options.names if "=" in word]
-    picks = dict(word.split("=", 1) for word in words if word.partition("=")[0] in PICKED_BY)
-    spec = _with_words(
-        tables_spec(options.root, options.paper),
-        options.scale,
-        [word for word in words if word.partition("=")[0] not in picks],
+    picks = [word for word in words if word.partition("=")[0] in PICKED_BY]
+    spec = read_spec(options.paper / TABLES).with_words(
+        options.scale, [word for word in words if word not in picks]
     )
-    names = [name for name in options.names if "=" not in name] or [
-        name for name, table in spec.tables.items() if not table.is_figure
-    ]
-    records = records_of(options.scale, options.root / "results")
-    plan = _picked(planned_runs(spec, names, options.scale, options.seeds, options.root), picks)
+    names = [name for name in options.names if "=" not in name]
+    names = names or [name for name, table in spec.tables.items() if not table.is_figure]
+    work = Work(spec, names, options)
+    runs = pick(work.planned(options.seeds), dict(word.split("=", 1) for word in picks))
     if options.dry_run:
-        return _list(spec, names, plan, options, load_evidence(records))
-    code = 0 if options.collate_only else _train(spec, names, plan, options, records)
-    collection = load_evidence(records)
-    planned = planned_runs(spec, names, options.scale, seeds_of(collection, options.seeds), options.root)
-    _collate(spec, names, planned, collection, options)
+        work.show(runs)
+        return 0
+    code = 0 if options.collate_only else work.train(runs)
+    work.collate()
     return code
 
 
-def _picked(plan: list[PlannedRun], picks: dict[str, str]) -> list[PlannedRun]:
-    """The runs of the plan with these rows, models and data."""
-    for key, values in picks.items():
-        there = list(dict.fromkeys(getattr(run, key) for run in plan))
-        for value in values.split(","):
-            if value not in there:
-                raise CuttlefishError(f"{key}={value} is of no run here{choose_from(value, there)}")
-        plan = [run for run in plan if getattr(run, key) in values.split(",")]
-    return plan
+class Work:
+    """What one command does to the tables and figures that it names."""
 
+    def __init__(self, spec: Spec, names: list[str], options: argparse.Namespace):
+        self.spec, self.names, self.scale = spec, names, options.scale
+        self.options, self.root, self.results = options, options.root, options.root / "results"
+        self.records = records_of(self.scale, self.results)
 
-def tables_spec(root: Path = ROOT, paper: Path = PAPER) -> Spec:
-    return read_spec(paper / TABLES)
+    def planned(self, seeds: Sequence[int], **only: Any) -> list[PlannedRun]:
+        return planned_runs(self.spec, only.pop("names", self.names), self.scale, seeds, self.root, **only)
 
+    def show(self, runs: list[PlannedRun]) -> None:
+        """Print the runs with their states and costs, and the rows that no config can run yet."""
+        collection = load_evidence(self.records)
+        waiting = waiting_lines(self.spec.table(name) for name in self.names)
+        known = Known.of(collection.runs, self.root)
+        print("\n".join([*waiting, *run_list(runs, known, self._estimates(collection))]))
 
-def read_claims(paper: Path = PAPER) -> Claims:
-    """The claims of claims.yaml by id."""
-    return {claim["id"]: claim for claim in load_claims(paper / CLAIMS)}
+    def train(self, runs: list[PlannedRun]) -> int:
+        """Make the missing runs in the order of value and import what is finished; return the worst exit code."""
+        collection, codes = load_evidence(self.records), []
+        limit = TimeLimit(self.options.minutes, self._estimates(collection), self.root)
+        ordered = in_order_of_value(runs, self.spec.scale(self.scale).order)
+        known, start = Known.of(collection.runs, self.root), by_front_door(self.root)
+        for run, state, code in execute(ordered, known, start, limit):
+            codes.append(code)
+            folder = self.root / run.folder
+            if self.scale != SMOKE and folder_state(folder, run.run_key) is State.FINISHED:
+                print(f"imported {import_run(folder, self.records)}")
+            elif state in (State.WAITS, State.DATA_ABSENT, State.NO_TIME):
+                where = "; CUTTLEFISH_DATA names its folder" if state is State.DATA_ABSENT else ""
+                told = f"{run.title}, {run.model} on {run.data}, seed {run.seed}: {state_words(run, state)}"
+                print(f"not run: {told}{where}", file=sys.stderr)
+        return exit_code_of(codes)
 
+    def collate(self) -> None:
+        """Write the tables of all seeds that were run, and what is left out of them."""
+        collection = load_evidence(self.records)
+        shown = replace(self.spec, tables={name: self.spec.table(name) for name in self.names})
+        claims = {claim["id"]: claim for claim in load_claims(self.options.paper / CLAIMS)}
+        planned, benches = self.planned(self._seeds(collection)), load_benches(self.results / "bench")
+        tables, refused = all_tables(shown, planned, collection, claims, self.scale, benches)
+        left_out = [*collection.left_out, *refused]
+        if tables:
+            for path in write_tables(self.results / "tables" / self.scale, tables, left_out, self.root):
+                print(path.relative_to(self.root))
+        if left_out:
+            print(left_out_text(left_out, self.root), file=sys.stderr)
 
-def seeds_of(collection: Collection, seeds: Sequence[int] = ()) -> list[int]:
-    """Every seed that was run, and these: a table shows all there is."""
-    return sorted({*seeds, *(run.record.seed for run in collection.runs)})
+    def _estimates(self, collection: Collection) -> Estimates:
+        seeds = self._seeds(collection)
+        tables = [name for name, table in self.spec.tables.items() if table.rows]
+        baselines = self.planned(seeds, names=tables, only_baselines=True)
+        return Estimates(self.planned(seeds), baselines, collection, load_benches(self.results / "bench"))
 
-
-def _list(
-    spec: Spec, names: list[str], plan: list[PlannedRun], options: argparse.Namespace, collection: Collection
-) -> int:
-    print(
-        "\n".join(waiting_lines(spec.table(name) for name in names)),
-        end="\n" if any(spec.table(name).waiting for name in names) else "",
-    )
-    estimates = _estimates(spec, names, options, collection)
-    print("\n".join(run_list(plan, Known.of(collection.runs, options.root), estimates)))
-    return 0
-
-
-def _estimates(
-    spec: Spec, names: list[str], options: argparse.Namespace, collection: Collection
-) -> Estimates:
-    seeds = seeds_of(collection, options.seeds)
-    every = planned_runs(spec, names, options.scale, seeds, options.root)
-    tables = [name for name, table in spec.tables.items() if table.rows]
-    baselines = planned_runs(spec, tables, options.scale, seeds, options.root, only_baselines=True)
-    return Estimates(every, baselines, collection, load_benches(options.root / "results" / "bench"))
-
-
-def _train(
-    spec: Spec, names: list[str], plan: list[PlannedRun], options: argparse.Namespace, records: Path
-) -> int:
-    collection, codes = load_evidence(records), []
-    limit = TimeLimit(options.minutes, _estimates(spec, names, options, collection), options.root)
-    runs = in_order_of_value(plan, spec.scale(options.scale).order)
-    start = by_front_door(options.root)
-    for run, state, code in execute(runs, Known.of(collection.runs, options.root), start, limit):
-        codes.append(code)
-        folder = options.root / run.folder
-        if options.scale != SMOKE and folder_state(folder, run.run_key) is State.FINISHED:
-            print(f"imported {import_run(folder, records)}")
-        elif state in (State.WAITS, State.DATA_ABSENT, State.NO_TIME):
-            where = "; CUTTLEFISH_DATA names its folder" if state is State.DATA_ABSENT else ""
-            told = f"{run.title}, {run.model} on {run.data}, seed {run.seed}: {state_words(run, state)}"
-            print(f"not run: {told}{where}", file=sys.stderr)
-    return exit_code_of(codes)
-
-
-def _collate(
-    spec: Spec,
-    names: list[str],
-    planned: list[PlannedRun],
-    collection: Collection,
-    options: argparse.Namespace,
-) -> None:
-    shown = replace(spec, tables={name: spec.table(name) for name in names})
-    benches = load_benches(options.root / "results" / "bench")
-    tables, refused = all_tables(
-        shown, planned, collection, read_claims(options.paper), options.scale, benches
-    )
-    left_out = [*collection.left_out, *refused]
-    folder = options.root / "results" / "tables" / options.scale
-    if tables:
-        for path in write_tables(folder, tables, left_out, options.root):
-            print(path.relative_to(options.root))
-    if left_out:
-        print(left_out_text(left_out, options.root), file=sys.stderr)
-
-
-def _with_words(spec: Spec, scale: str, words: list[str]) -> Spec:
-    """The spec with further words for each run, which must leave it the same run."""
-    for word in words:
-        key = word.partition("=")[0]
-        if key not in NOT_IN_KEY and not key.startswith("logger."):
-            raise CuttlefishError(
-                f"{word} would make other runs than those of the tables; only "
-                f"{', '.join(sorted(NOT_IN_KEY))} can be set"
-            )
-    found = spec.scale(scale)
-    return replace(spec, scales={**spec.scales, scale: replace(found, words=[*found.words, *words])})
+    def _seeds(self, collection: Collection) -> list[int]:
+        """Every seed that was run, and those asked for: a table shows all there is."""
+        return sorted({*self.options.seeds, *(run.record.seed for run in collection.runs)})
 
 
 def _seeds(text: str) -> list[int]:

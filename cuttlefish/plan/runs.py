@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cuttlefish.config.suggest import choose_from
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.plan.cache import kept
 from cuttlefish.plan.composition import Seeded, compose_point
@@ -82,3 +83,18 @@ def _run(point: Point, entries: Entries, seed: int) -> PlannedRun:
         waits_for_label=partner.row.label if partner else None,
         waits_in=waits_in,
     )
+
+
+def pick(runs: list[PlannedRun], picks: Mapping[str, str]) -> list[PlannedRun]:
+    """Return the runs with these values, as in {"row": "cuttlefish,lc"}.
+
+    Raises:
+        CuttlefishError: For a value that no run has.
+    """
+    for key, values in picks.items():
+        there = list(dict.fromkeys(getattr(run, key) for run in runs))
+        for value in values.split(","):
+            if value not in there:
+                raise CuttlefishError(f"{key}={value} is of no run here{choose_from(value, there)}")
+        runs = [run for run in runs if getattr(run, key) in values.split(",")]
+    return runs

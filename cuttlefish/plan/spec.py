@@ -3,14 +3,15 @@
 Reads YAML only; composing a row into a config is `cuttlefish/plan`.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from cuttlefish.config.identity import NOT_IN_KEY
 from cuttlefish.config.suggest import choose_from
 from cuttlefish.config.validate import convert
 from cuttlefish.errors import CuttlefishError
@@ -143,6 +144,18 @@ class Spec:
         if name not in self.scales:
             raise CuttlefishError(f"there is no scale {name!r}{choose_from(name, self.scales)}")
         return self.scales[name]
+
+    def with_words(self, name: str, words: Sequence[str]) -> "Spec":
+        """Return the specification with further words for each run at a scale, which must leave it the same run."""
+        for word in words:
+            key = word.partition("=")[0]
+            if key not in NOT_IN_KEY and not key.startswith("logger."):
+                raise CuttlefishError(
+                    f"{word} would make other runs than those of the tables; only "
+                    f"{', '.join(sorted(NOT_IN_KEY))} can be set"
+                )
+        scale = self.scale(name)
+        return replace(self, scales={**self.scales, name: replace(scale, words=[*scale.words, *words])})
 
 
 def read_spec(file: Path) -> Spec:

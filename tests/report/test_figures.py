@@ -8,6 +8,7 @@ from cuttlefish.display import style
 from cuttlefish.evidence.benches import Bench, load_benches
 from cuttlefish.evidence.records import Collection, Evidence, load_evidence
 from cuttlefish.plan.planned_run import PlannedRun
+from cuttlefish.plan.spec import read_spec
 from cuttlefish.record.fields import Record
 from cuttlefish.record.record import read_record, write_record
 from cuttlefish.report.figures import figure1, figure2, figure3, figure4, figure5, figure6, methods
@@ -15,8 +16,8 @@ from cuttlefish.report.figures.base import NoData, Sources, seeds_of, sources_of
 from cuttlefish.report.figures.gallery import DRAWERS, draw_figure
 from cuttlefish.report.figures.groups import groups_of
 from cuttlefish.report.figures.ratios import ratio_word
+from cuttlefish.report.paper import PAPER
 from scripts import figures as command
-from scripts.tables import tables_spec
 from tests.report.synthetic_records import CPU, GPU, LAYERS, put, rank_rows, record
 
 NAMES = {"resnet18": "ResNet-18", "cifar10": "CIFAR-10"}
@@ -314,7 +315,7 @@ def test_every_profiled_network_is_called_by_its_name():
         for load in load_benches(command.ROOT / "results" / "bench")
         if load.what == "profile"
     }
-    names = tables_spec().names
+    names = read_spec(PAPER / "tables.yaml").names
     assert (
         models <= names.keys()
         and names["deit_small_patch16_224"] == "DeiT-small"

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from cuttlefish.plan.runs import planned_runs
+from cuttlefish.plan.spec import read_spec
+from cuttlefish.report.paper import PAPER
 from scripts import report, tables
 from tests.report.synthetic_records import record
 
@@ -30,7 +32,7 @@ def results_of(folder: Path, cache: Path) -> Path:
         ignore=shutil.ignore_patterns("records", "report", "tables", "figures", "torture"),
     )
     plan = planned_runs(
-        tables.tables_spec(), ["table1", "table5"], "reduced", range(SEEDS), ROOT, cache
+        read_spec(PAPER / "tables.yaml"), ["table1", "table5"], "reduced", range(SEEDS), ROOT, cache
     )  # composes
     for run in {run.run_key: run for run in plan}.values():
         target = folder / "results" / "records" / run.run_key
