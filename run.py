@@ -18,7 +18,7 @@ except ModuleNotFoundError:
 from omegaconf import DictConfig
 
 from cuttlefish.config.schema import Config
-from cuttlefish.data.files import data_digest
+from cuttlefish.data.files import data_digest, data_there
 from cuttlefish.data.registry import check_name
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.process.command_line import run_command
@@ -39,7 +39,8 @@ def run(composed: DictConfig) -> float | None:
 def train(config: Config, stop: StopSignals) -> Ending:
     """Hand a checked config to the worker; data that is missing is told of before torch is imported."""
     check_name(config.data)
-    data_digest(config.data)
+    if not data_there(config.data):
+        data_digest(config.data)  # says what is missing; reading all of it comes after the knobs are checked
     if LOST in os.environ:
         from cuttlefish.worker import record_lost
 

@@ -51,7 +51,7 @@ def test_torch_is_not_needed_to_read_configs_and_records():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-def test_the_worker_trains_on_a_machine_with_torch_only(tmp_path):
+def test_the_worker_trains_with_torch_and_pydantic_only(tmp_path):
     """Every other package of the suite is made unimportable; the config is JSON, since PyYAML is gone too."""
     config = to_dict(little_config(tmp_path / "run", "cuttlefish", recipe__epochs=3, logger__console=True))
     (tmp_path / "resolved.json").write_text(json.dumps(config))
