@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
 from cuttlefish.loggers.plots import draw_run
-from cuttlefish.record.atomic import write_atomic
+from cuttlefish.record.atomic import read_regular, write_atomic
 from cuttlefish.record.fields import Record, problems_of
 from cuttlefish.record.folder import EPOCHS, LOG, PLOTS, PROFILE, RANKS, RECORD
 from cuttlefish.record.record import clean_record, read_fields, read_record, write_record
@@ -59,9 +59,9 @@ def import_run(run: Path, records: Path = RECORDS) -> Path:
     write_record(target, record)
     for file in (EPOCHS, RANKS, PROFILE):
         if (run / file).exists():
-            shutil.copyfile(run / file, target / file)
+            write_atomic(target / file, read_regular(run / file))
     if (run / LOG).exists():
-        write_atomic(target / LOG, redact_log((run / LOG).read_text(encoding="utf-8", errors="replace")))
+        write_atomic(target / LOG, redact_log(read_regular(run / LOG).decode(errors="replace")))
     return target
 
 
@@ -126,6 +126,8 @@ def _import(runs: list[Path]) -> int:
             print(import_run(run))
         except CuttlefishError as error:
             problems.append(str(error))
+        except OSError as error:
+            problems.append(f"{run} is not imported whole: {error.filename}: {error.strerror}")
     for problem in problems:
         print(f"cuttlefish: {problem}", file=sys.stderr)
     return EXIT_BAD_INPUT if problems else 0

@@ -1,6 +1,7 @@
 """Importing runs as evidence."""
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -65,6 +66,19 @@ def test_a_committed_record_is_not_replaced(tmp_path):
         ):
             import_run(folder, records)
     assert (target / "record.json").read_bytes() == before and len(list(records.rglob("record.json"))) == 1
+
+
+@pytest.mark.parametrize("name", ["epochs.jsonl", "log.txt"])
+def test_an_odd_file_beside_a_record_is_told_and_the_others_are_imported(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.setattr("scripts.records.import_run", lambda run: import_run(run, tmp_path / "records"))
+    for folder, key in (("a", "a" * 12), ("b", "b" * 12), ("c", "c" * 12)):
+        write_record(tmp_path / folder, synthetic(run_key=key))
+    os.mkfifo(tmp_path / "a" / name)
+    (tmp_path / "b" / name).mkdir()
+    assert main(["import", *(str(tmp_path / folder) for folder in "abc")]) == 2
+    told = capsys.readouterr()
+    assert told.err.count("\n") == 2 and "it is no regular file" in told.err and "Is a directory" in told.err
+    assert told.out.count("\n") == 1 and "Traceback" not in told.err
 
 
 def test_repeats_of_a_key_lie_side_by_side(tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.record.atomic import read_regular
 from cuttlefish.record.folder import LOG, checked_ranks, read_epochs, read_profile
 from cuttlefish.record.redact import redact_text
 
@@ -42,5 +43,5 @@ def read_files(folder: Path) -> Files:
 
 def log_tail(folder: Path) -> str:
     path = folder / LOG
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    lines = read_regular(path).decode(errors="replace").splitlines() if path.exists() else []
     return redact_text("\n".join(lines[-LOG_LINES:]))
