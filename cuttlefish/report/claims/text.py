@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -19,6 +18,9 @@ GOOD, BAD = (
     (Judgement.REPRODUCED, Judgement.HOLDS),
     (Judgement.NOT_REPRODUCED, Judgement.FAILS, Judgement.CONTRADICTED),
 )
+
+
+BAR = "\\|"
 
 
 def on_screen(verdicts: Sequence[Verdict]) -> RenderableType:
@@ -78,12 +80,10 @@ def to_markdown(verdicts: Sequence[Verdict], fixed: str) -> str:
 
 
 def ours(reading: Reading) -> str:
-    """Our value, marked where it is composed."""
-    return (
-        f"{number(reading.ours)}{' (composed)' if reading.composed and reading.ours is not None else ''}"
-        if reading.ours is not None
-        else ""
-    )
+    """Our value, marked where it is composed; empty where there is none."""
+    if reading.ours is None:
+        return ""
+    return f"{number(reading.ours)}{' (composed)' if reading.composed else ''}"
 
 
 def between(interval: Interval | None) -> str:
@@ -92,30 +92,23 @@ def between(interval: Interval | None) -> str:
 
 def _row(verdict: Verdict) -> str:
     value = f": **{stated(verdict.value)}**" if verdict.value is not None else ""
-    says = f"{verdict.what}{value} ({verdict.source})"
     cells = [
         f"[{verdict.id}](#{verdict.id})",
-        says,
+        f"{verdict.what}{value} ({verdict.source})",
         verdict.accepted,
         f"**{verdict.verdict}**",
         _ours(verdict.paper),
+        verdict.reduced_verdict,
+        _ours(verdict.reduced),
     ]
-    return (
-        "| "
-        + " | ".join(
-            cell.replace("|", "\\|") for cell in [*cells, verdict.reduced_verdict, _ours(verdict.reduced)]
-        )
-        + " |"
-    )
+    return f"| {' | '.join(cell.replace('|', BAR) for cell in cells)} |"
 
 
 def _ours(reading: Reading) -> str:
+    if reading.ours is None:
+        return ""
     of_several = f", one of {len(reading.parts)} parts" if len(reading.parts) > 1 else ""
-    return (
-        f"{ours(reading)} {between(reading.interval)}, n = {reading.n}{of_several}"
-        if reading.ours is not None
-        else ""
-    )
+    return f"{ours(reading)} {between(reading.interval)}, n = {reading.n}{of_several}"
 
 
 def _evidence(verdict: Verdict) -> list[str]:
@@ -136,40 +129,32 @@ def _evidence(verdict: Verdict) -> list[str]:
 
 
 def _details(reading: Reading) -> list[str]:
-    lines = [_part(part) for part in reading.parts if part.value is not None]
-    lines += [f"- {'; '.join(reading.notes)}"] if reading.notes else []
-    lines += [f"- hardware: {', '.join(reading.hardware)}"] if reading.hardware else []
-    lines += [f"- runs: {', '.join(f'`{key}`' for key in reading.runs)}"] if reading.runs else []
-    lines += [f"- benches: {', '.join(f'`{name}`' for name in reading.benches)}"] if reading.benches else []
-    lines += (
-        ["- composed of measured step times and what reduced runs found; no run took it"]
-        if reading.composed
-        else []
-    )
-    lines += [f"- to run: `{reading.command}`"] if reading.command else []
-    return lines + ([f"- which takes: {reading.cost}"] if reading.cost else [])
+    words = {
+        "hardware: ": ", ".join(reading.hardware),
+        "runs: ": ", ".join(f"`{key}`" for key in reading.runs),
+        "benches: ": ", ".join(f"`{name}`" for name in reading.benches),
+        "composed of measured step times and what reduced runs found; ": reading.composed
+        and "no run took it",
+        "to run: ": reading.command and f"`{reading.command}`",
+        "which takes: ": reading.cost,
+    }
+    return [
+        *(_part(part) for part in reading.parts if part.value is not None),
+        *([f"- {'; '.join(reading.notes)}"] if reading.notes else []),
+        *(f"- {what}{value}" for what, value in words.items() if value),
+    ]
 
 
 def _part(part: Part) -> str:
-    low, high = part.accept
-    limits = (
-        "anything"
-        if low is None and high is None
-        else f"{UNKNOWN if low is None else f'{low:g}'} to {UNKNOWN if high is None else f'{high:g}'}"
-    )
+    low, high = (UNKNOWN if limit is None else f"{limit:g}" for limit in part.accept)
+    limits = "anything" if low == high == UNKNOWN else f"{low} to {high}"
     few = f" of {part.needs}" if part.n < part.needs else ""
     ours = f"{number(part.value)}, interval {between(part.interval)}, n = {part.n}{few}"
     return f"- {part.name}: {ours}, accepted {limits}: {part.state}"
 
 
 def _coloured(reading: Reading) -> Text:
-    style: Any = (
-        "green"
-        if reading.verdict in GOOD
-        else "red"
-        if reading.verdict in BAD
-        else "dim"
-        if reading.ours is None
-        else ""
+    colours = {**dict.fromkeys(GOOD, "green"), **dict.fromkeys(BAD, "red")}
+    return Text(
+        str(reading.verdict), style=colours.get(reading.verdict, "dim" if reading.ours is None else "")
     )
-    return Text(str(reading.verdict), style=style)
