@@ -26,7 +26,7 @@ LOW = wanted(
 LOST = wanted(row="lost", run_key="x", folder="runs/x/x", data_there=False, data="elsewhere")
 
 
-def test_a_size_s_run_comes_first_and_its_finish_releases_what_waits(tmp_path):
+def test_a_finished_run_releases_those_that_take_its_size(tmp_path):
     started = []
 
     def start(run, seconds):
@@ -69,7 +69,7 @@ def test_the_worst_exit_code_is_told(codes, worst):
     assert exit_code_of(codes) == worst
 
 
-def test_the_order_of_value_comes_before_all_that_it_does_not_name():
+def test_the_order_of_value_comes_before_all_others():
     runs = [
         wanted(table=table, row=row, seed=seed, run_key=f"{table}{row}{seed}")
         for table in ("t", "u")
@@ -83,7 +83,7 @@ def test_the_order_of_value_comes_before_all_that_it_does_not_name():
     ]
 
 
-def test_runs_that_do_not_fit_into_the_minutes_left_are_passed_over(tmp_path):
+def test_runs_that_do_not_fit_into_the_time_are_passed_over(tmp_path):
     """Behind a finished baseline of 100 s for 10 epochs; what is half done needs half of the time."""
     full = wanted(row="full", run_key="a", folder="runs/x/a", baseline=True, epochs=10)
     short, long, half, unknown = (
@@ -150,7 +150,7 @@ def evidence(key, hours, **changes):
     return Evidence(None, Record(**record))
 
 
-def test_hours_are_the_cell_s_own_else_the_baseline_s_by_epochs_else_unknown():
+def test_hours_are_the_cells_own_else_the_baselines_by_epochs():
     other_seed = wanted(row="low", seed=4, run_key="l4")
     runs = [evidence("f", 2.0), evidence("l4", 5.0)]
     only_full = Estimates([LOW, other_seed], [FULL], Collection(runs[:1], []))
@@ -159,7 +159,7 @@ def test_hours_are_the_cell_s_own_else_the_baseline_s_by_epochs_else_unknown():
     assert Estimates([LOW, other_seed], [FULL], Collection(runs, [])).hours(LOW) == pytest.approx(5.0)
 
 
-def test_a_bench_of_steps_estimates_paper_scale_runs_that_nothing_else_is_known_of(tmp_path):
+def test_a_bench_of_steps_estimates_otherwise_unknown_runs(tmp_path):
     rows = [
         {"model": "resnet18", "arm": "dense", "width": 64, "precision": "fp32", "batch": 100, "step_s": 0.72}
     ]
@@ -170,9 +170,9 @@ def test_a_bench_of_steps_estimates_paper_scale_runs_that_nothing_else_is_known_
         assert estimates.by_bench(replace(run, **other)) is None
     lines = run_list([run, replace(run, run_key="o", model="resnet50")], Known({}, tmp_path), estimates)
     assert lines[0].endswith("1 device hours by the bench") and lines[1].endswith("unknown")
-    assert (
-        lines[2]
-        == "2 runs to do: about 1 device hours if every step took what a dense one did on some CPU, and 1 of unknown length"
+    assert lines[2] == (
+        "2 runs to do: about 1 device hours if every step took what a dense one did on some CPU, "
+        "and 1 of unknown length"
     )
 
 

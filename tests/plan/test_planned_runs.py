@@ -75,7 +75,7 @@ def test_words_run_what_was_planned_and_seeds_differ(spec, cache):
     assert runs[1].folder == f"runs/debug/{runs[1].run_key}"
 
 
-def test_matched_runs_come_last_and_their_partner_is_of_the_same_seed(spec, cache):
+def test_matched_runs_have_a_partner_of_the_same_seed(spec, cache):
     runs = planned_runs(
         only(spec, "table1", ["cuttlefish", "si_fd"]), ["table1"], "reduced", [0, 1], ROOT, cache
     )

@@ -2,18 +2,44 @@ from cuttlefish.plan.points import points
 from cuttlefish.plan.spec import Row, Scale, Spec, TableSpec
 
 SPEC = Spec(
-    scales={"paper": Scale(), "reduced": Scale(["recipe=r"], {"data": ["a"]}, "equal budget"), "smoke": Scale(["debug=smoke"], match=False)},
-    tables={
-        "t": TableSpec("T", "t", {"model": ["m", "n"], "data": ["a", "b"]}, rows=[
-            Row("Full", ["published", "equal budget"], ["paper", "reduced"], "full", words=["method=full"]),
-            Row("Low", ["published"], ["paper", "smoke"], "low", match="full", words=["method=low", "x=0"], at={"paper": ["x=1"]}),
-        ]),
-        "f": TableSpec("F", "f", {"model": ["n"], "data": ["b"]}, rows=[
-            Row("Low again", ["published"], ["paper"], "again", of="t/low"),
-            Row("Grid", ["published"], ["paper"], "grid", sweep={"method.k": [1, 5]}, words=["method=low"]),
-        ]),
+    scales={
+        "paper": Scale(),
+        "reduced": Scale(["recipe=r"], {"data": ["a"]}, "equal budget"),
+        "smoke": Scale(["debug=smoke"], match=False),
     },
-)  # fmt: skip
+    tables={
+        "t": TableSpec(
+            "T",
+            "t",
+            {"model": ["m", "n"], "data": ["a", "b"]},
+            rows=[
+                Row(
+                    "Full", ["published", "equal budget"], ["paper", "reduced"], "full", words=["method=full"]
+                ),
+                Row(
+                    "Low",
+                    ["published"],
+                    ["paper", "smoke"],
+                    "low",
+                    match="full",
+                    words=["method=low", "x=0"],
+                    at={"paper": ["x=1"]},
+                ),
+            ],
+        ),
+        "f": TableSpec(
+            "F",
+            "f",
+            {"model": ["n"], "data": ["b"]},
+            rows=[
+                Row("Low again", ["published"], ["paper"], "again", of="t/low"),
+                Row(
+                    "Grid", ["published"], ["paper"], "grid", sweep={"method.k": [1, 5]}, words=["method=low"]
+                ),
+            ],
+        ),
+    },
+)
 
 
 def of(table, scale):
@@ -28,20 +54,20 @@ def test_a_table_is_its_rows_times_its_sweep():
     assert of("t", "paper")[0].kinds == ("published", "equal budget")
 
 
-def test_a_scale_adds_its_words_narrows_the_sweep_and_replaces_the_recipe():
+def test_a_scale_adds_words_narrows_sweeps_and_sets_the_recipe():
     first, second = of("t", "reduced")
     assert first.words == ("experiment=t", "method=full", "model=m", "data=a", "recipe=r")
     assert second.words[2:4] == ("model=n", "data=a")
     assert first.kinds == ("equal budget",)
 
 
-def test_sizes_come_from_the_named_row_of_the_same_model_and_data_unless_the_scale_matches_none():
+def test_sizes_come_from_the_named_row_of_the_same_cell():
     low = of("t", "paper")[-1]
     assert low.match.words == ("experiment=t", "method=full", "model=n", "data=b")
     assert [point.match for point in of("t", "smoke")] == [None] * 4
 
 
-def test_what_a_row_says_at_a_scale_takes_the_place_of_its_own_words():
+def test_a_rows_words_at_a_scale_replace_its_own():
     assert of("t", "paper")[-1].words == ("experiment=t", "method=low", "x=1", "model=n", "data=b")
     assert of("t", "smoke")[-1].words == (
         "experiment=t",

@@ -21,7 +21,7 @@ def read(tmp_path, tables=TABLES, row=ROW):
     return read_spec(tmp_path / "tables.yaml")
 
 
-def test_rows_have_the_order_of_the_file_and_run_at_every_scale_unless_they_say_where(tmp_path):
+def test_rows_keep_the_files_order_and_run_at_every_scale(tmp_path):
     spec = read(tmp_path)
     assert [(row.name, row.label, row.scales) for row in spec.table("t").rows] == [
         ("b", "B", ["paper", "smoke"]),
@@ -33,8 +33,13 @@ def test_rows_have_the_order_of_the_file_and_run_at_every_scale_unless_they_say_
 def test_a_row_of_another_table_is_labelled_as_it_is_there(tmp_path):
     again, other = read(tmp_path).table("u").rows
     assert (again.of, again.label, again.kinds, again.scales, again.baseline, again.words) == (
-        "t/a", "A", ["published", "equal budget"], ["paper"], True, [],
-    )  # fmt: skip
+        "t/a",
+        "A",
+        ["published", "equal budget"],
+        ["paper"],
+        True,
+        [],
+    )
     assert (other.label, other.kinds, other.scales, other.baseline) == (
         "C",
         ["published"],
@@ -43,28 +48,46 @@ def test_a_row_of_another_table_is_labelled_as_it_is_there(tmp_path):
     )
 
 
-@pytest.mark.parametrize("changes, words", [
-    ({"tables": TABLES.replace("t/a", "t/aa")}, "rows.again is of t/aa, and t has no such row .* did you mean a"),
-    ({"row": ROW.replace("published", "print")}, "kinds are published and equal budget, not 'print'"),
-    ({"row": ROW.replace("label", "lable")}, r"no key tables.yaml.tables.t.rows\[0\].lable; did you mean"),
-    ({"row": "[1]"}, "tables.t.rows.b must be a mapping"),
-    ({"row": ROW.replace("words", "match: c, words")}, "t has no row c"),
-    ({"tables": "[1]"}, "must hold a mapping"),
-    ({"tables": "{"}, "cannot read .*tables.yaml"),
-    ({"tables": TABLES.replace("title: T", "title: 3")}, "tables.yaml.tables.t.title must be a string, not 3"),
-    ({"tables": "scales: {}\ntables: {t: 3}"}, "tables.yaml.tables.t must be a mapping, not 3"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        (
+            {"tables": TABLES.replace("t/a", "t/aa")},
+            "rows.again is of t/aa, and t has no such row .* did you mean a",
+        ),
+        ({"row": ROW.replace("published", "print")}, "kinds are published and equal budget, not 'print'"),
+        (
+            {"row": ROW.replace("label", "lable")},
+            r"no key tables.yaml.tables.t.rows\[0\].lable; did you mean",
+        ),
+        ({"row": "[1]"}, "tables.t.rows.b must be a mapping"),
+        ({"row": ROW.replace("words", "match: c, words")}, "t has no row c"),
+        ({"tables": "[1]"}, "must hold a mapping"),
+        ({"tables": "{"}, "cannot read .*tables.yaml"),
+        (
+            {"tables": TABLES.replace("title: T", "title: 3")},
+            "tables.yaml.tables.t.title must be a string, not 3",
+        ),
+        ({"tables": "scales: {}\ntables: {t: 3}"}, "tables.yaml.tables.t must be a mapping, not 3"),
+    ],
+)
 def test_mistakes_are_told_in_one_sentence(tmp_path, changes, words):
     with pytest.raises(CuttlefishError, match=words):
         read(tmp_path, **changes)
 
 
-@pytest.mark.parametrize("block, words", [
-    ("{table: t, seeds: [0], data: [d], models: [m], rows: [bb]}", "t has no row bb"),
-    ("{table: t, seeds: [0], data: [d], models: [n], rows: [b]}", "names model=n, which t has not"),
-    ("{table: t, seeds: [0], data: [d], models: [m], rows: [c]}", "names t, row c, which is not run there"),
-    ("{table: u, seeds: [0], data: [d], models: [m], rows: [b]}", "no table or figure 'u'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "block, words",
+    [
+        ("{table: t, seeds: [0], data: [d], models: [m], rows: [bb]}", "t has no row bb"),
+        ("{table: t, seeds: [0], data: [d], models: [n], rows: [b]}", "names model=n, which t has not"),
+        (
+            "{table: t, seeds: [0], data: [d], models: [m], rows: [c]}",
+            "names t, row c, which is not run there",
+        ),
+        ("{table: u, seeds: [0], data: [d], models: [m], rows: [b]}", "no table or figure 'u'"),
+    ],
+)
 def test_the_order_of_value_names_runs_of_the_tables_only(tmp_path, block, words):
     rows = f"{{b: {ROW}, c: {ROW.replace('words', 'scales: [smoke], words')}}}"
     table = f"{{title: T, sweep: {{model: [m], data: [d]}}, rows: {rows}}}"

@@ -10,9 +10,21 @@ from cuttlefish.plan.state import Known, State, state_of, state_words
 
 def wanted(**changes):
     fields = dict(
-        table="t", row="r", label="R", kinds=(), baseline=False, model="m", data="d", scale="reduced", seed=3, point=(), run_key="k" * 12,
-        words=(), folder="runs/x/k", epochs=1,
-    )  # fmt: skip
+        table="t",
+        row="r",
+        label="R",
+        kinds=(),
+        baseline=False,
+        model="m",
+        data="d",
+        scale="reduced",
+        seed=3,
+        point=(),
+        run_key="k" * 12,
+        words=(),
+        folder="runs/x/k",
+        epochs=1,
+    )
     return PlannedRun(**(fields | changes))
 
 
@@ -26,7 +38,7 @@ def put(root, folder, **record):
     (root / folder / "record.json").write_text(json.dumps({"schema": 1, **record}))
 
 
-def test_a_run_of_which_nothing_is_known_is_missing_or_cannot_be_run(known):
+def test_an_unknown_run_is_missing_or_cannot_be_run(known):
     assert state_of(wanted(), known) == "missing"
     assert state_of(wanted(data_there=False), known) == "data absent"
 
@@ -37,10 +49,15 @@ def test_a_record_counts_by_key_and_precision(known):
     assert state_of(wanted(precision="bf16"), done) == "missing"
 
 
-@pytest.mark.parametrize("record, state", [
-    ({"run_key": "k" * 12, "status": "finished"}, "finished"), ({"run_key": "k" * 12, "status": "failed"}, "failed"),
-    ({"run_key": "k" * 12, "status": "interrupted"}, "interrupted"), ({"run_key": "other", "status": "finished"}, "missing"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "record, state",
+    [
+        ({"run_key": "k" * 12, "status": "finished"}, "finished"),
+        ({"run_key": "k" * 12, "status": "failed"}, "failed"),
+        ({"run_key": "k" * 12, "status": "interrupted"}, "interrupted"),
+        ({"run_key": "other", "status": "finished"}, "missing"),
+    ],
+)
 def test_what_the_run_folder_says(known, record, state):
     put(known.root, "runs/x/k", **record)
     assert state_of(wanted(), known) == state
@@ -55,13 +72,16 @@ def test_a_folder_without_a_whole_record_was_interrupted(known):
     assert state_of(wanted(), known) == "interrupted"
 
 
-def test_a_lock_that_is_held_is_a_running_run_and_a_left_one_is_not(known):
+def test_a_held_lock_is_a_running_run_and_a_left_one_is_not(known):
     folder = known.root / "runs/x/k"
     folder.mkdir(parents=True)
     lock = folder / "run.lock"
     lock.write_text("{}")
     assert state_of(wanted(), known) == "interrupted"
-    code = f"import fcntl,sys; f=open({str(lock)!r},'r+'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"
+    code = (
+        f"import fcntl,sys; f=open({str(lock)!r},'r+'); fcntl.flock(f, fcntl.LOCK_EX); "
+        "print('held', flush=True); sys.stdin.read()"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
@@ -71,7 +91,7 @@ def test_a_lock_that_is_held_is_a_running_run_and_a_left_one_is_not(known):
     assert state_of(wanted(), known) == "interrupted"
 
 
-def test_a_matched_run_waits_for_a_finished_partner_in_records_or_in_its_folder(known):
+def test_a_matched_run_waits_for_a_finished_partner(known):
     run = wanted(waits_for="p" * 12, waits_for_label="Cuttlefish", waits_in="runs/x/p")
     assert state_words(run, state_of(run, known)) == "waits for Cuttlefish, seed 3"
     assert state_of(run, Known({("p" * 12, "bf16"): None}, known.root)) == "missing"

@@ -1,4 +1,5 @@
-"""Section 4.3's overheads: of runs where their times are evidence, of benches, and composed, each with the paper's figure beside it."""
+"""Section 4.3's overheads: of runs where their times are evidence, of benches, and composed, each with the
+paper's figure beside it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -64,7 +65,7 @@ def test_times_that_are_no_evidence_are_not_shown():
     assert table.blocks == [] and f"{TIMES} They are not shown." in table.notes
 
 
-def test_our_own_benches_and_what_they_compose_stand_beside_the_paper():
+def test_benches_and_what_they_compose_stand_beside_the_paper():
     collection, benches = load_evidence(RESULTS / "records"), load_benches(RESULTS / "bench")
     table = table_of(collection, "reduced", benches, TIMES)
     (title, composed_title), measured, composed = (
@@ -98,9 +99,15 @@ def test_our_own_benches_and_what_they_compose_stand_beside_the_paper():
     )
 
 
-@pytest.mark.parametrize("row", [
-    {"part": "train"}, {"part": "data"}, {"part": "data", "share": "a lot"}, {"part": "data", "share": float("nan")},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"part": "train"},
+        {"part": "data"},
+        {"part": "data", "share": "a lot"},
+        {"part": "data", "share": float("nan")},
+    ],
+)
 def test_a_bench_that_lacks_a_share_has_none(row):
     bench = Bench(
         "overhead-x.json",

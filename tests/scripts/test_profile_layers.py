@@ -18,7 +18,7 @@ IMAGES = torch.zeros(2, 3, 32, 32)
 CONDITIONS = Conditions(IMAGES, 0.25, 2, False, False, torch.no_grad)
 
 
-def test_the_command_writes_each_repetition_and_the_k_it_would_choose(tmp_path, capsys):
+def test_each_repetition_is_written_with_the_k_it_would_choose(tmp_path, capsys):
     arguments = [
         "stacks",
         "--model",
@@ -59,7 +59,7 @@ def test_the_command_writes_each_repetition_and_the_k_it_would_choose(tmp_path, 
 
 
 @pytest.mark.parametrize("slow_stacks, k", [(0, 1), (1, 5), (2, 9), (4, 18)])
-def test_k_counts_the_layers_before_the_first_stack_that_gets_fast_enough(monkeypatch, slow_stacks, k):
+def test_k_counts_the_layers_before_the_first_fast_enough_stack(monkeypatch, slow_stacks, k):
     calls = iter(range(100))
     monkeypatch.setattr(stacks, "_seconds", lambda *_: [3.0, 1.9 if next(calls) >= slow_stacks else 2.1])
     _, decisions = stacks.profile_of_stacks(ResNet(10, 3, width=8), CONDITIONS, [0.25], 1)
@@ -70,16 +70,20 @@ def test_a_transformers_sub_blocks_are_timed_as_a_whole():
     model = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2, num_classes=10)
     parts = list(groups_of(model, main_path(model, IMAGES)))
     assert [(part.name, part.kind) for part in parts] == [
-        ("patch_embed.proj", "conv"), ("blocks.0.attn", "attn"), ("blocks.0.mlp", "mlp"), ("blocks.1.attn", "attn"), ("blocks.1.mlp", "mlp"),
+        ("patch_embed.proj", "conv"),
+        ("blocks.0.attn", "attn"),
+        ("blocks.0.mlp", "mlp"),
+        ("blocks.1.attn", "attn"),
+        ("blocks.1.mlp", "mlp"),
         ("head", "fc"),
-    ]  # fmt: skip
+    ]
     assert parts[1].layers == ["blocks.0.attn.qkv", "blocks.0.attn.proj"]
     rows, repetitions = profile_layers(model, CONDITIONS, [0.5, 0.25], 1)
     assert [row["layer"] for row in rows] == [part.name for part in parts] and len(repetitions) == 1
     assert all(len(row["low_s"]) == 2 for row in rows)
 
 
-def test_a_sub_block_is_factorized_at_each_ratio_and_left_alone_itself():
+def test_a_sub_block_is_factorized_in_copies_at_each_ratio():
     block = timm.create_model("vit_tiny_patch16_224", depth=1).blocks[0].attn
     full, half, quarter = sub_block_at_each_ratio(block, ["qkv", "proj"], [0.5, 0.25])
     assert full.qkv.weight.shape == block.qkv.weight.shape == (576, 192)
@@ -141,13 +145,17 @@ def test_a_dry_run_says_what_is_missing_and_writes_nothing(tmp_path, capsys):
     assert main(arguments) == 0 and capsys.readouterr().out.endswith(".json: there\n")
 
 
-@pytest.mark.parametrize("words, name", [
-    ("stacks --model resnet18", "stacks-resnet18-batch128-fp32-"), ("stacks --model resnet18 --scale paper", "stacks-resnet18-batch1024-fp32-"),
-    ("layers --model resnet50 --scale reduced", "layers-resnet50-batch8-fp32-"),
-    ("layers --model resnet50 --scale paper", "layers-resnet50-batch128-fp32-"),
-    ("stacks --model vgg19 --width 16 --batch 2", "stacks-vgg19-width16-batch2-fp32-"),
-    ("stacks --model vgg19 --precision bf16", "stacks-vgg19-batch128-bf16-"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "words, name",
+    [
+        ("stacks --model resnet18", "stacks-resnet18-batch128-fp32-"),
+        ("stacks --model resnet18 --scale paper", "stacks-resnet18-batch1024-fp32-"),
+        ("layers --model resnet50 --scale reduced", "layers-resnet50-batch8-fp32-"),
+        ("layers --model resnet50 --scale paper", "layers-resnet50-batch128-fp32-"),
+        ("stacks --model vgg19 --width 16 --batch 2", "stacks-vgg19-width16-batch2-fp32-"),
+        ("stacks --model vgg19 --precision bf16", "stacks-vgg19-batch128-bf16-"),
+    ],
+)
 def test_every_setting_has_a_file_of_its_own(words, name, tmp_path, capsys):
     assert main([*words.split(), "--device", "cpu", "--dry-run", "--out", str(tmp_path)]) == 0
     assert capsys.readouterr().out.startswith(f"profile-{name}")
@@ -192,7 +200,7 @@ def test_make_measures_nothing_where_it_is_to_collate_only():
 
 @pytest.mark.parametrize("target", ["report", "figures"])
 @pytest.mark.parametrize("trains", [True, False])
-def test_make_runs_what_figures_and_the_report_lack_unless_it_is_to_collate_only(target, trains):
+def test_make_runs_what_is_lacking_unless_it_is_to_collate_only(target, trains):
     said = made(target, *["COLLATE=only"][trains:])
     assert all(
         (f"scripts.tables {figure}" in said) == trains

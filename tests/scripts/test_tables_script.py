@@ -1,4 +1,5 @@
-"""python -m scripts.tables in a folder of its own: dry run, collation, refusals and (slow) real smoke runs."""
+"""python -m scripts.tables in a folder of its own: dry run, collation, refusals and (slow) real smoke
+runs."""
 
 import shutil
 from pathlib import Path
@@ -92,11 +93,16 @@ def test_runs_without_their_data_say_where_it_is_looked_for(root, capsys, monkey
     assert not (root / "runs").exists()
 
 
-@pytest.mark.parametrize("words, told", [
-    (["table5", "row=with_bm"], "did you mean with_bn"), (["table5", "data=cifar100"], "data=cifar100 is of no run here"),
-    (["tabel5"], "no table or figure 'tabel5'"), (["--scale", "tiny"], "no scale 'tiny'"),
-    (["recipe.epochs=3"], "recipe.epochs=3 would make other"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (["table5", "row=with_bm"], "did you mean with_bn"),
+        (["table5", "data=cifar100"], "data=cifar100 is of no run here"),
+        (["tabel5"], "no table or figure 'tabel5'"),
+        (["--scale", "tiny"], "no scale 'tiny'"),
+        (["recipe.epochs=3"], "recipe.epochs=3 would make other"),
+    ],
+)
 def test_mistakes_end_in_one_sentence(root, capsys, words, told):
     assert call(root, *words, "--collate-only") == 2
     said = capsys.readouterr().err

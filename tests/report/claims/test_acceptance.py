@@ -40,10 +40,18 @@ def claims(tmp_path):
     return tmp_path / "claims.yaml"
 
 
-@pytest.mark.parametrize("old, new", [
-    ("params_total", "params_full"), ("tolerance: 0.05", "tolerance: 0.5"), ("[hardware]", "[]"), ("120", "60"), ("at_least: 0.7", "at_least: 0.1"),
-    ("    tolerance: 0.05\n", ""), ("[1, 2]", "[0, 9]"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("params_total", "params_full"),
+        ("tolerance: 0.05", "tolerance: 0.5"),
+        ("[hardware]", "[]"),
+        ("120", "60"),
+        ("at_least: 0.7", "at_least: 0.1"),
+        ("    tolerance: 0.05\n", ""),
+        ("[1, 2]", "[0, 9]"),
+    ],
+)
 def test_any_change_of_what_a_verdict_depends_on_is_found(claims, old, new):
     commit(claims, BASE)
     changing = commit(claims, BASE.replace(old, new))

@@ -18,13 +18,23 @@ from tests.report.synthetic_records import CPU, GPU, put
 
 CLAIMS = PAPER / "claims.yaml"
 SIZE = {
-    "id": "size", "what": "full-rank over Cuttlefish parameters", "source": "P 4.2", "reach": "here", "value": 2.5, "accept": [2.0, 3.0],
-    "reduced": "above 1", "seeds": {"paper": 3, "reduced": 5}, "run": {"paper": "python run.py"},
+    "id": "size",
+    "what": "full-rank over Cuttlefish parameters",
+    "source": "P 4.2",
+    "reach": "here",
+    "value": 2.5,
+    "accept": [2.0, 3.0],
+    "reduced": "above 1",
+    "seeds": {"paper": 3, "reduced": 5},
+    "run": {"paper": "python run.py"},
     "rule": {
-        "name": "mean_over_seeds", "where": {"model": "resnet18", "method": "cuttlefish"}, "of": "params_full", "over": "params_total",
+        "name": "mean_over_seeds",
+        "where": {"model": "resnet18", "method": "cuttlefish"},
+        "of": "params_full",
+        "over": "params_total",
         "reduced": {"accept": {"above": 1}},
     },
-}  # fmt: skip
+}
 
 
 def verdict_of(tmp_path, claim, *others):
@@ -37,10 +47,16 @@ def verdict_of(tmp_path, claim, *others):
     return next(verdict for verdict in found if verdict.id == claim["id"])
 
 
-@pytest.mark.parametrize("sizes, outcome", [
-    ([400, 405, 398], Judgement.REPRODUCED), ([200, 202, 199], Judgement.NOT_REPRODUCED), ([300, 400, 500], Judgement.INCONCLUSIVE),
-    ([400, 401], Judgement.INCONCLUSIVE), ([], Judgement.NOT_RUN),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "sizes, outcome",
+    [
+        ([400, 405, 398], Judgement.REPRODUCED),
+        ([200, 202, 199], Judgement.NOT_REPRODUCED),
+        ([300, 400, 500], Judgement.INCONCLUSIVE),
+        ([400, 401], Judgement.INCONCLUSIVE),
+        ([], Judgement.NOT_RUN),
+    ],
+)
 def test_the_paper_scale_verdict_is_where_the_interval_lies(tmp_path, sizes, outcome):
     for seed, size in enumerate(sizes):
         put(tmp_path, seed=seed, params_total=size, params_trainable=size, scale="paper")
@@ -58,12 +74,16 @@ def test_the_paper_scale_verdict_is_where_the_interval_lies(tmp_path, sizes, out
         )
 
 
-@pytest.mark.parametrize("sizes, outcome", [
-    ([400, 410, 390, 400, 405], Judgement.HOLDS), ([1100, 1105, 1110, 1100, 1099], Judgement.FAILS),
-    ([900, 1300, 990, 1010, 950], Judgement.INCONCLUSIVE),
-    ([400, 410, 390, 400], Judgement.INCONCLUSIVE),
-])  # fmt: skip
-def test_the_reduced_verdict_has_words_of_its_own_and_leaves_the_other_alone(tmp_path, sizes, outcome):
+@pytest.mark.parametrize(
+    "sizes, outcome",
+    [
+        ([400, 410, 390, 400, 405], Judgement.HOLDS),
+        ([1100, 1105, 1110, 1100, 1099], Judgement.FAILS),
+        ([900, 1300, 990, 1010, 950], Judgement.INCONCLUSIVE),
+        ([400, 410, 390, 400], Judgement.INCONCLUSIVE),
+    ],
+)
+def test_the_reduced_verdict_has_words_of_its_own(tmp_path, sizes, outcome):
     for seed, size in enumerate(sizes):
         put(tmp_path, seed=seed, params_total=size, params_trainable=size)
     found = verdict_of(tmp_path, SIZE)
@@ -71,7 +91,7 @@ def test_the_reduced_verdict_has_words_of_its_own_and_leaves_the_other_alone(tmp
     assert found.reduced.hardware == [f"{CPU} · fp32 · 2 threads"]
 
 
-def test_of_repeats_of_a_seed_the_first_started_counts_as_in_tables(tmp_path):
+def test_of_repeats_of_a_seed_the_first_started_counts(tmp_path):
     for repeat in (2, 0, 3, 1):
         put(
             tmp_path,
@@ -99,10 +119,18 @@ def test_runs_of_two_precisions_are_not_averaged(tmp_path, odd):
 
 
 @pytest.mark.parametrize("scale", ["paper", "reduced"])
-@pytest.mark.parametrize("section, odd", [
-    ("model", {"width": 32}), ("data", {"images_per_class": 100}), ("recipe", {"epochs": 2}), ("recipe", {"batch_size": 64}),
-    ("trainer", {"max_steps": 5}), ("trainer", {"max_eval_batches": 1}), ("trainer", {"overfit": True}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "section, odd",
+    [
+        ("model", {"width": 32}),
+        ("data", {"images_per_class": 100}),
+        ("recipe", {"epochs": 2}),
+        ("recipe", {"batch_size": 64}),
+        ("trainer", {"max_steps": 5}),
+        ("trainer", {"max_eval_batches": 1}),
+        ("trainer", {"overfit": True}),
+    ],
+)
 def test_a_label_alone_makes_no_run_count(tmp_path, capsys, scale, section, odd):
     for seed in range(3):
         put(tmp_path, seed=seed, scale=scale, setting={section: odd})
@@ -119,12 +147,19 @@ def test_runs_of_other_scales_do_not_count(tmp_path):
 
 
 TIME = SIZE | {
-    "id": "time", "reach": "fp32", "value": 1.2, "accept": [1.1, 1.3],
+    "id": "time",
+    "reach": "fp32",
+    "value": 1.2,
+    "accept": [1.1, 1.3],
     "rule": {
-        "name": "paired_quotient", "left": {"method": "full_rank"}, "right": {"method": "cuttlefish"}, "of": "compute_seconds",
-        "alike": ["hardware"], "reduced": {"accept": {"above": 1}},
+        "name": "paired_quotient",
+        "left": {"method": "full_rank"},
+        "right": {"method": "cuttlefish"},
+        "of": "compute_seconds",
+        "alike": ["hardware"],
+        "reduced": {"accept": {"above": 1}},
     },
-}  # fmt: skip
+}
 
 
 def put_times(root, device, scale="paper", **changes):
@@ -151,10 +186,15 @@ def put_times(root, device, scale="paper", **changes):
         )
 
 
-@pytest.mark.parametrize("device, changes, outcome", [
-    (GPU, {}, Judgement.REPRODUCED), (CPU, {}, Judgement.OTHER_HARDWARE), (GPU, {"precision": "bf16"}, Judgement.OTHER_HARDWARE),
-    (GPU, {"world_size": 2}, Judgement.OTHER_HARDWARE),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "device, changes, outcome",
+    [
+        (GPU, {}, Judgement.REPRODUCED),
+        (CPU, {}, Judgement.OTHER_HARDWARE),
+        (GPU, {"precision": "bf16"}, Judgement.OTHER_HARDWARE),
+        (GPU, {"world_size": 2}, Judgement.OTHER_HARDWARE),
+    ],
+)
 def test_times_count_on_one_gpu_in_fp32_only(tmp_path, device, changes, outcome):
     put_times(tmp_path, device, **changes)
     found = verdict_of(tmp_path, TIME)
@@ -165,7 +205,7 @@ def test_times_count_on_one_gpu_in_fp32_only(tmp_path, device, changes, outcome)
     )
 
 
-def test_times_that_are_no_evidence_of_speed_are_shown_and_not_judged(tmp_path, capsys):
+def test_times_that_are_no_evidence_are_shown_and_not_judged(tmp_path, capsys):
     put_times(tmp_path, CPU, "reduced")
     (tmp_path / "claims.yaml").write_text(yaml.safe_dump([TIME, SIZE]))
     (tmp_path / "tables.yaml").write_text(
@@ -195,7 +235,7 @@ def test_times_of_two_machines_are_never_compared(tmp_path):
     assert found.verdict is Judgement.NOT_RUN and found.paper.notes == ["the two arms have no seed in common"]
 
 
-def test_an_absolute_claim_is_shown_and_an_imagenet_one_lacks_its_data(tmp_path):
+def test_absolute_claims_are_shown_and_imagenets_lack_data(tmp_path):
     put_times(tmp_path, GPU)
     assert verdict_of(tmp_path, TIME | {"reach": "absolute"}).verdict is Judgement.SHOWN
     other = TIME | {
@@ -209,7 +249,7 @@ def test_an_absolute_claim_is_shown_and_an_imagenet_one_lacks_its_data(tmp_path)
     )
 
 
-def test_a_claim_about_data_that_the_reduced_scale_does_not_run_has_no_reading_there(tmp_path, capsys):
+def test_data_that_a_scale_does_not_run_has_no_reading_there(tmp_path, capsys):
     def about(*data):
         return SIZE | {
             "rule": [SIZE["rule"] | {"where": {"data": name, "method": "cuttlefish"}} for name in data]
@@ -232,7 +272,7 @@ def test_a_claim_about_data_that_the_reduced_scale_does_not_run_has_no_reading_t
         assert ("so this can fail there but not hold" in text) == (claim == about("cifar100", "cifar10"))
 
 
-def test_a_largest_value_below_one_of_its_own_contradicts_the_paper(tmp_path):
+def test_a_largest_value_below_another_contradicts_the_paper(tmp_path):
     other = SIZE | {"id": "one", "value": 10.8, "accept": [9.2, 12.4]}
     largest = SIZE | {"largest_of": ["one"]}
     assert verdict_of(tmp_path, largest, other).verdict is Judgement.CONTRADICTED
@@ -242,7 +282,7 @@ def test_a_largest_value_below_one_of_its_own_contradicts_the_paper(tmp_path):
     )
 
 
-def test_several_rules_must_all_hold_and_a_missing_one_leaves_the_claim_open(tmp_path):
+def test_several_rules_must_all_hold_and_none_be_missing(tmp_path):
     for seed in range(3):
         put(tmp_path, seed=seed, scale="paper", accuracy_final=76.0 + seed / 10)
     size = SIZE["rule"]
@@ -259,37 +299,58 @@ def test_several_rules_must_all_hold_and_a_missing_one_leaves_the_claim_open(tmp
     )
 
 
-@pytest.mark.parametrize("text, words", [
-    ("{}", "should be a list"), ("- {id: a}", "a.what must be given"), (": [", "not valid YAML"),
-    (yaml.safe_dump([SIZE, SIZE]), "several claims size"), (yaml.safe_dump([SIZE | {"reach": "moon"}]), "'moon'"),
-    ("- 3", "a claim must be a mapping, not 3"),
-    *((yaml.safe_dump([SIZE | change]), words) for change, words in (
-        ({"seeds": 3}, "size.seeds must be a mapping, not 3"), ({"accept": [9.2]}, "size.accept must be a list of 2, not [9.2]"),
-        ({"value": "much"}, "size.value must be a number or null, not 'much'"), ({"rule": 3}, "size.rule must be"),
-        ({"run": "make"}, "size.run must be"),
-        ({"acept": [1, 2]}, "did you mean"), ({"reach": ["here"]}, "size.reach must be one of here"),
-        ({"largest_of": ["no"]}, "size is the largest of claims, of which no has no value"),
-    )),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("{}", "should be a list"),
+        ("- {id: a}", "a.what must be given"),
+        (": [", "not valid YAML"),
+        (yaml.safe_dump([SIZE, SIZE]), "several claims size"),
+        (yaml.safe_dump([SIZE | {"reach": "moon"}]), "'moon'"),
+        ("- 3", "a claim must be a mapping, not 3"),
+        *(
+            (yaml.safe_dump([SIZE | change]), words)
+            for change, words in (
+                ({"seeds": 3}, "size.seeds must be a mapping, not 3"),
+                ({"accept": [9.2]}, "size.accept must be a list of 2, not [9.2]"),
+                ({"value": "much"}, "size.value must be a number or null, not 'much'"),
+                ({"rule": 3}, "size.rule must be"),
+                ({"run": "make"}, "size.run must be"),
+                ({"acept": [1, 2]}, "did you mean"),
+                ({"reach": ["here"]}, "size.reach must be one of here"),
+                ({"largest_of": ["no"]}, "size is the largest of claims, of which no has no value"),
+            )
+        ),
+    ],
+)
 def test_a_bad_file_ends_in_one_sentence(tmp_path, capsys, text, words):
     (tmp_path / "claims.yaml").write_text(text)
     assert main(["--results", str(tmp_path), "--paper", str(tmp_path)]) == 2
     assert words in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("change, words", [
-    ({"alik": ["hardware"]}, "unexpected keyword argument 'alik'"), ({"same": 3}, "same of paired_quotient must"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"alik": ["hardware"]}, "unexpected keyword argument 'alik'"),
+        ({"same": 3}, "same of paired_quotient must"),
+    ],
+)
 def test_a_mistyped_condition_of_pairs_ends_in_one_sentence(tmp_path, capsys, change, words):
     (tmp_path / "claims.yaml").write_text(yaml.safe_dump([TIME | {"rule": TIME["rule"] | change}]))
     assert main(["--results", str(tmp_path), "--paper", str(tmp_path)]) == 2
     assert words in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("scales, words", [
-    ("3", "tables.yaml.scales must be a mapping, not 3"), ("{reduced: 3}", "tables.yaml.scales.reduced must be a mapping, not 3"),
-    ("{reduced: {sweep: 3}}", "tables.yaml.scales.reduced.sweep must be a mapping, not 3"), ("{reduced: {tiems: no}}", "did you mean"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "scales, words",
+    [
+        ("3", "tables.yaml.scales must be a mapping, not 3"),
+        ("{reduced: 3}", "tables.yaml.scales.reduced must be a mapping, not 3"),
+        ("{reduced: {sweep: 3}}", "tables.yaml.scales.reduced.sweep must be a mapping, not 3"),
+        ("{reduced: {tiems: no}}", "did you mean"),
+    ],
+)
 def test_scales_that_are_none_end_in_one_sentence(tmp_path, capsys, scales, words):
     (tmp_path / "claims.yaml").write_text(yaml.safe_dump([SIZE]))
     (tmp_path / "tables.yaml").write_text(f"scales: {scales}\n")
@@ -298,11 +359,18 @@ def test_scales_that_are_none_end_in_one_sentence(tmp_path, capsys, scales, word
     assert words in told and told.count("\n") == 1
 
 
-@pytest.mark.parametrize("change, words", [
-    ({"name": "mean_over_seed"}, "did you mean mean_over_seeds"), ({"off": 1}, "unexpected keyword argument 'off'"),
-    ({"where": 3}, "size: where of mean_over_seeds must be a mapping, not 3"), ({"of": ["a"]}, "size: of of mean_over_seeds must be a string"),
-    ({"accept": 3}, "3 is not a range"), ({"accept": {"at_least": "x"}}, "is not a range"), ({"accept": {"within": [1]}}, "is not a range"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"name": "mean_over_seed"}, "did you mean mean_over_seeds"),
+        ({"off": 1}, "unexpected keyword argument 'off'"),
+        ({"where": 3}, "size: where of mean_over_seeds must be a mapping, not 3"),
+        ({"of": ["a"]}, "size: of of mean_over_seeds must be a string"),
+        ({"accept": 3}, "3 is not a range"),
+        ({"accept": {"at_least": "x"}}, "is not a range"),
+        ({"accept": {"within": [1]}}, "is not a range"),
+    ],
+)
 def test_a_mistyped_rule_ends_in_one_sentence(tmp_path, capsys, change, words):
     (tmp_path / "claims.yaml").write_text(yaml.safe_dump([SIZE | {"rule": SIZE["rule"] | change}]))
     assert main(["--results", str(tmp_path), "--paper", str(tmp_path)]) == 2
@@ -391,7 +459,7 @@ def test_the_frontiers_grid_is_that_of_figure_1():
     assert swept == [{}, *rows]
 
 
-def test_no_command_at_reduced_scale_promises_runs_that_this_scale_cannot_have():
+def test_no_reduced_command_promises_runs_that_cannot_be():
     """scale=reduced means CIFAR-10 (cuttlefish/config/checks.py)."""
 
     def data_of(rule):

@@ -1,4 +1,5 @@
-"""What a claim's runs and benches take: worked out by hand, and its commands against the runs that its rule asks for."""
+"""What a claim's runs and benches take: worked out by hand, and its commands against the runs that its rule
+asks for."""
 
 import shlex
 from math import prod
@@ -27,8 +28,21 @@ RULE = {
     "where": {"model": "resnet18", "data": "cifar10", "method": "cuttlefish"},
     "of": "params_total",
 }
-STEPS = Bench("steps-x.json", {"hardware": CPU}, [
-    {"model": "resnet18", "width": 64, "batch": 100, "precision": "fp32", "arm": "dense", "step_s": 0.36, "rounds_s": [100.0, 20.0]}])  # fmt: skip
+STEPS = Bench(
+    "steps-x.json",
+    {"hardware": CPU},
+    [
+        {
+            "model": "resnet18",
+            "width": 64,
+            "batch": 100,
+            "precision": "fp32",
+            "arm": "dense",
+            "step_s": 0.36,
+            "rounds_s": [100.0, 20.0],
+        }
+    ],
+)
 
 
 def cost(root, rule=RULE, scale="reduced", benches=(), command="", claims=()):
@@ -45,7 +59,8 @@ def test_runs_cost_what_their_like_took_to_the_epoch(tmp_path):
     room = memory(5 * (1000 * 4 * COPIES + FILES))
     assert (
         cost(tmp_path)
-        == f"5 runs in all (2 missing), about 7 h on {CPU}, going by 3 finished runs of resnet18; about {room} of disk"
+        == f"5 runs in all (2 missing), about 7 h on {CPU}, going by 3 finished runs of resnet18; "
+        f"about {room} of disk"
     )
     other = {
         **RULE,
@@ -66,24 +81,44 @@ def test_a_grid_costs_its_points(tmp_path):
     assert cost(tmp_path, grid) == "15 runs, 450 epochs like which none has been timed here"
 
 
-def test_at_paper_scale_the_papers_time_and_measured_steps_stand_in(tmp_path):
+def test_at_paper_scale_stated_and_measured_times_stand_in(tmp_path):
     put(tmp_path)  # of another scale
     stated = [{"id": "readme-compute", "value": 3000.0}]
     assert cost(tmp_path, scale="paper", benches=[STEPS], claims=stated) == (
-        "5 runs, 1,500 epochs like which none has been timed here: about 4 h on the paper's GPU (10.0 s an epoch of ResNet-18, by its README) "
+        "5 runs, 1,500 epochs like which none has been timed here: about 4 h on the paper's GPU "
+        "(10.0 s an epoch of ResNet-18, by its README) "
         "or 75 h on a CPU, 2 cores (every step as a dense one of steps-x.json)"
     )
 
 
-@pytest.mark.parametrize("command, told", [
-    ("python -m scripts.bench steps ranks && python run.py -m seed=0", [
-        "bench of steps: at least 2 min on a CPU, 2 cores, under 1 MiB of disk", "bench of ranks: not timed, under 1 MiB of disk"]),
-    ("python -m scripts.bench overhead", ["bench of overhead: about 40 s on a CPU, 2 cores, under 1 MiB of disk"]),
-    ("python -m scripts.profile_layers stacks --model vgg19 --device cuda --batch 1024", [
-        "profile of vgg19: not timed on a GPU; about 3 min on a CPU, 2 cores, batch 128, under 1 MiB of disk"]),
-    ("python -m scripts.profile_layers layers --model vgg19", ["profile of vgg19: not timed, under 1 MiB of disk"]),
-    ("python run.py seed=0  # one GPU", []),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "command, told",
+    [
+        (
+            "python -m scripts.bench steps ranks && python run.py -m seed=0",
+            [
+                "bench of steps: at least 2 min on a CPU, 2 cores, under 1 MiB of disk",
+                "bench of ranks: not timed, under 1 MiB of disk",
+            ],
+        ),
+        (
+            "python -m scripts.bench overhead",
+            ["bench of overhead: about 40 s on a CPU, 2 cores, under 1 MiB of disk"],
+        ),
+        (
+            "python -m scripts.profile_layers stacks --model vgg19 --device cuda --batch 1024",
+            [
+                "profile of vgg19: not timed on a GPU; about 3 min on a CPU, 2 cores, batch 128, "
+                "under 1 MiB of disk"
+            ],
+        ),
+        (
+            "python -m scripts.profile_layers layers --model vgg19",
+            ["profile of vgg19: not timed, under 1 MiB of disk"],
+        ),
+        ("python run.py seed=0  # one GPU", []),
+    ],
+)
 def test_a_bench_costs_what_it_took_when_it_was_last_made(command, told):
     overhead = Bench("overhead-x.json", {"hardware": CPU, "seconds": 40.0}, [])
     profile = Bench(
@@ -94,7 +129,7 @@ def test_a_bench_costs_what_it_took_when_it_was_last_made(command, told):
     assert bench_costs(command, [STEPS, overhead, profile]) == told
 
 
-def test_every_claim_that_can_be_decided_says_how_and_at_what_cost():
+def test_every_decidable_claim_says_how_and_at_what_cost():
     """With the committed evidence: a command, device time with its source, and disk."""
     verdicts = judge(
         load_evidence(ROOT / "results" / "records"),
@@ -119,7 +154,7 @@ def asked_of(scale):
 
 
 @pytest.mark.parametrize("scale", ["paper", "reduced"])
-def test_the_commands_make_the_runs_that_are_counted_and_no_others(scale):
+def test_commands_make_the_runs_that_are_counted_and_no_others(scale):
     spec = read_spec(PAPER / "tables.yaml")
     for entry, command in asked_of(scale):
         rule = entry.get("reduced_rule", entry["rule"]) if scale == "reduced" else entry["rule"]
@@ -153,17 +188,24 @@ def _made(spec, words, scale):
     return len(seeds) * len(picked)
 
 
-@pytest.mark.parametrize("run, paper, reduced", [
-    ({"model": "resnet18", "method": "lc", "preset": "reference"}, 1135, 1135),
-    ({"model": "vgg19", "method": "lc", "preset": "reference"}, 1485, 1485),
-    ({"model": "vgg19", "method": "lc", "preset": {"paper": "reference", "reduced": "default"}}, 1485, 30),
-    ({"model": "resnet18", "method": "imp", "preset": "reference"}, 1392, 1392),
-    ({"model": "vgg19", "method": "imp", "preset": ["default", "reference"]}, 1392, 246),
-    ({"model": "resnet18", "method": "imp", "preset": "default"}, 2652, 246),
-    ({"model": "resnet18", "method": "cuttlefish", "preset": "paper"}, 300, 30),
-    ({"model": "vgg19", "method": "full_rank", "data": "svhn"}, 200, 30),
-    ({"model": "resnet50", "method": "full_rank", "data": "imagenet"}, 0, 30),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "run, paper, reduced",
+    [
+        ({"model": "resnet18", "method": "lc", "preset": "reference"}, 1135, 1135),
+        ({"model": "vgg19", "method": "lc", "preset": "reference"}, 1485, 1485),
+        (
+            {"model": "vgg19", "method": "lc", "preset": {"paper": "reference", "reduced": "default"}},
+            1485,
+            30,
+        ),
+        ({"model": "resnet18", "method": "imp", "preset": "reference"}, 1392, 1392),
+        ({"model": "vgg19", "method": "imp", "preset": ["default", "reference"]}, 1392, 246),
+        ({"model": "resnet18", "method": "imp", "preset": "default"}, 2652, 246),
+        ({"model": "resnet18", "method": "cuttlefish", "preset": "paper"}, 300, 30),
+        ({"model": "vgg19", "method": "full_rank", "data": "svhn"}, 200, 30),
+        ({"model": "resnet50", "method": "full_rank", "data": "imagenet"}, 0, 30),
+    ],
+)
 def test_runs_are_as_long_as_their_methods_plan(run, paper, reduced):
     for scale, epochs in (("paper", paper), ("reduced", reduced)):
         assert lengths([{"data": "cifar10", **run}], scale, SCALES) == [epochs]

@@ -57,7 +57,7 @@ def test_the_variation_of_sizes_over_seeds(tmp_path):
     assert [measure.samples for measure in measures(tmp_path, rule, needs=5)] == [[100, 104, 97], [400]]
 
 
-def test_pairs_share_a_seed_and_data_and_a_difference_is_taken_within_each(tmp_path):
+def test_differences_are_within_pairs_of_one_seed_and_data(tmp_path):
     for seed, points in ((0, 1.0), (1, 3.0), (2, 5.0)):
         put(tmp_path, "cuttlefish", seed, accuracy_final=70 + points)
         put(tmp_path, "full_rank", seed, accuracy_final=70.0, data_digest="other" if seed == 2 else "d")
@@ -158,7 +158,7 @@ def test_a_grid_is_its_points_not_their_number(tmp_path):
     assert found.samples and absent.missing == "1 of the grid's 2 points have no run" and absent.samples == []
 
 
-def test_a_grid_says_what_the_number_of_its_points_does_to_the_error(tmp_path):
+def test_a_grid_says_what_many_points_do_to_the_error(tmp_path):
     put(tmp_path)
     for ratio in (0.125, 0.25):
         put(tmp_path, "pufferfish", params_total=300, params_trainable=1, knobs={"rank_ratio": ratio})
@@ -178,7 +178,7 @@ def test_a_grid_point_without_a_seed_of_ours_is_missing(tmp_path):
     assert found.samples and "no seed in common" in absent.missing and "rank_ratio 0.25" in absent.missing
 
 
-def test_settling_is_the_slowest_inner_layers_late_over_early_change(tmp_path):
+def test_settling_is_the_slowest_layers_late_over_early_change(tmp_path):
     # Down by 0.1 an epoch for three epochs, then by 0.01 (layer3: 0.02); the outer layers keep falling fast.
     def ratio(layer, epoch):
         late = {"layer3.0.conv1": 0.02, "conv1": 0.05, "fc": 0.05}.get(layer, 0.01)
@@ -195,7 +195,7 @@ def test_settling_is_the_slowest_inner_layers_late_over_early_change(tmp_path):
     assert "has recorded its ranks" in found.missing
 
 
-def test_the_spread_of_settled_ratios_leaves_the_outer_layers_out(tmp_path):
+def test_the_spread_of_ratios_leaves_the_outer_layers_out(tmp_path):
     last = {"conv1": 0.1, "layer2.0.conv1": 0.6, "layer3.0.conv1": 0.3, "layer4.0.conv1": 0.2, "fc": 0.01}
     put(tmp_path, "full_rank", rows=rank_rows(lambda layer, epoch: last[layer] if epoch else 1))
     (found,) = measures(tmp_path, {"name": "ranks_differ", "where": FULL})
@@ -252,15 +252,19 @@ def benches(rounds=False):
 
 
 COMPOSED = {
-    "name": "composed_speedup", "where": OURS, "arm": {"model": "resnet18", "width": 64, "batch": 100, "precision": "fp32"},
-    "run": {"epochs": 300, "images": 1000}, "unnamed": True,
-}  # fmt: skip
+    "name": "composed_speedup",
+    "where": OURS,
+    "arm": {"model": "resnet18", "width": 64, "batch": 100, "precision": "fp32"},
+    "run": {"epochs": 300, "images": 1000},
+    "unnamed": True,
+}
 
 
 def test_a_composed_run_is_the_sum_of_its_measured_parts(tmp_path):
     put(tmp_path, switch_epoch=10, macs_full=1000, macs_final=600)
     (found,) = measures(tmp_path, COMPOSED, benches())
-    # E = 100 of 300; ten steps an epoch; 0.6 of the dense step's 200 FLOPs at rank 1/4's 50 FLOPs a second: 2.4 s a step
+    # E = 100 of 300; ten steps an epoch; 0.6 of the dense step's 200 FLOPs at rank 1/4's 50 FLOPs a second:
+    # 2.4 s a step
     ours = 10 * (100 * 4.0 + 200 * 2.4) + 20 + 2 + 101 * 0.5
     assert (
         found.samples == pytest.approx([300 * 10 * 4.0 / ours]) and found.composed and len(found.benches) == 3
@@ -277,7 +281,7 @@ def test_a_composed_interval_spans_seeds_and_steps(tmp_path):
     assert found.interval[0] < alone[0] and found.interval[1] > alone[1]
 
 
-def test_a_composed_run_of_another_model_or_without_benches_is_missing(tmp_path):
+def test_a_composed_run_needs_benches_of_its_model(tmp_path):
     put(tmp_path)
     assert "make bench" in measures(tmp_path, COMPOSED, benches()[:2])[0].missing
     assert "resnet18" in measures(tmp_path, COMPOSED | {"unnamed": False}, benches())[0].missing
@@ -325,7 +329,7 @@ def test_a_layer_speed_up_is_the_mean_over_layers_of_a_kind(tmp_path):
         {"kind": "conv", "full_s": [4.0, 6.0], "low_s": [[9.0, 9.0], [2.0, 2.0]]},
         {"kind": "conv", "full_s": [3.0, 3.0], "low_s": [[9.0, 9.0], [3.0, 1.0]]},
         {"kind": "fc", "full_s": [1.0, 1.0], "low_s": [[9.0, 9.0], [5.0, 5.0]]},
-    ]  # fmt: skip
+    ]
     rule = {
         "name": "layer_speedup",
         "model": "resnet18",
