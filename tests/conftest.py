@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from tests import made_up_run
+from tests.helpers import made_up_run
 
 
 def pytest_configure(config):
@@ -40,5 +40,5 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.fixture(scope="session")
 def made_up():
-    """The functions of tests/made_up_run.py."""
+    """The functions of tests/helpers/made_up_run.py."""
     return made_up_run

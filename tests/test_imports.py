@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cuttlefish.config.validate import to_dict
 from cuttlefish.record.record import read_record
-from tests.runs import little_config
+from tests.helpers.runs import little_config
 
 ROOT = Path(__file__).resolve().parent.parent
 

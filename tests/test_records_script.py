@@ -12,9 +12,9 @@ from cuttlefish.evidence.records import load_evidence
 from cuttlefish.record.record import read_record, write_record
 from cuttlefish.worker import run_config
 from scripts.records import draw, draw_all, import_run, main
-from tests.report.synthetic_records import put, rank_rows
-from tests.report.synthetic_records import record as synthetic
-from tests.runs import little_config
+from tests.helpers.runs import little_config
+from tests.helpers.synthetic_records import put, rank_rows
+from tests.helpers.synthetic_records import record as synthetic
 
 
 def test_import(tmp_path):

@@ -13,8 +13,8 @@ from cuttlefish.record.fields import Record
 from cuttlefish.replay import EXIT_DIFFERS
 from cuttlefish.worker import run_config
 from scripts.reevaluate import AGREES, DIFFERS, SAME, agreement, main
-from tests.many_records import made_up_record, write_run
-from tests.runs import little_config
+from tests.helpers.many_records import made_up_record, write_run
+from tests.helpers.runs import little_config
 
 
 @pytest.fixture(scope="module")

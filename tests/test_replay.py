@@ -13,8 +13,8 @@ from cuttlefish.record.find import find_record
 from cuttlefish.record.record import read_record
 from cuttlefish.replay import EXIT_DIFFERS, main, replayed_config
 from cuttlefish.worker import read_resolved, run_config
-from tests.many_records import made_up_record, write_run
-from tests.runs import little_config
+from tests.helpers.many_records import made_up_record, write_run
+from tests.helpers.runs import little_config
 
 ROOT = Path(__file__).resolve().parents[1]
 

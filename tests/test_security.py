@@ -11,7 +11,7 @@ import yaml
 from cuttlefish.config.validate import load_config, to_dict
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.worker import main, run_config
-from tests.runs import little_config
+from tests.helpers.runs import little_config
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = [

@@ -17,7 +17,7 @@ from cuttlefish.methods.own_recipe import own_recipe
 from cuttlefish.methods.schedule import build_schedule
 from cuttlefish.record.folder import read_epochs
 from cuttlefish.worker import run_config
-from tests.runs import composed_settings, little_config
+from tests.helpers.runs import composed_settings, little_config
 
 STILL = {
     "recipe__schedule": {"base_lr": 1e-12, "peak_lr": 1e-12},

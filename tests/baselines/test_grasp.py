@@ -16,7 +16,7 @@ from cuttlefish.engine.session import Session
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods.masks import Masks, prunable
 from cuttlefish.worker import run_config
-from tests.runs import METHODS, little_config
+from tests.helpers.runs import METHODS, little_config
 
 
 def session(folder, **knobs) -> Session:

@@ -21,7 +21,7 @@ from cuttlefish.methods.schedule import build_schedule
 from cuttlefish.record.folder import read_epochs
 from cuttlefish.record.record import read_record
 from cuttlefish.worker import run_config
-from tests.runs import composed_settings, little_config
+from tests.helpers.runs import composed_settings, little_config
 
 STEPS = math.ceil(56 / 16)
 

@@ -17,7 +17,7 @@ from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.matrix import fold, unroll
 from cuttlefish.lowrank.surgery import break_even, low_rank_layers
 from cuttlefish.worker import run_config
-from tests.runs import METHODS, little_config
+from tests.helpers.runs import METHODS, little_config
 
 LITTLE = METHODS["lc"]
 

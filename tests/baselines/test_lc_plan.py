@@ -9,7 +9,7 @@ from baselines.lc_plan import Settings, make_plan
 from cuttlefish.config.schema import OptimizerConfig, RecipeConfig, ScheduleConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods.schedule import Exponential, Milestones
-from tests.runs import composed_settings
+from tests.helpers.runs import composed_settings
 
 
 @settings(deadline=None, max_examples=30)

@@ -17,7 +17,7 @@ from cuttlefish.models import build_model
 from cuttlefish.models.resnet_cifar import ResNet
 from cuttlefish.record.folder import read_ranks
 from cuttlefish.worker import run_config
-from tests.runs import composed_settings, little_config
+from tests.helpers.runs import composed_settings, little_config
 
 
 def settings(model: str, preset: str = "reference", **knobs) -> Settings:

@@ -24,7 +24,7 @@ from cuttlefish.methods.base import Method
 from cuttlefish.models.resnet_cifar import ResNet
 from cuttlefish.models.vgg_cifar import Vgg19
 from cuttlefish.worker import run_config
-from tests.runs import little_config
+from tests.helpers.runs import little_config
 
 EXAMPLE = torch.zeros(1, 3, 32, 32)
 

@@ -8,7 +8,7 @@ import pytest
 
 from cuttlefish.config.compose import compose_config
 from cuttlefish.config.schema import Config
-from tests.runs import CONF
+from tests.helpers.runs import CONF
 
 
 @pytest.fixture(scope="session")

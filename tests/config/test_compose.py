@@ -5,7 +5,7 @@ import pytest
 from cuttlefish.config.compose import compose_config
 from cuttlefish.config.hydra_errors import sentence
 from cuttlefish.errors import CuttlefishError
-from tests.runs import CONF
+from tests.helpers.runs import CONF
 
 
 @pytest.mark.parametrize(

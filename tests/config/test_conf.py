@@ -10,7 +10,7 @@ import yaml
 from cuttlefish.config.choices import GROUPS, OPTIONAL, list_choices
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods.schedule import build_schedule
-from tests.runs import CONF
+from tests.helpers.runs import CONF
 
 CHOICES = {group: list(list_choices([CONF], group)) for group in GROUPS}
 

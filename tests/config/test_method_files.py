@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from cuttlefish.methods import load_method
-from tests.runs import CONF, composed_settings
+from tests.helpers.runs import CONF, composed_settings
 
 FILES = sorted((CONF / "method").glob("*.yaml"))
 MODELS = ("resnet18", "vgg19", "some other")

@@ -9,7 +9,7 @@ import pytest
 from cuttlefish.engine import device
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.worker import run_config
-from tests.runs import little_config
+from tests.helpers.runs import little_config
 
 ROOT = Path(__file__).resolve().parents[2]
 

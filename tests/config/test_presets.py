@@ -10,7 +10,7 @@ import yaml
 from cuttlefish.config.compose import compose_config
 from cuttlefish.config.validate import load_config, to_dict
 from cuttlefish.errors import CuttlefishError
-from tests.runs import CONF
+from tests.helpers.runs import CONF
 
 LAYERS = {
     "method/toy": "name: toy\npreset: default\na: 0\nb: 0\nc: 0\nd: 0\ne: 0\nf: 0\ng: 0\n",

@@ -12,7 +12,7 @@ from cuttlefish.process.lock import RunLock
 from cuttlefish.record.folder import LOCK
 from cuttlefish.record.record import read_record, validate_record
 from cuttlefish.worker import run_config
-from tests.runs import little_config
+from tests.helpers.runs import little_config
 
 
 def refusing(monkeypatch, where, error):

@@ -22,9 +22,9 @@ from cuttlefish.engine.run import resolve_run
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.record.record import read_record
 from cuttlefish.worker import run_config
-from tests.comparing import differences
 from tests.engine.test_faults import fill_disk
-from tests.runs import little_config
+from tests.helpers.comparing import differences
+from tests.helpers.runs import little_config
 
 
 @pytest.fixture(scope="module")

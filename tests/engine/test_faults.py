@@ -23,8 +23,8 @@ from cuttlefish.record import atomic as files
 from cuttlefish.record.folder import read_epochs
 from cuttlefish.record.record import read_record
 from cuttlefish.worker import main, run_config
-from tests.comparing import differences
-from tests.runs import little_config
+from tests.helpers.comparing import differences
+from tests.helpers.runs import little_config
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -248,7 +248,7 @@ from pathlib import Path
 from cuttlefish.record import atomic as files
 from cuttlefish.engine import step
 from cuttlefish.worker import run_config
-from tests.runs import little_config
+from tests.helpers.runs import little_config
 where, folder = sys.argv[1], Path(sys.argv[2])
 calls = 0
 def die_at(number, function):

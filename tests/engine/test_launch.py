@@ -13,7 +13,7 @@ from cuttlefish.config.schema import TrainerConfig
 from cuttlefish.engine.processes import launch as launch_module
 from cuttlefish.errors import Busy, CuttlefishError, Interrupted
 from cuttlefish.worker import run_config
-from tests.runs import little_config
+from tests.helpers.runs import little_config
 
 STEP = """
 import os, signal, time

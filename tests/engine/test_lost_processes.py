@@ -18,8 +18,8 @@ from cuttlefish.engine.processes import launch as launch_module
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.record.folder import read_epochs
 from cuttlefish.worker import run_config
-from tests.comparing import differences
-from tests.runs import little_config
+from tests.helpers.comparing import differences
+from tests.helpers.runs import little_config
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [

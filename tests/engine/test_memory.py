@@ -5,7 +5,7 @@ import weakref
 
 from cuttlefish.engine import step as step_module
 from cuttlefish.worker import run_config
-from tests.runs import little_config
+from tests.helpers.runs import little_config
 
 
 def test_dense_optimizer_and_weights_are_gone_after_the_switch(tmp_path, monkeypatch):

@@ -23,8 +23,8 @@ from cuttlefish.errors import EXIT_BAD_INPUT, EXIT_BUSY, EXIT_SAVED, Busy, Cuttl
 from cuttlefish.record.folder import LOCK, read_epochs
 from cuttlefish.record.record import read_record
 from cuttlefish.worker import main, run_config
-from tests.comparing import assert_alike, differences, final_state
-from tests.runs import EXACT, little_config
+from tests.helpers.comparing import assert_alike, differences, final_state
+from tests.helpers.runs import EXACT, little_config
 
 ROOT = Path(__file__).resolve().parents[2]
 

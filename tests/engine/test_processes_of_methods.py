@@ -4,8 +4,8 @@ profile decides for both."""
 import pytest
 
 from cuttlefish.worker import run_config
-from tests.comparing import assert_alike
-from tests.runs import EXACT, METHODS, little_config
+from tests.helpers.comparing import assert_alike
+from tests.helpers.runs import EXACT, METHODS, little_config
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name not in ("full_rank", "cuttlefish")])

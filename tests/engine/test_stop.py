@@ -29,8 +29,8 @@ from cuttlefish.process.signals import StopSignals
 from cuttlefish.record.folder import read_epochs
 from cuttlefish.record.record import read_record
 from cuttlefish.worker import main, run_config, run_or_skip
-from tests.comparing import differences
-from tests.runs import EPOCHS, METHODS, little_config
+from tests.helpers.comparing import differences
+from tests.helpers.runs import EPOCHS, METHODS, little_config
 
 STEPS = 4  # 56 images in batches of 16
 

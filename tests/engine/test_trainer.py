@@ -19,7 +19,7 @@ from cuttlefish.methods import load_method
 from cuttlefish.record.folder import read_epochs, read_ranks
 from cuttlefish.record.record import read_record
 from cuttlefish.worker import run_config
-from tests.runs import EPOCHS, METHODS, little_config
+from tests.helpers.runs import EPOCHS, METHODS, little_config
 
 
 def test_run_folder(tmp_path):

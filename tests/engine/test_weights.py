@@ -18,11 +18,11 @@ from cuttlefish.engine.weights import load_weights, save_weights
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.record.atomic import write_atomic
 from cuttlefish.worker import run_config
-from tests.comparing import same
-from tests.runs import METHODS, little_config
+from tests.helpers.comparing import same
+from tests.helpers.runs import METHODS, little_config
 
 SIZED_BY = ("rho", "ratio", "levels", "alpha")
-"""Knobs of tests.runs that give way to `match`."""
+"""Knobs of tests.helpers.runs that give way to `match`."""
 DAMAGES = {
     "cut short": lambda whole: whole[:-3],
     "empty": lambda whole: b"",

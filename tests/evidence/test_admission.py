@@ -8,7 +8,7 @@ from cuttlefish.config.compose import compose_config
 from cuttlefish.config.validate import to_dict
 from cuttlefish.evidence.admission import not_admitted, own_batches, why_not_evidence
 from cuttlefish.record.fields import Record
-from tests.report.planned_runs import ran
+from tests.helpers.planned_runs import ran
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from cuttlefish.evidence.agreement import bitwise, differences, first_unlike_epoch, unlike
-from tests.many_records import made_up_record
+from tests.helpers.many_records import made_up_record
 
 
 def deterministic(**changes):

@@ -18,9 +18,9 @@ from cuttlefish.report.figures.gallery import DRAWERS
 from cuttlefish.report.page.site import Report, write_site
 from cuttlefish.report.paper import PAPER
 from cuttlefish.report.tables.build import all_tables
+from tests.helpers.planned_runs import CLAIMS, spec_of
+from tests.helpers.synthetic_records import rank_rows, record
 from tests.record.test_run_folder import HEADER
-from tests.report.planned_runs import CLAIMS, spec_of
-from tests.report.synthetic_records import rank_rows, record
 
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = ("full_rank", "cuttlefish", "pufferfish")

@@ -5,7 +5,7 @@ import pytest
 from cuttlefish.evidence.records import load_evidence
 from cuttlefish.record.fields import FIELDS
 from cuttlefish.record.record import new_record, write_record
-from tests.report.synthetic_records import record as synthetic
+from tests.helpers.synthetic_records import record as synthetic
 
 
 def record(**changes):

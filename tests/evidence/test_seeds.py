@@ -12,7 +12,7 @@ from cuttlefish.evidence.quantities import (
     speedup,
 )
 from cuttlefish.evidence.seeds import over_seeds, paired
-from tests.report.planned_runs import ran
+from tests.helpers.planned_runs import ran
 
 
 @settings(deadline=None, max_examples=30)

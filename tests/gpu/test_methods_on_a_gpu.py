@@ -11,8 +11,8 @@ from cuttlefish.engine.step import StepRunner
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.record.folder import read_epochs
 from cuttlefish.worker import run_config
-from tests.comparing import assert_alike, differences, final_state
-from tests.runs import EXACT, METHODS, little_config
+from tests.helpers.comparing import assert_alike, differences, final_state
+from tests.helpers.runs import EXACT, METHODS, little_config
 
 
 class Stopped(Exception):

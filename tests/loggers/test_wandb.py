@@ -10,7 +10,7 @@ import pytest
 from cuttlefish.config.schema import WandbConfig
 from cuttlefish.loggers.base import Loggers, RunInfo
 from cuttlefish.loggers.wandb import WandbLogger, labels, run_id
-from tests.loggers.wandb_file import finished_run, items
+from tests.helpers.wandb_file import finished_run, items
 
 wandb = pytest.importorskip("wandb")
 

@@ -20,9 +20,9 @@ from cuttlefish.loggers.wandb import SETTINGS, WandbLogger
 from cuttlefish.record.folder import read_epochs
 from cuttlefish.record.record import read_record
 from cuttlefish.worker import run_config
-from tests.loggers.wandb_file import finished_run, items
-from tests.loggers.wandb_server import WandbServer
-from tests.runs import little_config
+from tests.helpers.runs import little_config
+from tests.helpers.wandb_file import finished_run, items
+from tests.helpers.wandb_server import WandbServer
 
 wandb = pytest.importorskip("wandb", reason="wandb is not installed")
 WAIT = 4.0

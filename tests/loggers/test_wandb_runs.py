@@ -4,7 +4,7 @@ import pytest
 
 from cuttlefish.record.record import write_record
 from scripts.wandb_runs import identity_of, main
-from tests.loggers.wandb_file import finished_run, items
+from tests.helpers.wandb_file import finished_run, items
 
 pytest.importorskip("wandb")
 

@@ -26,7 +26,7 @@ from cuttlefish.lowrank.split import merge_layer, split_layer
 from cuttlefish.lowrank.surgery import factorize
 from cuttlefish.methods import build_method
 from cuttlefish.models import build_model
-from tests.runs import little_config
+from tests.helpers.runs import little_config
 
 ROOT = Path(__file__).resolve().parents[2]
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "OMP_NUM_THREADS": "1"}

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.process.sweeps import ROOT, environment
+from tests.helpers.sweeps import ROOT, environment
 
 JOB = """
 import os, sys

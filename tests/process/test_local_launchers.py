@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.sweeps import ROOT, check_one_of_two_fails, records, sweep, told
+from tests.helpers.sweeps import ROOT, check_one_of_two_fails, records, sweep, told
 
 
 def test_processes(tmp_path):

@@ -23,7 +23,7 @@ from cuttlefish.process import lock as lock_module
 from cuttlefish.process.lock import LOCK, RunLock
 from cuttlefish.process.signals import StopSignals
 from cuttlefish.worker import run_config, run_or_skip
-from tests.runs import little_config
+from tests.helpers.runs import little_config
 
 ROOT = Path(__file__).resolve().parents[2]
 OWNER = """

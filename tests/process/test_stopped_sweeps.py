@@ -17,7 +17,7 @@ from cuttlefish.process.jobs import Job, run_jobs
 from cuttlefish.process.signals import StopSignals, end_with_parent
 from cuttlefish.record.folder import LOCK
 from cuttlefish.record.record import validate_record
-from tests.process.sweeps import LITTLE, ROOT, environment, records, sweep, told
+from tests.helpers.sweeps import LITTLE, ROOT, environment, records, sweep, told
 
 
 def wait_for(condition, seconds=60):

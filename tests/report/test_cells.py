@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from cuttlefish.report.tables.match_runs import cell_runs
-from tests.report.planned_runs import found, ran, wanted
+from tests.helpers.planned_runs import found, ran, wanted
 
 
 def test_runs_meet_their_cell_by_key_one_a_seed():

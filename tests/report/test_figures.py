@@ -18,7 +18,7 @@ from cuttlefish.report.figures.groups import groups_of
 from cuttlefish.report.figures.ratios import ratio_word
 from cuttlefish.report.paper import PAPER
 from scripts import figures as command
-from tests.report.synthetic_records import CPU, GPU, LAYERS, put, rank_rows, record
+from tests.helpers.synthetic_records import CPU, GPU, LAYERS, put, rank_rows, record
 
 NAMES = {"resnet18": "ResNet-18", "cifar10": "CIFAR-10"}
 

@@ -14,7 +14,7 @@ from cuttlefish.report.claims.judge import judge
 from cuttlefish.report.paper import PAPER
 from cuttlefish.report.tables.build import all_tables
 from cuttlefish.report.tables.table import Table
-from tests.report.planned_runs import found, ran, spec_of, wanted
+from tests.helpers.planned_runs import found, ran, spec_of, wanted
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 CLAIMS = {claim["id"]: claim for claim in load_claims(PAPER / "claims.yaml")}

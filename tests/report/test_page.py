@@ -20,7 +20,7 @@ from cuttlefish.report.page.names import Links, page_names
 from cuttlefish.report.page.run_page import RunView, run_page
 from cuttlefish.report.page.site import Report, write_site
 from cuttlefish.report.tables.table import Block, Cell, Column, Table
-from tests.many_records import made_up_record, write_many, write_run
+from tests.helpers.many_records import made_up_record, write_many, write_run
 
 HOSTILE = """</script></pre></title><script>alert(1)</script><img src=x onerror=alert(1)>"'&\u2028"""
 

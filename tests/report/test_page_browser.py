@@ -10,8 +10,8 @@ from cuttlefish.evidence.records import load_evidence
 from cuttlefish.report.claims.verdict import Judgement, Reading, Verdict
 from cuttlefish.report.page.site import Report, write_site
 from cuttlefish.report.tables.table import Block, Cell, Column, Table
-from tests.many_records import made_up_record, write_many, write_run
-from tests.report.browser import CHROMIUM, Browser
+from tests.helpers.browser import CHROMIUM, Browser
+from tests.helpers.many_records import made_up_record, write_many, write_run
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="there is no Chromium here to look at the pages with"

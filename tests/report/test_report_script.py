@@ -4,7 +4,7 @@ import shutil
 
 from cuttlefish.report.paper import PAPER
 from scripts.report import RESULTS, main
-from tests.report.synthetic_records import put
+from tests.helpers.synthetic_records import put
 
 
 def test_the_committed_evidence(tmp_path, capsys):

@@ -6,7 +6,7 @@ from cuttlefish.display.format import UNKNOWN
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.plan.spec import Scale, Stated
 from cuttlefish.report.tables.build import all_tables
-from tests.report.planned_runs import CLAIMS, found, key_of, ran, spec_of, wanted
+from tests.helpers.planned_runs import CLAIMS, found, key_of, ran, spec_of, wanted
 
 PLAN = [wanted("full", 0), wanted("full", 1), wanted("low", 0), wanted("low", 1)]
 

@@ -11,7 +11,7 @@ from cuttlefish.plan.runs import planned_runs
 from cuttlefish.plan.spec import read_spec
 from cuttlefish.report.paper import PAPER
 from scripts import report, tables
-from tests.report.synthetic_records import record
+from tests.helpers.synthetic_records import record
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS, RECORDS = 230, 5000

@@ -11,7 +11,7 @@ import torch
 from scripts.bench import main, write
 from scripts.benches.methods import method_arms
 from scripts.benches.turns import take_turns
-from tests.runs import METHODS
+from tests.helpers.runs import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -22,8 +22,8 @@ from cuttlefish.engine.timer import Timer
 from cuttlefish.record import atomic as files
 from cuttlefish.record.provenance import provenance
 from cuttlefish.worker import run_config
-from tests.comparing import differences
-from tests.runs import METHODS, little_config
+from tests.helpers.comparing import differences
+from tests.helpers.runs import METHODS, little_config
 
 ARMS: dict[str, tuple[str, dict[str, Any]]] = {method: (method, {}) for method in METHODS}
 ARMS["cuttlefish_profiled"] = "cuttlefish", {"method__k": "profile", "method__threshold": 1.0}

@@ -9,7 +9,7 @@ from cuttlefish.engine.run import resolve_run
 from cuttlefish.engine.session import Session
 from cuttlefish.lowrank.decay import decay_groups
 from cuttlefish.methods.schedule import build_schedule
-from tests.runs import little_config
+from tests.helpers.runs import little_config
 
 OWN = {
     "epochs": 8,

@@ -7,7 +7,7 @@ from torch import nn
 
 from cuttlefish.engine.run import resolve_run
 from cuttlefish.engine.session import Session
-from tests.runs import little_config
+from tests.helpers.runs import little_config
 
 BESIDE = {"bn1", "layer1.0.bn2", "layer2.0.shortcut.1"}
 """Norms whose channels cannot be pruned: the stem's, a block's last one, a shortcut's."""

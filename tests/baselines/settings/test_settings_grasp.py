@@ -8,7 +8,7 @@ import torch
 from baselines.grasp_math import Samples, choose_masks, draw_per_class, removals, scores, split_parts
 from cuttlefish.engine.run import resolve_run
 from cuttlefish.engine.session import Session
-from tests.runs import METHODS, little_config
+from tests.helpers.runs import METHODS, little_config
 
 
 def session(folder, **overrides) -> Session:

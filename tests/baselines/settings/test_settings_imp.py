@@ -6,7 +6,7 @@ from baselines.imp_math import ladder
 from cuttlefish.engine.run import resolve_run
 from cuttlefish.engine.session import Session
 from cuttlefish.methods.masks import prunable
-from tests.runs import little_config
+from tests.helpers.runs import little_config
 
 IGNORED = ["layer3.0.conv1", "fc"]
 LONG = {"recipe__epochs": 8, "recipe__schedule__warmup_epochs": 4, "method__rewind_epoch": None}

@@ -7,7 +7,7 @@ from cuttlefish.config.schema import OptimizerConfig
 from cuttlefish.engine.run import resolve_run
 from cuttlefish.engine.session import Session
 from cuttlefish.lowrank.matrix import unroll
-from tests.runs import little_config
+from tests.helpers.runs import little_config
 
 
 def compressed(folder, **overrides):

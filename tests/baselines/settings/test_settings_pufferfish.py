@@ -5,7 +5,7 @@ import pytest
 from cuttlefish.engine.run import resolve_run
 from cuttlefish.engine.session import Session
 from cuttlefish.lowrank.surgery import low_rank_layers
-from tests.runs import little_config
+from tests.helpers.runs import little_config
 
 
 def switched(folder, **overrides):

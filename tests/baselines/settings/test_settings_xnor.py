@@ -6,7 +6,7 @@ import torch
 from baselines.xnor_math import BinaryConv2d
 from cuttlefish.engine.run import resolve_run
 from cuttlefish.engine.session import Session
-from tests.runs import little_config
+from tests.helpers.runs import little_config
 
 
 def session(folder, **overrides) -> Session:

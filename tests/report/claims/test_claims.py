@@ -14,7 +14,7 @@ from cuttlefish.report.claims.text import to_markdown
 from cuttlefish.report.claims.verdict import Judgement
 from cuttlefish.report.paper import PAPER
 from scripts.claims import main
-from tests.report.synthetic_records import CPU, GPU, put
+from tests.helpers.synthetic_records import CPU, GPU, put
 
 CLAIMS = PAPER / "claims.yaml"
 SIZE = {

@@ -18,7 +18,7 @@ from cuttlefish.report.claims.cost import COPIES, FILES, Costs, arms_of
 from cuttlefish.report.claims.entry import load_claims
 from cuttlefish.report.claims.judge import judge
 from cuttlefish.report.paper import PAPER
-from tests.report.synthetic_records import CPU, put
+from tests.helpers.synthetic_records import CPU, put
 
 ROOT = Path(__file__).resolve().parents[3]
 CLAIMS = load_claims(PAPER / "claims.yaml")

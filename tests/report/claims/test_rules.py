@@ -11,7 +11,7 @@ from cuttlefish.evidence.records import load_evidence
 from cuttlefish.evidence.selection import Runs
 from cuttlefish.report.claims.rules import book
 from cuttlefish.report.claims.rules.case import Case
-from tests.report.synthetic_records import CPU, put, rank_rows
+from tests.helpers.synthetic_records import CPU, put, rank_rows
 
 OURS, FULL = {"method": "cuttlefish"}, {"method": "full_rank"}
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from cuttlefish.worker import run_config
-from tests.runs import METHODS, little_config
+from tests.helpers.runs import METHODS, little_config
 
 
 def run(folder, method, **more):

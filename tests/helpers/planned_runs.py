@@ -7,7 +7,7 @@ from typing import Any
 from cuttlefish.evidence.records import Collection, Evidence
 from cuttlefish.plan.planned_run import PlannedRun
 from cuttlefish.plan.spec import Row, Scale, Spec, Stated, TableSpec, Waiting
-from tests.report.synthetic_records import record
+from tests.helpers.synthetic_records import record
 
 
 def key_of(row: str, seed: int = 0, model: str = "resnet18") -> str:

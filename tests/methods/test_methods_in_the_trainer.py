@@ -1,4 +1,4 @@
-"""What every method must do in the trainer; a new method gets these tests by its row in tests/runs.py."""
+"""What every method must do in the trainer; a new method gets these tests by its row in tests/helpers/runs.py."""
 
 import json
 
@@ -7,8 +7,8 @@ import pytest
 from cuttlefish.engine import trainer as trainer_module
 from cuttlefish.record.record import validate_record
 from cuttlefish.worker import run_config
-from tests.comparing import differences, final_state
-from tests.runs import METHODS, little_config
+from tests.helpers.comparing import differences, final_state
+from tests.helpers.runs import METHODS, little_config
 
 
 class Stopped(Exception):

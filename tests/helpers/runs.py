@@ -10,7 +10,7 @@ from cuttlefish.config.schema import Config
 from cuttlefish.config.validate import build_settings, load_config
 from cuttlefish.methods import load_method
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
+CONF = Path(__file__).resolve().parents[2] / "conf"
 
 METHODS: dict[str, dict[str, Any]] = {
     "full_rank": {},
