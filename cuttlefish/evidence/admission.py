@@ -1,4 +1,4 @@
-"""Whether a run was made as the scale it is labelled with: a label alone makes no run count for a claim."""
+"""Check that a run was made as its scale requires; the label alone makes no run count for a claim."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -32,14 +32,13 @@ NAMED = {
     "config.model.name": lambda record: record.model,
     "config.seed": lambda record: record.seed,
 }
-"""What the config of a run must say where it says it: `data=cifar10 data.kind=cifar100` is called the one and
-is the other."""
+"""Config entries that the config of a run must contain. `data=cifar10 data.kind=cifar100` names one data set
+and trains on the other."""
 CUT_SHORT = ("config.trainer.max_steps", "config.trainer.max_eval_batches", "config.trainer.overfit")
 
 
 def why_not_evidence(record: Record) -> str:
-    """Say why the run does not count for a claim; empty where it does, and for scales that no claim is
-    about."""
+    """Return why the run does not count for a claim; empty if it does or if no claim is about its scale."""
     wanted = scale_of(record.scale, record.data, record.method)
     if not wanted:
         return ""
@@ -66,8 +65,10 @@ def not_admitted(runs: Iterable[Evidence]) -> list[LeftOut]:
 
 
 def scale_of(scale: str, data: str, method: str) -> dict[str, list[Any]]:
-    """Return what a run of the scale may have, by path in its record. Data without a recipe of the paper
-    admits no length."""
+    """Return the values a run of the scale may have, by path in its record.
+
+    Data without a recipe in the paper admits no number of epochs.
+    """
     wanted = dict(SCALES.get(scale, {}))
     if scale == "paper":
         wanted[EPOCHS] = PAPER_EPOCHS.get(data, [])
@@ -77,8 +78,8 @@ def scale_of(scale: str, data: str, method: str) -> dict[str, list[Any]]:
 
 @cache
 def own_batches(tables: Path = TABLES) -> dict[str, list[int]]:
-    """Method -> the batches that rows of table 1 give it, whose authors' settings are meant for another than
-    the paper's."""
+    """Return method -> batch sizes set by rows of table 1, where the authors tuned for another than the
+    paper's."""
     found: dict[str, list[int]] = defaultdict(list)
     for row in yaml.safe_load(tables.read_text(encoding="utf-8"))["tables"]["table1"]["rows"].values():
         words = dict(word.split("=", 1) for word in row["words"])

@@ -1,5 +1,4 @@
-"""Does a run repeated agree with its record? To the bit where that can be asked, else within a stated
-tolerance."""
+"""Compare a repeated run with its record: bit by bit where that is promised, else within a tolerance."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,7 @@ Row = Mapping[str, Any]
 CLOCKS = {"seconds", "compute_seconds", "wall_seconds"}
 EQUAL = ("epochs_trained", "k", "params_full", "macs_full")
 POINTS = {"accuracy_final": 1.5, "accuracy_best": 1.5}
-"""Percentage points. Runs whose arithmetic differs in the last bit drift apart as two seeds do, at reduced
-scale by 0.5."""
+"""Percentage points. Runs that differ in the last bit diverge like two seeds, at reduced scale by 0.5."""
 SHARES = {
     "loss_final": 0.1,
     "params_total": 0.05,
@@ -24,16 +22,16 @@ SHARES = {
     "macs_final": 0.05,
 }
 EPOCHS_SHARE, RANK_SHARE, RANK_STEPS = 0.1, 0.1, 2
-"""E may move by a tenth of the run (at least one epoch), a rank by a tenth of itself (at least two)."""
+"""E may differ by a tenth of the run (at least one epoch), a rank by a tenth of itself (at least two)."""
 BITWISE = ("fp32", "fp64")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A figure of two runs.
+    """One figure of two runs.
 
     Attributes:
-        allowed: How far they may be apart, in words.
+        allowed: The largest difference allowed, in words.
     """
 
     name: str
@@ -44,7 +42,7 @@ class Difference:
 
 
 def unlike(one: Record, other: Record) -> list[str]:
-    """List what of hardware and software differs, each in words: `torch 2.9 -> 2.14`."""
+    """List the differences in hardware and software, each in words: `torch 2.9 -> 2.14`."""
     names = ("device", "precision", "threads", "world_size", "platform", "python", "git_commit", "git_dirty")
     packages = sorted({*one.packages, *other.packages})
     pairs = [(name.replace("_", " "), getattr(one, name), getattr(other, name)) for name in names]
@@ -53,9 +51,9 @@ def unlike(one: Record, other: Record) -> list[str]:
 
 
 def bitwise(one: Record, other: Record) -> bool:
-    """Tell whether the same bits are promised.
+    """Return whether bitwise equality is promised.
 
-    That takes a CPU, fp32 or fp64, one process, deterministic mode without compilation, and the same CPU,
+    It requires a CPU, fp32 or fp64, one process, deterministic mode without compilation, and the same CPU,
     threads and torch.
     """
     trainer = (one.config or {}).get("trainer", {})
@@ -73,7 +71,7 @@ def bitwise(one: Record, other: Record) -> bool:
 
 
 def differences(one: Record, other: Record, exact: bool) -> list[Difference]:
-    """Compare every figure that either record knows, in the order people read them."""
+    """Compare every figure that either record has, in reading order."""
     rules = [(name, f"{limit} points", _by_points(limit)) for name, limit in POINTS.items()]
     rules += [(name, f"{share:.0%}", _by_share(share)) for name, share in SHARES.items()]
     steps = max(1, round(EPOCHS_SHARE * (one.epochs_trained or one.epochs)))
@@ -96,7 +94,7 @@ def differences(one: Record, other: Record, exact: bool) -> list[Difference]:
 
 
 def first_unlike_epoch(one: Sequence[Row], other: Sequence[Row]) -> int | None:
-    """Find the first epoch whose rows differ in anything but the clock; None where all agree."""
+    """Return the first epoch whose rows differ in anything but times; None if all agree."""
     for epoch, pair in enumerate(zip_longest(one, other, fillvalue={}), 1):
         timeless = [{key: value for key, value in row.items() if key not in CLOCKS} for row in pair]
         if repr(sorted(timeless[0].items())) != repr(sorted(timeless[1].items())):
@@ -105,7 +103,7 @@ def first_unlike_epoch(one: Sequence[Row], other: Sequence[Row]) -> int | None:
 
 
 def _ranks(one: Mapping[str, int], other: Mapping[str, int], exact: bool) -> list[Difference]:
-    """Compare all layers in one line: where they differ, by the layer that differs most."""
+    """Compare the ranks of all layers in one line, by the layer that differs most."""
     if not one and not other:
         return []
     if one.keys() != other.keys():

@@ -1,4 +1,4 @@
-"""What claims and figures take for granted in a bench, by its kind: a file that lacks it is no bench."""
+"""Check that a bench file has the fields that claims and figures need, by the kind of bench."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -12,7 +12,7 @@ from cuttlefish.record.fields import Seconds, Text
 Positive = Annotated[float, Strict(), Field(gt=1e-12, lt=2**63, allow_inf_nan=False)]
 Series = Annotated[list[Positive], Field(min_length=1)]
 TIMES = {"full_s": Series, "low_s": list[Series]}
-"""Seconds at full rank, one a repetition, and at each ratio."""
+"""Seconds at full rank, one per repetition, and at each ratio."""
 PROFILE = {
     "profiled": Literal["stacks", "layers"], "model": Text, "precision": Text, "ratios": Series,
     "deciding_ratio": Positive, "threshold": Positive, "zeta": Positive, "batch": Positive,
@@ -23,12 +23,12 @@ DECISION = {"k": Seconds, "first_factorized": Seconds}
 
 
 def _mapping(fields: Mapping[str, Any]) -> Any:
-    """Return the type of a mapping that has at least these fields."""
+    """Return the type of a mapping with at least these fields."""
     return with_config(extra="allow")(TypedDict("Fields", dict(fields)))
 
 
 def _file(row: Mapping[str, Any], **facts: Any) -> Any:
-    """Return the type of a bench's file whose rows have at least these fields."""
+    """Return the type of a bench file whose rows have at least these fields."""
     rows = list[_mapping({"rounds_s": NotRequired[list[Positive] | None], **row})]
     return _mapping({"hardware": Text, "seconds": NotRequired[Seconds], "rows": rows, **facts})
 
@@ -37,8 +37,7 @@ KINDS: dict[str, Any] = {
     "steps": _file(dict.fromkeys(("batch", "step_s", "fastest_s", "slowest_s", "flops"), Positive)),
     "methods": _file({"params_nonzero": Positive}),
     "ranks": _file({"ours_s": Positive}),
-    # One part of the clock: what it takes an epoch of the narrow network, or once a run of the full-width
-    # one.
+    # One part of the time: per epoch of the narrow network, or once per run of the full-width one.
     "overhead": _file({"part": Text, "per": Literal["epoch", "run"], "width": Positive, "seconds": Seconds}),
     "checkpoints": _file({"model": Text, "width": Positive, "images": Positive, "checkpoint_s": Seconds}),
     "profile": _file({}, **PROFILE),
@@ -48,11 +47,11 @@ KINDS: dict[str, Any] = {
     ),
     "layers": _file({**TIMES, "layer": Text, "kind": Text}, **PROFILE),
 }
-"""Of other kinds, which nobody reads, only the hardware and the times are asked for."""
+"""Required fields by kind; other kinds, which nothing reads, need only the hardware and the times."""
 
 
 def bench_problem(what: str, content: Mapping[str, Any]) -> str:
-    """Find what is wrong with the content of a bench's file of that kind; empty where nothing is."""
+    """Return what is wrong with the content of a bench file of that kind; empty if nothing is."""
     problem = _wrong(what, content)
     if problem:
         return problem
@@ -76,7 +75,7 @@ def _adapter(kind: str) -> TypeAdapter[Any]:
 
 
 def _uneven(kind: str, content: Mapping[str, Any]) -> str:
-    """Rounds and repetitions are compared one by one, so there must be as many of each."""
+    """Find unequal numbers of rounds or repetitions, which are compared one by one."""
     rows = content["rows"]
     if kind == "steps":
         rounds = {len(row["rounds_s"]) for row in rows if row.get("rounds_s")}

@@ -14,7 +14,7 @@ from cuttlefish.record.fields import device_type_of
 
 PROFILED_BATCH = {"paper": {"stacks": 1024, "layers": 128}, "reduced": {"stacks": 128, "layers": 8}}
 PROFILED_BATCH["smoke"] = PROFILED_BATCH["reduced"]
-"""Of figures 4 and 6, by scale and what is profiled."""
+"""Batch sizes for figures 4 and 6, by scale and by what is profiled."""
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class Bench:
     """One file of results/bench.
 
     Attributes:
-        name: The file's.
+        name: The file name.
         what: Its first word (steps, ranks, overhead, profile, …).
     """
 
@@ -45,27 +45,26 @@ class Bench:
         return " · ".join([self.facts["hardware"], *threads_words(self.facts.get("threads"))])
 
     def find(self, **wanted: Any) -> list[dict[str, Any]]:
-        """Find the rows that have all these values."""
+        """Return the rows that have all these values."""
         return [row for row in self.rows if all(row.get(name) == value for name, value in wanted.items())]
 
 
 def load_benches(folder: str | Path) -> list[Bench]:
-    """Read every bench in `folder`, the newest last. A file that is none is left out with a warning."""
+    """Read every bench in `folder`, the newest last; skip invalid files with a warning."""
     found = [bench for path in sorted(Path(folder).glob("*.json")) if (bench := _read(path))]
     return sorted(found, key=lambda bench: str(bench.facts.get("time")))
 
 
 def newest(benches: Iterable[Bench], what: str, **facts: Any) -> Bench | None:
-    """Find the last of the benches of that kind with these facts."""
+    """Return the newest bench of that kind with these facts."""
     own = (bench for bench in reversed(list(benches)) if bench.what == what)
     return next((bench for bench in own if facts.items() <= bench.facts.items()), None)
 
 
 def benches_of(benches: Iterable[Bench], scale: str) -> list[Bench]:
-    """Choose the benches of a scale: of a CPU for reduced and smoke, of a GPU for the paper's.
+    """Select the benches of a scale: CPU for reduced and smoke, GPU for the paper's.
 
-    Profiles count at full width, in fp32 and at the batch of the scale alone; the paper's is of the paper's
-    scale on whatever device.
+    Profiles count only at full width, in fp32 and at the batch of the scale; at paper scale any device does.
     """
     return [bench for bench in benches if _is_of(bench, scale)]
 

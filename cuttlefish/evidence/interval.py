@@ -1,4 +1,4 @@
-"""95 % intervals of a few samples, and whether an interval lies inside an accepted range."""
+"""95 % intervals of small samples, and whether an interval lies inside an accepted range."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Interval = tuple[float, float]
 
 
 def t_interval(samples: Sequence[float]) -> Interval | None:
-    """Return Student's interval of the mean; None of fewer than two samples."""
+    """Return Student's interval of the mean; None for fewer than two samples."""
     if len(samples) < 2:
         return None
     middle, error = mean(samples), stdev(samples) / sqrt(len(samples))
@@ -24,21 +24,22 @@ def t_interval(samples: Sequence[float]) -> Interval | None:
 
 
 def variation_interval(samples: Sequence[float]) -> Interval | None:
-    """Return the interval of the coefficient of variation, stdev / mean; None of fewer than two samples.
+    """Return the interval of the coefficient of variation, stdev / mean; None for fewer than two samples.
 
-    It is the chi-square interval of the standard deviation, the mean taken as known: exact enough for
-    variations of a few percent.
+    It is the chi-square interval of the standard deviation with the mean taken as known, which is exact
+    enough
+    for variations of a few percent.
     """
     if len(samples) < 2:
         return None
     freedom, variation = len(samples) - 1, stdev(samples) / mean(samples)
-    quantiles = [chdtri(freedom, (1 + sign * LEVEL) / 2) for sign in (-1, 1)]  # chdtri: from the upper tail
+    quantiles = [chdtri(freedom, (1 + sign * LEVEL) / 2) for sign in (-1, 1)]  # chdtri takes the upper tail
     return variation * sqrt(freedom / quantiles[0]), variation * sqrt(freedom / quantiles[1])
 
 
 @dataclass(frozen=True)
 class Range:
-    """Accepted values, low and high included."""
+    """Range of accepted values, both ends included."""
 
     low: float = -inf
     high: float = inf

@@ -1,4 +1,4 @@
-"""What the tables show of a record. Sizes have three definitions; none is ever set against another's."""
+"""Quantities of a record that tables show. Model size has three definitions, which are never mixed."""
 
 from collections.abc import Sequence
 from statistics import mean
@@ -9,11 +9,11 @@ from cuttlefish.evidence.seeds import over_seeds, paired
 from cuttlefish.record.fields import Record
 
 BITS = 32
-"""Of a parameter of the full-rank model, when stored bits are compared."""
+"""Bits per parameter of the full-rank model, for comparing stored bits."""
 
 
 def compression(record: Record) -> float | None:
-    """Return all parameters of the full-rank model over this one's."""
+    """Return the parameter count of the full-rank model over that of this one."""
     return ratio_of(record.params_full, record.params_total)
 
 
@@ -34,15 +34,15 @@ def hours(record: Record) -> float:
 
 
 def hours_as_baseline(record: Record) -> float:
-    """Return hours without the time of ranks that were only logged: a run that stayed at full rank had no
-    need of them."""
+    """Return the hours without computing ranks that were only logged, as in a run that stayed at full
+    rank."""
     logged = 0.0 if record.ranks else (record.seconds or {}).get("ranks", 0.0)
     return (record.compute_seconds - logged) / 3600
 
 
 def speedup(runs: Sequence[Evidence], baseline: Sequence[Evidence]) -> float | None:
-    """Return hours of the baseline over ours, of the seeds that both have on the same hardware; None without
-    such a seed."""
+    """Return baseline hours over ours, for seeds that both have on the same hardware; None if there are
+    none."""
     pairs = [pair for pair in paired(runs, baseline) if pair[0].timed_on == pair[1].timed_on]
     if not pairs:
         return None
@@ -52,7 +52,7 @@ def speedup(runs: Sequence[Evidence], baseline: Sequence[Evidence]) -> float | N
 
 
 def accuracy_lost(runs: Sequence[Evidence], baseline: Sequence[Evidence]) -> float | None:
-    """Return points of the last epoch's accuracy below the baseline's, of the seeds that both have."""
+    """Return how many points the last epoch's accuracy is below the baseline's, for seeds that both have."""
     pairs = [
         (own.record.accuracy_final, other.record.accuracy_final) for own, other in paired(runs, baseline)
     ]
@@ -61,7 +61,7 @@ def accuracy_lost(runs: Sequence[Evidence], baseline: Sequence[Evidence]) -> flo
 
 
 def stated_quantity(name: str, runs: Sequence[Evidence], baseline: Sequence[Evidence]) -> float | None:
-    """Return our value of a quantity that the paper states: of pairs with the baseline, or a mean over
+    """Return our value of a quantity stated in the paper: from pairs with the baseline, or a mean over
     seeds."""
     if name in ("speedup", "accuracy_lost"):
         return {"speedup": speedup, "accuracy_lost": accuracy_lost}[name](runs, baseline)

@@ -1,7 +1,7 @@
-"""The records that count: every `record.json` under a folder, and a reason for each one that does not.
+"""Load the records that count: every `record.json` under a folder, with a reason for each one left out.
 
-Tables, figures, claims and the page all start here: none of them meets a damaged record, and none drops one
-silently.
+Tables, figures, claims and the report all load records here, so none of them meets a damaged record or drops
+one silently.
 """
 
 from collections import defaultdict
@@ -27,7 +27,7 @@ OUTCOME = (
 
 @dataclass(frozen=True)
 class Evidence:
-    """One sound record and the file it was read from."""
+    """A valid record and the file it was read from."""
 
     path: Path
     record: Record
@@ -38,13 +38,12 @@ class Evidence:
 
     @cached_property
     def cell(self) -> tuple[Any, ...]:
-        """The values of CELL: what the run stands for, its seed apart."""
+        """The values of CELL: what identifies the run except its seed."""
         return tuple(getattr(self.record, name) for name in CELL)
 
     @cached_property
     def hardware(self) -> str:
-        """Device, precision, threads, processes and whether it was compiled. Only times of the same hardware
-        compare."""
+        """Device, precision, threads, processes and compilation. Times compare only on equal hardware."""
         record = self.record
         words = [record.device, record.precision, *threads_words(record.threads)]
         words += [f"{record.world_size} processes"] if record.world_size > 1 else []
@@ -53,7 +52,7 @@ class Evidence:
 
     @cached_property
     def timed_on(self) -> tuple[str, str]:
-        """The hardware and torch's minor version: what two runs must share for a speed-up."""
+        """The hardware and torch's minor version, which two runs must share for a speed-up."""
         return self.hardware, ".".join(str((self.record.packages or {}).get("torch")).split(".")[:2])
 
 
@@ -62,7 +61,7 @@ def threads_words(threads: int | None) -> list[str]:
 
 
 def by_start(runs: Iterable[Evidence]) -> list[Evidence]:
-    """Sort runs into the order in which repeats count: the first that was started, whatever came out."""
+    """Sort runs by start time, the order in which repeats count, regardless of their results."""
     return sorted(runs, key=lambda run: (run.record.started, str(run.path)))
 
 
@@ -76,7 +75,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Collection:
-    """What `load_evidence` found, in the order of paths."""
+    """The result of `load_evidence`, in the order of paths."""
 
     runs: list[Evidence]
     left_out: list[LeftOut]
@@ -87,13 +86,14 @@ class Collection:
 
 
 def load_evidence(folder: str | Path) -> Collection:
-    """Read every record under `folder`. None raises.
+    """Read every record under `folder` without raising.
 
-    A damaged, foreign or older record, a second copy of one, and records that contradict each other under one
-    run key are left out, each with its reason.
+    Damaged, foreign or older records, copies, and records that contradict each other under one run key are
+    left
+    out, each with its reason.
     """
     runs, left_out = [], []
-    # By pattern: a plain name passes over a link that leads nowhere.
+    # Use a pattern: a plain name skips broken links.
     for path in sorted(Path(folder).rglob(f"{RECORD}*")):
         if path.name != RECORD:
             continue
@@ -122,7 +122,8 @@ def _read(path: Path) -> Evidence | LeftOut:
 
 
 def _copies(runs: Iterable[Evidence]) -> dict[Path, str]:
-    """Find all but the first of equal records: a run counts once however often its folder was copied."""
+    """Find all but the first of equal records, so that a run counts once however often its folder was
+    copied."""
     return {
         other.path: f"a copy of {first.path}"
         for group in _grouped(runs, lambda record: (record.run_key, record.started)).values()
@@ -133,7 +134,7 @@ def _copies(runs: Iterable[Evidence]) -> dict[Path, str]:
 
 
 def _conflicts(runs: Iterable[Evidence]) -> dict[Path, str]:
-    """Find records that cannot all be true: one run key for unlike cells, or one start with unlike outcomes.
+    """Find contradictory records: one run key for different cells, or one start with different outcomes.
 
     A later start of the same key is a repeat, not a conflict.
     """
@@ -150,12 +151,12 @@ def _conflicts(runs: Iterable[Evidence]) -> dict[Path, str]:
 
 
 def _identity(record: Record) -> dict[str, Any]:
-    """Return what one run key must mean, by path.
+    """Return the values that one run key must determine, by path.
 
-    Preset and scale are labels, outside the key: two names may stand for one run.
+    Preset and scale are labels outside the key: two names may stand for one run.
     """
     names = ("model", "data", "method", "seed", "epochs", "data_digest", "params_full")
-    own = {name: getattr(record, name) for name in names}  # a run that failed early knows not all of them
+    own = {name: getattr(record, name) for name in names}  # a run that failed early lacks some of them
     return {name: value for name, value in own.items() if value is not None} | dict(
         _settings(record.config or {})
     )
@@ -169,8 +170,8 @@ def _settings(values: Mapping[str, Any], where: str = "") -> Iterator[tuple[str,
 
 
 def _unlike(identities: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Find the paths to which several values are given. One without a value may have the default, spelt out
-    elsewhere."""
+    """Find the paths with several values. A missing value may be the default that another record spells
+    out."""
     first: dict[str, Any] = {}
     for identity in identities:
         first = dict(identity) | first

@@ -1,4 +1,4 @@
-"""Mean and standard deviation over seeds, of runs that may be averaged."""
+"""Mean and standard deviation over seeds of comparable runs."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -13,20 +13,19 @@ Quantity = Callable[[Record], float | None]
 
 @dataclass(frozen=True)
 class OverSeeds:
-    """std is of the sample (n − 1); None of one seed."""
+    """Statistics over seeds. std is the sample's (n − 1); None for one seed."""
 
     mean: float
     std: float | None
     n: int
 
     def text(self, show: Callable[[float], str]) -> str:
-        """`78.93 ± 0.21`; without the deviation where there is none."""
+        """`78.93 ± 0.21`, without the deviation if there is none."""
         return f"{show(self.mean)} ± {show(self.std)}" if self.std else show(self.mean)
 
 
 def over_seeds(runs: Sequence[Evidence], quantity: Quantity) -> OverSeeds | None:
-    """Average a quantity; None where no run has the quantity, or only some have it: a mean of those would
-    hide the others."""
+    """Average a quantity; None unless every run has it, because a partial mean would hide the others."""
     values = [quantity(run.record) for run in check_alike(runs)]
     if not values or any(value is None for value in values):
         return None
@@ -34,10 +33,10 @@ def over_seeds(runs: Sequence[Evidence], quantity: Quantity) -> OverSeeds | None
 
 
 def check_alike(runs: Sequence[Evidence]) -> Sequence[Evidence]:
-    """Return runs that differ by their seeds alone.
+    """Return the runs after checking that they differ by their seeds alone.
 
     Raises:
-        CuttlefishError: They are of two scales or two kinds of hardware, or one seed is there twice.
+        CuttlefishError: They have two scales or two kinds of hardware, or a seed occurs twice.
     """
     for what, values in (
         ("scales", {run.record.scale for run in runs}),

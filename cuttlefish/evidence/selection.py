@@ -1,5 +1,4 @@
-"""Which runs a claim or a figure is about: by fields of their records, one setting at a time, paired by
-seed."""
+"""Select the runs of a claim or figure by fields of their records, one setting at a time, paired by seed."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,17 +15,17 @@ BESIDE_THE_SETTING = {
     "data": ("root", "download", "verify"),
     "method": ("match", "target_params", "track_ranks", "profile_repeats", "ranks"),
 }
-"""What may differ between runs of one setting, by section of the config."""
+"""Fields that may differ between runs of one setting, by section of the config."""
 TRAINER = ("compile", "max_steps", "max_eval_batches", "overfit")
-"""What of the trainer belongs to the setting."""
+"""Trainer fields that belong to the setting."""
 
 
 class Unlike(CuttlefishError):
-    """Runs that must not be compared or averaged."""
+    """Raised for runs that must not be compared or averaged."""
 
 
 class Runs(list[Evidence]):
-    """Finished runs, kept by scale and method for many searches, each of which is remembered."""
+    """Finished runs by scale and method, with cached searches."""
 
     def __init__(self, runs: Iterable[Evidence]):
         super().__init__(run for run in runs if run.finished)
@@ -44,7 +43,7 @@ class Runs(list[Evidence]):
         return self._found[asked]
 
     def arm(self, where: Where, scale: str, name: str) -> list[Evidence]:
-        """Find runs of one setting. Raises Unlike where they are of several."""
+        """Return the runs of one setting. Raises Unlike if they have several."""
         found = self.find(where, scale)
         key = f"{where!r} {scale}"
         if key not in self._unlike:
@@ -55,46 +54,45 @@ class Runs(list[Evidence]):
 
 
 def select(runs: Iterable[Evidence], where: Where, scale: str) -> list[Evidence]:
-    """Find the finished runs of `scale` whose records have these values.
+    """Return the finished runs of `scale` whose records have these values.
 
-    A list names alternatives; a mapping holds one value a scale.
+    A list gives alternatives; a mapping holds one value per scale.
     """
     if isinstance(runs, Runs):
         return runs.find(where, scale)
     wanted = {}
-    for path in sorted(
-        where, key=lambda path: path.count(".")
-    ):  # the record's own fields first: they are quick
+    # The record's own fields first: they are fast.
+    for path in sorted(where, key=lambda path: path.count(".")):
         value = where[path]
         wanted[path] = value[scale] if isinstance(value, Mapping) and scale in value else value
     return [run for run in runs if run.finished and run.record.scale == scale and _fits(run.record, wanted)]
 
 
 def points_of(family: Where) -> Iterator[Where]:
-    """Yield the points of a grid: each value of a list is one of its own."""
+    """Yield the points of a grid: each value of a list is a separate point."""
     lists = {path: values for path, values in family.items() if isinstance(values, list)}
     for values in product(*lists.values()):
         yield {**family, **dict(zip(lists, values, strict=True))}
 
 
 def setting_of(record: Record) -> str:
-    """Return model, data, recipe, method, precision and how far it ran, as one comparable text."""
+    """Return model, data, recipe, method, precision and length as one comparable text."""
     config = record.config or {}
     sections = {name: dict(config.get(name) or {}) for name in ("model", "data", "recipe", "method")}
     for name, keys in BESIDE_THE_SETTING.items():
         for key in keys:
             sections[name].pop(key, None)
     own = [record.model, record.data, record.method, record.epochs, record.data_digest, record.precision]
-    # False and None are both "no".
+    # False and None both mean "no".
     trainer = {name: value_of(record, f"config.trainer.{name}") or None for name in TRAINER}
     return repr((own, sections, trainer))
 
 
 def by_seed(runs: Iterable[Evidence], *also: str) -> dict[tuple[Any, ...], Evidence]:
-    """Choose of each seed the run that counts.
+    """Select the run that counts for each seed.
 
     Args:
-        also: `hardware`, or further fields of which each value has a run that counts.
+        also: `hardware`, or further fields, each value of which has its own run that counts.
     """
     found: dict[tuple[Any, ...], Evidence] = {}
     for run in by_start(runs):
@@ -104,8 +102,7 @@ def by_seed(runs: Iterable[Evidence], *also: str) -> dict[tuple[Any, ...], Evide
 
 
 def on_one_machine(runs: Sequence[Evidence]) -> list[Evidence]:
-    """Choose the runs on the hardware (and torch) that has most of the seeds: no times of unlike hardware are
-    averaged."""
+    """Select the runs on the hardware (and torch) with most seeds; times of different hardware never mix."""
     machines: dict[tuple[str, str], list[Evidence]] = defaultdict(list)
     for run in runs:
         machines[run.timed_on].append(run)
@@ -113,7 +110,7 @@ def on_one_machine(runs: Sequence[Evidence]) -> list[Evidence]:
 
 
 def is_time(path: str) -> bool:
-    """Tell whether a field is of the clock."""
+    """Return whether a field is a time."""
     return path.split(".")[0] in ("seconds", "compute_seconds", "wall_seconds")
 
 

@@ -1,4 +1,4 @@
-"""Training steps of a bench: how much faster one arm is than another, and between which bounds."""
+"""Training steps of a bench: the speed ratio of two arms, with bounds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ from cuttlefish.evidence.benches import Bench, newest
 from cuttlefish.evidence.interval import Interval, t_interval
 
 IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257}
-"""Of a training set."""
+"""Number of images of a training set."""
 
 
 @dataclass(frozen=True)
 class StepRatio:
-    """slow / fast seconds a step.
+    """Ratio of slow to fast seconds per step.
 
     Attributes:
-        samples: One a round where the bench kept its rounds, else the quotient of medians alone.
-        bounds: The 95 % interval of the rounds' mean, else from the fastest and slowest rounds of either arm,
-            which is wider.
+        samples: One per round if the bench kept its rounds, else only the ratio of medians.
+        bounds: The 95 % interval of the rounds' mean, else the wider one from each arm's fastest and slowest
+            rounds.
     """
 
     samples: list[float]
@@ -31,13 +31,13 @@ class StepRatio:
 
 
 def step_row(bench: Bench, **arm: Any) -> dict[str, Any] | None:
-    """Find the only row with these values; None where there are none or several."""
+    """Return the only row with these values; None if there are none or several."""
     rows = bench.find(**arm)
     return rows[0] if len(rows) == 1 else None
 
 
 def step_ratio(slow: dict[str, Any], fast: dict[str, Any]) -> StepRatio:
-    """Compare two arms. Rounds are paired: in each of them the arms took turns within seconds."""
+    """Compare two arms, paired by round: in each round the arms take turns within seconds."""
     if slow.get("rounds_s") and fast.get("rounds_s"):
         samples = [one / other for one, other in zip(slow["rounds_s"], fast["rounds_s"], strict=True)]
         bounds = t_interval(samples)
@@ -48,7 +48,7 @@ def step_ratio(slow: dict[str, Any], fast: dict[str, Any]) -> StepRatio:
 
 
 def dense_epoch(benches: Sequence[Bench], model: str | None, data: str | None) -> tuple[float, Bench] | None:
-    """Return the seconds of a full-width fp32 epoch of dense steps, by the newest bench of steps, and that
+    """Return the seconds of a full-width fp32 epoch of dense steps by the newest step bench, and that
     bench."""
     steps = newest(benches, "steps")
     row = step_row(steps, model=model, arm="dense", width=64, precision="fp32") if steps else None

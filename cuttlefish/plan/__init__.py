@@ -1,4 +1,4 @@
-"""Which runs the tables and figures are made of, under which run keys, in which state, at what cost.
+"""The runs behind tables and figures: their run keys, states and costs.
 
-Composing needs Hydra and torch; what it gives is kept (`cache.py`), so that collating records needs neither.
+Composing needs Hydra and torch; its results are cached (`cache.py`), so collating records needs neither.
 """

@@ -1,4 +1,4 @@
-"""Compositions kept from one command to the next, as long as neither conf/ nor the code has changed."""
+"""Cache compositions between commands while conf/ and the code stay unchanged."""
 
 import hashlib
 import json
@@ -25,9 +25,9 @@ def kept(
     make: Callable[[Words], Mapping[str, Any]],
     folder: Path | None = None,
 ) -> dict[Words, Any]:
-    """Return make(words) for each, read back where it was made before under the same fingerprint of `root`.
+    """Return make(words) for each item, read from the cache if the fingerprint of `root` is unchanged.
 
-    A file that is missing, damaged or cannot be written only costs the time of composing again.
+    A cache file that is missing, damaged or not writable only costs the time of composing again.
     """
     file = (folder or cache_folder()) / "compositions.json"
     current = fingerprint(root)
@@ -41,13 +41,12 @@ def kept(
 
 
 def cache_folder() -> Path:
-    """The environment's CUTTLEFISH_CACHE, else ~/.cache/cuttlefish."""
+    """Return the environment's CUTTLEFISH_CACHE, else ~/.cache/cuttlefish."""
     return Path(os.environ.get("CUTTLEFISH_CACHE") or "~/.cache/cuttlefish").expanduser().absolute()
 
 
 def fingerprint(root: Path) -> str:
-    """Return the SHA-256 (hex) of all that a composition follows from: names and contents of configs and
-    code."""
+    """Return the SHA-256 (hex) of the names and contents of all configs and code."""
     digest = hashlib.sha256()
     for path in sorted(path for pattern in SOURCES for path in root.glob(pattern)):
         digest.update(f"{path.relative_to(root)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
@@ -70,4 +69,4 @@ def _write(file: Path, current: str, known: Mapping[Words, Any]) -> None:
     try:
         write_atomic(file, json.dumps({"fingerprint": current, "entries": list(known.items())}))
     except OSError:
-        pass  # a read-only home is no reason not to collate
+        pass  # a read-only home must not prevent collating

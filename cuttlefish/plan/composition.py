@@ -1,4 +1,4 @@
-"""A point composed into a config, and from it the run key of each seed."""
+"""Compose a point into a config, and derive the run key of each seed."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,12 +13,12 @@ from cuttlefish.plan.points import Point
 
 
 def compose_point(point: Point, conf: Path) -> dict[str, Any]:
-    """Return everything about a point that its runs' keys follow from, as JSON: composing again is what costs
-    time.
+    """Return everything that determines the run keys of a point, as JSON, because composing again is slow.
 
     Returns:
         config: Resolved, at seed 0 and without a size to match. version, defaults: The method's. epochs: As
-            in `PlannedRun`.
+            in
+            `PlannedRun`.
     """
     from cuttlefish.config.compose import compose_config  # Hydra
     from cuttlefish.methods import build_method  # torch
@@ -40,7 +40,7 @@ def compose_point(point: Point, conf: Path) -> dict[str, Any]:
 
 
 class Seeded:
-    """A composition whose config is read and digested once, whatever the number of seeds."""
+    """A composition whose config is read and hashed once for any number of seeds."""
 
     def __init__(self, entry: Mapping[str, Any]):
         self.entry = entry
@@ -50,15 +50,15 @@ class Seeded:
         self.there = data_there(self.config.data)
 
     def config_of(self, seed: int, match: str | None) -> Config:
-        """The config of one seed. match: run key of the run whose size it takes."""
+        """Return the config of one seed. match: run key of the run whose size it takes."""
         method = {
             key: value for key, value in {**self.config.method, "match": match}.items() if value is not None
         }
         return replace(self.config, seed=seed, method=method)
 
     def key_and_folder(self, seed: int, match: str | None = None) -> tuple[str, str]:
-        """The run key and folder as `run.py` would have them, without the data where its digest is a
-        published one."""
+        """Return the run key and folder as in `run.py`, without reading data whose digest is a published
+        one."""
         config = self.config_of(seed, match)
         mapping = {**self.mapping, "seed": seed, "method": config.method}
         key = run_key(mapping, self.digest, self.entry["version"], self.entry["defaults"])

@@ -1,4 +1,4 @@
-"""How long a planned run will take, from runs that were made."""
+"""Estimate how long a planned run takes, from finished runs."""
 
 from collections.abc import Callable, Iterable, Sequence
 from statistics import mean
@@ -14,9 +14,9 @@ class Estimates:
     """Estimates from finished runs, or from benches.
 
     Args:
-        planned: Every run that may serve as a measure, whatever its seed.
-        baselines: Those of any table at the same scale.
-        benches: By which runs of full width are estimated that nothing else is known of.
+        planned: Every run that may serve for an estimate, of any seed.
+        baselines: Baseline runs of any table at the same scale.
+        benches: Used for full-width runs without another estimate.
     """
 
     def __init__(
@@ -34,20 +34,20 @@ class Estimates:
         self._baselines = list(baselines)
 
     def hours(self, run: PlannedRun) -> float | None:
-        """Device hours of training, None where nothing is known."""
+        """Return device hours of training; None if unknown."""
         return self._mean(run, hours, hours_as_baseline)
 
     def wall_hours(self, run: PlannedRun) -> float | None:
-        """Hours from start to end, None where nothing is known."""
+        """Return hours from start to end; None if unknown."""
         return self._mean(run, _wall_hours, _wall_hours)
 
     def _mean(
         self, run: PlannedRun, of_run: Callable[[Record], float], of_baseline: Callable[[Record], float]
     ) -> float | None:
-        """The mean of the same cell's other seeds; else the baseline's hours an epoch times this run's
+        """Return the mean of the cell's other seeds, else the baseline's hours per epoch times this run's
         epochs.
 
-        Of the hardware that was used last.
+        Only the most recently used hardware counts.
         """
         same = self._newest(self._keys.get(run.cell, []))
         if same:
@@ -60,8 +60,7 @@ class Estimates:
         return run.epochs * mean(of_baseline(found.record) / found.record.epochs_trained for found in full)
 
     def by_bench(self, run: PlannedRun) -> tuple[float, str] | None:
-        """Device hours as if every step were a dense one of the newest bench of steps, and the bench's
-        hardware; None where that is not known."""
+        """Return device hours at the newest bench's dense step time, and its hardware; None if unknown."""
         if run.scale != "paper" or run.epochs is None:
             return None
         found = dense_epoch(self._benches, run.model, run.data)

@@ -1,4 +1,4 @@
-"""Runs what is missing, one after the other, each by the front door in a process of its own."""
+"""Execute the missing runs one after the other, each through run.py in its own process."""
 
 import math
 import sys
@@ -18,7 +18,7 @@ STOPPED = (EXIT_SAVED, EXIT_AT_ONCE)
 
 
 class Attempt(NamedTuple):
-    """A run, its state before, and the exit code of the front door (0 where nothing was started)."""
+    """A run, its previous state, and the exit code of run.py (0 if nothing was started)."""
 
     run: PlannedRun
     state: State
@@ -31,12 +31,12 @@ def execute(
     start: Callable[[PlannedRun, float], int],
     limit: TimeLimit | None = None,
 ) -> Iterator[Attempt]:
-    """Make the runs that are missing, in the order given, as far as they fit into the limit.
+    """Execute the missing runs in the order given, as far as they fit into the limit.
 
-    Ends early where a run was asked to stop.
+    Stop early if a run was asked to stop.
 
     Args:
-        start: Trains a run for so many seconds at most and returns its exit code.
+        start: Trains a run for at most the given seconds and returns its exit code.
     """
     for run in runs:
         state, code = state_of(run, known), 0
@@ -50,7 +50,7 @@ def execute(
 
 
 def in_order_of_value(runs: Iterable[PlannedRun], order: Sequence[OrderBlock] = ()) -> list[PlannedRun]:
-    """Each run key once: the runs that the order names, then the others, those whose size is another run's
+    """Return each run key once: first the ordered runs, then the others; runs that match another's size
     last."""
     places = {
         place: number for number, place in enumerate(place for block in order for place in block.places())
@@ -65,7 +65,7 @@ def in_order_of_value(runs: Iterable[PlannedRun], order: Sequence[OrderBlock] = 
 
 
 def each_once(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
-    """A run that several rows show, where it is first."""
+    """Keep only the first occurrence of a run that several rows show."""
     unique: dict[str, PlannedRun] = {}
     for run in runs:
         unique.setdefault(run.run_key, run)
@@ -73,10 +73,11 @@ def each_once(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
 
 
 def by_front_door(root: Path) -> Callable[[PlannedRun, float], int]:
-    """A `start` that types the run's words behind `python run.py`.
+    """Return a `start` that runs `python run.py` with the run's words.
 
-    A request to stop is handed on, and ends the list whatever has become of the run. After `seconds` the run
-    is asked to save its state, and killed if it does not.
+    A stop signal is forwarded and ends the list, whatever the run's outcome. After `seconds` the run is asked
+    to
+    save its state, and killed if it does not.
     """
 
     def start(run: PlannedRun, seconds: float) -> int:
@@ -90,11 +91,11 @@ def by_front_door(root: Path) -> Callable[[PlannedRun, float], int]:
 
 
 def _grace(seconds: float) -> float:
-    """A limit also limits how long saving may take; without one nothing is ever killed."""
+    """Return the time that saving may take; without a limit nothing is ever killed."""
     return math.inf if seconds == math.inf else 0.7 * GRACE
 
 
 def exit_code_of(codes: Iterable[int]) -> int:
-    """The worst: a stop, then a crash or bad input, then a run that another process has."""
+    """Return the worst exit code: a stop, then a crash or bad input, then a run held by another process."""
     order = [0, EXIT_BUSY, 2, 1, *STOPPED]
     return max(codes, key=lambda code: order.index(code) if code in order else order.index(1), default=0)

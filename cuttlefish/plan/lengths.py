@@ -1,4 +1,4 @@
-"""How many epochs the runs of a description take, all phases together, as their methods plan them."""
+"""Number of epochs of described runs, all phases together, as their methods plan them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,17 +10,18 @@ from cuttlefish.plan.cache import Words, kept
 from cuttlefish.plan.spec import Scale
 
 ROOT = Path(__file__).resolve().parents[2]
-"""The folder that holds conf/."""
+"""The folder that contains conf/."""
 
 
 def lengths(arms: Sequence[Where], scale: str, scales: Mapping[str, Scale]) -> list[int]:
-    """Epochs of a run of each description at a scale; of several presets that count, the shortest.
+    """Return the epochs of a run of each description at a scale; the fewest if several presets count.
 
-    Where only the model decides, it is the epochs of the scale's recipe; for data without a recipe of the
-    paper, 0.
+    The epochs are those of the scale's recipe if only the model decides, and 0 for data without a recipe in
+    the
+    paper.
 
     Args:
-        scales: Of tables.yaml: how runs are started at each scale.
+        scales: From tables.yaml: how runs are started at each scale.
     """
     words = scales[scale].words if scale in scales else []
     commands = [list(_commands(arm, scale, words)) for arm in arms]
@@ -33,8 +34,7 @@ def lengths(arms: Sequence[Where], scale: str, scales: Mapping[str, Scale]) -> l
 
 
 def _commands(arm: Where, scale: str, words: Sequence[str]) -> Iterator[Words]:
-    """The words behind `python run.py`, for each preset that counts; none for data without a recipe of the
-    paper."""
+    """Return run.py's arguments for each preset that counts; none for data without a recipe in the paper."""
     if not scale_of(scale, str(arm.get("data")), "").get(EPOCHS):
         return
     at_scale = {path: value.get(scale) if isinstance(value, dict) else value for path, value in arm.items()}
@@ -52,4 +52,4 @@ def _planned(command: Words) -> dict[str, int | None]:
         config = compose_config(ROOT / "conf", command[:-1])
         return {"epochs": planned_epochs(config.method, config.recipe)}
     except CuttlefishError:
-        return {"epochs": None}  # nothing that runs: it has no length, and a verdict all the same
+        return {"epochs": None}  # not a valid run: it has no length, but still gets a verdict

@@ -1,4 +1,4 @@
-"""The list that `--dry-run` prints: each run, its state and what it may cost."""
+"""The list printed by `--dry-run`: each run with its state and estimated cost."""
 
 from collections.abc import Iterable
 
@@ -13,7 +13,7 @@ UNKNOWN = "unknown"
 
 
 def run_list(runs: Iterable[PlannedRun], known: Known, estimates: Estimates) -> list[str]:
-    """Return a line a run (a run that several tables show has one), and the sum of what is still to do."""
+    """Return one line per distinct run, and the total of what is still to do."""
     unique = each_once(runs)
     rows = [_row(run, state_of(run, known), estimates) for run in unique]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -22,7 +22,7 @@ def run_list(runs: Iterable[PlannedRun], known: Known, estimates: Estimates) -> 
 
 
 def waiting_lines(tables: Iterable[TableSpec]) -> list[str]:
-    """Return a line for each row that no config can run yet."""
+    """Return one line per row that no config can run yet."""
     return [
         f"{table.name}  {model} on {data}  {label}  {table.waiting.reason}"
         for table in tables

@@ -1,5 +1,4 @@
-"""A run that a table or figure asks for, whether or not there is one: what it stands for and how it is
-recognised."""
+"""A run that a table or figure needs, whether or not it exists, and how to recognise it."""
 
 from dataclasses import dataclass
 
@@ -11,12 +10,12 @@ class PlannedRun:
     Attributes:
         table, row: Where it is shown; label, kinds and baseline are the row's.
         point: The values of the row's own sweep.
-        run_key: By which its record is found.
-        words: What to type behind `python run.py`.
-        folder: Where it trains.
-        epochs: Of all phases together; None where only the model tells.
+        run_key: The key of its record.
+        words: Arguments for `python run.py`.
+        folder: Its run folder.
+        epochs: Of all phases together; None if only the model decides.
         data_there: Whether its data is on this machine.
-        waits_for: Run key of the run whose size it takes, with that run's label and folder.
+        waits_for: Run key, label and folder of the run whose size it takes.
     """
 
     table: str
@@ -41,7 +40,7 @@ class PlannedRun:
 
     @property
     def cell(self) -> tuple[object, ...]:
-        """What its seeds have in common."""
+        """The values its seeds have in common."""
         return (self.table, self.row, self.model, self.data, self.point)
 
     @property

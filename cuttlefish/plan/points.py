@@ -1,4 +1,4 @@
-"""The points of a row's sweep at a scale, as the words of its command line."""
+"""The points of a row's sweep at a scale, as command-line arguments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import product
 from cuttlefish.plan.spec import EQUAL, PUBLISHED, Row, Scale, Spec, TableSpec
 
 SHARED = ("model", "data")
-"""What tables sweep over; any other key is a row's own."""
+"""Keys that tables sweep over; any other key is a row's own."""
 Values = tuple[tuple[str, str], ...]
 
 
@@ -18,7 +18,7 @@ class Point:
     """One cell before its seed.
 
     Attributes:
-        words: What to type behind `python run.py`, without the seed and the size to match.
+        words: Arguments for `python run.py`, without the seed and the size to match.
         match: The point whose finished run of the same seed sets the size.
     """
 
@@ -62,13 +62,13 @@ def _last_of_each_key(words: Iterable[str]) -> tuple[str, ...]:
 
 
 def _of(spec: Spec, name: str) -> tuple[str, Row]:
-    """The row that `table1/lc` names, and its table."""
+    """Return the row named by `table1/lc`, and its table."""
     table, _, row = name.partition("/")
     return table, spec.table(table).row(row)
 
 
 def _kinds(row: Row, scale: Scale) -> tuple[str, ...]:
-    """A scale that replaces the recipe leaves no recipe that was published."""
+    """Return the row's kinds; a scale that replaces the recipe has no published recipe."""
     return (scale.kind,) if scale.kind else tuple(kind for kind in (PUBLISHED, EQUAL) if kind in row.kinds)
 
 

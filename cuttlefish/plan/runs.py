@@ -1,4 +1,4 @@
-"""From tables, a scale and seeds to the runs they ask for."""
+"""Plan the runs of tables at a scale for given seeds."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,11 +24,11 @@ def planned_runs(
     cache: Path | None = None,
     only_baselines: bool = False,
 ) -> list[PlannedRun]:
-    """Return every run of these tables and figures at a scale, in their order and seed by seed within a cell.
+    """Return every run of these tables and figures at a scale, in their order and by seed within a cell.
 
     Args:
-        root: The folder that holds conf/.
-        cache: The folder for compositions; None for the machine's.
+        root: The folder that contains conf/.
+        cache: The folder for cached compositions; None for the machine's default.
     """
     wanted = [
         point
@@ -41,7 +41,7 @@ def planned_runs(
 
 
 def _composed(wanted: Sequence[Point], root: Path, cache: Path | None) -> Entries:
-    """Compositions by the identity of their points; points of the same words share one."""
+    """Return compositions by the identity of their points; points with the same words share one."""
     named = {(*point.words, "matched" if point.match else "free"): point for point in wanted}
     made = kept(root, list(named), lambda words: _compose(named[words], root / "conf"), cache)
     entries = {words: Seeded(entry) for words, entry in made.items()}
@@ -61,7 +61,7 @@ def _run(point: Point, entries: Entries, seed: int) -> PlannedRun:
     partner, own = point.match, entries[id(point)]
     match, waits_in = entries[id(partner)].key_and_folder(seed) if partner else (None, None)
     key, folder = own.key_and_folder(seed, match)
-    matched = [f"method.match='{match}'"] if match else []  # quoted: 123456789012 is no number here
+    matched = [f"method.match='{match}'"] if match else []  # quoted, or 123456789012 would become a number
     return PlannedRun(
         table=point.table,
         row=point.row.name,
@@ -89,7 +89,7 @@ def pick(runs: list[PlannedRun], picks: Mapping[str, str]) -> list[PlannedRun]:
     """Return the runs with these values, as in {"row": "cuttlefish,lc"}.
 
     Raises:
-        CuttlefishError: For a value that no run has.
+        CuttlefishError: No run has one of the values.
     """
     for key, values in picks.items():
         there = list(dict.fromkeys(getattr(run, key) for run in runs))

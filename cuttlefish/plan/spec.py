@@ -1,6 +1,6 @@
-"""What each table and figure is made of, as tables.yaml says.
+"""Read from tables.yaml which runs each table and figure consists of.
 
-Reads YAML only; composing a row into a config is `cuttlefish/plan`.
+Reads YAML only; composing a row into a config is the job of `cuttlefish/plan`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,10 +22,13 @@ PUBLISHED, EQUAL = "published", "equal budget"
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table. kinds: the comparisons it belongs to. words: its command line behind
-    `experiment=<table>`; at: words that take their place at a scale. sweep: override key → values, beside or
-    in place of the table's. match: the row whose finished run of the same seed sets the size. baseline: the
-    row that hours are compared with. of: the row of another table, as in table1/lc, whose runs these are."""
+    """One row of a table. kinds: the comparisons it belongs to. words: its arguments after
+    `experiment=<table>`;
+    at: arguments that replace them at a scale. sweep: override key → values, added to or replacing the
+    table's.
+    match: the row whose finished run of the same seed sets the size. baseline: the row that hours are
+    compared
+    with. of: the row of another table, as in table1/lc, whose runs this row shows."""
 
     label: str
     kinds: list[str]
@@ -50,7 +53,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Stated:
-    """What the paper states of one row: the claim that holds the value, and which of our quantities it is."""
+    """A value of a row stated in the paper: the claim that holds it, and which of our quantities it is."""
 
     row: str
     model: str
@@ -84,7 +87,7 @@ class TableSpec:
 
 @dataclass(frozen=True)
 class OrderBlock:
-    """Runs of one table that are made one after the other: seeds, data, models, rows, from the outside in."""
+    """Runs of one table executed together: seeds, data, models, rows, from the outer to the inner loop."""
 
     table: str
     seeds: list[int]
@@ -93,7 +96,7 @@ class OrderBlock:
     rows: list[str]
 
     def places(self) -> Iterator[tuple[str, int, str, str, str]]:
-        """(table, seed, data, model, row) in this order."""
+        """Return (table, seed, data, model, row) in this order."""
         return product([self.table], self.seeds, self.data, self.models, self.rows)
 
 
@@ -110,7 +113,7 @@ class Scale:
     order: list[OrderBlock] = field(default_factory=list)
 
     def left_out(self, where: Where) -> str:
-        """`cifar100`: the value of a description of runs that is not run at this scale; empty where all
+        """Return the value of a description that is not run at this scale, as `cifar100`; empty if all
         are."""
         return next(
             (
@@ -124,7 +127,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Spec:
-    """names: how models and data sets are written."""
+    """The content of tables.yaml. names: display names of models and data sets."""
 
     scales: dict[str, Scale]
     tables: dict[str, TableSpec]
@@ -146,7 +149,8 @@ class Spec:
         return self.scales[name]
 
     def with_words(self, name: str, words: Sequence[str]) -> "Spec":
-        """Return the specification with further words for each run at a scale, which must leave it the same run."""
+        """Return the specification with additional arguments for each run at a scale that must not change the
+        run."""
         for word in words:
             key = word.partition("=")[0]
             if key not in NOT_IN_KEY and not key.startswith("logger."):
@@ -159,8 +163,7 @@ class Spec:
 
 
 def read_spec(file: Path) -> Spec:
-    """The specification in tables.yaml. Raises CuttlefishError for an unknown key, a wrong type or a name of
-    no row."""
+    """Read tables.yaml. Raises CuttlefishError for an unknown key, a wrong type or an unknown row name."""
     content = read_mapping(file)
     tables = {name: _with_rows(name, table, content) for name, table in (content.get("tables") or {}).items()}
     spec = convert({**content, "tables": tables}, Spec, file.name)
@@ -177,7 +180,7 @@ def read_spec(file: Path) -> Spec:
 
 
 def read_scales(file: Path) -> dict[str, Scale]:
-    """Those of tables.yaml alone; nothing where there is no such file. Raises CuttlefishError as `read_spec`
+    """Read the scales of tables.yaml; empty without such a file. Raises CuttlefishError as `read_spec`
     does."""
     return (
         convert(read_mapping(file).get("scales"), dict[str, Scale], f"{file.name}.scales")
@@ -187,8 +190,7 @@ def read_scales(file: Path) -> dict[str, Scale]:
 
 
 def _with_rows(name: str, table: Any, content: Mapping[str, Any]) -> Any:
-    """A table's content with its name, and its rows as a list in which each has its name and what it takes
-    from another row."""
+    """Return a table's content with its name, and its rows as a list with names and inherited values."""
     if not isinstance(table, Mapping):
         return table
     rows = {
@@ -199,8 +201,7 @@ def _with_rows(name: str, table: Any, content: Mapping[str, Any]) -> Any:
 
 
 def _check_block(block: OrderBlock, table: TableSpec, scale: str) -> None:
-    """Raise CuttlefishError if the order of value names a row, model or data set that the table does not have
-    at the scale."""
+    """Raise CuttlefishError if the order of value names a row, model or data set absent from the table."""
     for row in block.rows:
         if scale not in table.row(row).scales:
             raise CuttlefishError(
@@ -217,8 +218,7 @@ def _check_block(block: OrderBlock, table: TableSpec, scale: str) -> None:
 
 
 def _whole(where: str, given: Any, content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A row's content with what holds for it unless it says otherwise: all scales, and the labels of the row
-    that it is `of`."""
+    """Return a row's content with defaults filled in: all scales, and the labels of the row in `of`."""
     if not isinstance(given, Mapping):
         raise CuttlefishError(f"{where} must be a mapping, not {given!r}")
     row = {"scales": list(content.get("scales") or {}), **_labels_of(where, given, content), **given}
@@ -241,7 +241,7 @@ def _labels_of(where: str, given: Mapping[str, Any], content: Mapping[str, Any])
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """A YAML file's mapping. Raises CuttlefishError with one sentence for a file that is none."""
+    """Read a YAML mapping. Raises CuttlefishError if the file contains none."""
     try:
         content = yaml.load(
             path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)

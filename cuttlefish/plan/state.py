@@ -1,4 +1,4 @@
-"""What has become of a planned run so far."""
+"""The current state of a planned run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cuttlefish.record.record import read_record
 
 
 class State(StrEnum):
-    """What has become of a planned run. WAITS: for the finished run whose size it takes."""
+    """State of a planned run. WAITS: for the finished run whose size it takes."""
 
     FINISHED = "finished"
     RUNNING = "running"
@@ -30,14 +30,14 @@ class State(StrEnum):
 
     @property
     def can_run(self) -> bool:
-        """Whether it can be started now: what is missing, and what was interrupted or failed, goes on."""
+        """Whether it can be started now: missing, interrupted and failed runs can."""
         return self in (State.MISSING, State.INTERRUPTED, State.FAILED)
 
 
 @dataclass(frozen=True)
 class Known:
-    """Finished records by (run key, precision), and where runs lie that are not records yet. root: what run
-    folders are relative to."""
+    """Finished records by (run key, precision), and the folders of other runs. root: base of relative
+    folders."""
 
     finished: Mapping[tuple[str, str], Evidence]
     root: Path
@@ -48,8 +48,7 @@ class Known:
 
 
 def state_of(run: PlannedRun, known: Known) -> State:
-    """The state of a run by the finished records and by its folder, in which only what this suite wrote
-    counts."""
+    """Return the state of a run from the finished records and its folder; foreign files do not count."""
     if (run.run_key, run.precision) in known.finished:
         return State.FINISHED
     here = folder_state(known.root / run.folder, run.run_key)
@@ -61,12 +60,12 @@ def state_of(run: PlannedRun, known: Known) -> State:
 
 
 def state_words(run: PlannedRun, state: State) -> str:
-    """The state, with the run that is waited for: `waits for Cuttlefish, seed 3`."""
+    """Return the state in words, with the run it waits for: `waits for Cuttlefish, seed 3`."""
     return f"{state} for {run.waits_for_label}, seed {run.seed}" if state is State.WAITS else str(state)
 
 
 def folder_state(folder: Path, key: str) -> State | None:
-    """What a run folder says of the run with that key; None where nothing has begun."""
+    """Return the state of the run with that key in a run folder; None if nothing has begun."""
     if _is_held(folder / LOCK):
         return State.RUNNING
     if (folder / RECORD).exists():
@@ -86,7 +85,7 @@ def _can_be_matched(run: PlannedRun, known: Known) -> bool:
 
 
 def _is_held(lock: Path) -> bool:
-    """Whether a live process of this machine holds it."""
+    """Return whether a live process on this machine holds the run."""
     try:
         with open(lock, "rb") as handle:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""The minutes in which missing runs may be made: which runs still fit, and how long one may take."""
+"""A time limit for executing missing runs: which runs still fit, and how long one may take."""
 
 import math
 import time
@@ -12,17 +12,17 @@ from cuttlefish.record.folder import read_epochs
 GRACE = 45.0
 """Seconds before the end at which a run is asked to save its state and stop."""
 SHORTEST = 20.0
-"""Seconds of training that are worth starting a process for."""
+"""Minimum seconds of training that justify starting a process."""
 
 
 class TimeLimit:
-    """Counts from when it is made.
+    """A time limit that starts when it is created.
 
     Args:
-        minutes: All the time there is; None for as much as is needed.
+        minutes: The total time; None for unlimited.
         estimates: How long runs take.
-        root: What run folders are relative to.
-        clock: Seconds, for tests.
+        root: Base of relative run folders.
+        clock: Returns seconds; replaced in tests.
     """
 
     def __init__(
@@ -36,17 +36,17 @@ class TimeLimit:
         self._end = math.inf if minutes is None else clock() + 60 * minutes - GRACE
 
     def left(self) -> float:
-        """Seconds until a run would be asked to stop."""
+        """Return the seconds until a run would be asked to stop."""
         return self._end - self._clock()
 
     def fits(self, run: PlannedRun) -> bool:
-        """Whether what the run still lacks can be trained in the time left. One of unknown length fits: it is
-        stopped at the end."""
+        """Return whether the rest of the run fits into the time left. One of unknown length fits until the
+        end."""
         left = self.left()
         return left == math.inf or (left >= SHORTEST and self._needs(run) <= left)
 
     def _needs(self, run: PlannedRun) -> float:
-        """Seconds; 0 where nothing tells."""
+        """Return the seconds needed; 0 if unknown."""
         hours = self._estimates.wall_hours(run)
         if hours is None:
             return 0.0
