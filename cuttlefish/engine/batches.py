@@ -1,4 +1,4 @@
-"""Which batches a run sees: training from any step of an epoch, evaluation, and the debugging modes."""
+"""The batches of a run: training from any step of an epoch, evaluation, and the debugging modes."""
 
 import math
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from cuttlefish.engine.processes.world import World
 
 
 class Batches:
-    """This process's shares of the global batches. `steps` is the number of optimizer steps in an epoch."""
+    """This process's shares of the global batches; `steps` is the number of optimizer steps per epoch."""
 
     def __init__(self, task: Task, recipe: RecipeConfig, trainer: TrainerConfig, seed: int, world: World):
         self.task, self.recipe, self.trainer, self.seed, self.world = task, recipe, trainer, seed, world
@@ -37,20 +37,20 @@ class Batches:
         return islice(shares, self.trainer.max_eval_batches)
 
     def train_shapes(self) -> list[Batch]:
-        """Return one batch of each size that training will see."""
+        """Return one batch of each size used in training."""
         return [self._example(max(size // self.world.processes, 1)) for size in self._train_sizes()]
 
     def smallest(self) -> int:
-        """Return the fewest samples over which a batch norm will ever take its statistics in training."""
+        """Return the smallest number of samples a batch norm sees in one training step."""
         shares = 1 if self.trainer.sync_bn else self.world.processes
         return min(max(size // shares, 1) for size in self._train_sizes())
 
     def evaluation_shapes(self) -> list[Batch]:
-        """Return one batch of each size that evaluation will see."""
+        """Return one batch of each size used in evaluation."""
         return list({len(batch.labels): batch for batch in self.evaluate()}.values())
 
     def _train_sizes(self) -> list[int]:
-        """Return the sizes of an epoch's global batches, each once."""
+        """Return the distinct sizes of an epoch's global batches."""
         whole, rest = divmod(len(self.task.train), self.recipe.batch_size)
         if self.trainer.overfit:
             return [min(self.recipe.batch_size, len(self.task.train))]

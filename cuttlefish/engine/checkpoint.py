@@ -1,6 +1,6 @@
-"""Checkpoints: atomic, durable, checked, the last two kept.
+"""Checkpoints: written atomically, verified when read, the last two kept.
 
-A newest one that is damaged, or another run's, is passed over for the one before; nothing else is.
+If the newest one is damaged or belongs to another run, the one before it is used.
 """
 
 import hashlib
@@ -27,18 +27,17 @@ ANY_VERSION = re.compile(FAMILY + rb"\d+\n")
 
 
 class Damaged(CuttlefishError):
-    """A file that was read, and is not what this run once wrote."""
+    """A file that can be read but is not an intact checkpoint of this run."""
 
 
 def save_checkpoint(folder: Path, epochs: int, state: dict[str, Any], step: int | None = None) -> Path:
-    """Write the state after `epochs` trained epochs (and `step` steps of the next one); keep it and the one
-    before.
+    """Write the state after `epochs` trained epochs (and `step` steps of the next); keep the last two files.
 
     Args:
-        state: Tensors and plain containers only. What stands under `run` is compared by `newest_checkpoint`.
+        state: Tensors and plain containers only. `newest_checkpoint` compares its entry `run`.
 
     Raises:
-        CuttlefishError: It cannot be written. The old ones are then intact.
+        CuttlefishError: It cannot be written. The old ones stay intact.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -53,8 +52,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint.
 
     Raises:
-        Damaged: The file is cut short, altered or no checkpoint.
-        CuttlefishError: It is another version's, or cannot be read.
+        Damaged: The file is truncated, altered or not a checkpoint.
+        CuttlefishError: It has another format version, or cannot be read.
     """
     if path.exists() and not path.is_file():
         raise Damaged(f"{path} is no file, so no checkpoint")
@@ -70,7 +69,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise Damaged(f"{path} is damaged or no checkpoint of this suite: its checksum does not match")
     try:
         state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a stranger's pickle raises
+    except Exception as error:  # an arbitrary pickle can raise anything
         raise Damaged(f"{path} is no checkpoint of this suite: {_first_line(error)}") from None
     if not isinstance(state, dict):
         raise Damaged(f"{path} is no checkpoint of this suite: it holds a {type(state).__name__}")
@@ -78,15 +77,15 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def newest_checkpoint(folder: Path, run: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
-    """Read the newest sound checkpoint; None if there is none of any kind. Looks and changes nothing.
+    """Read the newest intact checkpoint, or return None if there is no checkpoint. Changes no file.
 
     Args:
-        run: What tells the run apart (its key, data and seed). One that says it is another's is passed over
-            like a damaged one, with a warning; one from before runs wrote this down is taken.
+        run: The run's identity (its key, data and seed). A checkpoint of another run is skipped with a
+            warning, like a damaged one; one without an identity (older format) is accepted.
 
     Raises:
-        CuttlefishError: None is sound, or one that is reached is another version's or cannot be read. To
-            begin again would end in the loss of what is there.
+        CuttlefishError: None is intact, or one has another version or cannot be read. Starting afresh would
+            overwrite the existing files.
     """
     there, foreign = _in_order(folder), False
     for path in reversed(there):
@@ -117,8 +116,7 @@ def _unlike(found: Any, run: Mapping[str, Any] | None) -> str:
 
 @contextmanager
 def explain_misfit(folder: Path) -> Iterator[None]:
-    """Surround what takes a checkpoint over. One that is whole and of this run, and does not fit, ends in one
-    sentence."""
+    """Raise a CuttlefishError if restoring an intact checkpoint of this run fails."""
     try:
         yield
     except torch.OutOfMemoryError:
@@ -135,7 +133,7 @@ def _first_line(error: Exception) -> str:
 
 
 def keep_before_switch(folder: Path) -> None:
-    """Keep the newest checkpoint of whole epochs under a name of its own, for other runs to fork from."""
+    """Keep the newest checkpoint of whole epochs under a separate name, for other runs to fork from."""
     whole, kept = after_whole_epochs(folder), folder / BEFORE_SWITCH
     if not whole or kept.exists():
         return
@@ -146,14 +144,14 @@ def keep_before_switch(folder: Path) -> None:
 
 
 def after_whole_epochs(folder: Path) -> list[Path]:
-    """List the checkpoints that were not written within an epoch, oldest first."""
+    """List the checkpoints that were written between epochs, oldest first."""
     return [path for path in _in_order(folder) if "_step_" not in path.name]
 
 
 def _in_order(folder: Path) -> list[Path]:
-    """List checkpoints, oldest first; by name, in which `.` comes before `_`.
+    """List checkpoints by name, which is oldest first because `.` sorts before `_`.
 
-    A folder that cannot be read is no empty one, as `glob` has it.
+    Raises for an unreadable folder, which `glob` would treat as empty.
     """
     try:
         names = os.listdir(folder)
@@ -167,16 +165,16 @@ def _in_order(folder: Path) -> list[Path]:
 
 
 def _drop_all_but(newest: Path) -> None:
-    """Keep `newest` and the one before.
+    """Keep `newest` and the one before it.
 
-    Any that would come after it are damaged: the run has been resumed from an earlier one.
+    Later ones are damaged: the run was resumed from an earlier checkpoint.
     """
     there = _in_order(newest.parent)
     place = there.index(newest)
     for path in there[: max(place + 1 - KEEP, 0)] + there[place + 1 :]:
         try:
             path.unlink(missing_ok=True)
-        except OSError as error:  # it costs room, and nothing else
+        except OSError as error:  # this only costs disk space
             logger.warning("cannot remove the old checkpoint %s: %s", path, error.strerror)
 
 

@@ -1,4 +1,4 @@
-"""The view of a run that its method gets."""
+"""Build the `Context` through which a method sees its run."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The machine side of a run: device, threads, numeric precision, determinism."""
+"""Device, threads, numeric precision and determinism of a run."""
 
 import ctypes
 import os
@@ -18,11 +18,11 @@ KEEP_BYTES, TOP_PAD_BYTES = 2**31 - 1, 64 * 2**20
 
 
 PER_CORE = 2
-"""Processes of one run on a core, beyond which they only wait for each other."""
+"""The most processes of one run per core: more would only wait for each other."""
 
 
 def choose_device(config: TrainerConfig, process: int = 0) -> torch.device:
-    """Return the device of this process. Raises CuttlefishError where a GPU is asked for and absent."""
+    """Return the device of this process. Raises CuttlefishError if a requested GPU is absent."""
     if config.device == "cpu" or (config.device == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
@@ -38,7 +38,7 @@ def choose_device(config: TrainerConfig, process: int = 0) -> torch.device:
 
 
 def check_devices(config: TrainerConfig) -> None:
-    """Raise CuttlefishError where a run asks for more processes than this machine can keep going."""
+    """Raise CuttlefishError if a run asks for more processes than this machine can support."""
     cores, on_cpu = available_cores(), choose_device(config).type == "cpu"
     if on_cpu and config.devices > max(PER_CORE * cores, 2):
         raise CuttlefishError(
@@ -48,12 +48,12 @@ def check_devices(config: TrainerConfig) -> None:
 
 
 def set_up(config: TrainerConfig, device: torch.device, seed: int, neighbours: int = 1) -> None:
-    """Make the process-wide settings of a run.
+    """Apply the process-wide settings of a run.
 
-    Each is set, not only switched on, since one process may train several runs.
+    Each is set explicitly, on or off, because one process may train several runs.
 
     Args:
-        neighbours: Processes of this run on this machine, which share its cores.
+        neighbours: Number of processes of this run on this machine, which share its cores.
     """
     if device.type == "cpu":
         keep_memory()
@@ -73,13 +73,12 @@ def set_up(config: TrainerConfig, device: torch.device, seed: int, neighbours: i
 
 
 def keep_memory() -> bool:
-    """Keep glibc from handing large tensors back to the kernel; their pages would fault in again a step
-    later.
+    """Keep glibc from returning freed large tensors to the kernel, which costs page faults in every step.
 
-    To be called before the first tensor.
+    Call it before the first tensor is allocated.
 
     Returns:
-        False where the C library has no mallopt.
+        False if the C library has no mallopt.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -91,7 +90,7 @@ def keep_memory() -> bool:
 
 @cache
 def own_threads() -> int:
-    """CPU threads that torch has in this process, as long as no run asks for others."""
+    """Return torch's default number of CPU threads in this process."""
     return torch.get_num_threads()
 
 
@@ -105,7 +104,7 @@ def element_type(config: TrainerConfig) -> torch.dtype:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Return bytes: of the GPU's allocator, or the resident set of this process on a CPU."""
+    """Return the peak in bytes: of the GPU's allocator, or of this process's resident set on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,4 +1,4 @@
-"""Loss and accuracy on a set, summed on the device and brought over once."""
+"""Loss and accuracy on a data set, summed on the device and copied to the host once."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 @dataclass(frozen=True)
 class Scores:
-    """Loss (mean over samples) and accuracy (percent) of a set."""
+    """Loss (mean over samples) and accuracy (percent) on a data set."""
 
     loss: float
     accuracy: float
@@ -20,7 +20,7 @@ class Scores:
 
 
 def scores(sums: Sequence[float]) -> Scores:
-    """Return the scores of (sum of losses, correct, samples)."""
+    """Return the scores from (sum of losses, correct, samples)."""
     loss, correct, samples = sums
     return Scores(loss / max(samples, 1), 100 * correct / max(samples, 1), int(samples))
 

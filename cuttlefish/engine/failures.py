@@ -1,5 +1,4 @@
-"""What would end a run while it trains, in one sentence that names what to change; found before where
-possible."""
+"""Detect and explain failures of training, before training where possible."""
 
 import math
 from collections.abc import Iterator
@@ -15,15 +14,15 @@ from cuttlefish.errors import CuttlefishError
 
 @torch.no_grad()
 def check_training_forward(model: nn.Module, images: Tensor, classes: int, name: str) -> None:
-    """Run a copy of the model in train mode: some networks do something else there than in eval mode.
+    """Run a copy of the model in train mode, where some networks behave differently than in eval mode.
 
-    The model, its statistics and the random numbers of the run stay as they are.
+    The model, its statistics and the run's random state are unchanged.
 
     Args:
-        images: As few as the smallest batch of an epoch will have.
+        images: (B, C, H, W) with the smallest batch size of an epoch.
 
     Raises:
-        CuttlefishError: It returns more than logits, or cannot be trained on so few images.
+        CuttlefishError: It returns more than logits, or cannot train on a batch this small.
     """
     few = "image" if len(images) == 1 else "images"
     with torch.random.fork_rng([images.device] if images.is_cuda else []):
@@ -50,10 +49,9 @@ def check_loss(loss: float, model: nn.Module, epoch: int, name: str = "the loss"
 
 @torch.no_grad()
 def check_weights(model: nn.Module, epoch: int) -> None:
-    """Raise CuttlefishError if the last step of epoch `epoch` has left a weight or a statistic that is not
-    finite.
+    """Raise CuttlefishError if a weight or statistic is not finite after the last step of epoch `epoch`.
 
-    The loss would show it a step later. Waits for the device once.
+    The loss would show it only a step later. Synchronises with the device once.
     """
     tensors = [tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.is_floating_point()]
     largest = torch._foreach_norm([tensor for tensor in tensors if tensor.numel()], math.inf)
@@ -74,10 +72,10 @@ def _diverged(model: nn.Module) -> str:
 
 @contextmanager
 def explain_torch_errors(recipe: RecipeConfig, trainer: TrainerConfig) -> Iterator[None]:
-    """Turn two refusals of torch into a CuttlefishError that names what to change.
+    """Turn two kinds of torch errors into a CuttlefishError that names what to change.
 
-    They are: no more memory (on a GPU or the host), and, in deterministic mode, an operation that has no
-    deterministic form on this device.
+    They are out of memory (on a GPU or the host) and, in deterministic mode, an operation that has no
+    deterministic implementation on this device.
     """
     try:
         yield

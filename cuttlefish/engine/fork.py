@@ -1,4 +1,4 @@
-"""Start an arm from another run's state before its switch, so that differences between arms are paired."""
+"""Start a run from another run's state before its switch, so that the two can be compared in pairs."""
 
 from pathlib import Path
 from typing import Any
@@ -10,18 +10,18 @@ from cuttlefish.engine.run import Run
 from cuttlefish.errors import CuttlefishError
 
 SHARED = ("model", "data", "recipe", "seed")
-"""What an arm must have in common with the run it starts from."""
+"""Sections of the config that must equal those of the run it starts from."""
 LABELS_AND_PATHS = {"root", "download", "verify", "name"}
 
 
 def fork_state(run: Run) -> tuple[dict[str, Any], str]:
-    """Read the state that `run.config.fork_from` names.
+    """Read the state at `run.config.fork_from`.
 
-    It names a checkpoint or a run folder, whose state before the switch is taken, or its newest. The method's
-    own state is taken over where both runs have the same method.
+    This is a checkpoint or a run folder, of which the state before the switch is used, else the newest. The
+    method's own state is kept if both runs have the same method.
 
     Returns:
-        The checkpoint to start from, and the run key it came from.
+        The checkpoint to start from, and the key of the run that wrote it.
 
     Raises:
         CuttlefishError: The state does not fit.
@@ -51,11 +51,11 @@ def fork_state(run: Run) -> tuple[dict[str, Any], str]:
             f"fork_from={source}: its checkpoint lies behind its switch; there is no earlier one"
         )
     if state["method_name"] != run.method.name:
-        # Of another method's state only the rank history means the same.
+        # Only the rank history has the same meaning in every method's state.
         state["method"] = {
             key: state["method"][key] for key in ("history", "metric") if key in state["method"]
         }
-    state["method"].pop("settings", None)  # an arm has settings of its own
+    state["method"].pop("settings", None)  # the new run has its own settings
     return state, origin["run_key"]
 
 

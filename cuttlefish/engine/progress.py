@@ -1,4 +1,4 @@
-"""Where a run stands, and the random state of its processes: what a checkpoint holds beside weights."""
+"""The progress of a run and the random state of its processes, as stored in checkpoints."""
 
 import math
 from dataclasses import dataclass, field
@@ -12,19 +12,19 @@ from cuttlefish.engine.processes.world import World
 
 @dataclass
 class Progress:
-    """Where a run stands. Every field goes into the checkpoint.
+    """Progress of a run. Every field is stored in the checkpoint.
 
     Attributes:
         phase: Index of the phase.
-        epoch: The schedule's next epoch, or the present one.
-        trained: Whole epochs over all phases.
-        entered: Whether the phase has begun.
+        epoch: The schedule's current epoch, or the next one between epochs.
+        trained: Number of completed epochs over all phases.
+        entered: Whether the phase has started.
         best: Best accuracy of the phase.
         last: The last epoch's row.
-        history: One summary for each phase.
-        step: Steps of the present epoch so far; None between epochs.
+        history: One summary per phase.
+        step: Steps done in the current epoch; None between epochs.
         sums: Their (loss, correct, samples) over all processes.
-        parts: The timer's sections at the epoch's begin.
+        parts: The timer's sections at the start of the epoch.
     """
 
     phase: int = 0
@@ -42,7 +42,7 @@ class Progress:
         self.epoch, self.entered = epoch, True
         self.best = (
             -math.inf
-        )  # the run's best epoch is one of its last phase: earlier ones train another network
+        )  # only the last phase's best epoch counts: earlier phases train another network
         self.history.append({"name": name, "before": self.trained})
 
     def end_phase(self) -> None:
@@ -60,7 +60,7 @@ class Progress:
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
-    """Return this process's random state, as tensors that a checkpoint can hold."""
+    """Return this process's random state as tensors for the checkpoint."""
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
@@ -70,7 +70,7 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
 def restore_random_state(
     first: dict[str, Tensor], others: list[dict[str, Tensor]], world: World, device: torch.device
 ) -> None:
-    """Take up this process's state. Where the run had fewer processes, the new ones keep their own."""
+    """Restore this process's random state; a process that the saved run did not have keeps its own."""
     states = [first, *others]
     if world.process >= len(states):
         return

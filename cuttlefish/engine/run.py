@@ -1,4 +1,4 @@
-"""A run: what its config resolves to, and what its folder says about it before it starts."""
+"""A resolved run, and the checks of its folder before it starts."""
 
 import logging
 import os
@@ -31,11 +31,11 @@ class Run:
     """One run, resolved.
 
     Attributes:
-        config: Its method holds every knob that is not null.
-        method: Built from these knobs, and not yet prepared.
+        config: The resolved config; its method section has every knob that is not null.
+        method: The method built from these knobs, not yet prepared.
         key: The run key.
-        folder: Where the run lives.
-        digest: Of the data's content.
+        folder: The run folder.
+        digest: Digest of the data's content.
     """
 
     config: Config
@@ -45,11 +45,11 @@ class Run:
     digest: str
 
     def identity(self) -> dict[str, Any]:
-        """Return what tells its checkpoints from another run's."""
+        """Return the fields that distinguish its checkpoints from another run's."""
         return {"run_key": self.key, "data_digest": self.digest, "seed": self.config.seed}
 
     def facts(self) -> dict[str, Any]:
-        """Return the record's fields that are known before anything is built."""
+        """Return the record's fields that are known before the model is built."""
         config = self.config
         return {
             "run_key": self.key,
@@ -69,9 +69,9 @@ class Run:
 
 
 def resolve_run(config: Config) -> Run:
-    """Build the method and find the run key and the folder.
+    """Build the method and determine the run key and folder.
 
-    The data's digest is part of the key, so the data must be there.
+    The data's digest is part of the key, so the data must be present.
     """
     method = build_method(config.method)
     knobs = {"name": config.method["name"], "preset": config.method.get("preset"), **to_dict(method.settings)}
@@ -85,7 +85,7 @@ def resolve_run(config: Config) -> Run:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise CuttlefishError for a folder that could not be made: a file or a loop of links is in its way."""
+    """Raise CuttlefishError if the folder cannot be made because of a file or a loop of links in its path."""
     for place in (folder, *folder.absolute().parents):
         if place.is_dir():
             return
@@ -96,10 +96,10 @@ def check_folder(folder: Path) -> None:
 
 
 def finished_record(run: Run) -> Record | None:
-    """Return the record of a run that went through, or None: any other does not keep it from going on.
+    """Return the run's record if it finished, else None: a failed or interrupted run may go on.
 
     Raises:
-        CuttlefishError: The folder's record is of another version of the suite or of another run.
+        CuttlefishError: The folder's record belongs to another version of the suite or to another run.
     """
     if not (run.folder / RECORD).exists():
         return None
@@ -119,7 +119,7 @@ def finished_record(run: Run) -> Record | None:
 
 
 def check_same_run(run: Run) -> None:
-    """Raise CuttlefishError if the folder holds another config's run, or this one's on other data."""
+    """Raise CuttlefishError if the folder holds a run of another config or on other data."""
     path = run.folder / RESOLVED
     if not path.exists():
         return
@@ -138,13 +138,13 @@ def check_same_run(run: Run) -> None:
 
 
 def write_resolved(run: Run) -> bool:
-    """Write resolved.yaml, all that a machine without Hydra needs.
+    """Write resolved.yaml, which is all that a machine without Hydra needs.
 
-    One that says the same is left alone: a launcher writes it before any of its workers has the lock, and
-    another's may be at the run.
+    A file with the same content is not rewritten: a launcher calls this before its workers have the lock,
+    while another process may be training the run.
 
     Returns:
-        Whether it was not there before.
+        Whether the file is new.
     """
     path = run.folder / RESOLVED
     content = dump({"run_key": run.key, "data_digest": run.digest, **to_dict(run.config)})
@@ -158,9 +158,9 @@ def write_resolved(run: Run) -> bool:
 
 
 def record_failure(run: Run, error: BaseException, processes: int) -> None:
-    """Write the record of a run that ended where its session could not.
+    """Write the record of a run that failed outside its session.
 
-    An earlier piece's record stays, and so does the folder of a run that another process is at.
+    Keep an existing record, and do not touch the folder of a run that another process is training.
     """
     if (run.folder / RECORD).exists():
         return

@@ -1,4 +1,4 @@
-"""One run in one process: checks, then data, model, method and loggers around a trainer, then a record."""
+"""One run in one process: set up data, model, method and loggers, train, and write the record."""
 
 import logging
 import operator
@@ -42,15 +42,15 @@ logger = logging.getLogger("cuttlefish")
 
 
 class Session:
-    """Everything that one process needs for a run.
+    """All that one process needs for a run.
 
-    Construction checks all that can be checked before training, and writes nothing.
+    The constructor makes all checks that are possible before training, and writes nothing.
 
     Args:
-        state: The method's, of a run that has ended; by default the newest checkpoint's.
+        state: The method's state, of a finished run; by default that of the newest checkpoint.
 
     Raises:
-        CuttlefishError: The device, the data, the model or the method do not fit the config.
+        CuttlefishError: The device, data, model or method does not fit the config.
     """
 
     def __init__(self, run: Run, world: World | None = None, state: dict[str, Any] | None = None):
@@ -75,7 +75,7 @@ class Session:
             images.dtype, images.channels_last = dtype, trainer.channels_last
         model = build_model(self.config.model, self.task.classes, self.task.input_shape)
         model = model.to(self.device, dtype)
-        if not self.world.is_first:  # the same weights everywhere, but no two processes drop the same units
+        if not self.world.is_first:  # same weights on all processes, but different dropout
             torch.manual_seed(seed + 2**32 * self.world.process)
         self.batches = Batches(self.task, self.config.recipe, trainer, seed, self.world)
         self.context = make_context(
@@ -91,20 +91,20 @@ class Session:
         self.method.prepare(self.context)
 
     def train(self, lost_seconds: float = 0.0, stop: StopSignals | None = None) -> Record:
-        """Train and record. A failure is recorded too, then raised.
+        """Train and write the record. A failure is recorded and raised again.
 
         Args:
-            lost_seconds: Wall time up to where an earlier process died. The work since its last checkpoint is
-                done again, but was paid for.
-            stop: Who asks it to stop; None: nobody.
+            lost_seconds: Wall time up to the death of an earlier process. It includes the work since its last
+                checkpoint, which is repeated.
+            stop: Source of requests to stop, if any.
 
         Raises:
-            TakenOver: The run is another process's now; nothing is recorded then.
+            TakenOver: Another process has taken over the run; nothing is recorded.
         """
-        if self.world.is_first:  # under the run's lock: nobody else is writing here
+        if self.world.is_first:  # the lock is held: no other process writes here
             for place in (self.run.folder, self._checkpoints):
                 remove_left_overs(place)
-        # Whatever was read before the lock was taken may be an older one.
+        # Read again: the state read before the lock was taken may be outdated.
         found = (self._newest() or self.fork) if self.world.is_first else None
         checkpoint = self.world.broadcast_object(found)
         with explain_misfit(self._checkpoints):
@@ -152,7 +152,7 @@ class Session:
             )
 
     def _check_model(self, model: nn.Module) -> None:
-        """Refuse what would fail only while it trains."""
+        """Raise CuttlefishError for a model that would fail during training."""
         if self.config.trainer.sync_bn and self.world.processes > 1:
             check_synchronisable(model)
         images, _ = self.task.train.example(min(self.batches.smallest(), 2))
@@ -162,7 +162,7 @@ class Session:
         return newest_checkpoint(self._checkpoints, self.run.identity()) or {}
 
     def _record_end(self, error: BaseException, trainer: Trainer) -> None:
-        """Record what ended the run. If the disk cannot take the record, what ended it is still raised."""
+        """Record the error that ended the run; a failure to write the record does not replace that error."""
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         try:
             self._write(self._record(status, trainer, error=error_text(error)))
@@ -170,7 +170,7 @@ class Session:
             logger.warning("%s", also)
 
     def _recorded_seconds(self) -> float:
-        """Return the wall time of an earlier piece that ended with a record."""
+        """Return the wall seconds in an earlier record of this run."""
         if not (self.run.folder / RECORD).exists():
             return 0.0
         try:
@@ -191,8 +191,8 @@ class Session:
         self.loggers.finish(record)
 
     def _keep_weights(self) -> None:
-        """Write the weights for re-evaluation. The last checkpoint has them too, so a full disk costs
-        nothing."""
+        """Write the weights for re-evaluation. The last checkpoint has them too, so a full disk is no
+        error."""
         if not self.world.is_first:
             return
         try:
@@ -245,10 +245,10 @@ class Session:
 
 
 def reevaluate(config: Config, key: str, folder: Path) -> Scores:
-    """Evaluate a finished run's network as the run did, from the final weights in its folder. Writes nothing.
+    """Evaluate the final weights in a finished run's folder as the run did. Writes nothing.
 
     Raises:
-        CuttlefishError: The weights are missing, damaged or another run's, or do not fit the network.
+        CuttlefishError: The weights are missing, damaged, from another run, or do not fit the network.
     """
     weights = load_weights(folder)
     if weights.run_key != key:
@@ -262,6 +262,6 @@ def reevaluate(config: Config, key: str, folder: Path) -> Scores:
         raise CuttlefishError(
             f"the weights in {folder} do not fit the network of their config: {reason}"
         ) from error
-    if config.trainer.channels_last:  # as the run had it: another layout is another last bit
+    if config.trainer.channels_last:  # as in the run: another layout changes the last bits
         to_channels_last(session.context.model)
     return session.evaluate()

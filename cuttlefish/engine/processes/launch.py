@@ -1,8 +1,7 @@
-"""Several processes on this machine: torch's elastic launcher around `python -m cuttlefish.worker
-resolved.yaml`.
+"""Run several processes of `python -m cuttlefish.worker resolved.yaml` with torch's elastic launcher.
 
-Hydra never runs in a worker. The rendezvous listens on the loopback interface only; several machines are
-torchrun's business, with the same worker and the same file.
+Hydra never runs in a worker. The rendezvous listens on the loopback interface only; for several machines use
+torchrun with the same worker and file.
 """
 
 import logging
@@ -39,19 +38,18 @@ logger = logging.getLogger("cuttlefish")
 LOOPBACK = "127.0.0.1"
 BACKEND = "loopback"
 GRACE_SECONDS = 30
-"""For the workers to save when asked to stop, beside the step that they finish first."""
+"""Time for the workers to save after a request to stop, besides the step that they finish first."""
 
 
 class StopSignals(signals.StopSignals):
-    """In a launcher the first signal is handed on to the workers, which are waited for; a second Ctrl-C kills
-    them."""
+    """Forward the first signal to the workers and wait for them; kill them on a second Ctrl-C."""
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested is None:
             self.requested = signal.Signals(number).name
             raise SignalException(f"stopped by {self.requested}", signal.Signals(number))
         if number == signal.SIGINT:
-            # torch keeps the workers to itself, but is at this moment waiting for them
+            # torch does not expose the workers, but a frame that waits for them is on the stack
             while frame is not None and not isinstance(frame.f_locals.get("self"), PContext):
                 frame = frame.f_back
             for pid in frame.f_locals["self"].pids().values() if frame else ():
@@ -61,13 +59,13 @@ class StopSignals(signals.StopSignals):
 
 
 class LoopbackRendezvous(RendezvousHandler):
-    """The meeting point of one machine's workers: a store that cannot be reached from outside."""
+    """Rendezvous of one machine's workers: a store that is unreachable from outside."""
 
     def __init__(self, run_id: str):
         self.run_id, self.rounds = run_id, 0
         listener = socket.create_server((LOOPBACK, 0))
         self.port = listener.getsockname()[1]
-        # The store takes over the listening socket; it would open one of its own on all interfaces.
+        # Pass a listening socket to the store, which would otherwise listen on all interfaces.
         self.store = TCPStore(
             LOOPBACK,
             self.port,
@@ -107,12 +105,12 @@ class LoopbackRendezvous(RendezvousHandler):
 def launch(resolved: Path, config: TrainerConfig) -> None:
     """Train resolved.yaml with `config.devices` processes and wait for them.
 
-    If one dies or hangs, all begin again from the last checkpoint, `config.max_restarts` times. Not after bad
-    input, a diverged loss or a request to stop: they would end the same way.
+    If one dies or hangs, all restart from the last checkpoint, at most `config.max_restarts` times, except
+    after bad input, a diverged loss or a request to stop, where a restart would end the same way.
 
     Raises:
-        CuttlefishError: Bad input, or which process died of what.
-        Busy, Interrupted: What ended the workers.
+        CuttlefishError: The input is bad, or a process died.
+        Busy, Interrupted: The workers ended with this error.
     """
     if BACKEND not in rendezvous_handler_registry._registry:
         rendezvous_handler_registry.register(BACKEND, _meeting)
@@ -122,7 +120,7 @@ def launch(resolved: Path, config: TrainerConfig) -> None:
         monitor_interval=0.2, signals_to_handle="",
         shutdown_timeout=int(60 * config.timeout_minutes) + GRACE_SECONDS,  # a step may take that long
     )  # fmt: skip
-    # We say in a sentence what it says in pages.
+    # The error that we raise replaces its long log output.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     before = dict(os.environ)
     os.environ.update(_environment())
@@ -150,7 +148,7 @@ def _meeting(parameters: RendezvousParameters) -> RendezvousHandler:
 
 
 def _environment() -> dict[str, str]:
-    """Return what the workers get beside this process's own environment; what the user has set stays."""
+    """Return environment variables to add for the workers; variables that the user has set are kept."""
     source = str(Path(__file__).resolve().parents[3])
     paths = [source, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     ours = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
@@ -187,10 +185,10 @@ def _what_happened(
 
 
 def _first_cause(failures: dict[int, ProcessFailure]) -> int:
-    """Return the process that took the others down.
+    """Return the index of the process that failed first.
 
-    One that was killed ends their connections, and they may be noticed first; those that the launcher ended
-    (SIGTERM, after a while SIGKILL) are no cause.
+    The others lose their connections to a killed one and may be reported before it; processes that the
+    launcher ended (SIGTERM, then SIGKILL) are not the cause.
     """
 
     def order(process: int) -> tuple[int, int]:
@@ -203,11 +201,11 @@ def _first_cause(failures: dict[int, ProcessFailure]) -> int:
 
 
 def _ended_late(failure: ProcessFailure, failures: dict[int, ProcessFailure]) -> bool:
-    """Say whether it had to be killed, because it did not stop with the others when asked to."""
+    """Return whether it had to be killed because it did not stop with the others on request."""
     return failure.timestamp - min(other.timestamp for other in failures.values()) >= GRACE_SECONDS / 2
 
 
 def _told(failure: ProcessFailure) -> str:
-    """Return the worker's sentence; empty if it could leave none."""
+    """Return the worker's error message; empty if it left none."""
     data: Any = failure.error_file_data["message"]
     return data["message"] if isinstance(data, dict) else ""

@@ -1,4 +1,4 @@
-"""Batch norm over the batch of all processes, and over empty shares. (torch's own refuses CPU tensors.)"""
+"""Batch norm over the global batch, also with empty shares. (torch's own does not support CPU tensors.)"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from cuttlefish.methods.norms import after_norm
 
 
 class _AllReduce(torch.autograd.Function):
-    """The sum over processes. Each process's loss depends on it, so its gradient is the sum of theirs."""
+    """Sum over processes. Every process's loss depends on the sum, so the gradients are summed too."""
 
     @staticmethod
     def forward(context: Any, tensor: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ class _AllReduce(torch.autograd.Function):
 
 
 class _Synchronised(_BatchNorm):
-    """In train mode the mean and variance are those of all processes' samples, also for one that has none."""
+    """A batch norm that uses the mean and variance over all processes' samples in train mode."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -57,7 +57,7 @@ class _Synchronised(_BatchNorm):
         return y
 
     def _follow(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
-        """The running statistics, as torch keeps them: with the unbiased variance."""
+        """Update the running statistics as torch does, with the unbiased variance."""
         if not self.track_running_stats or self.running_mean is None:
             return
         with torch.no_grad():
@@ -68,7 +68,7 @@ class _Synchronised(_BatchNorm):
 
 
 class _SynchronisedWithActivation(_Synchronised):
-    """The same for timm's batch norms, which drop and activate afterwards."""
+    """The same for timm's batch norms, followed by their drop and activation."""
 
     def _after(self, y: Tensor) -> Tensor:
         return self.act(self.drop(y))
@@ -90,7 +90,7 @@ PLAIN = {nn.BatchNorm1d: SyncBatchNorm1d, nn.BatchNorm2d: SyncBatchNorm2d, nn.Ba
 
 
 def synchronise(model: nn.Module) -> None:
-    """Synchronise every batch norm of the model, in place; parameters, buffers and state-dict keys stay."""
+    """Synchronise every batch norm in place; parameters, buffers and state-dict keys are unchanged."""
     check_synchronisable(model)
     for module in _unsynchronised(model).values():
         module.__class__ = PLAIN.get(type(module)) or _with_activation(type(module))

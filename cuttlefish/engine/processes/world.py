@@ -1,4 +1,4 @@
-"""The processes that train one model together; one process is the simple case."""
+"""The processes that train one model together, possibly only one."""
 
 import json
 import os
@@ -22,23 +22,22 @@ from cuttlefish.process.signals import end_with_parent
 from cuttlefish.record.atomic import write_atomic
 
 TELLS = "CUTTLEFISH_LAUNCHER_TELLS"
-"""In a worker's environment if its launcher is ours, which says itself what ended the job."""
+"""Environment variable that our launcher sets in its workers: the launcher reports their errors."""
 ALONE = "lost the others"
 SPARE_SECONDS = 5
-"""After the time-out, for torch to find by itself that nobody answers."""
+"""Grace after the time-out, in which torch may detect the lost process itself."""
 LOST = ("gloo", "nccl", "connection", "timed out", "timeout", "socket", "broken pipe", "recv", "rendezvous")
-"""Words of the errors (plain RuntimeErrors, many of them) by which torch says that another process did not
-answer."""
+"""Words in torch's errors (often plain RuntimeErrors) that mean another process did not answer."""
 
 
 @dataclass(frozen=True)
 class World:
-    """All processes of a run. A call that exchanges something must be made by all of them, in the same order.
+    """All processes of a run. Collective calls must be made by all of them in the same order.
 
     Attributes:
-        process: This one's index, 0 … processes − 1.
-        local: Its index on this machine.
-        local_processes: How many there are on this machine.
+        process: Index of this process, 0 … processes − 1.
+        local: Index of this process on its machine.
+        local_processes: Number of processes on this machine.
     """
 
     process: int = 0
@@ -51,7 +50,7 @@ class World:
         return self.process == 0
 
     def broadcast_object(self, value: Any) -> Any:
-        """Return the first process's value, on every process."""
+        """Return the first process's value on every process."""
         if self.processes == 1:
             return value
         box = [value]
@@ -59,7 +58,7 @@ class World:
         return box[0]
 
     def gather(self, value: Any) -> list[Any]:
-        """Return every process's value, in the order of processes."""
+        """Return the values of all processes, ordered by process index."""
         if self.processes == 1:
             return [value]
         values: list[Any] = [None] * self.processes
@@ -67,7 +66,7 @@ class World:
         return values
 
     def all_reduce_max(self, value: int) -> int:
-        """Return the largest of the processes' values, exchanged on the host so that no GPU is waited for."""
+        """Return the maximum over processes, exchanged on the host to avoid waiting for a GPU."""
         if self.processes == 1:
             return int(value)
         box = torch.tensor([int(value)])
@@ -75,21 +74,19 @@ class World:
         return int(box)
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Sum over processes, in place."""
+        """All-reduce a tensor by sum, in place."""
         if self.processes > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def broadcast_buffers(self, model: nn.Module) -> None:
-        """Give all processes the first's buffers (batch norm's statistics, which each has from its own
-        share)."""
+        """Broadcast the first process's buffers (batch norm's statistics differ between shares)."""
         if self.processes > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, src=0)
 
     def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
-        """Return what the step calls: `model`, or DDP around it, which also broadcasts the first's
-        weights."""
+        """Return `model`, or with several processes DDP around it, which broadcasts the first's weights."""
         if self.processes == 1:
             return model
         ids = [device.index] if device.type == "cuda" else None
@@ -97,13 +94,12 @@ class World:
 
 
 def under_launcher() -> bool:
-    """Say whether this process was started by torchrun or by our own launcher, as one of several."""
+    """Return whether this process was started by torchrun or by our own launcher."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def write_error_file(error: BaseException) -> bool:
-    """Leave what ended this worker where its launcher looks for it. Returns False where that is
-    impossible."""
+    """Write this worker's error where its launcher looks for it; return False if that fails."""
     path = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if path is None:
         return False
@@ -111,13 +107,13 @@ def write_error_file(error: BaseException) -> bool:
     message = {"message": str(error) or type(error).__name__, "extraInfo": details}
     try:
         write_atomic(path, json.dumps({"message": message}))
-    except OSError:  # it may be the full disk that has ended the worker
+    except OSError:  # the disk may be full, which may be what ended the worker
         return False
     return True
 
 
 def report_error(error: BaseException) -> None:
-    """Hand the sentence to our launcher, or print it for a person."""
+    """Pass the error message to our launcher, or print it."""
     if not write_error_file(error) or TELLS not in os.environ:
         print(f"cuttlefish: {error}", file=sys.stderr, flush=True)
 
@@ -127,13 +123,13 @@ def joined_world(config: TrainerConfig) -> Iterator[World]:
     """Connect the processes that the environment (RANK, WORLD_SIZE, …) describes: gloo on CPUs, NCCL on GPUs.
 
     Raises:
-        CuttlefishError: Another process was waited for longer than `trainer.timeout_minutes`, or its
-            connection was cut.
+        CuttlefishError: Another process did not answer within `trainer.timeout_minutes`, or its connection
+            was lost.
     """
     if not under_launcher() or os.environ["WORLD_SIZE"] == "1":
         yield World()
         return
-    end_with_parent()  # where the kernel has no such call, the time-out ends it
+    end_with_parent()  # without such a kernel call the time-out ends it
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     world = World(*(int(os.environ.get(name, default)) for name, default in zip(names, "0101", strict=True)))
     on_gpus = config.device != "cpu" and torch.cuda.is_available()
@@ -145,12 +141,12 @@ def joined_world(config: TrainerConfig) -> Iterator[World]:
                 "cpu:gloo,cuda:nccl" if on_gpus else "gloo", timeout=timedelta(minutes=config.timeout_minutes)
             )
         yield world
-    dist.destroy_process_group()  # not after a failure: it would wait for processes that are gone
+    dist.destroy_process_group()  # not after a failure: it would wait for dead processes
 
 
 @contextmanager
 def _lost_processes_explained(world: World, config: TrainerConfig) -> Iterator[None]:
-    """Turn what torch says of processes that have died, hang or cannot be reached into one sentence."""
+    """Turn torch's errors about dead, hanging or unreachable processes into one CuttlefishError."""
     try:
         yield
     except (dist.DistError, RuntimeError) as error:
@@ -162,10 +158,10 @@ def _lost_processes_explained(world: World, config: TrainerConfig) -> Iterator[N
 
 @contextmanager
 def _connected_in_time(world: World, config: TrainerConfig) -> Iterator[None]:
-    """End this process if the others are not met within the time-out.
+    """End this process if it cannot connect to the others within the time-out.
 
-    Some of what torch asks its store then has no time-out of its own: an answer that never comes, because the
-    network was cut just then, would be waited for until the kernel gives the connection up.
+    Some of torch's requests to its store have no time-out: if the network fails at that moment, they block
+    until the kernel closes the connection.
     """
 
     def give_up() -> None:
