@@ -40,9 +40,7 @@ class Progress:
 
     def begin_phase(self, name: str, epoch: int) -> None:
         self.epoch, self.entered = epoch, True
-        self.best = (
-            -math.inf
-        )  # only the last phase's best epoch counts: earlier phases train another network
+        self.best = -math.inf  # only the last phase's best epoch counts: earlier phases train another network
         self.history.append({"name": name, "before": self.trained})
 
     def end_phase(self) -> None:

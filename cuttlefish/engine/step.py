@@ -1,4 +1,4 @@
-"""One optimizer step, with all that it takes: the optimizer, compilation, DDP and synchronised batch norm."""
+"""One optimizer step: the optimizer, compilation, DDP and synchronised batch norm."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -17,13 +17,13 @@ from cuttlefish.methods.base import Method
 
 
 class StepRunner:
-    """Runs the steps of the present architecture; made anew at every phase and transition.
+    """Run optimizer steps on the current architecture; rebuilt at every phase and transition.
 
     Nothing else touches the optimizer, compilation or DDP.
 
     Attributes:
-        model: The bare module, whose parameters the optimizer holds.
-        run: What a step calls: the module itself, or DDP around it.
+        model: The unwrapped module, whose parameters the optimizer updates.
+        run: The callable of a step: the module itself, or DDP around it.
     """
 
     def __init__(
@@ -41,8 +41,7 @@ class StepRunner:
             to_channels_last(model)
         model.train()
         if trainer.compile:
-            # The module's own compile keeps state-dict keys; old graphs of a changed model would only pile
-            # up.
+            # nn.Module.compile keeps state-dict keys; the reset drops the old graphs of a changed model.
             torch._dynamo.reset()
             model.compile(dynamic=False)
         if trainer.sync_bn and world.processes > 1:
@@ -51,11 +50,10 @@ class StepRunner:
         self.optimizer = build_optimizer(optimizer, method.param_groups(model, optimizer.weight_decay), lr)
 
     def step(self, batch: Any, label_smoothing: float, sums: Tensor) -> None:
-        """Take one step and add (sum of losses, correct, samples) to `sums`, without waiting for the
-        device."""
+        """Take one step and add (sum of losses, correct, samples) to `sums` without a host sync."""
         with statistics_kept(self.model, len(batch.labels)):
             loss, logits = self._forward(batch, label_smoothing)
-        # A sum over the global batch divided by its size, whatever this process's share; DDP takes the mean.
+        # Mean over the global batch, whatever this process's share: DDP averages over processes.
         (loss * (self.world.processes / batch.global_size)).backward()
         self.method.on_gradients(self.model)
         self.optimizer.step()
@@ -67,7 +65,7 @@ class StepRunner:
             sums[2] += len(batch.labels)
 
     def warm_up(self, batches: Iterable[Any], label_smoothing: float) -> None:
-        """Compile for the shapes of `batches`; weights, statistics and random state stay as they are."""
+        """Compile for the shapes of `batches`; weights, statistics and random state are unchanged."""
         buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             for batch in batches:
@@ -90,7 +88,7 @@ class StepRunner:
 def build_optimizer(
     config: OptimizerConfig, groups: list[dict[str, Any]], lr: float
 ) -> torch.optim.Optimizer:
-    """Build the optimizer over the groups of `Method.param_groups`, which have their own weight decay."""
+    """Build the optimizer over the groups of `Method.param_groups`, each with its own weight decay."""
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=tuple(config.betas), eps=config.eps, fused=True)
     return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)

@@ -1,5 +1,4 @@
-"""Where a run's time goes: seconds by section and phase, when a checkpoint is due, a trace of the first
-steps."""
+"""Timing: seconds by section and phase, when a checkpoint is due, a profiler trace of the first steps."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -14,13 +13,12 @@ from torch.profiler import ProfilerActivity, profile, schedule, supported_activi
 from cuttlefish.config.schema import TrainerConfig
 
 UNCHARGED = {"data", "evaluate", "checkpoint", "logging", "compile", "tracking"}
-"""Sections that are shown and not counted as `compute_seconds`; tracking is what is recorded beyond the
-method's need."""
+"""Sections not counted in `compute_seconds`; `tracking` is rank recording that the method does not need."""
 SKIPPED_STEPS, TRACED_STEPS = 2, 3
 
 
 class Timer:
-    """One timer for every method: books the time between two marks to the section that was running.
+    """Charge the time between two marks to the section that was running, for every method alike.
 
     A mark is a CUDA event on a GPU and a reading of the host's monotonic clock elsewhere. `collect` turns
     marks into seconds and is the only call that waits for the device, so there is no host sync inside a step.
@@ -37,7 +35,7 @@ class Timer:
 
     @contextmanager
     def section(self, name: str) -> Iterator[None]:
-        """Book what is inside to `name`, and not to the section around it."""
+        """Charge the enclosed time to `name` and not to the surrounding section."""
         self._running.append(name)
         self._mark()
         try:
@@ -47,7 +45,7 @@ class Timer:
             self._mark()
 
     def collect(self) -> None:
-        """Add up all marks so far under the present phase."""
+        """Sum all marks so far under the current phase."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         booked = self.seconds.setdefault(self.phase, {})
@@ -58,12 +56,12 @@ class Timer:
 
     @property
     def wall_seconds(self) -> float:
-        """Everything since the start, over all pieces of a resumed run."""
+        """Return the time since the start, over all pieces of a resumed run."""
         return self._earlier + time.perf_counter() - self._began
 
     @property
     def compute_seconds(self) -> float:
-        """Forward, backward, step and every method-specific operation, over all phases."""
+        """Return the time of forward, backward, step and all operations of the method, over all phases."""
         return sum(seconds for name, seconds in self.by_section().items() if name not in UNCHARGED)
 
     def by_section(self) -> dict[str, float]:
@@ -82,8 +80,8 @@ class Timer:
         self._earlier = state["wall_seconds"]
 
     def at_least(self, wall_seconds: float) -> None:
-        """Charge to `wall_seconds` what earlier processes took in all, work after their last checkpoint
-        included."""
+        """Raise `wall_seconds` to the total of earlier processes, including work after their last
+        checkpoint."""
         self._earlier = max(self._earlier, wall_seconds)
 
     def _mark(self) -> None:
@@ -99,13 +97,13 @@ class Timer:
 
 
 class CheckpointTimer:
-    """Says when to write a checkpoint.
+    """Decide when to write a checkpoint.
 
-    One is due after every `checkpoint_epochs` epochs. `checkpoint_minutes` is the least time between two of
-    them, however short the epochs, and within a longer epoch there is one every so often.
+    One is due after every `checkpoint_epochs` epochs, but not within `checkpoint_minutes` of the last; within
+    a longer epoch one is due every `checkpoint_minutes`.
 
     Args:
-        clock: Seconds; the monotonic clock, since a machine's time of day may be set back.
+        clock: Returns seconds; monotonic, because the time of day may be set back.
     """
 
     def __init__(self, config: TrainerConfig, clock: Callable[[], float] = time.monotonic):
@@ -126,7 +124,7 @@ class CheckpointTimer:
         return self.seconds > 0 and self.clock() - self._any >= self.seconds
 
     def saved(self, whole: bool) -> None:
-        """Note that a checkpoint has just been written, after an epoch (whole) or within one."""
+        """Record that a checkpoint was just written, after an epoch (`whole`) or within one."""
         self._any = self.clock()
         if whole:
             self._whole = self._any
@@ -134,10 +132,10 @@ class CheckpointTimer:
 
 @contextmanager
 def first_steps(wanted: bool, folder: Path) -> Iterator[Callable[[], None]]:
-    """Trace the first steps with torch's profiler (debug=profile), once a run folder.
+    """Trace the first steps with torch's profiler (debug=profile), once per run folder.
 
     Yields:
-        What to call after each step; it writes `folder`/trace.json and a table of operators.
+        A function to call after each step; it writes `folder`/trace.json and a table of operators.
     """
     if not wanted or (folder / "trace.json").exists():
         yield lambda: None

@@ -1,4 +1,4 @@
-"""The training loop: phases × epochs × steps. A method asks for changes by its phases and transitions."""
+"""The training loop: phases × epochs × steps. A method controls it by its phases and transitions."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -28,7 +28,7 @@ from cuttlefish.process.signals import Request, State, StopSignals
 
 
 class Trainer:
-    """Trains one model with one method. `fit` returns what the training adds to the record."""
+    """Train one model with one method. `fit` returns the training's fields of the record."""
 
     def __init__(
         self,
@@ -46,18 +46,18 @@ class Trainer:
         self.world, self.loggers, self.timer, self.stop = world, loggers, timer, stop
         self.recipe, self.device = context.recipe, context.device
         self.run = dict(run or {})
-        """What tells this run's checkpoints from another's."""
+        """Fields that distinguish this run's checkpoints from another run's."""
         self.checkpoint_timer = CheckpointTimer(config)
         self.progress = Progress()
         self.runner: StepRunner | None = None
         self.saved = 0
-        """Trained epochs that are on the disk."""
+        """Number of trained epochs in the newest checkpoint."""
 
     def fit(self, checkpoint: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Train from the start, or on from a checkpoint of this run.
+        """Train from the start, or continue from a checkpoint of this run.
 
         Raises:
-            Interrupted: It was asked to stop, and the state is saved.
+            Interrupted: A stop was requested, and the state is saved.
         """
         if checkpoint is None:
             with self.timer.section("start"):
@@ -74,7 +74,7 @@ class Trainer:
         return found
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the architecture, then the weights; the optimizer follows when its phase is taken up."""
+        """Restore the architecture, then the weights; the optimizer is restored when its phase resumes."""
         self.progress = Progress(**checkpoint["progress"])
         self.context.schedule = schedule_from_dict(checkpoint["schedule"])
         self.method.load_state_dict(self.context, checkpoint["method"])
@@ -109,8 +109,7 @@ class Trainer:
         self._make_runner(phase, phase.epochs.start)
 
     def _make_runner(self, phase: Phase, epoch: int) -> None:
-        """Replace the step runner. The old one goes first, so that no second optimizer stays alive beside
-        it."""
+        """Replace the step runner. Drop the old one first, so that two optimizers never coexist in memory."""
         self.runner = None
         lr = self.context.schedule.lr(epoch)
         self.runner = StepRunner(
@@ -128,17 +127,17 @@ class Trainer:
                 self._scores(self.batches.evaluation_shapes())
 
     def _between_epochs(self) -> AbstractContextManager[None]:
-        """Surround what may change the model (on the largest, a minute of decompositions and compiling).
+        """Wrap code that may change the model, which can take a minute (decompositions, compilation).
 
-        A stop gives it up, and the resumed run does it again from the checkpoint before; not where that is
-        older, for epochs would be lost, nor with several processes.
+        A stop request aborts it at once if all trained epochs are saved and there is one process; the resumed
+        run then repeats it.
         """
         if self.world.processes > 1 or self.saved != self.progress.trained:
             return nullcontext()
         return self.stop.within(State.SAVED if self.progress.trained else State.UNTRAINED)
 
     def _begin_epoch(self, phase: Phase, epoch: int) -> bool:
-        """Ask the method and handle requests. Returns False if the phase ends here."""
+        """Ask the method and handle requests. Return False if the phase ends here."""
         self.stop.check_owned()
         with self._between_epochs():
             self._ask_method(phase, epoch)
@@ -149,7 +148,7 @@ class Trainer:
         return True
 
     def _ask_method(self, phase: Phase, epoch: int) -> None:
-        """Let the method look at the weights before an epoch, and follow what it changes."""
+        """Call the method's hook before an epoch, and apply its transition."""
         with self.timer.section("method"):
             transition = self.method.on_epoch_start(self.context, epoch)
         if transition is not None:
@@ -167,7 +166,7 @@ class Trainer:
         try:
             tested = self._evaluate(last)
         except Interrupted:
-            self._save_within_epoch()  # only here has the method put back what `evaluating` changed
+            self._save_within_epoch()  # only here has the method undone the changes of `evaluating`
             raise
         self.progress.end_epoch()
         self.stop.check_owned()
@@ -197,10 +196,10 @@ class Trainer:
         return result
 
     def _handle_requests(self, sums: Tensor | None = None) -> None:
-        """Save, or save and stop, between two steps, if any process wants to.
+        """Save, or save and stop, between two steps, if any process requests it.
 
         Args:
-            sums: This process's, where the epoch has begun.
+            sums: This process's sums of the current epoch, if it has begun.
         """
         wanted = Request.SAVE if self.checkpoint_timer.due_within_epoch() else Request.NOTHING
         agreed = self.stop.agreed(self.world.all_reduce_max, wanted)
@@ -282,8 +281,7 @@ class Trainer:
         self.checkpoint_timer.saved(whole=self.progress.step is None)
 
     def state(self) -> dict[str, Any]:
-        """Return all that a resumed run needs, as tensors and plain containers; to be called on all
-        processes."""
+        """Return all that a resumed run needs, as tensors and plain containers. A collective call."""
         random, *others = self.world.gather(random_state(self.device))
         return {
             "run": self.run,

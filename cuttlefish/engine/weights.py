@@ -1,8 +1,7 @@
-"""A finished run's weights beside its record, as safetensors: nothing to unpickle, and any tool can read
-them.
+"""A finished run's weights as safetensors, which need no unpickling and are readable by other tools.
 
-The network's tensors have their own names. What the method needs to rebuild the architecture (ranks, masks, a
-ticket) is in the file's metadata, its tensors under `method:<number>`.
+The network's tensors keep their names. The method's state (ranks, masks, a ticket), needed to rebuild the
+architecture, is in the file's metadata, its tensors under `method:<number>`.
 """
 
 import json
@@ -23,7 +22,7 @@ KINDS = {"list": list, "tuple": tuple, "set": set}
 
 @dataclass(frozen=True)
 class Weights:
-    """The key of the run that the weights are from, the model's state dict and the method's own state."""
+    """The key of the run that trained the weights, the model's state dict and the method's state."""
 
     run_key: str
     model: dict[str, Tensor]
@@ -31,17 +30,17 @@ class Weights:
 
 
 def save_weights(folder: Path, run_key: str, model: nn.Module, method_state: Mapping[str, Any]) -> Path:
-    """Write `model.safetensors`, whole or not at all.
+    """Write `model.safetensors` atomically.
 
     Raises:
-        OSError: The disk refuses it.
+        OSError: The file cannot be written.
         ImportError: safetensors is not installed.
     """
-    from safetensors.torch import save  # a machine with torch only trains without it
+    from safetensors.torch import save  # optional: training needs torch only
 
     tensors = {name: _own(tensor) for name, tensor in model.state_dict().items()}
     state = _pack(method_state, tensors)
-    # One entry alone: safetensors writes several in no fixed order, and equal runs give equal bytes.
+    # A single entry: safetensors writes several in no fixed order, but equal runs must give equal bytes.
     content = save(tensors, metadata={METADATA: json.dumps({"run_key": run_key, "method": state})})
     write_atomic(folder / WEIGHTS, content)
     return folder / WEIGHTS
@@ -87,14 +86,14 @@ def _metadata(written: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _own(tensor: Tensor) -> Tensor:
-    """Copy to contiguous memory: safetensors takes neither shared nor channels-last tensors."""
+    """Copy to contiguous memory: safetensors accepts neither shared nor channels-last tensors."""
     return tensor.detach().cpu().contiguous().clone()
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """Return the value in JSON's types; its tensors go into `tensors`.
+    """Return the value in JSON's types; add its tensors to `tensors`.
 
-    Keys of mappings keep their type, which they would not as those of JSON's objects.
+    Mappings are stored as lists of pairs, so that their keys keep their type.
     """
     if isinstance(value, Tensor):
         name = f"method:{len(tensors)}"
@@ -104,7 +103,7 @@ def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
         return {"dict": [[_pack(key, tensors), _pack(item, tensors)] for key, item in value.items()]}
     for name, kind in KINDS.items():
         if isinstance(value, kind):
-            items = sorted(value, key=repr) if kind is set else value  # a set has no order of its own
+            items = sorted(value, key=repr) if kind is set else value  # a set has no defined order
             return {name: [_pack(item, tensors) for item in items]}
     if value is None or isinstance(value, bool | int | float | str):
         return value

@@ -1,4 +1,4 @@
-"""Methods by name: a module of that name in `cuttlefish.methods` or `baselines`."""
+"""Load methods by name: a method is a module of that name in `cuttlefish.methods` or `baselines`."""
 
 import re
 from importlib import import_module, util
@@ -11,7 +11,7 @@ from cuttlefish.methods.base import Method
 
 
 def load_method(name: str) -> type[Method]:
-    """The Method subclass called `name`. Raises CuttlefishError if there is none."""
+    """Return the Method subclass called `name`. Raises CuttlefishError if there is none."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise CuttlefishError(
             f"method.name={name!r} is not a method's name: lower-case letters, digits and underscores"
@@ -33,14 +33,14 @@ def load_method(name: str) -> type[Method]:
 
 
 def build_method(resolved: dict[str, Any]) -> Method:
-    """The method of a resolved config: `name` and the knobs that differ from the defaults of its Settings."""
+    """Build a method from a resolved config: `name` and the knobs that differ from its Settings' defaults."""
     method = load_method(resolved["name"])
     knobs = {key: value for key, value in resolved.items() if key not in ("name", "preset")}
     return method(build_settings(method.Settings, knobs))
 
 
 def planned_epochs(resolved: dict[str, Any], recipe: RecipeConfig) -> int | None:
-    """Return the epochs that a resolved method trains under `recipe`; None where the model decides. Builds no
-    model."""
+    """Return the epochs a resolved method trains under `recipe`, without a model; None if they depend on
+    it."""
     method = load_method(resolved["name"])
     return method.planned_epochs(build_method(resolved).settings, recipe)

@@ -1,8 +1,8 @@
-"""What a training method is to the trainer: phases and a handful of hooks, which do nothing by default.
+"""The interface of a training method: phases, and a few hooks that do nothing by default.
 
 Full-rank training is therefore the empty method. A method never touches the optimizer, compilation,
-distribution or the timer: it changes the model in place, says so with a `Transition`, and the trainer does
-the rest.
+distribution or the timer: it changes the model in place, returns a `Transition`, and the trainer does the
+rest.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from cuttlefish.methods.schedule import Schedule
 
 @dataclass(frozen=True)
 class Transition:
-    """The method has changed the model in place: the trainer makes a new optimizer, recompiles and re-wraps.
+    """Notice that the method changed the model in place: the trainer rebuilds optimizer, graphs and DDP.
 
     Attributes:
-        schedule: The learning-rate schedule from here on; None keeps the present one.
+        schedule: The learning-rate schedule from here on; None keeps the current one.
     """
 
     reason: str
@@ -40,12 +40,10 @@ class Phase:
     """A stretch of training under one optimizer and one schedule.
 
     Attributes:
-        epochs: The schedule's epochs that it covers (`range(6, 300)` starts at the learning rate of epoch 6).
-        until: Asked before each epoch, after `on_epoch_start`; True ends the phase before that epoch is
-            trained.
+        epochs: Epochs of the schedule to train (`range(6, 300)` starts at the learning rate of epoch 6).
+        until: Called before each epoch, after `on_epoch_start`; True ends the phase before that epoch.
         optimizer, schedule: None means the recipe's.
-        enter: Called once, before the phase's optimizer is made (every phase starts with a fresh one); may
-            change the model.
+        enter: Called once, before the phase's new optimizer is made; may change the model.
     """
 
     name: str
@@ -58,10 +56,10 @@ class Phase:
 
 @dataclass
 class Context:
-    """What a method may see. The trainer owns it and keeps `model`, `epoch` and `schedule` current."""
+    """View of the run for a method. The trainer owns it and keeps `model`, `epoch` and `schedule` current."""
 
     model: nn.Module
-    """The bare model: not wrapped, its own forward."""
+    """The model without wrappers or compilation."""
     model_name: str
     data_name: str
     recipe: RecipeConfig
@@ -71,44 +69,42 @@ class Context:
     """The run folder."""
     deterministic: bool
     example_batch: Callable[[], tuple[Tensor, Tensor]]
-    """A training batch of this process, in the run's batch size and memory layout; always the same one."""
+    """Return a training batch of this process, always the same, in the run's batch size and memory layout."""
     samples: Callable[..., Iterator[tuple[Tensor, Tensor]]]
-    """A seeded, endless stream of augmented training batches, apart from the training order; `samples(n)`
-    begins with the n-th shuffled order."""
+    """Yield augmented training batches without end, seeded and independent of the training order;
+    `samples(n)` begins with the n-th shuffled order."""
     autocast: Callable[[], AbstractContextManager]
-    """The run's precision, for a forward pass."""
+    """Return the autocast context of the run's precision."""
     broadcast: Callable[[Any], Any]
-    """The first process's value, on every process: call it on whatever was measured, drawn or decomposed."""
+    """Return the first process's value on every process: use it on values measured, drawn or decomposed."""
     log: Callable[[str], None]
     log_ranks: Callable[[list[dict[str, Any]]], None]
-    """Rows (epoch, layer, stable_rank, scaled_rank, full_rank) for ranks.csv and the rank curves."""
+    """Log rows (epoch, layer, stable_rank, scaled_rank, full_rank) to ranks.csv and the rank curves."""
     log_profile: Callable[[dict[str, Any]], None]
-    """A stack profile, for profile.json, the console and the plot."""
+    """Log a stack profile to profile.json, the console and the plot."""
     section: Callable[[str], AbstractContextManager]
-    """Names the section (profiling, ranks, switch, masks, scoring, …) to which the timer books what is
-    inside."""
+    """Charge the enclosed time to a section of the timer (profiling, ranks, switch, masks, scoring, …)."""
     saved: Callable[[], dict[str, Any]]
-    """The method's own state in the folder's newest checkpoint, from which the run will go on; empty where it
-    starts."""
+    """Return the method's state in the newest checkpoint, from which the run resumes; empty for a new run."""
     images_of_class: list[int] = field(default_factory=list)
-    """In the training set."""
+    """Number of training images of each class."""
     counts_full: dict[str, int] = field(default_factory=dict)
-    """params and macs of the full-rank model."""
+    """`params` and `macs` of the full-rank model."""
 
 
 class Method:
-    """Base class. `version` is part of the run key: raise it when a change alters results.
+    """Base class of methods. `version` is part of the run key: raise it when a change alters results.
 
-    A method's module in `cuttlefish/methods/` or `baselines/` is named as its file in `conf/method/` and
-    holds one subclass with the same `name`. `Settings` is a dataclass of its knobs; the defaults are the
-    clean behaviour.
+    A method's module in `cuttlefish/methods/` or `baselines/` has the name of its file in `conf/method/` and
+    holds one subclass with the same `name`. `Settings` is a dataclass of its knobs, whose defaults are the
+    clean variant.
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
     no_fork: ClassVar[str] = "keeps a state of its own from its first epoch on"
-    """Why it cannot start from another method's state (`fork_from`); empty where it can, from the weights and
-    the rank history."""
+    """Why it cannot start from another method's state (`fork_from`); empty if the weights and the rank
+    history suffice."""
 
     @dataclass(frozen=True)
     class Settings(Checked):
@@ -119,33 +115,31 @@ class Method:
 
     @classmethod
     def planned_epochs(cls, settings: Any, recipe: RecipeConfig) -> int | None:
-        """Return the epochs of all phases together, from the settings alone; None where they depend on the
-        model."""
+        """Return the total epochs of all phases from the settings alone; None if they depend on the model."""
         return own_recipe(recipe, getattr(settings, "recipe", {})).epochs
 
     def prepare(self, context: Context) -> None:
-        """Check the full-rank model and the data, and build the method's state; called once, before anything
-        is trained.
+        """Check the full-rank model and the data, and build the method's state; called once before training.
 
-        It leaves the model as it is. On resume `load_state_dict` follows it, otherwise `on_fit_start`.
+        It must not change the model. On resume `load_state_dict` follows, otherwise `on_fit_start`.
 
         Raises:
-            CuttlefishError: The method cannot treat this model or data.
+            CuttlefishError: The method does not support this model or data.
         """
 
     def on_fit_start(self, context: Context) -> None:
-        """Run once, on the initial weights, before the first phase (not again on resume); may change the
-        model."""
+        """Run once on the initial weights before the first phase, not on resume; may change the model."""
 
     def phases(self, context: Context) -> Iterator[Phase]:
-        """Yield the phases in order, from the method's state without side effects: resuming asks again."""
+        """Yield the phases in order, from the method's state and without side effects: a resume calls it
+        again."""
         yield Phase("train", range(context.recipe.epochs))
 
     def on_epoch_start(self, context: Context, epoch: int) -> Transition | None:
-        """Look at the weights before epoch `epoch` of the schedule is trained; may change the model."""
+        """Inspect the weights before epoch `epoch` of the schedule; may change the model."""
 
     def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-        """Put every trainable parameter in exactly one group. Default: decay for kernels, none for 1-D."""
+        """Return optimizer groups, every trainable parameter in one. Default: no decay for 1-D parameters."""
         return decay_groups(model, weight_decay)
 
     def on_gradients(self, model: nn.Module) -> None:
@@ -155,7 +149,7 @@ class Method:
         """Change weights after the optimizer's step."""
 
     def evaluating(self, model: nn.Module) -> AbstractContextManager:
-        """Surround every evaluation."""
+        """Return a context manager around every evaluation."""
         return nullcontext()
 
     def on_fit_end(self, context: Context) -> dict[str, Any]:
@@ -163,15 +157,15 @@ class Method:
         return {}
 
     def stored_bits(self, model: nn.Module) -> int | None:
-        """Return the bits needed to store the model, where they are not 32 a parameter."""
+        """Return the bits needed to store the model, if not 32 per parameter."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return tensors and plain containers only: checkpoints are read with weights_only."""
+        """Return the state in tensors and plain containers: checkpoints are read with `weights_only`."""
         return {}
 
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
-        """Take up a saved state.
+        """Restore a saved state.
 
-        `context.model` is a fresh full-rank model: give it the architecture that the state implies; the saved
-        weights are loaded after this.
+        `context.model` is a new full-rank model: give it the architecture of the state; the saved weights are
+        loaded afterwards.
         """

@@ -1,4 +1,4 @@
-"""Cuttlefish as a method of the trainer: `cuttlefish.auto` decides, the trainer trains."""
+"""Cuttlefish as a method of the trainer, with the decisions made by `cuttlefish.auto`."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from cuttlefish.record.folder import read_profile
 class CuttlefishMethod(Method):
     """One phase with a switch in it.
 
-    The core itself is built when training starts, because that is when its profile is measured and charged.
+    The core is built when training starts, so that its profiling is charged to the run.
     """
 
     name = "cuttlefish"
@@ -22,7 +22,7 @@ class CuttlefishMethod(Method):
     Settings = Settings
     core: Cuttlefish
     chosen: Settings
-    """What the core is told: the settings, or what a subclass makes of its own."""
+    """Settings of the core: the method's own, or those a subclass derives from its own."""
 
     def core_settings(self, context: Context) -> Settings:
         """Return the settings of the core for this model."""

@@ -1,4 +1,4 @@
-"""Full-rank training: the empty method, which can record the ranks it passes through (Figures 2 and 3)."""
+"""Full-rank training: the empty method, which can record ranks during training (Figures 2 and 3)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ class FullRank(Method):
 
     @dataclass(frozen=True)
     class Settings(Checked):
-        """track_ranks: record the stable rank of every main-path layer before each epoch."""
+        """track_ranks: Record the stable rank of every main-path layer before each epoch."""
 
         track_ranks: bool = False
 

@@ -1,4 +1,4 @@
-"""Unstructured masks: named tensors of kept entries that hold a model's pruned weights at zero."""
+"""Unstructured masks, which keep a model's pruned weights at zero."""
 
 from collections.abc import Iterator, Mapping
 
@@ -10,10 +10,10 @@ from cuttlefish.errors import CuttlefishError
 
 
 def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the weights of every Conv2d and Linear by dotted name, a tied one once; never biases or norms.
+    """Return the weights of all Conv2d and Linear by dotted name, tied ones once, without biases and norms.
 
     Raises:
-        CuttlefishError: A weight is computed from other tensors (weight norm), so its zeros would not last.
+        CuttlefishError: A weight is computed from other tensors (weight norm), so zeros would not persist.
     """
     found: dict[str, nn.Parameter] = {}
     for name, module in model.named_modules():
@@ -48,11 +48,11 @@ class Masks(Mapping[str, Tensor]):
 
     @torch.no_grad()
     def apply(self, model: nn.Module) -> None:
-        """Zero the pruned weights in place. Cheap enough for every step: one fused call, no host sync."""
+        """Zero the pruned weights in place, in one fused call without host sync, cheap enough for every
+        step."""
         if model is not self._model:
             weights = {name: model.get_parameter(name) for name in self._masks}
-            # In the weight's own strides (channels_last), without which the fused call falls apart into one a
-            # tensor.
+            # With the weight's strides (channels_last): otherwise the fused call becomes one call per tensor.
             self._pairs = [
                 (weight, torch.empty_like(weight).copy_(self._masks[name]))
                 for name, weight in weights.items()
@@ -72,7 +72,7 @@ class Masks(Mapping[str, Tensor]):
 
     @property
     def emptied(self) -> list[str]:
-        """Layers of which nothing is kept."""
+        """Return the names of layers that keep no weight."""
         return [name.removesuffix(".weight") for name, mask in self._masks.items() if not mask.any()]
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -1,15 +1,14 @@
-"""Batch norms that do more than normalise, as timm's BatchNormAct2d, which drops and activates too."""
+"""Batch norms that do more than normalise, such as timm's BatchNormAct2d with drop and activation."""
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def after_norm(norm: _BatchNorm) -> nn.Module | None:
-    """Return what a batch norm does with its normalised output: nothing (an Identity), or timm's drop and
-    activation.
+    """Return the module that a batch norm applies to its normalised output.
 
     Returns:
-        None for a class with a forward of its own that is not known.
+        An Identity, timm's drop and activation, or None for an unknown class with its own forward.
     """
     if type(norm).forward is _BatchNorm.forward:
         return nn.Identity()

@@ -1,4 +1,4 @@
-"""A method's own optimizer, schedule and length, where its authors did not train by the run's recipe."""
+"""A method's own optimizer, schedule and epochs, where its authors' recipe differs from the run's."""
 
 from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass, field
@@ -13,7 +13,7 @@ from cuttlefish.limits import Checked, OptionsOf
 
 @dataclass(frozen=True)
 class Changes(Checked):
-    """What a method can replace of the run's recipe; the batch belongs to the run."""
+    """Fields of the run's recipe that a method can replace; the batch size stays the run's."""
 
     epochs: Epochs = 1
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -21,16 +21,17 @@ class Changes(Checked):
 
 
 OwnRecipe = Annotated[dict[str, Any], OptionsOf(Changes)]
-"""A knob that replaces part of the recipe: {epochs: 160, optimizer: {weight_decay: …}, schedule: {…}}."""
+"""Type of a knob that replaces part of the recipe: {epochs: 160, optimizer: {weight_decay: …}, schedule:
+{…}}."""
 
 
 def own_recipe(
     recipe: RecipeConfig, changes: Mapping[str, Any], where: str = "method.recipe"
 ) -> RecipeConfig:
-    """Return `recipe` with `changes` (see `OwnRecipe`) laid over it.
+    """Return `recipe` updated with `changes` (see `OwnRecipe`).
 
     Raises:
-        CuttlefishError: A key is none of `Changes`, or what results is nothing that `conf/recipe` could say.
+        CuttlefishError: A key is not in `Changes`, or the result is not a valid recipe.
     """
     own = {key: asdict(recipe)[key] for key in ("epochs", "optimizer", "schedule")}
     for key, value in changes.items():
@@ -42,7 +43,7 @@ def own_recipe(
 def all_decayed(
     model: nn.Module, weight_decay: float, without_decay: Set[nn.Parameter] = frozenset()
 ) -> list[dict[str, Any]]:
-    """Return optimizer groups with weight decay on biases and norms too, as many authors' code has it."""
+    """Return optimizer groups with weight decay on biases and norms too, as in many authors' code."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     decayed = [parameter for parameter in trained if parameter not in without_decay]
     free = [parameter for parameter in trained if parameter in without_decay]

@@ -14,10 +14,10 @@ class Milestones:
     """Stepwise warm-up from base to peak, then a factor gamma at each milestone epoch.
 
     Attributes:
-        restart: The epoch from which the warm-up is repeated (the switch).
-        overshoot: What the repeated warm-up does after a milestone. False: it is damped by the milestones
-            already passed. True, as the reference's code: the restart epoch itself runs at the undamped base
-            rate, then the damped peak follows.
+        restart: The epoch at which the warm-up is repeated (the switch).
+        overshoot: Behaviour of a repeated warm-up after a milestone. False: scale it by the milestones
+            already passed. True (as the reference code): train the restart epoch at the unscaled base rate,
+            then go to the scaled peak.
     """
 
     base_lr: float
@@ -69,7 +69,7 @@ class Cosine:
 
 @dataclass(frozen=True)
 class Exponential:
-    """initial_lr * decay**(epoch - start)."""
+    """Exponential decay: initial_lr * decay**(epoch - start)."""
 
     initial_lr: float
     decay: float

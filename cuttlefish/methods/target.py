@@ -1,4 +1,4 @@
-"""One knob for comparisons at equal size: a number of parameters, or a finished run to be matched."""
+"""Target size for comparisons at equal size: a number of parameters, or a finished run to match."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -13,14 +13,14 @@ from cuttlefish.record.find import SEARCHED, runs_of
 from cuttlefish.record.record import read_record
 
 TargetSize = Annotated[int | None, Within(1, 10**12)]
-"""A knob: the parameters that the result should have."""
+"""Type of a knob: total parameters of the result."""
 Match = Annotated[str | None, Place()]
-"""A knob: the run key, folder or record of a finished run whose size the result should have."""
+"""Type of a knob: the run key, folder or record of a finished run whose size to match."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """All parameters that the result should have, and where that number came from."""
+    """Total parameters that the result should have, and the source of that number."""
 
     params: int
     source: str
@@ -32,7 +32,7 @@ class Target:
 
 
 class SizedMethod(Method):
-    """A method whose size is set by a knob of its own, or by `target_params` or `match` in its place."""
+    """Method whose size is set by its own knob, or instead by `target_params` or `match`."""
 
     target: Target | None = None
 
@@ -40,7 +40,7 @@ class SizedMethod(Method):
         self.target = resolve_target(self.settings, context)
 
     def check_reachable(self, least: int, most: int) -> None:
-        """Raise CuttlefishError for a target outside the sizes that the method can give this model."""
+        """Raise CuttlefishError for a target outside the sizes `least` to `most`, possible for this model."""
         target = self.target
         if target is not None and not least <= target.params <= most:
             raise CuttlefishError(
@@ -49,7 +49,7 @@ class SizedMethod(Method):
             )
 
     def with_target(self, fields: dict[str, Any], achieved: int) -> dict[str, Any]:
-        """Return the record's fields, with the target beside the achieved size where there is one."""
+        """Return the record's fields, with target and achieved size if there is a target."""
         return fields if self.target is None else fields | {"target": self.target.report(achieved)}
 
     def state_dict(self) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class SizedMethod(Method):
 
 
 def find_target(target_params: int | None, match: str | None) -> Target | None:
-    """Return the size that `target_params=` or `match=` (a run key, a run folder or a record) names.
+    """Return the size given by `target_params=` or `match=` (a run key, a run folder or a record).
 
     Raises:
         CuttlefishError: Both are given, or the run cannot be used.
@@ -78,10 +78,9 @@ def find_target(target_params: int | None, match: str | None) -> Target | None:
 
 
 def one_size(settings: Any, other: str | None = None) -> Iterator[str]:
-    """Yield a sentence about settings that set the size twice, by `target_params`, `match` or the knob
-    `other`.
+    """Yield an error for settings that set the size twice, by `target_params`, `match` or the knob `other`.
 
-    That knob counts as given where it is not at its default.
+    `other` counts as set if it differs from its default.
     """
     keys = ("target_params", "match") if other is None else (other, "target_params", "match")
     known = type(settings).__dataclass_fields__
@@ -91,8 +90,7 @@ def one_size(settings: Any, other: str | None = None) -> Iterator[str]:
 
 
 def resolve_target(settings: Any, context: Context) -> Target | None:
-    """Return the size that `settings` name; a resumed run keeps its own, whatever became of the matched
-    run."""
+    """Return the target in `settings`; a resumed run keeps its saved one, even if the matched run changed."""
     kept = None if settings.match is None else target_from_state(context.saved())
     return kept or find_target(settings.target_params, settings.match)
 
@@ -107,7 +105,7 @@ def target_from_state(state: Mapping[str, Any]) -> Target | None:
 
 
 def _matched(match: str) -> Record:
-    """Return the record of a path; else of that run key, a finished one if there are several."""
+    """Return the record at a path, or of that run key (a finished one if there are several)."""
     if Path(match).exists():
         return read_record(match)
     found = [record for _, record in runs_of(match)]
