@@ -1,19 +1,19 @@
-"""The one exception a user is meant to read."""
+"""Errors with a message for the user, and exit codes."""
 
 
 class CuttlefishError(Exception):
     """Bad input or environment, in one sentence: what was wrong, where it came from, what would be right.
 
-    The command line prints the sentence without a traceback and exits with a non-zero code.
+    The command line prints the message without a traceback and exits with a non-zero code.
     """
 
 
 class Busy(CuttlefishError):
-    """Another live process is doing this very run."""
+    """Another live process is training this run."""
 
 
 class TakenOver(Busy):
-    """Another process has taken this very run over; this one has nothing to write to its folder any more."""
+    """Another process has taken over this run; this one must not write to its folder any more."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -23,9 +23,9 @@ class TakenOver(Busy):
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was asked to stop, has saved its state and goes on by the same command.
+    """A run stopped on request and saved its state; the same command resumes it.
 
-    signal: the name of what asked, if that is known.
+    signal: Name of the signal that requested the stop, if known.
     """
 
     def __init__(self, message: str = "", signal: str | None = None):
@@ -34,12 +34,12 @@ class Interrupted(KeyboardInterrupt):
 
 
 EXIT_CRASH, EXIT_BAD_INPUT, EXIT_BUSY, EXIT_SAVED, EXIT_AT_ONCE = 1, 2, 3, 75, 130
-"""Exit codes of the command line and the worker: a bug or crash, bad input, a run that another process is
-doing, stopped with its state saved (the system's own code for "try again"), stopped at once."""
+"""Exit codes of the command line and the worker: bug or crash; bad input; another process is training the
+run; stopped with state saved (EX_TEMPFAIL, "try again"); stopped at once."""
 
 
 def exit_code(error: BaseException | None) -> int:
-    """The exit code that tells what ended a run; 0 for None."""
+    """Return the exit code for the error that ended a run; 0 for None."""
     if error is None:
         return 0
     for kind, code in (

@@ -1,4 +1,4 @@
-"""The range of each setting, written beside its field. Needs the standard library alone, as the core must.
+"""Ranges of settings, declared in the fields' annotations. Needs only the standard library.
 
     @dataclass(frozen=True)
     class Settings(Checked):
@@ -9,7 +9,7 @@
                 yield "ratio above 0.5 cannot be fast"
 
 `Settings(ratio=2).check()` raises a CuttlefishError. `cuttlefish.config.validate` calls it for whole configs,
-after it has checked their types.
+after checking their types.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,10 +25,10 @@ from cuttlefish.errors import CuttlefishError
 
 
 class Limit:
-    """What a value must be beside its type. A value of None is never asked."""
+    """A constraint on a value besides its type. None always passes."""
 
     def problems(self, value: Any, where: str) -> Iterator[str]:
-        """Yield a sentence for each thing that is wrong with the value of the key `where`."""
+        """Yield a sentence for each problem with the value of the key `where`."""
         if not self.allows(value):
             yield f"{where} must be {self}, not {shown(value)}"
 
@@ -63,7 +63,7 @@ class Within(Limit):
 
 @dataclass(frozen=True)
 class Each(Limit):
-    """The limit of every item of a list, or of every value of a mapping."""
+    """A limit for every item of a list or every value of a mapping."""
 
     limit: Limit
 
@@ -80,7 +80,7 @@ class Each(Limit):
 
 @dataclass(frozen=True)
 class Count(Limit):
-    """A list of exactly so many values."""
+    """A list with a fixed number of values."""
 
     count: int
 
@@ -91,7 +91,7 @@ class Count(Limit):
 
 @dataclass(frozen=True)
 class Name(Limit):
-    """A label that can become part of a file's name: not empty, one line, at most `size` bytes."""
+    """A label usable in file names: not empty, one line, at most `size` bytes."""
 
     size: int = 100
 
@@ -104,7 +104,7 @@ class Name(Limit):
 
 @dataclass(frozen=True)
 class Place(Limit):
-    """A path that a file system can hold: every part at most 255 bytes, all of it at most 4,000."""
+    """A path valid on common file systems: at most 255 bytes per part and 4,000 in total."""
 
     def allows(self, value: Any) -> bool:
         if (
@@ -121,31 +121,31 @@ class Place(Limit):
 
 @dataclass(frozen=True)
 class OptionsOf:
-    """Marks a mapping that gives some fields of the class `kind` (see `cuttlefish.config.validate`)."""
+    """Mark a mapping of some fields of the class `kind` (see `cuttlefish.config.validate`)."""
 
     kind: type
 
 
 class Checked:
-    """Base of every settings dataclass: its fields' limits, and what excludes each other."""
+    """Base of all settings dataclasses: checks the fields' limits and contradictions between them."""
 
     def contradictions(self) -> Iterator[str]:
-        """Yield a sentence, beginning with a field's name, for each set of values that exclude each other."""
+        """Yield a sentence, beginning with a field's name, for each set of contradictory values."""
         return iter(())
 
     def check(self, where: str = "", contradictions: bool = True) -> None:
-        """Raise CuttlefishError for the first limit that the values break, or for the first contradiction.
+        """Raise CuttlefishError for the first broken limit or contradiction.
 
         Args:
-            where: The dotted key under which the settings stand in a config.
-            contradictions: Look for contradictions, too.
+            where: Dotted key of the settings in the config.
+            contradictions: Also check for contradictions.
         """
         problem = next(self.problems(where, contradictions), None)
         if problem is not None:
             raise CuttlefishError(problem)
 
     def problems(self, where: str = "", contradictions: bool = True) -> Iterator[str]:
-        """Yield the sentences of all broken limits, then of all contradictions, nested settings included."""
+        """Yield sentences for all broken limits, then all contradictions, including nested settings."""
         prefix = f"{where}." if where else ""
         for name, (kind, limits) in _limits(type(self)).items():
             value = getattr(self, name)
@@ -161,17 +161,17 @@ class Checked:
 
 
 def shown(value: Any) -> str:
-    """Return a value as it is written in YAML or Python, cut to 60 characters."""
+    """Return a value as written in YAML or Python, cut to 60 characters."""
     words = {None: "null", True: "true", False: "false"}
     try:
         text = words[value] if value is None or isinstance(value, bool) else repr(value)
-    except (ValueError, RecursionError):  # a number of more digits than Python prints
+    except (ValueError, RecursionError):  # a number with more digits than Python prints
         text = "something too long to show"
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Return whether a value is of an annotation's type; whole numbers pass as floats, tuples as lists."""
+    """Return whether a value has an annotation's type; integers pass as floats, tuples as lists."""
     arms, origin, inner = arms_of(kind), get_origin(kind), get_args(kind)
     if len(arms) > 1 or arms[0] is not kind:
         return any(fits(value, arm) for arm in arms)
@@ -191,7 +191,7 @@ def fits(value: Any, kind: Any) -> bool:
 
 
 def describe(kind: Any) -> str:
-    """Return an annotation in words, as the end of a sentence `… must be …`."""
+    """Return an annotation in words, to complete the sentence `… must be …`."""
     arms = sorted(arms_of(kind), key=lambda arm: arm is NoneType)
     if len(arms) > 1:
         return " or ".join(describe(arm) for arm in arms)
@@ -213,14 +213,14 @@ def describe(kind: Any) -> str:
 
 
 def arms_of(kind: Any) -> tuple[Any, ...]:
-    """Return the alternatives of an annotation: those of a union, else itself."""
+    """Return the alternatives of a union annotation, else the annotation itself."""
     kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
     return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
 
 
 @lru_cache
 def _limits(cls: type) -> dict[str, tuple[Any, list[Limit]]]:
-    """Return each field's annotation and the limits in it."""
+    """Return each field's annotation and its limits."""
     found = {}
     for name, kind in get_type_hints(cls, include_extras=True).items():
         arms = [arm for arm in arms_of(kind) if arm is not NoneType]

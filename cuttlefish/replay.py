@@ -1,8 +1,7 @@
-"""`run.py replay=<record, run folder or run key>`: run a record's exact config again, and list what came out
-differently.
+"""`run.py replay=<record, run folder or run key>`: rerun a record's exact config, list the differences.
 
-Further words may say where and how (data.root=, trainer.device=, logger.…), not what. Exit codes: 0 agrees, 4
-does not, else run.py's.
+Further words may set where and how to run (data.root=, trainer.device=, logger.…), not what. Exit codes: 0 if
+the results agree, 4 if not, else run.py's.
 """
 
 import sys
@@ -31,11 +30,11 @@ EXIT_DIFFERS = 4
 WORD = "replay="
 NOT_MINE = ("run_dir", "runs_root", "fork_from", "method.name", "method.preset")
 SHORTENED = ".../"
-"""What a record has in the place of a folder of the machine it was made on."""
+"""Prefix that replaces the machine's folders in a record."""
 
 
 def main(words: Sequence[str]) -> int:
-    """Answer a command line with a word that begins with `replay=`; the exit code."""
+    """Run a command line that contains `replay=…`; return the exit code."""
     try:
         return replay(words)
     except (CuttlefishError, Interrupted) as error:
@@ -49,7 +48,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def replay(words: Sequence[str], runs: Path = Path("runs")) -> int:
-    """Run it again and print the differences; the exit code."""
+    """Rerun the record and print the differences; return the exit code."""
     asked = [word.removeprefix(WORD) for word in words if word.startswith(WORD)]
     if len(asked) != 1:
         raise CuttlefishError(
@@ -76,9 +75,9 @@ def replay(words: Sequence[str], runs: Path = Path("runs")) -> int:
 
 
 def replayed_config(path: Path, record: Record, words: Sequence[str]) -> Config:
-    """Return the config of a record with the folders of this machine.
+    """Return a record's config with the folders of this machine.
 
-    The run folder's own resolved.yaml knows them, a record does not.
+    They come from the run folder's resolved.yaml; the record does not have them.
     """
     beside = path.parent / RESOLVED
     there = load(beside) if beside.exists() else {}
@@ -98,7 +97,7 @@ def replayed_config(path: Path, record: Record, words: Sequence[str]) -> Config:
         mapping["data"]["root"] = None
     mapping["runs_root"], mapping["run_dir"] = "runs", None
     if mapping["trainer"].get("threads") is None and mapping["trainer"].get("device") != "cuda":
-        mapping["trainer"]["threads"] = record.threads  # the order of sums, and so the bits, depend on it
+        mapping["trainer"]["threads"] = record.threads  # sets the order of sums, hence the last bits
     for word in words:
         _set(mapping, word)
     return load_config(mapping)
@@ -107,7 +106,7 @@ def replayed_config(path: Path, record: Record, words: Sequence[str]) -> Config:
 def comparison(
     one: Record, other: Record, found: Sequence[Difference], exact: bool, epoch: int | None
 ) -> str:
-    """Format the table of differences below what of hardware and software differs."""
+    """Format the differences in hardware and software, then the table of differences in results."""
     from cuttlefish.display.screen import plain_table
     from cuttlefish.display.summary import as_text
 
@@ -149,8 +148,8 @@ def _sound(path: Path) -> Record:
 
 
 def _folder(runs: Path, key: str) -> Path:
-    """Choose the first of runs/replay/<key>-1, -2, … without a finished replay: an interrupted one goes
-    on."""
+    """Return the first of runs/replay/<key>-1, -2, … without a finished replay, to resume interrupted
+    ones."""
     folders = (runs / "replay" / f"{key}-{number}" for number in count(1))
     return next(
         folder

@@ -1,9 +1,8 @@
-"""Runs one resolved config: skip if finished, resume if begun, train, record. Needs neither Hydra nor W&B.
+"""Run one resolved config: skip if finished, resume if begun, train, record. Needs no Hydra or W&B.
 
     python -m cuttlefish.worker resolved.yaml
 
-It is one of several processes where torchrun or our own launcher started it as such. Exit codes: see
-`cuttlefish/errors.py`.
+Under torchrun or our own launcher it is one of several processes. Exit codes: see `cuttlefish/errors.py`.
 """
 
 import sys
@@ -41,23 +40,23 @@ from cuttlefish.record.folder import read_profile, read_ranks
 from cuttlefish.record.record import read_record
 
 Ending = tuple[Literal["finished", "skipped"], Record]
-"""Whether the run was trained now or had been before, and its record."""
+"""Whether the run was trained now or already finished before, and its record."""
 
 
 def run_config(config: Config) -> Record:
-    """Train `config` unless its record says it is finished, and return the record."""
+    """Train `config` unless its record is finished, and return the record."""
     return run_or_skip(config)[1]
 
 
 def run_or_skip(config: Config, stop: StopSignals | None = None) -> Ending:
-    """Train `config` unless its record says it is finished.
+    """Train `config` unless its record is finished.
 
     Args:
-        stop: Hears the requests to stop; one that came too late for this run is left in it.
+        stop: Receives requests to stop; keeps one that came too late for this run.
 
     Raises:
-        Busy: Another process is at it.
-        Interrupted: It was asked to stop, and the state is saved.
+        Busy: Another process is training this run.
+        Interrupted: A stop was requested, and the state is saved.
     """
     stop = stop or StopSignals()
     stop.enter(State.UNSAVED if under_launcher() else State.UNTRAINED)
@@ -66,7 +65,7 @@ def run_or_skip(config: Config, stop: StopSignals | None = None) -> Ending:
 
 
 def record_lost(config: Config, error: CuttlefishError) -> NoReturn:
-    """Write the failed record of a run whose process was killed before it could, and raise `error`, which says so."""
+    """Write the failed record of a run whose process was killed before it could, and raise `error`."""
     record_failure(resolve_run(config), error, config.trainer.devices)
     raise error
 
@@ -87,8 +86,8 @@ def _train(run: Run, world: World, stop: StopSignals) -> Ending:
     session = _build(run, world)
     lock = RunLock(run.folder, lambda: session.timer.wall_seconds) if world.is_first else nullcontext()
     with lock:
-        # Another process may have come to its end with this run before we had the lock. Only the first looks:
-        # the others may be on machines that do not see the folder.
+        # Another process may have finished this run before we got the lock. Only the first process checks:
+        # the others may be on machines without access to the folder.
         finished = world.broadcast_object(finished_record(run) if world.is_first else None)
         if finished is not None:
             return "skipped", finished
@@ -100,7 +99,7 @@ def _train(run: Run, world: World, stop: StopSignals) -> Ending:
 
 
 def _build(run: Run, world: World) -> Session:
-    """Build the session. Bad input is only reported; any other error is a failed run, with a record of it."""
+    """Build the session. Bad input is only reported; any other error writes the record of a failed run."""
     try:
         return Session(run, world)
     except CuttlefishError:
@@ -119,14 +118,14 @@ def _launch(run: Run) -> Ending:
     is_new = write_resolved(run)
     try:
         launch(run.folder / RESOLVED, run.config.trainer)
-    except Busy:  # it is another's
+    except Busy:  # another process trains it
         raise
     except CuttlefishError as error:
         if [path.name for path in run.folder.iterdir()] != [
             RESOLVED
         ]:  # the first process may have been killed
             record_failure(run, error, run.config.trainer.devices)
-        elif is_new:  # refused before anything began: nothing stays behind
+        elif is_new:  # rejected before it began: leave no files
             (run.folder / RESOLVED).unlink()
             run.folder.rmdir()
         raise
@@ -136,13 +135,13 @@ def _launch(run: Run) -> Ending:
 def _summary(folder: Path, record: Record) -> str:
     try:
         from cuttlefish.display.summary import as_text, run_summary
-    except ImportError:  # a machine with torch only, without rich
+    except ImportError:  # rich is not installed
         return f"accuracy {record.accuracy_final} %, {record.params_total} parameters"
     return as_text(run_summary(record, read_profile(folder), read_ranks(folder)))
 
 
 def read_resolved(path: Path) -> Config:
-    """Read the config of a resolved.yaml. Raises CuttlefishError if it is missing or not one."""
+    """Read the config from a resolved.yaml. Raises CuttlefishError if it is missing or invalid."""
     mapping = load(path)
     return load_config(
         {key: value for key, value in mapping.items() if key not in ("run_key", "data_digest")}

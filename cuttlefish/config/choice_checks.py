@@ -1,4 +1,4 @@
-"""Check what a typed config alone cannot tell: whether its values go with the choices on the command line."""
+"""Check that a config's values are consistent with the choices on the command line."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ OLD_WORDS = {**RENAMED, "method.preset": "preset"}
 
 
 def refuse_old_words(words: Iterable[str]) -> None:
-    """Raise CuttlefishError for a word of the command line that is spelled as in an earlier version."""
+    """Raise CuttlefishError for a command-line word that was renamed since an earlier version."""
     for word in words:
         key, equals, value = word.lstrip("+").partition("=")
         for old, new in OLD_WORDS.items():
@@ -25,7 +25,7 @@ def refuse_old_words(words: Iterable[str]) -> None:
 
 
 def check_preset(method: Mapping[str, Any], chosen: str, folders: Sequence[Path]) -> None:
-    """Raise CuttlefishError if the method has no such preset: `method.preset` is then not what was chosen."""
+    """Raise CuttlefishError if `method.preset` is not the chosen preset, because there is no such preset."""
     set_by_files = method.get("preset", "default")
     if set_by_files == chosen:
         return
@@ -40,7 +40,7 @@ def check_preset(method: Mapping[str, Any], chosen: str, folders: Sequence[Path]
 
 
 def check_model_choice(model: ModelConfig, chosen: str, folders: Sequence[Path]) -> None:
-    """Raise CuttlefishError for a model that has a file and was not chosen by it."""
+    """Raise CuttlefishError for a model that has a config file but was not chosen by it."""
     own = _read(folders, f"model/{model.name}.yaml")
     if chosen != model.name and own and (own.get("source") == "suite") == (model.source == "suite"):
         raise CuttlefishError(
@@ -50,14 +50,14 @@ def check_model_choice(model: ModelConfig, chosen: str, folders: Sequence[Path])
 
 
 def check_not_null(method: Mapping[str, Any], chosen: str, folders: Sequence[Path]) -> None:
-    """Raise CuttlefishError for a null where the method's file has a value: null means "not set"."""
+    """Raise CuttlefishError for a null override of a knob that has a value in the method's file."""
     for key, usual in _read(folders, f"method/{chosen}.yaml").items():
         if method.get(key) is None and usual is not None:
             raise CuttlefishError(f"method.{key} cannot be null; it is {usual} unless another value is given")
 
 
 def _read(folders: Sequence[Path], name: str) -> dict[str, Any]:
-    """The first such file's mapping; empty where there is none."""
+    """Return the mapping of the first such file, empty if there is none."""
     for folder in folders:
         if (folder / name).is_file():
             return yaml.safe_load((folder / name).read_text(encoding="utf-8")) or {}

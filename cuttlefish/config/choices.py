@@ -1,4 +1,4 @@
-"""What conf/ offers: its groups, their files with the comments that they begin with, and the help text."""
+"""The config groups of conf/: their choices with the files' first comments, and the help text."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -8,15 +8,15 @@ import yaml
 
 GROUPS = ("model", "data", "method", "preset", "recipe", "trainer", "logger", "experiment", "debug")
 OPTIONAL = ("experiment", "debug")
-"""Groups of which a run need not choose anything."""
+"""Groups that need no choice."""
 SEVERAL = ("logger",)
-"""Groups of which it may choose several, as in logger=[csv,tensorboard]."""
+"""Groups that accept several choices, as in logger=[csv,tensorboard]."""
 
 
 def list_choices(folders: Iterable[Path], group: str) -> dict[str, str]:
-    """Choice -> its file's first comment, sorted; a choice in a subfolder is named with it (reduced/cell).
+    """Return choice -> its file's first comment, sorted; choices in subfolders have names like reduced/cell.
 
-    folders: the config folders; of two files of one name the first counts, as for Hydra.
+    Of files with the same name in several folders the first counts, as in Hydra.
     """
     found: dict[str, str] = {}
     for folder in folders:
@@ -28,9 +28,9 @@ def list_choices(folders: Iterable[Path], group: str) -> dict[str, str]:
 
 
 def help_text(folders: Sequence[Path]) -> str:
-    """`hydra.help.template` of the last folder's config.yaml with the choices of all folders filled in.
+    """Return `hydra.help.template` of the last folder's config.yaml, with the choices of all folders.
 
-    Hydra fills it in too, but composes everything and walks through its own groups first: seconds.
+    Hydra's own help takes seconds, because it composes everything and lists its own groups first.
     """
     template = yaml.safe_load((folders[-1] / "config.yaml").read_text(encoding="utf-8"))["hydra"]["help"][
         "template"

@@ -1,6 +1,6 @@
-"""Hydra's side of a run's config: the schema as its base, and its composition as a checked `Config`.
+"""Compose a run's config with Hydra, on the schema as its base, into a checked `Config`.
 
-A machine without Hydra runs a resolved config.
+Machines without Hydra use a resolved config instead.
 """
 
 from collections.abc import Sequence
@@ -23,28 +23,28 @@ from cuttlefish.errors import CuttlefishError
 
 
 def _register() -> None:
-    """Make the schema's defaults the first entry of conf/config.yaml, so that no override needs a plus.
+    """Register the schema's defaults, the first entry of conf/config.yaml, so that overrides need no plus.
 
-    Done on import, because a launcher with processes of its own imports this module there and no more.
+    Called on import, because the job processes of some launchers import this module and nothing else.
     """
     base = OmegaConf.create({key: value for key, value in to_dict(Config()).items() if key != "method"})
-    base.model.name = "???"  # said by the chosen file, or to be given with it
+    base.model.name = "???"  # given by the chosen file or an override
     OmegaConf.set_struct(
         base.model.arguments, False
-    )  # the constructors that these go to know their keys, we do not
+    )  # keys are checked by the constructors that receive them
     ConfigStore.instance().store("base", base)
 
 
 def compose_config(conf: Path | Sequence[Path], overrides: Sequence[str], name: str | None = None) -> Config:
-    """The checked config of these command-line words, with nothing started and nothing written.
+    """Return the checked config of these command-line words. Starts and writes nothing.
 
     Args:
-        conf: The config folder, or several of which the last has the main config.
+        conf: The config folder, or several, the last of which has the main config.
         overrides: As on the command line.
-        name: The main config's, `config` by default.
+        name: Name of the main config, `config` by default.
 
     Raises:
-        CuttlefishError: The config is refused, by Hydra or by us.
+        CuttlefishError: The config is invalid.
     """
     folders = [conf] if isinstance(conf, Path) else list(conf)
     more = [f"hydra.searchpath=[{','.join(f'file://{path.absolute()}' for path in folders[:-1])}]"]
@@ -62,7 +62,7 @@ def compose_config(conf: Path | Sequence[Path], overrides: Sequence[str], name: 
 
 
 def checked_config(composed: DictConfig, hydra: DictConfig) -> Config:
-    """The typed config of one job. hydra: Hydra's own node, which knows the words and the choices."""
+    """Return the typed config of one job. `hydra` is Hydra's node, with the overrides and choices."""
     choices, folders = hydra.runtime.choices, _config_folders(hydra)
     for group in GROUPS:
         one = isinstance(choices.get(group), str) or group in SEVERAL

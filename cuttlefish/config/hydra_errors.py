@@ -1,4 +1,4 @@
-"""What Hydra and OmegaConf refuse, in one sentence with the nearest valid word."""
+"""Turn errors of Hydra and OmegaConf into one sentence with the nearest valid word."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -18,11 +18,11 @@ from cuttlefish.config.suggest import choose_from, did_you_mean
 
 
 def sentence(error: BaseException, folders: Sequence[Path] = ()) -> str:
-    """The sentence for what Hydra or OmegaConf raised.
+    """Return the error sentence for an exception of Hydra or OmegaConf.
 
     Args:
         error: The exception.
-        folders: The config folders, whose nested choices Hydra does not name.
+        folders: The config folders, to name nested choices, which Hydra does not.
     """
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     if isinstance(error, MissingConfigException) and "/" in str(error.missing_cfg_file):
@@ -44,7 +44,7 @@ def sentence(error: BaseException, folders: Sequence[Path] = ()) -> str:
 
 
 def _no_choice(interpolation: str, chosen: str) -> str:
-    """Hydra finds a cell's values by the choices' names; a group that is missing or a list has none."""
+    """Explain a failed lookup of a cell's values by its choices, when a group is missing or a list."""
     missing = [group for group in re.findall(r"\w+", interpolation) if group not in chosen.split(", ")]
     return f"{missing[0]} must be one choice by name, as in {missing[0]}=...; --help lists them"
 
@@ -73,7 +73,7 @@ PATTERNS = {
     ),
     r"In '(.*)': Could not override '(.*)'": _override_in_file,
 }
-"""What can only be told by the text of the error."""
+"""Errors that can only be recognised by their text."""
 
 
 def _unknown_choice(error: MissingConfigException, folders: Sequence[Path]) -> str:
@@ -99,7 +99,7 @@ def _unknown_key(error: OmegaConfBaseException) -> str:
 
 
 def _keys(config: DictConfig, where: str = "") -> Iterator[str]:
-    """Every dotted key of a config that a user may set."""
+    """Yield every dotted key of a config that a user may set."""
     for key in config:
         if key == "hydra":
             continue

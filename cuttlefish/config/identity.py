@@ -1,7 +1,7 @@
-"""The identity of a run: its key, of what changes its result, and its folder. Needs neither torch nor Hydra.
+"""The identity of a run: its key, a hash of all that changes its result, and its folder.
 
-Only values that differ from their defaults are hashed, so that a new field whose default means "as before"
-changes no key.
+Only values that differ from their defaults are hashed, so that a new field with a neutral default changes no
+key. Needs neither torch nor Hydra.
 """
 
 import hashlib
@@ -21,9 +21,9 @@ NOT_IN_KEY = frozenset(
     "trainer.checkpoint_epochs trainer.checkpoint_minutes trainer.timeout_minutes trainer.max_restarts "
     "trainer.torch_profile method.name method.preset".split()
 )
-"""Labels, paths, loggers, and what belongs to the evidence (hardware, precision, processes, threads).
+"""Fields not hashed: labels, paths, loggers, and the hardware, precision, processes and threads.
 
-A preset is hashed by its knobs. A fork has the key of the run whose beginning it need not train."""
+A preset is hashed by its knobs. A fork has the key of the same run trained from the start."""
 
 
 def run_key(
@@ -35,7 +35,7 @@ def run_key(
     """Return the run key, 12 hexadecimal digits.
 
     Args:
-        config: The nested mapping of a config (`to_dict`); the method's knobs as its `Settings` types them.
+        config: The nested mapping of a config (`to_dict`), with the method's knobs typed by its `Settings`.
         data_digest: Hash of the data's content.
         method_version: The method's `version`.
         method_defaults: The defaults of its `Settings` as a mapping.
@@ -56,7 +56,7 @@ def run_key(
 
 
 def run_folder(config: Config, key: str) -> Path:
-    """Return `run_dir` if given, else runs_root/<experiment>/<key> with what makes it other evidence."""
+    """Return `run_dir` if given, else runs_root/<experiment>/<key> with suffixes for its variants."""
     if config.run_dir is not None:
         return Path(config.run_dir)
     experiment = config.experiment_name or _plain(
@@ -76,16 +76,16 @@ def _variants(config: Config) -> Iterator[str]:
     if trainer.threads is not None:
         yield f"threads{trainer.threads}"
     if config.fork_from is not None:
-        origin = os.path.realpath(config.fork_from)  # unlike Path.resolve, it ends in a loop of links
+        origin = os.path.realpath(config.fork_from)  # unlike Path.resolve, it terminates on a loop of links
         yield f"fork-{hashlib.sha256(origin.encode()).hexdigest()[:6]}"
 
 
 def _changed(
     values: Mapping[str, Any], defaults: Mapping[str, Any], where: str, deep: bool = True
 ) -> Iterator[tuple[str, Any]]:
-    """Yield dotted key and value of what counts and differs.
+    """Yield dotted key and value of hashed fields that differ from their defaults.
 
-    A section of the schema is entered, a mapping that is a value is not.
+    Recurse into sections of the schema, not into mappings that are values.
     """
     for key, value in values.items():
         path, default = f"{where}.{key}" if where else key, defaults.get(key)
@@ -98,7 +98,7 @@ def _changed(
 
 
 def _canonical(value: Any) -> Any:
-    """Return equal values in one spelling: 1.0 is 1, a tuple is a list."""
+    """Return a canonical form of equal values: 1.0 becomes 1, a tuple a list."""
     if isinstance(value, Mapping):
         return {str(key): _canonical(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

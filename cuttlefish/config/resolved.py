@@ -1,6 +1,6 @@
-"""`resolved.yaml`: a run's whole config, which another machine can run.
+"""`resolved.yaml`: a run's whole config, runnable on another machine.
 
-Without PyYAML it is written and read as JSON, which is YAML, too.
+Without PyYAML it is written and read as JSON, which is also YAML.
 """
 
 import json
@@ -13,13 +13,13 @@ from cuttlefish.errors import CuttlefishError
 
 RESOLVED = "resolved.yaml"
 RENAMED = {"sink": "logger"}
-"""What sections of a config were called in earlier versions."""
+"""Old section name -> current name."""
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
-"""Numbers with an exponent, which YAML 1.1 takes for text unless they have a dot and a sign, as in 1.0e-2."""
+"""Numbers with an exponent, which YAML 1.1 reads as text unless they have a dot and a sign (1.0e-2)."""
 
 
 def dump(mapping: Mapping[str, Any]) -> str:
-    """Return the text of a resolved.yaml."""
+    """Return the text of a resolved.yaml for a mapping."""
     try:
         import yaml
     except ImportError:
@@ -31,7 +31,7 @@ def load(path: str | Path) -> dict[str, Any]:
     """Return the mapping in a resolved config.
 
     Raises:
-        CuttlefishError: The file is missing, or holds no mapping.
+        CuttlefishError: The file is missing or not a mapping.
     """
     try:
         mapping = _parse(Path(path).read_text(encoding="utf-8"))
@@ -43,7 +43,7 @@ def load(path: str | Path) -> dict[str, Any]:
 
 
 def in_present_words(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's config, maybe of an earlier version, with its sections called as they are now."""
+    """Rename the sections of an earlier version's config to the current names."""
     return {RENAMED.get(key, key): value for key, value in config.items()}
 
 
@@ -63,7 +63,7 @@ def _parse(text: str) -> Any:
 
 
 def _with_numbers(base: type) -> type:
-    """Return a loader or dumper of PyYAML to which 1e-2 is a number, and as a text needs quotes."""
+    """Return a PyYAML loader or dumper that reads 1e-2 as a number and quotes it as text."""
     kind = type(base.__name__, (base,), {})
     kind.add_implicit_resolver("tag:yaml.org,2002:float", NUMBER, list("-+.0123456789"))
     return kind

@@ -1,9 +1,9 @@
-"""The typed configuration of one run. A machine without torch and Hydra can read it.
+"""The typed configuration of one run, importable without torch and Hydra.
 
-Every field's default is the neutral one ("as before"), so that a new field changes no existing run key (see
-`identity.py`). The values people choose between are in `conf/`. A field's range stands in its annotation, what
-excludes each other in `contradictions` (`cuttlefish.limits`). What needs torch, the model or the data is checked
-later, but before training.
+Every default is neutral ("as before"), so that a new field changes no existing run key (see `identity.py`).
+The choices for users are in `conf/`. A field's range is in its annotation, rules between fields are in
+`contradictions` (`cuttlefish.limits`). Checks that need torch, the model or the data follow later, before
+training.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ OptionalName = Annotated[str | None, Name()]
 OptionalPlace = Annotated[str | None, Place()]
 OptionalNumber = Annotated[int | None, Within(1, 10**7)]
 MOST_BYTES = 2**33
-"""Generated images that would take more memory are refused."""
+"""The most memory, in bytes, for generated images."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class ModelConfig(Checked):
     name: Annotated[str, Name()] = "resnet18"
     source: Literal["suite", "timm", "torchvision"] = "suite"
     width: Annotated[int | None, Within(1, 1024)] = None
-    """Base channel count of the suite's own networks (64 in the paper, and where None)."""
+    """Base channel count of the suite's own networks (None: 64, as in the paper)."""
     pretrained: bool = False
     arguments: dict[str, Any] = field(default_factory=dict)
     """Further keyword arguments of the timm or torchvision constructor."""
@@ -46,18 +46,18 @@ class ModelConfig(Checked):
 class DataConfig(Checked):
     name: Annotated[str, Name()] = "cifar10"
     kind: Annotated[str, Name()] = "cifar10"
-    """One of the data sets in `cuttlefish/data/sets/`."""
+    """Name of a data set in `cuttlefish/data/sets/`."""
     root: OptionalPlace = None
-    """Folder of the data files; None: the environment's CUTTLEFISH_DATA, else ./data."""
+    """Folder of the data files; None: environment variable CUTTLEFISH_DATA, else ./data."""
     download: bool = False
     verify: bool = True
-    """Refuse files whose checksum is not the published one. CIFAR needs it: its files are pickles."""
+    """Require the published checksums. Needed for CIFAR, whose files are pickles."""
     images_per_class: OptionalNumber = None
-    """Only so many training images of each class (a reduced set): the first ones in the order of the file."""
+    """Number of training images per class (a reduced set): the first ones in file order."""
     images_seed: Annotated[int | None, Within(0, 2**32, "[)")] = None
-    """Draw the `images_per_class` with this seed instead, for data sets that are sorted in some way."""
+    """Draw the `images_per_class` with this seed instead, for data sets that are sorted."""
     evaluate_on: Literal["test", "validation"] = "test"
-    """validation: a fixed tenth of the training set is held out and evaluated on instead of the test set."""
+    """validation: evaluate on a fixed, held-out tenth of the training set instead of the test set."""
     crop_padding: Annotated[int, Within(0, 128)] = 0
     flip: bool = False
     mean: Annotated[list[float], Count(3), Each(Within(-1000, 1000))] = field(
@@ -67,12 +67,12 @@ class DataConfig(Checked):
         default_factory=lambda: [0.5, 0.5, 0.5]
     )
     image_size: Annotated[int | None, Within(1, 4096)] = None
-    """Side length to which digits are enlarged, or at which synthetic images are made."""
+    """Side length in pixels of digits (enlarged) and of synthetic images."""
     classes: Annotated[int | None, Within(2, 10_000)] = None
     """Number of classes of synthetic data."""
     train_images: OptionalNumber = None
     test_images: OptionalNumber = None
-    """Sizes of synthetic data."""
+    """Numbers of training and test images of synthetic data."""
 
     def contradictions(self) -> Iterator[str]:
         if self.images_seed is not None and self.images_per_class is None:
@@ -103,11 +103,11 @@ class OptimizerConfig(Checked):
 class ScheduleConfig(Checked):
     name: Literal["milestones", "cosine"] = "milestones"
     base_lr: LearningRate = 0.1
-    """Learning rate of epoch 0, and of the switch epoch when the warm-up is repeated."""
+    """Learning rate of epoch 0, and of the switch epoch if the warm-up is repeated."""
     peak_lr: LearningRate = 0.1
     warmup_epochs: Annotated[int, Within(0, 100_000)] = 0
     milestones: Annotated[list[float], Each(Within(0, 1, "(]"))] = field(default_factory=lambda: [0.5, 0.75])
-    """As fractions of all epochs (epoch = floor(fraction * epochs))."""
+    """Milestones as fractions of all epochs (epoch = floor(fraction * epochs))."""
     gamma: Annotated[float, Within(0, 1, "(]")] = 0.1
     min_lr: Annotated[float, Within(0)] = 0.0
 
@@ -123,7 +123,7 @@ class RecipeConfig(Checked):
     name: Annotated[str, Name()] = "cifar"
     epochs: Epochs = 300
     batch_size: Annotated[int, Within(1, 10**6)] = 1024
-    """Global, over all devices."""
+    """Global batch size, over all devices."""
     eval_batch_size: Annotated[int, Within(1, 10**6)] = 1000
     label_smoothing: Fraction = 0.0
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -139,29 +139,29 @@ class RecipeConfig(Checked):
 class TrainerConfig(Checked):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: Annotated[int, Within(1, 1024)] = 1
-    """Processes that train together on this machine, one a GPU."""
+    """Number of processes that train together on this machine, one per GPU."""
     precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
-    """fp64 is for comparing runs with each other, not for training."""
+    """fp64 is for comparing runs, not for training."""
     sync_bn: bool = False
-    """Batch norm's statistics over the batch of all processes instead of each one's share."""
+    """Compute batch norm's statistics over the global batch instead of each process's share."""
     channels_last: bool = True
     compile: bool = False
     deterministic: bool = False
     threads: Annotated[int | None, Within(1, 1024)] = None
     checkpoint_epochs: Annotated[int, Within(1, 10**6)] = 1
-    """Write a checkpoint after every so many epochs (and at the end of every phase)."""
+    """Epochs between checkpoints (one is also written at the end of every phase)."""
     checkpoint_minutes: Annotated[float, Within(0, 10**6)] = 0.0
-    """The least time from one epoch's checkpoint to the next, and the most within a long epoch."""
+    """Least time between checkpoints after epochs, and the interval within a long epoch."""
     timeout_minutes: Annotated[float, Within(0, 10**5, "(]")] = 10.0
-    """Several processes: one that waits so long for another gives up, and with it the job."""
+    """Time-out for one process to wait for another, after which the job fails."""
     max_restarts: Annotated[int, Within(0, 1000)] = 0
-    """Several processes: how often a job begins again from its last checkpoint after one of them died."""
+    """Restarts from the last checkpoint after one of several processes died."""
     eval_epochs: Annotated[int, Within(1, 10**6)] = 1
     max_steps: OptionalNumber = None
-    """At most so many steps an epoch (debugging)."""
+    """Maximum number of steps per epoch (debugging)."""
     max_eval_batches: OptionalNumber = None
     overfit: bool = False
-    """Train and evaluate on one and the same batch (debugging)."""
+    """Train and evaluate on a single batch (debugging)."""
     torch_profile: bool = False
     """Write a torch profiler trace of the first steps into the run folder (debugging)."""
 
@@ -186,14 +186,14 @@ class LoggerConfig(Checked):
     console: bool = True
     plots: bool = True
     csv: bool = False
-    """metrics.csv in the run folder: a row for each epoch."""
+    """Write metrics.csv into the run folder, one row per epoch."""
     tensorboard: bool = False
     wandb: WandbConfig = field(default_factory=WandbConfig)
 
 
 @dataclass(frozen=True)
 class Config(Checked):
-    """One run. `method` is a plain mapping: its schema is the `Settings` of the method's own file."""
+    """Config of one run. `method` is a plain mapping, whose schema is the `Settings` of the method."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -203,12 +203,12 @@ class Config(Checked):
     method: dict[str, Any] = field(default_factory=lambda: {"name": "full_rank"})
     seed: Annotated[int, Within(0, 2**32, "[)")] = 0
     scale: Literal["smoke", "reduced", "paper", "free"] = "free"
-    """What the run may stand for: the paper's setting, the suite's fixed small setting, smoke, or free."""
+    """Setting of the run: the paper's, the suite's fixed reduced one, a smoke test, or free."""
     experiment_name: OptionalPlace = None
     run_dir: OptionalPlace = None
     runs_root: Annotated[str, Place()] = "runs"
     fork_from: OptionalPlace = None
-    """A run folder or a checkpoint whose state before the switch this run starts from."""
+    """Run folder or checkpoint from whose state before the switch this run starts."""
 
     def contradictions(self) -> Iterator[str]:
         name, experiment = self.method.get("name"), PurePath(self.experiment_name or "")
@@ -224,7 +224,7 @@ class Config(Checked):
         yield from self._not_evidence()
 
     def _not_evidence(self) -> Iterator[str]:
-        """Yield why the run cannot stand for the paper or for the reduced setting."""
+        """Yield reasons why the run cannot have the scale `paper` or `reduced`."""
         if self.scale not in ("paper", "reduced"):
             return
         for key in ("max_steps", "max_eval_batches", "overfit", "torch_profile"):

@@ -1,8 +1,8 @@
-"""From plain nested mappings to the frozen dataclasses of the schema, and back, without Hydra and torch.
+"""Convert nested mappings to the frozen dataclasses of the schema and back, without Hydra and torch.
 
-pydantic checks types and keys, strictly and through JSON: valid is what a resolved.yaml can hold. Ranges and
-contradictions stand beside the fields (`cuttlefish.limits`). Every mistake ends in a CuttlefishError of one
-sentence that names the dotted key, what would be right, and the nearest valid word.
+pydantic checks types and keys strictly, in JSON mode: values must fit into a resolved.yaml. Ranges and
+contradictions are defined with the fields (`cuttlefish.limits`). Every mistake raises a CuttlefishError of
+one sentence that names the dotted key, what would be right, and the nearest valid word.
 """
 
 import json
@@ -22,16 +22,16 @@ from cuttlefish.limits import Checked, OptionsOf, arms_of, describe, shown
 
 T = TypeVar("T")
 DEEPEST = 50
-"""Levels of nesting that a config may have."""
+"""Maximum depth of nesting in a config."""
 
 
 def load_config(mapping: Mapping[str, Any]) -> Config:
-    """Return a whole run's config, checked; what is left out has its default."""
+    """Return a run's checked config; missing keys have their defaults."""
     return convert(mapping, Config, "")
 
 
 def build_settings(cls: type[T], mapping: Mapping[str, Any], where: str = "method") -> T:
-    """Return a method's Settings from its resolved mapping, without the run's own `name` and `preset`."""
+    """Return a method's Settings from its resolved mapping, ignoring its `name` and `preset`."""
     own = {field.name for field in fields(cls)}
     return convert(
         {key: value for key, value in mapping.items() if key in own or key not in ("name", "preset")},
@@ -46,15 +46,15 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def convert(value: Any, kind: Any, where: str) -> Any:
-    """Return `value` as a `kind`: whole numbers pass as floats, nothing else is bent into shape.
+    """Return `value` as a `kind`; whole numbers are accepted as floats, nothing else is coerced.
 
     Args:
-        value: Plain: mappings, lists, text, numbers, true, false, null.
+        value: Mappings, lists, text, numbers, true, false or null.
         kind: A type annotation.
-        where: The dotted key of the value, for the sentences; "" for a whole config.
+        where: The dotted key of the value, for error messages; "" for a whole config.
 
     Raises:
-        CuttlefishError: A key is unknown or missing, a value is wrong, or values exclude each other.
+        CuttlefishError: A key is unknown or missing, a value is wrong, or values contradict each other.
     """
     converted = _typed(value, kind, where)
     if isinstance(converted, Checked):
@@ -81,7 +81,7 @@ def _adapter(kind: Any) -> TypeAdapter:
 
 
 def _check_options(settings: Any, where: str) -> None:
-    """Check mappings that replace single fields of another class before that class is built with them."""
+    """Check mappings that override fields of another class, before that class is built from them."""
     for name, kind in _hints(type(settings)).items():
         for mark in getattr(kind, "__metadata__", ()):
             if isinstance(mark, OptionsOf):
@@ -90,7 +90,7 @@ def _check_options(settings: Any, where: str) -> None:
 
 
 def _check_plain(value: Any, where: str, depth: int = 0) -> None:
-    """Raise CuttlefishError for what no resolved.yaml can hold."""
+    """Raise CuttlefishError for a value that a resolved.yaml cannot hold."""
     problem = None
     if depth > DEEPEST:
         raise CuttlefishError(f"{where[:60]} is nested too deep")
@@ -114,13 +114,13 @@ def _check_plain(value: Any, where: str, depth: int = 0) -> None:
 
 
 def _sentence(error: Mapping[str, Any], kind: Any, where: str) -> str:
-    """Return what pydantic found wrong, in our words."""
+    """Return an error of pydantic as a sentence."""
     steps, missing = list(error["loc"]), error["type"] == "missing"
     if error["type"] == "unexpected_keyword_argument":
         key = steps.pop()
         where, kind = _trail(steps, kind, where)[-1]
         return f"there is no key {_join(where, key)}{_other_keys(key, _hints(kind), where)}"
-    too_short = missing and isinstance(steps[-1], int)  # said of the list, not of the item that it lacks
+    too_short = missing and isinstance(steps[-1], int)  # report the list, not its missing item
     where, kind = _trail(steps, kind, where)[-2 if too_short else -1]
     if missing and not too_short:
         return f"{where} must be given ({describe(kind)})"
@@ -130,9 +130,9 @@ def _sentence(error: Mapping[str, Any], kind: Any, where: str) -> str:
 
 
 def _trail(steps: list[str | int], kind: Any, where: str) -> list[tuple[str, Any]]:
-    """Return each dotted key on the way to where pydantic's location leads, with its annotation.
+    """Return each dotted key along pydantic's error location, with its annotation.
 
-    Inside a union the location names the arm, too. It is followed where a container's content is wrong.
+    In a union the location also names the alternative; follow it if a container's content is wrong.
     """
     trail = [(where, kind)]
     for place, step in enumerate(steps):
@@ -152,7 +152,7 @@ def _trail(steps: list[str | int], kind: Any, where: str) -> list[tuple[str, Any
 
 
 def _inside(kind: Any, step: str | int) -> Any:
-    """Return the annotation of a field, an item or a value."""
+    """Return the annotation of a field, an item or a mapping's value."""
     inner = get_args(kind)
     if is_dataclass(kind):
         return _hints(kind)[step]
