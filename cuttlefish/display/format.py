@@ -1,4 +1,4 @@
-"""Numbers as people read them. What is unknown is a dash."""
+"""Format numbers for people; unknown values become a dash."""
 
 from typing import Any
 
@@ -7,27 +7,27 @@ EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 def printable(text: str) -> str:
-    """Return foreign text without escape codes and other characters that cannot be printed; lines stay."""
+    """Return untrusted text without escape codes and other unprintable characters, keeping its lines."""
     return "".join(c for c in text if c.isprintable() or c == "\n")
 
 
 def one_line(text: str) -> str:
-    """Return foreign text as one printable line with single spaces."""
+    """Return untrusted text as one printable line with single spaces."""
     return printable(" ".join(text.split()))
 
 
 def count(number: float | None) -> str:
-    """`702,618`"""
+    """Format a count: `702,618`."""
     return UNKNOWN if number is None else f"{number:,.0f}"
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 run`, `3 runs`"""
+    """Format a count with its noun: `1 run`, `3 runs`."""
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def number(value: float | None) -> str:
-    """Three digits and more where the number has them: `10.8`, `0.00446`, `500,000`."""
+    """Format at least three significant digits: `10.8`, `0.00446`, `500,000`."""
     if value is None:
         return UNKNOWN
     return (
@@ -36,12 +36,12 @@ def number(value: float | None) -> str:
 
 
 def stated(value: float | None) -> str:
-    """A number of the paper, as it stands there: `94.66`, `2,700,000`"""
+    """Format a number of the paper as printed there: `94.66`, `2,700,000`."""
     return UNKNOWN if value is None else f"{value:,.12g}"
 
 
 def short_count(number: float | None) -> str:
-    """Three digits and a unit: `11.2 M`."""
+    """Format three digits and a unit: `11.2 M`."""
     if number is None:
         return UNKNOWN
     for size, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
@@ -51,7 +51,7 @@ def short_count(number: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """`0.42 s`, `17 min 05 s`, `3 h 20 min`"""
+    """Format a duration: `0.42 s`, `17 min 05 s`, `3 h 20 min`."""
     if seconds is None:
         return UNKNOWN
     if seconds < 59.95:
@@ -62,7 +62,7 @@ def duration(seconds: float | None) -> str:
 
 
 def rough(seconds: float) -> str:
-    """An estimate: `40 s`, `54 min`, `1,128 h`"""
+    """Format an estimated duration: `40 s`, `54 min`, `1,128 h`."""
     return (
         f"{seconds:.0f} s"
         if seconds < 60
@@ -73,34 +73,34 @@ def rough(seconds: float) -> str:
 
 
 def percent(value: float | None) -> str:
-    """`78.93 %` of a value already in percent."""
+    """Format a value already in percent: `78.93 %`."""
     return UNKNOWN if value is None else f"{value:.2f} %"
 
 
 def memory(size: float | None) -> str:
-    """`1.53 GiB`"""
+    """Format bytes: `1.53 GiB`."""
     if size is None:
         return UNKNOWN
     return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
 
 
 def times(ratio: float | None) -> str:
-    """`3.72×`"""
+    """Format a factor: `3.72×`."""
     return UNKNOWN if ratio is None else f"{ratio:.3g}×" if ratio >= 100 else f"{ratio:.2f}×"
 
 
 def ratio_of(larger: float | None, smaller: float | None) -> float | None:
-    """larger / smaller where both are known and the quotient exists."""
+    """Return larger / smaller; None if either is unknown or the ratio does not exist."""
     return larger / smaller if larger is not None and smaller else None
 
 
 def bar(share: float, width: int = 10) -> str:
-    """A horizontal bar of `share` (0 to 1) in eighths of a character."""
+    """Return a horizontal bar of `share` (0 to 1) in eighths of a character."""
     eighths = round(min(max(share, 0.0), 1.0) * width * 8)
     whole, rest = divmod(eighths, 8)
     return ("█" * whole + (EIGHTHS[rest] if rest else "")).ljust(width)
 
 
 def named(values: dict[str, Any]) -> str:
-    """`a 1 · b 2` of those that are known."""
+    """Join the known values with their names: `a 1 · b 2`."""
     return " · ".join(f"{name} {value}" for name, value in values.items() if value not in (None, UNKNOWN))

@@ -1,4 +1,4 @@
-"""Draw the four figures of one run from what its folder holds; call them inside `styled()`."""
+"""Draw the four figures of one run from its folder; call them inside `styled()`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,11 +20,11 @@ from cuttlefish.record.record import value_of
 Row = Mapping[str, Any]
 MOST_LABELS = 24
 METRICS = {"entropy": "effective rank", "energy": "energy rank"}
-"""What other metrics than the stable rank are called on an axis."""
+"""Axis labels of metrics other than the stable rank."""
 
 
 def subject_of(record: Record) -> str:
-    """Name the run; below paper scale with its scale and width, since a picture may be seen alone."""
+    """Name the run, below paper scale with its scale and width, since a picture may be seen alone."""
     words = [record.model, record.data, record.method, f"seed {record.seed}"]
     if record.scale != "paper":
         width = value_of(record, "config.model.width")
@@ -67,7 +67,7 @@ def rank_curves(
 
 
 def rank_ratios(record: Record, rank_rows: Sequence[Row], profile: Row | None, subject: str = "") -> Figure:
-    """The rank of each factorized layer as a share of its full rank; layers kept dense are pale."""
+    """Draw the rank of each factorized layer as a share of its full rank; layers kept dense are pale."""
     full, ranks = full_ranks(rank_rows), record.ranks
     layers = [layer for layer in layer_order(full, ranks, profile) if layer in full or layer not in ranks]
     figure, axes = style.new_figure(7.2, 0.9 + 0.21 * len(layers))
@@ -131,7 +131,7 @@ def stack_profile(profile: Row, subject: str = "") -> Figure:
 
 
 def training_curves(epoch_rows: Sequence[Row], record: Record, subject: str = "") -> Figure:
-    """Draw training and test loss and accuracy by epoch; the switch lies after the last dense epoch."""
+    """Draw training and test loss and accuracy by epoch; the switch comes after the last dense epoch."""
     figure, (upper, lower) = style.new_figure(7.2, 5.0, 2, 1, sharex=True)
     for axes, quantity in ((upper, "loss"), (lower, "accuracy")):
         for side, colour in (("train", style.FULL), ("test", style.LOW)):
@@ -194,7 +194,7 @@ def _speed_ups(axes: Axes, rows: Sequence[StackRow], threshold: float) -> None:
 
 
 def label_ends(axes: Axes, histories: Sequence[LayerHistory], colours: Sequence[Any]) -> None:
-    """Layer names at the right margin, moved apart where curves end close together."""
+    """Write layer names at the right margin, moved apart where curves end close together."""
     low, high = axes.get_ylim()
     heights = style.spread(
         [history.ratios[-1] for history in histories], (high - low) * 0.041, low + 0.02 * high, high
@@ -217,7 +217,7 @@ def label_ends(axes: Axes, histories: Sequence[LayerHistory], colours: Sequence[
 
 
 def depth_bar(axes: Axes, histories: Sequence[LayerHistory], colours: Sequence[Any]) -> None:
-    """A colour bar from the first to the last layer, where there are too many for labels."""
+    """Draw a colour bar from the first to the last layer when there are too many for labels."""
     scale = ScalarMappable(cmap=ListedColormap(colours))
     bar = axes.figure.colorbar(scale, ax=axes, ticks=(0, 1), pad=0.02, aspect=40)
     bar.ax.set_yticklabels([histories[0].layer, histories[-1].layer], fontsize=7.5)

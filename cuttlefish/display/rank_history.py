@@ -1,4 +1,4 @@
-"""Rank rows of a run, seen layer by layer. Shared by the summaries and the plots."""
+"""Rank rows of a run by layer, shared by the summaries and the plots."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class LayerHistory:
 
 
 def rank_histories(rows: Iterable[Mapping[str, Any]]) -> list[LayerHistory]:
-    """One history a layer, in the order of their first rows (which is the order of execution)."""
+    """Return one history per layer, in the order of their first rows (the execution order)."""
     by_layer: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         by_layer.setdefault(row["layer"], []).append(row)
@@ -38,7 +38,7 @@ def _history(layer: str, rows: list[Mapping[str, Any]]) -> LayerHistory:
 
 
 def _ratio(row: Mapping[str, Any], first: Mapping[str, Any]) -> float:
-    # The rows of a forked run lack the initial value: the rounded scaled rank stands in for it.
+    # The rows of a forked run lack the initial value; use the rounded scaled rank instead.
     if first["epoch"] == 0 and first["stable_rank"]:
         return row["stable_rank"] / first["stable_rank"]
     return row["scaled_rank"] / row["full_rank"]

@@ -35,11 +35,11 @@ REASONS = {
     "never": "the ranks did not settle",
     "declined": "no layer would get faster or smaller (kept_dense in record.json says why)",
 }
-"""The method's words for why it switched, in full."""
+"""Full texts for a method's reasons to switch."""
 
 
 def plain_table(title: str, *columns: tuple[str, str]) -> Table:
-    """A table in the house style; columns are (heading, justification)."""
+    """Create a table in the common style; columns are (heading, justification)."""
     style = {"title_justify": "left", "title_style": "bold", "box": box.SIMPLE_HEAD, "show_edge": False}
     table = Table(title=Text(one_line(title)), padding=(0, 1, 0, 0), pad_edge=False, **style)
     for heading, justify in columns:
@@ -48,12 +48,12 @@ def plain_table(title: str, *columns: tuple[str, str]) -> Table:
 
 
 def cells(*words: str) -> list[Text]:
-    """Return cells whose text rich takes as it is: no markup, no escape codes."""
+    """Return cells that rich prints unchanged: no markup, no escape codes."""
     return [Text(one_line(word)) for word in words]
 
 
 def profile_table(profile: Mapping[str, Any]) -> Table:
-    """Return one row a stack: forward time at full rank and at ratio α, speed-ups, intensity, decision."""
+    """Return one row per stack: forward time at full rank and at ratio α, speed-ups, intensity, decision."""
     settings = f"α = {profile['ratio']:g}, τ = {profile['threshold']:g}"
     title = f"Stack profile: {settings}, {profile.get('source', 'timed')}, K = {profile['k']}"
     sides = ("full ms", "low ms") if unit_of(profile) == "ms" else ("full GF", "low GF")
@@ -77,7 +77,7 @@ def profile_table(profile: Mapping[str, Any]) -> Table:
 def rank_table(
     record: Record, profile: Mapping[str, Any] | None, rank_rows: Iterable[Mapping[str, Any]]
 ) -> Table | None:
-    """Return one row a layer, or a group of layers where there are many; None without ranks."""
+    """Return one row per layer, or per group of layers if there are many; None without ranks."""
     full, ranks = full_ranks(rank_rows), record.ranks or {}
     if not full or not ranks:
         return None
@@ -88,7 +88,7 @@ def rank_table(
 
 
 def facts_table(record: Record) -> Table:
-    """Switch, size, work, accuracy and times of one run."""
+    """Return switch, size, work, accuracy and times of one run."""
     table = Table(box=None, show_header=False, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
@@ -118,7 +118,7 @@ def facts(record: Record) -> dict[str, str]:
 
 
 def switch_words(record: Record) -> str:
-    """E, the number of full-rank epochs, and why the switch came then or never."""
+    """Describe E, the number of full-rank epochs, and why the switch came then or never."""
     epoch, reason = record.switch_epoch, record.switch_reason
     why = f": {REASONS.get(reason, reason)}" if reason else ""
     return (
@@ -129,14 +129,14 @@ def switch_words(record: Record) -> str:
 
 
 def shrinkage(full: float | None, now: float | None, word: str, show: Any) -> str:
-    """`702,618 → 189,112 (3.72× smaller)`"""
+    """Return `702,618 → 189,112 (3.72× smaller)`."""
     if full is None or now is None or full == now:
         return show(now if now is not None else full)
     return f"{show(full)} → {show(now)} ({times(ratio_of(full, now))} {word})"
 
 
 def _zeros(record: Record) -> str:
-    """What masks leave; a handful of zeros by chance is not worth a line."""
+    """Describe the zeros left by masks; a few accidental zeros are not shown."""
     total, nonzero = record.params_total, record.params_nonzero
     masked = total is not None and nonzero is not None and nonzero < 0.99 * total
     return (
@@ -147,7 +147,7 @@ def _zeros(record: Record) -> str:
 
 
 def _bits(record: Record) -> str:
-    """Of a model whose numbers need fewer than 32 bits each."""
+    """Describe the stored bits of a model whose numbers need fewer than 32 bits each."""
     nonzero, bits = record.params_nonzero, record.params_stored_bits
     packed = nonzero is not None and bits is not None and bits < 0.99 * 32 * nonzero
     return (
@@ -166,7 +166,7 @@ def layer_order(
 
 
 def _groups(layers: list[str]) -> list[tuple[str, list[str]]]:
-    """Group layers by the first two parts of their names, without the middle ones, where they are many."""
+    """Group many layers by the first two parts of their names, without the middle ones."""
     if len(layers) <= MOST_LAYERS:
         return [(layer, [layer]) for layer in layers]
     groups: dict[str, list[str]] = {}

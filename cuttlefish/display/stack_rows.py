@@ -1,4 +1,4 @@
-"""A stack profile's rows in the units people read. Shared by the summaries and the plots."""
+"""Rows of a stack profile in display units, shared by the summaries and the plots."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,6 +44,6 @@ def _row(stack: Mapping[str, Any], scale: float) -> StackRow:
 
 
 def _forward(stack: Mapping[str, Any], side: str, scale: float) -> float:
-    """Profiles hold seconds; a column in milliseconds says so in its name."""
+    """Return the time in display units; profiles hold seconds, except in columns that end in `_ms`."""
     column = f"{side}_forward"
     return stack[f"{column}_ms"] if f"{column}_ms" in stack else stack[column] * scale

@@ -1,4 +1,4 @@
-"""The look of every figure: readable in print and for the colour-blind. Needs matplotlib."""
+"""The style of every figure: readable in print and for the colour-blind. Needs matplotlib."""
 
 import io
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from cuttlefish.record.atomic import write_atomic
 
 INK, MUTED, GRID = "#1F2933", "#6B7785", "#DDE2E7"
 FULL, LOW, ACCENT = "#8C99A6", "#0072B2", "#D55E00"
-"""Full rank, low rank, and what needs attention (Okabe and Ito's blue and vermilion)."""
+"""Colours for full rank, low rank, and warnings (Okabe and Ito's blue and vermilion)."""
 PALE = "#EEF1F4"
 ON_WHITE = {"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.9}
 SUBJECT: dict[str, Any] = {"loc": "right", "fontsize": 8.5, "fontweight": "normal", "color": MUTED}
@@ -32,14 +32,14 @@ STYLE: dict[str, Any] = {
 
 
 def styled() -> AbstractContextManager[None]:
-    """Draw (and save) inside this: `with styled(): …`."""
+    """Apply the style while drawing and saving: `with styled(): …`."""
     return matplotlib.rc_context(STYLE)
 
 
 def new_figure(
     width: float, height: float, rows: int = 1, columns: int = 1, **options: Any
 ) -> tuple[Figure, Any]:
-    """A figure of width × height inches without pyplot's global state, and its axes."""
+    """Create a figure of width × height inches without pyplot's global state, and its axes."""
     figure = Figure(figsize=(width, height))
     return figure, figure.subplots(rows, columns, **options)
 
@@ -48,7 +48,7 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write `<name>.png` (150 dpi) and `<name>.svg`, complete or absent; equal figures give equal bytes."""
     paths = []
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # laid out once is enough, and it is half of the time
+    figure.set_layout_engine("none")  # one layout is enough and takes half of the time
     for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         buffer = io.BytesIO()
         figure.savefig(buffer, format=suffix, metadata=metadata)
@@ -58,19 +58,19 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
 
 
 def depth_colours(count: int) -> list[tuple[float, float, float, float]]:
-    """Dark to light with depth; the palest end of the map, unreadable on white, is left out."""
+    """Return colours from dark to light with depth, without the palest, which are unreadable on white."""
     colours = matplotlib.colormaps["viridis"]
     return [colours(0.86 * index / max(count - 1, 1)) for index in range(count)]
 
 
 def entitle(axes: Axes, title: str, subject: str = "") -> None:
-    """What is shown, at the left; of which run, at the right."""
+    """Write the title at the left and the run's name at the right."""
     axes.set_title(title)
     axes.set_title(subject, **SUBJECT)
 
 
 def mark_switch(axes: Axes, epoch: float, label: str = "", side: str = "right") -> None:
-    """A dashed line where the model became low-rank, with its label at the top, on that side of the line."""
+    """Draw a dashed line where the model became low-rank, with its label at the top on that side."""
     axes.axvline(epoch, color=ACCENT, linestyle=(0, (4, 2.5)), linewidth=1.2, zorder=3, gid="switch")
     if label:
         place = {
@@ -88,7 +88,7 @@ def spread(positions: Sequence[float], gap: float, low: float = -inf, high: floa
     Position minus rank·gap must not decrease with rank: isotonic regression by pooling, then clipping.
     """
     order = sorted(range(len(positions)), key=lambda index: positions[index])
-    blocks: list[tuple[float, int]] = []  # pooled mean of (position − rank·gap), and how many share it
+    blocks: list[tuple[float, int]] = []  # pooled mean of (position − rank·gap), and number of members
     for rank, index in enumerate(order):
         blocks.append((positions[index] - rank * gap, 1))
         while len(blocks) > 1 and blocks[-2][0] >= blocks[-1][0]:

@@ -1,4 +1,4 @@
-"""One-screen summaries: of a run, and of a run beside full rank. At most 100 columns wide."""
+"""One-screen summaries of a run, and of a run beside full rank. At most 100 columns wide."""
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
@@ -50,7 +50,7 @@ def comparison_summary(
 
 
 def as_text(renderable: RenderableType, width: int = WIDTH) -> str:
-    """What a renderable looks like without colours or control characters; trailing blanks removed."""
+    """Return a renderable as text without colours, control characters or trailing blanks."""
     stream = io.StringIO()
     Console(file=stream, width=width, force_terminal=False, color_system=None, no_color=True).print(
         renderable

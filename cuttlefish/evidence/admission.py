@@ -78,7 +78,7 @@ def scale_of(scale: str, data: str, method: str) -> dict[str, list[Any]]:
 
 @cache
 def own_batches(tables: Path = TABLES) -> dict[str, list[int]]:
-    """Return method -> batch sizes set by rows of table 1, where the authors tuned for another than the
+    """Return method -> batch sizes set by rows of table 1 whose authors tuned for another than the
     paper's."""
     found: dict[str, list[int]] = defaultdict(list)
     for row in yaml.safe_load(tables.read_text(encoding="utf-8"))["tables"]["table1"]["rows"].values():

@@ -64,7 +64,7 @@ def newest(benches: Iterable[Bench], what: str, **facts: Any) -> Bench | None:
 def benches_of(benches: Iterable[Bench], scale: str) -> list[Bench]:
     """Select the benches of a scale: CPU for reduced and smoke, GPU for the paper's.
 
-    Profiles count only at full width, in fp32 and at the batch of the scale; at paper scale any device does.
+    Profiles count only at full width, in fp32 and at the batch of the scale; at paper scale on any device.
     """
     return [bench for bench in benches if _is_of(bench, scale)]
 

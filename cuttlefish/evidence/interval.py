@@ -27,8 +27,7 @@ def variation_interval(samples: Sequence[float]) -> Interval | None:
     """Return the interval of the coefficient of variation, stdev / mean; None for fewer than two samples.
 
     It is the chi-square interval of the standard deviation with the mean taken as known, which is exact
-    enough
-    for variations of a few percent.
+    enough for variations of a few percent.
     """
     if len(samples) < 2:
         return None

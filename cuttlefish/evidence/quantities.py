@@ -34,15 +34,13 @@ def hours(record: Record) -> float:
 
 
 def hours_as_baseline(record: Record) -> float:
-    """Return the hours without computing ranks that were only logged, as in a run that stayed at full
-    rank."""
+    """Return the hours without computing ranks only for logs, as in a run that stayed at full rank."""
     logged = 0.0 if record.ranks else (record.seconds or {}).get("ranks", 0.0)
     return (record.compute_seconds - logged) / 3600
 
 
 def speedup(runs: Sequence[Evidence], baseline: Sequence[Evidence]) -> float | None:
-    """Return baseline hours over ours, for seeds that both have on the same hardware; None if there are
-    none."""
+    """Return baseline hours over ours, for seeds that both have on the same hardware; None without any."""
     pairs = [pair for pair in paired(runs, baseline) if pair[0].timed_on == pair[1].timed_on]
     if not pairs:
         return None

@@ -89,8 +89,7 @@ def load_evidence(folder: str | Path) -> Collection:
     """Read every record under `folder` without raising.
 
     Damaged, foreign or older records, copies, and records that contradict each other under one run key are
-    left
-    out, each with its reason.
+    left out, each with its reason.
     """
     runs, left_out = [], []
     # Use a pattern: a plain name skips broken links.
@@ -122,8 +121,7 @@ def _read(path: Path) -> Evidence | LeftOut:
 
 
 def _copies(runs: Iterable[Evidence]) -> dict[Path, str]:
-    """Find all but the first of equal records, so that a run counts once however often its folder was
-    copied."""
+    """Find all but the first of equal records, so that a run counts once however often it was copied."""
     return {
         other.path: f"a copy of {first.path}"
         for group in _grouped(runs, lambda record: (record.run_key, record.started)).values()
@@ -170,8 +168,7 @@ def _settings(values: Mapping[str, Any], where: str = "") -> Iterator[tuple[str,
 
 
 def _unlike(identities: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Find the paths with several values. A missing value may be the default that another record spells
-    out."""
+    """Find the paths with several values. A missing value may be a default that another record spells out."""
     first: dict[str, Any] = {}
     for identity in identities:
         first = dict(identity) | first

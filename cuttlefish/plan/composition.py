@@ -17,8 +17,7 @@ def compose_point(point: Point, conf: Path) -> dict[str, Any]:
 
     Returns:
         config: Resolved, at seed 0 and without a size to match. version, defaults: The method's. epochs: As
-            in
-            `PlannedRun`.
+            in `PlannedRun`.
     """
     from cuttlefish.config.compose import compose_config  # Hydra
     from cuttlefish.methods import build_method  # torch
@@ -57,8 +56,7 @@ class Seeded:
         return replace(self.config, seed=seed, method=method)
 
     def key_and_folder(self, seed: int, match: str | None = None) -> tuple[str, str]:
-        """Return the run key and folder as in `run.py`, without reading data whose digest is a published
-        one."""
+        """Return the run key and folder as in `run.py`, without reading data with a published digest."""
         config = self.config_of(seed, match)
         mapping = {**self.mapping, "seed": seed, "method": config.method}
         key = run_key(mapping, self.digest, self.entry["version"], self.entry["defaults"])

@@ -76,8 +76,7 @@ def by_front_door(root: Path) -> Callable[[PlannedRun, float], int]:
     """Return a `start` that runs `python run.py` with the run's words.
 
     A stop signal is forwarded and ends the list, whatever the run's outcome. After `seconds` the run is asked
-    to
-    save its state, and killed if it does not.
+    to save its state, and killed if it does not.
     """
 
     def start(run: PlannedRun, seconds: float) -> int:

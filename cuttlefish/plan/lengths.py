@@ -17,8 +17,7 @@ def lengths(arms: Sequence[Where], scale: str, scales: Mapping[str, Scale]) -> l
     """Return the epochs of a run of each description at a scale; the fewest if several presets count.
 
     The epochs are those of the scale's recipe if only the model decides, and 0 for data without a recipe in
-    the
-    paper.
+    the paper.
 
     Args:
         scales: From tables.yaml: how runs are started at each scale.

@@ -23,12 +23,10 @@ PUBLISHED, EQUAL = "published", "equal budget"
 @dataclass(frozen=True)
 class Row:
     """One row of a table. kinds: the comparisons it belongs to. words: its arguments after
-    `experiment=<table>`;
-    at: arguments that replace them at a scale. sweep: override key → values, added to or replacing the
-    table's.
-    match: the row whose finished run of the same seed sets the size. baseline: the row that hours are
-    compared
-    with. of: the row of another table, as in table1/lc, whose runs this row shows."""
+    `experiment=<table>`; at: arguments that replace them at a scale. sweep: override key → values, added to
+    or replacing the table's. match: the row whose finished run of the same seed sets the size. baseline: the
+    row that hours are compared with. of: the row of another table, as in table1/lc, whose runs this row
+    shows."""
 
     label: str
     kinds: list[str]
@@ -149,8 +147,7 @@ class Spec:
         return self.scales[name]
 
     def with_words(self, name: str, words: Sequence[str]) -> "Spec":
-        """Return the specification with additional arguments for each run at a scale that must not change the
-        run."""
+        """Return the specification with extra arguments at a scale, which must not change the run."""
         for word in words:
             key = word.partition("=")[0]
             if key not in NOT_IN_KEY and not key.startswith("logger."):

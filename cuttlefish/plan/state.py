@@ -36,8 +36,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Known:
-    """Finished records by (run key, precision), and the folders of other runs. root: base of relative
-    folders."""
+    """Finished records by (run key, precision), and folders of other runs. root: base of relative folders."""
 
     finished: Mapping[tuple[str, str], Evidence]
     root: Path

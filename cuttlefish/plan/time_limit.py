@@ -40,8 +40,7 @@ class TimeLimit:
         return self._end - self._clock()
 
     def fits(self, run: PlannedRun) -> bool:
-        """Return whether the rest of the run fits into the time left. One of unknown length fits until the
-        end."""
+        """Return whether the rest of the run fits into the time left; True if its length is unknown."""
         left = self.left()
         return left == math.inf or (left >= SHORTEST and self._needs(run) <= left)
 

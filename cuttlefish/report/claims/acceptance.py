@@ -1,4 +1,4 @@
-"""Which commit fixed the accepted ranges: the proof that they were not chosen after the results."""
+"""Find the commit that fixed the accepted ranges, as proof that they were not chosen after the results."""
 
 from pathlib import Path
 from typing import Any
@@ -8,14 +8,14 @@ import yaml
 from cuttlefish.record.provenance import git
 
 JUDGED = ("accept", "reduced", "seeds", "rule", "reduced_rule", "reach", "value", "largest_of")
-"""What of an entry a verdict depends on; the rest is words."""
+"""Keys of an entry that a verdict depends on; the rest is text."""
 UNCOMMITTED = "uncommitted"
 
 
 def fixed_by(claims: Path) -> str:
-    """`<commit> (<date>)` of the last commit that changed what a verdict depends on; `uncommitted` where the
-    file's differs from the last commit's; empty without git, and where the history was cut off (a shallow
-    clone) before that commit. Contents are compared, not lines: any line of a rule may decide."""
+    """Return `<commit> (<date>)` of the last commit that changed what a verdict depends on; `uncommitted` if
+    the file differs from the last commit; empty without git or in a shallow clone cut off before that commit.
+    Contents are compared, not lines: any line of a rule may matter."""
     committed = _fixed(claims, "HEAD")
     if committed is None:
         return UNCOMMITTED if git(claims.parent, "rev-parse", "HEAD") else ""
@@ -31,13 +31,13 @@ def fixed_by(claims: Path) -> str:
 
 
 def _is_cut_off(claims: Path, commit: str) -> bool:
-    """Whether the commits before it are not here: then nobody can tell what it changed."""
+    """Return whether the parent commits are missing, so that its changes are unknown."""
     shallow = git(claims.parent, "rev-parse", "--is-shallow-repository") == "true"
     return shallow and git(claims.parent, "rev-parse", "--verify", f"{commit}^") is None
 
 
 def words_of(fixed: str) -> str:
-    """What `fixed_by` found, as a sentence."""
+    """Return the result of `fixed_by` as a sentence."""
     if fixed == UNCOMMITTED:
         return "What verdicts depend on differs from what is committed."
     return (
@@ -46,13 +46,13 @@ def words_of(fixed: str) -> str:
 
 
 def _versions(claims: Path) -> list[tuple[str, str]]:
-    """(commit, the file's path in the repository then), newest first, through renames."""
+    """Return (commit, the file's path in that commit), newest first, through renames."""
     log = git(claims.parent, "log", "--follow", "--name-only", "--format=%x00%H", "--", claims.name) or ""
     return [(entry.split()[0], entry.split()[-1]) for entry in log.split("\0") if len(entry.split()) > 1]
 
 
 def _fixed(claims: Path, commit: str, path: str | None = None) -> Any:
-    """What that commit judges by; None where it has no such file."""
+    """Return what that commit judges by; None if it has no such file."""
     text = git(claims.parent, "show", f"{commit}:{path or f'./{claims.name}'}")
     return None if text is None else _judged(text)
 
@@ -61,4 +61,4 @@ def _judged(text: str) -> Any:
     try:
         return {entry["id"]: {key: entry.get(key) for key in JUDGED} for entry in yaml.safe_load(text)}
     except (yaml.YAMLError, TypeError, KeyError, AttributeError):
-        return text  # an old commit's that never was a list of claims
+        return text  # an old commit's file that never was a list of claims

@@ -1,4 +1,4 @@
-"""What the benches and profiles in a claim's command took when they were last made."""
+"""The time that the benches and profiles in a claim's command took when last measured."""
 
 import shlex
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from cuttlefish.evidence.benches import Bench, newest
 
 
 def bench_costs(command: str, benches: Sequence[Bench]) -> list[str]:
-    """`bench of steps: about 5 min on …`, one for each bench that the command makes."""
+    """Return `bench of steps: about 5 min on …` for each bench in the command."""
     words = shlex.split(command, comments=True)
     on_cpu = "cuda" not in words
     return [
@@ -19,7 +19,7 @@ def bench_costs(command: str, benches: Sequence[Bench]) -> list[str]:
 
 
 def _made(words: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What each bench is called, and by which facts it is known."""
+    """Return the label of each bench, and the facts that identify it."""
     for place, word in enumerate(words):
         behind = words[place + 1 :]
         if word == "scripts.bench":
@@ -37,7 +37,7 @@ def _last(benches: Sequence[Bench], facts: dict[str, Any], on_cpu: bool) -> Benc
 
 
 def _cost(name: str, bench: Bench | None, on_cpu: bool) -> str:
-    """Of a bench that kept no time of its own, its rounds."""
+    """Return the cost in words, from the rounds if the bench recorded no total time."""
     whole, rounds = (
         (bench.facts.get("seconds"), sum(sum(row.get("rounds_s") or []) for row in bench.rows))
         if bench

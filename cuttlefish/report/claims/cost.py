@@ -1,4 +1,4 @@
-"""What deciding a claim takes, time on a device and room on the disk, and where the estimate comes from."""
+"""Estimate the device time and disk space needed to decide a claim, with the source of the estimate."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
@@ -15,16 +15,16 @@ from cuttlefish.plan.spec import Scale
 from cuttlefish.report.claims.bench_cost import bench_costs
 
 COPIES = 7
-"""Of the parameters in float32: weights and momentum in the last two checkpoints and in the one before the
-switch, and the final weights."""
+"""Copies of the float32 parameters on disk: weights and momentum in the last two checkpoints and in the one
+before the switch, and the final weights."""
 FILES = 2 * 2**20
-"""Bytes of what else a run leaves: plots, W&B's copies of them, tables and logs."""
+"""Bytes of a run's other files: plots, W&B's copies of them, tables and logs."""
 STATED = "readme-compute"
-"""The claim that holds the one run time that is known of the paper's GPU: a run of PAPER_EPOCHS."""
+"""The claim with the only known run time on the paper's GPU: a run of PAPER_EPOCHS."""
 
 
 class Costs:
-    """runs: every record, finished or not."""
+    """Cost estimates. runs: every record, finished or not."""
 
     def __init__(
         self,
@@ -40,10 +40,11 @@ class Costs:
         )
 
     def of(self, rule: Any, scale: str, needs: int, command: str) -> str:
-        """`5 runs in all (2 missing), about 2 h on …, going by 3 finished runs of …; about 96 MiB of disk`.
+        """Return `5 runs in all (2 missing), about 2 h on …, going by 3 finished runs of …; about 96 MiB …`.
 
-        rule, needs: of the claim, whose arms are the runs as far as the scale has them; command: what would
-        decide it, which names the benches.
+        Args:
+            rule, needs: Of the claim; its arms are the runs, as far as the scale has them.
+            command: Decides the claim, and names the benches.
         """
         there = self._scales.get(scale, Scale())
         arms = list({repr(arm): arm for arm in arms_of(rule) if not there.left_out(arm)}.values())
@@ -68,8 +69,7 @@ class Costs:
         return [", ".join(words), *([f"about {memory(room)} of disk"] if all(sizes) else [])]
 
     def _as_stated(self, untimed: list[tuple[Where, int]], scale: str) -> str:
-        """Of runs like which none has been timed: from the paper's time of an epoch, and from this suite's
-        measured steps."""
+        """Estimate untimed runs from the paper's epoch time and from this suite's measured steps."""
         epochs = sum(length for _, length in untimed)
         words = f"{epochs:,} epochs like which none has been timed here"
         if scale != "paper":
@@ -87,8 +87,8 @@ class Costs:
         return f"{words}: {' or '.join(known)}" if known else words
 
     def _like(self, arm: Where, scale: str) -> list[Evidence]:
-        """Finished runs of the scale, on the hardware used last: of the same model and method, else of the
-        same model, else all."""
+        """Return the scale's finished runs on the latest hardware: of model and method, else model, else
+        all."""
         own = [run for run in self._timed if run.record.scale == scale]
         of_model = [run for run in own if run.record.model == arm.get("model")]
         like = [run for run in of_model if run.record.method == arm.get("method")] or of_model or own
@@ -96,8 +96,7 @@ class Costs:
         return [run for run in like if run.hardware == last.hardware] if last else []
 
     def _params(self, arm: Where, scale: str) -> float | None:
-        """Of the full-rank network: any record's of the scale; the full width is also in the bench of
-        methods."""
+        """Return full-rank parameters from any record of the scale, or at full width from a bench."""
         sizes = [
             run.record.params_full
             for run in self._runs
@@ -128,7 +127,7 @@ def _epoch(run: Evidence) -> float:
 
 
 def arms_of(rule: Any) -> Iterator[Where]:
-    """Every description of runs in a rule: a mapping that names a method."""
+    """Return every description of runs in a rule: each mapping that names a method."""
     if isinstance(rule, Mapping):
         if "method" in rule:
             yield rule

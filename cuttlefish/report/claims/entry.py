@@ -1,4 +1,4 @@
-"""The entries of claims.yaml; the head of that file says what each key means."""
+"""The entries of claims.yaml, whose header explains each key."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from cuttlefish.errors import CuttlefishError
 
 Rule = dict[str, Any]
 Text = dict[str, str]
-"""One text a scale."""
+"""One text per scale."""
 Claim = Mapping[str, Any]
 
 
@@ -24,8 +24,7 @@ class Seeds:
 
 @dataclass(frozen=True)
 class Entry:
-    """What an entry may hold. Only to be checked against: whoever reads the claims reads the file's own
-    mappings."""
+    """Schema of an entry, used only for validation: readers of claims use the file's own mappings."""
 
     id: str
     what: str
@@ -47,8 +46,8 @@ def load_claims(path: str | Path) -> list[Claim]:
     """Read the entries of claims.yaml.
 
     Raises:
-        CuttlefishError: For a file or an entry that cannot be judged: a key that there is not, a value of
-            another type, a largest value of claims that have none.
+        CuttlefishError: The file or an entry cannot be judged: an unknown key, a value of another type, a
+            largest value over claims without a number.
     """
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))

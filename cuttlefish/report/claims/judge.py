@@ -1,5 +1,4 @@
-"""What the paper claims (claims.yaml) judged by records and benches. Verdicts are computed here and nowhere
-typed."""
+"""Judge the paper's claims (claims.yaml) by records and benches; no verdict is written by hand."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -35,18 +34,18 @@ def judge(
 ) -> list[Verdict]:
     """Return a verdict for every claim, in the order of the file.
 
-    Runs that did not finish, or were not run as their scale is, do not count.
+    Unfinished runs, and runs that break the rules of their scale, do not count.
 
     Args:
-        scales: Of tables.yaml: what each scale runs, and why the times of its runs are no evidence of speed.
-            A claim about nothing that the reduced scale runs has no reading there.
+        scales: From tables.yaml: what each scale runs, and why its times are no evidence of speed. A claim
+            about nothing that the reduced scale runs has no reading there.
     """
     judging = Judge(collection, list(benches), claims, scales or {})
     return [judging.verdict(entry) for entry in claims]
 
 
 class Judge:
-    """What verdicts rest on; see `judge`."""
+    """The evidence for verdicts; see `judge`."""
 
     def __init__(
         self,
@@ -78,8 +77,7 @@ class Judge:
         )
 
     def _finished(self, reading: Reading, entry: Claim, scale: str) -> Reading:
-        """With the cost of its command; shown and not judged where it is of the clock of runs whose times are
-        no evidence."""
+        """Add the cost of its command; do not judge times of runs whose times are no evidence."""
         rule, times = _rule(entry, scale), self._scales.get(scale, Scale()).times
         if times and reading.verdict in WORDS[scale].values() and _is_of_the_clock(rule):
             notes = [times.rstrip("."), *reading.notes]
@@ -89,8 +87,7 @@ class Judge:
         return replace(reading, cost=self._costs.of(rule, scale, entry["seeds"][scale], reading.command))
 
     def _paper(self, entry: Claim) -> Reading:
-        """Claims about time count runs on one GPU in strict fp32 only; where there are others only, that is
-        the verdict."""
+        """Read a claim at paper scale; those about time count only runs on one GPU in strict fp32."""
         admitted = self._runs, self._benches
         if entry["reach"] in STRICT:
             admitted = self._strict, [bench for bench in self._benches if not bench.on_cpu]
@@ -106,7 +103,7 @@ class Judge:
         return reading_of(measures, judgement, _command(entry, PAPER))
 
     def _reduced(self, entry: Claim) -> Reading:
-        """A reading at reduced scale, with a note on what that scale does not run."""
+        """Read a claim at reduced scale, with a note on what that scale does not run."""
         if "reduced" not in entry:
             return Reading(Judgement.NO_READING)
         there = self._scales.get(REDUCED, Scale())
@@ -147,9 +144,8 @@ def _is_strict(run: Evidence) -> bool:
 
 
 def _contradicted(reading: Reading, entry: Claim, entries: Iterable[Claim]) -> Reading:
-    """The paper contradicts itself where a claim of a largest value (`largest_of: [ids]`) lies below one of
-    the values that it is the largest of, and the accepted ranges share nothing. A property of the entries: no
-    run can change it."""
+    """Find contradictions within the paper: a claim of a largest value (`largest_of: [ids]`) below one of
+    these values, with disjoint accepted ranges. This depends on the entries only; no run can change it."""
     above = [
         other
         for other in entries

@@ -1,4 +1,4 @@
-"""From the measures of a rule to a reading: its parts, what it rests on, and what is missing."""
+"""Turn the measures of a rule into a reading: its parts, its evidence, and what is missing."""
 
 from collections.abc import Iterable
 from statistics import mean
@@ -9,8 +9,7 @@ from cuttlefish.report.claims.verdict import Judgement, Part, Reading
 
 
 def reading_of(measures: list[Measure], verdict: Judgement, command: str) -> Reading:
-    """Return the reading that rests on these measures; its value is that of the first part that has
-    samples."""
+    """Return the reading of these measures; its value is that of the first part with samples."""
     parts = [_part(measure) for measure in measures]
     first = next((part for part in parts if part.n), parts[0])
     runs = list({id(run): run for measure in measures for run in measure.runs}.values())
@@ -32,7 +31,7 @@ def reading_of(measures: list[Measure], verdict: Judgement, command: str) -> Rea
 
 
 def state_of_all(measures: Iterable[Measure]) -> str:
-    """All parts must hold. One that fails decides; one that is open or missing leaves the claim open."""
+    """Combine the states of all parts: any failure decides; else an open or missing part leaves it open."""
     states = {_part(measure).state for measure in measures}
     return OUTSIDE if OUTSIDE in states else INSIDE if states == {INSIDE} else OPEN
 

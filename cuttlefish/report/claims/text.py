@@ -1,4 +1,4 @@
-"""Verdicts as people read them: a screen, Markdown, JSON."""
+"""Verdicts as screen text, Markdown and JSON."""
 
 import json
 from collections import Counter
@@ -24,7 +24,7 @@ BAR = "\\|"
 
 
 def on_screen(verdicts: Sequence[Verdict]) -> RenderableType:
-    """One line a claim: both verdicts, with our value where there is one."""
+    """Return one line per claim: both verdicts, with our value if there is one."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("claim", "the paper", "at paper scale", "ours", "at reduced scale", "ours", "n"):
         table.add_column(
@@ -46,7 +46,7 @@ def on_screen(verdicts: Sequence[Verdict]) -> RenderableType:
 
 
 def counts(verdicts: Sequence[Verdict]) -> str:
-    """`36 claims at paper scale: 23 not run, …. At reduced scale: …`"""
+    """Return `36 claims at paper scale: 23 not run, …. At reduced scale: …`."""
     paper, reduced = (
         Counter(outcomes)
         for outcomes in zip(*((v.verdict, v.reduced_verdict) for v in verdicts), strict=True)
@@ -64,7 +64,7 @@ def to_json(verdicts: Sequence[Verdict], fixed: str) -> str:
 
 
 def to_markdown(verdicts: Sequence[Verdict], fixed: str) -> str:
-    """A table of all claims, then the evidence of each."""
+    """Return a table of all claims, followed by the evidence of each."""
     heads = "| claim | the paper says | accepted | at paper scale | ours | at reduced scale | ours |"
     rows = [_row(verdict) for verdict in verdicts]
     lines = [
@@ -80,7 +80,7 @@ def to_markdown(verdicts: Sequence[Verdict], fixed: str) -> str:
 
 
 def ours(reading: Reading) -> str:
-    """Our value, marked where it is composed; empty where there is none."""
+    """Return our value, marked if it is composed; empty if there is none."""
     if reading.ours is None:
         return ""
     return f"{number(reading.ours)}{' (composed)' if reading.composed else ''}"

@@ -1,5 +1,4 @@
-"""What a claim of the paper has come to: one reading at paper scale and one at reduced scale, each with its
-evidence."""
+"""The verdict on a claim: a reading at paper scale and one at reduced scale, each with its evidence."""
 
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -9,7 +8,7 @@ Interval = tuple[float, float]
 
 
 class Judgement(StrEnum):
-    """Every word that a reading can end in."""
+    """The possible outcomes of a reading."""
 
     REPRODUCED = "reproduced"
     NOT_REPRODUCED = "not reproduced"
@@ -26,12 +25,12 @@ class Judgement(StrEnum):
 
 @dataclass(frozen=True)
 class Part:
-    """One number that a reading rests on. A claim with several conditions has several parts.
+    """One number behind a reading. A claim with several conditions has several parts.
 
-    value: the mean over `samples` (one a seed, a pair of seeds or a repetition); interval: its 95 % interval,
-    None where there are too few samples; accept: where the interval must lie (infinities as None); needs: the
-    fewest samples that are judged. state: inside, outside, open (the interval straddles a limit, or too few
-    samples) or missing.
+    value: the mean over `samples` (one per seed, pair of seeds or repetition); interval: its 95 % interval,
+    None for too few samples; accept: the required range of the interval (infinities as None); needs: the
+    minimum of samples. state: inside, outside, open (the interval straddles a limit, or too few samples) or
+    missing.
     """
 
     name: str
@@ -48,8 +47,8 @@ class Part:
 @dataclass(frozen=True)
 class Reading:
     """A verdict at one scale. ours, interval, n: those of the first part (the others are in `parts`). runs:
-    run keys; benches: file names; composed: the value is put together from measured step times and ranks, no
-    run took it."""
+    run keys; benches: file names; composed: whether the value combines measured step times and ranks instead
+    of coming from one run."""
 
     verdict: Judgement
     ours: float | None = None
@@ -68,9 +67,9 @@ class Reading:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim and its two readings. value, accept: the paper's figure and the accepted range, where they are
-    numbers; accepted, accepted_reduced: the same in words, as fixed before the runs. command, cost: what
-    would run what is missing."""
+    """A claim and its two readings. value, accept: the paper's figure and the accepted range, if they are
+    numbers; accepted, accepted_reduced: the same in words, as fixed before the runs. command, cost: how to
+    run what is missing, and its cost."""
 
     id: str
     what: str
@@ -94,7 +93,7 @@ class Verdict:
 
     @property
     def runs(self) -> list[str]:
-        """Run keys of either scale, each once."""
+        """Run keys of both scales without repetition."""
         return list(dict.fromkeys([*self.paper.runs, *self.reduced.runs]))
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What every figure is given and returns, and its small print."""
+"""Input and output of every figure, and its small print."""
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ from cuttlefish.plan.planned_run import PlannedRun
 
 
 class NoData(Exception):
-    """There is nothing to draw; the words say which runs or benches are missing."""
+    """Raised when there is nothing to draw; the message names the missing runs or benches."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Sources:
     """Evidence of one scale.
 
     Attributes:
-        planned: the runs of tables and figures at that scale, of every seed that was run.
-        names: model or data set -> what people read.
+        planned: The runs of tables and figures at that scale, for every seed that was run.
+        names: Model or data set -> display name.
     """
 
     scale: str
@@ -31,7 +31,7 @@ class Sources:
     planned: Sequence[PlannedRun] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     times: str = ""
-    """What the times of these runs must not be taken for."""
+    """A warning about the times of these runs."""
 
     def network(self, model: str, data: str | None = None) -> str:
         return " on ".join(self.names.get(name, name) for name in (model, data) if name)
@@ -39,7 +39,7 @@ class Sources:
 
 @dataclass(frozen=True)
 class Drawing:
-    """One file: name (figure1, figure1-methods), caption, and the runs and benches behind it."""
+    """One file: name (figure1, figure1-methods), caption, and its runs and benches."""
 
     name: str
     figure: Figure
@@ -56,13 +56,13 @@ def sources_of(
     names: Mapping[str, str] | None = None,
     times: str = "",
 ) -> Sources:
-    """Finished runs and benches of the scale."""
+    """Return the finished runs and benches of the scale."""
     runs = [run for run in collection.finished if run.record.scale == scale]
     return Sources(scale, runs, benches_of(benches, scale), planned, names or {}, times)
 
 
 def small_print(figure: Figure, scale: str, words: Sequence[str]) -> None:
-    """Scale, hardware, n and whatever else must not be missed, below the figure."""
+    """Return scale, hardware, n and other essential notes for the line below the figure."""
     text = " · ".join([f"{scale} scale", *words])
     figure.supxlabel(
         _wrapped(text, int(figure.get_figwidth() * 19)), x=0.006, ha="left", fontsize=7, color=style.MUTED
@@ -74,7 +74,7 @@ def hardware_of(runs: Iterable[Evidence]) -> str:
 
 
 def seeds_of(*groups: Iterable[Evidence]) -> str:
-    """`n = 3 seeds`, or of several groups `n = 1 to 5 seeds`."""
+    """Return `n = 3 seeds`, or `n = 1 to 5 seeds` for several groups."""
     counts = sorted({len({run.record.seed for run in group}) for group in groups})
     words = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return f"n = {words} seed{'s' * (counts[-1] > 1)}"

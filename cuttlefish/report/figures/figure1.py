@@ -23,11 +23,11 @@ from cuttlefish.report.figures.groups import Group, groups_of, progress
 from cuttlefish.report.figures.marks import SHAPES
 
 FEWEST = 3
-"""Grid points below which there is no grid to see."""
+"""Minimum number of grid points for a panel."""
 
 
 def draw(sources: Sources) -> list[Drawing]:
-    """One panel a network and data set whose grid has points enough."""
+    """Draw one panel per network and data set with enough grid points."""
     panels = {network: of_one_kind(groups) for network, groups in groups_of(sources, "figure1").items()}
     panels = {
         network: groups
@@ -70,7 +70,7 @@ def of_one_kind(groups: list[Group]) -> list[Group]:
 
 
 def plain_log(axes: Axes) -> None:
-    """Labels of a logarithmic x axis as `200 k`, close enough for less than a decade."""
+    """Format labels of a logarithmic x axis as `200 k`, also when it spans less than a decade."""
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
@@ -79,7 +79,7 @@ def plain_log(axes: Axes) -> None:
 
 
 def _is_known(group: Group) -> bool:
-    """Whether all its runs have an accuracy, and a point of the grid its K."""
+    """Return whether all its runs have an accuracy, and a grid point its K."""
     needed = ("accuracy_final", "k") if _on_grid(group) else ("accuracy_final",)
     return all(getattr(run.record, name) is not None for run in group.runs for name in needed)
 

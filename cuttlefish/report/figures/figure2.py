@@ -25,7 +25,7 @@ from cuttlefish.report.figures.base import (
 
 
 def draw(sources: Sources) -> list[Drawing]:
-    """Draw a panel a network and data set: each layer's stable rank over its initial value."""
+    """Draw a panel per network and data set: each layer's stable rank over its initial value."""
     curves = [
         (runs, mean_histories([rank_histories(read_ranks(run.path.parent)) for run in runs]))
         for runs in tracked_runs(sources)
@@ -66,7 +66,7 @@ def tracked_runs(sources: Sources) -> list[list[Evidence]]:
 
 
 def mean_histories(histories: Sequence[Sequence[LayerHistory]]) -> list[LayerHistory]:
-    """Layer by layer the mean over runs, of the layers and at the epochs that all of them have."""
+    """Return the mean over runs for each layer, for layers and epochs that all runs have."""
     runs = [{history.layer: history for history in own} for own in histories]
     means = [_mean([own[layer] for own in runs]) for layer in runs[0] if all(layer in own for own in runs)]
     return [history for history in means if history.epochs]

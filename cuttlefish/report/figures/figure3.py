@@ -1,4 +1,4 @@
-"""Figure 3: where each layer's rank settles, as a share of its full rank."""
+"""Figure 3: the rank at which each layer settles, as a share of its full rank."""
 
 from statistics import mean
 
@@ -23,7 +23,7 @@ from cuttlefish.report.figures.layers import mean_ratio, name_layers
 
 
 def draw(sources: Sources) -> list[Drawing]:
-    """Draw a panel a network: the settled ratio of every layer, and the ranks found at E."""
+    """Draw a panel per network: the settled ratio of every layer, and the ranks found at E."""
     tracked = tracked_runs(sources)
     if not tracked:
         raise NoData("no finished full-rank run has recorded its ranks (method.track_ranks=true)")

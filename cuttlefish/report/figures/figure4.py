@@ -14,7 +14,7 @@ from cuttlefish.report.figures.ratios import HATCHES, ratio_colours, ratio_word
 
 
 def draw(sources: Sources) -> list[Drawing]:
-    """One panel a model: the newest stack profile of each."""
+    """Draw one panel per model from its newest stack profile."""
     benches = newest_profiles(sources, "stacks")
     if not benches:
         raise NoData(
@@ -45,7 +45,7 @@ def draw(sources: Sources) -> list[Drawing]:
 
 
 def newest_profiles(sources: Sources, profiled: str) -> list[Bench]:
-    """The last profile of each model, in the order of names."""
+    """Return the newest profile of each model, ordered by name."""
     found = {
         bench.facts["model"]: bench
         for bench in sources.benches
@@ -108,7 +108,7 @@ def _times(row: dict[str, Any], index: int) -> list[float]:
 
 
 def _speed_up(axes: Axes, place: int, row: dict[str, Any], facts: dict[str, Any]) -> None:
-    """Above the bars: how much faster the deciding ratio is, in bold where that is beyond τ."""
+    """Write the speed-up at the deciding ratio above the bars, in bold if it exceeds τ."""
     if facts["deciding_ratio"] not in facts["ratios"]:
         return
     low = row["low_s"][facts["ratios"].index(facts["deciding_ratio"])]

@@ -25,7 +25,7 @@ from cuttlefish.report.figures.marks import mark_of
 
 
 def draw(sources: Sources) -> list[Drawing]:
-    """Draw a panel for each network of which at least two methods chose ranks."""
+    """Draw a panel for each network with ranks from at least two methods."""
     rows = {one.row for one in sources.planned if one.table == "figure5"}
     networks = {
         network: _comparable(groups, rows) for network, groups in groups_of(sources, "table1").items()
@@ -51,7 +51,7 @@ def draw(sources: Sources) -> list[Drawing]:
 
 
 def known_full_ranks(runs: Sequence[Evidence], network: Network) -> dict[str, int]:
-    """Return layer -> full rank in order of execution, from the run that recorded most layers."""
+    """Return layer -> full rank in execution order, from the run with most recorded layers."""
     own = [run for run in runs if (run.record.model, run.record.data) == network]
     return max((full_ranks(read_ranks(run.path.parent)) for run in own), key=len, default={})
 
@@ -63,7 +63,7 @@ def _comparable(groups: Sequence[Group], rows: set[str]) -> list[Group]:
 
 
 def _kind(groups: Sequence[Group]) -> str:
-    """`equal budget, ` where every row is of it."""
+    """Return `equal budget, ` if every row is of that kind."""
     shared = set.intersection(*(set(group.plan.kinds) for group in groups))
     return "".join(f"{kind}, " for kind in (EQUAL, PUBLISHED) if kind in shared)
 

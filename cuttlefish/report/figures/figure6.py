@@ -14,11 +14,11 @@ from cuttlefish.report.figures.ratios import ratio_colours, ratio_word
 
 KINDS = {"conv": "convolutions", "attn": "attention", "mlp": "MLP", "fc": "linear layers"}
 FEW = 3
-"""Kinds with fewer parts than this get no panel: a stem or a head beside a transformer's blocks."""
+"""Minimum number of parts for a panel; excludes a stem or a head beside a transformer's blocks."""
 
 
 def draw(sources: Sources) -> list[Drawing]:
-    """Draw a panel for each model and kind of layer, a line a ratio, with the mean speed-up in the legend."""
+    """Draw a panel per model and kind of layer, one line per ratio, with the mean speed-up in the legend."""
     panels = [(bench, kind) for bench in newest_profiles(sources, "layers") for kind in _kinds(bench)]
     if not panels:
         words = f"layers --model resnet50 --scale {sources.scale}, and deit_small_patch16_224"
@@ -53,7 +53,7 @@ def _kinds(bench: Bench) -> list[str]:
 
 
 def _alone(sources: Sources, benches: list[Bench]) -> list[str]:
-    """The parts without a panel, in words: `fc of ResNet-50 at 1/4: 0.90×`."""
+    """Describe the parts without a panel: `fc of ResNet-50 at 1/4: 0.90×`."""
     words = []
     for bench in benches:
         place = (

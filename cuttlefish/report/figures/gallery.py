@@ -1,4 +1,4 @@
-"""All figures by number: which files each consists of, drawn, or why not."""
+"""All figures by number: the files of each, drawn, or the reason why not."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ Draw = Callable[[Sources], list[Drawing]]
 
 @dataclass(frozen=True)
 class Drawn:
-    """A file without its suffix, or (missing) what it would need. command: what would run that."""
+    """A file without its suffix, or (missing) what it needs. command: how to run what is missing."""
 
     name: str
     title: str
@@ -40,10 +40,10 @@ DRAWERS: dict[str, Draw] = {
 
 
 def draw_figure(name: str, draw: Draw, sources: Sources, folder: Path) -> list[Drawn]:
-    """Draw one figure, save its PNG and SVG files and remove earlier ones that have no evidence now.
+    """Draw one figure, save its PNG and SVG files and remove old ones that no longer have evidence.
 
     Returns:
-        What was drawn, or one entry that says what is missing.
+        The files drawn, or one entry that names what is missing.
     """
     number = name.partition("-")[0]
     try:
@@ -59,7 +59,7 @@ def draw_figure(name: str, draw: Draw, sources: Sources, folder: Path) -> list[D
 
 
 def is_of(file: str, name: str) -> bool:
-    """Return whether a file (without suffix) is of that figure, as figure1-methods-published is."""
+    """Return whether a file (without suffix) belongs to that figure, as figure1-methods-published does."""
     return file == name or file.startswith(f"{name}-p")
 
 

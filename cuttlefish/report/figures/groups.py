@@ -1,4 +1,4 @@
-"""The runs of a figure's cells: planned runs met with records as in the tables."""
+"""The runs of a figure's cells: planned runs matched with records as in the tables."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Network = tuple[str, str]
 
 @dataclass(frozen=True)
 class Group:
-    """One cell that has finished runs, in the order of seeds. plan: any of its planned runs."""
+    """One cell with finished runs, ordered by seed. plan: any of its planned runs."""
 
     plan: PlannedRun
     runs: list[Evidence]
@@ -25,9 +25,9 @@ class Group:
 
 
 def groups_of(sources: Sources, table: str) -> dict[Network, list[Group]]:
-    """Return (model, data set) -> the cells of a table or figure that have runs, in the order of its rows.
+    """Return (model, data set) -> the cells of a table or figure that have runs, in row order.
 
-    Of each seed the run that was started first counts, on any hardware.
+    For each seed the run started first counts, on any hardware.
     """
     cells, _ = cell_runs([one for one in sources.planned if one.table == table], Collection(sources.runs, []))
     networks: dict[Network, list[Group]] = defaultdict(list)
@@ -40,7 +40,7 @@ def groups_of(sources: Sources, table: str) -> dict[Network, list[Group]]:
 
 
 def progress(sources: Sources, table: str) -> str:
-    """`3 of its 25 runs are finished`"""
+    """Return `3 of its 25 runs are finished`."""
     wanted = {one.run_key for one in sources.planned if one.table == table}
     found = wanted & {run.record.run_key for run in sources.runs}
     return f"{len(found)} of its {len(wanted)} runs are finished"

@@ -1,4 +1,4 @@
-"""Layers along the x axis, and what runs chose for each. Shared by figures 3 and 5."""
+"""Layers along the x axis with the ranks chosen by runs, shared by figures 3 and 5."""
 
 from collections.abc import Sequence
 from statistics import mean
@@ -9,7 +9,7 @@ from cuttlefish.evidence.records import Evidence
 
 
 def mean_ratio(runs: Sequence[Evidence], layer: str, full: int) -> float | None:
-    """Return the mean over runs of rank / full rank, 1 for a dense layer; None if it always was dense."""
+    """Return the mean of rank / full rank over runs, 1 for a dense layer; None if it was dense in all."""
     ranks = [run.record.ranks.get(layer) for run in runs]
     return (
         None
@@ -19,7 +19,7 @@ def mean_ratio(runs: Sequence[Evidence], layer: str, full: int) -> float | None:
 
 
 def name_layers(axes: Axes, layers: Sequence[str]) -> None:
-    """Layer names below the axis, aslant where there are few."""
+    """Label the x axis with layer names, slanted if there are few."""
     axes.set_xticks(
         range(len(layers)),
         layers,

@@ -1,4 +1,4 @@
-"""A colour and a shape for each method: either alone tells them apart (colours of Okabe and Ito)."""
+"""A distinct colour and marker for each method, so that either suffices (Okabe and Ito's colours)."""
 
 from typing import Any
 
@@ -7,5 +7,5 @@ SHAPES = ("D", "o", "^", "s", "v", "P", "X", "<", ">")
 
 
 def mark_of(index: int) -> dict[str, Any]:
-    """matplotlib's colour and marker of the index-th method."""
+    """Return matplotlib's colour and marker of the index-th method."""
     return {"color": COLOURS[index % len(COLOURS)], "marker": SHAPES[index % len(SHAPES)]}

@@ -1,4 +1,4 @@
-"""All methods at one look: accuracy against parameters, and against compute time."""
+"""Compare all methods: accuracy against parameters, and against compute time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ FACES = [
         ("white", "hollow: parameters\nnot zero (masked)"),
     )
 ]
-"""What tells the two sizes on one axis apart, in the legend."""
+"""Legend labels of the two kinds of size on one axis."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Point:
     """The means of one cell.
 
     Attributes:
-        size: parameters; for masked networks those that are not zero.
-        seconds: compute time, None where no run was on the machine that most runs were on.
+        size: Parameters; for masked networks the non-zero ones.
+        seconds: Compute time; None if no run was on the machine with most runs.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Point:
 
 
 def draw(sources: Sources) -> list[Drawing]:
-    """Draw a file for equal budgets and one for published recipes, each of the network with most methods."""
+    """Draw a file for equal budgets and one for published recipes, each for the network with most methods."""
     drawings = [drawing for kind in FILES if (drawing := _drawing(sources, kind))]
     if not drawings:
         raise NoData(f"no network has runs of {FEWEST} methods; of table 1, {progress(sources, 'table1')}")
@@ -73,7 +73,7 @@ def draw(sources: Sources) -> list[Drawing]:
 
 
 def points_of(groups: Sequence[Group], order: Sequence[str]) -> list[Point]:
-    """One point a method. order: all methods, so that each keeps its mark whichever are there."""
+    """Return one point per method. order: all methods, so that each has the same marker in every figure."""
     machine = {run.hardware for run in on_one_machine([run for group in groups for run in group.runs])}
     return [
         _point(group, order.index(group.method), machine)
@@ -112,7 +112,7 @@ def _drawing(sources: Sources, kind: str) -> Drawing | None:
 
 
 def _a_method_each(groups: Sequence[Group], kind: str) -> list[Group]:
-    """Of each method the first row of the table that has runs with an accuracy."""
+    """Return for each method its first row of the table that has runs with an accuracy."""
     methods: dict[str, Group] = {}
     for group in groups:
         if kind in group.plan.kinds and all(run.record.accuracy_final is not None for run in group.runs):
@@ -121,7 +121,7 @@ def _a_method_each(groups: Sequence[Group], kind: str) -> list[Group]:
 
 
 def _order(sources: Sources) -> list[str]:
-    """Return the table's methods in the order of its rows, without the rows that are presets of another."""
+    """Return the table's methods in row order, without rows that are presets of another."""
     rows = list(dict.fromkeys(one.row for one in sources.planned if one.table == "table1"))
     return [row for row in rows if not any(row.startswith(f"{other}_") for other in rows)]
 
@@ -146,7 +146,7 @@ def _point(group: Group, mark: int, machine: set[str]) -> Point:
 
 
 def floor_of(accuracies: Sequence[float]) -> float | None:
-    """Return where the accuracy axis ends if one method lies so far below that it squeezes the others."""
+    """Return the lower end of the accuracy axis if one very low method would squeeze the others."""
     low, *others = sorted(accuracies)
     spread = max(others) - min(others)
     return min(others) - 0.4 * spread if min(others) - low > 2 * spread > 0 else None
@@ -169,7 +169,7 @@ def _times(axes: Axes, points: Sequence[Point], floor: float | None) -> None:
 
 
 def _mark(axes: Axes, x: float, point: Point, floor: float | None, **more: str) -> None:
-    """A point below the floor stands on it, with its accuracy beside it."""
+    """Draw a point; one below the floor is drawn on it, with its accuracy beside it."""
     look = mark_of(point.mark)
     face = "white" if point.masked else look["color"]
     bars = {

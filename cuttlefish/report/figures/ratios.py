@@ -1,4 +1,4 @@
-"""Rank ratios drawn alike in every figure: dense grey, then darker blue the lower the rank."""
+"""One style for rank ratios in every figure: dense grey, then darker blue for lower ranks."""
 
 from fractions import Fraction
 
@@ -10,15 +10,15 @@ Colour = tuple[float, float, float, float]
 
 
 def ratio_word(ratio: float) -> str:
-    """`1/4`"""
+    """Return the ratio as a fraction: `1/4`."""
     return str(Fraction(ratio).limit_denominator(1000))
 
 
 def ratio_colours(count: int) -> list[Colour | str]:
-    """For full rank, then for `count` ratios from the highest to the lowest."""
+    """Return colours for full rank, then for `count` ratios in descending order."""
     shades = matplotlib.colormaps["Blues"]
     return [style.FULL, *(shades(0.38 + 0.57 * index / max(count - 1, 1)) for index in range(count))]
 
 
 HATCHES = ("", "", "///", "", "...")
-"""So that bars differ without colour, too."""
+"""Hatches that distinguish bars without colour."""

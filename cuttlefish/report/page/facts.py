@@ -1,4 +1,4 @@
-"""Lists of names and values; built in Python and cached, since thousands of pages share a hundred pairs."""
+"""Lists of names and values, built in Python and cached because thousands of pages share many pairs."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 
 def fact_list(rows: Iterable[tuple[str, str] | tuple[str, str, bool]], look: str = "") -> Markup:
-    """rows: (name, value) or (name, value, whether it stands out); all text is escaped."""
+    """Return HTML with escaped text. rows: (name, value) or (name, value, whether to highlight it)."""
     return Markup(f'<dl class="facts {look}">{"".join([_fact(*row) for row in rows])}</dl>')
 
 

@@ -1,4 +1,4 @@
-"""The figures that `scripts.figures` has drawn, from the list beside them."""
+"""Read the list of figures drawn by `scripts.figures`."""
 
 import json
 from collections.abc import Iterator
@@ -15,9 +15,9 @@ class Figure:
     """A picture to show, or one without evidence (source is None).
 
     Attributes:
-        runs: keys of the runs it was drawn from.
-        missing: what it lacks.
-        command: what would make what it lacks.
+        runs: Keys of the runs it was drawn from.
+        missing: What it lacks.
+        command: How to run what it lacks.
     """
 
     name: str
@@ -52,7 +52,7 @@ def listed_figures(folder: Path) -> Iterator[Figure]:
 
 
 def _figure(folder: Path, entry: dict) -> Figure:
-    """An entry whose picture is not there counts as missing."""
+    """Read an entry; one without its picture file counts as missing."""
     name = Path(entry["name"]).name
     source = folder / f"{name}.svg"
     missing = entry.get("missing") or ("" if source.is_file() else f"{source.name} is not there")

@@ -1,4 +1,4 @@
-"""The runs as a compact table that the index page's script filters, sorts and shows in pages."""
+"""The runs as a compact table that the script of the index page filters, sorts and pages."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -7,7 +7,7 @@ from cuttlefish.display.format import ratio_of
 from cuttlefish.report.page.run_page import RunView
 
 LONGEST = 120
-"""Characters of one field: a record is a stranger's text, and the index must stay small."""
+"""Maximum length of a field: records are untrusted text, and the index must stay small."""
 Kind = Literal["text", "whole", "count", "percent", "times", "seconds"]
 COLUMNS: dict[str, tuple[str, Kind, Callable[[Mapping[str, Any]], Any]]] = {
     "key": ("run", "text", lambda record: record.run_key),
@@ -25,7 +25,7 @@ COLUMNS: dict[str, tuple[str, Kind, Callable[[Mapping[str, Any]], Any]]] = {
     "compute": ("compute time", "seconds", lambda record: record.compute_seconds),
     "precision": ("precision", "text", lambda record: record.precision),
 }
-"""key -> (heading, how its values are shown, what of a record it is)."""
+"""key -> (heading, value format, function of a record)."""
 
 
 def index_data(views: Sequence[RunView]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where each run's page lies, and the address that leads from a number to the runs behind it."""
+"""File names of run pages, and links from a number to the runs behind it."""
 
 import re
 from collections import Counter, defaultdict
@@ -10,13 +10,13 @@ LONGEST = 40
 
 
 def page_names(runs: Sequence[Evidence]) -> list[str]:
-    """One file name a run, without its suffix: the run key, and for a repeat of it also a number."""
+    """Return a file name per run without suffix: the run key, numbered for repeats of a key."""
     seen: Counter[str] = Counter()
     return [_numbered(_plain(run.record.run_key), seen) for run in runs]
 
 
 class Links:
-    """From run keys to an address, as seen from the index."""
+    """Links from run keys to addresses, relative to the index."""
 
     def __init__(self, runs: Sequence[Evidence], names: Iterable[str]):
         self.pages: dict[str, list[str]] = defaultdict(list)
@@ -24,7 +24,7 @@ class Links:
             self.pages[run.record.run_key].append(name)
 
     def of(self, keys: Sequence[str]) -> str:
-        """Return the run's page if it is one, else the list filtered to these runs, or nothing."""
+        """Return the run's page for a single run, else the list filtered to these runs, or nothing."""
         known = [key for key in dict.fromkeys(keys) if key in self.pages]
         pages = [page for key in known for page in self.pages[key]]
         if len(pages) == 1:
@@ -34,7 +34,7 @@ class Links:
 
 
 def _numbered(name: str, seen: Counter[str]) -> str:
-    """Numbered names cannot meet plain ones: a plain one has no dash."""
+    """Append a number; plain names have no dash, so the two cannot collide."""
     seen[name] += 1
     return name if seen[name] == 1 else f"{name}-{seen[name]}"
 

@@ -16,25 +16,25 @@ HERE = Path(__file__).resolve().parent
 
 
 def render(template: str, **values: Any) -> str:
-    """A whole HTML page. What values hold is text and gets escaped, unless it is Markup."""
+    """Return a whole HTML page; values are escaped unless they are Markup."""
     return _environment().get_template(template).render(values)
 
 
 def as_json(value: Any) -> Markup:
-    """For a data block of a page: no text in it can end the block."""
+    """Return JSON for a data block of a page, escaped so that no text can end the block."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
 def asset(name: str) -> Markup:
-    """A style sheet or script of ours, to stand inside the page."""
+    """Return one of our style sheets or scripts for inlining."""
     return Markup((HERE / "assets" / name).read_text(encoding="utf-8"))
 
 
 def policy(*scripts: str) -> str:
     """Return the content security policy: our style sheet, these scripts, pictures from the disk."""
     allowed = " ".join(f"'{_digest(name)}'" for name in scripts) or "'none'"
-    # A page opened from the disk has no origin, so there `file:` is what 'self' is on a server.
+    # A page opened from the disk has no origin, so `file:` replaces the 'self' of a server there.
     style = _digest("page.css")
     own = f"style-src '{style}'; script-src {allowed}; img-src 'self' file:"
     return f"default-src 'none'; {own}; base-uri 'none'; form-action 'none'"

@@ -1,4 +1,4 @@
-"""The files beside a record, as a page needs them: none of them can keep the page from being written."""
+"""Read the files beside a record for its page; none of them can prevent the page from being written."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ LOG_LINES = 60
 
 @dataclass(frozen=True)
 class Files:
-    """What lies beside the record. problems: a sentence for each file that could not be read."""
+    """Contents of the files beside a record. problems: a sentence for each unreadable file."""
 
     epochs: list[dict[str, Any]]
     ranks: list[dict[str, Any]]

@@ -1,4 +1,4 @@
-"""The page of one run: what came out, how it went, where it came from."""
+"""The page of one run: its results, progress and origin."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -31,14 +31,14 @@ class Link:
 
 @dataclass(frozen=True)
 class RunView:
-    """A run and what the rest of the report says of it.
+    """A run and what the rest of the report shows of it.
 
     Attributes:
-        name: of its page's file.
-        source: its record's path under the folder of records.
-        siblings: other runs of its cell.
-        cited: where its numbers are used.
-        pictures: caption and address of each plot that was drawn of it.
+        name: File name of its page.
+        source: Its record's path under the folder of records.
+        siblings: Other runs of its cell.
+        cited: Where its numbers are used.
+        pictures: Caption and address of each of its plots.
     """
 
     run: Evidence
@@ -50,7 +50,7 @@ class RunView:
 
 
 def run_page(view: RunView) -> str:
-    """HTML. Damaged neighbours of the record are named on the page and left out."""
+    """Return HTML; damaged files beside the record are named on the page and left out."""
     record = view.run.record
     files = read_files(view.run.path.parent)
     parts, problems = _drawn(record, files)
@@ -83,7 +83,7 @@ def title_of(record: Record) -> str:
 
 
 def _drawn(record: Record, files: Files) -> tuple[dict[str, Any], list[str]]:
-    """Return the parts made from files beside the record, and a sentence for each that does not fit."""
+    """Return the parts made from files beside the record, and a sentence for each invalid file."""
     makers = {
         "ranks": lambda: rank_rows(record, files.ranks, files.profile),
         "stacks": lambda: profile_rows(files.profile) if files.profile else [],

@@ -1,4 +1,4 @@
-"""A run's facts as rows of text: result, config, ranks, profile."""
+"""Rows of text about a run: result, config, ranks, profile."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,7 +65,7 @@ def config_rows(
 ) -> Iterator[tuple[str, str, bool]]:
     """Yield (dotted key, value as on the command line, whether it differs from the schema's default).
 
-    A method's knobs have their defaults in its own module, which needs torch: they never count as different.
+    Method knobs never count as different: their defaults are in the method's module, which needs torch.
     """
     defaults = _defaults() if defaults is None else defaults
     for key, value in config.items():
@@ -91,7 +91,7 @@ def shown(value: Any) -> str:
 def rank_rows(
     record: Record, ranks: Sequence[Mapping[str, Any]], profile: Mapping[str, Any] | None
 ) -> Markup:
-    """Return table rows (layer, rank, full rank, ratio, bar) in order of execution."""
+    """Return table rows (layer, rank, full rank, ratio, bar) in execution order."""
     full, final = full_ranks(ranks), record.ranks or {}
     return Markup(
         "".join(

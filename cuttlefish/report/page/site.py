@@ -1,4 +1,4 @@
-"""The report: an index and a page a run, self-contained, written from records alone."""
+"""The report: an index and one page per run, self-contained, written from records alone."""
 
 import json
 import os
@@ -29,16 +29,16 @@ PICTURES = {
 }
 """File names (without .svg) of a run's plots, with their captions."""
 FEW = 200
-"""Runs whose pages are written before a second process would have started."""
+"""Maximum number of pages to write without a second process, whose start would take longer."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What the pages show.
+    """Content of the pages.
 
     Attributes:
-        records: the folder that paths are shown relative to.
-        fixed: when the accepted ranges were fixed.
+        records: The folder that displayed paths are relative to.
+        fixed: When the accepted ranges were fixed.
     """
 
     records: Path
@@ -51,7 +51,7 @@ class Report:
 
 
 def write_site(report: Report, target: Path) -> Path:
-    """Write the site under `target`, remove pages of runs that are gone, return the index."""
+    """Write the site under `target`, remove pages of deleted runs, return the index."""
     views = run_views(report, target)
     _write_runs(views, target / "runs")
     _copy_figures(report.figures, target)
@@ -61,7 +61,7 @@ def write_site(report: Report, target: Path) -> Path:
 
 
 def run_views(report: Report, target: Path) -> list[RunView]:
-    """Return what the page of each run shows; pictures are addressed from `target`, the report's folder."""
+    """Return the content of each run's page; picture addresses are relative to `target`, the report."""
     runs = report.collection.runs
     names = page_names(runs)
     cells: dict[tuple, dict[str, Link]] = defaultdict(dict)
@@ -82,7 +82,7 @@ def run_views(report: Report, target: Path) -> list[RunView]:
 
 
 def _pictures(report: Report, record: Path, pages: Path) -> list[Link]:
-    """Return the plots that lie in results/figures where the record lies in results/records."""
+    """Return the plots in results/figures of a record in results/records."""
     if not record.is_relative_to(report.records):
         return []
     folder = report.records.parent / "figures" / record.parent.relative_to(report.records)
@@ -99,7 +99,7 @@ def _others(cell: dict[str, Link], name: str) -> list[Link]:
 
 
 def index_page(report: Report, views: Sequence[RunView]) -> str:
-    """HTML."""
+    """Return the index page as HTML."""
     collection, verdicts = report.collection, report.verdicts
     finished = len(collection.finished)
     return render(
@@ -122,7 +122,7 @@ def index_page(report: Report, views: Sequence[RunView]) -> str:
 
 
 def anchor_of(table: Table) -> str:
-    """One table may stand there once a scale."""
+    """Return a table's anchor; a table may appear once per scale."""
     return f"{table.name}-{table.scale}" if table.scale else table.name
 
 
@@ -131,7 +131,7 @@ def _outcomes(verdict: Verdict) -> str:
 
 
 def _citations(report: Report) -> dict[str, list[Link]]:
-    """Run key -> the claims, tables and figures that use it, as seen from a run's page."""
+    """Return run key -> the claims, tables and figures that use it, as links from a run's page."""
     cited: dict[str, dict[Link, None]] = defaultdict(dict)
     for verdict in report.verdicts:
         for key in verdict.runs:
@@ -180,5 +180,5 @@ def _inside(report: Report, path: Path) -> str:
 
 
 def _reason(report: Report, item: LeftOut) -> str:
-    """Where the records lie on this machine is nobody's business."""
+    """Return the reason without this machine's path to the records, which must stay private."""
     return item.reason.replace(f"{report.records}/", "")

@@ -1,4 +1,4 @@
-"""What the paper has and says: its tables and figures (tables.yaml) and its claims (claims.yaml)."""
+"""The content of the paper: its tables and figures (tables.yaml) and its claims (claims.yaml)."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The paper's tables: a block of comparable rows for each model, data set, recipe kind and hardware."""
+"""The paper's tables: one block of comparable rows per model, data set, recipe kind and hardware."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -34,8 +34,8 @@ def all_tables(
     """Return every table of the spec, and the planned records that do not count, each with its reason.
 
     Args:
-        planned: the runs of (at least) these tables at `scale`.
-        claims: by id, as in claims.yaml.
+        planned: The runs of (at least) these tables at `scale`.
+        claims: By id, as in claims.yaml.
     """
     wanted = list(planned)
     tables, left_out = [], {}
@@ -95,7 +95,7 @@ def _blocks(
 
 
 def _timed(spec: Spec, scale: str) -> bool:
-    """Whether the times of a scale's runs may be compared at all."""
+    """Return whether the times of a scale's runs may be compared."""
     return scale not in spec.scales or not spec.scale(scale).times
 
 

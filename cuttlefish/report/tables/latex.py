@@ -14,16 +14,16 @@ SPECIAL = {
     DAGGER: r"\textsuperscript{\dag}", "…": r"\ldots{}", "≥": r"$\geq$", "≤": r"$\leq$", "τ": r"$\tau$",
     "ρ": r"$\rho$", "ε": r"$\epsilon$", '"': r"\textquotedbl{}",
 }  # fmt: skip
-"""What LaTeX reads otherwise, or cannot read in the fonts that every installation has."""
+"""Replacements for characters special to LaTeX or absent from common fonts."""
 
 
 def to_latex(table: Table) -> str:
-    """A table* with one tabular; blocks apart by a line of their own, notes below."""
+    """Return a table* with one tabular: a heading line per block, notes below."""
     return "\n".join(_lines(table)) + "\n"
 
 
 def escaped(text: str) -> str:
-    """Return text that LaTeX prints as it is; unknown characters outside ASCII become `?`."""
+    """Return text that LaTeX prints unchanged; unknown characters outside ASCII become `?`."""
     return "".join(
         SPECIAL.get(character, character if character.isascii() else "?") for character in one_line(text)
     )

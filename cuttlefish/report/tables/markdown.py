@@ -8,11 +8,11 @@ from cuttlefish.display.format import one_line
 from cuttlefish.report.tables.table import Block, Cell, Column, Table
 
 DAGGER = "†"
-"""Stands beside every number that has a mark; the first note below the table says what it means."""
+"""Follows every number that has a mark; the first note below the table explains it."""
 
 
 def to_markdown(table: Table) -> str:
-    """A heading, a table a block, then the notes. GitHub's flavour; marked numbers wear a dagger."""
+    """Return a heading, a table per block, then notes, in GitHub's flavour; marked numbers have a dagger."""
     lines = [f"# {escaped(table.title)}", ""]
     for block in table.blocks:
         lines += [f"## {escaped(block.title)}", "", *_markdown_block(table.columns, block), ""]
@@ -22,9 +22,9 @@ def to_markdown(table: Table) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """Return one line a row: table, scale, block, the columns, the mark and the keys of all runs.
+    """Return one line per row: table, scale, block, the columns, the mark and the keys of all runs.
 
-    A numeric column has its value (in its unit, full precision) and its text, another its text.
+    A numeric column has its value (in its unit, full precision) and its text; other columns have their text.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -53,7 +53,7 @@ def to_csv(table: Table) -> str:
 
 
 def daggered(column: Column, cell: Cell) -> str:
-    """A cell's text, with the dagger where a number has a mark."""
+    """Return a cell's text, with a dagger if a number has a mark."""
     return f"{cell.text} {DAGGER}" if cell.mark and column.numeric else cell.text
 
 
@@ -69,7 +69,7 @@ def _line(words: list[str]) -> str:
 
 
 def escaped(text: str) -> str:
-    """No cell may end a column, start markup or break its line."""
+    """Escape text that would end a column, start markup or break the line."""
     for character in "\\|*_`<":
         text = text.replace(character, f"\\{character}")
     return one_line(text)

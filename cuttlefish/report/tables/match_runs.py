@@ -1,4 +1,4 @@
-"""The runs of each cell: planned runs met with records, apart by hardware, one run a seed."""
+"""Match planned runs with records: the runs of each cell by hardware, one run per seed."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -13,9 +13,9 @@ class CellRuns:
     """One cell of a table or figure.
 
     Attributes:
-        planned: a run a seed.
-        runs: hardware -> the finished runs that count, in the order of seeds.
-        unfinished: status of the runs that did not finish.
+        planned: One run per seed.
+        runs: Hardware -> the finished runs that count, ordered by seed.
+        unfinished: Status of the unfinished runs.
     """
 
     planned: list[PlannedRun]
@@ -24,7 +24,7 @@ class CellRuns:
 
     @property
     def state(self) -> str:
-        """Why there is nothing to show where there is no finished run."""
+        """The reason for an empty cell without finished runs."""
         if self.unfinished:
             return f"no finished run ({', '.join(dict.fromkeys(self.unfinished))})"
         waits = self.planned[0].waits_for_label
@@ -34,8 +34,8 @@ class CellRuns:
 def cell_runs(planned: Iterable[PlannedRun], collection: Collection) -> tuple[list[CellRuns], list[LeftOut]]:
     """Return the cells in their order, and each record with a planned key that does not count, with why.
 
-    A record of another scale, network, data set or seed than its key was planned for is left out. Of repeats
-    of one key on one hardware the first that was started counts, whatever came out.
+    A record whose scale, network, data set or seed differs from the plan of its key is left out. Of repeats
+    of one key on one hardware the first that was started counts, regardless of its result.
     """
     by_key: dict[str, list[Evidence]] = defaultdict(list)
     for run in collection.runs:

@@ -1,5 +1,5 @@
-"""What profiling, ranks, the switch, checkpoints and data take (paper, section 4.3): of runs by their own
-clock where that is evidence, of benches, and of a full-width run composed of both."""
+"""Overheads of profiling, ranks, the switch, checkpoints and data (paper, section 4.3), from run times where
+these are evidence, from benches, and from a full-width run composed of both."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
@@ -32,8 +32,7 @@ OF_BENCHES = {
     "ranks": ("ranks",),
     "checkpoints": ("checkpoint",),
 }
-"""What is shown of a bench; a checkpoint over a long epoch, not over the short one of the bench of
-overheads."""
+"""Bench parts to show; a checkpoint relative to a long epoch, not to the short one of the overhead bench."""
 MODEL = "resnet18"
 STATED = {
     "profiling seconds": ("profiling-seconds", "{:.3g} s"),
@@ -41,7 +40,7 @@ STATED = {
     "ranks seconds": ("rank-seconds", "{:.3g} s an epoch"),
     "ranks share": ("rank-share", "{:.3g} %"),
 }
-"""The claim that holds the paper's figure, of MODEL on CIFAR-10, and how it is written."""
+"""The claim with the paper's figure, of MODEL on CIFAR-10, and its format."""
 COMPOSED = "composed of measured step times and what narrow runs found; no run took it."
 NOTE = (
     "Of runs: means over seeds, and shares of compute_seconds, which hold profiling, ranks and the switch, "
@@ -60,8 +59,8 @@ def overheads_table(
     claims: Claims,
     scale: str,
 ) -> Table:
-    """A block for each cell and hardware, unless the times of the scale's runs are no evidence; one for each
-    machine's benches; and one for what is composed."""
+    """Return the table: a block per cell and hardware (unless the scale's run times are no evidence), one per
+    machine's benches, and one for composed runs."""
     own, found = benches_of(benches, scale), spec.scale(scale)
     blocks = (
         [] if found.times else [block for cell in cells for block in _run_blocks(spec, cell, claims, scale)]
@@ -143,7 +142,7 @@ def _bench_row(spec: Spec, bench: Bench, row: Mapping[str, Any], claims: Claims)
 
 
 def _label(spec: Spec, bench: Bench, part: str, row: Mapping[str, Any]) -> str:
-    """`switch, 16 layers, width 64 (ResNet-18)`"""
+    """Return `switch, 16 layers, width 64 (ResNet-18)`."""
     model, width = spec.called(str(row.get("model"))), row.get("width")
     if bench.what == "checkpoints":
         return f"checkpoint; {model}, width {width}, epochs of {row['images']:,} images"
@@ -162,7 +161,7 @@ def _label(spec: Spec, bench: Bench, part: str, row: Mapping[str, Any]) -> str:
 def _composed_block(
     spec: Spec, collection: Collection, benches: Sequence[Bench], claims: Claims
 ) -> list[Block]:
-    """The shares of a whole run that the claims of section 4.3 compose."""
+    """Return the shares of a whole run that the claims of section 4.3 compose."""
     entries = {
         part: claims[claim]
         for part in ("profiling", "ranks")
@@ -191,7 +190,7 @@ def _composed_row(part: str, reading: Reading, claims: Claims) -> list[Cell]:
 
 
 def _stated(claims: Claims, *what: str) -> Cell:
-    """`3.98 s (P 4.3) · 0.16 % (P 4.3)`, as far as the claims have it."""
+    """Return `3.98 s (P 4.3) · 0.16 % (P 4.3)`, as far as the claims contain it."""
     found = [
         (claims[STATED[one][0]], STATED[one][1])
         for one in what

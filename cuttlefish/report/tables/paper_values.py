@@ -1,4 +1,4 @@
-"""What the paper states beside a row of ours, and the difference where the two may be compared."""
+"""The paper's value for a row of ours, and the difference if the two are comparable."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ SHOWN = {
     "speedup": ("{:.3g}× faster", "{:+.2f}"),
     "compression": ("{:.4g}× smaller", "{:+.2f}"),
 }
-"""How a quantity and a difference of it are written."""
+"""Formats of a quantity and of its difference."""
 
 
 def paper_cell(
@@ -28,10 +28,10 @@ def paper_cell(
     baseline: Sequence[Evidence],
     scale: str,
 ) -> Cell:
-    """Return `E 82.3 of 300 (ours +3.1)`, without a difference below paper scale or where ours is missing.
+    """Return `E 82.3 of 300 (ours +3.1)`, without a difference below paper scale or if ours is missing.
 
     Raises:
-        CuttlefishError: a claim has no value, or a quantity is unknown.
+        CuttlefishError: A claim has no value, or a quantity is unknown.
     """
     return text_cell(" · ".join(_one(item, claims, runs, baseline, scale) for item in stated))
 

@@ -1,4 +1,4 @@
-"""The cells of a row: what a table shows of one cell's runs."""
+"""The cells of a row, from the runs of one cell of the plan."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class Filling:
-    """Turns values into cells that know their runs and their mark."""
+    """Converts values into cells with their runs and mark."""
 
     runs: Sequence[Evidence]
     mark: str
@@ -72,12 +72,12 @@ def row_cells(
 
 
 def empty_cells(label: str, why: str) -> list[Cell]:
-    """A row without a run, which says so."""
+    """Return the cells of a row without runs, stating the reason."""
     return [text_cell(label), *(Cell() for _ in COLUMNS[2:]), Cell(why)]
 
 
 def waiting_cells(label: str, why: str) -> list[Cell]:
-    """A row that no config can run yet: every cell says why."""
+    """Return the cells of a row that no config can run yet, each with the reason."""
     return [text_cell(label), *(Cell(why) for _ in COLUMNS[1:])]
 
 

@@ -13,10 +13,10 @@ class Cell:
     """One field.
 
     Attributes:
-        text: what is read.
-        value: what is sorted by, in the column's unit; None where nothing is known.
-        mark: a warning written beside the number everywhere, as `reduced`.
-        runs: keys of the runs it comes from.
+        text: The displayed text.
+        value: The sort key, in the column's unit; None if unknown.
+        mark: A warning shown with the number everywhere, such as `reduced`.
+        runs: Keys of its runs.
     """
 
     text: str = UNKNOWN
@@ -31,7 +31,7 @@ class Cell:
 
 
 def text_cell(words: str, runs: tuple[str, ...] = ()) -> Cell:
-    """A text that is sorted by itself; unknown where it is empty."""
+    """Return a text cell sorted by its text; unknown if empty."""
     return Cell(words, words, runs=runs) if words else Cell()
 
 
@@ -40,10 +40,10 @@ class Column:
     """One column.
 
     Attributes:
-        key: short and stable, the CSV's head.
-        title: what people read.
-        unit: of the values.
-        better: which end is the good one.
+        key: Short, stable name: the CSV's heading.
+        title: Displayed heading.
+        unit: Unit of the values.
+        better: Whether higher or lower is better.
     """
 
     key: str
@@ -66,11 +66,11 @@ class Table:
     """A table.
 
     Attributes:
-        name: file name and anchor (table1).
-        notes: sentences below it.
+        name: File name and anchor (table1).
+        notes: Sentences below it.
 
     Raises:
-        CuttlefishError: a row does not fit the columns.
+        CuttlefishError: A row does not fit the columns.
     """
 
     name: str

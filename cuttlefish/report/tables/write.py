@@ -1,4 +1,4 @@
-"""Tables on disk: <name>.md, .csv and .tex in one folder, and beside them what was left out, and why."""
+"""Write tables to disk: <name>.md, .csv and .tex in one folder, and the list of records left out."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ def write_tables(
 
 
 def left_out_text(left_out: Sequence[LeftOut], root: Path) -> str:
-    """Markdown, one line a record."""
+    """Return Markdown with one line per record."""
     lines = [
         f"- `{one_line(_relative(item.path, root)).replace('`', '')}`: "
         f"{escaped(item.reason.replace(f'{root}/', ''))}"

@@ -1,5 +1,5 @@
-"""Rules: how our value of a claim comes out of records and benches. claims.yaml names one for each claim.
+"""Rules that compute our value of a claim from records and benches; claims.yaml names one per claim.
 
-A rule takes a Case and its parameters and returns Measures: samples, where their mean must lie, and what they
-come from. It never judges; `report/claims/judge.py` does.
+A rule takes a Case and its parameters and returns Measures: samples, the accepted range of their mean, and
+their sources. `report/claims/judge.py` judges them.
 """

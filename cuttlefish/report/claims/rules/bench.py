@@ -1,4 +1,4 @@
-"""Claims that a bench answers: steps with and without extra batch norms, profiles of stacks and of layers."""
+"""Rules based on benches: steps with and without extra batch norms, profiles of stacks and of layers."""
 
 from statistics import mean
 from typing import Any
@@ -9,8 +9,7 @@ from cuttlefish.report.claims.rules.case import Case, Measure
 
 
 def step_saving(case: Case, slow: dict[str, Any], fast: dict[str, Any]) -> list[Measure]:
-    """How much shorter a step of `fast` is than one of `slow` (percent of the slow one), one sample a
-    round."""
+    """Percent by which a step of `fast` is shorter than one of `slow`, one sample per round."""
     for bench in reversed([bench for bench in case.benches if bench.what == "steps"]):
         rows = step_row(bench, **slow), step_row(bench, **fast)
         if all(rows):
@@ -27,11 +26,11 @@ def step_saving(case: Case, slow: dict[str, Any], fast: dict[str, Any]) -> list[
 
 
 def profiled_k(case: Case, model: str, counted: str, facts: dict[str, Any]) -> list[Measure]:
-    """K of a stack profile, one sample a repetition.
+    """K of a stack profile, one sample per repetition.
 
     Args:
         counted: k (leading dense layers) or first_factorized (k + 1).
-        facts: Width, batch, … that the bench must have.
+        facts: Required width, batch, … of the bench.
     """
     bench = newest(case.benches, "profile", profiled="stacks", model=model, **facts)
     if bench is None:
@@ -40,8 +39,8 @@ def profiled_k(case: Case, model: str, counted: str, facts: dict[str, Any]) -> l
 
 
 def layer_speedup(case: Case, model: str, kind: str, ratio: float, facts: dict[str, Any]) -> list[Measure]:
-    """Mean over the layers (or sub-blocks) of one kind of their forward speed-up at a rank ratio, one sample
-    a repetition."""
+    """Mean forward speed-up at a rank ratio over layers (or sub-blocks) of a kind, a sample per
+    repetition."""
     bench = newest(case.benches, "profile", profiled="layers", model=model, **facts)
     rows = bench.find(kind=kind) if bench else []
     if not rows or ratio not in bench.facts["ratios"]:

@@ -1,4 +1,4 @@
-"""Every rule by its name, and a claim's rule applied: `book.apply`."""
+"""All rules by name, and `book.apply`, which applies a claim's rule."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +33,7 @@ RULES: dict[str, Callable[..., list[Measure]]] = {
     )
 }
 OWN = ("name", "label", "accept", "needs", "paper", "reduced")
-"""Keys of a rule that are not its function's parameters."""
+"""Keys of a rule that are not parameters of its function."""
 
 
 def apply(spec: Mapping[str, Any] | Sequence[Mapping[str, Any]], case: Case) -> list[Measure]:
@@ -41,8 +41,8 @@ def apply(spec: Mapping[str, Any] | Sequence[Mapping[str, Any]], case: Case) -> 
 
     Args:
         spec: One rule, or several that must all hold. A rule is {name, the function's parameters, and
-            optionally label, accept and needs}; what stands under `paper` or `reduced` replaces the rest at
-            that scale.
+            optionally label, accept and needs}; values under `paper` or `reduced` replace the rest at that
+            scale.
     """
     rules = [spec] if isinstance(spec, Mapping) else list(spec)
     return [measure for rule in rules for measure in _apply(rule, case)]
@@ -70,15 +70,15 @@ def _apply(spec: Mapping[str, Any], case: Case) -> list[Measure]:
 
 
 def _checked(rule: Callable[..., list[Measure]], case: Case, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters as the types that the rule names.
+    """Convert the parameters to the types that the rule declares.
 
     Raises:
-        CuttlefishError: For one that is missing, unknown or of another type.
+        CuttlefishError: A parameter is missing, unknown or of another type.
     """
     kinds = get_type_hints(rule)
     try:
         inspect.signature(rule).bind(case, **given)
-        if "conditions" in kinds:  # handed on to `pairs`
+        if "conditions" in kinds:  # passed on to `pairs`
             kinds = get_type_hints(pairs.pairs) | kinds
             more = {name: given[name] for name in given.keys() - inspect.signature(rule).parameters}
             inspect.signature(pairs.pairs).bind(case, [], [], **more)

@@ -1,4 +1,4 @@
-"""What every rule is given, and what every rule returns."""
+"""Input and output of every rule."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from cuttlefish.evidence.selection import Runs, Where
 
 @dataclass(frozen=True)
 class Measure:
-    """Samples of one number: one a seed, a pair of seeds, or a repetition of a bench.
+    """Samples of one number: one per seed, pair of seeds, or repetition of a bench.
 
     Attributes:
-        interval: Where it is not Student's interval of the mean.
+        interval: If it is not Student's interval of the mean.
         averaged: Whether the value is the mean of the samples; if not, it is `value`.
-        missing: What is not there, in a few words.
-        composed: Put together from parts of which no run took the whole.
+        missing: What is missing, in a few words.
+        composed: Whether it combines parts of which no run measured the whole.
     """
 
     name: str
@@ -37,8 +37,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Case:
-    """One reading of a claim: the runs and benches that may count, the accepted range, the fewest samples to
-    judge by."""
+    """One reading of a claim: the runs and benches that count, the accepted range, the minimum of samples."""
 
     name: str
     scale: str
@@ -48,7 +47,7 @@ class Case:
     needs: int
 
     def arm(self, where: Where) -> list[Evidence]:
-        """Return the runs of one setting. Raises Unlike where the description fits several."""
+        """Return the runs of one setting. Raises Unlike if the description fits several."""
         return self.runs.arm(where, self.scale, describe(where, self.scale))
 
     def measure(self, samples: list[float], runs: list[Evidence], **more: object) -> Measure:
@@ -62,7 +61,7 @@ class Case:
 
 
 def describe(where: Where, scale: str) -> str:
-    """`resnet18 on cifar10, pufferfish` of a description of runs."""
+    """Return a description of runs as text: `resnet18 on cifar10, pufferfish`."""
     named = {
         path: value.get(scale, value) if isinstance(value, dict) else value for path, value in where.items()
     }

@@ -1,9 +1,8 @@
-"""A full-width run that nobody ran, composed of measured steps and of what a narrow run found.
+"""Compose the time of a full-width run from measured steps and the results of a narrow run.
 
-Of the narrow run: E as a share of its epochs, and its low-rank model's share of the multiply-accumulates. Of
-the benches at full width: a dense step, and the rate at which rank 1/4 computes, at which the low-rank
-model's work is done; the profile, the switch and a rank update. Whatever is shown from here is marked as
-composed.
+The narrow run gives E as a share of its epochs, and the low-rank model's share of multiply-accumulates. The
+full-width benches give the time of a dense step, the compute rate at rank 1/4 (assumed for the low-rank
+model), and the times of the profile, the switch and a rank update. All results are marked as composed.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,8 +22,8 @@ class FullWidthCosts:
     """Seconds at full width.
 
     Attributes:
-        faster: A dense over a rank-1/4 step.
-        work: The same quotient of their FLOPs.
+        faster: Ratio of a dense to a rank-1/4 step.
+        work: Ratio of their FLOPs.
     """
 
     dense: float
@@ -51,8 +50,8 @@ def compose(costs: FullWidthCosts, record: Record, run: Mapping[str, int], faste
 
     Args:
         record: Of the narrow run.
-        run: Epochs, images and batch of the run that is composed.
-        faster: Which value of the steps' quotient to take.
+        run: Epochs, images and batch of the composed run.
+        faster: Which value of the step ratio to use.
     """
     steps = run["images"] / run["batch"]
     dense_epochs = record.switch_epoch / record.epochs * run["epochs"]
@@ -66,12 +65,12 @@ def compose(costs: FullWidthCosts, record: Record, run: Mapping[str, int], faste
 def composed_speedup(
     case: Case, where: Where, arm: dict[str, Any], run: dict[str, int], unnamed: bool = False
 ) -> list[Measure]:
-    """Full-rank over Cuttlefish time, one sample a seed.
+    """Full-rank over Cuttlefish time, one sample per seed.
 
     Args:
         arm: Model, width, batch and precision of the measured steps.
         run: Epochs and images.
-        unnamed: Rows of benches that name no model are of this one.
+        unnamed: The model of bench rows that name none.
     """
     return [_measure(case, where, arm, run, unnamed, lambda run: run.full_rank / run.total)]
 
@@ -79,7 +78,7 @@ def composed_speedup(
 def composed_share(
     case: Case, where: Where, arm: dict[str, Any], run: dict[str, int], of: str, unnamed: bool = False
 ) -> list[Measure]:
-    """What `of` (profile, ranks) takes of the Cuttlefish run, in percent."""
+    """Share of `of` (profile, ranks) in the time of the Cuttlefish run, in percent."""
     return [_measure(case, where, arm, run, unnamed, lambda run: 100 * getattr(run, of) / run.total)]
 
 
@@ -114,7 +113,7 @@ def _measure(
 
 
 def _costs(case: Case, arm: dict[str, Any], unnamed: bool) -> FullWidthCosts | str:
-    """The costs, or what is missing."""
+    """Return the costs, or what is missing."""
     found = _of_one_machine(case.benches)
     if not found:
         return "no bench of steps, ranks and overhead on one machine with as many threads (make bench)"
@@ -130,7 +129,7 @@ def _costs(case: Case, arm: dict[str, Any], unnamed: bool) -> FullWidthCosts | s
 
 
 def _of_one_machine(benches: list[Bench]) -> list[Bench]:
-    """The newest steps whose machine also has the other two, and the newest of these."""
+    """Return the newest steps from a machine that has all three benches, with its newest other two."""
     for steps in reversed([bench for bench in benches if bench.what == "steps"]):
         own = [bench for bench in benches if bench.hardware == steps.hardware]
         others = [newest(own, "ranks"), newest(own, "overhead")]

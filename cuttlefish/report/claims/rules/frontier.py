@@ -1,4 +1,4 @@
-"""Is any point of a grid at most as large and yet more accurate? (paper, figure 1)"""
+"""Check whether any point of a grid is no larger and yet more accurate (paper, figure 1)."""
 
 from statistics import mean
 
@@ -13,14 +13,14 @@ from cuttlefish.report.claims.rules.pairs import pairs
 def frontier(
     case: Case, ours: Where, grid: list[Where], of: str = "accuracy_final", size: str = "params_total"
 ) -> list[Measure]:
-    """Accuracy of each grid point that is no larger than ours, minus ours (points), paired by seed: a part a
+    """Accuracy of each grid point no larger than ours, minus ours (points), paired by seed; one part per
     point.
 
-    A point without runs, or without a seed of ours, is missing, and leaves the claim open. Points are not
-    corrected for their number, and a note says what that means.
+    A point without runs, or without one of our seeds, is missing and leaves the claim open. There is no
+    correction for multiple comparisons, and a note explains the consequences.
 
     Args:
-        grid: Descriptions of runs in which each value of a list is a point of its own (in `where` they are
+        grid: Descriptions of runs in which each value of a list is a separate point (in `where` they are
             alternatives).
     """
     mine = case.arm(ours)
@@ -46,8 +46,8 @@ def _size(runs: list[Evidence], size: str) -> float:
 
 
 def _chance(points: int) -> list[str]:
-    """What follows from holding many points against one limit. Outside is one point beyond it, with half of
-    the level's error each; inside is all of them, which errs less the more there are."""
+    """Describe the effect of multiple comparisons. Outside needs one point beyond the limit, each with half
+    of the level's error; inside needs all of them, which errs less the more there are."""
     if points < 2:
         return []
     expected = points * (1 - LEVEL) / 2

@@ -1,4 +1,4 @@
-"""The mean over seeds of a number, or of a quotient of two, from the records of one setting."""
+"""Means over seeds of a number or of a ratio of two, from the records of one setting."""
 
 from statistics import mean, stdev
 
@@ -12,7 +12,7 @@ from cuttlefish.report.claims.rules.case import Case, Measure, describe
 def mean_over_seeds(
     case: Case, where: Where, of: str, over: str | None = None, times: float = 1, plus: float = 0
 ) -> list[Measure]:
-    """times · of / over + plus, one sample a seed; `of` and `over` are (dotted) fields of the record."""
+    """times · of / over + plus, one sample per seed; `of` and `over` are (dotted) fields of the record."""
     runs = list(by_seed(on_one_machine(case.arm(where)) if is_time(of) else case.arm(where)).values())
     samples = [times * value + plus for run in runs if (value := _number(run, of, over)) is not None]
     return [
@@ -23,15 +23,15 @@ def mean_over_seeds(
 
 
 def largest_over_cells(case: Case, cells: list[Where], of: str, over: str) -> list[Measure]:
-    """of / over of the cell in which it is largest on the mean."""
+    """of / over of the cell with the largest mean."""
     found = [measure for where in cells for measure in mean_over_seeds(case, where, of, over)]
     measured = [measure for measure in found if measure.samples]
     return [max(measured, key=lambda measure: mean(measure.samples))] if measured else found[:1]
 
 
 def variation_over_seeds(case: Case, cells: list[Where], of: str) -> list[Measure]:
-    """The coefficient of variation over seeds of `of`: a part for each cell with enough runs, with a note on
-    the others; for every cell if none has enough."""
+    """Coefficient of variation of `of` over seeds, one part per cell with enough runs and a note on the
+    others; if none has enough, one part per cell."""
     found = [(where, list(by_seed(case.arm(where)).values())) for where in cells]
     counted = [(where, runs) for where, runs in found if len(runs) >= case.needs]
     few = [

@@ -1,4 +1,4 @@
-"""One arm against another, paired by seed: differences and quotients."""
+"""Compare two arms paired by seed, by differences and ratios."""
 
 from collections.abc import Callable, Sequence
 from statistics import mean
@@ -14,14 +14,14 @@ Pair = tuple[Evidence, Evidence]
 
 
 def paired_difference(case: Case, left: Where, right: Where, of: str, **conditions: Any) -> list[Measure]:
-    """of(left) − of(right), one sample a seed that both arms have. conditions: see `pairs`."""
+    """of(left) − of(right), one sample per seed that both arms have. conditions: see `pairs`."""
     return [_paired(case, left, right, of, lambda upper, lower: upper - lower, **conditions)]
 
 
 def paired_quotient(
     case: Case, left: Where, right: Where, of: str, times: float = 1, plus: float = 0, **conditions: Any
 ) -> list[Measure]:
-    """times · of(left) / of(right) + plus, one sample a seed that both arms have."""
+    """times · of(left) / of(right) + plus, one sample per seed that both arms have."""
     return [_paired(case, left, right, of, lambda upper, lower: times * upper / lower + plus, **conditions)]
 
 
@@ -34,7 +34,7 @@ def _paired(
     **conditions: Any,
 ) -> Measure:
     if is_time(of):
-        conditions = {**conditions, "alike": ("hardware",)}  # whatever the claim says
+        conditions = {**conditions, "alike": ("hardware",)}  # whatever the claim asks for
     arms = case.arm(left), case.arm(right)
     absent = [
         describe(where, case.scale) for where, runs in zip((left, right), arms, strict=True) if not runs
@@ -63,12 +63,12 @@ def pairs(
     right_sized_as: Where | None = None,
     tolerance: float = 0.0,
 ) -> tuple[list[Pair], list[str]]:
-    """Return pairs of one seed, and what was dropped and why.
+    """Return the pairs of equal seeds, and what was dropped and why.
 
     Args:
-        alike: Fields that both sides must share beside the seed; `hardware` admits one machine alone.
-        same: Fields that must be equal, or the pair is dropped with a note.
-        right_sized_as: The right side counts where its size is within `tolerance` (a share) of that arm's
+        alike: Fields besides the seed that both sides must share; `hardware` admits one machine alone.
+        same: Fields that must be equal; other pairs are dropped with a note.
+        right_sized_as: Count the right side only if its size is within `tolerance` (a share) of that arm's
             mean.
     """
     groups = by_seed(left, *alike), by_seed(right, *alike)

@@ -1,4 +1,4 @@
-"""What stable ranks do over a run, and how the ranks of two methods agree (paper, figures 2, 3 and 5)."""
+"""Stable ranks during a run, and agreement of the ranks of two methods (paper, figures 2, 3 and 5)."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -23,14 +23,13 @@ Window = tuple[int, int]
 def ranks_settle(
     case: Case, where: Where, early: Window, late: Window | None = None, late_before_drop: int | None = None
 ) -> list[Measure]:
-    """The slowest layer's mean |d rank / epoch| in the late epochs over that in the early ones, one sample a
-    seed.
+    """The slowest layer's ratio of late to early mean |d rank / epoch|, one sample per seed.
 
-    The first and the last layer are not looked at: they are never factorized.
+    The first and the last layer, which are never factorized, are ignored.
 
     Args:
         early, late: Epochs counted from 1, both ends included.
-        late_before_drop: Instead of `late` the last so many before the learning rate first drops.
+        late_before_drop: Instead of `late`, this many epochs before the learning rate first drops.
     """
 
     def slowest(run: Evidence) -> float | None:
@@ -46,8 +45,7 @@ def ranks_settle(
 
 
 def ranks_differ(case: Case, where: Where) -> list[Measure]:
-    """The largest over the smallest settled rank ratio (stable rank over its initial value), one sample a
-    seed."""
+    """Largest over smallest settled rank ratio (stable rank over its initial value), one sample per seed."""
 
     def spread(run: Evidence) -> float | None:
         ratios = [history.ratios[-1] for history in _inner(run)]
@@ -59,8 +57,7 @@ def ranks_differ(case: Case, where: Where) -> list[Measure]:
 def ranks_agree(
     case: Case, left: Where, right: Where, correlation: dict[str, float], quotient: dict[str, list[float]]
 ) -> list[Measure]:
-    """Spearman's correlation over layers of the two arms' ranks, and the median over layers of left / right;
-    a sample a seed.
+    """Spearman correlation over layers of two arms' ranks, and the median of left / right; a sample per seed.
 
     A layer that one side kept dense counts with its full rank.
     """
@@ -98,12 +95,12 @@ def _inner(run: Evidence) -> list[LayerHistory]:
 
 @lru_cache(maxsize=4096)
 def _histories(file: Path, _modified: int) -> list[LayerHistory]:
-    """Several claims ask for the same ones, and of thousands of runs reading them takes longest."""
+    """Return rank histories, cached because several claims use them and reading thousands is slow."""
     return rank_histories(read_ranks(file.parent))
 
 
 def _speed(history: LayerHistory, window: Window) -> float:
-    """Mean |Δ| of a layer's ratio over the epochs of the window; row e shows the weights after e epochs."""
+    """Mean |Δ| of a layer's ratio over the epochs of the window; row e holds the ranks after e epochs."""
     after = dict(zip(history.epochs, history.ratios, strict=True))
     return mean(abs(after[epoch] - after[epoch - 1]) for epoch in range(window[0], window[1] + 1))
 
@@ -114,7 +111,7 @@ def _covers(history: LayerHistory, *windows: Window) -> bool:
 
 
 def _before_drop(run: Evidence, count: int) -> Window:
-    """Milestones are fractions of the run; the rate drops after floor(fraction · epochs) epochs."""
+    """Return the window before the first drop, at floor(milestone · epochs); milestones are fractions."""
     milestones = value_of(run.record, "config.recipe.schedule.milestones") or [1.0]
     drop = floor(min(milestones) * run.record.epochs)
     return drop - count + 1, drop
