@@ -34,6 +34,10 @@ test-slow: $(READY)  ## the tests that take longer
 test-gpu: $(READY)  ## the tests that need a GPU
 	$(PY) -m pytest -m gpu tests
 
+DEVICE ?= cuda
+gpu-slice: $(READY)  ## MINUTES=8 of a borrowed GPU in order of value: ceilings, tests, step times, runs (docs/gpu.md; DEVICE=cpu: all of it as a toy)
+	$(PY) -m scripts.gpu_slice run --device $(DEVICE) --minutes $(if $(MINUTES),$(MINUTES),8)
+
 bench: $(READY)  ## speed as ratios of one run, written to results/bench (run it with nothing beside it)
 	$(PY) -m scripts.bench
 
@@ -83,4 +87,4 @@ clean:  ## remove the environment and caches, not runs or results
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: readme reevaluate tables table1 table2 table3 table4 table5 overheads figure1 figure2 figure3 figure4 figure5 figure6 figures report claims help setup demo test test-slow test-gpu bench torture clean
+.PHONY: gpu-slice readme reevaluate tables table1 table2 table3 table4 table5 overheads figure1 figure2 figure3 figure4 figure5 figure6 figures report claims help setup demo test test-slow test-gpu bench torture clean

@@ -18,6 +18,8 @@ from cuttlefish.record.redact import redact_arguments
 
 SOURCE = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "torchvision", "timm", "hydra-core", "omegaconf", "wandb", "numpy", "scipy", "pandas")
+COMMIT = "CUTTLEFISH_COMMIT"
+"""Variable of the environment: the commit, with "-dirty" behind it if the code differed from it."""
 CODE = (".", ":(exclude)results", ":(exclude)*.md")
 """What can change a result. Records, reports and text are written while runs go on, and make no code
 dirty."""
@@ -44,19 +46,28 @@ def provenance(device: str, threads: int | None = None) -> dict[str, Any]:
 
 
 def git_commit(source: Path = SOURCE) -> str | None:
-    """Return the commit of the repository that tracks `source`; None without git, or where an unrelated one
-    surrounds it."""
+    """Return the commit of the repository that tracks `source`, or the one a copy was told to be of.
+
+    None without either, or where an unrelated repository surrounds it.
+    """
     tracked = git(source, "ls-files", "--", ".")
-    return git(source, "rev-parse", "HEAD") if tracked else None
+    return git(source, "rev-parse", "HEAD") if tracked else _told_commit()[0] or None
 
 
 def git_dirty(source: Path = SOURCE) -> bool | None:
     """Tell whether the code differs from its commit (new files count); None where there is no commit."""
     if not git(source, "ls-files", "--", "."):
-        return None
+        commit, dirty = _told_commit()
+        return bool(dirty) if commit else None
     root = git(source, "rev-parse", "--show-toplevel")
     status = git(Path(root), "status", "--porcelain", "--", *CODE) if root else None
     return None if status is None else status != ""
+
+
+def _told_commit() -> tuple[str, str]:
+    """Return the commit of code that lies on a machine without its repository, and what follows if it was dirty."""
+    commit, _, dirty = os.environ.get(COMMIT, "").partition("-")
+    return commit, dirty
 
 
 def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str]:

@@ -24,7 +24,7 @@ from cuttlefish.lowrank.rank import full_rank
 from cuttlefish.lowrank.surgery import factorize
 from cuttlefish.methods import build_method
 from cuttlefish.models import build_model
-from scripts.benches.turns import seconds_of
+from scripts.benches.turns import matmul_rate, seconds_of
 
 SHAPE = (3, 32, 32)
 
@@ -72,8 +72,8 @@ def our_step(model: nn.Module, batch: Batch, trainer: TrainerConfig, device: tor
     return lambda: runner.step(batch, 0.0, sums)
 
 
-def main() -> None:
-    arm = json.loads(sys.argv[1])
+def prepare(arm: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return the arm's step, and its facts, for which it has taken one."""
     device = torch.device(arm["device"])
     trainer = TrainerConfig(
         device=arm["device"], precision=arm["precision"], compile=arm.get("compile", False)
@@ -88,13 +88,34 @@ def main() -> None:
         images = images.contiguous(memory_format=torch.channels_last)
     batch = Batch(images, labels, arm["batch"])
     step = plain_step(model, batch) if arm.get("plain") else our_step(model, batch, trainer, device)
-    first = seconds_of(step, arm["device"])
-    print(json.dumps({"flops": flops, "first_step": first}), flush=True)
+    return step, {"flops": flops, "first_step": seconds_of(step, arm["device"])}
+
+
+def seconds_a_step(arm: dict[str, Any], step: Any) -> float:
+    """Time one round."""
     steps = arm.get("steps", 1)
+    return seconds_of(lambda: [step() for _ in range(steps)], arm["device"]) / steps
+
+
+def measure_here(arm: dict[str, Any], rounds: int) -> dict[str, Any]:
+    """Return the facts and the rounds' seconds of an arm in this process, and the matrix product's rate just before it."""
+    if arm.get("plain"):
+        set_up(TrainerConfig(device=arm["device"]), torch.device(arm["device"]), 0)  # in strict fp32
+        torch.backends.cudnn.benchmark = False
+    product = matmul_rate(arm["device"])
+    step, facts = prepare(arm)
+    seconds_a_step(arm, step)  # the first of them warm the device up
+    return {
+        "facts": facts, "seconds": [seconds_a_step(arm, step) for _ in range(rounds)], "product": product,
+    }  # fmt: skip
+
+
+def main() -> None:
+    arm = json.loads(sys.argv[1])
+    step, facts = prepare(arm)
+    print(json.dumps(facts), flush=True)
     for _ in sys.stdin:
-        print(
-            json.dumps(seconds_of(lambda: [step() for _ in range(steps)], arm["device"]) / steps), flush=True
-        )
+        print(json.dumps(seconds_a_step(arm, step)), flush=True)
 
 
 if __name__ == "__main__":

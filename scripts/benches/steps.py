@@ -3,7 +3,8 @@
 from statistics import median
 from typing import Any
 
-from scripts.benches.turns import SPEC, Rows, spread, take_turns
+from scripts.benches.step_arm import measure_here
+from scripts.benches.turns import SPEC, Rows, Taken, spread, take_turns
 
 
 def step_arms(device: str, small: bool) -> Rows:
@@ -58,14 +59,31 @@ def _by_network(arms: Rows, rounds: int, device: str) -> Rows:
     rows = []
     for key in dict.fromkeys((arm["model"], arm["width"]) for arm in arms):
         group = [arm for arm in arms if (arm["model"], arm["width"]) == key]
-        facts, times, product = take_turns("scripts.benches.step_arm", group, rounds, device)
-        dense = {
-            arm["precision"]: median(seconds)
-            for arm, seconds in zip(group, times, strict=True)
-            if arm["arm"] == "dense"
-        }
-        rows += [_row(*arm, product, dense) for arm in zip(group, times, facts, strict=True)]
+        # A GPU's memory does not hold all arms at once; its times are steady without turns.
+        taken = (
+            one_by_one(group, rounds)
+            if device == "cuda"
+            else take_turns("scripts.benches.step_arm", group, rounds, device)
+        )
+        rows += rows_of(group, taken)
     return rows
+
+
+def one_by_one(arms: Rows, rounds: int) -> Taken:
+    """Time the arms in this process, one after the other."""
+    measured = [measure_here(arm, rounds) for arm in arms]
+    products = [one["product"] for one in measured]
+    return Taken([one["facts"] for one in measured], [one["seconds"] for one in measured], median(products))
+
+
+def rows_of(arms: Rows, taken: Taken) -> Rows:
+    """Return the rows of arms that were measured together."""
+    dense = {
+        arm["precision"]: median(seconds)
+        for arm, seconds in zip(arms, taken.seconds, strict=True)
+        if arm["arm"] == "dense"
+    }
+    return [_row(*arm, taken.product, dense) for arm in zip(arms, taken.seconds, taken.facts, strict=True)]
 
 
 def _row(
@@ -76,6 +94,7 @@ def _row(
         "model": arm["model"], "width": arm["width"], "batch": arm["batch"], "precision": arm["precision"],
         "arm": arm["arm"], **spread(seconds),
         "gflop_per_s": rate / 1e9, "of_fp32_matmul": rate / product, "matmul_gflop_per_s": product / 1e9,
-        "speedup_over_dense": dense[arm["precision"]] / median(seconds), "first_step_s": facts["first_step"],
+        "speedup_over_dense": dense[arm["precision"]] / median(seconds) if arm["precision"] in dense else None,
+        "first_step_s": facts["first_step"],
         "flops": facts["flops"],
     }  # fmt: skip

@@ -5,7 +5,6 @@ from typing import Any
 
 import yaml
 
-from cuttlefish.config.compose import compose_config
 from cuttlefish.config.schema import Config
 from cuttlefish.config.validate import build_settings, load_config
 from cuttlefish.methods import load_method
@@ -39,6 +38,8 @@ processes but one have an empty share of it."""
 
 def composed_settings(method: str, *words: str) -> Any:
     """What a command line gives a method, as its Settings."""
+    from cuttlefish.config.compose import compose_config  # Hydra, which a borrowed GPU's machine lacks
+
     config = compose_config(CONF, [f"method={method}", *words])
     return build_settings(load_method(method).Settings, config.method)
 

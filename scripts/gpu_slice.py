@@ -1,0 +1,160 @@
+"""A few minutes of a borrowed GPU, spent in order of value. docs/gpu.md says how.
+
+    python -m scripts.gpu_slice pack DEST                       on a machine with a network: what goes there
+    python -m scripts.gpu_slice run --packed DEST --back BACK   there: results of each step under --out, packed in BACK
+    python -m scripts.gpu_slice import BACK                     here again: finished runs and benches into results/
+
+`run` needs Python's own library only; what its steps import beyond PyTorch may lie in DEST as wheels.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from scripts.slice.back import import_back, pack_back, unpack_back
+from scripts.slice.runner import Step, run_steps, write_whole
+
+ROOT = Path(__file__).resolve().parents[1]
+PYTHON = sys.executable
+TRAINED = {"cuttlefish-bf16": 240, "full-rank-bf16": 240, "full-rank-fp32": 90, "cuttlefish-fp32": 300}
+"""Seconds each run may take in one slice, in order of value."""
+
+
+def steps(out: Path, device: str) -> list[Step]:
+    """Everything a slice does, the most valuable first."""
+    toy = device == "cpu"
+    here = ["--device", device, "--out"]
+    tests = ["-n", "8"] if not toy else ["-k", "stable_ranks or frobenius"]
+    on = {"CUTTLEFISH_GPU_TESTS_ON": device, "OMP_NUM_THREADS": "1"}
+    measures = [PYTHON, "-m", "scripts.slice.measures"]
+    profile = [PYTHON, "-m", "scripts.profile_layers", "stacks", "--missing", *here, str(out / "bench")]
+    profile += (
+        ["--repeats", "1", "--width", "8", "--batch", "8", "--zeta", "3"] if toy else ["--repeats", "3"]
+    )
+    pytest = [PYTHON, "-m", "pytest", "tests/gpu", "-m", "gpu", "-v", "--no-header", "-p", "no:cacheprovider"]
+    ranks = [
+        PYTHON,
+        "-m",
+        "scripts.bench",
+        "ranks",
+        "--rounds",
+        "1" if toy else "3",
+        *here,
+        str(out / "bench"),
+    ]
+    found = [
+        Step("ceilings", [*measures, "ceilings", *here, str(out)], 30),
+        Step("gpu-tests", [*pytest, *tests], 75, environment=on),
+        Step("steps", [*measures, "steps", *here, str(out)], 120),
+        Step("ranks", ranks, 30, why_not="minutes of SciPy's decompositions on a CPU" if toy else ""),
+        Step("profile-resnet18", [*profile, "--model", "resnet18"], 40),
+        Step("profile-vgg19", [*profile, "--model", "vgg19"], 40),
+        Step("data", [*measures, "data", *here, str(out)], 20),
+        *(_training(out, name, limit, toy) for name, limit in TRAINED.items() if name.endswith("bf16")),
+        Step(
+            "compile",
+            [*measures, "compile", *here, str(out)],
+            300,
+            why_not="a toy compiles nothing" if toy else "",
+        ),
+        Step("imagenet-models", [], 0, why_not="the suite has no bench of timm's ImageNet models yet"),
+        Step("bert-base", [], 0, why_not="the suite has no BERT yet"),
+        *(_training(out, name, limit, toy) for name, limit in TRAINED.items() if name.endswith("fp32")),
+    ]
+    return found
+
+
+def _training(out: Path, name: str, limit: float, toy: bool) -> Step:
+    config = out / "configs" / f"{name}.json"
+    there = Path(os.environ["CUTTLEFISH_DATA"]) / "cifar-10-batches-py"
+    lacking = "" if toy or len(list(there.glob("*_batch*"))) == 6 else f"CIFAR-10 is not whole in {there}"
+    return Step(f"train-{name}", [PYTHON, "-m", "cuttlefish.worker", str(config)], limit, 20, lacking)
+
+
+def prepare(out: Path, packed: Path | None, device: str) -> dict[str, str]:
+    """Unpack what lies in `packed`, write the configs with their run folders; return the steps' environment."""
+    site, data = out / "site", Path(os.environ.get("CUTTLEFISH_DATA") or out / "data")
+    os.environ["CUTTLEFISH_DATA"] = str(data.absolute())
+    parts = [packed / name for name in ("1", "2")] if packed else []
+    for wheel in sorted(wheel for part in parts for wheel in part.glob("wheels/*.whl")):
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(site)
+    environment = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(site)]), "PYTHONUNBUFFERED": "1"}
+    if device == "cpu":
+        environment["OMP_NUM_THREADS"] = "1"
+    sys.path.insert(0, str(site))
+    for part in parts:
+        if (part / "commit").exists():  # where the code lies without its repository
+            environment["CUTTLEFISH_COMMIT"] = (part / "commit").read_text(encoding="utf-8").strip()
+        if (part / "cifar10.zip").exists():
+            from cuttlefish.data.sets.torchvision_sets import DATA_SETS
+            from scripts.slice.cifar import unpack_files
+
+            files = DATA_SETS["cifar10"].files
+            unpack_files(part / "cifar10.zip", data / files.folder, dict(files.md5))
+    source = next((part / "configs" for part in parts if (part / "configs").exists()), None)
+    if source is None and not (out / "configs").exists():
+        from scripts.slice.pack import write_configs
+
+        write_configs(out / "configs", ROOT / "conf", toy=device == "cpu")
+    for path in sorted((source or out / "configs").glob("*.json")):
+        config = json.loads(path.read_text(encoding="utf-8")) | {"run_dir": str(out / "runs" / path.stem)}
+        write_whole(out / "configs" / path.name, (json.dumps(config, indent=1) + "\n").encode())
+    return environment
+
+
+def run(options: argparse.Namespace) -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # which ends the step that is running, too
+    out = options.out.absolute()
+    if options.go_on and not (out / "steps").exists():
+        unpack_back(options.go_on, out)
+    environment = prepare(out, options.packed, options.device)
+    back = options.back or out.with_name(f"{out.name}-back")
+    results = run_steps(
+        steps(out, options.device), out, 60 * options.minutes, cwd=ROOT, environment=environment,
+        after=lambda: pack_back(out, back),
+    )  # fmt: skip
+    for left_out in pack_back(out, back)["left_out"]:
+        print(f"not packed: {left_out}")
+    print(f"what comes back is in {back}")
+    return 0 if all(result["status"] in ("done", "skipped") for result in results) else 1
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    actions = parser.add_subparsers(dest="action", required=True)
+    runs = actions.add_parser("run")
+    runs.add_argument("--out", type=Path, default=ROOT / "runs" / "gpu-slice")
+    runs.add_argument("--minutes", type=float, default=8.0)
+    runs.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu: everything at toy size")
+    runs.add_argument("--packed", type=Path, help="the folder that `pack` filled")
+    runs.add_argument("--back", type=Path, help="where to pack what comes back (beside --out by default)")
+    runs.add_argument("--go-on", type=Path, help="what came back of an earlier slice, on a new machine")
+    actions.add_parser("pack").add_argument("dest", type=Path)
+    imports = actions.add_parser("import")
+    imports.add_argument("back", type=Path)
+    imports.add_argument("--results", type=Path, default=ROOT / "results")
+    options = parser.parse_args(arguments)
+    if options.action == "run":
+        return run(options)
+    if options.action == "pack":
+        from scripts.slice.pack import pack
+
+        pack(options.dest, ROOT)
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        unpack_back(options.back, Path(folder))
+        for line in import_back(Path(folder), options.results):
+            print(line)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""What a slice measures itself, each as a bench: ceilings, data path, step times.
+
+    python -m scripts.slice.measures ceilings | data | steps | compile --device cuda --out runs/gpu-slice
+
+Step times go to disk arm by arm (OUT/arms), the bench of all so far beside them, so a slice that is cut off goes on.
+"""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from cuttlefish.config.schema import TrainerConfig
+from cuttlefish.data.resident import ResidentImages
+from cuttlefish.engine.device import choose_device, set_up
+from cuttlefish.record.atomic import write_atomic
+from cuttlefish.record.provenance import utc_now
+from scripts.bench import write
+from scripts.benches.origin import origin
+from scripts.benches.step_arm import measure_here
+from scripts.benches.steps import rows_of, step_arms
+from scripts.benches.turns import SPEC, Rows, Taken, seconds_of
+
+ROUNDS = 3
+COMPILED = [
+    ("bf16", "dense", None), ("bf16", "rank 1/4", 0.25), ("fp32", "dense", None), ("fp32", "rank 1/4", 0.25),
+    ("bf16", "rank 1/8", 0.125), ("tf32", "dense", None), ("tf32", "rank 1/4", 0.25), ("fp32", "rank 1/8", 0.125),
+    ("tf32", "rank 1/8", 0.125),
+]  # fmt: skip
+"""In order of value: compiling takes half a minute an arm."""
+
+
+def ceilings(device: str, toy: bool) -> Rows:
+    """The rates that nothing exceeds: matrix products, and a copy (bytes read and written)."""
+    size, numbers = (256, 2**20) if toy else (8192, 2**30)
+    rows = []
+    for name, dtype, tf32 in (("bf16", torch.bfloat16, False), ("tf32", torch.float32, True), ("fp32", torch.float32, False)):  # fmt: skip
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+        rates = [2 * size**3 / seconds_of(lambda a=left, b=right: a @ b, device) for _ in range(8)][3:]
+        rows.append({"what": f"{name} matrix product", "size": size, "tera_per_s": median(rates) / 1e12})
+    source = torch.zeros(numbers, device=device)
+    target = torch.empty_like(source)
+    rates = [8 * numbers / seconds_of(lambda: target.copy_(source), device) for _ in range(8)][3:]
+    return [*rows, {"what": "copy", "size": 4 * numbers, "tera_per_s": median(rates) / 1e12}]
+
+
+def data(device: str, toy: bool) -> Rows:
+    """Images a second of the training batches of CIFAR's size, cropped, mirrored and normalised, without a model."""
+    count, batch = (500, 100) if toy else (50_000, 1024)
+    pixels, labels = (
+        torch.randint(256, (count, 32, 32, 3)).to(torch.uint8),
+        torch.zeros(count, dtype=torch.int64),
+    )
+    images = ResidentImages(
+        pixels, labels, mean=[0.5] * 3, std=[0.25] * 3, crop_padding=4, flip=True, device=device
+    )
+
+    def epoch(number: int) -> None:
+        for _ in images.batches(batch, epoch=number, train=True):
+            pass
+
+    seconds = [seconds_of(lambda number=number: epoch(number), device) for number in range(ROUNDS + 1)][1:]
+    return [
+        {"batch": batch, "images": count, "epoch_s": median(seconds), "images_per_s": count / median(seconds)}
+    ]
+
+
+def arms_of(what: str, device: str, toy: bool) -> Rows:
+    """The arms of both networks; a toy's are three narrow ones."""
+    if toy:
+        return [arm | {"width": 8, "batch": 8} for arm in step_arms("cpu", True)[1:4]]
+    if what == "steps":
+        arms = [arm for arm in step_arms(device, False) if arm["width"] == 64]
+        return sorted(arms, key=lambda arm: "plain" in arm or arm.get("extra_bn", False))  # these come last
+    shared = {"device": device, "batch": 1024, "width": 64, "steps": 20, "compile": True}
+    return [
+        shared | {"model": model, "k": SPEC["k"][model], "precision": precision, "ratio": ratio, "arm": name}
+        for precision, name, ratio in COMPILED
+        for model in ("resnet18", "vgg19")
+    ]
+
+
+def step_times(what: str, device: str, toy: bool, out: Path, facts: dict[str, Any]) -> None:
+    """Measure the arms that are not on disk yet; write the bench again after each."""
+    arms, measured = arms_of(what, device, toy), []
+    for arm in arms:
+        name = f"{what}-{arm['model']}-{arm['precision']}-{arm['arm']}"
+        kept = out / "arms" / f"{re.sub(r'[^a-z0-9]+', '-', name)}.json"
+        if not kept.exists():
+            write_atomic(kept, json.dumps(measure_here(arm, ROUNDS) | {"hardware": facts["hardware"]}) + "\n")
+        measured.append(json.loads(kept.read_text(encoding="utf-8")))
+        same = [one for one in measured if one["hardware"] == facts["hardware"]]
+        if len(same) != len(measured):
+            raise SystemExit(f"{kept.parent} has arms of another card: choose another folder")
+        rows = []
+        for model in dict.fromkeys(arm["model"] for arm in arms[: len(measured)]):
+            pairs = [(a, m) for a, m in zip(arms, measured, strict=False) if a["model"] == model]
+            taken = Taken([m["facts"] for _, m in pairs], [m["seconds"] for _, m in pairs], median(m["product"] for _, m in pairs))  # fmt: skip
+            rows += rows_of([a for a, _ in pairs], taken)
+        write(what, rows, facts | {"time": utc_now()}, out / "bench")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["ceilings", "data", "steps", "compile"])
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda")
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    trainer, toy = TrainerConfig(device=options.device), options.device == "cpu"
+    device = choose_device(trainer)
+    set_up(trainer, device, 0)
+    facts = origin(device) | {"rounds": ROUNDS, "small": toy}
+    if options.what in ("steps", "compile"):
+        step_times(options.what, options.device, toy, options.out, facts)
+    else:
+        rows = {"ceilings": ceilings, "data": data}[options.what](options.device, toy)
+        write(options.what, rows, facts | {"time": utc_now()}, options.out / "bench")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""What goes to a borrowed machine: wheels of what it lacks, the configs of the runs, CIFAR-10 in two parts."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cuttlefish.config.compose import compose_config
+from cuttlefish.config.schema import DataConfig
+from cuttlefish.config.validate import to_dict
+from cuttlefish.data.files import data_folder
+from cuttlefish.data.registry import data_set
+from cuttlefish.record.atomic import write_atomic
+from cuttlefish.record.provenance import git_commit, git_dirty
+from scripts.slice.cifar import pack_files
+
+WHEELS = (
+    "pydantic", "pydantic-core", "annotated-types", "typing-inspection", "typing-extensions", "rich",
+    "markdown-it-py", "mdurl", "execnet", "pytest-xdist",
+)  # fmt: skip
+"""All that the worker, the benches and tests/gpu import beyond PyTorch, torchvision, timm, pytest, hypothesis, scipy."""
+PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64", "manylinux1_x86_64")
+CELL = ("experiment=table1", "model=resnet18", "data=cifar10", "preset=reference", "seed=0", "logger=quiet")
+RUNS = {
+    "cuttlefish-bf16": ("method=cuttlefish", "trainer=gpu"),
+    "full-rank-bf16": ("method=full_rank", "preset=default", "trainer=gpu"),
+    "full-rank-fp32": (
+        "method=full_rank",
+        "preset=default",
+        "trainer.device=cuda",
+        "trainer.checkpoint_minutes=1",
+    ),
+    "cuttlefish-fp32": ("method=cuttlefish", "trainer.device=cuda", "trainer.checkpoint_minutes=1"),
+}
+"""ResNet-18 on CIFAR-10 at the paper's scale, in order of value."""
+TOY = (
+    "data=synthetic", "data.train_images=64", "data.test_images=16", "model.width=8", "recipe.epochs=3",
+    "recipe.batch_size=16", "trainer=default", "trainer.device=cpu", "scale=free",
+)  # fmt: skip
+TOY_CUTTLEFISH = ("method.k=1", "method.switch_epoch=2", "method.stability=scale_free")
+
+
+def write_configs(folder: Path, conf: Path, toy: bool = False) -> None:
+    """Write the resolved config of every run, as JSON: a machine without Hydra and YAML's reader takes it."""
+    for name, words in RUNS.items():
+        all_words = list(CELL)
+        for word in words:  # a later choice of the same group takes the place of the cell's
+            all_words = [*(old for old in all_words if old.split("=")[0] != word.split("=")[0]), word]
+        if toy:
+            more = [*TOY, *(TOY_CUTTLEFISH if "method=cuttlefish" in words else ())]
+            replaced = {word.split("=")[0] for word in more}
+            all_words = [*(old for old in all_words if old.split("=")[0] not in replaced), *more]
+        config = to_dict(compose_config(conf, all_words))
+        write_atomic(folder / f"{name}.json", json.dumps(config, indent=1) + "\n")
+
+
+def pack(dest: Path, root: Path, wheels: Sequence[str] = WHEELS) -> None:
+    """Fill `dest`/1 (with the first command) and `dest`/2 (with the second)."""
+    first, second = dest / "1", dest / "2"
+    write_configs(first / "configs", root / "conf")
+    write_atomic(first / "commit", f"{git_commit()}{'-dirty' if git_dirty() else ''}\n")
+    if wheels:
+        _download(wheels, first / "wheels")
+    config = DataConfig(name="cifar10", kind="cifar10")
+    folder, names = data_folder(config), list(data_set(config).files.md5)
+    second.mkdir(parents=True, exist_ok=True)
+    for part, some in ((first, names[:3]), (second, names[3:])):
+        pack_files([folder / name for name in some], part / "cifar10.zip")
+
+
+def _download(wheels: Sequence[str], folder: Path) -> None:
+    """For CPython 3.12 on 64-bit Linux, in the versions that are installed here."""
+    from importlib.metadata import version
+
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    command += ["--python-version=3.12", "--implementation=cp", *(f"--platform={name}" for name in PLATFORMS)]
+    names = [f"{name}=={version(name)}" for name in wheels]
+    subprocess.run([*command, f"--dest={folder}", *names], check=True)

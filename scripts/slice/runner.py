@@ -1,0 +1,129 @@
+"""Steps one after the other, each a process with a time limit whose result is on disk before the next begins."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+GRACE = 12.0
+"""Seconds that a step has to save its state and end once its time is over."""
+SAVED = 75
+"""Exit code of a run that was stopped with its state saved; see `cuttlefish/errors.py`."""
+WORDS = 12
+"""Lines of a step's output that its result keeps."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step.
+
+    Attributes:
+        limit: Seconds it may take in one slice.
+        least: Seconds below which it is not begun.
+        why_not: The reason for which it cannot be run here, if any.
+    """
+
+    name: str
+    command: Sequence[str]
+    limit: float
+    least: float = 5.0
+    why_not: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def run_steps(
+    steps: Sequence[Step],
+    out: Path,
+    seconds: float,
+    *,
+    cwd: Path,
+    environment: Mapping[str, str],
+    after: Callable[[], None] = lambda: None,
+) -> list[dict[str, Any]]:
+    """Run what `out`/steps does not call done, until the time is over; return the result of every step.
+
+    Status: done, failed, timed out, unfinished (its state is saved; it goes on next time), skipped, not reached.
+    """
+    deadline, results = monotonic() + seconds, []
+    for step in steps:
+        result = read_result(out, step.name)
+        if result.get("status") != "done":
+            left = deadline - monotonic() - GRACE
+            if step.why_not:
+                result = _write(out, step, "skipped", 0.0, step.why_not)
+            elif left < step.least:
+                result = result or _write(out, step, "not reached", 0.0, "the slice's time was over")
+            else:
+                result = _run(step, out, min(step.limit, left), cwd, {**environment, **step.environment})
+            after()
+        results.append(result)
+        print(f"{step.name}: {result['status']}, {result['seconds']:.0f} s", flush=True)
+    return results
+
+
+def read_result(out: Path, name: str) -> dict[str, Any]:
+    """Return what `out` says of a step; empty if nothing, or if what is there cannot be read."""
+    try:
+        return json.loads((out / "steps" / f"{name}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file under another name first, so that a kill leaves the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(content)
+    part.replace(path)
+
+
+def _write(out: Path, step: Step, status: str, seconds: float, words: str, **more: Any) -> dict[str, Any]:
+    result = {"step": step.name, "status": status, "seconds": seconds, "words": words} | more
+    write_whole(out / "steps" / f"{step.name}.json", (json.dumps(result, indent=1) + "\n").encode())
+    return result
+
+
+def _run(step: Step, out: Path, limit: float, cwd: Path, environment: Mapping[str, str]) -> dict[str, Any]:
+    log = out / "logs" / f"{step.name}.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    began = monotonic()
+    with log.open("ab") as file:
+        child = subprocess.Popen(
+            step.command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=cwd,
+            env={**os.environ, **environment}, process_group=0,
+        )  # fmt: skip
+        try:
+            _write(out, step, "begun", 0.0, "killed before it came to an end", process=child.pid)
+            code, late = _wait(child, limit)
+        finally:
+            _end(child.pid, signal.SIGKILL)  # what the step itself has started, too
+            child.wait()
+    status = "done" if code == 0 else "unfinished" if code == SAVED else "timed out" if late else "failed"
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    words = "\n".join([f"exit code {code}", *lines[-WORDS:]])
+    return _write(out, step, status, monotonic() - began, words)
+
+
+def _wait(child: subprocess.Popen[bytes], limit: float) -> tuple[int, bool]:
+    """Return the exit code, and whether the time was over before it."""
+    try:
+        return child.wait(limit), False
+    except subprocess.TimeoutExpired:
+        _end(child.pid, signal.SIGTERM)
+    try:
+        return child.wait(GRACE), True
+    except subprocess.TimeoutExpired:
+        _end(child.pid, signal.SIGKILL)
+        return child.wait(), True
+
+
+def _end(group: int, how: signal.Signals) -> None:
+    try:
+        os.killpg(group, how)
+    except ProcessLookupError:
+        pass
