@@ -1,4 +1,4 @@
-"""Run a command in a process of its own that is asked to stop when this one is."""
+"""Run a command in a child process that stops when this process is asked to stop."""
 
 import math
 import os
@@ -23,21 +23,21 @@ def run_child(
     seconds: float = math.inf,
     grace: float = math.inf,
 ) -> int:
-    """Run `command` until it ends. If this process is killed, the kernel asks the child to stop.
+    """Run `command` until it ends. If this process is killed, the kernel sends the child SIGTERM.
 
     Args:
         command: The program and its arguments.
-        stop: Entered by the caller; once it is requested, the child gets SIGTERM.
+        stop: Entered by the caller; on its first request the child gets SIGTERM.
         cwd: The child's working directory.
-        env: Its environment, by default this process's.
-        seconds: After how long the child gets SIGTERM anyway.
-        grace: How long after SIGTERM it is killed.
+        env: The child's environment, by default this process's.
+        seconds: Time after which the child gets SIGTERM anyway.
+        grace: Seconds from SIGTERM to SIGKILL.
 
     Returns:
         The exit code.
 
     Raises:
-        KeyboardInterrupt: A second Ctrl-C came, which a terminal sends to both, and the child has ended.
+        KeyboardInterrupt: A second Ctrl-C came, which the terminal sends to both, and the child has ended.
     """
     process = subprocess.Popen(command, cwd=cwd, env=env, preexec_fn=partial(end_with_parent, os.getpid()))
     began = time.monotonic()

@@ -1,6 +1,6 @@
-"""Share the GPUs of this machine among jobs: each takes devices that no other has, until it ends.
+"""Share this machine's GPUs among jobs: each holds devices of its own until it ends.
 
-For launchers that start several jobs on one machine without assigning its GPUs; SLURM and Ray assign them.
+For launchers that start several jobs on one machine without assigning GPUs, as SLURM and Ray do.
 """
 
 import os
@@ -11,23 +11,23 @@ from pathlib import Path
 from cuttlefish.process.lock import machine_id, take_kernel_lock
 
 SHARING = ("JoblibLauncher", "LocalLauncher")
-"""The launchers, by class, whose jobs must share the devices by themselves; so must those of `processes`."""
+"""Launcher classes whose jobs share the devices themselves (jobs of `processes` do so too)."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 _held: dict[str, int] = {}
-"""Device -> the open file that holds it. A process with several jobs keeps them, as CUDA cannot change."""
+"""Device -> its open lock file. Kept for all jobs of a process, because CUDA cannot change devices."""
 
 
 def take_devices(number: int, folder: Path) -> list[str]:
-    """Take devices for this process's lifetime and make only them visible. Call it before CUDA is used.
+    """Reserve devices for this process's lifetime and make only them visible. Call it before CUDA is used.
 
     Free devices come first, in order; with more jobs than devices they are shared as evenly as possible.
 
     Args:
-        number: How many of the visible devices.
-        folder: For the lock files; the kernel drops the locks when the process ends.
+        number: Number of devices to take.
+        folder: Folder for the lock files; the kernel releases the locks when the process ends.
 
     Returns:
-        The devices, none where there are none.
+        The devices; empty without GPUs.
     """
     choice = _choice()
     while len(_held) < min(number, len(choice)):
@@ -40,12 +40,12 @@ def take_devices(number: int, folder: Path) -> list[str]:
 
 @cache
 def _choice() -> list[str]:
-    """The devices that were visible before this process took any."""
+    """Return the devices that were visible before this process took any."""
     return visible_devices()
 
 
 def visible_devices() -> list[str]:
-    """The GPUs that this process may use: those of CUDA_VISIBLE_DEVICES, or all. Touches none."""
+    """Return the GPUs this process may use, in CUDA_VISIBLE_DEVICES or all, without initialising CUDA."""
     named = os.environ.get(VISIBLE)
     if named is not None:
         return [device.strip() for device in named.split(",") if device.strip()]

@@ -1,4 +1,4 @@
-"""The command line around Hydra: check its flags and words, run it, report its errors in one sentence."""
+"""Run a Hydra command: check its flags and words, report its errors in one sentence."""
 
 import os
 import re
@@ -33,9 +33,9 @@ NOT_HYDRAS = {
     ),
     r"hydra\.output_subdir=(?!null).*": "a run's folder has its whole config in resolved.yaml",
 }
-"""Words for Hydra that would do something else than its users expect, and what to do instead."""
+"""Hydra words whose effect would surprise users, and what to use instead."""
 CHOICES = re.compile(r"\[(\s*(?!nan|inf|null|true|false)[A-Za-z_][\w/-]*\s*,?)*\]")
-"""Several choices of a group; Hydra itself fails at other lists."""
+"""A list of a group's choices; Hydra crashes on other lists."""
 NOT_INSTALLED = (
     "this hydra/launcher or hydra/sweeper is not installed: pip install -e '.[suite,launchers]' brings "
     "joblib and submitit, '.[suite,ray]' Ray, '.[suite,optuna]' Optuna"
@@ -46,7 +46,7 @@ def run_command(run: Callable[[], object], argv: list[str], conf: Path) -> int:
     """Run one command.
 
     Args:
-        run: The function that Hydra decorated; it reads `sys.argv`.
+        run: The function decorated by Hydra; it reads `sys.argv`.
         argv: `sys.argv`, sorted in place.
         conf: The config folder.
 
@@ -55,7 +55,7 @@ def run_command(run: Callable[[], object], argv: list[str], conf: Path) -> int:
     """
     begin()
     _quiet_hydra()
-    # Hydra stumbles over these flags amid overrides.
+    # Hydra does not accept these flags between overrides.
     argv[1:] = sorted(argv[1:], key=lambda word: word not in ("-m", "--multirun"))
     given, _ = get_args_parser().parse_known_args(argv[1:])
     folders = [*([Path(given.config_dir)] if given.config_dir else []), Path(given.config_path or conf)]
@@ -64,7 +64,7 @@ def run_command(run: Callable[[], object], argv: list[str], conf: Path) -> int:
         return 0
     try:
         _check(argv[1:], given.multirun and (given.cfg or given.info))
-        if given.cfg:  # Hydra shows it without a word on whether a run would take it
+        if given.cfg:  # Hydra prints it without checking that it is valid
             compose_config(folders, given.overrides, given.config_name)
         run()
     except Interrupted as error:
@@ -85,12 +85,12 @@ def run_command(run: Callable[[], object], argv: list[str], conf: Path) -> int:
 
 
 def _quiet_hydra() -> None:
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors, for us to tell in one sentence
-    # Our launcher files bear the names of the plugins' schemas, by which Hydra matches them, as meant.
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its errors, for `sentence`
+    # Our launcher files deliberately have the names of the plugins' schemas, which Hydra warns about.
     warnings.filterwarnings(
         "ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema"
     )
-    # The same, said in joblib's processes.
+    # The same in joblib's processes.
     os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.process")
 
 
@@ -114,7 +114,7 @@ def _check(words: Sequence[str], shows_several: bool) -> None:
 
 
 def _failed(error: Exception, folders: Sequence[Path]) -> int:
-    """Tell what ended the command itself, where no run did; the exit code."""
+    """Print the error of a command that failed outside of any run, and return the exit code."""
     if isinstance(error, CuttlefishError):
         say(str(error))
     elif "Unknown plugin class" in str(error) or "hydra/sweeper/optuna" in str(error):

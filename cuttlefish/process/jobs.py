@@ -1,7 +1,7 @@
-"""Run the jobs of a sweep on this machine, some at a time, each a `run.py` of its own.
+"""Run the jobs of a sweep on this machine, each a separate `run.py`, some at a time.
 
-A job that is killed, for example for lack of memory, harms no other job. A request to stop is passed on to
-all jobs, and if the sweep itself is killed, the kernel asks them to stop.
+A killed job, for example for lack of memory, affects no other job. A request to stop is forwarded to all
+jobs, and if the sweep itself is killed, the kernel sends them SIGTERM.
 """
 
 import os
@@ -26,10 +26,10 @@ class Job:
     """One run.
 
     Attributes:
-        words: Its words of the command line.
-        note: The file to which it writes its outcome.
-        more: Flags and words for Hydra, before its own words.
-        process: Its process, once started.
+        words: Its command-line words.
+        note: File to which it writes its outcome.
+        more: Flags and words for Hydra, placed before `words`.
+        process: Its process; None before it is started.
     """
 
     words: Sequence[str]
@@ -46,22 +46,22 @@ class Job:
         return [sys.executable, str(ROOT / "run.py"), *self.more, *self.words]
 
     def start(self) -> None:
-        # In a session of its own: a terminal's Ctrl-C reaches the sweep alone, which hands it on once.
+        # In a new session: Ctrl-C then reaches only the sweep, which forwards it once.
         self.process = subprocess.Popen(
             self.command,
             env={**os.environ, NOTE: str(self.note)},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            # This early, because a job takes seconds until it can ask by itself.
+            # Set before exec, because a job needs seconds until it can do so itself.
             preexec_fn=partial(end_with_parent, os.getpid()),
         )
 
     def complete_note(self, stopped: bool) -> None:
-        """Write the outcome of a job that could not do it itself; a killed run gets a failed record too."""
+        """Write the outcome of a job that did not write it; a killed run also gets a failed record."""
         if self.note.exists():
             return
         asked = " ".join(self.words)
-        # A scheduler may send its signal to all processes by itself.
+        # A scheduler may signal all processes itself.
         if stopped and (self.process is None or -self.process.returncode in HANDLED):
             write_note(self.note, Outcome(asked, "not begun", EXIT_SAVED))
             return
@@ -72,21 +72,21 @@ class Job:
             else f"ended without a word (exit code {code})"
         )
         sentence = f"its process {ended}; the same command goes on from the last checkpoint"
-        # In a process of its own: it needs torch, for which the sweep itself should not take memory.
+        # In a child process, because it needs torch, whose memory the sweep should not occupy.
         subprocess.run(self.command, env={**os.environ, LOST: sentence}, check=False)
         write_note(self.note, failure(asked, CuttlefishError(sentence)))
 
 
 def run_jobs(jobs: Sequence[Job], at_once: int) -> None:
-    """Run all jobs, `at_once` of them at a time, until they have ended.
+    """Run all jobs, at most `at_once` at a time, until they end.
 
     Raises:
-        Interrupted: A stop was requested, and the jobs that had begun have saved their state.
+        Interrupted: A stop was requested, and the running jobs have saved their state.
     """
     with StopSignals() as stop:
         try:
             _run(jobs, at_once, stop)
-        except KeyboardInterrupt:  # a second Ctrl-C; the jobs were told of the first
+        except KeyboardInterrupt:  # a second Ctrl-C; the first was forwarded
             _send(jobs, signal.SIGINT)
             while any([job.runs for job in jobs]):
                 time.sleep(0.1)

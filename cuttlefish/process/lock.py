@@ -1,4 +1,4 @@
-"""One process a run: a lock file in the run folder with its owner and a heartbeat."""
+"""Run lock: a lock file in the run folder with owner and heartbeat, for one process per run."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ log = logging.getLogger("cuttlefish.lock")
 
 BEAT_SECONDS = 10.0
 DEAD_SECONDS = 90.0
-"""A lock of another machine without a heartbeat for so long has lost its owner."""
+"""Time without a heartbeat after which another machine's lock counts as abandoned."""
 SETTLE_SECONDS = 1.0
-"""Of several machines that take a lock over at once, the last to write has it: by now all have written."""
+"""When several machines take over a lock, the last writer wins; after this time all have written."""
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
-"""What a file system without kernel locks answers."""
+"""Error codes of file systems without kernel locks."""
 
 
 class RunLock:
-    """A context manager: inside it, no other process has this lock. Raises Busy on entering if one has.
+    """Context manager that holds the lock of a run. Raises Busy on entry if another process has it.
 
-    On one machine the kernel holds the lock and drops it with its owner, however that ends. A file system
-    that does not carry locks between machines is covered by the heartbeat, which names its owner by a nonce:
-    an owner that finds another's asks its own run to stop.
+    On one machine the kernel holds the lock and releases it when its owner ends. Between machines without
+    shared locks the heartbeat is used, which identifies its owner by a nonce: an owner that finds another's
+    nonce stops its own run.
 
     Args:
-        wall_seconds: What the run has taken so far; written with each beat.
+        wall_seconds: Returns the run's wall time so far; written with each beat.
 
     Attributes:
-        lost_seconds: The wall seconds of an owner that died with the lock.
+        lost_seconds: Wall seconds of the previous owner, if it died with the lock.
     """
 
     def __init__(self, folder: Path, wall_seconds: Callable[[], float], beat_seconds: float = BEAT_SECONDS):
@@ -68,7 +68,7 @@ class RunLock:
     def __exit__(self, *exception: object) -> None:
         self._ended.set()
         self._thread.join()
-        try:  # whatever becomes of it, what ended the run is what counts
+        try:  # an error here must not replace the run's own error
             try:
                 if self._is_ours():
                     self.path.unlink(missing_ok=True)
@@ -86,12 +86,12 @@ class RunLock:
             except BaseException:
                 os.close(handle)
                 raise
-            os.close(handle)  # its owner finished and removed it meanwhile
+            os.close(handle)  # its owner has finished and removed it
 
     def _opened(self) -> tuple[int, bool]:
-        """Open the file, and tell whether this made it.
+        """Open the lock file and return whether this call created it.
 
-        That is atomic on network file systems too, so of several machines only one starts a run afresh.
+        Creation is atomic on network file systems too, so that only one machine starts a new run.
         """
         try:
             return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), True
@@ -99,13 +99,13 @@ class RunLock:
             return os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), False
 
     def _take(self, handle: int, is_new: bool) -> bool:
-        """Take the lock; False where the file has gone meanwhile."""
+        """Take the lock; return False if the file was removed meanwhile."""
         held = self._held_by_kernel(handle)
         owner = _content(handle)
         certain = held and owner.get("machine") == self.machine or is_new and not owner
         if owner and not certain:
             self._outwait()
-        elif not certain:  # made by a machine that has yet to write its first beat, or torn
+        elif not certain:  # created by a machine before its first beat, or torn
             time.sleep(SETTLE_SECONDS)
             if self._owner_there():
                 return False
@@ -134,16 +134,14 @@ class RunLock:
         return True
 
     def _outwait(self) -> None:
-        """Wait until the owner on another machine has been silent for long enough. Raises Busy at its next
-        sign of life.
+        """Wait until the owner on another machine counts as dead. Raises Busy at its next heartbeat.
 
-        A job that its scheduler moves to another machine finds the lock of the lost one: it must not give up.
+        A job rescheduled to another machine finds the lock of its dead predecessor and must not give up.
         """
         first = self._last_beat()
         if first is None:
             return
-        # Its age by the file system's clock, once; from then on by one's own, for another's may be an hour
-        # ahead.
+        # Take the age from the file system's clock once, then use our own clock: the clocks may differ.
         patience = min(DEAD_SECONDS - (self._now() - first), DEAD_SECONDS)
         until = time.monotonic() + patience
         told = False
@@ -163,9 +161,9 @@ class RunLock:
             time.sleep(min(self.beat_seconds / 10, left))
 
     def _last_beat(self) -> float | None:
-        """Return the time of the file, None once its owner has removed it.
+        """Return the modification time of the file; None after its owner has removed it.
 
-        It is opened anew each time: only that makes a network file system ask its server.
+        Reopen it each time, which forces a network file system to ask its server.
         """
         try:
             with self.path.open("rb") as file:
@@ -180,7 +178,7 @@ class RunLock:
             return False
 
     def _owner_there(self) -> dict[str, Any] | None:
-        """Return what the lock says now, opened anew as in `_last_beat`; None where there is none."""
+        """Return the lock's current content, reopened as in `_last_beat`; None without a lock file."""
         try:
             with self.path.open("rb") as file:
                 return _content(file.fileno())
@@ -188,15 +186,14 @@ class RunLock:
             return None
 
     def owned(self) -> bool:
-        """Tell whether no other process has taken it over. A file that cannot be read just now says
-        nothing."""
+        """Return False if another process has taken the lock over; True also if it cannot be read now."""
         try:
             return self._is_ours()
         except OSError:
             return True
 
     def _is_ours(self) -> bool:
-        """A torn one is ours still: a disk that fills up may have taken a part of the last beat."""
+        """Return whether the lock has our nonce, or is torn: a full disk may have cut our last beat."""
         owner = self._owner_there()
         return owner is not None and owner.get("nonce", self.nonce if not owner else None) == self.nonce
 
@@ -209,7 +206,7 @@ class RunLock:
             "at": round(time.time()),
             "nonce": self.nonce,
         }
-        # One write of constant length: a reader sees this beat or the last one.
+        # One write of constant length, so that a reader sees a whole beat.
         beat = json.dumps(owner).ljust(255).encode() + b"\n"
         if os.pwrite(handle, beat, 0) < len(beat):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -230,11 +227,11 @@ class RunLock:
                     "this one stops",
                     self.path.parent,
                 )
-            # As a scheduler would; without effect where nobody handles it, so it is asked again.
+            # Like a scheduler. Repeated, because it has no effect while no handler is set.
             interrupt_main(signal.SIGTERM)
 
     def _now(self) -> float:
-        """Return the file system's own time of day, which may differ from this machine's."""
+        """Return the file system's clock time, which may differ from this machine's."""
         probe = self.path.with_name(f".{self.path.name}.{self.nonce}.tmp")
         probe.touch()
         try:
@@ -244,7 +241,7 @@ class RunLock:
 
 
 def take_kernel_lock(handle: int) -> bool:
-    """Lock an open file until it is closed or the process ends; False where another process has it."""
+    """Lock an open file until it is closed or the process ends; return False if another process has it."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -265,7 +262,7 @@ def _named(owner: dict[str, Any]) -> str:
 
 
 def machine_id() -> str:
-    """Return an identity that names no machine: the kernel's random number of this boot, or a digest."""
+    """Return an anonymous identity of this machine: the kernel's boot id, or a digest."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

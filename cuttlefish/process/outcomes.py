@@ -1,6 +1,6 @@
-"""How the runs of a sweep ended: each job leaves a small file, and the first process counts them.
+"""Outcomes of a sweep's runs: each job writes a small file, and the first process collects them.
 
-A launcher returns results only if every job came to an end; a file stays even if another job's machine died.
+Launchers return results only if every job ends normally; the files survive the death of other jobs.
 """
 
 import json
@@ -29,29 +29,29 @@ STATES = {
     "not begun": "not begun",
     "failed": "failed",
 }
-"""What a run can have come to, and how that is told."""
+"""State of an outcome -> its words in the summary."""
 NOTE = "CUTTLEFISH_NOTE"
-"""Environment variable of a command that is a job of another command's sweep: the file for its outcome."""
+"""Environment variable of a sweep's job: the file for its outcome."""
 LOST = "CUTTLEFISH_LOST"
-"""Environment variable of a command that writes the record of a killed job: the sentence on what ended it."""
+"""Environment variable of a command that records a killed job: the error message."""
 Ending = tuple[str, Record]
-"""Whether a run was finished now or skipped, and its record."""
+"""Whether a run finished now or was skipped, and its record."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one run.
+    """Outcome of one run.
 
     Attributes:
-        asked: Its words of the command line.
+        asked: Its command-line words.
         state: A key of STATES.
         code: The exit code.
-        said: The sentence of the error.
-        accuracy: The last epoch's, in percent; this and what follows are of runs that finished.
-        params: All parameters of the final model.
-        switch_epoch: E, None where no switch was made.
+        said: The error message.
+        accuracy: Of the last epoch, in percent; this and the following fields are for finished runs.
+        params: Total parameters of the final model.
+        switch_epoch: E; None without a switch.
         seconds: Device time.
-        folder: The run's.
+        folder: The run folder.
     """
 
     asked: str
@@ -66,18 +66,18 @@ class Outcome:
 
 
 made: list[Outcome] = []
-"""The outcomes of this process's runs, and in the first process at last those of all."""
+"""Outcomes of this process's runs; at the end, in the first process, of all runs."""
 _first: list[int] = []
 
 
 def begin() -> None:
-    """Make this the process that the user started, with no outcomes yet."""
+    """Mark this as the process that the user started, and clear the outcomes."""
     made.clear()
     _first[:] = [os.getpid()]
 
 
 def in_front() -> bool:
-    """Whether this is the process that the user started, and not a job that a launcher put elsewhere."""
+    """Return whether this is the process that the user started, not a launcher's job process."""
     return _first == [os.getpid()]
 
 
@@ -104,7 +104,7 @@ def failure(asked: str, error: BaseException) -> Outcome:
 
 
 def worst_code(outcomes: Iterable[Outcome]) -> int:
-    """The exit code of a sweep."""
+    """Return the exit code of a sweep."""
     return max(
         (outcome.code for outcome in outcomes),
         key=[0, EXIT_BUSY, EXIT_SAVED, EXIT_BAD_INPUT, EXIT_CRASH].index,
@@ -113,7 +113,7 @@ def worst_code(outcomes: Iterable[Outcome]) -> int:
 
 
 def summary(outcomes: list[Outcome]) -> str:
-    """How many runs came to what, with the failed ones named."""
+    """Return the number of runs by state, with the names of the failed ones."""
     counts = {state: sum(outcome.state == state for outcome in outcomes) for state in STATES}
     told = ", ".join(f"{count} {STATES[state]}" for state, count in counts.items() if count)
     failed = ", ".join(outcome.asked for outcome in outcomes if outcome.state == "failed")
@@ -121,7 +121,7 @@ def summary(outcomes: list[Outcome]) -> str:
 
 
 def show_table(outcomes: Sequence[Outcome]) -> None:
-    """Print a row for each run: what was swept, accuracy, size, E, device time and folder."""
+    """Print a row per run: swept values, accuracy, size, E, device time and folder."""
     from cuttlefish.display.format import duration, percent, short_count
     from cuttlefish.display.screen import cells, plain_table
     from cuttlefish.display.summary import as_text
@@ -143,9 +143,7 @@ def show_table(outcomes: Sequence[Outcome]) -> None:
 
 
 def say(text: str) -> None:
-    with suppress(
-        OSError
-    ):  # who read it may be gone (`| tee`, a lost connection), which is no reason to end a sweep
+    with suppress(OSError):  # a closed output (`| tee`, a lost connection) must not end a sweep
         print(f"cuttlefish: {text}", file=sys.stderr, flush=True)
 
 
@@ -155,9 +153,9 @@ def show_traceback(error: Exception) -> None:
 
 
 class Notes:
-    """Hydra's callback that writes down the outcomes of jobs in other processes (conf/config.yaml has it).
+    """Hydra callback that writes the outcomes of jobs in other processes (set in conf/config.yaml).
 
-    `Notes.folder` is where those of the latest sweep are, None where the jobs run in the first process.
+    `Notes.folder` has those of the latest sweep; None if the jobs run in the first process.
     """
 
     folder: Path | None = None
@@ -179,7 +177,7 @@ class Notes:
 
 
 def keep(outcome: Outcome) -> None:
-    """Remember the outcome of a run of this process, and write it down where another command started it."""
+    """Keep the outcome of a run of this process, and write its file if this is a sweep's job."""
     made.append(outcome)
     if NOTE in os.environ:
         write_note(Path(os.environ[NOTE]), outcome)
@@ -190,7 +188,7 @@ def write_note(path: Path, outcome: Outcome) -> None:
 
 
 def collect() -> list[Outcome]:
-    """What the jobs of the latest sweep wrote, in their order; the files are removed."""
+    """Return the outcomes written by the jobs of the latest sweep, in order, and remove the files."""
     if Notes.folder is None or not Notes.folder.exists():
         return []
     paths = sorted(Notes.folder.glob("*.json"))

@@ -1,4 +1,4 @@
-"""Put a run that saved itself on its scheduler's warning back into the queue."""
+"""Requeue a run that stopped on its scheduler's warning signal."""
 
 import os
 import signal
@@ -7,11 +7,10 @@ from cuttlefish.errors import Interrupted
 
 
 def requeue(interrupted: Interrupted) -> None:
-    """Call submitit's own handler, which requeues the job and exits, if its warning signal stopped the run.
+    """Call submitit's handler, which requeues the job and exits, if its warning signal stopped the run.
 
-    While the run was training the handler was ours, so that the step could end and the state be saved.
-    SIGTERM is not answered with a requeue: a person cancels a job with it, and SLURM requeues preempted jobs
-    by itself.
+    During training our own handler was active, so that the step could finish and the state be saved. SIGTERM
+    does not requeue: users cancel jobs with it, and SLURM requeues preempted jobs itself.
     """
     warning = f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}"
     if "SUBMITIT_EXECUTOR" not in os.environ or interrupted.signal != warning:

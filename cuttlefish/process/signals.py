@@ -1,4 +1,4 @@
-"""Requests to stop: a terminal's Ctrl-C, a scheduler's SIGTERM or its warning signal (SIGUSR1, SIGUSR2)."""
+"""Handle requests to stop: Ctrl-C, SIGTERM, or a scheduler's warning signal (SIGUSR1, SIGUSR2)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HANDLED = tuple(
 
 
 class State(Enum):
-    """What would be lost if the run ended now, which decides what a request to stop does.
+    """What would be lost if the run ended now; it decides the effect of a request to stop.
 
     state       when                                           the signal             between two steps
     UNTRAINED   reading data, building, timing stacks          ends the run at once   -
@@ -28,8 +28,8 @@ class State(Enum):
     UNSAVED     training; several processes, at any time       is noted               save, then end the run
     LOST        another process has taken the run over         is noted               end it, save nothing
 
-    A second Ctrl-C raises KeyboardInterrupt in any state: what is on the disk is whole at any moment. Several
-    processes agree on the strongest request of all (`StopSignals.agreed`), because none may leave by itself.
+    A second Ctrl-C raises KeyboardInterrupt in any state: the files on disk are always consistent. Several
+    processes agree on the highest request (`StopSignals.agreed`), because they must stop together.
     """
 
     UNTRAINED = "before a step was trained"
@@ -43,7 +43,7 @@ class State(Enum):
 
 
 class Request(IntEnum):
-    """What a process wants between two steps; the highest of all is done by all."""
+    """Request of a process between two steps; all processes follow the highest one."""
 
     NOTHING = 0
     SAVE = 1
@@ -52,13 +52,13 @@ class Request(IntEnum):
 
 
 class StopSignals:
-    """A context manager that turns the first of these signals into a request, as the table of `State` says.
+    """Context manager that turns the first of these signals into a request, by the table in `State`.
 
-    Handlers can be set in the main thread only; elsewhere it does nothing.
+    It does nothing outside the main thread, where handlers cannot be set.
 
     Attributes:
-        requested: The name of the first signal, None as long as there is none.
-        owned: Whether the run is still this process's (`RunLock.owned`).
+        requested: Name of the first signal; None before one arrives.
+        owned: Returns whether this process still owns the run (`RunLock.owned`).
     """
 
     def __init__(self) -> None:
@@ -72,13 +72,13 @@ class StopSignals:
         return self._state if self.owned() else State.LOST
 
     def enter(self, state: State) -> None:
-        """Change the state. Raises Interrupted if a stop requested before need not be waited for any more."""
+        """Change the state. Raises Interrupted if a stop was requested and the new state ends at once."""
         self._state = state
         self._end_at_once()
 
     @contextmanager
     def within(self, state: State) -> Iterator[None]:
-        """Be in `state`, afterwards in UNSAVED."""
+        """Enter `state` for the block, and UNSAVED after it."""
         try:
             self.enter(state)
             yield
@@ -86,13 +86,13 @@ class StopSignals:
             self._state = State.UNSAVED
 
     def agreed(self, all_reduce_max: Callable[[int], int], request: Request = Request.NOTHING) -> Request:
-        """Return what all processes do now; to be called by all of them between two steps.
+        """Return the highest request of all processes. A collective call between two steps.
 
         Args:
-            request: What this one wants, unless it was asked to stop.
+            request: This process's request, overridden by a request to stop.
 
         Raises:
-            TakenOver: One of them has lost the run.
+            TakenOver: A process has lost the run.
         """
         if self.requested:
             request = Request.STOP if self.state is State.LOST else Request.SAVE_AND_STOP
@@ -102,9 +102,9 @@ class StopSignals:
         return highest
 
     def check_owned(self) -> None:
-        """Raise TakenOver if the run is another process's now.
+        """Raise TakenOver if another process has taken over the run.
 
-        To be called before anything is written to its folder: between two signs of life nothing else tells.
+        Call it before writing to the run folder: between two heartbeats nothing else detects a takeover.
         """
         if self.state is State.LOST:
             raise TakenOver
@@ -131,19 +131,19 @@ class StopSignals:
             self.requested = signal.Signals(number).name
             self._end_at_once()
             told = f"finishing this step, then {self.state.value} (Ctrl-C again stops at once)"
-            # print() is not allowed to run inside itself, and a handler may run inside any print. Nor may it
-            # fail: who read it may be gone by the same Ctrl-C, as `| tee` is.
+            # Not print(), which is not reentrant: the handler may run inside a print. The reader may have
+            # ended by the same Ctrl-C, as with `| tee`.
             with suppress(OSError):
                 os.write(2, f"cuttlefish: {self.requested}: {told}\n".encode())
 
 
 def end_with_parent(parent: int | None = None) -> None:
-    """Have the kernel send this process SIGTERM when the thread that started it ends, where it can.
+    """Have the kernel send this process SIGTERM when the thread that started it ends, if supported.
 
     Args:
-        parent: Who starts it, for a process that is still to become the program it was started for. It then
-            ends by SIGTERM, at once if the parent has died already; the parent's handlers, which it still
-            has, would take the signal for a request and lose it.
+        parent: Process id of the parent, for calls between fork and exec. SIGTERM then gets its default
+            action, because the inherited handlers would swallow it, and the process ends at once if the
+            parent has already died.
     """
     if parent is not None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,6 +1,6 @@
-"""One run of the command line or of a sweep, and what a sweep came to.
+"""Run one job of the command line or of a sweep, and summarise a sweep.
 
-A failed run stops nothing: the others go on, and at the end a table and a sentence say what became of each.
+A failed run does not stop the others; at the end a table and a sentence report all outcomes.
 """
 
 import os
@@ -35,16 +35,16 @@ from cuttlefish.process.signals import StopSignals, end_with_parent
 
 
 def run_one(composed: DictConfig, train: Callable[[Config, StopSignals], Ending]) -> float | None:
-    """Check the config of one job of Hydra's, train it and keep its outcome.
+    """Check the config of one Hydra job, train it and keep its outcome.
 
     Returns:
-        The accuracy in percent, for a sweeper to optimize; None of a run that has none.
+        The accuracy in percent, for a sweeper to optimize; None if there is none.
     """
     hydra, stop = HydraConfig.get(), StopSignals()
     in_sweep = hydra.mode == RunMode.MULTIRUN
     asked = " ".join(OmegaConf.to_container(hydra.overrides.task, resolve=False))
     if _shares_machine(hydra):
-        end_with_parent()  # joblib hands no signal on
+        end_with_parent()  # joblib does not forward signals
     try:
         config = checked_config(composed, hydra)
         if _shares_machine(hydra) and config.trainer.device != "cpu":
@@ -54,7 +54,7 @@ def run_one(composed: DictConfig, train: Callable[[Config, StopSignals], Ending]
         outcome = failure(asked, error)
         if in_front():
             keep(outcome)
-            raise  # the whole sweep is to stop
+            raise  # stop the whole sweep
         requeue(error)
     except Exception as error:
         outcome = failure(asked, error)
@@ -64,14 +64,14 @@ def run_one(composed: DictConfig, train: Callable[[Config, StopSignals], Ending]
             say(f"{asked}: {outcome.said}" if in_sweep else outcome.said)
     keep(outcome)
     if stop.requested and outcome.state != "busy" and in_sweep and in_front():
-        # The request came too late for this run; the next one is not begun. (A run that another process has
-        # taken over was not asked by anyone.)
+        # The request came too late for this run, so do not begin the next. ("busy": the lock, not a user,
+        # stopped a run that another process took over.)
         raise Interrupted(f"stopped by {stop.requested}; the same command goes on", stop.requested)
     return outcome.accuracy
 
 
 def sum_up() -> int:
-    """Say how the runs of the command went; the exit code of the worst."""
+    """Report the outcomes of the command's runs, and return the worst exit code."""
     elsewhere = collect()
     for outcome in elsewhere:
         if outcome.said:
@@ -84,7 +84,7 @@ def sum_up() -> int:
 
 
 def _shares_machine(hydra: DictConfig) -> bool:
-    """Whether this is one of several jobs on this machine to which the launcher has given no devices."""
+    """Return whether this is one of several jobs on this machine without devices from the launcher."""
     shared = hydra.mode == RunMode.MULTIRUN and hydra.launcher._target_.endswith(SHARING)
     return NOTE in os.environ or (shared and not in_front())
 

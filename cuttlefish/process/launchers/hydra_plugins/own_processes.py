@@ -1,4 +1,4 @@
-"""Hydra's plugin for `hydra/launcher=processes`; Hydra looks for plugins in a package of this name only."""
+"""Hydra plugin for `hydra/launcher=processes`; Hydra finds plugins only in a package of this name."""
 
 import os
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from cuttlefish.process.outcomes import Notes
 
 
 class ProcessLauncher(Launcher):
-    """Run each job in a process of its own.
+    """Launcher that runs each job in a separate process.
 
     Args:
-        n_jobs: How many at a time; -1 is all cores, as with joblib.
+        n_jobs: Number of jobs at a time; -1 means one per core, as in joblib.
     """
 
     def __init__(self, n_jobs: int = 2):
@@ -37,7 +37,7 @@ class ProcessLauncher(Launcher):
         return [JobReturn(overrides=words, status=JobStatus.COMPLETED) for words in job_overrides]
 
     def _of_all(self, number: int) -> list[str]:
-        """The flags and `hydra.*` words of the sweep, with which every job's config is composed."""
+        """Return the flags and `hydra.*` words of the sweep, which go into every job's config."""
         where = {source.provider: source.path for source in self.hydra.runtime.config_sources}
         usual = {"config-dir": None, "config-path": str(ROOT / "conf"), "config-name": "config"}
         given = {
