@@ -1,1 +1,1 @@
-"""Data sets whose images live on the training device. Only `resident` and `task` import torch."""
+"""Data sets with images on the training device. Only `resident`, `task` and `randomness` import torch."""

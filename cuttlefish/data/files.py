@@ -1,4 +1,4 @@
-"""Where the data is, whether it is what was published, and a digest of it for the run key. Without torch."""
+"""Find, download and verify data files, and compute their digest for the run key. Needs no torch."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ from cuttlefish.errors import CuttlefishError
 
 
 def data_root(config: DataConfig) -> Path:
-    """Return `data.root`, else the environment's CUTTLEFISH_DATA, else ./data."""
+    """Return `data.root`, else environment variable CUTTLEFISH_DATA, else ./data."""
     named = config.root or os.environ.get("CUTTLEFISH_DATA") or "data"
     try:
         return Path(named).expanduser().absolute()
@@ -23,10 +23,10 @@ def data_root(config: DataConfig) -> Path:
 
 
 def data_digest(config: DataConfig) -> str:
-    """SHA-256 (hex) of the data set's content, the same wherever its files lie.
+    """Return the SHA-256 (hex) of the data set's content, independent of the files' location.
 
     Raises:
-        CuttlefishError: Files are missing or, with `data.verify`, not the published ones.
+        CuttlefishError: Files are missing or, with `data.verify`, differ from the published ones.
     """
     chosen = data_set(config)
     if chosen.files is None:
@@ -36,28 +36,28 @@ def data_digest(config: DataConfig) -> str:
 
 
 def published_digest(config: DataConfig) -> str:
-    """`data_digest` without reading the files where they must be the published ones."""
+    """Return `data_digest`, without reading the files if they must be the published ones."""
     chosen = data_set(config)
     return digest_of(chosen.files.md5) if chosen.files and config.verify else data_digest(config)
 
 
 def digest_of(content: Mapping[str, object]) -> str:
-    """SHA-256 (hex) of named values, in the order of their names."""
+    """Return the SHA-256 (hex) of named values, ordered by name."""
     lines = "".join(f"{name} {content[name]}\n" for name in sorted(content))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def data_there(config: DataConfig) -> bool:
-    """Whether a run would find its files, without reading any. Generated and embedded data always is."""
+    """Return whether the files of a run exist, without reading them; True for data without files."""
     files = data_set(config).files
     return files is None or config.download or not _missing(data_root(config) / files.folder, files)
 
 
 def data_folder(config: DataConfig) -> Path:
-    """The folder of the data set's files: found or downloaded, and verified unless `data.verify` is off.
+    """Return the folder of the data set's files, downloaded if missing, verified unless `data.verify` is off.
 
     Raises:
-        CuttlefishError: A file is missing or not the published one, or cannot be used unverified.
+        CuttlefishError: A file is missing or differs from the published one, or must not be read unverified.
     """
     chosen = data_set(config)
     files, root = chosen.files, data_root(config)
@@ -126,6 +126,6 @@ def _md5(path: Path) -> str:
 
 @lru_cache(maxsize=64)
 def _md5_of_state(path: Path, size: int, modified_ns: int) -> str:
-    """Cached by size and time too, since a run asks for the digest and then loads: 180 MB are hashed once."""
+    """Return the MD5, cached by path, size and time, so that a run hashes 180 MB only once."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -1,6 +1,6 @@
-"""Counter-based random integers: the value of an index is a hash of it, so there is no generator state.
+"""Counter-based random integers: each value is a hash of its index, without generator state.
 
-They are the same on every device and do not depend on batch size, order, workers or processes.
+They are the same on every device and independent of batch size, order, workers and processes.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""The table of data sets, gathered from the modules of `cuttlefish.data.sets`. Needs no torch."""
+"""Registry of the data sets in the modules of `cuttlefish.data.sets`. Needs no torch."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ class FileSet:
     """The files of a data set.
 
     Attributes:
-        folder: Where they lie below the data root; "." is the root itself.
-        md5: File name to published checksum.
-        download: Fetches them into the data root.
-        pickled: Whether reading them runs what they say, so that only the published files may be read.
+        folder: Their folder below the data root; "." is the root itself.
+        md5: File name -> published checksum.
+        download: Downloads them into the data root.
+        pickled: Whether reading them can execute code, so that only the published files may be read.
     """
 
     folder: str
@@ -39,12 +39,12 @@ class DataSet:
     """One kind of data.
 
     Attributes:
-        title: Its name in sentences.
-        classes: The number of classes under a config.
-        load: The images and labels of the split "train" or "test".
-        files: Its files, whose checksums make its digest.
-        content: For a set without files, the named values that determine its images and make its digest.
-        settings: The fields of `DataConfig` that this set takes and others do not.
+        title: Name for messages.
+        classes: Returns the number of classes for a config.
+        load: Returns images and labels of the split "train" or "test".
+        files: Its files, whose checksums determine its digest.
+        content: For a set without files, the named values that determine its images and digest.
+        settings: Fields of `DataConfig` specific to this set.
     """
 
     title: str
@@ -62,7 +62,7 @@ class DataSet:
 
 
 def data_sets() -> dict[str, DataSet]:
-    """Every data set by kind."""
+    """Return all data sets by kind."""
     found: dict[str, DataSet] = {}
     for module in iter_modules(sets.__path__):
         of_module = import_module(f"{sets.__name__}.{module.name}").DATA_SETS
@@ -73,10 +73,10 @@ def data_sets() -> dict[str, DataSet]:
 
 
 def data_set(config: DataConfig) -> DataSet:
-    """The data set of a config.
+    """Return the data set of a config.
 
     Raises:
-        CuttlefishError: There is no such kind, or a setting is given that it does not take.
+        CuttlefishError: The kind is unknown, or a setting does not apply to it.
     """
     table = data_sets()
     if config.kind not in table:
@@ -91,7 +91,7 @@ def data_set(config: DataConfig) -> DataSet:
 
 
 def check_name(config: DataConfig) -> None:
-    """Raise CuttlefishError where a data set goes by the name of another, under which its runs would be counted."""
+    """Raise CuttlefishError if a config gives its data set the name of another one."""
     if config.name in data_sets() and config.name != config.kind:
         raise CuttlefishError(
             f"data.name={config.name} is another data set than data.kind={config.kind}; use data={config.kind}, "

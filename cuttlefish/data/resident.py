@@ -1,7 +1,7 @@
-"""A data set that lives on the training device as bytes: batches are cropped, mirrored and normalised there.
+"""A data set stored as bytes on the training device, where batches are cropped, flipped and normalised.
 
 Every crop of every image is a strided view of the padded set, so a batch is one gather of contiguous rows.
-The mirrored set is kept beside the plain one: mirroring is part of the same gather, without synchronisation.
+The flipped set is stored too, so that flipping is part of the same gather, without synchronisation.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ ORDER, AUGMENTATION = range(2)
 
 @dataclass(frozen=True)
 class Batch:
-    """This process's share of a global batch, maybe empty.
+    """This process's share of a global batch, possibly empty.
 
     Attributes:
         images: (B, C, H, W) float32.
         labels: (B,) int64.
-        global_size: The number of images in the shares of all processes together.
+        global_size: Number of images in the global batch, over all processes.
     """
 
     images: Tensor
@@ -38,7 +38,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class _Crops:
-    """The crops to show, in order: image index, offsets in the padded image, whether mirrored; each (N,)."""
+    """Crops in order: image index, offsets in the padded image, whether flipped; each (N,)."""
 
     index: Tensor
     dy: Tensor
@@ -55,10 +55,10 @@ class ResidentImages:
     Args:
         images: (N, H, W, C) uint8.
         labels: (N,) int64.
-        mean, std: A number for each channel, for pixels in [0, 1].
-        crop_padding: Take training crops from the image with so many black pixels around it, as torchvision's
-            RandomCrop(padding=...) does before ToTensor and Normalize.
-        flip: Mirror training images half of the time.
+        mean, std: One number per channel, for pixels in [0, 1].
+        crop_padding: Black pixels around a training image before cropping, as in torchvision's
+            RandomCrop(padding=...) before ToTensor and Normalize.
+        flip: Flip training images horizontally with probability 1/2.
     """
 
     def __init__(
@@ -77,9 +77,9 @@ class ResidentImages:
         self.crop_padding, self.flip = crop_padding, flip
         self.device = images.device
         self.dtype = torch.float32
-        """Type of the images that are shown; they are computed in float32 in any case."""
+        """Type of the batches' images, which are always computed in float32."""
         self.channels_last = True
-        """Memory format of the images that are shown. They lie in it; without it each batch is copied."""
+        """Memory format of the batches' images. The data is stored in it; False copies each batch."""
         _, height, width, channels = images.shape
         self.input_shape = (channels, height, width)
         self._row_mean, self._row_std = (
@@ -92,7 +92,7 @@ class ResidentImages:
 
     @property
     def images(self) -> Tensor:
-        """Return a copy, (N, H, W, C) uint8."""
+        """Return a copy of the images, (N, H, W, C) uint8."""
         return self._gather(self._plain(self._all_indices()))
 
     def batches(
@@ -105,14 +105,14 @@ class ResidentImages:
         process: int = 0,
         processes: int = 1,
     ) -> Iterator[Batch]:
-        """Yield one epoch in global batches, of which this process gets its contiguous share.
+        """Yield this process's contiguous share of each global batch of one epoch.
 
         The last batch may be smaller and a share may be empty: all processes take the same number of steps.
 
         Args:
-            batch_size: Of the global batch.
-            train: Shuffle and augment, as a function of (seed, epoch, image index) only; otherwise the images
-                come in order and as they are.
+            batch_size: Size of the global batch.
+            train: Shuffle and augment, as a function of (seed, epoch, image index) only; otherwise yield the
+                images in order, unchanged.
         """
         crops = self._drawn(TRAINING, seed, epoch) if train else self._plain(self._all_indices())
         for start in range(0, len(self), batch_size):
@@ -121,7 +121,7 @@ class ResidentImages:
             yield Batch(*self._show(crops[share]), size)
 
     def samples(self, batch_size: int, seed: int, order: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield augmented (images, labels) without end: the same on all processes and in any training order.
+        """Yield augmented (images, labels) without end, the same on all processes and for any training order.
 
         Args:
             order: Number of the shuffled order of the set to begin with.
@@ -132,7 +132,7 @@ class ResidentImages:
                 yield self._show(crops[start : start + batch_size])
 
     def example(self, batch_size: int) -> tuple[Tensor, Tensor]:
-        """Return (images, labels), not augmented: always the same `batch_size` (or all) images of the set."""
+        """Return (images, labels) of always the same `batch_size` (or all) images, not augmented."""
         return self._show(self._plain(self._shuffled(EXAMPLE)[:batch_size]))
 
     def _all_indices(self) -> Tensor:
@@ -155,13 +155,13 @@ class ResidentImages:
     def _show(self, crops: _Crops) -> tuple[Tensor, Tensor]:
         channels, height, width = self.input_shape
         rows = self._gather(crops).view(-1, height, width * channels).to(torch.float32)
-        # The operations of ToTensor and Normalize: the same bits.
+        # The operations of ToTensor and Normalize, for bit-identical results.
         rows.div_(255).sub_(self._row_mean).div_(self._row_std)
         images = rows.view(-1, height, width, channels).permute(0, 3, 1, 2).to(self.dtype)
         return images if self.channels_last else images.contiguous(), self.labels[crops.index]
 
     def _gather(self, crops: _Crops) -> Tensor:
-        """Return (B, H, W, C) uint8. In the mirrored set an offset counts from the other side."""
+        """Return (B, H, W, C) uint8. In the flipped set offsets count from the other side."""
         channels, height, width = self.input_shape
         dx = torch.where(crops.mirrored.bool(), 2 * self.crop_padding - crops.dx, crops.dx)
         return self._crops[crops.index + len(self) * crops.mirrored, crops.dy, dx].view(
@@ -170,7 +170,7 @@ class ResidentImages:
 
 
 def _all_crops(images: Tensor, padding: int, flip: bool) -> Tensor:
-    """Return a view (N or 2N, dy, dx, H, W·C) of every crop of the padded, then the mirrored images."""
+    """Return a view (N or 2N, dy, dx, H, W·C) of all crops of the padded, then the flipped images."""
     number, height, width, channels = images.shape
     padded = F.pad(images, (0, 0, padding, padding, padding, padding))
     padded = (torch.cat([padded, padded.flip(2)]) if flip else padded).contiguous()

@@ -1,4 +1,4 @@
-"""Reduced sets and held-out parts: fixed functions of labels and seeds."""
+"""Reduced and held-out sets, as fixed functions of labels and seeds."""
 
 import numpy as np
 
@@ -9,15 +9,15 @@ SEED = 20230608
 
 
 def some_of_each_class(labels: np.ndarray, count: int, seed: int | None = None) -> np.ndarray:
-    """Return indices, in file order, of `count` images of each class: the first ones, or drawn with a seed.
+    """Return indices, in file order, of `count` images per class: the first ones, or drawn with a seed.
 
     Args:
         labels: (N,) class numbers.
 
     Raises:
-        CuttlefishError: A class has fewer.
+        CuttlefishError: A class has fewer images.
     """
-    random = None if seed is None else np.random.RandomState(seed)  # its streams never change
+    random = None if seed is None else np.random.RandomState(seed)  # RandomState's streams never change
     chosen = []
     for label, members in _members(labels):
         if not 1 <= count <= len(members):
@@ -30,13 +30,13 @@ def some_of_each_class(labels: np.ndarray, count: int, seed: int | None = None) 
 
 
 def validation_split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return indices (train, validation) in file order; validation is a fixed tenth of each class."""
+    """Return indices (train, validation) in file order, with a fixed tenth of each class for validation."""
     return stratified(labels, 1 / 10)
 
 
 def stratified(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
     """Return indices (kept, held out) in file order: a fixed `fraction` of each class, at least one image."""
-    random = np.random.RandomState(SEED)  # its streams never change, those of NumPy's newer generators may
+    random = np.random.RandomState(SEED)  # RandomState's streams never change, newer generators' may
     held_out = []
     for label, members in _members(labels):
         count = max(1, round(len(members) * fraction))

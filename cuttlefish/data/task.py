@@ -1,4 +1,4 @@
-"""A data set as a run sees it: what to train on, what to evaluate on, and how many classes."""
+"""The task of a run: training set, evaluation set and number of classes."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from cuttlefish.data.split import some_of_each_class, validation_split
 
 @dataclass(frozen=True)
 class Task:
-    """What a run trains and evaluates on.
+    """Training and evaluation data of a run.
 
     Attributes:
         input_shape: (C, H, W).
@@ -33,7 +33,7 @@ def load_task(config: DataConfig, device: torch.device | str) -> Task:
     """Load the data set, reduce and split it, and move it to `device`.
 
     Raises:
-        CuttlefishError: The data or the settings do not allow it.
+        CuttlefishError: The data is missing or invalid, or the settings do not fit it.
     """
     chosen, digest = data_set(config), data_digest(config)
     train, test = _splits(chosen, config)

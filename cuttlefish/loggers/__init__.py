@@ -1,4 +1,4 @@
-"""Where a run's progress goes."""
+"""Loggers of a run's progress."""
 
 import logging
 
@@ -9,7 +9,7 @@ log = logging.getLogger("cuttlefish.loggers")
 
 
 def build_loggers(config: LoggerConfig) -> list[Logger]:
-    """Return the JSON lines, which every run has, and the loggers that the config turns on."""
+    """Return the JSON-lines logger, which every run has, and those that the config enables."""
     from cuttlefish.loggers.jsonl import JsonLines
 
     loggers: list[Logger] = [JsonLines()]
@@ -30,14 +30,14 @@ def build_loggers(config: LoggerConfig) -> list[Logger]:
 
         loggers.append(WandbLogger(config.wandb))
     if config.console:
-        loggers += _console()  # last, so that its closing screen can name the plots
+        loggers += _console()  # last, so that its final screen can list the plots
     return loggers
 
 
 def _console() -> list[Logger]:
     try:
         from cuttlefish.loggers.console import console_logger
-    except ImportError:  # a machine with torch only
+    except ImportError:  # rich is not installed
         log.warning("rich is not installed: no progress is shown, see epochs.jsonl in the run folder")
         return []
     return [console_logger()]

@@ -1,4 +1,4 @@
-"""What listens to a run. Loggers observe: none of them can stop, slow or steer training."""
+"""Interface of loggers. They only observe: none can stop, slow or steer training."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ log = logging.getLogger("cuttlefish.loggers")
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a logger is told at the start.
+    """Facts about a run for loggers at its start.
 
     Attributes:
-        config: Resolved, as plain containers.
-        resumed_from: Trained epochs that the checkpoint holds and whose rows stay; 0 for a fresh run.
+        config: The resolved config in plain containers.
+        resumed_from: Trained epochs in the checkpoint, whose rows are kept; 0 for a new run.
     """
 
     folder: Path
@@ -30,38 +30,38 @@ class RunInfo:
 
 
 class Logger:
-    """A listener whose methods do nothing; loggers override some. Only the first process has loggers."""
+    """Base class whose methods do nothing; loggers override some. Only the first process has loggers."""
 
     def start(self, run: RunInfo) -> None: ...
 
     def phase(self, name: str, epochs: int) -> None:
-        """Called when a phase of at most `epochs` epochs begins."""
+        """Handle the start of a phase of at most `epochs` epochs."""
 
     def epoch_begin(self, steps: int, label: str) -> None: ...
 
     def step(self) -> None:
-        """Called after every optimizer step: must cost microseconds."""
+        """Handle an optimizer step. Must take only microseconds."""
 
     def epoch(self, row: dict[str, Any]) -> None:
-        """Called with a row of `epochs.jsonl`."""
+        """Log a row of `epochs.jsonl`."""
 
     def ranks(self, rows: list[dict[str, Any]]) -> None:
-        """Called with rows of `ranks.csv`: the ranks of all tracked layers after `epoch` trained epochs."""
+        """Log rows of `ranks.csv`: ranks of all tracked layers after `epoch` trained epochs."""
 
     def profile(self, profile: dict[str, Any]) -> None:
-        """Called with what `profile.json` holds."""
+        """Log the content of `profile.json`."""
 
     def message(self, text: str) -> None:
-        """Called with what a person wants to know: the switch and its reason, a resumed run."""
+        """Log a message for the user, such as the switch and its reason, or a resume."""
 
     def settle(self) -> str | None:
-        """Return what of the run's own log is not on the disk, if any. Called before a checkpoint."""
+        """Return an error if rows of the run's log are not on disk. Called before a checkpoint."""
 
     def finish(self, record: Record) -> None:
-        """Called when the run is over, well or badly; `record` says which."""
+        """Handle the end of the run; `record.status` is finished, failed or interrupted."""
 
     def close(self) -> None:
-        """Let go of terminals, files and connections. Always called, without `finish` too; maybe twice."""
+        """Release terminals, files and connections. Always called, also without `finish`, possibly twice."""
 
 
 def _of_each(event: str) -> Callable[..., None]:
@@ -76,12 +76,12 @@ def _of_each(event: str) -> Callable[..., None]:
 
 
 class Loggers(list[Logger]):
-    """Calls each logger in order. One that raises is dropped with a warning, and the run goes on.
+    """Call all loggers in order. A logger that raises is dropped with a warning, and the run goes on.
 
-    A context manager: leaving it closes them all.
+    A context manager that closes all loggers on exit.
 
     Attributes:
-        dropped: Which loggers were dropped, and why.
+        dropped: Names of dropped loggers, with reasons.
     """
 
     def __init__(self, loggers: Iterable[Logger] = ()):
@@ -94,7 +94,7 @@ class Loggers(list[Logger]):
     finish, close = _of_each("finish"), _of_each("close")
 
     def settle(self) -> None:
-        """Raise CuttlefishError if rows are not on the disk, which a checkpoint would lose for good."""
+        """Raise CuttlefishError if rows are not on disk: a checkpoint would lose them for good."""
         for missing in filter(None, [logger.settle() for logger in self]):
             raise CuttlefishError(
                 f"{missing}; the last checkpoint is intact, so make room and run the same command again"

@@ -1,4 +1,4 @@
-"""What a person sees of a run: progress bars on a terminal, one plain line an epoch everywhere else."""
+"""Console output of a run: progress bars on a terminal, else one plain line per epoch."""
 
 import sys
 from collections import deque
@@ -20,7 +20,7 @@ from cuttlefish.record.folder import PLOTS, read_profile, read_ranks
 
 
 def console_logger(stream: TextIO | None = None) -> Logger:
-    """Return the console that fits `stream` (standard output)."""
+    """Return the console logger for `stream` (default: standard output)."""
     stream = stream or sys.stdout
     terminal = Console(file=stream)
     is_terminal = stream.isatty() and not terminal.is_dumb_terminal
@@ -28,7 +28,7 @@ def console_logger(stream: TextIO | None = None) -> Logger:
 
 
 class PlainConsole(Logger):
-    """Lines without colours or control characters, for logs and pipes."""
+    """Logger of lines without colours or control characters, for logs and pipes."""
 
     def __init__(self, stream: TextIO):
         self.stream = stream
@@ -65,7 +65,8 @@ class PlainConsole(Logger):
         self.say("\n".join([f"folder  {self.run.folder}", *(f"plot    {path}" for path in plots)]))
 
     def figures(self, row: dict[str, Any]) -> str:
-        """Return an epoch's figures, with the mean rank ratio if ranks were estimated since the last one."""
+        """Return an epoch's metrics, with the mean rank ratio if ranks were estimated since the last
+        epoch."""
         figures = [f"lr {row['lr']:.3g}", _side(row, "train"), _side(row, "test")]
         figures.append(f"params {short_count(row['params_total'])}")
         if self.rank_ratio is not None:
@@ -83,7 +84,7 @@ class PlainConsole(Logger):
 
 
 class TerminalConsole(PlainConsole):
-    """Bars for the epochs of the phase and the steps of the epoch; everything else scrolls above them."""
+    """Logger with progress bars for epochs and steps, above which other output scrolls."""
 
     def __init__(self, console: Console):
         super().__init__(console.file)
@@ -135,7 +136,7 @@ class TerminalConsole(PlainConsole):
 
 
 class Bars(Progress):
-    """Progress bars under a line of figures."""
+    """Progress bars below a line of metrics."""
 
     figures = ""
 
@@ -151,7 +152,7 @@ class Bars(Progress):
 
 
 def describe(run: RunInfo) -> list[str]:
-    """Return what is run, from the resolved config, in three lines."""
+    """Return a description of the run in three lines, from the resolved config."""
     config = run.config
     model, data, recipe, trainer, method = (
         config.get(group, {}) for group in ("model", "data", "recipe", "trainer", "method")
@@ -173,6 +174,6 @@ def describe(run: RunInfo) -> list[str]:
 
 
 def _side(row: dict[str, Any], side: str) -> str:
-    """Return loss and accuracy, where measured: `test 0.462 79.04 %`."""
+    """Return loss and accuracy, if measured: `test 0.462 79.04 %`."""
     loss, accuracy = row.get(f"{side}_loss"), row.get(f"{side}_accuracy")
     return f"{side} {UNKNOWN if loss is None else f'{loss:.3f}'} {percent(accuracy)}"

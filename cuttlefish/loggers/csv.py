@@ -14,7 +14,7 @@ METRICS = "metrics.csv"
 
 
 class CsvLogger(Logger):
-    """A row for each epoch and a column for each number, the seconds by part as `seconds/<part>`."""
+    """Logger with a row per epoch and a column per number, seconds by part as `seconds/<part>`."""
 
     def start(self, run: RunInfo) -> None:
         self.path = Path(run.folder) / METRICS

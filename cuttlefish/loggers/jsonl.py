@@ -1,4 +1,4 @@
-"""The run folder's own log: `epochs.jsonl`, `ranks.csv` and `log.txt`."""
+"""The log files of every run folder: `epochs.jsonl`, `ranks.csv` and `log.txt`."""
 
 import json
 import logging
@@ -19,10 +19,10 @@ logger = logging.getLogger("cuttlefish.loggers")
 
 
 class JsonLines(Logger):
-    """Writes each row to the disk before the call returns. On resume the rows are cut back to the checkpoint.
+    """Logger that writes each row to disk immediately. On resume rows after the checkpoint are dropped.
 
-    What a full disk does not take waits, in order, for the next call; `settle` keeps a checkpoint from being
-    written before it.
+    Rows that a full disk rejects are queued and retried at the next call; `settle` prevents a checkpoint from
+    being written before them.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class JsonLines(Logger):
     def start(self, run: RunInfo) -> None:
         self.folder = Path(run.folder)
         self.known_ranks = run.resumed_from
-        begins = None if run.config.get("fork_from") else 1  # a fork has no rows of its origin's epochs
+        begins = None if run.config.get("fork_from") else 1  # a fork has no rows for its origin's epochs
         self._write(partial(self._open, run.resumed_from, begins))
         self.message(
             f"resumed after epoch {run.resumed_from}"
@@ -45,7 +45,7 @@ class JsonLines(Logger):
         self._write(partial(append_line, self.folder / EPOCHS, line))
 
     def ranks(self, rows: list[dict[str, Any]]) -> None:
-        # A resumed run may estimate the checkpoint's own ranks once more: the newer rows replace the older.
+        # A resumed run may re-estimate the ranks at the checkpoint: the new rows replace the old ones.
         repeated = {row["epoch"] for row in rows if row["epoch"] <= self.known_ranks}
         if repeated:
             self._write(partial(forget_ranks, self.folder, repeated))
@@ -94,9 +94,7 @@ class JsonLines(Logger):
                     logger.warning(
                         "cannot write to %s for now: %s; its rows wait for room", self.folder, error.strerror
                     )
-            except (
-                Exception
-            ) as error:  # what cannot ever be written must not keep the rest from being written
+            except Exception as error:  # a row that can never be written must not block the rest
                 self.waiting.popleft()
                 logger.warning("left out of the log in %s: %s: %s", self.folder, type(error).__name__, error)
 

@@ -1,4 +1,4 @@
-"""Draws the figures of a run when it is over."""
+"""Draw the plots of a run at its end."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ from cuttlefish.record.record import value_of
 
 
 class Plots(Logger):
-    """Writes rank_curves, rank_ratios, stack_profile and training to `plots/`, as far as the run has them."""
+    """Logger that draws rank_curves, rank_ratios, stack_profile and training, if available, in `plots/`."""
 
     def start(self, run: RunInfo) -> None:
         self.folder = Path(run.folder)
@@ -21,7 +21,7 @@ class Plots(Logger):
 
 
 def draw_run(folder: str | Path, record: Record) -> list[Path]:
-    """Draw what the run folder has data for, from its files and its record, and return the paths written."""
+    """Draw all plots for which the run folder and the record have data, and return the written paths."""
     # matplotlib takes a second to import
     from cuttlefish.display.style import save_figure, styled
 

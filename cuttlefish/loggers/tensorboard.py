@@ -1,4 +1,4 @@
-"""TensorBoard, through torch's own writer: `tensorboard --logdir runs` shows every run below it."""
+"""TensorBoard, through torch's writer: `tensorboard --logdir runs` shows all runs in the folder."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ FOLDER = "tensorboard"
 
 
 class TensorBoardLogger(Logger):
-    """Metrics and rank curves by epoch, config and record as text, in `tensorboard/` of the run folder."""
+    """Logger of metrics, ranks, config and record to `tensorboard/` in the run folder."""
 
     def start(self, run: RunInfo) -> None:
         try:
@@ -24,7 +24,7 @@ class TensorBoardLogger(Logger):
                 "logger.tensorboard=true needs the tensorboard package, which is not installed: "
                 "pip install tensorboard"
             ) from error
-        # Steps from here on replace those of an earlier piece of the run.
+        # Later steps of an earlier piece of the run are replaced.
         self.writer = SummaryWriter(str(Path(run.folder) / FOLDER), purge_step=run.resumed_from + 1)
         self.trained = run.resumed_from
         self._text("config", redact_config(plain(run.config)) | {"run_key": run.run_key})
@@ -55,6 +55,6 @@ class TensorBoardLogger(Logger):
         self.writer.flush()
 
     def _text(self, name: str, value: dict[str, Any]) -> None:
-        """As a block of code, which TensorBoard's Markdown leaves as it is."""
+        """Log a value as a code block, which TensorBoard's Markdown leaves unchanged."""
         lines = json.dumps(printable_values(value), indent=2, ensure_ascii=False).splitlines()
         self.writer.add_text(name, "\n".join(f"    {line}" for line in lines), self.trained)

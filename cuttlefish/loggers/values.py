@@ -1,4 +1,4 @@
-"""What rows, profiles and records give to trackers: flat mappings of names to numbers, and printable text."""
+"""Convert rows, profiles and records for trackers: flat mappings of numbers, and printable text."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,13 +7,13 @@ from cuttlefish.display.format import printable
 
 
 def numbers_of(row: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers of an epoch row, its seconds by part as `seconds/<part>`."""
+    """Return the numbers of an epoch row, seconds by part as `seconds/<part>`."""
     numbers = {name: value for name, value in row.items() if isinstance(value, int | float)}
     return numbers | {f"seconds/{part}": value for part, value in (row.get("seconds") or {}).items()}
 
 
 def rank_curves(rows: list[dict[str, Any]]) -> dict[int, dict[str, float]]:
-    """Return the stable rank and the rank ratio of each layer, by epoch."""
+    """Return the stable rank and rank ratio of each layer, by epoch."""
     curves: dict[int, dict[str, float]] = {}
     for row in rows:
         values = curves.setdefault(row["epoch"], {})
@@ -28,7 +28,7 @@ def speedups(profile: Mapping[str, Any]) -> dict[str, float]:
 
 
 def printable_values(value: Any) -> Any:
-    """Return nested mappings and lists with the control characters taken out of every text."""
+    """Return nested mappings and lists with control characters removed from all text."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, Mapping):

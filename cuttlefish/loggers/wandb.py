@@ -1,4 +1,4 @@
-"""Weights & Biases: offline by default; `Loggers` drops it if it fails, and the run goes on."""
+"""Weights & Biases, offline by default; if it fails, `Loggers` drops it and the run goes on."""
 
 import os
 import secrets
@@ -18,13 +18,13 @@ from cuttlefish.record.redact import redact_config, redact_value
 SETTINGS = {
     "silent": True,
     "console": "off",
-    # Seconds that a server out of reach may cost at the start and the end; what is unsent stays on the disk.
+    # Seconds to wait for an unreachable server at start and end; unsent data stays on disk.
     "init_timeout": 20.0,
     "login_timeout": 20.0,
     "finish_timeout": 20.0,
     "finish_timeout_raises": True,
-    # No copy of the working tree, of the command line or of the machine's and its user's names: the record
-    # has what a reader needs, without secrets. Where these names are not set, W&B looks for them itself.
+    # No copy of the working tree, command line, host or user name: the record has what readers need,
+    # without secrets. W&B would fill in names that are not set.
     "host": "",
     "username": "",
     "email": "",
@@ -33,17 +33,17 @@ SETTINGS = {
     "x_disable_meta": True,
 }
 LONGEST_TAG = 64
-"""W&B refuses longer ones, and with them the run."""
+"""Maximum length of a tag: W&B rejects a run with longer ones."""
 
 
 class WandbLogger(Logger):
-    """A W&B run in the run folder: metrics, rank curves and seconds by epoch, the record, the plots.
+    """Logger to a W&B run in the run folder: metrics, ranks and seconds by epoch, the record, the plots.
 
-    An offline piece of a resumed run begins with the epochs of the earlier pieces: they share W&B's id, and
-    `wandb sync` replaces what the server has by what a piece holds.
+    An offline piece of a resumed run also logs the earlier pieces' epochs: the pieces share one W&B id, and
+    `wandb sync` replaces the server's data by that of a piece.
 
     Args:
-        identity: W&B's id of the run; by default `run_id`.
+        identity: W&B id of the run; default `run_id`.
     """
 
     def __init__(self, config: WandbConfig, identity: str | None = None):
@@ -51,7 +51,7 @@ class WandbLogger(Logger):
         self.run: Any = None
 
     def start(self, run: RunInfo) -> None:
-        # Offline, its error reports would look for a server; online, the exit would wait for it.
+        # Error reports would contact a server when offline, and delay the exit when online.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb
 
@@ -65,7 +65,7 @@ class WandbLogger(Logger):
             dir=str(self.folder),
             id=self.identity or run_id(run),
             config=printable_values(redact_config(plain(run.config))) | {"run_key": run.run_key},
-            reinit="create_new",  # the jobs of a sweep share a process, but not a W&B run
+            reinit="create_new",  # the jobs of a sweep share a process but not a W&B run
             settings=wandb.Settings(**known),
             **labels(run.config, self.config),
             **online,
@@ -76,7 +76,7 @@ class WandbLogger(Logger):
             self.log_files(self.folder, run.resumed_from)
 
     def log_files(self, folder: Path, epochs: int) -> None:
-        """Log the first `epochs` epochs of a run folder, the ranks before the epoch that follows them."""
+        """Log the first `epochs` epochs of a run folder, each epoch's ranks before the next epoch's row."""
         rows, ranks = read_epochs(folder), read_ranks(folder)
         for number in range(epochs + 1):
             self.ranks([rank for rank in ranks if rank["epoch"] == number])
@@ -116,7 +116,7 @@ class WandbLogger(Logger):
 
 
 def labels(config: dict[str, Any], settings: WandbConfig) -> dict[str, Any]:
-    """Return the name, group (what was run together), job type (the method) and tags of a run."""
+    """Return the name, group (experiment), job type (method) and tags of a run."""
     model, data, method = (config[axis]["name"] for axis in ("model", "data", "method"))
     tags = {
         "scale": config.get("scale"),
@@ -135,7 +135,7 @@ def labels(config: dict[str, Any], settings: WandbConfig) -> dict[str, Any]:
 
 
 def run_id(run: RunInfo) -> str:
-    """Return W&B's id: the run key and a suffix, kept there for a resumed run; a repeat has another."""
+    """Return the W&B id: run key and suffix, kept in the run folder on resume; a repeat gets a new one."""
     path = Path(run.folder) / "wandb" / "run_id.txt"
     if run.resumed_from and path.exists():
         return path.read_text(encoding="utf-8").strip()

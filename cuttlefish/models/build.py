@@ -1,4 +1,4 @@
-"""From a model's configuration to a network that is known to accept the data's images."""
+"""Build a network from a model's config, and check that it accepts the data's images."""
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,10 @@ SUITE = {"resnet18": ResNet, "vgg19": Vgg19}
 
 
 def build_model(config: ModelConfig, classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
-    """Return the network on the CPU, for (B, *input_shape) float32 images, with (B, classes) logits.
+    """Return a network on the CPU that maps (B, *input_shape) float32 images to (B, classes) logits.
 
-    Raises CuttlefishError for an unknown name, for settings that the network does not have, for weights that
-    cannot be fetched and for images that it does not accept.
+    Raises CuttlefishError for an unknown name, inapplicable settings, weights that cannot be downloaded, or
+    images that the network does not accept.
     """
     _check_name(config)
     config.check("model")
@@ -51,7 +51,7 @@ def _check_name(config: ModelConfig) -> None:
 def _check_images(
     model: nn.Module, config: ModelConfig, classes: int, input_shape: tuple[int, int, int]
 ) -> None:
-    """Pass one black image forward in evaluation mode, which leaves no trace in the model."""
+    """Pass one black image through the model in eval mode, which does not change it."""
     shape = "x".join(map(str, input_shape))
     model.eval()
     try:

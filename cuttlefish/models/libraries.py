@@ -1,4 +1,4 @@
-"""Classifiers of timm and torchvision, which are imported only when one of theirs is asked for."""
+"""Classifiers of timm and torchvision, imported only when needed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ LOADS = {
         "pretrained_backbone",
     ),
 }
-"""Arguments that read a file or fetch one, which may be somebody's pickle and is no part of the run key."""
+"""Arguments that load a file, which may be an unsafe pickle and is not part of the run key."""
 
 
 def timm_names() -> list[str]:
@@ -60,7 +60,7 @@ def _constructed(config: ModelConfig, construct: Callable[[], nn.Module]) -> nn.
         )
     try:
         return construct()
-    except Exception as error:  # what a failing download raises depends on the library's version
+    except Exception as error:  # a failing download's exception depends on the version
         reason = f"{type(error).__name__}: {str(error).strip()}".split("\n")[0]
         cause = (
             "its weights could not be fetched: try again with a network or set model.pretrained=false"
@@ -73,7 +73,7 @@ def _constructed(config: ModelConfig, construct: Callable[[], nn.Module]) -> nn.
 
 
 def _load_matching(model: nn.Module, weights: dict[str, Any]) -> None:
-    """Load all weights but the head's, whose shape goes with the number of classes."""
+    """Load all weights except the head's, whose shape depends on the number of classes."""
     own = model.state_dict()
     model.load_state_dict(
         {name: value for name, value in weights.items() if name in own and value.shape == own[name].shape},

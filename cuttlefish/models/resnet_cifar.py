@@ -1,11 +1,11 @@
-"""ResNet-18 (He et al., 2016) as the reference uses it: 3×3 stem, no pooling, option-B shortcuts."""
+"""ResNet-18 (He et al., 2016) as in the reference code: 3×3 stem, no pooling, option-B shortcuts."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
 class BasicBlock(nn.Module):
-    """relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut(x)), with a 1×1 shortcut where the shape changes."""
+    """relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut(x)), with a 1×1 shortcut if the shape changes."""
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
@@ -27,7 +27,7 @@ class BasicBlock(nn.Module):
 class ResNet(nn.Module):
     """Four stacks of basic blocks, width to 8 · width channels. (B, channels, H, W) to (B, classes) logits.
 
-    11,173,962 parameters at width 64 with 10 classes. Initialised as PyTorch does.
+    11,173,962 parameters at width 64 with 10 classes. PyTorch's default initialisation.
     """
 
     def __init__(

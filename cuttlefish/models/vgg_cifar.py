@@ -1,4 +1,4 @@
-"""VGG-19 with batch norm for small images (Simonyan and Zisserman, 2015) as the reference uses it."""
+"""VGG-19 (Simonyan and Zisserman, 2015) with batch norm for small images, as in the reference."""
 
 from math import sqrt
 
@@ -6,14 +6,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 STACKS = ((1, 2), (2, 2), (4, 4), (8, 4), (8, 4))
-"""(channels as a multiple of the width, convolutions); between the stacks the resolution halves."""
+"""(channels as a multiple of the width, convolutions) per stack; resolution halves between stacks."""
 
 
 class Vgg19(nn.Module):
     """16 convolutions and one linear layer. (B, channels, H, W) to (B, classes) logits.
 
-    20,035,018 parameters at width 64 with 10 classes. The last pooling is an average over what is left (2×2
-    for 32×32 images); a map of one pixel is pooled to itself, so images smaller than 32×32 pass too.
+    20,035,018 parameters at width 64 with 10 classes. The last pooling averages the remaining map (2×2 for
+    32×32 images); a one-pixel map is pooled to itself, so images smaller than 32×32 work too.
     """
 
     def __init__(self, classes: int, channels: int = 3, width: int = 64):

@@ -1,4 +1,4 @@
-"""Scikit-learn's 1,797 handwritten 8×8 digits, enlarged: a real data set that needs no download."""
+"""Scikit-learn's 1,797 handwritten 8×8 digits, enlarged: a real data set without a download."""
 
 import gzip
 import hashlib
@@ -15,7 +15,7 @@ from cuttlefish.errors import CuttlefishError
 IMAGE_SIZE = 16
 SIDE = 8
 HIGHEST = 16
-"""The original's grey levels are 0 to 16."""
+"""Highest grey level of the original images."""
 
 
 def content(config: DataConfig) -> dict[str, object]:
@@ -23,7 +23,7 @@ def content(config: DataConfig) -> dict[str, object]:
 
 
 def load(config: DataConfig, split: str) -> Arrays:
-    """Images (N, S, S, 3) with three equal channels, S = `data.image_size` (16), and labels.
+    """Return images (N, S, S, 3) with three equal channels, S = `data.image_size` (16), and labels.
 
     A fixed half of each class is the test split.
     """
@@ -37,19 +37,19 @@ def load(config: DataConfig, split: str) -> Arrays:
 
 
 def enlarge(images: np.ndarray, size: int) -> np.ndarray:
-    """Bilinear resampling of (N, S, S) to (N, size, size), half-pixel centres, rounded to uint8."""
+    """Resample (N, S, S) bilinearly to (N, size, size), half-pixel centres, rounded to uint8."""
     weights = _bilinear(images.shape[-1], size)
     return np.rint(weights @ images @ weights.T).astype(np.uint8)
 
 
 def _bilinear(source: int, size: int) -> np.ndarray:
-    """The (size, source) matrix of interpolation weights along one axis."""
+    """Return the (size, source) matrix of interpolation weights along one axis."""
     centres = ((np.arange(size) + 0.5) * source / size - 0.5).clip(0, source - 1)
     return (1 - np.abs(centres[:, None] - np.arange(source))).clip(0)
 
 
 def _table() -> bytes:
-    """The installed package's own file: importing scikit-learn to read it would take seconds."""
+    """Read the installed package's file directly, because importing scikit-learn takes seconds."""
     package = find_spec("sklearn")
     if package and package.origin:
         path = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"

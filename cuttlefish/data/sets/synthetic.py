@@ -1,4 +1,4 @@
-"""Learnable synthetic images: a prototype per class plus noise, in integers, so the same bytes everywhere."""
+"""Learnable synthetic images: a prototype per class plus noise, in integers for reproducible bytes."""
 
 import numpy as np
 
@@ -9,9 +9,9 @@ from cuttlefish.data.split import SEED
 VERSION = 1
 CLASSES, IMAGE_SIZE, TRAIN_IMAGES, TEST_IMAGES = 10, 32, 1000, 500
 CELLS = 4
-"""A prototype is a CELLS × CELLS board of colours."""
+"""A prototype is a CELLS × CELLS grid of colours."""
 NOISE = 64
-"""The noise of a pixel is uniform in ±NOISE of 256 levels."""
+"""The noise of a pixel is uniform in ±NOISE (of 256 levels)."""
 
 
 def classes(config: DataConfig) -> int:
@@ -28,7 +28,7 @@ def content(config: DataConfig) -> dict[str, object]:
 
 
 def load(config: DataConfig, split: str) -> Arrays:
-    """Images (N, S, S, 3), S = `data.image_size` (32), and labels, which run through the classes in turn."""
+    """Return images (N, S, S, 3), S = `data.image_size` (32), and labels, which cycle through the classes."""
     count, size = _sizes(config)[split], config.image_size or IMAGE_SIZE
     prototypes = np.random.RandomState(SEED).randint(NOISE, 256 - NOISE, (classes(config), CELLS, CELLS, 3))
     labels = np.arange(count) % classes(config)

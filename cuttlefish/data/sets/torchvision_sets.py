@@ -1,6 +1,6 @@
 """CIFAR-10, CIFAR-100 (Krizhevsky, 2009) and SVHN (Netzer et al., 2011), through torchvision's classes.
 
-SVHN is the train split without the extra one, and the test split.
+SVHN uses the splits train (without extra) and test.
 """
 
 from pathlib import Path
@@ -29,7 +29,7 @@ def _load_svhn(config: DataConfig, split: str) -> Arrays:
     path = folder / f"{split}_32x32.mat"
     try:
         data = reader(folder, split)
-    except Exception as error:  # SciPy's reader raises what it likes on a broken file
+    except Exception as error:  # SciPy's reader can raise anything on a broken file
         raise CuttlefishError(f"{path} is not an SVHN file ({error}): replace it by the original") from error
     images, labels = data.data.transpose(0, 2, 3, 1), np.atleast_1d(data.labels)
     are_images = images.dtype == np.uint8 and images.shape[1:] == (32, 32, 3)
