@@ -1,8 +1,8 @@
-"""EB: early-bird tickets (You et al., 2020): prune channels as soon as it is settled which ones will go.
+"""EB: early-bird tickets (You et al., 2020), which prune channels as soon as the pruning mask is stable.
 
 Search: train the dense net with an L1 penalty on the batch norms' γ, and before each epoch mask the channels
-of smallest |γ|. When the masks of the last epochs hardly differ the ticket is drawn; a physically smaller
-network trains on from that epoch.
+with the smallest |γ|. When the masks of the last epochs hardly differ, draw the ticket; a physically smaller
+network continues training from that epoch.
 """
 
 from collections.abc import Callable, Iterator
@@ -39,7 +39,7 @@ from cuttlefish.methods.schedule import build_schedule
 from cuttlefish.methods.target import Match, SizedMethod, TargetSize, one_size
 
 DEFAULT_P = 0.5
-"""Where neither p nor a size is given; the middle one of the authors' three."""
+"""Default without p and a size; the middle one of the authors' three."""
 SETTLED, NEVER = "the channel masks settled", "the channel masks did not settle"
 
 
@@ -48,19 +48,18 @@ class Settings(Checked):
     """The knobs of EB.
 
     Attributes:
-        p: Fraction of the prunable channels (not parameters) that go. With target_params or match it is,
-            before each epoch, the one whose slim network is nearest in size, of p_grid or, if that is empty,
-            of all.
+        p: Fraction of the prunable channels (not parameters) to remove. With target_params or match it is
+            chosen before each epoch for the slim network nearest in size, from p_grid if that is not empty.
         threshold: exact drops floor(p·n) channels; original one more, and ties.
-        fifo, eps, distance: When masks have settled (see `has_settled`).
-        guard: Masks from before the first update do not count.
+        fifo, eps, distance: Criterion for stable masks (see `has_settled`).
+        guard: Ignore masks from before the first update.
         max_epoch: The last epoch at which to draw (None: the last of the run).
-        on_never: What happens there if nothing has settled: slim all the same, or an error.
-        s: Strength of the L1 on every γ; with l1_retrain also while retraining.
-        gamma_init: γ at the start, None for the model's own.
-        inherit_weights: Whether the slim network goes on with the ticket's weights, or, as in the reference's
-            code, with fresh ones.
-        recipe: What of the run's epochs, optimizer and schedule to replace.
+        on_never: What to do then if masks are not stable: slim all the same, or raise an error.
+        s: Strength of the L1 penalty on every γ; with l1_retrain also while retraining.
+        gamma_init: Initial γ, None for the model's own.
+        inherit_weights: Whether the slim network keeps the ticket's weights or, as in the reference code,
+            gets fresh ones.
+        recipe: Replacements for the run's epochs, optimizer and schedule.
         decay_all: Weight decay on biases and norms too.
     """
 
@@ -164,7 +163,7 @@ class Eb(SizedMethod):
             self._slim(context.model)
 
     def _look(self, context: Context, epoch: int) -> None:
-        """Note the scales before epoch `epoch`, and draw the ticket if masks have settled or time is up."""
+        """Record the scales before epoch `epoch`, and draw the ticket if masks are stable or time is up."""
         chosen = self.settings
         found = [scale.detach().abs().double().cpu() for scale in gammas(context.model, self.chains)]
         scales = context.broadcast(torch.cat(found))
@@ -193,7 +192,7 @@ class Eb(SizedMethod):
         )
 
     def _rule(self, model: nn.Module, scales: Tensor) -> Callable[[Tensor], Tensor]:
-        """Return the map from scales to mask, with the p that is given or, now, nearest to the target."""
+        """Return the map from scales to mask, with the given p or the one now nearest to the target."""
         chosen, layers = self.settings, self._layers
         by_p = partial(channel_masks, layers=layers, threshold=chosen.threshold)
         if self.target is None:
@@ -221,8 +220,7 @@ class Eb(SizedMethod):
         self._scales = _norm_scales(model)
 
     def _check_time(self, epochs: int) -> None:
-        """Refuse settings that leave no time: a ticket needs trained scales, and the masks that have to
-        agree."""
+        """Reject settings without enough epochs for trained scales and the masks that must agree."""
         chosen, last = self.settings, self._last(epochs)
         if not 0 <= last < epochs:
             raise CuttlefishError(f"max_epoch={last} lies outside the run's {epochs} epochs")

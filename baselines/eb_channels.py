@@ -1,7 +1,7 @@
-"""Which batch-norm channels a model can lose without computing anything else, found by watching one pass.
+"""Find the batch-norm channels that a model can lose without other changes, by tracing one forward pass.
 
 A chain is conv → BN → (only maps with f(0) = 0, pools, reshapes) → one or more convs or linear layers, and
-nothing else reads anything in between. Masking a channel of it (γ = β = 0) is then the same as removing it:
+nothing else reads its intermediate values. Masking one of its channels (γ = β = 0) then equals removing it
 from the conv's rows, the BN's vectors and the readers' columns. A residual sum reads its summands, so only
 the BNs inside a block qualify.
 """
@@ -24,7 +24,7 @@ ZERO_TO_ZERO = {
 POOLS = {"max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d"}
 RESHAPES = {"flatten", "view", "reshape", "squeeze"}
 QUESTIONS = {"dim", "size", "__get__", "is_floating_point", "is_contiguous", "numel"}
-"""Calls that ask a tensor's form and take none of its values."""
+"""Calls that query a tensor's shape or type but not its values."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Chain:
     """A conv, its BN and the layers that read it, by dotted names.
 
     Attributes:
-        spans: Columns that each reader has for a channel (1 for a conv).
+        spans: Columns that each reader has per channel (1 for a conv).
     """
 
     conv: str
@@ -46,7 +46,7 @@ class Chain:
 class _Call:
     function: str
     inputs: list[int]
-    """Numbers of the values it read."""
+    """A recorded call, with the numbers of the values it read."""
     outputs: list[int]
     parameters: list[int]
     given: list[Tensor]
@@ -56,7 +56,7 @@ class _Call:
 
 
 class _Watch(TorchFunctionMode):
-    """Records every call on tensors. Each value has a number; an in-place call gives a new one."""
+    """Records every call on tensors. Each value has a number; an in-place call creates a new one."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -64,7 +64,7 @@ class _Watch(TorchFunctionMode):
         self.calls: list[_Call] = []
         self.numbers: dict[int, int] = {}
         self.values = 0
-        self._alive: list[Any] = []  # so that an id names one tensor
+        self._alive: list[Any] = []  # keeps ids unique
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -92,7 +92,7 @@ class _Watch(TorchFunctionMode):
 
 
 def find_chains(model: nn.Module, example: Tensor) -> list[Chain]:
-    """Return the chains in the order of execution. Runs the model once, in eval mode, on two samples."""
+    """Return the chains in execution order. Runs the model once, in eval mode, on two samples."""
     watch = _Watch(model)
     with torch.no_grad(), evaluating(model), watch:
         result = model(example[:2])
@@ -131,7 +131,7 @@ class _Finder:
                     yield Chain(made, norm, readers, spans, channels)
 
     def _layer(self, call: _Call, kind: type) -> str | None:
-        """Return the layer or BN that made this call, by name, if it is of this kind and calls once."""
+        """Return the name of the layer or BN that made this call, if it is of this kind and called once."""
         names = [self.owners[parameter] for parameter in call.parameters if parameter in self.owners]
         function = {nn.Conv2d: "conv2d", nn.Linear: "linear", nn.BatchNorm2d: "batch_norm"}[kind]
         if len(names) != 1 or call.function != function or names[0] not in self.once:
@@ -139,7 +139,7 @@ class _Finder:
         return names[0] if isinstance(self.modules[names[0]], kind) else None
 
     def _follow(self, number: int, channels: int) -> list[tuple[str, int]] | None:
-        """Return (reader, columns a channel) of all readers of a value; None if one needs every channel."""
+        """Return (reader, columns per channel) of all readers of a value; None if one needs every channel."""
         if number in self.returned or number not in self.readers:
             return None
         found: list[tuple[str, int]] = []
@@ -163,7 +163,7 @@ class _Finder:
 
 
 def _passes(call: _Call, channels: int) -> bool:
-    """Say whether each channel of the result is a map of that channel alone, and zero where that is zero."""
+    """Return whether each output channel depends on that channel alone and is zero where it is zero."""
     if len(call.inputs) != 1 or len(call.outputs) != 1 or call.parameters:
         return False
     before, after = call.given[0].shape, call.found[0].shape
@@ -175,7 +175,7 @@ def _passes(call: _Call, channels: int) -> bool:
         over = call.keywords.get("dim", call.arguments[1] if len(call.arguments) > 1 else None)
         over = [over] if isinstance(over, int) else list(over or [0])
         return len(before) == 4 and all(axis % 4 >= 2 for axis in over)
-    # A row-major reshape that leaves the batch alone keeps a channel's entries together.
+    # A row-major reshape that keeps the batch dimension keeps a channel's entries together.
     return call.function in RESHAPES and after[0] == before[0] and (len(after) == 2 or after[1] == channels)
 
 

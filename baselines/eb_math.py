@@ -1,5 +1,4 @@
-"""The mathematics of early-bird tickets: channel masks, when they have settled, the L1 on γ, and removing
-channels."""
+"""Mathematics of early-bird tickets: channel masks, mask stability, the L1 on γ, and removing channels."""
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -21,10 +20,10 @@ def channel_masks(scales: Tensor, layers: Sequence[int], p: float, threshold: st
     """Return a bool vector over all channels, False for the smallest |γ| of the whole network, a fraction p.
 
     Args:
-        scales: γ of all layers in a row.
-        layers: Channels of each layer.
-        threshold: exact drops floor(p·n), of equal ones the first. original drops all that are not strictly
-            above y[int(p·n)] (y ascending): one more, and what ties with it.
+        scales: γ of all layers, concatenated.
+        layers: Number of channels of each layer.
+        threshold: exact drops floor(p·n), the first of ties. original drops all that are not strictly above
+            y[int(p·n)] (y ascending): one more, and its ties.
     """
     if threshold == "original":
         scales = scales.detach().abs()
@@ -42,7 +41,7 @@ def drop_smallest(scales: Tensor, layers: Sequence[int], dropped: int) -> Tensor
 
 
 def _spare_one(keep: Tensor, scales: Tensor, layers: Sequence[int]) -> Tensor:
-    """Keep the largest channel (of equal ones the first) of a layer that would lose every channel."""
+    """Keep the largest channel (the first of ties) of a layer that would lose every channel."""
     start = 0
     for size in layers:
         keep[start + int(scales[start : start + size].argmax())] |= not keep[start : start + size].any()
@@ -56,10 +55,10 @@ def mask_distance(one: Tensor, other: Tensor) -> float:
 
 
 def has_settled(masks: Sequence[Tensor], fifo: int, eps: float, distance: str = "newest_vs_queue") -> bool:
-    """Say whether a ticket is drawn at the last of these masks, given in order.
+    """Return whether a ticket is drawn at the last of these masks, given in order.
 
     Args:
-        distance: newest_vs_queue (the reference's code): of the last `fifo` masks the newest is within eps of
+        distance: newest_vs_queue (the reference's code): the newest of the last `fifo` masks is within eps of
             each older one. consecutive (the paper): the last `fifo` distances between neighbours are all
             below eps, which takes fifo + 1 masks.
     """
@@ -71,7 +70,7 @@ def has_settled(masks: Sequence[Tensor], fifo: int, eps: float, distance: str = 
 
 
 def nearest_drop(size: Callable[[int], int], channels: int, target: int) -> int:
-    """Return the number of dropped channels whose `size`, which falls with it, is nearest to `target`."""
+    """Return the number of dropped channels whose `size` (decreasing in it) is nearest to `target`."""
     low, high = 0, channels
     while low < high:
         middle = (low + high) // 2
@@ -96,7 +95,7 @@ def gammas(model: nn.Module, chains: Sequence[Chain]) -> list[nn.Parameter]:
 
 
 def slim_size(model: nn.Module, chains: Sequence[Chain], kept: Sequence[int]) -> int:
-    """Return all parameters of the model if chain i kept `kept[i]` channels. Nothing is built."""
+    """Return the model's parameter count if chain i kept `kept[i]` channels, without building it."""
     counts = list(zip(chains, kept, strict=True))
     rows = {chain.conv: count for chain, count in counts}
     columns = {
@@ -129,10 +128,10 @@ def mask_channels(model: nn.Module, chains: Sequence[Chain], masks: Sequence[Ten
 def slim(model: nn.Module, chains: Sequence[Chain], masks: Sequence[Tensor]) -> nn.Module:
     """Remove the channels that are not kept, in place; the model then computes what the masked one does.
 
-    Parameters are new ones: an optimizer made before is stale.
+    Parameters are replaced, so existing optimizers become stale.
 
     Args:
-        masks: One bool vector for each chain, True where kept.
+        masks: One bool vector per chain, True where kept.
     """
     for chain, mask in zip(chains, masks, strict=True):
         conv, norm = model.get_submodule(chain.conv), model.get_submodule(chain.norm)
@@ -150,7 +149,7 @@ def slim(model: nn.Module, chains: Sequence[Chain], masks: Sequence[Tensor]) -> 
 
 
 def reinitialise(model: nn.Module, device: torch.device) -> None:
-    """Initialise every layer anew, from a seed that follows from the run's; the global random state stays."""
+    """Reinitialise every layer from a seed derived from the run's; the global random state is preserved."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed((torch.initial_seed() + 1) % 2**63)
         for module in model.modules():
@@ -163,7 +162,7 @@ def prove_slimming(model: nn.Module, chains: Sequence[Chain], example: Tensor) -
     """Remove every second channel of a copy and compare with the masked model.
 
     Raises:
-        CuttlefishError: The model does not survive that.
+        CuttlefishError: The outputs differ or the model fails.
     """
     masks = [torch.arange(chain.channels) % 2 == 0 for chain in chains]
     masked, small = mask_channels(deepcopy(model), chains, masks), slim(deepcopy(model), chains, masks)

@@ -1,5 +1,4 @@
-"""GraSP (Wang, Zhang and Grosse, ICLR 2020): prune once, at initialisation, so that the gradient flow that is
-left is greatest.
+"""GraSP (Wang, Zhang and Grosse, ICLR 2020): prune once, at initialisation, to maximise the gradient flow.
 
 Every conv and linear weight gets the score -θ·(H·g) from a few samples; the highest scores are pruned, then
 the network is trained as usual with the pruned weights held at zero.
@@ -40,16 +39,16 @@ class Grasp(SizedMethod):
         """The knobs of GraSP.
 
         Attributes:
-            ratio: Of the conv and linear weights that is removed; 0.9 if no size is given either.
-            samples_per_class: Drawn for each of num_iters terms.
-            images_per_iter: Drawn for each term, of any class, instead (the original's way on ImageNet).
-            chunk_size: Of the parts that a draw is split into, each a mean loss of its own; None: two halves.
+            ratio: Fraction of the conv and linear weights to remove; 0.9 if no size is given either.
+            samples_per_class: Samples per class for each of num_iters terms.
+            images_per_iter: Samples of any class for each term instead (the original's method on ImageNet).
+            chunk_size: Size of the parts of a draw, each with its own mean loss; None: two halves.
             shuffle_halves: Mix the classes over the parts; the original has the first classes in one and the
                 last in the other.
             reinit_classifier: Score fresh weights of the last or of all linear layers, as the original does.
             mode: exact_k removes exactly round(ratio·N) weights; original, as its code, truncates and keeps
                 one more.
-            recipe: What of the run's epochs, optimizer and schedule to replace.
+            recipe: Replacements for the run's epochs, optimizer and schedule.
             decay_all: Weight decay on biases and norms too.
         """
 
@@ -89,8 +88,7 @@ class Grasp(SizedMethod):
             masks = grasp_math.choose_masks(found, self.removed, self.settings.mode)
             self.masks = Masks(context.broadcast({name: mask.cpu() for name, mask in masks.items()}))
             self._examine(context, copy)
-            # By an object of its own: the other one lays its masks out as the weights are once they are
-            # trained.
+            # Use a new object: the other one lays out its masks like the trained weights.
             Masks(self.masks).apply(context.model)
 
     def phases(self, context: Context) -> Iterator[Phase]:
@@ -102,8 +100,7 @@ class Grasp(SizedMethod):
         return (all_decayed if self.settings.decay_all else decay_groups)(model, weight_decay)
 
     def on_step_end(self, model: nn.Module) -> None:
-        # Decay and momentum move pruned weights off zero; put back right after the step they never reach a
-        # forward.
+        # Decay and momentum move pruned weights off zero; reset them right after the step.
         self.masks.apply(model)
 
     def on_fit_end(self, context: Context) -> dict[str, Any]:
@@ -127,7 +124,7 @@ class Grasp(SizedMethod):
         self.masks = Masks(state["masks"])
 
     def _removed(self, model: nn.Module) -> int:
-        """Return how many weights go. Raises CuttlefishError for a size that pruning cannot reach."""
+        """Return how many weights to remove. Raises CuttlefishError for a size that pruning cannot reach."""
         chosen, params = self.settings, count_parameters(model).total
         total = sum(weight.numel() for weight in prunable(model).values())
         if total == 0:
@@ -142,13 +139,13 @@ class Grasp(SizedMethod):
             return removed
         self.check_reachable(params - total + 1, params)
         removed = params - self.target.params
-        # The original keeps one of those it is told to remove.
+        # The original keeps one of the weights to remove.
         return removed + 1 if removed and chosen.mode == "original" else removed
 
     # Scoring
 
     def _copy(self, model: nn.Module) -> nn.Module:
-        """Return what is scored: the weights in train mode, with the classifier drawn afresh if asked for."""
+        """Return the copy to score: the weights in train mode, with a fresh classifier if requested."""
         copy = deepcopy(model).train()
         linear = [module for module in copy.modules() if isinstance(module, nn.Linear)]
         afresh = {"none": [], "last": linear[-1:], "all": linear}[self.settings.reinit_classifier]
@@ -168,13 +165,11 @@ class Grasp(SizedMethod):
         )
 
     def _parts(self, context: Context, classes: int) -> Iterator[Chunk]:
-        """Yield the drawn parts; drawn again for each pass, which costs less than keeping what ImageNet
-        needs."""
+        """Yield the drawn parts, drawn anew for each pass: cheaper than storing them for ImageNet."""
         chosen, samples = self.settings, grasp_math.Samples(context.samples())
         for number in range(chosen.num_iters):
             if chosen.images_per_iter is None:
-                # Each of an order of its own, as in the original: one that ran into the next would hold
-                # images twice.
+                # Give each its own order, as in the original: a draw that runs into the next repeats images.
                 own_order = grasp_math.Samples(context.samples(number))
                 drawn = grasp_math.draw_per_class(own_order, classes, chosen.samples_per_class)
             else:
@@ -183,7 +178,7 @@ class Grasp(SizedMethod):
             yield from grasp_math.split_parts(drawn, chosen.chunk_size, shuffle)
 
     def _examine(self, context: Context, copy: nn.Module) -> None:
-        """Warn of emptied layers; refuse a network that no longer listens to its input."""
+        """Warn of emptied layers; reject a network whose output no longer depends on its input."""
         emptied = self.masks.emptied
         if not emptied:
             return

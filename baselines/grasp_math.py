@@ -1,5 +1,4 @@
-"""The mathematics of GraSP: which samples are drawn, the Hessian-gradient product, the scores, and what is
-kept."""
+"""Mathematics of GraSP: drawing samples, the Hessian-gradient product, the scores, and the masks."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,14 +12,14 @@ from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods.masks import prunable
 
 Chunk = tuple[Tensor, Tensor]
-"""images (B, …) and labels (B,) whose mean loss is one term of the sum that is differentiated."""
+"""images (B, …) and labels (B,) whose mean loss is one term of the differentiated sum."""
 
 
 def hessian_gradient(losses: Callable[[], Iterable[Tensor]], weights: Sequence[Tensor]) -> list[Tensor]:
     """Return H·g of the sum of `losses()`: g its gradient by `weights` (held constant) and H its Hessian.
 
     Args:
-        losses: Called twice, with the same scalars; consumed one by one, so only one graph is alive at a
+        losses: Called twice, must return the same scalars; consumed one by one, so one graph is alive at a
             time.
     """
     weights = list(weights)
@@ -39,18 +38,17 @@ def scores(
 ) -> dict[str, Tensor]:
     """Return -θ·(H·g) of every conv and linear weight: how much less the loss would fall without it.
 
-    High scores are pruned. The loss of a part is the cross-entropy of logits / T, averaged over it; the terms
-    of all parts are added up.
+    High scores are pruned. The loss of a part is its mean cross-entropy of logits / T; the parts are added.
 
     Args:
         model: A copy in train mode (batch statistics), because its buffers change.
-        parts: Called twice, with the same result.
+        parts: Called twice, must return the same parts.
     """
     weights = prunable(model)
 
     def losses() -> Iterator[Tensor]:
         for number, (images, labels) in enumerate(parts()):
-            torch.manual_seed(number)  # dropout has to be the same in both passes
+            torch.manual_seed(number)  # dropout must be the same in both passes
             yield F.cross_entropy(model(images) / temperature, labels)
 
     for weight in weights.values():
@@ -79,8 +77,8 @@ def choose_masks(found: Mapping[str, Tensor], removed: int, mode: str = "exact_k
     """Return name → True where a score is among the lowest N - removed of all, chosen on the CPU.
 
     Args:
-        mode: exact_k removes exactly so many, of equal scores the later entries. original keeps the threshold
-            itself, the removed-th highest.
+        mode: exact_k removes exactly `removed`, the later ones of ties. original keeps the threshold itself,
+            the removed-th highest.
     """
     flat = torch.cat([score.detach().flatten().cpu() for score in found.values()])
     if not flat.isfinite().all():
@@ -104,7 +102,7 @@ def removals(ratio: float, total: int, mode: str = "exact_k") -> int:
 
 
 class Samples:
-    """A stream of batches that a draw can leave in the middle of one, so that their size does not matter."""
+    """A stream of batches that a draw can leave within a batch, so that the batch size does not matter."""
 
     def __init__(self, batches: Iterable[Chunk]):
         self.batches, self.rest = iter(batches), None
@@ -114,13 +112,13 @@ class Samples:
         return batch
 
     def leave(self, batch: Chunk, used: int) -> None:
-        """Give back all but the first `used` samples of the batch that `next` gave last."""
+        """Return all but the first `used` samples of the last batch to the stream."""
         if used < len(batch[1]):
             self.rest = batch[0][used:], batch[1][used:]
 
 
 def check_enough(images_of_class: Sequence[int], per_class: int) -> None:
-    """Raise CuttlefishError if a draw would hold an image twice: the stream repeats, epoch after epoch."""
+    """Raise CuttlefishError if a draw would contain an image twice, since the stream repeats every epoch."""
     scarce = min(range(len(images_of_class)), key=images_of_class.__getitem__)
     if images_of_class[scarce] < per_class:
         raise CuttlefishError(
@@ -132,7 +130,7 @@ def check_enough(images_of_class: Sequence[int], per_class: int) -> None:
 
 
 def check_enough_of_any(images: int, per_draw: int, draws: int) -> None:
-    """Raise CuttlefishError if draws that follow one another would run into the stream's next epoch."""
+    """Raise CuttlefishError if successive draws would run into the stream's next epoch."""
     if images < per_draw * draws:
         raise CuttlefishError(
             f"grasp draws images_per_iter={per_draw} images num_iters={draws} times, but the training set "
@@ -145,7 +143,7 @@ def draw_per_class(samples: Samples, classes: int, per_class: int) -> Chunk:
     """Return the first `per_class` samples of each class in the stream, sorted by class.
 
     Raises:
-        CuttlefishError: A class has not come up so often within some 20 times the samples that are needed.
+        CuttlefishError: A class has too few samples within some 20 times the number needed.
     """
     images, labels = [], []
     counts = torch.zeros(classes, dtype=torch.int64)
@@ -161,7 +159,7 @@ def draw_per_class(samples: Samples, classes: int, per_class: int) -> Chunk:
             )
         batch, given = samples.next()
         hits = F.one_hot(given, classes)
-        # The how-manieth of its class each sample is, over all batches so far.
+        # The index of each sample within its class, over all batches so far.
         position = (hits.cumsum(0) - 1 + counts.to(hits.device)).gather(1, given[:, None])[:, 0]
         wanted = (position < per_class).nonzero()[:, 0]
         images.append(batch[wanted])
@@ -175,7 +173,7 @@ def draw_per_class(samples: Samples, classes: int, per_class: int) -> Chunk:
 
 
 def draw_any(samples: Samples, number: int) -> Chunk:
-    """Return the next `number` samples of the stream, whatever their classes."""
+    """Return the next `number` samples of the stream, of any class."""
     images, labels, have = [], [], 0
     while have < number:
         batch, given = samples.next()
@@ -188,10 +186,10 @@ def draw_any(samples: Samples, number: int) -> Chunk:
 
 
 def split_parts(drawn: Chunk, chunk_size: int | None = None, shuffle: int | None = None) -> list[Chunk]:
-    """Return two halves, or chunks of `chunk_size`; the last may be smaller, and counts as much.
+    """Return two halves, or chunks of `chunk_size`; the last may be smaller but has the same weight.
 
     Args:
-        shuffle: Seed of a permutation before.
+        shuffle: Seed of a preceding permutation.
     """
     images, labels = drawn
     if shuffle is not None:
@@ -208,7 +206,7 @@ def split_parts(drawn: Chunk, chunk_size: int | None = None, shuffle: int | None
 
 @torch.no_grad()
 def lets_signal_through(model: nn.Module, images: Tensor) -> bool:
-    """Say whether the logits of a copy in train mode depend on the input: empty layers can cut it in two."""
+    """Return whether the logits of a copy in train mode depend on the input: empty layers can cut it."""
     with scoring_numerics(images.device):
         logits = model(images)
     spread = (logits - logits[:1]).abs().max()

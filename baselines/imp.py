@@ -1,9 +1,8 @@
-"""IMP: iterative magnitude pruning with rewinding (Frankle et al., 2020, as their open_lth repository does
-it).
+"""IMP: iterative magnitude pruning with rewinding (Frankle et al., 2020, as in their open_lth repository).
 
-Train k epochs and keep that state; then, a level at a time, train on to the end, drop a fifth of the weights
-that are left (the smallest of the whole network), put the rest back to the kept state and train again. The
-zeros bring no speed and none is credited: all levels are charged.
+Train k epochs and keep that state; then, level by level, train to the end, drop a fifth of the remaining
+weights (the smallest of the whole network), rewind the rest to the kept state and train again. The zeros
+bring no speed-up and none is credited: the time of all levels counts.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,7 +25,7 @@ from cuttlefish.methods.schedule import build_schedule
 from cuttlefish.methods.target import Match, SizedMethod, TargetSize, one_size
 
 DEFAULT_LEVELS = 8
-"""Where neither levels nor a size is given; 5.9 times smaller, the paper's size for ResNet-18 on CIFAR-10."""
+"""Default without levels and a size; 5.9 times smaller, the paper's size for ResNet-18 on CIFAR-10."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +33,15 @@ class Settings(Checked):
     """The knobs of IMP.
 
     Attributes:
-        levels: n, pruned levels after the dense level 0; with target_params or match the n whose size is
-            nearest.
-        fraction: Of the remaining weights that a level drops.
-        mode: exact_k drops exactly ceil(fraction · remaining); openlth one more, and what ties with it, and
-            counts the ignored layers among the remaining.
+        levels: n, pruned levels after the dense level 0; with target_params or match the n nearest in size.
+        fraction: Fraction of the remaining weights that a level drops.
+        mode: exact_k drops exactly ceil(fraction · remaining); openlth one more and its ties, and counts the
+            ignored layers among the remaining.
         ignore: Layers that are never pruned.
         rewind_epoch: k; None is one epoch after the warm-up, which is the paper's 6.
-        level_epochs: Length of the schedule that each level follows, of which it trains what is behind k;
-            None is the recipe's.
+        level_epochs: Length of each level's schedule, trained from epoch k on; None is the recipe's.
         equal_budget: Shorten the levels until all of them together take the recipe's epochs.
-        recipe: What of the run's epochs, optimizer and schedule to replace.
+        recipe: Replacements for the run's epochs, optimizer and schedule.
         decay_all: Weight decay on biases and norms too.
     """
 
@@ -114,8 +111,7 @@ class Imp(SizedMethod):
         return (all_decayed if self.settings.decay_all else decay_groups)(model, weight_decay)
 
     def on_step_end(self, model: nn.Module) -> None:
-        # Decay and momentum move pruned entries off zero; put back right after the step they never reach a
-        # forward.
+        # Decay and momentum move pruned entries off zero; reset them right after the step.
         if self.masks is not None:
             self.masks.apply(model)
 
@@ -149,8 +145,7 @@ class Imp(SizedMethod):
         self.masks = None if state["masks"] is None else Masks(state["masks"])
 
     def _enter(self, level: int, context: Context) -> None:
-        """Keep the state to rewind to at level 0; later prune what the level before has trained, and
-        rewind."""
+        """Keep the state to rewind to at level 0; at later levels prune the trained weights and rewind."""
         model = context.model
         if level == 0:
             self.rewind = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -181,7 +176,7 @@ class Imp(SizedMethod):
         return count_parameters(model).total - weights + (weights if self.masks is None else self.masks.kept)
 
     def _sizes(self, model: nn.Module) -> list[int]:
-        """Return all parameters left after 0, 1, 2, … levels, as far as every layer can keep a weight."""
+        """Return the parameter counts after 0, 1, 2, … levels, as long as every layer can keep a weight."""
         weights = {name.removesuffix(".weight"): weight for name, weight in prunable(model).items()}
         ignore = self.settings.ignore
         if not weights:
@@ -218,7 +213,7 @@ class Imp(SizedMethod):
 
 
 def given_levels(settings: Settings) -> int:
-    """Return how many levels are pruned where no size decides it."""
+    """Return the number of pruned levels if no size determines it."""
     return DEFAULT_LEVELS if settings.levels is None else settings.levels
 
 

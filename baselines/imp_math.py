@@ -1,5 +1,4 @@
-"""The mathematics of IMP: which weights go, how many are left after n levels, and how long each level
-trains."""
+"""Mathematics of IMP: which weights to prune, how many are left after n levels, and the levels' lengths."""
 
 import math
 from collections.abc import Mapping, Set
@@ -19,7 +18,7 @@ def number_to_prune(alive: int, ignored: int, fraction: float, mode: str) -> int
     """Return how many of `alive` prunable weights one level drops if no magnitudes tie.
 
     Args:
-        ignored: Weights of the layers left alone.
+        ignored: Number of weights in the layers that are not pruned.
         mode: exact_k: ceil(fraction · alive), in exact arithmetic. openlth: its 0-based threshold drops one
             more, and the fraction is taken of all ones in the mask, ignored layers included.
     """
@@ -29,7 +28,7 @@ def number_to_prune(alive: int, ignored: int, fraction: float, mode: str) -> int
 
 
 def ladder(alive: int, ignored: int, fraction: float, mode: str, least: int = 1) -> list[int]:
-    """Return the prunable weights left after 0, 1, 2, … levels, as long as `least` of them are."""
+    """Return the number of prunable weights after 0, 1, 2, … levels, while at least `least` are left."""
     found = []
     while alive >= max(least, 1):
         found.append(alive)
@@ -49,8 +48,8 @@ def next_masks(
     """Return the next level's masks from the weights at the end of this one; one threshold over all tensors.
 
     Args:
-        masks: This level's, True where kept; a tensor without one is whole. Only kept entries are looked at.
-        mode: Of ties, exact_k takes the first by (|w|, order of the tensors, index); openlth drops all of
+        masks: This level's, True where kept; a tensor without one is whole. Only kept entries are considered.
+        mode: Of ties, exact_k drops the first by (|w|, order of the tensors, index); openlth drops all of
             them.
         ignore: Tensors that are never pruned.
 
@@ -78,7 +77,7 @@ def next_masks(
 
 
 def _survivors(magnitudes: Tensor, ignored: int, fraction: float, mode: str) -> Tensor:
-    """Return which of the remaining magnitudes (1-D) stay."""
+    """Return which of the remaining magnitudes (1-D) to keep."""
     count = min(number_to_prune(len(magnitudes), ignored, fraction, mode), len(magnitudes))
     threshold = _smallest(magnitudes, count)
     if mode == "openlth":
@@ -101,7 +100,7 @@ class Plan:
 
     @property
     def epochs(self) -> int:
-        """All phases together."""
+        """Number of epochs of all phases together."""
         return self.rewind + sum(length - self.rewind for length in self.lengths)
 
 
@@ -115,9 +114,8 @@ def plan(
 ) -> Plan:
     """Plan how long each level trains.
 
-    By default each follows the whole recipe; `level_epochs` is another length for all; under `equal_budget`
-    it is the longest with which all levels together fit into the recipe's epochs, and the last one takes the
-    epochs left over.
+    By default each level follows the whole recipe; `level_epochs` sets another length for all. `equal_budget`
+    sets the greatest length at which all levels fit into the recipe's epochs; the last one gets the rest.
 
     Raises:
         CuttlefishError: That is not possible.

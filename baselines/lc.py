@@ -1,8 +1,7 @@
-"""LC compression with learned ranks (Idelbayev and Carreira-Perpiñán, CVPR 2020): a learning and a
-compression step in turns.
+"""LC compression with learned ranks (Idelbayev and Carreira-Perpiñán, CVPR 2020).
 
 A reference network is trained; then L steps (SGD with a quadratic penalty towards a low-rank Δ) alternate
-with C steps (Δ and its rank in closed form) under a growing μ; at last the layers become factors of the
+with C steps (Δ and its rank in closed form) under a growing μ; finally the layers become factors of the
 learned ranks and are fine-tuned.
 """
 
@@ -31,7 +30,7 @@ from cuttlefish.record.folder import RANK_COLUMNS
 
 
 class LC(SizedMethod):
-    """Keeps between its phases: C steps done, Δ and λ of each penalised layer, and the ranks of every C
+    """Stateful across phases: C steps done, Δ and λ of each penalised layer, and the ranks of every C
     step."""
 
     name = "lc"
@@ -62,7 +61,7 @@ class LC(SizedMethod):
         self.check_reachable(smallest, self.dense)
 
     def _find_layers(self, model: nn.Module, images: Tensor) -> None:
-        """Choose the layers to compress, and what a rank of each costs."""
+        """Choose the layers to compress, and compute what a rank of each costs."""
         chosen = self.settings
         executed = main_path(model, images, shortcuts=chosen.include_shortcuts)
         possible = find_layers(model).layers
@@ -91,8 +90,7 @@ class LC(SizedMethod):
 
     @torch.no_grad()
     def compress(self, context: Context) -> None:
-        """The next C step and, at the last repeat of its μ, the multiplier step; then the pull of the L step
-        that follows."""
+        """Run the next C step and, at the last repeat of its μ, the multiplier step; then set the penalty."""
         mu, weights = self.plan.mus[self.done], self._weights(context.model)
         with context.section("ranks"):
             if not self.multipliers:
@@ -115,7 +113,7 @@ class LC(SizedMethod):
         self._report(context, mu, spectra)
 
     def _choose_alpha(self, context: Context, spectra: dict[str, Spectrum]) -> None:
-        """Once from the reference's spectra and the final μ; anew at every C step with `retarget`."""
+        """Choose α from the reference's spectra and the final μ; with `retarget` at every C step."""
         chosen = self.settings
         if self.target is None:
             self.alpha = chosen.alpha
@@ -137,7 +135,7 @@ class LC(SizedMethod):
         found: dict[str, Tensor],
         weights: dict[str, nn.Parameter],
     ) -> None:
-        """Δ of the first process, in the shape and memory layout of the weights."""
+        """Take Δ from the first process, in the shape and memory layout of the weights."""
         agreed = context.broadcast({name: matrix.cpu() for name, matrix in found.items()})
         for name, weight in weights.items():
             delta = fold(agreed[name], weight.shape, self.settings.scheme)
@@ -145,7 +143,7 @@ class LC(SizedMethod):
             self.path.setdefault(name, []).append(ranks[name])
 
     def _pull(self, model: nn.Module) -> None:
-        """The penalty of the coming L step, if one comes."""
+        """Set the penalty of the next L step, if there is one."""
         self._pulled = None
         if 0 < self.done < len(self.plan.mus):
             mu, weights = self.plan.mus[self.done], self._weights(model)
@@ -155,8 +153,7 @@ class LC(SizedMethod):
             self._pulled = list(weights.values()), shifts, mu
 
     def _report(self, context: Context, mu: float, spectra: dict[str, Spectrum]) -> None:
-        """The learned ranks stand in the column scaled_rank. The epoch is that of the plan, which every L
-        step follows."""
+        """Record the learned ranks in the column scaled_rank, at the plan's epoch."""
         ranks, weights = {name: path[-1] for name, path in self.path.items()}, self._weights(context.model)
         gaps = lc_math.relative_errors([*weights.values()], [self.deltas[name] for name in weights])
         size = lc_math.compressed(self.dense, self.layers, ranks)
@@ -175,7 +172,7 @@ class LC(SizedMethod):
 
     @torch.no_grad()
     def on_gradients(self, model: nn.Module) -> None:
-        """∇L + μ(w - Δ) - λ in L steps; Frobenius decay of the factors in fine-tuning."""
+        """Make gradients ∇L + μ(w - Δ) - λ in L steps; add Frobenius decay of factors in fine-tuning."""
         if self._pulled is not None:
             weights, shifts, mu = self._pulled
             gradients = [weight.grad for weight in weights]
@@ -186,10 +183,8 @@ class LC(SizedMethod):
 
     @contextmanager
     def evaluating(self, model: nn.Module) -> Iterator[None]:
-        """At w := Δ while a penalty pulls, Δ being that of before this L step; w comes back bit by bit, and
-        norms keep its statistics."""
-        # No headline suffers from the older Δ: the record's final and best accuracies are of the last phase,
-        # so of the factors.
+        """Evaluate at w := Δ (from before this L step) but with w's norm statistics; restore w bit by bit."""
+        # The older Δ does not affect the record's final and best accuracies, which come from the factors.
         if self._pulled is None:
             yield
             return
@@ -207,8 +202,7 @@ class LC(SizedMethod):
     # Fine-tuning
 
     def reparametrise(self, context: Context) -> None:
-        """The last C step, then factors of the learned ranks where they hold fewer numbers than the dense
-        weight."""
+        """Run the last C step, then factorize at the learned ranks where that stores fewer numbers."""
         self.compress(context)
         ranks = {name: max(path[-1], 1) for name, path in self.path.items()}
         with context.section("switch"):
@@ -225,7 +219,7 @@ class LC(SizedMethod):
 
     @torch.no_grad()
     def _settle(self, model: nn.Module) -> None:
-        """w := Δ, apart from layers of rank 0: factors of a zero matrix would never get a gradient."""
+        """Set w := Δ except for layers of rank 0: factors of a zero matrix would never get a gradient."""
         for name, weight in self._weights(model).items():
             if self.path[name][-1] > 0:
                 weight.copy_(self.deltas[name])
@@ -263,8 +257,7 @@ class LC(SizedMethod):
         return {name: getattr(self, name) for name in names} | super().state_dict()
 
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
-        """A state without these keys is that of another run's dense training, which then serves as the
-        reference."""
+        """Load the state; one without these keys is another run's dense training, used as the reference."""
         super().load_state_dict(context, state)
         self.done, self.alpha = state.get("done", 0), state.get("alpha")
         self.path, self.factorized = state.get("path", {}), state.get("factorized", {})

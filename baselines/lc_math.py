@@ -1,8 +1,8 @@
-"""The mathematics of LC: C step, multipliers, penalty, the spectra's answer to a wanted size, and the budget.
+"""Mathematics of LC: C step, multipliers, penalty, α for a target size, and the budget.
 
 Notation of the LC papers: A = w - λ/μ is an m × n matrix with singular values s_1 >= s_2 >= …, Δ its best
-approximation of the learned rank r, c = α·(m + n)·(multiplier) the price of one rank, N = ‖A‖² where costs
-are normalised by the layer, else 1.
+approximation of the learned rank r, c = α·(m + n)·(multiplier) the price of one rank, N = ‖A‖² if costs are
+normalised by the layer, else 1.
 """
 
 from bisect import bisect_left
@@ -19,7 +19,7 @@ from cuttlefish.errors import CuttlefishError
 
 
 class Spectrum(NamedTuple):
-    """s_j² in falling order (float64), ‖A‖² = Σ s_j², and the smaller side's singular vectors in columns."""
+    """s_j² in descending order (float64), ‖A‖² = Σ s_j², and the smaller side's singular vectors."""
 
     squares: Tensor
     energy: float
@@ -30,7 +30,7 @@ class Spectrum(NamedTuple):
         return self.energy / float(self.squares[0]) if self.squares[0] > 0 else 0.0
 
     def worth(self, mu: float, normalize: bool) -> Tensor:
-        """Return what keeping each singular value saves, μ·s_j² / 2N; above its price it is kept."""
+        """Return the saving from keeping each singular value, μ·s_j² / 2N; it is kept above its price."""
         scale = self.energy if normalize else 1.0
         return self.squares * (mu / (2 * scale)) if scale > 0 else torch.zeros_like(self.squares)
 
@@ -42,7 +42,7 @@ class CStep(NamedTuple):
 
 @dataclass(frozen=True)
 class Layer:
-    """What a layer's m × n weight costs: a rank takes (m + n) numbers, each charged `multiplier` times."""
+    """Cost of a layer's m × n weight: a rank takes (m + n) numbers, each charged `multiplier` times."""
 
     m: int
     n: int
@@ -63,7 +63,7 @@ class Layer:
 
 @torch.no_grad()
 def spectrum(matrix: Tensor) -> Spectrum:
-    """Return the spectrum from the Gram matrix of the smaller side, in float64: the C step needs no more."""
+    """Return the spectrum from the Gram matrix of the smaller side in float64: enough for the C step."""
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.t()
     exact = wide.detach().double()
     if not exact.isfinite().all():
@@ -114,7 +114,7 @@ def c_step(
 
     Args:
         matrix: A = w - λ/μ (A = w at μ = 0), m × n.
-        alpha: For each parameter (multiplier 1) or multiply-accumulate.
+        alpha: Price per parameter (multiplier 1) or multiply-accumulate.
     """
     found = spectrum(matrix)
     rank = learned_rank(
@@ -124,7 +124,7 @@ def c_step(
 
 
 def shifted(weight: Tensor, multipliers: Tensor, mu: float) -> Tensor:
-    """Return A, what the C step approximates: w - λ/μ, or w at μ = 0."""
+    """Return A, the input of the C step: w - λ/μ, or w at μ = 0."""
     return weight - multipliers / mu if mu else weight
 
 
@@ -144,7 +144,7 @@ def mu_schedule(mu0: float, factor: float, steps: int, repeats: int = 1) -> list
 
 
 def split_budget(epochs: int, steps: int) -> list[int]:
-    """Split `epochs` over `steps` L steps as evenly as they go, the longer ones last."""
+    """Split `epochs` over `steps` L steps as evenly as possible, the longer ones last."""
     short, longer = divmod(epochs, steps)
     return [short] * (steps - longer) + [short + 1] * longer
 
@@ -158,9 +158,9 @@ def alpha_for(
     mu: float,
     normalize: bool = True,
 ) -> float:
-    """Return the α under which these spectra have, at the final μ, the size nearest to `wanted` parameters.
+    """Return the α with which these spectra give, at the final μ, the size nearest to `wanted` parameters.
 
-    A predictor: what is learned later has somewhat lower ranks, because training moves mass into the kept
+    This is a prediction: ranks learned later are somewhat lower, because training moves mass into the kept
     directions.
 
     Args:
@@ -174,7 +174,7 @@ def alpha_for(
         raise CuttlefishError(
             "every weight that could be compressed is zero, so there is no α that gives it a size"
         )
-    # Between two neighbours of `every` the ranks are the same, so one α of each interval answers for all.
+    # Ranks are constant between two neighbours of `every`, so one α per interval suffices.
     choices = [
         every[0] * 2,
         *(sqrt(high * low) for high, low in zip(every, every[1:], strict=False)),
@@ -191,12 +191,12 @@ def alpha_for(
 
 
 def compressed(dense: int, layers: Mapping[str, Layer], ranks: Mapping[str, int]) -> int:
-    """Return the parameters of a model of `dense` once these layers have these ranks."""
+    """Return the parameter count of a model of `dense` parameters with these ranks in these layers."""
     return dense - sum(layer.m * layer.n - layer.parameters(ranks[name]) for name, layer in layers.items())
 
 
 def relative_errors(weights: Sequence[Tensor], deltas: Sequence[Tensor]) -> list[float]:
-    """Return ‖w - Δ‖ / ‖w‖ of each layer: how far the constraint is from being met."""
+    """Return ‖w - Δ‖ / ‖w‖ of each layer, the remaining violation of the constraint."""
     if not weights:
         return []
     norms = [

@@ -1,5 +1,4 @@
-"""LC's knobs, and what follows from them and the run's recipe: epochs, learning rates and the schedule of
-μ."""
+"""LC's knobs, and the plan derived from them and the recipe: epochs, learning rates and the schedule of μ."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,8 +20,7 @@ Factor = Annotated[float, Within(0, 1, "(]")]
 
 @dataclass(frozen=True)
 class Settings(Checked):
-    """The knobs of LC, described in conf/method/lc.yaml. By default the recipe's epochs are shared by all
-    phases."""
+    """The knobs of LC, described in conf/method/lc.yaml. By default all phases share the recipe's epochs."""
 
     alpha: Annotated[float, Within(0, 10**6)] = 2e-6
     target_params: TargetSize = None
@@ -35,10 +33,10 @@ class Settings(Checked):
     include_first: bool = False
     include_last: bool = False
     include_shortcuts: bool = False
-    # The suite's own: an equal budget has no room for the code's 50 or 60 steps of 15 epochs, and alpha is a
-    # price of a parameter, not of a multiply-accumulate. A direction of a layer stays if its share of ‖w‖² is
-    # above 2·alpha·(m + n)/μ: in ResNet-18's widest layers (512 × 4,608) a fifth at mu0 and 0.2 % at mu_last,
-    # which is the range in which ranks move.
+    # Our own defaults: an equal budget has no room for the code's 50 or 60 steps of 15 epochs, and alpha
+    # prices a parameter, not a multiply-accumulate. A direction of a layer is kept if its share of ‖w‖²
+    # exceeds 2·alpha·(m + n)/μ: in ResNet-18's widest layers (512 × 4,608) a fifth at mu0 and 0.2 % at
+    # mu_last, the range in which ranks move.
     steps: Annotated[int, Within(2, 1000)] = 30
     mu0: Positive = 0.1
     mu_last: Positive = 10.0
@@ -59,7 +57,7 @@ class Settings(Checked):
     decay_norms: bool = False
 
     def contradictions(self) -> Iterator[str]:
-        yield from one_size(self)  # the presets give alpha, which holds where no size is given
+        yield from one_size(self)  # the presets give alpha, which is used without a size
         if self.mu_inc is None and self.mu_last < self.mu0:
             yield f"mu_last={self.mu_last} must not be below mu0={self.mu0}"
         if self.reference_share + self.ft_share >= 1:
@@ -68,7 +66,7 @@ class Settings(Checked):
 
 @dataclass(frozen=True)
 class Plan:
-    """The reference's own recipe, the epochs of each L step and of fine-tuning, and μ of each C step (one
+    """The reference's recipe, the epochs of each L step and of fine-tuning, and μ of each C step (one
     more)."""
 
     chosen: Settings
@@ -79,7 +77,7 @@ class Plan:
 
     @property
     def epochs(self) -> int:
-        """All phases together."""
+        """Number of epochs of all phases together."""
         return self.recipe.epochs + sum(self.l_steps) + self.finetune
 
     @property
@@ -93,7 +91,7 @@ class Plan:
         return Exponential(self.recipe.schedule.peak_lr, self.chosen.reference_decay)
 
     def l_schedules(self) -> Iterator[Exponential]:
-        """Yield the schedule of each L step, restarted at each.
+        """Yield the schedule of each L step, restarted every time.
 
         The published rate is 0.0007, which is 0.007 of the usual peak for its batch.
         """
@@ -103,16 +101,15 @@ class Plan:
             yield Exponential(lr, decay) if by_epoch else Exponential(lr * decay**step, 1.0)
 
     def ft_schedule(self) -> Exponential:
-        """Fall by default from a tenth of the reference's peak to a twentieth of that, as far as 0.99**300
-        does."""
+        """Decay by default from a tenth of the reference's peak to a twentieth of that, like 0.99**300."""
         lr = self.chosen.ft_lr or self.recipe.schedule.peak_lr / 10
         return Exponential(lr, self.chosen.ft_decay or 0.05 ** (1 / self.finetune))
 
 
 def make_plan(chosen: Settings, recipe: RecipeConfig) -> Plan:
-    """Plan all phases. What is not given as a number of epochs is a share of the recipe's.
+    """Plan all phases. Lengths not given in epochs are shares of the recipe's.
 
-    L steps get what the two others leave, at least an epoch each: a short budget has fewer of them and the
+    L steps get the epochs left by the other two, at least one each: a short budget has fewer L steps and the
     same range of μ.
     """
     reference = chosen.recipe.get("epochs", max(1, round(chosen.reference_share * recipe.epochs)))

@@ -1,9 +1,7 @@
-"""Pufferfish (Wang et al., MLSys 2021), as the Cuttlefish paper uses it: E, K and one global rank ratio fixed
-by hand.
+"""Pufferfish (Wang et al., MLSys 2021) as in the Cuttlefish paper: fixed E, K and one global rank ratio.
 
-The switch is Cuttlefish's own with other numbers: dense to epoch E, then every layer behind the first K
-becomes a low-rank one of ratio 1/4 by truncated SVD of its trained weight, with a new optimizer and a
-repeated warm-up.
+The switch is Cuttlefish's with other numbers: dense to epoch E, then every layer after the first K becomes
+low-rank with ratio 1/4 by truncated SVD of its trained weight, with a new optimizer and a repeated warm-up.
 """
 
 from collections.abc import Sequence
@@ -25,7 +23,7 @@ from cuttlefish.methods.cuttlefish import CuttlefishMethod
 
 
 def scaled_epoch(fraction: float, epochs: int) -> int:
-    """E = round(fraction · T), but within the run: at least one dense epoch and one low-rank epoch."""
+    """Return E = round(fraction · T), with at least one dense and one low-rank epoch."""
     return max(1, min(round(fraction * epochs), epochs - 1))
 
 
@@ -38,10 +36,10 @@ def fixed_ranks(
     dense: Sequence[str] = (),
     shortcuts: bool = False,
 ) -> dict[str, int]:
-    """Layer → ⌊ratio · full rank⌋ (at least 1), for the layers behind the first `k` and before the last.
+    """Return layer → ⌊ratio · full rank⌋ (at least 1), for layers after the first `k` and before the last.
 
-    dense: patterns of names that are left out; shortcuts: also the 1×1 convolutions beside the main path. k
-    counts that path, with the first layer as 1. Changes nothing.
+    dense: name patterns to leave out; shortcuts: include the 1×1 convolutions beside the main path, whose
+    layers k counts from 1. The model is not changed.
     """
     names = candidates(model, main_path(model, example, shortcuts=shortcuts), k)
     for pattern in dense:
@@ -59,8 +57,8 @@ class Settings(Checked):
     """k: K, leading dense layers of the main path. rank_ratio: of every factorized layer's full rank.
 
     switch_epoch: E; if None, switch_fraction of the run's epochs (the paper's 80 of 300). extra_bn: batch
-    norm between the factors of a convolution (the paper, section 4.1). dense: patterns of further layers that
-    stay dense. The rest as in Cuttlefish.
+    norm between the factors of a convolution (the paper, section 4.1). dense: patterns of further layers to
+    keep dense. The rest as in Cuttlefish.
     """
 
     k: Annotated[int | None, Within(0, 10_000)] = None
@@ -77,7 +75,7 @@ class Settings(Checked):
 
 
 class Pufferfish(CuttlefishMethod):
-    """Cuttlefish's method with the numbers given that it would find."""
+    """Cuttlefish's method with given numbers in place of those it would find."""
 
     name = "pufferfish"
     Settings = Settings

@@ -1,9 +1,7 @@
-"""SI&FD (Khodak et al., ICLR 2021): low-rank from the first step, by spectral initialisation and Frobenius
-decay.
+"""SI&FD (Khodak et al., ICLR 2021): low-rank training with spectral initialisation and Frobenius decay.
 
-Every convolution but the first becomes a 1×k one to r channels and a k×1 one out of them: the truncated SVD
-of its random weight as the matrix M[o·k1 + a, i·k2 + b] = W[o, i, a, b]. The classifier and the shortcuts
-stay.
+Every convolution but the first becomes a 1×k one to r channels and a k×1 one from them: the truncated SVD of
+its random weight as the matrix M[o·k1 + a, i·k2 + b] = W[o, i, a, b]. Classifier and shortcuts are unchanged.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -55,10 +53,10 @@ def saved_parameters(shapes: Mapping[str, Size], rho: float) -> int:
 
 
 def find_rho(size: Callable[[float], int], target: int) -> float:
-    """Return the ρ in [0, 1] whose `size` (non-decreasing) comes nearest to the target, by bisection.
+    """Return the ρ in [0, 1] whose `size` (non-decreasing) is nearest to the target, by bisection.
 
-    It stops when the interval or the error, relative to the target, is below 1e-6; of the visited ρ the one
-    of smallest error counts, the earlier of equals.
+    Stop when the interval or the relative error is below 1e-6; return the visited ρ with the smallest error,
+    the earlier of ties.
     """
     low, high, best, smallest = 0.0, 1.0, 1.0, float("inf")
     while high - low >= TOLERANCE and smallest >= TOLERANCE:
@@ -72,11 +70,10 @@ def find_rho(size: Callable[[float], int], target: int) -> float:
 
 @dataclass(frozen=True)
 class Settings(Checked):
-    """rho: ρ, the rank as a fraction of c_out·k1. target_params, match: a size instead of ρ, for which ρ is
-    then found.
+    """rho: ρ, the rank as a fraction of c_out·k1. target_params, match: a size from which ρ is found instead.
 
     frobenius_decay: λ of the factors; 0 is ordinary weight decay. decay_all: L2 on norms and biases too, as
-    the original does.
+    in the original.
     """
 
     rho: Annotated[float, Within(0, 1, "(]")] = 0.08
@@ -86,11 +83,11 @@ class Settings(Checked):
     decay_all: bool = False
 
     def contradictions(self) -> Iterator[str]:
-        yield from one_size(self)  # rho is given for some networks and not read beside a size
+        yield from one_size(self)  # rho has per-network presets and is ignored if a size is given
 
 
 class SpectralFrobenius(SizedMethod):
-    """One phase; the network is factorized before its first step."""
+    """Single-phase method; the network is factorized before its first step."""
 
     name = "si_fd"
     no_fork = "factorizes the initial weights"

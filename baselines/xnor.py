@@ -1,8 +1,7 @@
-"""XNOR-Net (Rastegari et al., ECCV 2016), the variant of the public CIFAR code that the Cuttlefish paper
-compares with.
+"""XNOR-Net (Rastegari et al., ECCV 2016), in the public CIFAR variant used by the Cuttlefish paper.
 
-Every convolution but the first becomes BN → sign → convolution, its own batch norm moving before it; all of
-these but the last also have weights α·sign(W). Simulated in floating point, hence never faster than dense;
+Every convolution but the first becomes BN → sign → convolution, with its own batch norm moved before it; all
+of these but the last also have weights α·sign(W). Simulated in floating point, hence never faster than dense;
 AdamW with a cosine, because the weights' gradients are scaled by up to thousands.
 """
 
@@ -29,8 +28,7 @@ from cuttlefish.methods.schedule import build_schedule
 
 @torch.no_grad()
 def convolutions(model: nn.Module, example: Tensor) -> dict[str, str | None]:
-    """The convolutions in order of execution, each with the batch norm that takes its output directly (None:
-    none does)."""
+    """Return the convolutions in execution order, each with the batch norm directly after it, or None."""
     outputs: dict[int, tuple[str, Tensor]] = {}
     norm_of: dict[str, str | None] = {}
     handles = []
@@ -39,7 +37,7 @@ def convolutions(model: nn.Module, example: Tensor) -> dict[str, str | None]:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             if isinstance(module, nn.Conv2d):
                 norm_of.setdefault(name, None)
-                outputs[id(output)] = name, output  # kept alive, so that an id names one tensor
+                outputs[id(output)] = name, output  # kept alive, so that ids are unique
             elif id(inputs[0]) in outputs:
                 norm_of[outputs[id(inputs[0])][0]] = name
 
@@ -58,7 +56,7 @@ def convolutions(model: nn.Module, example: Tensor) -> dict[str, str | None]:
 
 
 def plan(model: nn.Module, example: Tensor) -> dict[str, str | None]:
-    """Return the convolutions that become units, all but the first, with the batch norm each brings along.
+    """Return the convolutions to replace, all but the first, with the batch norm each moves along.
 
     Raises:
         CuttlefishError: One cannot be binarised: it is grouped or shared, or centring would empty it.
@@ -88,7 +86,7 @@ def plan(model: nn.Module, example: Tensor) -> dict[str, str | None]:
 def insert_units(
     model: nn.Module, norms: Mapping[str, str | None], *, last: bool = False, act_scale: bool = False
 ) -> None:
-    """Replace the planned convolutions by units, in place, and the norms behind them by what else these do.
+    """Replace the planned convolutions by units, in place, and the norms after them by what is left.
 
     Draws no random numbers.
 
@@ -105,7 +103,7 @@ def insert_units(
 
 
 def binary_weights(model: nn.Module) -> list[nn.Parameter]:
-    """The latent weights of the binarised convolutions."""
+    """Return the latent weights of the binarised convolutions."""
     return [
         module.conv.weight for module in model.modules() if isinstance(module, BinaryConv2d) and module.binary
     ]
@@ -113,11 +111,10 @@ def binary_weights(model: nn.Module) -> list[nn.Parameter]:
 
 @dataclass(frozen=True)
 class Settings(Checked):
-    """binarize_last_conv: the original leaves the last convolution's weights at full precision (its indexing
+    """binarize_last_conv: the original keeps the last convolution's weights at full precision (its indexing
     was made for networks that end in a convolution). act_scale: the paper's K beside α, which the original
-    computes and drops. learning_rate, weight_decay: of AdamW, with a cosine to 0. decay_all: decay on norms
-    and biases too. extra_epoch: one more at learning rate 0, as in the original.
-    """
+    computes and discards. learning_rate, weight_decay: of AdamW, with a cosine to 0. decay_all: decay on
+    norms and biases too. extra_epoch: one more at learning rate 0, as in the original."""
 
     binarize_last_conv: bool = False
     act_scale: bool = False
@@ -128,7 +125,7 @@ class Settings(Checked):
 
 
 class Xnor(Method):
-    """One phase with an optimizer and a schedule of its own."""
+    """Single-phase method with its own optimizer and schedule."""
 
     name = "xnor"
     no_fork = "changes the network before its first step"
@@ -155,8 +152,7 @@ class Xnor(Method):
         return (all_decayed if self.settings.decay_all else decay_groups)(model, weight_decay)
 
     def on_step_end(self, model: nn.Module) -> None:
-        # The original does it before each forward pass, evaluation included: what is then read and saved is
-        # the same.
+        # The original does it before each forward pass, evaluation included, with equal results.
         centre_and_clamp(self.latent)
 
     def on_fit_end(self, context: Context) -> dict[str, Any]:
@@ -164,7 +160,7 @@ class Xnor(Method):
         return {"binary_layers": len(self.latent), "binary_weights": weights}
 
     def stored_bits(self, model: nn.Module) -> int:
-        """1 a binarised weight, 32 for each filter's α and for every other parameter."""
+        """Return 1 bit per binarised weight, 32 per filter's α and per other parameter."""
         binary = sum(weight.numel() for weight in binary_weights(model))
         filters = sum(weight.shape[0] for weight in binary_weights(model))
         return binary + 32 * (filters + count_parameters(model).total - binary)

@@ -1,5 +1,4 @@
-"""Binary convolutions as in XNOR-Net's public CIFAR code: the functions, and the unit BN → sign →
-convolution."""
+"""Binary convolutions as in XNOR-Net's public CIFAR code: functions, and the unit BN → sign → convolution."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 EPS = 1e-4
-"""Of the batch norm before the sign."""
+"""Epsilon of the batch norm before the sign."""
 
 
 @torch.no_grad()
 def centre_and_clamp(weights: Sequence[Tensor]) -> None:
-    """Centre W[o, i, a, b] over i, then clamp to [−1, 1], in place: so latent weights are always read."""
+    """Centre W[o, i, a, b] over i, then clamp to [−1, 1], in place; latent weights are always used so."""
     for weight in weights:
         weight.sub_(weight.mean(1, keepdim=True)).clamp_(-1, 1)
 
@@ -27,14 +26,14 @@ def corrected_gradient(weight: Tensor, by_signs: Tensor, by_scales: Tensor) -> T
     """Return n·(1 − 1/c_in)·[∂L/∂sign(W)·1{|W| ≤ 1} + sign(W)·(1/n)·∂L/∂α], with n = c_in·k·k.
 
     For G = ∂L/∂(α·sign W) the two given gradients are α_o·G and Σ_o G·sign(W). The bracket is the chain rule,
-    straight through the sign and through α; the factor stands for the centring, and is a free rescale.
+    straight through the sign and through α; the factor accounts for the centring, and is a free rescale.
     """
     n = weight[0].numel()
     return n * (1 - 1 / weight.shape[1]) * (by_signs * (weight.abs() <= 1) + weight.sign() * (by_scales / n))
 
 
 class BinaryWeight(torch.autograd.Function):
-    """(sign(W), α), whose product is the binarised weight; an exact zero stays zero. Backward is
+    """(sign(W), α), whose product is the binarised weight; exact zeros stay zero. Backward:
     `corrected_gradient`."""
 
     @staticmethod
@@ -48,7 +47,7 @@ class BinaryWeight(torch.autograd.Function):
 
 
 class BinaryActivation(torch.autograd.Function):
-    """sign(x) with sign(0) = 0; backward lets the gradient through where −1 < x < 1."""
+    """sign(x) with sign(0) = 0; backward passes the gradient where −1 < x < 1."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -65,8 +64,7 @@ class BinaryActivation(torch.autograd.Function):
 class BinaryConv2d(nn.Module):
     """BN of the input channels → sign → the given convolution, whose weight is used as α·sign(W) if `binary`.
 
-    The convolution keeps its latent weight, which is all that training and a state dict hold; nothing is
-    restored after evaluation.
+    The convolution keeps its latent weight, used in training and state dicts; evaluation changes nothing.
 
     Args:
         act_scale: The paper's K beside α, the mean |x| over channels, averaged over each kernel window.
@@ -90,8 +88,8 @@ class BinaryConv2d(nn.Module):
         if not self.binary:
             return self.conv._conv_forward(signs, self.conv.weight, None)
         weight, alpha = BinaryWeight.apply(self.conv.weight)
-        # Signs by signs give whole numbers, hence exact zeros: a sum of ±α would leave noise there, whose
-        # sign a ReLU's gradient follows.
+        # Products of signs give integers, hence exact zeros: a sum of ±α would leave noise there, whose sign
+        # affects a ReLU's gradient.
         y = self.conv._conv_forward(signs, weight, None)
         return y * alpha.view(-1, 1, 1).to(y)
 

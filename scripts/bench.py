@@ -1,7 +1,7 @@
-"""`make bench`: speed as ratios measured in one run, written to results/bench, a file each hardware.
+"""`make bench`: measure speed as ratios within one run, and write one file per hardware to results/bench.
 
-Arms take turns, round after round, so that a machine that slows down slows all of them; shown are medians and
-spreads. Run it with nothing beside it.
+Arms take turns, round after round, so that a slowdown of the machine affects all of them; medians and spreads
+are shown. Run nothing else at the same time.
 
     python -m scripts.bench [ranks | steps | compile | compile-vgg19 | methods | overhead | checkpoints |
                             processes ...] [--rounds 5] [--device cpu|cuda] [--small]
@@ -43,7 +43,7 @@ BENCHES = {
 
 
 def write(name: str, rows: Rows, facts: dict[str, Any], out: Path = RESULTS) -> Path:
-    """Write <out>/<name>-<hardware>.json and .md as soon as a bench ends: a later one may be cut off."""
+    """Write <out>/<name>-<hardware>.json and .md after each bench, because a later one may be interrupted."""
     path, text = file_of(name, facts["hardware"], out), table_of_rows(rows)
     write_atomic(path, json.dumps({**facts, "rows": rows}, indent=1) + "\n")
     code = f"commit {facts['commit']}{' with uncommitted changes' if facts.get('dirty') else ''}"
@@ -53,7 +53,7 @@ def write(name: str, rows: Rows, facts: dict[str, Any], out: Path = RESULTS) -> 
 
 
 def table_of_rows(rows: Rows) -> str:
-    """Return Markdown, without the single rounds and columns that no row fills."""
+    """Return Markdown, without the single rounds and empty columns."""
     columns = dict.fromkeys(
         name for row in rows for name, value in row.items() if name != "rounds_s" and value is not None
     )

@@ -1,6 +1,6 @@
-"""`make claims`: a verdict on every claim of the paper, computed from results/records and results/bench.
+"""`make claims`: compute a verdict on every claim of the paper from results/records and results/bench.
 
-python -m scripts.claims                                  prints them, writes results/claims.md and claims.json
+python -m scripts.claims                                  prints them, writes claims.md and claims.json
 python -m scripts.claims arms e-matters --scale reduced   commands of arms that take finished runs' ranks
 """
 
@@ -57,7 +57,7 @@ def _judge(options: argparse.Namespace) -> int:
 
 
 def _arms(options: argparse.Namespace) -> int:
-    """Print the right-hand arms of a paired rule, with the ranks of the finished left-hand run of a seed."""
+    """Print the right-hand arms of a paired rule, with the ranks of each finished left-hand run."""
     claims = {entry["id"]: entry for entry in load_claims(options.paper / CLAIMS)}
     if options.claim not in claims:
         raise CuttlefishError(f"There is no claim {options.claim}; claims.yaml has {', '.join(claims)}.")
@@ -85,10 +85,9 @@ def _rules(claim: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _commands(base: str, rule: dict[str, Any], scale: str, runs: list[Evidence]) -> Iterator[str]:
-    """The commands of one rule's right-hand arms.
+    """Return the commands of one rule's right-hand arms.
 
-    base: The command of the left-hand runs, without the seed. However those were started, it is what their
-    setting is.
+    base: The command of the left-hand runs without the seed, which defines their setting.
     """
     for run in by_seed(select(runs, rule["left"], scale)).values():
         fixed = {

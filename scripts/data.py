@@ -10,7 +10,7 @@ from cuttlefish.errors import CuttlefishError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Return 0 if everything asked for is there and as published; without kinds, one intact set is enough."""
+    """Return 0 if all requested files are as published; without kinds, one intact set is enough."""
     titles = {kind: item.title for kind, item in data_sets().items() if item.files}
     options = _parser(list(titles)).parse_args(arguments)
     if unknown := sorted(set(options.kinds) - set(titles)):

@@ -1,4 +1,4 @@
-"""The method on a small scale, offline: full rank and Cuttlefish on scikit-learn's digits, side by side on one screen."""
+"""Run a small offline demo: full rank and Cuttlefish on scikit-learn's digits, side by side on one screen."""
 
 import sys
 from pathlib import Path

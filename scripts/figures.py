@@ -1,9 +1,9 @@
-"""`make figures`: the paper's figures 1 to 6 from results/records and results/bench, as SVG and PNG in results/figures/<scale>/.
+"""`make figures`: draw figures 1 to 6 from results/records and results/bench into results/figures/<scale>/.
 
     python -m scripts.figures                    every figure of every scale that has evidence
     python -m scripts.figures 2 3 --scale reduced
-A figure without evidence is not drawn: it is said which runs are missing. results/figures/<scale>/figures.json lists what
-there is, with captions and sources.
+Figures are SVG and PNG. For a figure without evidence the missing runs are named instead. figures.json in the
+same folder lists all figures, with captions and sources.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def draw_scale(scale: str, numbers: list[int], results: Path) -> list[Drawn]:
-    """Draw figures of one scale (all, if no numbers are given) and bring the list beside them up to date."""
+    """Draw figures of one scale (all, if no numbers are given) and update the list beside them."""
     spec = read_spec(PAPER / TABLES)
     sources = _sources(scale, spec, results)
     folder = results / "figures" / scale
@@ -70,7 +70,7 @@ def _sources(scale: str, spec: Spec, results: Path) -> Sources:
 
 
 def _list(folder: Path, drawn: list[Drawn], names: list[str]) -> None:
-    """figures.json: what was drawn now in place of what it said of these figures before."""
+    """Update figures.json: the new figures replace their old entries."""
     path = folder / LIST
     kept = [one for one in _listed(path) if not any(is_of(one["name"], name) for name in names)]
     rows = sorted([*kept, *map(asdict, drawn)], key=lambda one: one["name"])
@@ -78,7 +78,7 @@ def _list(folder: Path, drawn: list[Drawn], names: list[str]) -> None:
 
 
 def _listed(path: Path) -> list[dict[str, Any]]:
-    """What the list says; of a damaged one nothing, for this is what writes it again."""
+    """Return the existing list; empty if damaged, since it is about to be rewritten."""
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
         return [one for one in rows if isinstance(one["name"], str)]
@@ -87,7 +87,7 @@ def _listed(path: Path) -> list[dict[str, Any]]:
 
 
 def _scales(results: Path) -> list[str]:
-    """Those with evidence, and the reduced one."""
+    """Return the scales with evidence, and the reduced one."""
     present = {run.record.scale for run in load_evidence(results / "records").finished} | {"reduced"}
     return [scale for scale in SCALES if scale in present and scale != "free"]
 

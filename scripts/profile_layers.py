@@ -1,12 +1,11 @@
-"""Forward times of layer stacks and of single layers at several rank ratios (figures 4 and 6).
+"""Measure forward times of layer stacks and of single layers at several rank ratios (figures 4 and 6).
 
     python -m scripts.profile_layers stacks --model resnet18        full width, batch 128: figure 4, and K
     python -m scripts.profile_layers layers --model resnet50        batch 8: figure 6
     python -m scripts.profile_layers layers --model deit_small_patch16_224
 
-On synthetic input, written to results/bench/profile-…; run it with nothing beside it. On a GPU or with
---scale paper the batches are the paper's, 1024 (stacks) and 128 (layers); with --scale reduced it is measured
-on the CPU.
+Uses synthetic input and writes to results/bench/profile-…; run nothing else at the same time. On a GPU or
+with --scale paper the batches are the paper's, 1024 (stacks) and 128 (layers); --scale reduced uses the CPU.
 """
 
 import argparse
@@ -46,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def what_is_there(options: argparse.Namespace) -> str:
-    """Return which file would be written, and whether it is there already."""
+    """Return the path of the output file, and whether it exists already."""
     path = _path(options, choose_device(_trainer(options)))
     return f"{path.name}: {'there' if path.exists() else 'missing'}"
 
@@ -54,7 +53,7 @@ def what_is_there(options: argparse.Namespace) -> str:
 def measure(options: argparse.Namespace) -> Path:
     """Profile the model `--repeats` times, write the file and return its path.
 
-    With `--missing`, one that is there already stays as it is.
+    With `--missing`, keep an existing file.
     """
     trainer = _trainer(options)
     device = choose_device(trainer)
@@ -83,7 +82,7 @@ def measure(options: argparse.Namespace) -> Path:
 
 
 def _trainer(options: argparse.Namespace) -> TrainerConfig:
-    """Where no device is named, a scale below the paper's is measured on the CPU: GPUs do not count there."""
+    """Return a trainer config; below paper scale it defaults to the CPU, since GPUs do not count there."""
     below = options.device == "auto" and options.scale in ("smoke", "reduced")
     return TrainerConfig(device="cpu" if below else options.device, precision=options.precision)
 
@@ -94,7 +93,7 @@ def _batch(options: argparse.Namespace, device: torch.device) -> int:
 
 
 def _path(options: argparse.Namespace, device: torch.device) -> Path:
-    """One file a setting and device."""
+    """Return the path: one file per setting and device."""
     narrow = [f"width{options.width}"] if options.model in SUITE and options.width != WIDTH else []
     setting = [options.what, options.model, *narrow, f"batch{_batch(options, device)}", options.precision]
     return file_of(f"profile-{'-'.join(setting)}", device_name(str(device)), options.out)

@@ -28,11 +28,11 @@ STEP_ARMS = {
 }
 NETWORKS = {"resnet18": "ResNet-18", "vgg19": "VGG-19"}
 MEASURED_ON = "intel-r-xeon-r-processor-2-cores"
-"""The machine of the benches that docs/measured.md shows."""
+"""The machine of the benches shown in docs/measured.md."""
 
 
 def reduced_results() -> str:
-    """Return the reduced rows of table 1 that have a finished run, one Markdown table a block."""
+    """Return the reduced rows of table 1 with a finished run, one Markdown table per block."""
     with (RESULTS / "tables/reduced/table1.csv").open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["seeds"]]
     shown = {
@@ -52,7 +52,7 @@ def reduced_results() -> str:
 
 
 def claims() -> str:
-    """Return how many of the paper's claims have which verdict at reduced scale, and which fail."""
+    """Return the number of claims per verdict at reduced scale, and which fail."""
     entries = json.loads((RESULTS / "claims.json").read_text(encoding="utf-8"))["claims"]
     counts = Counter(entry["reduced"]["verdict"] for entry in entries)
     told = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
@@ -62,7 +62,7 @@ def claims() -> str:
 
 
 def steps() -> str:
-    """Return seconds a training step, by network and precision."""
+    """Return seconds per training step, by network and precision."""
     found = {
         (row["model"], row["precision"], row["arm"]): row for row in bench("steps") if row["width"] == 64
     }
@@ -76,7 +76,7 @@ def steps() -> str:
 
 
 def methods() -> str:
-    """Return each method's training step over full rank's, with the extremes of the rounds."""
+    """Return each method's training step relative to full rank, with the extremes over rounds."""
     rows = [row for row in bench("methods") if not row["baseline"]]
     cells = {
         (row["arm"], row["model"]): f"{row['over_full_rank']:.2f} "
@@ -120,7 +120,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
 
 
 def renewed(text: str) -> str:
-    """Return the page with every marked block written again."""
+    """Return the page with every marked block rewritten."""
     return MARKED.sub(lambda found: f"{found[1]}{BLOCKS[found[2]]()}{found[4]}", text)
 
 

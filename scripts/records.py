@@ -1,4 +1,4 @@
-"""Evidence: import finished runs from runs/ into results/records, where git keeps them.
+"""Import finished runs from runs/ into results/records, where git keeps them as evidence.
 
 python -m scripts.records import runs/reduced/resnet18-cuttlefish/*
 python -m scripts.records figures        each record's plots, drawn anew into results/figures
@@ -21,22 +21,19 @@ from cuttlefish.record.redact import redact_log
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 RECORDS, FIGURES = RESULTS / "records", RESULTS / "figures"
 SMOKE = "smoke"
-"""Runs of this scale are no evidence: they stay in runs/, and what is made of them stays out of git and of
-the report."""
+"""Runs of this scale are no evidence: they stay in runs/, out of git and the report."""
 
 
 def records_of(scale: str, results: Path) -> Path:
-    """Return where what is collated at that scale lies. results: the folder of that name."""
+    """Return the folder of records of that scale. results: the results folder."""
     return results.parent / "runs" / "debug" if scale == SMOKE else results / "records"
 
 
 def import_run(run: Path, records: Path = RECORDS) -> Path:
-    """Copy what a run's tables and figures need to records/<experiment>/<seed>-<run folder's name>; its new
-    folder.
+    """Copy what tables and figures need to records/<experiment>/<seed>-<run folder's name>; return it.
 
-    A record that is not finished gives way to a later one; a repeat of one that is lies beside it, so that no
-    started run is lost. Raises CuttlefishError for a record that is unsound, or that contradicts one that is
-    there.
+    A later record replaces an unfinished one and is stored beside a finished one, so that no started run is
+    lost. Raises CuttlefishError for a record that is invalid or contradicts an existing one.
     """
     values = read_fields(run)
     if problems := problems_of(values):
@@ -66,7 +63,7 @@ def import_run(run: Path, records: Path = RECORDS) -> Path:
 
 
 def _other_outcome(record: Record, records: Path) -> Path | None:
-    """The finished record of the same key and start that says something else: a run has one end."""
+    """Return a finished record of the same key and start with another outcome: a run has only one."""
     for path in sorted(records.rglob(RECORD)):
         try:
             there = read_record(path)
@@ -79,7 +76,7 @@ def _other_outcome(record: Record, records: Path) -> Path | None:
 
 
 def _when_and_where(record: Record) -> str:
-    """What tells repeats of one key apart, as a few letters."""
+    """Return a short text that distinguishes repeats of one key."""
     return sha256(
         repr(
             [getattr(record, name) for name in ("started", "device", "precision", "threads", "world_size")]
@@ -88,8 +85,8 @@ def _when_and_where(record: Record) -> str:
 
 
 def draw(folder: Path, records: Path = RECORDS, figures: Path = FIGURES) -> Path | None:
-    """The plots of one imported record, from its own files, in figures/<experiment>/<seed and run>; their
-    folder. None where a run that was stopped has nothing to draw."""
+    """Draw the plots of one imported record from its files into figures/<experiment>/<seed and run>; return
+    the folder, or None if a stopped run has nothing to draw."""
     target = figures / folder.relative_to(records)
     shutil.rmtree(target, ignore_errors=True)
     try:
@@ -115,7 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _import(runs: list[Path]) -> int:
-    """One that cannot be imported is told and keeps none of the others."""
+    """Import runs; print those that fail and continue with the others."""
     problems = (
         []
         if runs
@@ -134,8 +131,7 @@ def _import(runs: list[Path]) -> int:
 
 
 def draw_all(records: Path, figures: Path) -> int:
-    """The plots of every record under `records`; 1 if there are some that cannot be drawn, each of which is
-    told with the reason."""
+    """Draw the plots of every record under `records`; print each failure; return 1 if any."""
     damaged = 0
     for path in sorted(records.rglob(RECORD)):
         try:

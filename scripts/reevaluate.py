@@ -1,10 +1,11 @@
-"""`make reevaluate`: every accuracy whose final weights are still there, computed again from them.
+"""`make reevaluate`: recompute every accuracy from the final weights, where they still exist.
 
-    python -m scripts.reevaluate                    run folders under runs/ python -m scripts.reevaluate
-    /mnt/runs/table1   elsewhere python -m scripts.reevaluate data.root=/data    where the data lies now
+    python -m scripts.reevaluate                       run folders under runs/
+    python -m scripts.reevaluate /mnt/runs/table1      elsewhere
+    python -m scripts.reevaluate data.root=/data       with the data in another folder
 
-Says of each run whether its record and its weights agree, and which committed records have no weights here.
-Exit code 4 if one does not.
+Prints for each run whether record and weights agree, and which committed records have no weights here. Exit
+code 4 if any run differs.
 """
 
 import argparse
@@ -25,13 +26,13 @@ from cuttlefish.replay import EXIT_DIFFERS, replayed_config
 
 ROOT = Path(__file__).resolve().parent.parent
 POINTS, LOSS_SHARE = 0.05, 1e-3
-"""Another machine's arithmetic may move a few images across a border; another network would move far more."""
+"""Another machine's arithmetic may change the class of a few images; another network changes far more."""
 SAME, AGREES, DIFFERS, NOT_DONE = "the same", "agrees", "DIFFERS", "not evaluated"
 
 
 @dataclass(frozen=True)
 class Reevaluation:
-    """accuracy: found again; None where that was not possible, and `why` then says why."""
+    """A recomputed result. accuracy: None if it could not be computed, for the reason `why`."""
 
     run: Evidence
     verdict: str
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def evaluated(run: Evidence, words: Sequence[str] = ()) -> Reevaluation:
-    """One run's final network, built from its weights and evaluated as the run did."""
+    """Build one run's final network from its weights and evaluate it as the run did."""
     from cuttlefish.engine.session import reevaluate  # imports torch
 
     try:
@@ -72,14 +73,14 @@ def evaluated(run: Evidence, words: Sequence[str] = ()) -> Reevaluation:
         scores = reevaluate(config, run.record.run_key, run.path.parent)
     except CuttlefishError as error:
         return Reevaluation(run, NOT_DONE, why=str(error))
-    except Exception as error:  # one odd file among many must not end the others
+    except Exception as error:  # one invalid file among many must not stop the others
         reason = (str(error).strip().splitlines() or ["no reason given"])[0]
         return Reevaluation(run, NOT_DONE, why=f"{run.path.parent}: {type(error).__name__}: {reason}")
     return Reevaluation(run, agreement(run.record, scores.accuracy, scores.loss), scores.accuracy)
 
 
 def agreement(record: Record, accuracy: float, loss: float) -> str:
-    """Of what was recorded with what was found again."""
+    """Compare the recorded with the recomputed result."""
     if (record.accuracy_final, record.loss_final) == (accuracy, loss):
         return SAME
     near = abs(record.accuracy_final - accuracy) <= POINTS and abs(

@@ -1,4 +1,4 @@
-"""`make report`: results/report/index.html and a page a run, from records alone. Self-contained: opens from the disk, asks no network.
+"""`make report`: write results/report/index.html and a page per run from records alone.
 
 python -m scripts.report                    from results/ into results/report/
 python -m scripts.report --out FOLDER       elsewhere
@@ -61,7 +61,7 @@ def _report(results: Path, paper: Path = PAPER) -> Report:
 def _tables(
     spec: Spec, collection: Collection, benches: Sequence[Bench], claims: Claims
 ) -> tuple[list[Table], list[LeftOut]]:
-    """Every table at every scale that has a finished run, and the records that no table takes, with reasons."""
+    """Return every table at every scale with a finished run, and unused records with reasons."""
     tables, refused = [], {}
     for scale in spec.scales:
         seeds = sorted({run.record.seed for run in collection.finished if run.record.scale == scale})

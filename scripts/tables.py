@@ -1,4 +1,4 @@
-"""Run what tables and figures are made of, as far as it is missing, and collate the tables from records.
+"""Execute the missing runs of tables and figures, and collate the tables from records.
 
     python -m scripts.tables                                   every table at reduced scale, seed 0
     python -m scripts.tables table1 --scale paper --seeds 0,1,2 --dry-run
@@ -7,9 +7,9 @@
     python -m scripts.tables figure2 trainer.precision=bf16    further words go to each run
 
 Tables are written to results/tables/<scale>/; finished runs are imported into results/records/. --dry-run
-lists each run, its state and what it may cost, and does nothing else. Missing runs are made in the order of
-value that tables.yaml registers; with --minutes only those that fit into the time left, and one that is under
-way at the end is asked to save its state. Exit codes are those of run.py.
+only lists each run with its state and estimated cost. Missing runs are executed in the order of value given
+in tables.yaml; with --minutes only those that fit into the time left, and a run still going at the end is
+asked to save its state. Exit codes are those of run.py.
 """
 
 import argparse
@@ -68,7 +68,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 class Work:
-    """What one command does to the tables and figures that it names."""
+    """The work of one command on the tables and figures it names."""
 
     def __init__(self, spec: Spec, names: list[str], options: argparse.Namespace):
         self.spec, self.names, self.scale = spec, names, options.scale
@@ -86,7 +86,7 @@ class Work:
         print("\n".join([*waiting, *run_list(runs, known, self._estimates(collection))]))
 
     def train(self, runs: list[PlannedRun]) -> int:
-        """Make the missing runs in the order of value and import what is finished; return the worst exit code."""
+        """Execute missing runs in order of value and import finished ones; return the worst exit code."""
         collection, codes = load_evidence(self.records), []
         limit = TimeLimit(self.options.minutes, self._estimates(collection), self.root)
         ordered = in_order_of_value(runs, self.spec.scale(self.scale).order)
@@ -103,7 +103,7 @@ class Work:
         return exit_code_of(codes)
 
     def collate(self) -> None:
-        """Write the tables of all seeds that were run, and what is left out of them."""
+        """Write the tables of all seeds that were run, and the list of records left out."""
         collection = load_evidence(self.records)
         shown = replace(self.spec, tables={name: self.spec.table(name) for name in self.names})
         claims = {claim["id"]: claim for claim in load_claims(self.options.paper / CLAIMS)}
@@ -123,7 +123,7 @@ class Work:
         return Estimates(self.planned(seeds), baselines, collection, load_benches(self.results / "bench"))
 
     def _seeds(self, collection: Collection) -> list[int]:
-        """Every seed that was run, and those asked for: a table shows all there is."""
+        """Return every seed that was run or requested, since a table shows all of them."""
         return sorted({*self.options.seeds, *(run.record.seed for run in collection.runs)})
 
 

@@ -1,9 +1,9 @@
-"""Make a lost W&B project again from records: writes an offline W&B run for each, for `wandb sync` to send.
+"""Recreate a lost W&B project from records: write an offline W&B run for each, for `wandb sync` to send.
 
     python -m scripts.wandb_runs results/records --out again --project cuttlefish
     wandb sync again/*/wandb/offline-run-*
 
-Doing it twice makes no second run: W&B's id of a run follows from its record.
+Repeating this creates no second run, because W&B's run id is derived from the record.
 """
 
 import argparse
@@ -49,8 +49,8 @@ def log_record(record: Record, source: Path, settings: WandbConfig, folder: Path
     """Log a run again from its record and the files beside it: config, epochs, ranks, profile and summary.
 
     Args:
-        source: The record's folder, which stays as it is.
-        folder: Where W&B writes.
+        source: The record's folder, which is not changed.
+        folder: W&B's output folder.
 
     Returns:
         W&B's id of the run.
@@ -75,7 +75,7 @@ def identity_of(record: Record) -> str:
 
 
 def config_of(record: Record) -> dict[str, Any]:
-    """Return the record's config or, where a record has none, what else tells its cell."""
+    """Return the record's config or, if it has none, the other fields that identify its cell."""
     named = {axis: {"name": getattr(record, axis)} for axis in ("model", "data", "method", "recipe")}
     others = {name: getattr(record, name) for name in ("seed", "scale", "experiment_name")}
     return record.config or named | others

@@ -1,4 +1,4 @@
-"""Little runs on synthetic images through the front of the trainer, for benches of what a real run does."""
+"""Short training runs on synthetic images, for benches of what a real run does."""
 
 import tempfile
 from typing import Any
@@ -19,7 +19,7 @@ def little_config(
     model: str = "resnet18",
     method: dict[str, Any] | None = None,
 ) -> Config:
-    """The config of a run that writes to `folder`; at full rank where no method is given."""
+    """Return the config of a run that writes to `folder`; at full rank without a method."""
     mapping = {
         "model": {"name": model, "width": width},
         "data": {
@@ -39,7 +39,7 @@ def little_config(
 
 
 def epoch_seconds(**settings: Any) -> list[dict[str, float]]:
-    """Seconds by part of each epoch of a run with these settings (see `little_config`), trained now."""
+    """Train a run with these settings (see `little_config`); return the seconds of each epoch by part."""
     with tempfile.TemporaryDirectory() as folder:
         run_config(little_config(folder, **settings))
         return [row["seconds"] for row in read_epochs(folder)]

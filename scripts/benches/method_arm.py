@@ -1,5 +1,4 @@
-"""One arm of `make bench methods`: a real run whose steps wait, once its method has done what it does, for
-their turn."""
+"""One arm of `make bench methods`: a real run whose steps, once its method has acted, wait for their turn."""
 
 import json
 import os
@@ -17,12 +16,12 @@ from scripts.benches.little_run import little_config
 from scripts.benches.turns import finish
 
 ONCE = ("start", "enter", "method", "ranks", "switch", "profile", "scoring", "masks")
-"""Parts of the clock that hold what a method does besides its steps."""
+"""Timed sections that contain a method's work outside its steps."""
 
 
 class Gate(Logger):
-    """Lets everything pass until `after` epochs are trained; then each turn lets so many steps pass and tells
-    their seconds."""
+    """Callback that runs freely until `after` epochs are trained, then runs `steps` steps per turn and
+    reports their seconds."""
 
     def __init__(self, session: Session, after: int, steps: int, told: Any):
         self.session, self.after, self.steps, self.told = session, after, steps, told
@@ -35,7 +34,7 @@ class Gate(Logger):
         self.trained = row["epoch"]
 
     def epoch_begin(self, steps: int, label: str) -> None:
-        if self.open:  # the steps of one epoch were to be enough for all rounds
+        if self.open:  # one epoch must have enough steps for all rounds
             os._exit(3)
         self.open = self.trained >= self.after
 
@@ -43,7 +42,7 @@ class Gate(Logger):
         if not self.open:
             return
         self.passed += 1
-        if self.passed == 1:  # the first step of a changed network allocates: it is not timed
+        if self.passed == 1:  # the first step of a changed network allocates: do not time it
             self._tell(self._facts())
         elif (self.passed - 1) % self.steps == 0:
             finish(self.session.device.type)
@@ -70,7 +69,7 @@ class Gate(Logger):
 
 
 def config_of(arm: dict[str, Any], folder: str) -> Config:
-    """Two epochs behind those before the timed phase, of as many steps as all rounds take."""
+    """Return a config with two more epochs after those before the timed phase, with steps for all rounds."""
     return little_config(
         folder,
         model=arm["model"],

@@ -1,4 +1,4 @@
-"""A training step of every method over full rank's in the same rounds, through the trainer itself."""
+"""Training step of every method relative to full rank in the same rounds, in the real trainer."""
 
 from statistics import median
 from typing import Any
@@ -21,8 +21,8 @@ def method_arms(device: str, model: str, width: int) -> Rows:
 
 
 def bench_methods(device: str, rounds: int, small: bool) -> Rows:
-    """Masked training at most 1.03, low-rank and slim networks at most 1, XNOR's simulation at most 1.6 of
-    full rank's step."""
+    """Time the steps. Expected ratios to full rank: masked training at most 1.03, low-rank and slim networks
+    at most 1, XNOR's simulation at most 1.6."""
     rows = []
     for model, width in (("resnet18", 16),) if small else (("resnet18", 64), ("vgg19", 64)):
         arms = method_arms(device, model, width)
@@ -37,8 +37,8 @@ def bench_methods(device: str, rounds: int, small: bool) -> Rows:
 def _row(
     arm: dict[str, Any], facts: dict[str, Any], seconds: list[float], dense: list[float]
 ) -> dict[str, Any]:
-    """`over_full_rank`: the median of the rounds' own ratios. `once_*`: what the method did before, in
-    seconds and in epochs of a dense run over CIFAR's 50,000 images."""
+    """Return a row. `over_full_rank`: the median of the rounds' ratios. `once_*`: the method's earlier work,
+    in seconds and in epochs of a dense run over CIFAR's 50,000 images."""
     ratios = [own / full for own, full in zip(seconds, dense, strict=True)]
     epoch = median(dense) * IMAGES / arm["batch"]
     return {

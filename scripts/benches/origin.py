@@ -1,4 +1,4 @@
-"""Where a measurement was made, and which file it goes to."""
+"""The origin of a measurement and its file name."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ RESULTS = Path(__file__).resolve().parents[2] / "results" / "bench"
 
 
 def origin(device: torch.device) -> dict[str, Any]:
-    """Hardware, threads and code, as every file of results/bench has them."""
+    """Return hardware, threads and code, as contained in every file of results/bench."""
     return {
         "hardware": device_name(str(device)),
         "device": device.type,
@@ -24,5 +24,5 @@ def origin(device: torch.device) -> dict[str, Any]:
 
 
 def file_of(name: str, hardware: str, folder: Path = RESULTS) -> Path:
-    """`<folder>/<name>-<hardware>.json`"""
+    """Return `<folder>/<name>-<hardware>.json`."""
     return folder / f"{name}-{re.sub(r'[^a-z0-9]+', '-', hardware.lower()).strip('-')}.json"

@@ -1,4 +1,4 @@
-"""What a run spends outside its steps: data, ranks, logging, checkpoints, the profile and the switch."""
+"""Time of a run outside its steps: data, ranks, logging, checkpoints, the profile and the switch."""
 
 from statistics import median
 
@@ -13,12 +13,12 @@ from scripts.benches.little_run import epoch_seconds
 from scripts.benches.turns import SPEC, Rows, seconds_of
 
 NARROW, FULL = 16, 64
-"""Widths: of the reduced scale, and of the paper."""
+"""Widths of the reduced scale and of the paper."""
 NOT_OF_AN_EPOCH = ("evaluate", "start", "switch")
 
 
 def bench_overhead(device: str, rounds: int, small: bool) -> Rows:
-    """Shares of an epoch at width 16, the reduced scale's; and what profile and switch cost once."""
+    """Measure shares of an epoch at width 16 (reduced scale), and the one-time cost of profile and switch."""
     epochs = epoch_seconds(
         width=NARROW,
         images=2560,
@@ -39,11 +39,11 @@ def bench_overhead(device: str, rounds: int, small: bool) -> Rows:
 
 
 def bench_checkpoints(device: str, rounds: int, small: bool) -> Rows:
-    """A checkpoint after every epoch, the default, over that epoch's training: CIFAR's 50,000 images at full
-    width, and the reduced scale."""
+    """Measure a checkpoint after every epoch (the default) relative to that epoch's training: CIFAR's 50,000
+    images at full width, and the reduced scale."""
     rows = []
     for width, images in ((NARROW, 10_000),) if small else ((NARROW, 10_000), (FULL, 50_000)):
-        # an epoch's row holds the checkpoint of the epoch before
+        # an epoch's row includes the previous epoch's checkpoint
         epochs = epoch_seconds(
             width=width,
             images=128,
@@ -59,7 +59,7 @@ def bench_checkpoints(device: str, rounds: int, small: bool) -> Rows:
 
 
 def _once(name: str, device: str) -> Rows:
-    """Profile (ζ = 11, forward only) and switch of a full-width network, batch 128 (1024 on a GPU)."""
+    """Time profile (ζ = 11, forward only) and switch of a full-width network, batch 128 (1024 on a GPU)."""
     batch = torch.randn(1024 if device == "cuda" else 128, 3, 32, 32, device=device).contiguous(
         memory_format=torch.channels_last
     )

@@ -1,5 +1,4 @@
-"""What several processes bring: images a second of one and of two, through the trainer, for the same cores in
-all."""
+"""Images per second of one process and of two in the trainer, on the same total number of cores."""
 
 from statistics import median
 
@@ -9,18 +8,18 @@ from scripts.benches.little_run import epoch_seconds
 from scripts.benches.turns import Rows
 
 BATCH = 64
-"""Of each process."""
+"""Batch size of each process."""
 
 
 def bench_processes(device: str, rounds: int, small: bool) -> Rows:
-    """Two processes against one on half of their cores, at twice the batch (weak scaling): efficiency 1 is no
-    cost at all. gloo on a CPU, NCCL where there are two GPUs."""
+    """Compare two processes with one on half of their cores, at twice the batch (weak scaling). Efficiency 1
+    means no overhead. Uses gloo on a CPU, NCCL on two GPUs."""
     if device == "cuda" and torch.cuda.device_count() < 2:
         return [{"skipped": f"{torch.cuda.device_count()} GPU here"}]
     threads = max(1, torch.get_num_threads() // 2)
     width = 16 if small else 64
     times: dict[int, list[float]] = {1: [], 2: []}
-    for _ in range(max(1, rounds // 2)):  # taking turns, as all arms
+    for _ in range(max(1, rounds // 2)):  # take turns, as all arms do
         for processes in times:
             times[processes] += _step_seconds(device, processes, threads, width)
     one, two = median(times[1]), median(times[2])

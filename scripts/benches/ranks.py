@@ -1,4 +1,4 @@
-"""Stable ranks of all layers against a full SVD."""
+"""Stable ranks of all layers compared with a full SVD."""
 
 from statistics import median
 from typing import Any
@@ -15,8 +15,8 @@ from scripts.benches.turns import Rows, seconds_of
 
 
 def bench_ranks(device: str, rounds: int, small: bool) -> Rows:
-    """Stable ranks of all layers of both networks: ours against scipy's svdvals, with the error against a
-    float64 SVD."""
+    """Compare our stable ranks of all layers of both networks with scipy's svdvals, with the error relative
+    to a float64 SVD."""
     return [_row(model, device, rounds) for model in (("resnet18",) if small else ("resnet18", "vgg19"))]
 
 

@@ -1,8 +1,7 @@
-"""One arm of `make bench` in a process of its own: builds a network and a step, then times one step for each
-line it reads.
+"""One arm of `make bench` in its own process: build a network and a step, then time one step per input line.
 
-Arms differ in what one process cannot undo (the allocator), and waiting processes cost nothing, so arms can
-take turns.
+Arms differ in settings that one process cannot undo (the allocator), and waiting processes cost nothing, so
+arms can take turns.
 """
 
 import json
@@ -30,7 +29,7 @@ SHAPE = (3, 32, 32)
 
 
 def build(arm: dict[str, Any], device: torch.device) -> nn.Module:
-    """The arm's network; `ratio` of full rank in the layers behind its K, or dense."""
+    """Return the arm's network; with `ratio` of full rank in the layers after its K, or dense."""
     torch.manual_seed(0)
     model = build_model(ModelConfig(name=arm["model"], width=arm["width"]), 10, SHAPE)
     if arm.get("ratio"):
@@ -44,7 +43,7 @@ def build(arm: dict[str, Any], device: torch.device) -> nn.Module:
 
 
 def step_flops(model: nn.Module, batch: int, device: torch.device) -> int:
-    """FLOPs of a forward and backward pass, from two samples."""
+    """Return the FLOPs of a forward and backward pass, measured on two samples."""
     counter = FlopCounterMode(display=False)
     with counter:
         model(torch.zeros(2, *SHAPE, device=device)).sum().backward()
@@ -53,7 +52,7 @@ def step_flops(model: nn.Module, batch: int, device: torch.device) -> int:
 
 
 def plain_step(model: nn.Module, batch: Batch) -> Any:
-    """What a plain training loop does: default layout, default allocator, SGD as it comes."""
+    """Return the step of a plain training loop: default layout, default allocator, default SGD."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
 
     def step() -> None:

@@ -1,4 +1,4 @@
-"""Step times of dense and low-rank networks: model × width × what × precision, and eager against compiled."""
+"""Step times of dense and low-rank networks by model, width and precision, and eager against compiled."""
 
 from statistics import median
 from typing import Any
@@ -8,7 +8,7 @@ from scripts.benches.turns import SPEC, Rows, Taken, spread, take_turns
 
 
 def step_arms(device: str, small: bool) -> Rows:
-    """`plain` is the loop that everybody writes."""
+    """Return the arms; `plain` is an ordinary training loop."""
     batch = 1024 if device == "cuda" else 128
     shared = {"device": device, "batch": batch, "precision": "fp32", "steps": 20 if device == "cuda" else 1}
     arms = []
@@ -24,7 +24,7 @@ def step_arms(device: str, small: bool) -> Rows:
 
 
 def compile_arms(device: str, model: str) -> Rows:
-    """Compiling costs a minute an arm on a CPU, so these are benches of their own, one a network."""
+    """Return the arms for compiling, one bench per network because an arm takes a CPU a minute."""
     batch = 1024 if device == "cuda" else 128
     shared = {"device": device, "batch": batch, "width": 64, "steps": 20 if device == "cuda" else 1}
     return [
@@ -44,18 +44,18 @@ def compile_arms(device: str, model: str) -> Rows:
 
 
 def bench_steps(device: str, rounds: int, small: bool) -> Rows:
-    """Seconds a training step, and the share of the matrix product's rate that it reaches in the same
+    """Measure seconds per training step, and the share of the matrix product's rate reached in the same
     rounds."""
     return _by_network(step_arms(device, small), rounds, device)
 
 
 def bench_compile(device: str, rounds: int, small: bool, model: str) -> Rows:
-    """The same for eager against compiled; `first_step_s` holds the compilation."""
+    """Measure the same for eager against compiled; `first_step_s` includes the compilation."""
     return _by_network(compile_arms(device, model), rounds, device)
 
 
 def _by_network(arms: Rows, rounds: int, device: str) -> Rows:
-    """Group by group, for memory's sake: the arms that are compared with one another are alive together."""
+    """Run group by group to save memory: only arms that are compared with one another are alive together."""
     rows = []
     for key in dict.fromkeys((arm["model"], arm["width"]) for arm in arms):
         group = [arm for arm in arms if (arm["model"], arm["width"]) == key]

@@ -1,9 +1,7 @@
-"""Arms in processes of their own that take turns, round after round, so that a machine that slows down slows
-all of them.
+"""Run arms in processes of their own that take turns, so that a slowdown of the machine affects all of them.
 
-An arm prints one line of facts when it is ready, then for each line it reads does one piece of work and
-prints its seconds. Waiting costs nothing, and what one process cannot undo (the allocator) differs between
-arms.
+An arm prints one line of facts when it is ready, then does one piece of work per input line and prints its
+seconds. Waiting costs nothing, and settings that a process cannot undo (the allocator) may differ.
 """
 
 import json
@@ -20,12 +18,12 @@ import yaml
 
 Rows = list[dict[str, Any]]
 SPEC: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "benches.yaml").read_text(encoding="utf-8"))
-"""What benches train; see benches.yaml."""
+"""Networks trained in benches; see benches.yaml."""
 
 
 class Taken(NamedTuple):
-    """facts, seconds: one entry an arm, its seconds one a round; product: the median rate of the matrix
-    product beside them, FLOP/s."""
+    """Results. facts, seconds: one entry per arm, its seconds one per round; product: the median rate of the
+    matrix product in the same rounds, FLOP/s."""
 
     facts: Rows
     seconds: list[list[float]]
@@ -33,13 +31,13 @@ class Taken(NamedTuple):
 
 
 def take_turns(module: str, arms: Rows, rounds: int, device: str) -> Taken:
-    """`python -m module <arm as JSON>` for every arm. Raises RuntimeError if one dies, and none outlives the
+    """Run `python -m module <arm as JSON>` for every arm. Raises RuntimeError if one dies; all end with the
     call."""
     children: list[subprocess.Popen[str]] = []
     try:
         facts = [
             _start(module, arm, children) for arm in arms
-        ]  # one after the other: they would slow each other's preparation
+        ]  # started one after the other, or they would slow each other down
         seconds: list[list[float]] = [[] for _ in arms]
         products = []
         for _ in range(rounds):
@@ -78,7 +76,7 @@ def spread(seconds: list[float]) -> dict[str, Any]:
 
 
 def matmul_rate(device: str, size: int = 2048) -> float:
-    """FLOP/s of a float32 matrix product, TF32 off."""
+    """Return the FLOP/s of a float32 matrix product, TF32 off."""
     torch.backends.cuda.matmul.allow_tf32 = False
     left, right = torch.randn(size, size, device=device), torch.randn(size, size, device=device)
     return 2 * size**3 / min(seconds_of(lambda: left @ right, device) for _ in range(5))
@@ -92,6 +90,6 @@ def seconds_of(work: Callable[[], Any], device: str) -> float:
 
 
 def finish(device: str) -> None:
-    """Wait until the device has done all that it was asked to do."""
+    """Wait until the device has finished all its work."""
     if device == "cuda":
         torch.cuda.synchronize()

@@ -1,5 +1,4 @@
-"""Single layers at full rank and at each ratio, and a transformer's attention and MLP sub-blocks as a whole
-(figure 6)."""
+"""Time single layers, and a transformer's attention and MLP sub-blocks, at each rank ratio (figure 6)."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -15,7 +14,7 @@ from scripts.profiles.units import Rows, at_each_ratio, repeat, sub_block_at_eac
 
 
 class LayerGroup(NamedTuple):
-    """What is timed as one: a layer (with its norm and activation) or a sub-block, here with its first
+    """One timed unit: a layer (with its norm and activation) or a sub-block, represented by its first
     layer."""
 
     name: str
@@ -28,8 +27,7 @@ class LayerGroup(NamedTuple):
 def profile_layers(
     model: nn.Module, conditions: Conditions, ratios: Sequence[float], repeats: int
 ) -> tuple[Rows, Rows]:
-    """Return a row a group in order of execution, and the repetitions; see `repeat`. Seconds are medians of
-    the runs."""
+    """Return one row per group in execution order, and the repetitions; see `repeat`. Seconds are medians."""
     groups = list(groups_of(model, main_path(model, conditions.batch)))
     rows: Rows = [{"layer": group.name, "kind": group.kind, "layers": group.layers} for group in groups]
     measures = [partial(_seconds, group, conditions, ratios) for group in groups]
@@ -37,8 +35,7 @@ def profile_layers(
 
 
 def groups_of(model: nn.Module, path: list[TracedLayer]) -> Iterator[LayerGroup]:
-    """Linear layers of a numbered block by the sub-block they are in (kind: its last name, attn or mlp);
-    others one by one."""
+    """Group the linear layers of a numbered block by sub-block (kind: its last name, attn or mlp)."""
     seen = set()
     for layer in path:
         parent = layer.name.rpartition(".")[0]
@@ -53,7 +50,7 @@ def groups_of(model: nn.Module, path: list[TracedLayer]) -> Iterator[LayerGroup]
 
 
 def _seconds(group: LayerGroup, conditions: Conditions, ratios: Sequence[float]) -> list[float]:
-    """Forward seconds at full rank and at each ratio."""
+    """Return forward seconds at full rank and at each ratio."""
     if group.whole is None:
         units = at_each_ratio(group.first, conditions, ratios)
     else:

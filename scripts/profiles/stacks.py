@@ -1,5 +1,4 @@
-"""Stacks at full rank and at each ratio (figure 4), and the K that each repetition would choose (section
-3.5)."""
+"""Time stacks at full rank and at each ratio (figure 4), and derive K per repetition (section 3.5)."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -20,7 +19,7 @@ DECIDING_RATIO, THRESHOLD = 0.25, 1.5
 def profile_of_stacks(
     model: nn.Module, conditions: Conditions, ratios: Sequence[float], repeats: int
 ) -> tuple[Rows, Rows]:
-    """Return a row a stack, and the repetitions (see `repeat`), each with the K that α and τ give."""
+    """Return one row per stack, and the repetitions (see `repeat`), each with the K that α and τ give."""
     path = main_path(model, conditions.batch)
     possible = set(candidates(model, path))
     stacks = group_stacks([layer for layer in path if layer.name in possible])
@@ -32,8 +31,7 @@ def profile_of_stacks(
 
 
 def _seconds(layers: list[TracedLayer], conditions: Conditions, ratios: Sequence[float]) -> list[float]:
-    """Forward seconds of the stack at full rank and at each ratio: sums over its layers of medians over the
-    runs."""
+    """Return forward seconds of the stack at full rank and at each ratio: the sum of layer medians."""
     passes = [
         take_turns(at_each_ratio(layer, conditions, ratios), layer.input_shape, conditions)
         for layer in layers

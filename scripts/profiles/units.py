@@ -1,5 +1,4 @@
-"""What is timed (a layer or a sub-block, at full rank and at each rank ratio), and a profile's
-repetitions."""
+"""Timed units (a layer or sub-block, at full rank and at each rank ratio), and repetitions of a profile."""
 
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
@@ -26,8 +25,7 @@ def at_each_ratio(layer: TracedLayer, conditions: Conditions, ratios: Sequence[f
 def sub_block_at_each_ratio(
     block: nn.Module, layers: Sequence[str], ratios: Sequence[float]
 ) -> list[nn.Module]:
-    """Return the sub-block as it is, then with its linear layers at each ratio, even where that saves
-    nothing."""
+    """Return the sub-block unchanged, then with linear layers at each ratio, even without savings."""
     full = {name: full_rank(block.get_submodule(name).weight) for name in layers}
     low = [
         factorize(
@@ -49,12 +47,12 @@ def repeat(
     """Measure every row `repeats` times, one whole profile after the other.
 
     Args:
-        rows: Get `full_s`, seconds at full rank, one a repetition, and `low_s`, one such list a ratio.
-        measures: For each row what returns its seconds at full rank and at each ratio.
-        conclude: What follows from a repetition once it is in the rows.
+        rows: Receive `full_s`, seconds at full rank per repetition, and `low_s`, one such list per ratio.
+        measures: For each row a function that returns its seconds at full rank and at each ratio.
+        conclude: Derives results of a repetition from the rows that now include it.
 
     Returns:
-        For each repetition its own seconds and what `conclude` said.
+        For each repetition its own seconds and the result of `conclude`.
     """
     repetitions = []
     for _ in range(repeats):
