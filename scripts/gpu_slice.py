@@ -1,10 +1,10 @@
-"""A few minutes of a borrowed GPU, spent in order of value. docs/gpu.md says how.
+"""Use a few minutes of a borrowed GPU in order of value, as described in docs/gpu.md.
 
-    python -m scripts.gpu_slice pack DEST                       on a machine with a network: what goes there
-    python -m scripts.gpu_slice run --packed DEST --back BACK   there: results of each step under --out, packed in BACK
-    python -m scripts.gpu_slice import BACK                     here again: finished runs and benches into results/
+    python -m scripts.gpu_slice pack DEST                       on a machine with a network: fill DEST
+    python -m scripts.gpu_slice run --packed DEST --back BACK   on the GPU: results under --out, and in BACK
+    python -m scripts.gpu_slice import BACK                     back here: runs and benches into results/
 
-`run` needs Python's own library only; what its steps import beyond PyTorch may lie in DEST as wheels.
+`run` needs only Python's own library; its steps may import wheels from DEST besides PyTorch.
 """
 
 import argparse
@@ -26,7 +26,7 @@ TRAINED = {"cuttlefish-bf16": 240, "full-rank-bf16": 240, "full-rank-fp32": 90, 
 
 
 def steps(out: Path, device: str) -> list[Step]:
-    """Everything a slice does, the most valuable first."""
+    """Return all steps of a slice, the most valuable first."""
     toy = device == "cpu"
     here = ["--device", device, "--out"]
     tests = ["-n", "8"] if not toy else ["-k", "stable_ranks or frobenius"]
@@ -77,7 +77,7 @@ def _training(out: Path, name: str, limit: float, toy: bool) -> Step:
 
 
 def prepare(out: Path, packed: Path | None, device: str) -> dict[str, str]:
-    """Unpack what lies in `packed`, write the configs with their run folders; return the steps' environment."""
+    """Unpack `packed`, write the configs with their run folders; return the steps' environment."""
     site, data = out / "site", Path(os.environ.get("CUTTLEFISH_DATA") or out / "data")
     os.environ["CUTTLEFISH_DATA"] = str(data.absolute())
     parts = [packed / name for name in ("1", "2")] if packed else []
@@ -89,7 +89,7 @@ def prepare(out: Path, packed: Path | None, device: str) -> dict[str, str]:
         environment["OMP_NUM_THREADS"] = "1"
     sys.path.insert(0, str(site))
     for part in parts:
-        if (part / "commit").exists():  # where the code lies without its repository
+        if (part / "commit").exists():  # the code without its repository
             environment["CUTTLEFISH_COMMIT"] = (part / "commit").read_text(encoding="utf-8").strip()
         if (part / "cifar10.zip").exists():
             from cuttlefish.data.sets.torchvision_sets import DATA_SETS
@@ -109,7 +109,7 @@ def prepare(out: Path, packed: Path | None, device: str) -> dict[str, str]:
 
 
 def run(options: argparse.Namespace) -> int:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # which ends the step that is running, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # also ends the running step
     out = options.out.absolute()
     if options.go_on and not (out / "steps").exists():
         unpack_back(options.go_on, out)

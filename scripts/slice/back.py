@@ -1,4 +1,4 @@
-"""What comes back from a borrowed machine: a few files of limited size, and the way from them into results/."""
+"""Return results from a borrowed machine as a few files of limited size, and import them into results/."""
 
 import io
 import json
@@ -14,14 +14,14 @@ MIB = 2**20
 FILE, FILES, ALL = 16 * MIB, 8, 64 * MIB
 RESULTS, CONTENTS, CHECKPOINT = "results.tar.gz", "contents.json", "checkpoint.tar.{:02d}"
 HEAVY = ("checkpoints", "model.safetensors", "plots", "site", "data")
-"""Left out of the results by name."""
+"""Names left out of the results."""
 
 
 def pack_back(out: Path, back: Path) -> dict[str, Any]:
     """Pack results, and the newest checkpoint of each unfinished run that still fits, into `back`.
 
     Returns:
-        What contents.json says: the files and what was left out, with the reason.
+        The content of contents.json: the files and what was left out, with the reason.
     """
     light = [
         path
@@ -59,7 +59,7 @@ def pack_back(out: Path, back: Path) -> dict[str, Any]:
 
 
 def unpack_back(back: Path, out: Path) -> None:
-    """Put what `pack_back` packed where it was, so that a slice on another machine goes on from it."""
+    """Restore the files of `pack_back` to their places, so that a slice on another machine can continue."""
     contents = json.loads((back / CONTENTS).read_text(encoding="utf-8"))
     parts = [(back / name).read_bytes() for name in contents["files"] if name != RESULTS]
     for content in ((back / RESULTS).read_bytes(), b"".join(parts)):
@@ -88,7 +88,7 @@ def import_back(out: Path, results: Path) -> Iterator[str]:
 
 
 def _checkpoints(out: Path) -> list[Path]:
-    """The newest checkpoint of every run that has no finished record, smallest first."""
+    """Return the newest checkpoint of every run without a finished record, smallest first."""
     found = []
     for folder in out.glob("runs/*/checkpoints"):
         there = sorted(folder.glob("epoch_*.pt"))

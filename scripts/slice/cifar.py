@@ -1,6 +1,6 @@
-"""CIFAR-10's own files, smaller: each batch's images as lossless WebP, the rest of the pickle beside it.
+"""Compress CIFAR-10's files: each batch's images as lossless WebP, with the rest of the pickle beside it.
 
-The files that come out are those that were published, byte for byte; their checksums are verified.
+The restored files equal the published ones byte for byte; their checksums are verified.
 """
 
 import hashlib
@@ -16,19 +16,19 @@ import numpy as np
 from PIL import Image
 
 SIDE, SHEET = 32, 500
-"""Pixels; images one below the other in a sheet, which may have 16,383 rows."""
+"""Image size in pixels; images stacked per sheet, which may have 16,383 rows."""
 PIXELS = 3 * SIDE * SIDE
 
 
 def pack_files(files: Sequence[Path], archive: Path) -> None:
-    """Write the files into an archive of their own."""
+    """Write the files into one archive."""
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:
         for path in files:
             packed.writestr(path.name, squeeze(path.read_bytes()))
 
 
 def unpack_files(archive: Path, folder: Path, md5: dict[str, str]) -> None:
-    """Write an archive's files to `folder`. Raises ValueError for one that is not the published one."""
+    """Write an archive's files to `folder`. Raises ValueError if one differs from the published one."""
     folder.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(archive) as packed:
         for name in packed.namelist():
@@ -42,7 +42,7 @@ def unpack_files(archive: Path, folder: Path, md5: dict[str, str]) -> None:
 
 
 def squeeze(content: bytes) -> bytes:
-    """Return the file with its longest block of images coded; any other file merely compressed."""
+    """Return the file with its longest block of images as WebP; any other file merely compressed."""
     start, count = _images(content)
     pixels = np.frombuffer(content, np.uint8, count * PIXELS, start).reshape(count, 3, SIDE, SIDE)
     rows = np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)).reshape(count * SIDE, SIDE, 3)
@@ -57,7 +57,7 @@ def squeeze(content: bytes) -> bytes:
 
 
 def expand(squeezed: bytes) -> bytes:
-    """Return what `squeeze` was given."""
+    """Return the original input of `squeeze`."""
     start, count, number = struct.unpack_from("<QII", squeezed)
     sizes = struct.unpack_from(f"<{number}I", squeezed, 16)
     parts, at = [], 16 + 4 * number
@@ -75,9 +75,9 @@ def expand(squeezed: bytes) -> bytes:
 
 
 def _images(content: bytes) -> tuple[int, int]:
-    """Where the pickled bytes of the images begin, and how many there are (10,000 in each published batch).
+    """Return the offset of the pickled image bytes, and the number of images (10,000 in published batches).
 
-    Pickle's protocol 2 writes so long a string as `T`, four bytes of length, then the string.
+    Pickle's protocol 2 writes such a long string as `T`, four bytes of length, then the string.
     """
     for count in (10_000, 1_000, 10):
         place = content.find(b"T" + struct.pack("<I", count * PIXELS))

@@ -1,8 +1,8 @@
-"""What a slice measures itself, each as a bench: ceilings, data path, step times.
+"""Benches measured within a slice: ceilings, data path, step times.
 
     python -m scripts.slice.measures ceilings | data | steps | compile --device cuda --out runs/gpu-slice
 
-Step times go to disk arm by arm (OUT/arms), the bench of all so far beside them, so a slice that is cut off goes on.
+Step times are written after each arm (OUT/arms) together with the bench so far, so a slice can be resumed.
 """
 
 import argparse
@@ -32,11 +32,11 @@ COMPILED = [
     ("bf16", "rank 1/8", 0.125), ("tf32", "dense", None), ("tf32", "rank 1/4", 0.25), ("fp32", "rank 1/8", 0.125),
     ("tf32", "rank 1/8", 0.125),
 ]  # fmt: skip
-"""In order of value: compiling takes half a minute an arm."""
+"""In order of value: compiling takes half a minute per arm."""
 
 
 def ceilings(device: str, toy: bool) -> Rows:
-    """The rates that nothing exceeds: matrix products, and a copy (bytes read and written)."""
+    """Measure the hardware's peak rates: matrix products, and a copy (bytes read and written)."""
     size, numbers = (256, 2**20) if toy else (8192, 2**30)
     rows = []
     for name, dtype, tf32 in (("bf16", torch.bfloat16, False), ("tf32", torch.float32, True), ("fp32", torch.float32, False)):  # fmt: skip
@@ -51,7 +51,7 @@ def ceilings(device: str, toy: bool) -> Rows:
 
 
 def data(device: str, toy: bool) -> Rows:
-    """Images a second of the training batches of CIFAR's size, cropped, mirrored and normalised, without a model."""
+    """Measure images per second of CIFAR's augmented and normalised training batches, without a model."""
     count, batch = (500, 100) if toy else (50_000, 1024)
     pixels, labels = (
         torch.randint(256, (count, 32, 32, 3)).to(torch.uint8),
@@ -72,7 +72,7 @@ def data(device: str, toy: bool) -> Rows:
 
 
 def arms_of(what: str, device: str, toy: bool) -> Rows:
-    """The arms of both networks; a toy's are three narrow ones."""
+    """Return the arms of both networks; three narrow ones for a toy."""
     if toy:
         return [arm | {"width": 8, "batch": 8} for arm in step_arms("cpu", True)[1:4]]
     if what == "steps":
@@ -87,7 +87,7 @@ def arms_of(what: str, device: str, toy: bool) -> Rows:
 
 
 def step_times(what: str, device: str, toy: bool, out: Path, facts: dict[str, Any]) -> None:
-    """Measure the arms that are not on disk yet; write the bench again after each."""
+    """Measure the arms that are not on disk yet; rewrite the bench after each."""
     arms, measured = arms_of(what, device, toy), []
     for arm in arms:
         name = f"{what}-{arm['model']}-{arm['precision']}-{arm['arm']}"

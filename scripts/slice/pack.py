@@ -1,4 +1,4 @@
-"""What goes to a borrowed machine: wheels of what it lacks, the configs of the runs, CIFAR-10 in two parts."""
+"""Pack files for a borrowed machine: missing wheels, the configs of the runs, CIFAR-10 in two parts."""
 
 import json
 import subprocess
@@ -19,7 +19,8 @@ WHEELS = (
     "pydantic", "pydantic-core", "annotated-types", "typing-inspection", "typing-extensions", "rich",
     "markdown-it-py", "mdurl", "execnet", "pytest-xdist",
 )  # fmt: skip
-"""All that the worker, the benches and tests/gpu import beyond PyTorch, torchvision, timm, pytest, hypothesis, scipy."""
+"""Imports of the worker, benches and tests/gpu beyond PyTorch, torchvision, timm, pytest, hypothesis,
+scipy."""
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64", "manylinux1_x86_64")
 CELL = ("experiment=table1", "model=resnet18", "data=cifar10", "preset=reference", "seed=0", "logger=quiet")
 RUNS = {
@@ -42,10 +43,10 @@ TOY_CUTTLEFISH = ("method.k=1", "method.switch_epoch=2", "method.stability=scale
 
 
 def write_configs(folder: Path, conf: Path, toy: bool = False) -> None:
-    """Write the resolved config of every run, as JSON: a machine without Hydra and YAML's reader takes it."""
+    """Write the resolved config of every run as JSON, for a machine without Hydra and a YAML reader."""
     for name, words in RUNS.items():
         all_words = list(CELL)
-        for word in words:  # a later choice of the same group takes the place of the cell's
+        for word in words:  # a later choice of a group replaces the cell's
             all_words = [*(old for old in all_words if old.split("=")[0] != word.split("=")[0]), word]
         if toy:
             more = [*TOY, *(TOY_CUTTLEFISH if "method=cuttlefish" in words else ())]
@@ -70,7 +71,7 @@ def pack(dest: Path, root: Path, wheels: Sequence[str] = WHEELS) -> None:
 
 
 def _download(wheels: Sequence[str], folder: Path) -> None:
-    """For CPython 3.12 on 64-bit Linux, in the versions that are installed here."""
+    """Download for CPython 3.12 on 64-bit Linux, in the versions installed here."""
     from importlib.metadata import version
 
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]

@@ -1,4 +1,4 @@
-"""Steps one after the other, each a process with a time limit whose result is on disk before the next begins."""
+"""Run steps one after the other, each a process with a time limit; save each result before the next."""
 
 import json
 import os
@@ -11,11 +11,11 @@ from time import monotonic
 from typing import Any
 
 GRACE = 12.0
-"""Seconds that a step has to save its state and end once its time is over."""
+"""Seconds that a step has to save its state and end after its time is over."""
 SAVED = 75
 """Exit code of a run that was stopped with its state saved; see `cuttlefish/errors.py`."""
 WORDS = 12
-"""Lines of a step's output that its result keeps."""
+"""Number of output lines kept in a step's result."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Step:
     """One step.
 
     Attributes:
-        limit: Seconds it may take in one slice.
-        least: Seconds below which it is not begun.
-        why_not: The reason for which it cannot be run here, if any.
+        limit: Maximum seconds in one slice.
+        least: Minimum seconds left to start it.
+        why_not: The reason why it cannot run here, if any.
     """
 
     name: str
@@ -45,9 +45,9 @@ def run_steps(
     environment: Mapping[str, str],
     after: Callable[[], None] = lambda: None,
 ) -> list[dict[str, Any]]:
-    """Run what `out`/steps does not call done, until the time is over; return the result of every step.
+    """Run the steps not yet done in `out`/steps until the time is over; return the result of every step.
 
-    Status: done, failed, timed out, unfinished (its state is saved; it goes on next time), skipped, not reached.
+    Status: done, failed, timed out, unfinished (saved; continues next time), skipped, not reached.
     """
     deadline, results = monotonic() + seconds, []
     for step in steps:
@@ -67,7 +67,7 @@ def run_steps(
 
 
 def read_result(out: Path, name: str) -> dict[str, Any]:
-    """Return what `out` says of a step; empty if nothing, or if what is there cannot be read."""
+    """Return a step's result from `out`; empty if missing or unreadable."""
     try:
         return json.loads((out / "steps" / f"{name}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -75,7 +75,7 @@ def read_result(out: Path, name: str) -> dict[str, Any]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under another name first, so that a kill leaves the old one or the new one."""
+    """Write a file under another name first, so that a kill leaves either the old or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     part.write_bytes(content)
@@ -101,7 +101,7 @@ def _run(step: Step, out: Path, limit: float, cwd: Path, environment: Mapping[st
             _write(out, step, "begun", 0.0, "killed before it came to an end", process=child.pid)
             code, late = _wait(child, limit)
         finally:
-            _end(child.pid, signal.SIGKILL)  # what the step itself has started, too
+            _end(child.pid, signal.SIGKILL)  # including the step's own children
             child.wait()
     status = "done" if code == 0 else "unfinished" if code == SAVED else "timed out" if late else "failed"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -110,7 +110,7 @@ def _run(step: Step, out: Path, limit: float, cwd: Path, environment: Mapping[st
 
 
 def _wait(child: subprocess.Popen[bytes], limit: float) -> tuple[int, bool]:
-    """Return the exit code, and whether the time was over before it."""
+    """Return the exit code, and whether the time ran out first."""
     try:
         return child.wait(limit), False
     except subprocess.TimeoutExpired:
