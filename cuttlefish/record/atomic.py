@@ -1,7 +1,6 @@
-"""Files that survive a crash: whole or not at all, and on the disk once the call returns.
+"""Atomic and durable file writes: a file is complete or absent, and on disk when the call returns.
 
-Used for everything a run must be able to trust after it was killed: its record, checkpoints, profile and
-epoch rows.
+Used for all files that must survive a killed run: record, checkpoints, profile and epoch rows.
 """
 
 import errno
@@ -14,17 +13,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
-"""The names that `atomic_file` writes under until the file is whole."""
+"""Names of the temporary files of `atomic_file`."""
 
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
-    """Open a binary file that takes `path`'s place when the block ends; after an exception `path` stays as it
-    was.
+    """Open a binary file that replaces `path` at the end of the block; an exception leaves `path` unchanged.
 
-    The bytes go to a hidden neighbour first (a rename is atomic only within one file system), and both the
-    file and the folder's entry are flushed to the disk. Missing parent folders are made, and their entries
-    flushed too.
+    The bytes go to a hidden file in the same folder (rename is atomic only within one file system), and both
+    the file and the folder's entry are flushed to disk. Missing parent folders are created and flushed too.
     """
     path = Path(path)
     _make_folder(path.parent)
@@ -35,20 +32,20 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
             _flush(file)
         os.replace(temporary, path)
     except BaseException:
-        with suppress(OSError):  # the first error counts
+        with suppress(OSError):  # report the first error
             temporary.unlink(missing_ok=True)
         raise
     _flush_folder(path.parent)
 
 
 def write_atomic(path: str | Path, data: bytes | str) -> None:
-    """Replace the content of `path`; text is written as UTF-8 with its line ends as they are."""
+    """Replace the content of `path` atomically; text is written as UTF-8 with unchanged line ends."""
     with atomic_file(path) as file:
         file.write(data.encode("utf-8") if isinstance(data, str) else data)
 
 
 def read_regular(path: str | Path) -> bytes:
-    """Read a file. A folder, or a named pipe on which reading would wait for ever, raises OSError."""
+    """Read a regular file. Raises OSError for a folder or a named pipe, which could block forever."""
     path = Path(path)
     if path.exists() and not path.is_file() and not path.is_dir():
         raise OSError(errno.EINVAL, "it is no regular file", str(path))
@@ -56,17 +53,17 @@ def read_regular(path: str | Path) -> bytes:
 
 
 def remove_left_overs(folder: Path) -> None:
-    """Remove what killed writes have left in the folder. To be called only while no one else writes there."""
-    with suppress(OSError):  # they cost room, and nothing else
+    """Remove temporary files of killed writes. Call it only while no other process writes to the folder."""
+    with suppress(OSError):  # they only cost disk space
         for path in folder.glob(".*.tmp"):
             if TEMPORARY.fullmatch(path.name):
                 path.unlink(missing_ok=True)
 
 
 def append_line(path: str | Path, line: str) -> None:
-    """Add `line` and a line end in one write, on the disk when this returns.
+    """Append `line` and a line end in one write, flushed to disk.
 
-    A crash can tear only the last line; a full disk leaves the file as it was.
+    A crash can tear only the last line; a full disk leaves the file unchanged.
     """
     path = Path(path)
     new = not path.exists()
@@ -77,7 +74,7 @@ def append_line(path: str | Path, line: str) -> None:
             _flush(file)
         except OSError:
             with suppress(OSError):
-                os.ftruncate(file.fileno(), before)  # no half a line, to which the next would be added
+                os.ftruncate(file.fileno(), before)  # remove the partial line before the next append
             raise
     if new:
         _flush_folder(path.parent)
@@ -96,7 +93,7 @@ def _flush(file: BinaryIO) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    if os.name != "posix":  # elsewhere a folder cannot be opened, and its entries are written with the file
+    if os.name != "posix":  # elsewhere folders cannot be opened, and entries are written with the file
         return
     handle = os.open(folder, os.O_RDONLY)
     try:

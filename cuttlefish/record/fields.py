@@ -1,4 +1,4 @@
-"""The fields of `record.json` as one frozen `Record`, and what makes a record a sound one."""
+"""The fields of `record.json` as a frozen `Record`, and the checks of a valid record."""
 
 import json
 import re
@@ -22,7 +22,7 @@ POSITIVE = (
     "macs_full",
     "macs_final",
 )  # fmt: skip
-"""What a finished run has at least one of: tables and claims divide by it."""
+"""Fields that are at least 1 in a finished run, because tables and claims divide by them."""
 
 Text = Annotated[str, Strict()]
 Flag = Annotated[bool, Strict()]
@@ -50,7 +50,7 @@ class Recipe(TypedDict, total=False):
 
 @with_config(extra="allow")
 class Settings(TypedDict, total=False):
-    """What the readers of a record take for granted inside its config."""
+    """Keys in a record's config that its readers rely on."""
 
     model: Mapped | None
     data: Mapped | None
@@ -68,10 +68,9 @@ _always, _finished, _known = map(_field, ("always", "finished", "where known"))
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What one run did and where it came from. Each field says its type, when it must be there, and what it
-    means.
+    """Result and provenance of one run. Each field has a type, when it is required, and a meaning.
 
-    The constructor checks nothing: a run that is over is recorded whatever came of it. `problems_of` checks.
+    The constructor checks nothing, so that every run that ends can be recorded. `problems_of` checks.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -141,7 +140,7 @@ class Record:
 
 
 def device_type_of(name: str) -> str:
-    """Tell cpu or cuda by a hardware's name as `device_name` makes it: a CPU's has its number of cores."""
+    """Return cpu or cuda for a hardware name from `device_name`: a CPU's ends with its number of cores."""
     return "cpu" if re.search(r", \d+ cores?$", name) else "cuda"
 
 
@@ -153,7 +152,7 @@ INSIDE = {
     "metrics": "metrics are not a number each",
     "phases": "phases are not a mapping each",
 }
-"""What is said of a wrong value inside a field."""
+"""Error message for a wrong value inside a field."""
 OUT_OF_RANGE = {
     "finite_number": "{name} is {value}, not a finite number",
     "less_than": "{name} is beyond 64 bits",
@@ -164,8 +163,7 @@ EXPECTED = {"string": "str", "float": "int or float"}
 
 
 def problems_of(values: Mapping[str, Any]) -> list[str]:
-    """Find what is wrong with the fields of a record, one sentence a problem. A null field counts as
-    absent."""
+    """Return the problems of a record's fields, one sentence each. A null field counts as absent."""
     return type_problems(values) or _missing(values) or _contradictions(Record(**values))
 
 
@@ -181,7 +179,7 @@ def _adapter() -> TypeAdapter[Record]:
 
 
 def type_problems(values: Mapping[str, Any]) -> list[str]:
-    """Find unknown fields and values that are not of their field's type, one sentence each."""
+    """Return unknown fields and values of the wrong type, one sentence each."""
     if values.get("schema") != SCHEMA:
         return [f"schema is {short(values.get('schema'))}, not {SCHEMA}"]
     present = {name: value for name, value in values.items() if value is not None}
@@ -195,7 +193,7 @@ def type_problems(values: Mapping[str, Any]) -> list[str]:
 
 
 def _sentence(error: Mapping[str, Any]) -> str:
-    """Put one of pydantic's errors in this suite's words."""
+    """Return an error of pydantic as a sentence."""
     name, *inside = error["loc"]
     kind, value = error["type"], short(error["input"])
     if kind == "unexpected_keyword_argument":

@@ -1,4 +1,4 @@
-"""From what a person types (a record, a run folder, a run key) to the record's file."""
+"""Find a record's file by its path, its run folder or its run key."""
 
 import re
 from collections.abc import Sequence
@@ -13,8 +13,7 @@ SEARCHED = ("results/records", "runs")
 
 
 def find_record(word: str, searched: Sequence[str | Path] = SEARCHED) -> Path:
-    """Find the path of a `record.json`. Raises CuttlefishError where there is none, or a key has several
-    runs."""
+    """Return the path of a `record.json`. Raises CuttlefishError if there is none or a key is ambiguous."""
     path = Path(word)
     if path.is_file() or (path / RECORD).is_file():
         return path if path.is_file() else path / RECORD
@@ -32,7 +31,7 @@ def find_record(word: str, searched: Sequence[str | Path] = SEARCHED) -> Path:
 
 
 def runs_of(key: str, searched: Sequence[str | Path] = SEARCHED) -> list[tuple[Path, Record]]:
-    """Read every sound record of that run key, those of the first folder last; a damaged one is nobody's."""
+    """Return all valid records of a run key, those of the first folder last; skip damaged records."""
     found = []
     for path in (path for folder in reversed(searched) for path in sorted(Path(folder).rglob(RECORD))):
         try:

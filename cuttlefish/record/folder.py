@@ -1,7 +1,6 @@
-"""The files of a run folder: their names, how to read them, and how to cut them back to a checkpoint.
+"""The files of a run folder: names, reading, and truncation to a checkpoint.
 
-No reader fails on a row: a torn last line (a crash while it was written) does not count, and a damaged one is
-left out.
+Readers skip bad rows: a last line torn by a crash is ignored, and a damaged row is left out.
 """
 
 import csv
@@ -27,15 +26,15 @@ PLOTS = "plots"
 RANK_COLUMNS = ("epoch", "layer", "stable_rank", "scaled_rank", "full_rank")
 RANK_HEADER = ",".join(RANK_COLUMNS)
 PLAUSIBLE = 1e-9, 1e9
-"""Ranks outside cannot be divided by: of a weight of zeros, of one that diverged, of a damaged file."""
+"""Range of usable ranks: others come from zero or diverged weights or a damaged file."""
 LONGEST = 10_000
-"""Characters of a row of ranks; the name of a layer has a hundred."""
+"""Maximum characters in a row of ranks; layer names have about a hundred."""
 
 log = logging.getLogger(__name__)
 
 
 def read_epochs(folder: str | Path) -> list[dict[str, Any]]:
-    """Read the rows of `epochs.jsonl`, one a trained epoch; empty without the file."""
+    """Read the rows of `epochs.jsonl`, one per trained epoch; empty without the file."""
     path = Path(folder) / EPOCHS
     try:
         rows = list(map(_epoch_row, _whole_lines(path)))
@@ -46,8 +45,7 @@ def read_epochs(folder: str | Path) -> list[dict[str, Any]]:
 
 
 def read_ranks(folder: str | Path) -> list[dict[str, Any]]:
-    """Read the rows of `ranks.csv`; empty without the file. What is no row of ranks is left out with a
-    warning."""
+    """Read the rows of `ranks.csv`; empty without the file. Invalid rows are skipped with a warning."""
     rows, problem = checked_ranks(folder)
     if problem:
         log.warning("%s: %s", Path(folder) / RANKS, problem)
@@ -55,7 +53,7 @@ def read_ranks(folder: str | Path) -> list[dict[str, Any]]:
 
 
 def checked_ranks(folder: str | Path) -> tuple[list[dict[str, Any]], str]:
-    """Read the rows of `ranks.csv`, and say in words what of the file is left out."""
+    """Read the rows of `ranks.csv`, and return a message about skipped rows with them."""
     try:
         lines = _whole_lines(Path(folder) / RANKS)
     except OSError as error:
@@ -67,8 +65,7 @@ def checked_ranks(folder: str | Path) -> tuple[list[dict[str, Any]], str]:
 
 
 def read_profile(folder: str | Path) -> dict[str, Any] | None:
-    """Read `profile.json`; None where the method measured nothing. Raises CuttlefishError for a damaged
-    one."""
+    """Read `profile.json`; None if there is none. Raises CuttlefishError for a damaged file."""
     path = Path(folder) / PROFILE
     if not path.exists():
         return None
@@ -82,24 +79,24 @@ def read_profile(folder: str | Path) -> dict[str, Any] | None:
 
 
 def csv_line(values: list[Any]) -> str:
-    """Format one row of a CSV file, quoted where needed, without its line end."""
+    """Format one row of a CSV file, quoted as needed, without a line end."""
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="").writerow(values)
     return buffer.getvalue()
 
 
 def cut_back(folder: str | Path, epochs: int, first: int | None = None) -> list[str]:
-    """Forget what came after a checkpoint of `epochs` trained epochs.
+    """Remove the rows after a checkpoint of `epochs` trained epochs.
 
-    `epochs.jsonl` counts trained epochs from 1, so rows up to `epochs` stay. A row of `ranks.csv` shows the
-    weights after so many epochs, so the ranks of the checkpoint's own weights stay too. Damaged rows go, and
-    of doubled ones all but the last.
+    `epochs.jsonl` counts trained epochs from 1, so rows up to `epochs` are kept. A row of `ranks.csv` belongs
+    to the weights after its epoch, so the ranks of the checkpoint's weights are kept too. Damaged rows and
+    all but the last of duplicate rows are removed.
 
     Args:
-        first: The epoch from which on the checkpoint owes its rows; None: whichever the first row is of.
+        first: First epoch whose rows must be present; None: that of the first row.
 
     Returns:
-        What was wrong with the files, a sentence each.
+        Problems of the files, one sentence each.
     """
     folder = Path(folder)
     found, told = _cut(folder / EPOCHS, _epoch_of_json, epochs)
@@ -112,19 +109,19 @@ def cut_back(folder: str | Path, epochs: int, first: int | None = None) -> list[
 
 
 def forget_ranks(folder: str | Path, epochs: set[int]) -> None:
-    """Drop the rank rows of these epochs, because they are about to be written anew."""
+    """Remove the rank rows of these epochs, before they are rewritten."""
     path = Path(folder) / RANKS
     _replace(path, [line for line in _whole_lines(path) if (_layer_of_csv(line) or (None,))[0] not in epochs])
 
 
 Identity = tuple[int, Hashable]
-"""An epoch, and what else tells the rows of a file apart."""
+"""Key of a row: its epoch, and what else identifies it in its file."""
 
 
 def _cut(
     path: Path, identity_of: Callable[[str], Identity | None], last: int
 ) -> tuple[set[Identity], list[str]]:
-    """Keep the rows up to epoch `last`, each once. Returns their identities, and what was wrong in words."""
+    """Keep the rows up to epoch `last`, each once. Return their identities and the problems found."""
     kept: dict[Identity, str] = {}
     bad = doubled = 0
     head = []
@@ -170,7 +167,7 @@ def _layer_of_csv(line: str) -> Identity | None:
 
 
 def _rank_cells(line: str) -> list[str] | None:
-    """Split a whole row of numbers into its cells; None for the head and for a damaged line."""
+    """Split a valid row of ranks into its cells; None for the header or a damaged line."""
     if len(line) > LONGEST:
         return None
     cells = next(csv.reader([line]), []) if '"' in line else line.split(",")
@@ -185,5 +182,5 @@ def _rank_row(line: str) -> dict[str, Any] | None:
         row = dict(zip(RANK_COLUMNS, (int(epoch), layer, stable, scaled, int(full)), strict=True))
     except ValueError:
         return None
-    low, high = PLAUSIBLE  # a method may choose rank 0 (LC); a weight has none that small
+    low, high = PLAUSIBLE  # methods may choose rank 0 (LC), but a stable rank is positive
     return row if low < stable < high and 0 <= scaled < high and 0 < row["full_rank"] < high else None

@@ -1,6 +1,6 @@
-"""Where a result came from: the commit, the packages, the hardware, the command and the time.
+"""Provenance of a result: commit, packages, hardware, command and time.
 
-Never the host's name or its environment.
+The host's name and its environment are never recorded.
 """
 
 import os
@@ -19,18 +19,17 @@ from cuttlefish.record.redact import redact_arguments
 SOURCE = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "torchvision", "timm", "hydra-core", "omegaconf", "wandb", "numpy", "scipy", "pandas")
 COMMIT = "CUTTLEFISH_COMMIT"
-"""Variable of the environment: the commit, with "-dirty" behind it if the code differed from it."""
+"""Environment variable: the commit of a copied source tree, with suffix "-dirty" if the code differs."""
 CODE = (".", ":(exclude)results", ":(exclude)*.md")
-"""What can change a result. Records, reports and text are written while runs go on, and make no code
-dirty."""
+"""Paths that can change a result. Records, reports and text may change during runs."""
 
 
 def provenance(device: str, threads: int | None = None) -> dict[str, Any]:
-    """Return the record's fields on origin.
+    """Return the record's fields on provenance.
 
     Args:
-        device: torch's name of it, as in `cpu` or `cuda:0`.
-        threads: Those that torch computes with.
+        device: torch's device name, such as `cpu` or `cuda:0`.
+        threads: Number of CPU threads of torch.
     """
     return {
         "git_commit": git_commit(),
@@ -46,16 +45,16 @@ def provenance(device: str, threads: int | None = None) -> dict[str, Any]:
 
 
 def git_commit(source: Path = SOURCE) -> str | None:
-    """Return the commit of the repository that tracks `source`, or the one a copy was told to be of.
+    """Return the commit of the repository that tracks `source`, else that in CUTTLEFISH_COMMIT.
 
-    None without either, or where an unrelated repository surrounds it.
+    None without either. A surrounding repository that does not track `source` is ignored.
     """
     tracked = git(source, "ls-files", "--", ".")
     return git(source, "rev-parse", "HEAD") if tracked else _told_commit()[0] or None
 
 
 def git_dirty(source: Path = SOURCE) -> bool | None:
-    """Tell whether the code differs from its commit (new files count); None where there is no commit."""
+    """Return whether the code, including new files, differs from its commit; None without a commit."""
     if not git(source, "ls-files", "--", "."):
         commit, dirty = _told_commit()
         return bool(dirty) if commit else None
@@ -65,19 +64,19 @@ def git_dirty(source: Path = SOURCE) -> bool | None:
 
 
 def _told_commit() -> tuple[str, str]:
-    """Return the commit of code that lies on a machine without its repository, and what follows if it was dirty."""
+    """Return the commit in CUTTLEFISH_COMMIT and its suffix, both "" if unset."""
     commit, _, dirty = os.environ.get(COMMIT, "").partition("-")
     return commit, dirty
 
 
 def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str]:
-    """Return the versions of those that are installed, read without importing them."""
+    """Return the versions of the installed packages among `names`, without importing them."""
     found = {name: _version(name) for name in names}
     return {name: number for name, number in found.items() if number is not None}
 
 
 def device_name(device: str, threads: int | None = None) -> str:
-    """Return the GPU's name, or the CPU's with the number of cores computed on: `AMD EPYC 7B13, 2 cores`."""
+    """Return the GPU's name, or the CPU's with the number of cores used: `AMD EPYC 7B13, 2 cores`."""
     if device.startswith("cuda"):
         import torch
 
@@ -87,17 +86,17 @@ def device_name(device: str, threads: int | None = None) -> str:
 
 
 def available_cores() -> int:
-    """Count the cores this process may run on."""
+    """Return the number of cores this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def command_line(arguments: Sequence[str], module: str | None = None) -> str:
-    """Return the command as one would type it, without secrets and the machine's folders.
+    """Return the command as typed, without secrets and the machine's folders.
 
     Args:
-        module: That of `python -m`.
+        module: Module of `python -m`.
     """
     script, *rest = arguments or [""]
     start = ["python", "-m", module] if module else ["python", Path(script).name]
@@ -105,13 +104,13 @@ def command_line(arguments: Sequence[str], module: str | None = None) -> str:
 
 
 def main_module() -> str | None:
-    """Return the module this process was started with by `python -m`."""
+    """Return the module if this process was started by `python -m`."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return spec.name.removesuffix(".__main__") if spec else None
 
 
 def utc_now() -> str:
-    """Return the time now: ISO 8601, whole seconds, UTC."""
+    """Return the current time in UTC, ISO 8601 in whole seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -131,9 +130,8 @@ def _cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def git(folder: Path, *arguments: str) -> str | None:
-    """Return a git command's output in `folder`, without blanks around it; None if git is missing, fails or
-    hangs."""
-    # A hook's GIT_DIR would point every call at the hook's own repository.
+    """Return the stripped output of a git command in `folder`; None if git is missing, fails or hangs."""
+    # In a git hook GIT_DIR would redirect every call to the hook's repository.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     try:
         done = subprocess.run(

@@ -1,7 +1,7 @@
-"""`record.json`: what one run did and where it came from, as a `Record`.
+"""Make, write and read `record.json`, the result and provenance of one run.
 
-Tables, figures and claims are made from records alone. Every started run leaves one: a failed or interrupted
-run's has its status, the error, and whatever is known.
+Tables, figures and claims are made from records alone. Every started run writes one; that of a failed or
+interrupted run has its status, the error and all known fields.
 """
 
 import json
@@ -23,12 +23,11 @@ log = logging.getLogger(__name__)
 
 
 class OtherSchema(CuttlefishError):
-    """The record is of another version of this suite, or of something else."""
+    """The record is from another version of this suite, or is something else."""
 
 
 def _clean_extra(extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Redact why loggers were dropped, in an exception's own words; earlier records have it as
-    `sinks_dropped`."""
+    """Redact the exception texts of dropped loggers (`sinks_dropped` in earlier records)."""
     dropped = {name: extra[name] for name in ("loggers_dropped", "sinks_dropped") if extra.get(name)}
     return {**extra, **{name: [redact_log(told) for told in reasons] for name, reasons in dropped.items()}}
 
@@ -43,9 +42,9 @@ CLEANERS = {
 
 
 def new_record(status: str, **values: Any) -> Record:
-    """Make a record of these values, JSON-safe and free of secrets; what is not given is None.
+    """Make a record from values, JSON-safe and free of secrets; missing fields are None.
 
-    Names that are no fields (a method's own results) go into `extra`.
+    Values that are not fields (a method's own results) go into `extra`.
     """
     own = {name: value for name, value in values.items() if name not in FIELDS}
     known = {name: value for name, value in values.items() if name in FIELDS}
@@ -54,7 +53,7 @@ def new_record(status: str, **values: Any) -> Record:
 
 
 def clean_record(record: Record) -> Record:
-    """Copy a record without secrets and folders of the machine; a clean one is left as it is."""
+    """Copy a record without secrets and folders of the machine. Idempotent."""
     return Record(**_clean(vars(record)))
 
 
@@ -64,15 +63,14 @@ def _clean(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def validate_record(record: Record) -> list[str]:
-    """Find what is wrong with a record, one sentence a problem."""
+    """Return the problems of a record, one sentence each."""
     return problems_of(vars(record))
 
 
 def write_record(folder: str | Path, record: Record) -> Path:
     """Write `record.json` atomically.
 
-    A record with problems is written too (the run is over; its result is not thrown away), but each problem
-    is logged.
+    A record with problems is written too, so that no result is lost, and each problem is logged.
     """
     for problem in validate_record(record):
         log.warning("record.json of %s: %s", folder, problem)
@@ -82,13 +80,13 @@ def write_record(folder: str | Path, record: Record) -> Path:
 
 
 def read_record(path: str | Path) -> Record:
-    """Read the record at `path`, a run folder or the file itself.
+    """Read the record at `path`, a run folder or the file.
 
-    Its fields have their types; whether they agree with each other, `validate_record` tells.
+    Field types are checked; `validate_record` checks that the fields are consistent.
 
     Raises:
-        OtherSchema: It is of another version.
-        CuttlefishError: There is none, or it is damaged.
+        OtherSchema: It is from another version.
+        CuttlefishError: It is missing or damaged.
     """
     values = read_fields(path)
     if values.get("schema") != SCHEMA:
@@ -102,7 +100,7 @@ def read_record(path: str | Path) -> Record:
 
 
 def read_fields(path: str | Path) -> dict[str, Any]:
-    """Read what a record's file holds, unchecked: of a foreign one, or of another version, anything."""
+    """Read the mapping in a record's file, unchecked: it may be another version's, or no record."""
     path = _file_of(path)
     try:
         values = json.loads(read_regular(path))
@@ -124,7 +122,7 @@ def _file_of(path: str | Path) -> Path:
 
 
 def value_of(record: Record | Mapping[str, Any], path: str) -> Any:
-    """Look up `record.config["method"]["k"]` for `config.method.k`; None where there is no such thing."""
+    """Return `record.config["method"]["k"]` for path `config.method.k`; None if absent."""
     value: Any = vars(record) if isinstance(record, Record) else record
     for name in path.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
@@ -132,8 +130,7 @@ def value_of(record: Record | Mapping[str, Any], path: str) -> Any:
 
 
 def error_text(error: BaseException) -> str:
-    """Format the traceback with paths relative to the installation, other folders shortened, and without
-    secrets."""
+    """Format the traceback with paths relative to the installation or shortened, without secrets."""
     text = "".join(traceback.format_exception(error))
     folders = {str(Path(__file__).resolve().parents[2]), str(Path.home()), *filter(None, map(str, sys.path))}
     for folder in sorted(folders - {"/", "."}, key=len, reverse=True):
@@ -142,13 +139,12 @@ def error_text(error: BaseException) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Convert to JSON's own types: arrays and tensors to lists or numbers, paths to text, NaN and infinities
-    to None."""
+    """Convert to JSON types: arrays and tensors to lists or numbers, paths to text, NaN and inf to None."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset | range):
         return [plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
-    if hasattr(value, "tolist"):  # numpy's and torch's scalars and arrays
+    if hasattr(value, "tolist"):  # scalars and arrays of numpy and torch
         return plain(value.tolist())
     if isinstance(value, float):
         return value if isfinite(value) else None

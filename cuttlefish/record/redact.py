@@ -1,7 +1,7 @@
-"""Keep secrets, and paths of the machine, out of what is written down for others to read.
+"""Remove secrets and the machine's paths from published text.
 
-Every pattern is linear in the length of the text: it begins with a character that few have, and gives nothing
-back (possessive quantifiers), so that a log of many megabytes takes seconds.
+Every pattern is linear in the length of the text: it begins with a rare character and never backtracks
+(possessive quantifiers), so that a log of many megabytes takes seconds.
 """
 
 import os
@@ -27,27 +27,26 @@ SHAPES = {
     r"([?&](?i:[\w-]{0,40}?signature|sig|hmac|auth|key|code)=)[^&\s\"'<>]++": rf"\1{HIDDEN}",
     r"(?i:(bearer\s++))[\w.~+/=-]{16,}+": rf"\1{HIDDEN}",
 }
-"""Private keys; well-known tokens; the user of a URL, with or without a password; a URL's signature; bearers."""
+"""Private keys; well-known tokens; a URL's user, with or without password; URL signatures; bearers."""
 SHAPES = {re.compile(shape): blank for shape, blank in SHAPES.items()}
 BASIC = re.compile(r"(?i:(basic\s++))([A-Za-z0-9+/]{6,}+={0,2})")
 START = r"(?:(?<=~)[\w.-]*+/|(?<=/)(?!/))"
 SEGMENT = r"[^\s'\",:;()\[\]/]++"
 PATH = re.compile(
-    # in quotes it may have blanks anywhere; in running text where a slash follows within two words
+    # in quotes it may contain blanks; in running text only if a slash follows within two words
     rf"[~/](?:(?<=['\"].){START}[^'\"\n:]++(?=['\"])"
     rf"|(?<![\w./~)}}\]>-].){START}(?:{SEGMENT}|/)++(?: (?:{SEGMENT} )?{SEGMENT}/(?:{SEGMENT}|/)*+)*+)"
 )
-"""A path from the root or from somebody's home, in running text."""
+"""An absolute path, or one from a home folder, in text."""
 HARMLESS = {"", "true", "false", "none", "null", "???"}
 SHORTEST = 6
-"""Shorter values of secret environment variables are left: blanked in running text, they would take words
-with them."""
+"""Shorter values of secret environment variables are kept, because blanking them would damage words."""
 
 
 def is_secret(key: str, value: str) -> bool:
-    """Tell the value of names such as `api_key`, `hf_token`, `db.password`.
+    """Return whether the value is a secret, by keys such as `api_key`, `hf_token`, `db.password`.
 
-    Not that of `tokenizer`, `max_tokens` or `token_dim=64`, nor where nothing is set.
+    False for `tokenizer`, `max_tokens` or `token_dim=64`, and for empty values.
     """
     if value.lower() in HARMLESS:
         return False
@@ -55,13 +54,12 @@ def is_secret(key: str, value: str) -> bool:
 
 
 def redact_text(text: str) -> str:
-    """Blank the secrets in free text.
+    """Blank secrets in free text.
 
-    These are the values of `secret=value` and `secret: value`, well-known shapes of tokens, keys and
-    credentials, and the values of environment variables with a secret's name (an exception may quote one
-    bare).
+    Secrets are the values of `secret=value` and `secret: value`, well-known forms of tokens, keys and
+    credentials, and the values of environment variables with secret names (an exception may quote one).
     """
-    for value in sorted(_secret_values(), key=len, reverse=True):  # one may be a part of another
+    for value in sorted(_secret_values(), key=len, reverse=True):  # longest first: one may contain another
         text = text.replace(value, HIDDEN)
     for shape, blank in SHAPES.items():
         text = shape.sub(blank, text)
@@ -69,7 +67,7 @@ def redact_text(text: str) -> str:
 
 
 def redact_log(text: str) -> str:
-    """Blank the secrets of a log, and shorten absolute paths wherever they stand."""
+    """Blank secrets and shorten absolute paths in a log."""
     return PATH.sub(lambda match: shorten_path(match[0]), redact_text(text))
 
 
@@ -96,14 +94,14 @@ def redact_config(config: Any, key: str = "") -> Any:
 
 
 def redact_value(value: str, key: str = "") -> str:
-    """Clean one string that stood under `key`."""
+    """Redact one string value of `key`."""
     return HIDDEN if is_secret(key, value) else shorten_path(redact_text(value))
 
 
 def shorten_path(text: str) -> str:
-    """Return `.../name` for an absolute path, or each of a list of them; other text as it is.
+    """Return `.../name` for an absolute path, or for each in a list of paths; other text unchanged.
 
-    Where the data lay says nothing about a result, and often names its owner.
+    The location of the data is irrelevant to a result, and often contains a user's name.
     """
     if text.startswith("~") or PurePath(text).is_absolute():
         return ":".join(f".../{PurePath(path).name}" for path in text.split(":"))
@@ -115,7 +113,7 @@ def _secret_values() -> set[str]:
 
 
 def _blank_basic(match: re.Match[str]) -> str:
-    """The word is an everyday one: only what decodes to `user:password` is blanked."""
+    """Blank `Basic …` only if it decodes to `user:password`, because "basic" is an ordinary word."""
     try:
         return match[1] + HIDDEN if b":" in b64decode(match[2], validate=True) else match[0]
     except ValueError:
