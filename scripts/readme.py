@@ -1,4 +1,4 @@
-"""Write the measured numbers into README.md and docs/measured.md, from the generated tables, claims and benches.
+"""Write measured numbers into README.md and docs/measured.md, from the generated tables, claims and benches.
 
 python -m scripts.readme            replaces each block `<!-- measured: NAME -->` ... `<!-- /measured -->`
 python -m scripts.readme --check    changes nothing; exit code 1 if a block is out of date

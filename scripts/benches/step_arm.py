@@ -72,7 +72,7 @@ def our_step(model: nn.Module, batch: Batch, trainer: TrainerConfig, device: tor
 
 
 def prepare(arm: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Return the arm's step, and its facts, for which it has taken one."""
+    """Return the arm's step, and its facts, which include a first step."""
     device = torch.device(arm["device"])
     trainer = TrainerConfig(
         device=arm["device"], precision=arm["precision"], compile=arm.get("compile", False)
@@ -97,13 +97,13 @@ def seconds_a_step(arm: dict[str, Any], step: Any) -> float:
 
 
 def measure_here(arm: dict[str, Any], rounds: int) -> dict[str, Any]:
-    """Return the facts and the rounds' seconds of an arm in this process, and the matrix product's rate just before it."""
+    """Return an arm's facts, seconds per round, and the preceding matrix product's rate, in this process."""
     if arm.get("plain"):
         set_up(TrainerConfig(device=arm["device"]), torch.device(arm["device"]), 0)  # in strict fp32
         torch.backends.cudnn.benchmark = False
     product = matmul_rate(arm["device"])
     step, facts = prepare(arm)
-    seconds_a_step(arm, step)  # the first of them warm the device up
+    seconds_a_step(arm, step)  # the first steps warm the device up
     return {
         "facts": facts, "seconds": [seconds_a_step(arm, step) for _ in range(rounds)], "product": product,
     }  # fmt: skip
