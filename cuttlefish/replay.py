@@ -148,8 +148,7 @@ def _sound(path: Path) -> Record:
 
 
 def _folder(runs: Path, key: str) -> Path:
-    """Return the first of runs/replay/<key>-1, -2, … without a finished replay, to resume interrupted
-    ones."""
+    """Return the first of runs/replay/<key>-1, -2, … without a finished replay, to resume one."""
     folders = (runs / "replay" / f"{key}-{number}" for number in count(1))
     return next(
         folder

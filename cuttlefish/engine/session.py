@@ -191,8 +191,7 @@ class Session:
         self.loggers.finish(record)
 
     def _keep_weights(self) -> None:
-        """Write the weights for re-evaluation. The last checkpoint has them too, so a full disk is no
-        error."""
+        """Write the weights for re-evaluation. A full disk is no error: the last checkpoint has them too."""
         if not self.world.is_first:
             return
         try:

@@ -80,8 +80,7 @@ class Timer:
         self._earlier = state["wall_seconds"]
 
     def at_least(self, wall_seconds: float) -> None:
-        """Raise `wall_seconds` to the total of earlier processes, including work after their last
-        checkpoint."""
+        """Raise `wall_seconds` to the total of earlier processes, including their lost work."""
         self._earlier = max(self._earlier, wall_seconds)
 
     def _mark(self) -> None:

@@ -65,8 +65,7 @@ class PlainConsole(Logger):
         self.say("\n".join([f"folder  {self.run.folder}", *(f"plot    {path}" for path in plots)]))
 
     def figures(self, row: dict[str, Any]) -> str:
-        """Return an epoch's metrics, with the mean rank ratio if ranks were estimated since the last
-        epoch."""
+        """Return an epoch's metrics, with the mean rank ratio if ranks were estimated before it."""
         figures = [f"lr {row['lr']:.3g}", _side(row, "train"), _side(row, "test")]
         figures.append(f"params {short_count(row['params_total'])}")
         if self.rank_ratio is not None:

@@ -40,7 +40,6 @@ def build_method(resolved: dict[str, Any]) -> Method:
 
 
 def planned_epochs(resolved: dict[str, Any], recipe: RecipeConfig) -> int | None:
-    """Return the epochs a resolved method trains under `recipe`, without a model; None if they depend on
-    it."""
+    """Return the epochs a method trains under `recipe`; None if they depend on the model. Builds no model."""
     method = load_method(resolved["name"])
     return method.planned_epochs(build_method(resolved).settings, recipe)

@@ -131,8 +131,7 @@ class Method:
         """Run once on the initial weights before the first phase, not on resume; may change the model."""
 
     def phases(self, context: Context) -> Iterator[Phase]:
-        """Yield the phases in order, from the method's state and without side effects: a resume calls it
-        again."""
+        """Yield the phases in order, from the state and without side effects: a resume calls it again."""
         yield Phase("train", range(context.recipe.epochs))
 
     def on_epoch_start(self, context: Context, epoch: int) -> Transition | None:

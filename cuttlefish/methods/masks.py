@@ -48,8 +48,7 @@ class Masks(Mapping[str, Tensor]):
 
     @torch.no_grad()
     def apply(self, model: nn.Module) -> None:
-        """Zero the pruned weights in place, in one fused call without host sync, cheap enough for every
-        step."""
+        """Zero the pruned weights in place, cheaply enough for every step: one fused call, no host sync."""
         if model is not self._model:
             weights = {name: model.get_parameter(name) for name in self._masks}
             # With the weight's strides (channels_last): otherwise the fused call becomes one call per tensor.

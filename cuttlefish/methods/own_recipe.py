@@ -21,8 +21,7 @@ class Changes(Checked):
 
 
 OwnRecipe = Annotated[dict[str, Any], OptionsOf(Changes)]
-"""Type of a knob that replaces part of the recipe: {epochs: 160, optimizer: {weight_decay: …}, schedule:
-{…}}."""
+"""A knob that overrides part of the recipe: {epochs: 160, optimizer: {weight_decay: …}, schedule: {…}}."""
 
 
 def own_recipe(

@@ -1,6 +1,6 @@
 """Share this machine's GPUs among jobs: each holds devices of its own until it ends.
 
-For launchers that start several jobs on one machine without assigning GPUs, as SLURM and Ray do.
+For launchers that start several jobs on one machine and, unlike SLURM and Ray, assign no GPUs.
 """
 
 import os

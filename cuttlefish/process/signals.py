@@ -24,7 +24,7 @@ class State(Enum):
 
     state       when                                           the signal             between two steps
     UNTRAINED   reading data, building, timing stacks          ends the run at once   -
-    SAVED       between epochs, all of which are on the disk   ends the run at once   -
+    SAVED       between epochs, all of which are on disk       ends the run at once   -
     UNSAVED     training; several processes, at any time       is noted               save, then end the run
     LOST        another process has taken the run over         is noted               end it, save nothing
 

@@ -122,8 +122,7 @@ def _with_activation(kind: type) -> type:
 
 @contextmanager
 def statistics_kept(model: nn.Module, samples: int) -> Iterator[None]:
-    """Keep ordinary batch norms from taking the mean of nothing into their statistics, where there are no
-    samples."""
+    """Keep an empty share from putting NaN into the running statistics of ordinary batch norms."""
     norms = [] if samples else [norm for norm in _unsynchronised(model).values() if norm.training]
     for norm in norms:
         norm.eval()
