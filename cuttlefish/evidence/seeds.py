@@ -24,15 +24,21 @@ class OverSeeds:
         return f"{show(self.mean)} ± {show(self.std)}" if self.std else show(self.mean)
 
 
-def over_seeds(runs: Sequence[Evidence], quantity: Quantity) -> OverSeeds | None:
-    """Average a quantity; None unless every run has it, because a partial mean would hide the others."""
-    values = [quantity(run.record) for run in check_alike(runs)]
+def over_seeds(
+    runs: Sequence[Evidence], quantity: Quantity, *, any_machine: bool = False
+) -> OverSeeds | None:
+    """Average a quantity; None unless every run has it, because a partial mean would hide the others.
+
+    Args:
+        any_machine: Accept runs on several machines of one device type and precision (for what is no time).
+    """
+    values = [quantity(run.record) for run in check_alike(runs, any_machine)]
     if not values or any(value is None for value in values):
         return None
     return OverSeeds(mean(values), stdev(values) if len(values) > 1 else None, len(values))
 
 
-def check_alike(runs: Sequence[Evidence]) -> Sequence[Evidence]:
+def check_alike(runs: Sequence[Evidence], any_machine: bool = False) -> Sequence[Evidence]:
     """Return the runs after checking that they differ by their seeds alone.
 
     Raises:
@@ -40,7 +46,7 @@ def check_alike(runs: Sequence[Evidence]) -> Sequence[Evidence]:
     """
     for what, values in (
         ("scales", {run.record.scale for run in runs}),
-        ("kinds of hardware", {run.hardware for run in runs}),
+        ("kinds of hardware", {device_and_precision(run) if any_machine else run.hardware for run in runs}),
     ):
         if len(values) > 1:
             raise CuttlefishError(f"runs of several {what} cannot be averaged: {', '.join(sorted(values))}")
@@ -50,6 +56,11 @@ def check_alike(runs: Sequence[Evidence]) -> Sequence[Evidence]:
             f"a seed was given twice to an average: seeds {', '.join(map(str, sorted(seeds)))}"
         )
     return runs
+
+
+def device_and_precision(run: Evidence) -> str:
+    """Return what two runs must share for their accuracies to compare: `cpu, fp32`."""
+    return f"{run.record.device_type}, {run.record.precision}"
 
 
 def paired(left: Iterable[Evidence], right: Iterable[Evidence]) -> list[tuple[Evidence, Evidence]]:

@@ -148,3 +148,17 @@ def test_a_cell_without_a_run_and_a_table_without_a_task_say_so():
 def test_records_of_another_scale_count_nowhere_and_are_named():
     table, left_out = table_of([ran("low", scale="free")])
     assert table.blocks[0].rows[1][-1].text == "no run" and len(left_out) == 1
+
+
+def test_cpus_share_a_block_where_times_are_no_evidence():
+    spec = spec_of()
+    reduced = replace(spec.scale("reduced"), times="no evidence of speed.")
+    spec = replace(spec, scales={**spec.scales, "reduced": reduced})
+    runs = [ran("full"), ran("low"), ran("low", 1, device="another CPU, 1 core"), ran("low", device="a GPU")]
+    plan = [wanted("full"), wanted("low"), wanted("low", 1)]
+    table, _ = table_of(runs, plan, spec=spec)
+    assert [block.title.split(" · ", 1)[1] for block in table.blocks] == [
+        "a CPU, 2 cores · fp32 · 2 threads and another CPU, 1 core · fp32 · 2 threads",
+        "a GPU · fp32 · 2 threads",
+    ]
+    assert cells(table, 0, 1)["seeds"].text == "2" and cells(table, 1, 1)["seeds"].text == "1"

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from cuttlefish.evidence.benches import Bench
 from cuttlefish.evidence.records import Collection, Evidence, LeftOut
+from cuttlefish.evidence.seeds import device_and_precision
+from cuttlefish.evidence.selection import by_seed
 from cuttlefish.plan.planned_run import PlannedRun
 from cuttlefish.plan.spec import EQUAL, PUBLISHED, Spec, TableSpec
 from cuttlefish.report.tables import overheads
@@ -88,10 +90,27 @@ def _blocks(
 ) -> Iterator[Block]:
     budget = "recipes as published" if kind == PUBLISHED else "equal budget"
     title = f"{spec.called(model)} on {spec.called(data)}, {budget}"
-    for hardware in dict.fromkeys(hardware for cell in cells for hardware in cell.runs) or [None]:
-        baseline = next((cell.runs.get(hardware, []) for cell in cells if cell.planned[0].baseline), [])
-        rows = [_row(table, cell, hardware, baseline, claims, scale, _timed(spec, scale)) for cell in cells]
-        yield Block(f"{title} · {hardware}" if hardware else title, rows)
+    timed = _timed(spec, scale)
+    for pool in _pools(cells, timed) or [[]]:
+        baseline = next((_runs(cell, pool) for cell in cells if cell.planned[0].baseline), [])
+        rows = [_row(table, cell, pool, baseline, claims, scale, timed) for cell in cells]
+        yield Block(" · ".join([title, *filter(None, [" and ".join(pool)])]), rows)
+
+
+def _pools(cells: Sequence[CellRuns], timed: bool) -> list[list[str]]:
+    """Return the hardware of each block: one kind a block, but where times are no evidence, all CPUs (or GPUs)
+    of one precision, whose accuracies and sizes compare."""
+    pools: dict[object, list[str]] = {}
+    for cell in cells:
+        for hardware, runs in cell.runs.items():
+            pool = pools.setdefault(hardware if timed else device_and_precision(runs[0]), [])
+            pool += [] if hardware in pool else [hardware]
+    return list(pools.values())
+
+
+def _runs(cell: CellRuns, pool: Sequence[str]) -> list[Evidence]:
+    """Return the cell's runs on that hardware, of each seed the one started first."""
+    return list(by_seed(run for hardware in pool for run in cell.runs.get(hardware, [])).values())
 
 
 def _timed(spec: Spec, scale: str) -> bool:
@@ -102,13 +121,13 @@ def _timed(spec: Spec, scale: str) -> bool:
 def _row(
     table: TableSpec,
     cell: CellRuns,
-    hardware: str | None,
+    pool: Sequence[str],
     baseline: Sequence[Evidence],
     claims: Claims,
     scale: str,
     timed: bool,
 ) -> list[Cell]:
-    run, runs = cell.planned[0], cell.runs.get(hardware, [])
+    run, runs = cell.planned[0], _runs(cell, pool)
     stated = [
         item for item in table.paper if (item.row, item.model, item.data) == (run.row, run.model, run.data)
     ]

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cuttlefish.display.format import UNKNOWN, count, short_count, times
+from cuttlefish.display.format import count, short_count, times
 from cuttlefish.evidence import quantities as q
 from cuttlefish.evidence.records import Evidence
-from cuttlefish.evidence.seeds import OverSeeds, Quantity, over_seeds
+from cuttlefish.evidence.seeds import Quantity, over_seeds
 from cuttlefish.record.fields import Record
 from cuttlefish.report.tables.table import Cell, Column, text_cell
 
@@ -40,9 +40,16 @@ class Filling:
     def cell(self, text: str, value: float | str | None) -> Cell:
         return Cell() if value is None else Cell(text, value, self.mark, self.keys)
 
-    def mean(self, quantity: Quantity, show: Callable[[float], str], beside: str = "") -> Cell:
-        found = over_seeds(self.runs, quantity)
+    def mean(self, quantity: Quantity, show: Callable[[float], str], ratio: Quantity | None = None) -> Cell:
+        """Return mean ± deviation of a quantity that is no time, with the mean of a ratio beside it."""
+        found = over_seeds(self.runs, quantity, any_machine=True)
+        beside = f" ({times(_mean(self.runs, ratio))})" if ratio else ""
         return self.cell(f"{found.text(show)}{beside}", found.mean) if found else Cell()
+
+    def hours(self, quantity: Quantity) -> Cell:
+        """Return mean ± deviation of a time; unknown for runs of several machines."""
+        found = over_seeds(self.runs, quantity) if len({run.hardware for run in self.runs}) == 1 else None
+        return self.cell(found.text(lambda hours: f"{hours:.3g} h"), found.mean) if found else Cell()
 
 
 def row_cells(
@@ -59,12 +66,12 @@ def row_cells(
         Cell(label, label, mark, fill.keys),
         Cell(str(len(runs)), len(runs), runs=fill.keys),
         _accuracy(fill),
-        fill.mean(_of("params_total"), count, _ratio(over_seeds(runs, q.compression))),
-        fill.mean(_of("params_nonzero"), count, _ratio(over_seeds(runs, q.compression_nonzero))),
-        fill.mean(_stored, lambda size: f"{size:.3g} MiB", _ratio(over_seeds(runs, q.compression_stored))),
-        fill.mean(_of("macs_final"), short_count, _ratio(over_seeds(runs, q.fewer_macs))),
+        fill.mean(_of("params_total"), count, q.compression),
+        fill.mean(_of("params_nonzero"), count, q.compression_nonzero),
+        fill.mean(_stored, lambda size: f"{size:.3g} MiB", q.compression_stored),
+        fill.mean(_of("macs_final"), short_count, q.fewer_macs),
         fill.mean(_of("switch_epoch"), lambda epoch: f"{epoch:.3g}"),
-        fill.mean(q.hours_as_baseline if is_baseline else q.hours, lambda hours: f"{hours:.3g} h"),
+        fill.hours(q.hours_as_baseline if is_baseline else q.hours),
         Cell() if is_baseline else _speedup(fill, baseline),
         paper,
         Cell(", ".join(fill.keys), len(runs), "", fill.keys),
@@ -82,10 +89,10 @@ def waiting_cells(label: str, why: str) -> list[Cell]:
 
 
 def _accuracy(fill: Filling) -> Cell:
-    best = over_seeds(fill.runs, _of("accuracy_best"))
-    return fill.mean(
-        _of("accuracy_final"), lambda value: f"{value:.2f}", f" ({best.mean:.2f})" if best else ""
-    )
+    final = over_seeds(fill.runs, _of("accuracy_final"), any_machine=True)
+    best = _mean(fill.runs, _of("accuracy_best"))
+    beside = "" if best is None else f" ({best:.2f})"
+    return fill.cell(f"{final.text('{:.2f}'.format)}{beside}", final.mean) if final else Cell()
 
 
 def _speedup(fill: Filling, baseline: Sequence[Evidence]) -> Cell:
@@ -108,5 +115,6 @@ def _stored(record: Record) -> float:
     return record.params_stored_bits / 8 / 2**20
 
 
-def _ratio(found: OverSeeds | None) -> str:
-    return f" ({times(found.mean)})" if found else f" ({UNKNOWN})"
+def _mean(runs: Sequence[Evidence], quantity: Quantity) -> float | None:
+    found = over_seeds(runs, quantity, any_machine=True)
+    return found.mean if found else None
