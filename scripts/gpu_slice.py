@@ -29,14 +29,25 @@ def steps(out: Path, device: str) -> list[Step]:
     """Return all steps of a slice, the most valuable first."""
     toy = device == "cpu"
     here = ["--device", device, "--out"]
-    tests = ["-n", "8"] if not toy else ["-k", "stable_ranks or frobenius"]
+    tests = ["-n", "8"] if not toy else ["-k", "core or full_rank and not two"]
     on = {"CUTTLEFISH_GPU_TESTS_ON": device, "OMP_NUM_THREADS": "1"}
     measures = [PYTHON, "-m", "scripts.slice.measures"]
     profile = [PYTHON, "-m", "scripts.profile_layers", "stacks", "--missing", *here, str(out / "bench")]
     profile += (
         ["--repeats", "1", "--width", "8", "--batch", "8", "--zeta", "3"] if toy else ["--repeats", "3"]
     )
-    pytest = [PYTHON, "-m", "pytest", "tests/gpu", "-m", "gpu", "-v", "--no-header", "-p", "no:cacheprovider"]
+    pytest = [
+        PYTHON,
+        "-m",
+        "pytest",
+        "tests/gpu",
+        "-m",
+        "gpu and not slow",
+        "-v",
+        "--no-header",
+        "-p",
+        "no:cacheprovider",
+    ]
     ranks = [
         PYTHON,
         "-m",

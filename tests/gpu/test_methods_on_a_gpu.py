@@ -29,7 +29,7 @@ def test_the_result_is_the_cpu_s(tmp_path, device, method):
     here = trained(tmp_path / "cpu", method, "cpu", **EXACT)
     there = trained(tmp_path / "gpu", method, device, **EXACT)
     for field in ("ranks", "switch_epoch", "k", "params_total", "params_nonzero", "epochs_trained"):
-        assert there[field] == here[field], field
+        assert getattr(there, field) == getattr(here, field), field
     assert there.loss_final == pytest.approx(here.loss_final, rel=1e-5)
     losses = [[row["train_loss"] for row in read_epochs(tmp_path / where)] for where in ("cpu", "gpu")]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
@@ -41,8 +41,8 @@ def test_resumes_to_the_same_bits(tmp_path, device, method, monkeypatch):
     assert whole.peak_memory_bytes > 0 and whole.device
     save = trainer_module.save_checkpoint
 
-    def falling(folder, number, state):
-        save(folder, number, state)
+    def falling(folder, number, state, *step):
+        save(folder, number, state, *step)
         if number == 2:
             raise Stopped
 

@@ -15,7 +15,7 @@ from cuttlefish.record.record import read_record
 from scripts.gpu_slice import main
 from scripts.slice.runner import read_result
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 RUNS = ["cuttlefish-bf16", "cuttlefish-fp32", "full-rank-bf16", "full-rank-fp32"]
 
 
