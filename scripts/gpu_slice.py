@@ -14,77 +14,60 @@ import signal
 import sys
 import tempfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 from scripts.slice.back import import_back, pack_back, unpack_back
 from scripts.slice.runner import Step, run_steps, write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
-PYTHON = sys.executable
 TRAINED = {"cuttlefish-bf16": 240, "full-rank-bf16": 240, "full-rank-fp32": 90, "cuttlefish-fp32": 300}
 """Seconds each run may take in one slice, in order of value."""
 
 
 def steps(out: Path, device: str) -> list[Step]:
     """Return all steps of a slice, the most valuable first."""
-    toy = device == "cpu"
-    here = ["--device", device, "--out"]
-    tests = ["-n", "8"] if not toy else ["-k", "core or full_rank and not two"]
-    on = {"CUTTLEFISH_GPU_TESTS_ON": device, "OMP_NUM_THREADS": "1"}
-    measures = [PYTHON, "-m", "scripts.slice.measures"]
-    profile = [PYTHON, "-m", "scripts.profile_layers", "stacks", "--missing", *here, str(out / "bench")]
-    profile += (
-        ["--repeats", "1", "--width", "8", "--batch", "8", "--zeta", "3"] if toy else ["--repeats", "3"]
-    )
-    pytest = [
-        PYTHON,
-        "-m",
-        "pytest",
-        "tests/gpu",
-        "-m",
-        "gpu and not slow",
-        "-v",
-        "--no-header",
-        "-p",
-        "no:cacheprovider",
-    ]
-    ranks = [
-        PYTHON,
-        "-m",
-        "scripts.bench",
-        "ranks",
-        "--rounds",
-        "1" if toy else "3",
-        *here,
-        str(out / "bench"),
-    ]
+    toy, at = device == "cpu", f"--device {device} --out"
+    tests = ["-k", "core or full_rank and not two"] if toy else ["-n", "8"]
+    size = "--repeats 1 --width 8 --batch 8 --zeta 3" if toy else "--repeats 3"
+    pytest = _module("pytest", "tests/gpu -v --no-header -p no:cacheprovider -m", "gpu and not slow", *tests)
+    profiles = [
+        Step(f"profile-{name}", _module("scripts.profile_layers", f"stacks --missing --model {name} {size} {at}", out / "bench"), 40)
+        for name in ("resnet18", "vgg19")
+    ]  # fmt: skip
+    runs = {name: _training(out, name, limit, toy) for name, limit in TRAINED.items()}
+    slow = "takes minutes on a CPU" if toy else ""
     found = [
-        Step("ceilings", [*measures, "ceilings", *here, str(out)], 30),
-        Step("gpu-tests", [*pytest, *tests], 75, environment=on),
-        Step("steps", [*measures, "steps", *here, str(out)], 120),
-        Step("ranks", ranks, 30, why_not="minutes of SciPy's decompositions on a CPU" if toy else ""),
-        Step("profile-resnet18", [*profile, "--model", "resnet18"], 40),
-        Step("profile-vgg19", [*profile, "--model", "vgg19"], 40),
-        Step("data", [*measures, "data", *here, str(out)], 20),
-        *(_training(out, name, limit, toy) for name, limit in TRAINED.items() if name.endswith("bf16")),
+        _measure("ceilings", at, out, 30),
         Step(
-            "compile",
-            [*measures, "compile", *here, str(out)],
-            300,
-            why_not="a toy compiles nothing" if toy else "",
+            "gpu-tests", pytest, 75, environment={"CUTTLEFISH_GPU_TESTS_ON": device, "OMP_NUM_THREADS": "1"}
         ),
+        _measure("steps", at, out, 120),
+        Step("ranks", _module("scripts.bench", f"ranks --rounds 3 {at}", out / "bench"), 30, why_not=slow),
+        *profiles,
+        _measure("data", at, out, 20),
+        *(step for name, step in runs.items() if name.endswith("bf16")),
+        _measure("compile", at, out, 300, slow),
         Step("imagenet-models", [], 0, why_not="the suite has no bench of timm's ImageNet models yet"),
         Step("bert-base", [], 0, why_not="the suite has no BERT yet"),
-        *(_training(out, name, limit, toy) for name, limit in TRAINED.items() if name.endswith("fp32")),
+        *(step for name, step in runs.items() if name.endswith("fp32")),
     ]
-    return found
+    return [replace(step, limit=5 * step.limit) for step in found] if toy else found  # CPUs are shared
+
+
+def _module(name: str, words: str, *more: str | Path) -> list[str]:
+    return [sys.executable, "-m", name, *words.split(), *map(str, more)]
+
+
+def _measure(what: str, at: str, out: Path, limit: float, why_not: str = "") -> Step:
+    return Step(what, _module("scripts.slice.measures", f"{what} {at}", out), limit, why_not=why_not)
 
 
 def _training(out: Path, name: str, limit: float, toy: bool) -> Step:
     config = out / "configs" / f"{name}.json"
     there = Path(os.environ["CUTTLEFISH_DATA"]) / "cifar-10-batches-py"
     lacking = "" if toy or len(list(there.glob("*_batch*"))) == 6 else f"CIFAR-10 is not whole in {there}"
-    return Step(f"train-{name}", [PYTHON, "-m", "cuttlefish.worker", str(config)], limit, 20, lacking)
+    return Step(f"train-{name}", _module("cuttlefish.worker", "", config), limit, 20, lacking)
 
 
 def prepare(out: Path, packed: Path | None, device: str) -> dict[str, str]:
