@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -36,8 +37,15 @@ def comparison_summary(
     profile: Row | None = None,
     rank_rows: Sequence[Row] = (),
     plots: Iterable[object] = (),
+    full_epochs: Sequence[Row] = (),
+    epochs: Sequence[Row] = (),
 ) -> RenderableType:
-    """Show a full-rank and a Cuttlefish run of one length side by side, with the paths of its plots."""
+    """Show a full-rank and a Cuttlefish run of one length side by side, and at last what an epoch gained.
+
+    Args:
+        plots: Paths of the Cuttlefish run's plots.
+        full_epochs, epochs: The epoch rows of the two runs.
+    """
     caution = _unlike(full, cuttlefish)
     parts = [
         _headline(cuttlefish),
@@ -45,8 +53,27 @@ def comparison_summary(
         _screen(cuttlefish, profile, rank_rows, _comparison_table(full, cuttlefish)),
         *([Text(one_line(f"Not a like-for-like comparison: {caution}."), style="yellow")] if caution else []),
         *(Text(one_line(f"plot  {path}"), no_wrap=True, overflow="fold") for path in plots),
+        *([Text(speed_words(full_epochs, epochs, cuttlefish.switch_epoch), style="bold")] if epochs else []),
     ]
     return Group(*parts)
+
+
+def speed_words(full_epochs: Sequence[Row], epochs: Sequence[Row], switch_epoch: int | None) -> str:
+    """Say what training an epoch takes before and after the switch, and at full rank; medians."""
+    last_dense = switch_epoch or 0
+    dense = _epoch_seconds(row for row in epochs if row["epoch"] <= last_dense)
+    low = _epoch_seconds(row for row in epochs if row["epoch"] > last_dense)
+    if switch_epoch is None or low is None:
+        return "speed  no epoch was trained low-rank"
+    full = _epoch_seconds(full_epochs)
+    switched = f"{duration(dense)} → {duration(low)}: {_faster(dense, low)}"
+    return f"speed  training an epoch {switched} ({_faster(full, low)} than full rank's {duration(full)})"
+
+
+def _epoch_seconds(rows: Iterable[Row]) -> float | None:
+    """Median of their training; the first, which also warms up, counts only where it is alone."""
+    seconds = [row["seconds"]["train"] for row in rows]
+    return median(seconds[1:] or seconds) if seconds else None
 
 
 def as_text(renderable: RenderableType, width: int = WIDTH) -> str:

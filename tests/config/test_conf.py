@@ -105,6 +105,8 @@ def test_every_experiment_composes(composed, experiment):
     config = composed(f"experiment={experiment}")
     if experiment.startswith("demo/"):
         assert config.scale == "free" and config.data.kind == "digits"
+        both = [composed(f"experiment=demo/{name}") for name in ("full_rank", "cuttlefish")]
+        assert both[0].model == both[1].model and both[0].recipe == both[1].recipe, "the method alone differs"
         return
     if not experiment.startswith("reduced/"):  # a row of a table or figure, by itself at the paper's scale
         assert (config.scale, config.model.width, config.recipe.epochs, config.data.images_per_class) == (

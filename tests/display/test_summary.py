@@ -73,6 +73,32 @@ def test_a_slower_run_is_called_slower(made_up):
     assert "2.03× slower" in text
 
 
+def trained(*seconds):
+    return [{"epoch": epoch, "seconds": {"train": took}} for epoch, took in enumerate(seconds, start=1)]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "words"),
+    [
+        (trained(9, 3, 4, 2, 5, 8, 2, 2, 2), "3.50 s → 2.00 s: 1.75× faster (2.50× faster than"),
+        (trained(1, 1, 1, 1, 1, 8), "1.00 s → 8.00 s: 8.00× slower (1.60× slower than"),
+        (trained(1, 1, 1, 1, 1), "no epoch was trained low-rank"),
+    ],
+)
+def test_a_comparison_ends_with_the_measured_speed_of_an_epoch(made_up, epochs, words):
+    full = trained(9, 5, 5, 5)
+    runs = made_up.full_rank_record(), made_up.record()
+    last = as_text(comparison_summary(*runs, full_epochs=full, epochs=epochs)).splitlines()[-1]
+    assert last.startswith("speed  ") and words in last
+    assert len(epochs) == 5 or last.endswith(" than full rank's 5.00 s)")
+
+
+def test_a_run_that_never_switched_got_no_faster(made_up):
+    runs = made_up.full_rank_record(), made_up.record(switch_epoch=None, switch_reason="declined")
+    text = as_text(comparison_summary(*runs, full_epochs=trained(1, 1), epochs=trained(1, 1)))
+    assert text.endswith("speed  no epoch was trained low-rank")
+
+
 @pytest.mark.parametrize(
     "reason, words",
     [
