@@ -13,6 +13,10 @@ from cuttlefish.errors import CuttlefishError
 
 OLD_WORDS = {**RENAMED, "method.preset": "preset"}
 
+TARGETS = ("method.target_params", "method.match")
+SIZE_KNOBS = ("method.alpha", "method.rho")
+"""Knobs that presets set and that a target replaces; other knobs exclude a target in their Settings."""
+
 
 def refuse_old_words(words: Iterable[str]) -> None:
     """Raise CuttlefishError for a command-line word that was renamed since an earlier version."""
@@ -22,6 +26,18 @@ def refuse_old_words(words: Iterable[str]) -> None:
             if equals and f"{key}.".startswith(f"{old}."):
                 now = f"{new}{key.removeprefix(old)}={value}"
                 raise CuttlefishError(f"{word}: {old} is called {new} now; write {now}")
+
+
+def refuse_two_sizes(words: Iterable[str]) -> None:
+    """Raise CuttlefishError for words that set a size twice: a target, and a knob that would be ignored.
+
+    The composed config cannot tell: presets give such knobs a value, which a target replaces.
+    """
+    given = dict(word.lstrip("+").partition("=")[::2] for word in words)
+    target = next((word for word in TARGETS if given.get(word, "null") != "null"), None)
+    knob = next((word for word in SIZE_KNOBS if word in given), None)
+    if target and knob:
+        raise CuttlefishError(f"{knob} and {target} both set the size; give one of them")
 
 
 def check_preset(method: Mapping[str, Any], chosen: str, folders: Sequence[Path]) -> None:

@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from cuttlefish.config.choice_checks import refuse_old_words
+from cuttlefish.config.choice_checks import refuse_old_words, refuse_two_sizes
 from cuttlefish.config.choices import GROUPS, SEVERAL, help_text
 from cuttlefish.config.compose import compose_config
 from cuttlefish.config.hydra_errors import sentence
@@ -96,6 +96,7 @@ def _quiet_hydra() -> None:
 
 def _check(words: Sequence[str], shows_several: bool) -> None:
     refuse_old_words(words)
+    refuse_two_sizes(words)
     for word in words:
         for pattern, told in NOT_HYDRAS.items():
             if re.fullmatch(f"[+]*{pattern}", word, re.IGNORECASE):

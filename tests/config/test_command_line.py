@@ -76,6 +76,14 @@ def test_a_run_hands_its_resolved_config_to_the_worker(command, tmp_path):
         (["seed"], "cannot read 'seed' on the command line; write key=value"),
         (["model=5"], "take the name of one choice"),
         (
+            ["method=lc", "method.alpha=1", "method.target_params=1000"],
+            "method.alpha and method.target_params both set the size; give one of them",
+        ),
+        (
+            ["method=si_fd", "method.rho=0.2", "method.match=x"],
+            "method.rho and method.match both set the size",
+        ),
+        (
             ["method=cuttlefish", "method.preset=paper"],
             "method.preset=paper: method.preset is called preset now; write preset=paper",
         ),
