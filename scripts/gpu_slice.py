@@ -32,9 +32,13 @@ def steps(out: Path, device: str) -> list[Step]:
     size = "--repeats 1 --width 8 --batch 8 --zeta 3" if toy else "--repeats 3"
     pytest = _module("pytest", "tests/gpu -v --no-header -p no:cacheprovider -m", "gpu and not slow", *tests)
     profiles = [
-        Step(f"profile-{name}", _module("scripts.profile_layers", f"stacks --missing --model {name} {size} {at}", out / "bench"), 40)
+        Step(
+            f"profile-{name}",
+            _module("scripts.profile_layers", f"stacks --missing --model {name} {size} {at}", out / "bench"),
+            40,
+        )
         for name in ("resnet18", "vgg19")
-    ]  # fmt: skip
+    ]
     runs = {name: _training(out, name, limit, toy) for name, limit in TRAINED.items()}
     slow = "takes minutes on a CPU" if toy else ""
     found = [

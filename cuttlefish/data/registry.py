@@ -94,6 +94,6 @@ def check_name(config: DataConfig) -> None:
     """Raise CuttlefishError if a config gives its data set the name of another one."""
     if config.name in data_sets() and config.name != config.kind:
         raise CuttlefishError(
-            f"data.name={config.name} is another data set than data.kind={config.kind}; use data={config.kind}, "
-            "or a name of its own"
+            f"data.name={config.name} is another data set than data.kind={config.kind}; "
+            f"use data={config.kind}, or a name of its own"
         )

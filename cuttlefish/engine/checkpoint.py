@@ -123,8 +123,8 @@ def explain_misfit(folder: Path) -> Iterator[None]:
         raise
     except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise CuttlefishError(
-            f"the checkpoint in {folder} does not fit this run ({type(error).__name__}: {_first_line(error)}): "
-            "remove that folder to start the run again"
+            f"the checkpoint in {folder} does not fit this run "
+            f"({type(error).__name__}: {_first_line(error)}): remove that folder to start the run again"
         ) from error
 
 

@@ -68,7 +68,8 @@ class Session:
         images, batch = len(self.task.train), self.config.recipe.batch_size
         if batch > images:
             raise CuttlefishError(
-                f"recipe.batch_size={batch} is above the {images} images of the training set; choose a smaller one"
+                f"recipe.batch_size={batch} is above the {images} images of the training set; "
+                "choose a smaller one"
             )
         dtype = element_type(trainer)
         for images in (self.task.train, self.task.test):

@@ -184,7 +184,7 @@ def _tensors(values: Any) -> Iterator[Tensor]:
 
 
 def eager() -> AbstractContextManager[object]:
-    """Run what torch.compile has compiled, in place or inside a model, as it is written: graphs hide layers."""
+    """Run compiled modules, in place or inside a model, as written: graphs hide layers."""
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 

@@ -90,11 +90,12 @@ def _row(
     arm: dict[str, Any], seconds: list[float], facts: dict[str, Any], product: float, dense: dict[str, float]
 ) -> dict[str, Any]:
     rate = facts["flops"] / median(seconds)
+    full = dense.get(arm["precision"])
     return {
         "model": arm["model"], "width": arm["width"], "batch": arm["batch"], "precision": arm["precision"],
         "arm": arm["arm"], **spread(seconds),
         "gflop_per_s": rate / 1e9, "of_fp32_matmul": rate / product, "matmul_gflop_per_s": product / 1e9,
-        "speedup_over_dense": dense[arm["precision"]] / median(seconds) if arm["precision"] in dense else None,
+        "speedup_over_dense": None if full is None else full / median(seconds),
         "first_step_s": facts["first_step"],
         "flops": facts["flops"],
     }  # fmt: skip

@@ -29,8 +29,8 @@ from scripts.benches.turns import SPEC, Rows, Taken, seconds_of
 ROUNDS = 3
 COMPILED = [
     ("bf16", "dense", None), ("bf16", "rank 1/4", 0.25), ("fp32", "dense", None), ("fp32", "rank 1/4", 0.25),
-    ("bf16", "rank 1/8", 0.125), ("tf32", "dense", None), ("tf32", "rank 1/4", 0.25), ("fp32", "rank 1/8", 0.125),
-    ("tf32", "rank 1/8", 0.125),
+    ("bf16", "rank 1/8", 0.125), ("tf32", "dense", None), ("tf32", "rank 1/4", 0.25),
+    ("fp32", "rank 1/8", 0.125), ("tf32", "rank 1/8", 0.125),
 ]  # fmt: skip
 """In order of value: compiling takes half a minute per arm."""
 
@@ -39,7 +39,8 @@ def ceilings(device: str, toy: bool) -> Rows:
     """Measure the hardware's peak rates: matrix products, and a copy (bytes read and written)."""
     size, numbers = (256, 2**20) if toy else (8192, 2**30)
     rows = []
-    for name, dtype, tf32 in (("bf16", torch.bfloat16, False), ("tf32", torch.float32, True), ("fp32", torch.float32, False)):  # fmt: skip
+    for name in ("bf16", "tf32", "fp32"):
+        dtype, tf32 = torch.bfloat16 if name == "bf16" else torch.float32, name == "tf32"
         torch.backends.cuda.matmul.allow_tf32 = tf32
         left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
         rates = [2 * size**3 / seconds_of(lambda a=left, b=right: a @ b, device) for _ in range(8)][3:]
@@ -101,7 +102,9 @@ def step_times(what: str, device: str, toy: bool, out: Path, facts: dict[str, An
         rows = []
         for model in dict.fromkeys(arm["model"] for arm in arms[: len(measured)]):
             pairs = [(a, m) for a, m in zip(arms, measured, strict=False) if a["model"] == model]
-            taken = Taken([m["facts"] for _, m in pairs], [m["seconds"] for _, m in pairs], median(m["product"] for _, m in pairs))  # fmt: skip
+            own = [m for _, m in pairs]
+            product = median(m["product"] for m in own)
+            taken = Taken([m["facts"] for m in own], [m["seconds"] for m in own], product)
             rows += rows_of([a for a, _ in pairs], taken)
         write(what, rows, facts | {"time": utc_now()}, out / "bench")
 

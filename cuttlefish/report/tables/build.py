@@ -98,8 +98,9 @@ def _blocks(
 
 
 def _pools(cells: Sequence[CellRuns], timed: bool) -> list[list[str]]:
-    """Return the hardware of each block: one kind a block, but where times are no evidence, all CPUs (or GPUs)
-    of one precision, whose accuracies and sizes compare."""
+    """Return the hardware of each block: one kind a block; where times are no evidence, all CPUs (or GPUs) of
+    one precision, whose accuracies and sizes compare.
+    """
     pools: dict[object, list[str]] = {}
     for cell in cells:
         for hardware, runs in cell.runs.items():

@@ -44,8 +44,8 @@ STATED = {
 COMPOSED = "composed of measured step times and what narrow runs found; no run took it."
 NOTE = (
     "Of runs: means over seeds, and shares of compute_seconds, which hold profiling, ranks and the switch, "
-    "but neither checkpoints nor data. Of benches (make bench): what the machine named took with nothing beside "
-    "it. The paper's seconds are of one V100, so ours stand beside them and are not judged by them."
+    "but neither checkpoints nor data. Of benches (make bench): what the machine named took with nothing "
+    "beside it. The paper's seconds are of one V100, so ours stand beside them and are not judged by them."
 )
 NO_BENCH = "No bench on hardware of this scale yet: python -m scripts.bench steps ranks overhead checkpoints."
 
