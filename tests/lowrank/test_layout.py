@@ -57,7 +57,8 @@ def test_a_plain_convolution_computes_the_same_in_plain_layout(channels):
     conv = nn.Conv2d(channels, 8, 1, stride=2)
     plain, given = keep_plain(deepcopy(conv)), images(channels=channels)
     plain.to(memory_format=torch.channels_last)  # whoever moves the model later changes nothing
-    found, expected = plain(given), conv(given)
+    found = plain(given)
+    expected = conv(given.clone(memory_format=torch.contiguous_format))  # which nothing breaks
     torch.testing.assert_close(found, expected)
     assert found.stride() == torch.empty(found.shape).stride()
     found.sum().backward()

