@@ -44,10 +44,10 @@ def check_alike(runs: Sequence[Evidence], any_machine: bool = False) -> Sequence
     Raises:
         CuttlefishError: They have two scales or two kinds of hardware, or a seed occurs twice.
     """
-    for what, values in (
-        ("scales", {run.record.scale for run in runs}),
-        ("kinds of hardware", {device_and_precision(run) if any_machine else run.hardware for run in runs}),
-    ):
+    hardware = {run.hardware for run in runs}
+    if any_machine and len(hardware) > 1:
+        hardware = {device_and_precision(run) for run in runs}
+    for what, values in (("scales", {run.record.scale for run in runs}), ("kinds of hardware", hardware)):
         if len(values) > 1:
             raise CuttlefishError(f"runs of several {what} cannot be averaged: {', '.join(sorted(values))}")
     seeds = [run.record.seed for run in runs]

@@ -1,6 +1,6 @@
 """The paper's tables: one block of comparable rows per model, data set, recipe kind and hardware."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from cuttlefish.evidence.benches import Bench
 from cuttlefish.evidence.records import Collection, Evidence, LeftOut
@@ -91,27 +91,32 @@ def _blocks(
     budget = "recipes as published" if kind == PUBLISHED else "equal budget"
     title = f"{spec.called(model)} on {spec.called(data)}, {budget}"
     timed = _timed(spec, scale)
-    for pool in _pools(cells, timed) or [[]]:
-        baseline = next((_runs(cell, pool) for cell in cells if cell.planned[0].baseline), [])
-        rows = [_row(table, cell, pool, baseline, claims, scale, timed) for cell in cells]
-        yield Block(" · ".join([title, *filter(None, [" and ".join(pool)])]), rows)
+    shared = _hardware if timed else device_and_precision
+    runs = [run for cell in cells for own in cell.runs.values() for run in own]
+    for key in dict.fromkeys(map(shared, runs)) or [None]:
+        pools = [_pool(cell, lambda run, key=key: shared(run) == key) for cell in cells]
+        baseline = next(
+            (pool for cell, pool in zip(cells, pools, strict=True) if cell.planned[0].baseline), []
+        )
+        rows = [
+            _row(table, cell, pool, baseline, claims, scale, timed)
+            for cell, pool in zip(cells, pools, strict=True)
+        ]
+        hardware = dict.fromkeys(run.hardware for run in runs if shared(run) == key)
+        yield Block(" · ".join([title, *filter(None, [" and ".join(hardware)])]), rows)
 
 
-def _pools(cells: Sequence[CellRuns], timed: bool) -> list[list[str]]:
-    """Return the hardware of each block: one kind a block; where times are no evidence, all CPUs (or GPUs) of
-    one precision, whose accuracies and sizes compare.
+def _hardware(run: Evidence) -> str:
+    return run.hardware
+
+
+def _pool(cell: CellRuns, counts: Callable[[Evidence], bool]) -> list[Evidence]:
+    """Return the cell's runs in a block, of each seed the one started first.
+
+    A block is of one kind of hardware; where times are no evidence, of all CPUs (or GPUs) of one precision,
+    whose accuracies and sizes compare.
     """
-    pools: dict[object, list[str]] = {}
-    for cell in cells:
-        for hardware, runs in cell.runs.items():
-            pool = pools.setdefault(hardware if timed else device_and_precision(runs[0]), [])
-            pool += [] if hardware in pool else [hardware]
-    return list(pools.values())
-
-
-def _runs(cell: CellRuns, pool: Sequence[str]) -> list[Evidence]:
-    """Return the cell's runs on that hardware, of each seed the one started first."""
-    return list(by_seed(run for hardware in pool for run in cell.runs.get(hardware, [])).values())
+    return list(by_seed(run for own in cell.runs.values() for run in own if counts(run)).values())
 
 
 def _timed(spec: Spec, scale: str) -> bool:
@@ -122,13 +127,13 @@ def _timed(spec: Spec, scale: str) -> bool:
 def _row(
     table: TableSpec,
     cell: CellRuns,
-    pool: Sequence[str],
+    runs: Sequence[Evidence],
     baseline: Sequence[Evidence],
     claims: Claims,
     scale: str,
     timed: bool,
 ) -> list[Cell]:
-    run, runs = cell.planned[0], _runs(cell, pool)
+    run = cell.planned[0]
     stated = [
         item for item in table.paper if (item.row, item.model, item.data) == (run.row, run.model, run.data)
     ]
