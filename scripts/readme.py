@@ -1,4 +1,4 @@
-"""Write measured numbers into README.md and docs/measured.md, from the generated tables, claims and benches.
+"""Write measured numbers into README.md, docs/measured.md and results/reduced.md, from what the runs left.
 
 python -m scripts.readme            replaces each block `<!-- measured: NAME -->` ... `<!-- /measured -->`
 python -m scripts.readme --check    changes nothing; exit code 1 if a block is out of date
@@ -12,13 +12,17 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
+from cuttlefish.evidence.interval import t_interval
+from cuttlefish.evidence.records import load_evidence
+from cuttlefish.evidence.seeds import paired
 from cuttlefish.record.atomic import write_atomic
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
-PAGES = ("README.md", "docs/measured.md")
+PAGES = ("README.md", "docs/measured.md", "results/reduced.md")
 MARKED = re.compile(r"(<!-- measured: ([\w-]+) -->\n)(.*?)(<!-- /measured -->)", re.DOTALL)
 STEP_ARMS = {
     "plain loop, dense": "plain loop, dense",
@@ -61,6 +65,45 @@ def claims() -> str:
     return "\n".join([f"The paper's {len(entries)} claims: {told}.", "", *lines, ""])
 
 
+def judged_claims() -> str:
+    """Return each claim judged at reduced scale, failures first, and which have not been run."""
+    entries = json.loads((RESULTS / "claims.json").read_text(encoding="utf-8"))["claims"]
+    rows = []
+    for verdict in ("fails", "inconclusive", "holds"):
+        for entry in entries:
+            if entry["reduced"]["verdict"].startswith(verdict):
+                rows.append([verdict, entry["what"].replace("|", "\\|"), *_reading(entry["reduced"])])
+    left = [entry["id"] for entry in entries if entry["reduced"]["verdict"] == "not run"]
+    table = markdown(["verdict", "the paper says", "accepted here", "ours [95 %]", "n"], rows)
+    return f"{table}\nNot run yet: {', '.join(left) or 'nothing'}.\n"
+
+
+def beside_cuttlefish() -> str:
+    """Return each method's accuracy minus Cuttlefish's, paired by seed."""
+    with (RESULTS / "tables/reduced/table1.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["seeds"]]
+    runs = {run.record.run_key: run for run in load_evidence(RESULTS / "records/reduced").finished}
+    lines = []
+    for block in dict.fromkeys(row["block"] for row in rows):
+        of = {
+            row["method"]: [runs[key] for key in row["run_keys"].split()]
+            for row in rows
+            if row["block"] == block
+        }
+        for method in of.keys() - {"Cuttlefish"} if "Cuttlefish" in of else ():
+            pairs = paired(of[method], of["Cuttlefish"])
+            points = [left.record.accuracy_final - right.record.accuracy_final for left, right in pairs]
+            between = t_interval(points)
+            told = f" [{between[0]:+.2f}, {between[1]:+.2f}]" if between else ""
+            lines.append(
+                (mean(points), [block.split(",")[0], method, f"{mean(points):+.2f}{told}", str(len(points))])
+            )
+    lines.sort(key=lambda line: (line[1][0], -line[0]))
+    return markdown(
+        ["network", "method", "points above Cuttlefish [95 %]", "seeds"], [cells for _, cells in lines]
+    )
+
+
 def steps() -> str:
     """Return seconds per training step, by network and precision."""
     found = {
@@ -100,9 +143,20 @@ def markdown(heads: list[str], rows: list[list[str]]) -> str:
 
 
 def _found(reading: dict[str, Any]) -> str:
+    return f"ours {reading['ours']:.3g} (n = {reading['n']}), accepted {_accepted(reading)}"
+
+
+def _reading(reading: dict[str, Any]) -> list[str]:
+    """Return what is accepted, our value with its interval, and n."""
+    low, high = reading["interval"]
+    return [_accepted(reading), f"{reading['ours']:.3g} [{low:.3g}, {high:.3g}]", str(reading["n"])]
+
+
+def _accepted(reading: dict[str, Any]) -> str:
     low, high = reading["parts"][0]["accept"]
-    accepted = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-    return f"ours {reading['ours']:.3g} (n = {reading['n']}), accepted {accepted}"
+    if low is None or high is None:
+        return f"up to {high:g}" if low is None else f"above {low:g}"
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
 def _step(row: dict[str, Any] | None, arm: str) -> str:
@@ -112,7 +166,9 @@ def _step(row: dict[str, Any] | None, arm: str) -> str:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
+    "beside-cuttlefish": beside_cuttlefish,
     "claims": claims,
+    "judged-claims": judged_claims,
     "methods": methods,
     "reduced-results": reduced_results,
     "steps": steps,
