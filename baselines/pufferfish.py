@@ -68,6 +68,8 @@ class Settings(Checked):
     extra_bn: bool = True
     factorize_shortcuts: bool = False
     dense: list[str] = field(default_factory=list)
+    shortcut_bn: bool = True
+    first_bias: bool = False
     keep_dense: bool = True
     rewarm: bool = True
     overshoot: bool = False
@@ -88,7 +90,10 @@ class Pufferfish(CuttlefishMethod):
                 "left dense"
             )
         images, _ = context.example_batch()
-        same = ("k", "extra_bn", "factorize_shortcuts", "keep_dense", "rewarm", "overshoot", "track_ranks")
+        same = (
+            *("k", "extra_bn", "shortcut_bn", "first_bias", "factorize_shortcuts", "keep_dense"),
+            *("rewarm", "overshoot", "track_ranks"),
+        )
         epoch = fixed.switch_epoch
         if epoch is None:
             epoch = scaled_epoch(fixed.switch_fraction, context.recipe.epochs)

@@ -15,6 +15,7 @@ from cuttlefish.lowrank.decay import FrobeniusDecay, decay_groups
 from cuttlefish.lowrank.find import find_layers, nearest
 from cuttlefish.lowrank.layout import keep_plain
 from cuttlefish.lowrank.matrix import matrix_shape
+from cuttlefish.lowrank.misaligned import misaligned_ranks
 from cuttlefish.lowrank.profiling import candidates, main_path, profile_stacks, why_dense
 from cuttlefish.lowrank.rank import RankTracker, clamp_rank
 from cuttlefish.lowrank.settings import METRICS, Settings
@@ -59,6 +60,7 @@ class Cuttlefish:
         switch_epoch: E once the model is factorized, else None.
         reason: Why the model was factorized, or will not be (`declined`, `never`); None while that is open.
         ranks: The rank found for each layer at the switch.
+        on_floor: The layers whose rank would be lower without `rank_floor`.
         kept_dense: Executed layer → why it stays dense.
 
     Raises:
@@ -91,13 +93,16 @@ class Cuttlefish:
         self.profile: dict[str, Any] | None = profile or (state or {}).get("profile")
         self.test = self._stability_test()
         with section("profiling"):
-            self.k, self.layers = self._choose_layers(
+            self.k, possible = self._choose_layers(
                 batch, autocast=autocast, cost_model=cost_model, forward=forward
             )
+        self.layers = [name for name in possible if not self.settings.leaves_dense(name)]
+        self.dense = [name for name in possible if self.settings.leaves_dense(name)]
         keep_plain(model)
         self.switch_epoch: int | None = None
         self.reason: str | None = None
         self.ranks: dict[str, int] = {}
+        self.on_floor: list[str] = []
         self.kept_dense = self._why_dense()
         self.decay: FrobeniusDecay | None = None
         self.epoch = 0
@@ -178,6 +183,7 @@ class Cuttlefish:
             "switch_epoch": self.switch_epoch,
             "reason": self.reason,
             "ranks": self.ranks,
+            "on_floor": self.on_floor,
             "factorized": sorted(low_rank_layers(self.model)),
             "kept_dense": self.kept_dense,
             "metric": self.tracker.metric,
@@ -206,6 +212,7 @@ class Cuttlefish:
         self.epoch = state.get("epoch", max(map(len, self.tracker.history.values()), default=1) - 1)
         self.reason, self.switch_epoch = state.get("reason", self.reason), state.get("switch_epoch")
         self.ranks = dict(state.get("ranks", {}))
+        self.on_floor = list(state.get("on_floor", []))
         self.kept_dense |= state.get("kept_dense", {})
         if self.switched:
             self._factorize({name: self.ranks[name] for name in state["factorized"]}, initialise=False)
@@ -240,6 +247,7 @@ class Cuttlefish:
 
     def _why_dense(self) -> dict[str, str]:
         reasons = why_dense(self.model, self.path, self.layers, self.k)
+        reasons |= dict.fromkeys(self.dense, "dense names it")
         stacks = self.profile.get("stacks", []) if self.profile and self.settings.k == "profile" else []
         for stack in stacks:
             if not stack["factorize"]:
@@ -250,7 +258,7 @@ class Cuttlefish:
         return reasons
 
     def _watched(self) -> list[str]:
-        wanted = set(self.layers)
+        wanted = {*self.layers, *(self.dense if self.settings.wait_for_dense else ())}
         if not self.settings.track_ranks:
             return []
         if self.settings.track_dense:
@@ -274,7 +282,8 @@ class Cuttlefish:
             self._decide(ranks)
 
     def _decide(self, ranks: dict[str, float]) -> None:
-        waited = set(self.layers) - set(self.settings.untracked)
+        awaited = self.dense if self.settings.wait_for_dense else []
+        waited = {*self.layers, *awaited} - set(self.settings.untracked)
         self._settled = self.test.update({name: rank for name, rank in ranks.items() if name in waited})
 
     def _out_of_time(self) -> bool:
@@ -295,7 +304,9 @@ class Cuttlefish:
         return action == "switch_at"
 
     def _switch(self, reason: str) -> bool:
-        self.ranks = self._choose_ranks()
+        self.ranks = self._choose_ranks(self.settings.rank_floor)
+        free = self._choose_ranks(rank_floor=0.0)
+        self.on_floor = [name for name, rank in self.ranks.items() if free[name] < rank]
         dense = {name: why for name in self.ranks if (why := self._why_useless(name))}
         self.kept_dense |= dense
         if dense.keys() == self.ranks.keys():
@@ -322,9 +333,9 @@ class Cuttlefish:
             return saves_nothing(layer, rank, self.settings.scheme)
         return None
 
-    def _choose_ranks(self) -> dict[str, int]:
+    def _choose_ranks(self, rank_floor: float) -> dict[str, int]:
         chosen = self.settings
-        bounds = {"rank_floor": chosen.rank_floor, "round_to": chosen.round_to}
+        bounds = {"rank_floor": rank_floor, "round_to": chosen.round_to}
         if chosen.ranks is not None:
             return {name: chosen.ranks[name] for name in self.layers if name in chosen.ranks}
         if chosen.rank_ratio is not None:
@@ -334,6 +345,9 @@ class Cuttlefish:
                 name: clamp_rank(floor(chosen.rank_ratio * rank), rank, **bounds)
                 for name, rank in full.items()
             }
+        if chosen.misaligned:
+            shortcuts = [layer.name for layer in self.path if layer.shortcut]
+            return misaligned_ranks(self.tracker, self.layers, shortcuts, rank_floor=rank_floor)
         scaled = METRICS[chosen.metric].scaled
         found = (
             self.tracker.scaled_ranks(floored=chosen.floored, **bounds)
@@ -343,14 +357,18 @@ class Cuttlefish:
         return {name: found[name] for name in self.layers}
 
     def _factorize(self, ranks: dict[str, int], *, initialise: bool = True) -> None:
-        factorize(
-            self.model,
-            ranks,
-            extra_bn=self.settings.extra_bn,
-            scheme=self.settings.scheme,
-            keep_dense=False,
-            initialise=initialise,
-        )
+        chosen = self.settings
+        plain = set() if chosen.shortcut_bn else {layer.name for layer in self.path if layer.shortcut}
+        for extra_bn in (True, False):
+            factorize(
+                self.model,
+                {name: r for name, r in ranks.items() if (chosen.extra_bn and name not in plain) is extra_bn},
+                extra_bn=extra_bn,
+                first_bias=chosen.first_bias,
+                scheme=chosen.scheme,
+                keep_dense=False,
+                initialise=initialise,
+            )
         if self.settings.frobenius_decay:
             spared = set() if self.settings.decay_untracked else set(self.settings.untracked)
             decayed = [name for name in low_rank_layers(self.model) if name not in spared]

@@ -57,12 +57,14 @@ def check_preset(method: Mapping[str, Any], chosen: str, folders: Sequence[Path]
 
 def check_model_choice(model: ModelConfig, chosen: str, folders: Sequence[Path]) -> None:
     """Raise CuttlefishError for a model that has a config file but was not chosen by it."""
-    own = _read(folders, f"model/{model.name}.yaml")
-    if chosen != model.name and own and (own.get("source") == "suite") == (model.source == "suite"):
-        raise CuttlefishError(
-            f"model={chosen} with model.name={model.name} would miss the values that go with {model.name}; "
-            f"write model={model.name}"
-        )
+    for path in sorted(path for folder in folders for path in folder.glob("model/*.yaml")):
+        own = _read([path.parents[1]], f"model/{path.name}")
+        alike = (own.get("source") == "suite") == (model.source == "suite")
+        if own.get("name") == model.name and alike and path.stem != chosen:
+            raise CuttlefishError(
+                f"model={chosen} with model.name={model.name} would miss the values that go with "
+                f"{model.name}; write model={path.stem}"
+            )
 
 
 def check_not_null(method: Mapping[str, Any], chosen: str, folders: Sequence[Path]) -> None:

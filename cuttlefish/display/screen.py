@@ -122,10 +122,17 @@ def switch_words(record: Record) -> str:
     epoch, reason = record.switch_epoch, record.switch_reason
     why = f": {REASONS.get(reason, reason)}" if reason else ""
     return (
-        f"E = {epoch} of {record.epochs_trained or record.epochs}{why}"
+        f"E = {epoch} of {record.epochs_trained or record.epochs}{why}{_on_floor(record)}"
         if epoch is not None
         else f"full rank throughout{why}"
     )
+
+
+def _on_floor(record: Record) -> str:
+    """Say how many ranks the floor decided, not the stable rank; nothing where there is no floor."""
+    if record.on_floor is None:
+        return ""
+    return f"; {len(record.on_floor)} of {len(record.ranks or {})} ranks on their floor"
 
 
 def shrinkage(full: float | None, now: float | None, word: str, show: Any) -> str:

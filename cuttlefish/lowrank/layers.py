@@ -14,7 +14,8 @@ from cuttlefish.lowrank.matrix import check_scheme, fold, matrix_shape
 class LowRankLayer(nn.Module):
     """What both kinds share: a weight U·Vᵀ, executed as second(first(x)), with `bn` between the two or None.
 
-    State-dict keys: `first.weight` (Vᵀ), `bn.*` (only with an extra BN), `second.weight` (U), `second.bias`.
+    State-dict keys: `first.weight` (Vᵀ), `bn.*` (only with an extra BN), `second.weight` (U), `second.bias`,
+    and `first.bias` where a Linear has one.
     """
 
     __jit_unused_properties__ = ["weight", "bias"]
@@ -138,9 +139,10 @@ class LowRankConv2d(LowRankLayer):
 
 
 class LowRankLinear(LowRankLayer):
-    """A Linear layer of rank at most `rank`: in → rank without bias, then rank → out.
+    """A Linear layer of rank at most `rank`: in → rank, then rank → out.
 
-    Input (..., in), output (..., out). Raises CuttlefishError for an impossible rank.
+    Input (..., in), output (..., out). first_bias: also a bias of `rank` numbers between the two, which the
+    reference's code has in its transformers. Raises CuttlefishError for an impossible rank.
     """
 
     def __init__(
@@ -150,12 +152,13 @@ class LowRankLinear(LowRankLayer):
         rank: int,
         *,
         bias: bool = True,
+        first_bias: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
         super().__init__((out_features, in_features), rank, "channel")
         self.in_features, self.out_features = in_features, out_features
-        self.first = nn.Linear(in_features, rank, bias=False, device=device, dtype=dtype)
+        self.first = nn.Linear(in_features, rank, bias=first_bias, device=device, dtype=dtype)
         self.bn = None
         self.second = nn.Linear(rank, out_features, bias=bias, device=device, dtype=dtype)
 

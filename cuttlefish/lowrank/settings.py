@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, NamedTuple
 
 from torch import nn
@@ -47,9 +48,13 @@ class Settings(Checked):
     stability, stability_options, min_epoch: the `StabilityTest` that finds E. max_epoch: the last E allowed.
     on_never: what happens there (or at the end) if ranks have not settled: full_rank, switch_at or error.
     switch_epoch, ranks, rank_ratio: E, R or one global ratio fixed by hand instead of found.
+    dense: patterns of further layers left dense, as in "*.attn.proj". wait_for_dense: the test waits for the
+    ranks of those, too. misaligned: take β and R from other layers, as the reference's code for ImageNet.
     untracked: factorized layers whose ranks the test does not wait for. frobenius_decay: λ of FD, 0 for none.
-    decay_untracked: FD on those layers too. keep_dense: leave layers alone whose rank reaches break-even.
-    rewarm, overshoot: repeat the learning-rate warm-up after the switch; in the reference's form.
+    decay_untracked: FD on those layers too. shortcut_bn: extra BN in shortcuts too. first_bias: a bias of its
+    own for a Linear's first factor, which that of the second makes superfluous. keep_dense: leave layers
+    alone whose rank reaches break-even. rewarm, overshoot: repeat the learning-rate warm-up after the switch;
+    in the reference's form.
     track_dense: record the ranks of the other layers, too. track_ranks: False measures none (E and R fixed).
     """
 
@@ -74,9 +79,14 @@ class Settings(Checked):
     rank_ratio: Annotated[float | None, Within(0, 1, "(]")] = None
     scheme: Literal[*SCHEMES] = "channel"
     extra_bn: bool = False
+    shortcut_bn: bool = True
+    first_bias: bool = False
     frobenius_decay: Annotated[float, Within(0, 1000)] = 0.0
     decay_untracked: bool = True
     untracked: list[str] = field(default_factory=list)
+    dense: list[str] = field(default_factory=list)
+    wait_for_dense: bool = False
+    misaligned: bool = False
     keep_dense: bool = True
     factorize_shortcuts: bool = False
     rewarm: bool = True
@@ -113,6 +123,10 @@ class Settings(Checked):
                 "which else are found by tracking"
             )
 
+    def leaves_dense(self, name: str) -> bool:
+        """Return whether one of the patterns in `dense` names this layer."""
+        return any(fnmatchcase(name, pattern) for pattern in self.dense)
+
     def check_model(self, model: nn.Module, path: Sequence[TracedLayer], epochs: int | None) -> None:
         """Raise CuttlefishError where the settings name what the model or the run does not have.
 
@@ -131,6 +145,11 @@ class Settings(Checked):
                 raise CuttlefishError(
                     f"untracked names {name!r}, which is no layer of this model's main path"
                     f"{nearest(name, names)}"
+                )
+        for pattern in self.dense:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise CuttlefishError(
+                    f"dense names {pattern!r}, which is no layer of this model{nearest(pattern, names)}"
                 )
         check_ranks(model, self.ranks or {}, self.scheme)
         k = {"profile": 1, "paper": self.paper_k}.get(self.k, self.k)

@@ -42,6 +42,7 @@ def split_layer(
     rank: int,
     *,
     extra_bn: bool = False,
+    first_bias: bool = False,
     scheme: str = "channel",
     initialise: bool = True,
 ) -> LowRankConv2d | LowRankLinear:
@@ -54,12 +55,13 @@ def split_layer(
         module: An nn.Conv2d without groups or an nn.Linear.
         rank: From 1 to the full rank of the unrolled weight.
         extra_bn: Put a batch norm between the factors of a convolution: weight 1, bias 0, mean 0, variance 1.
+        first_bias: Give the first factor of a Linear a bias of its own, zero at first.
         scheme: `channel` or `spatial`, see `LowRankConv2d`.
         initialise: False skips the SVD and leaves both factors zero, a structure to load a state dict into.
     """
     if not isinstance(module, nn.Conv2d | nn.Linear) or getattr(module, "groups", 1) != 1:
         raise CuttlefishError(f"Only nn.Conv2d without groups and nn.Linear can be split, not {module!r}.")
-    layer = _structure(module, rank, extra_bn, scheme)
+    layer = _structure(module, rank, extra_bn, first_bias, scheme)
     if initialise:
         second, first = layer.shaped(*truncated_svd(unroll(module.weight, layer.scheme), rank))
         layer.second.weight.copy_(second)
@@ -83,6 +85,8 @@ def merge_layer(layer: LowRankConv2d | LowRankLinear) -> nn.Conv2d | nn.Linear:
         scale, shift = _affine(layer.bn)
         bias = U @ shift + (0.0 if bias is None else bias)
         U = U * scale
+    elif layer.first.bias is not None:
+        bias = U @ layer.first.bias.cpu().double() + (0.0 if bias is None else bias)
     dense = _dense(layer, bias is not None)
     dense.weight.copy_(fold(U @ Vt, layer.weight_shape, layer.scheme))
     dense.weight.requires_grad_(layer.first.weight.requires_grad or layer.second.weight.requires_grad)
@@ -93,11 +97,12 @@ def merge_layer(layer: LowRankConv2d | LowRankLinear) -> nn.Conv2d | nn.Linear:
 
 
 def _structure(
-    module: nn.Conv2d | nn.Linear, rank: int, extra_bn: bool, scheme: str
+    module: nn.Conv2d | nn.Linear, rank: int, extra_bn: bool, first_bias: bool, scheme: str
 ) -> LowRankConv2d | LowRankLinear:
     """Return a layer of zeros where the dense weight lies; built without memory and random numbers."""
     options = {"bias": module.bias is not None, "device": "meta", "dtype": module.weight.dtype}
     if isinstance(module, nn.Linear):
+        options |= {"first_bias": first_bias}
         layer = LowRankLinear(module.in_features, module.out_features, rank, **options)
     else:
         options |= {"scheme": scheme, "extra_bn": extra_bn, **_geometry(module)}

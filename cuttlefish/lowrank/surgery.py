@@ -40,6 +40,7 @@ def factorize(
     ranks: Mapping[str, int],
     *,
     extra_bn: bool = False,
+    first_bias: bool = False,
     scheme: str = "channel",
     keep_dense: bool = True,
     initialise: bool = True,
@@ -53,6 +54,7 @@ def factorize(
         model: A plain module, neither wrapped nor compiled.
         ranks: Dotted layer name (as `find_layers` gives it) → rank, from 1 to the layer's full rank.
         extra_bn: Put a BN between the factors of each convolution (never of a Linear); channel scheme only.
+        first_bias: Give the first factor of each Linear a bias of its own, as the reference's code does.
         scheme: `channel` or `spatial`, see `LowRankConv2d`.
         keep_dense: Leave a layer alone whose rank is at or above `break_even`, which the log says.
         initialise: Split the trained weights by SVD; False leaves the factors zero, for a state dict to load.
@@ -73,7 +75,8 @@ def factorize(
         if keep_dense and rank >= break_even(layer, scheme):
             LOG.info("%s stays dense: %s", name, saves_nothing(layer, rank, scheme))
             continue
-        new = split_layer(layer, int(rank), extra_bn=extra_bn, scheme=scheme, initialise=initialise)
+        options = {"extra_bn": extra_bn, "first_bias": first_bias, "scheme": scheme}
+        new = split_layer(layer, int(rank), **options, initialise=initialise)
         replace_module(model, name, new)
     return model
 

@@ -108,6 +108,7 @@ class Record:
     switch_reason: Text | None = _known("why the model was switched then, or never")
     k: Count | None = _known("K: leading layers left full-rank")
     ranks: dict[str, Rank] | None = _known("factorized layer -> rank")
+    on_floor: list[Text] | None = _known("factorized layers whose rank is the floor's, where there is one")
     profile: Mapped | None = _known("summary of profile.json")
     compute_seconds: Amount | None = _finished(
         "device time of all training work and the method's own, all phases"

@@ -35,9 +35,8 @@ def hybrid(name: str, model, preset: str = "reference", size: int = 32, **knobs)
     ranks = fixed_ranks(
         model, example, chosen.k, chosen.rank_ratio, dense=chosen.dense, shortcuts=chosen.factorize_shortcuts
     )
-    return factorize(
-        model, ranks, extra_bn=chosen.extra_bn, keep_dense=chosen.keep_dense, initialise=False
-    ), ranks
+    options = {"extra_bn": chosen.extra_bn, "first_bias": chosen.first_bias, "keep_dense": chosen.keep_dense}
+    return factorize(model, ranks, **options, initialise=False), ranks
 
 
 def run(folder: Path, name: str = "pufferfish", **knobs):
@@ -96,17 +95,21 @@ def test_sizes_of_the_reference_s_imagenet_networks(name, params, with_bn):
 
 
 @pytest.mark.parametrize(
-    ("name", "params", "first_biases"),
-    [("deit_base_patch16_224", 58_260_712, 6 * 4 * 192), ("resmlp_36_224", 29_284_984, 19 * 2 * 96)],
+    ("name", "library_name", "params", "first_biases"),
+    [
+        ("deit_base", "deit_base_patch16_224", 58_260_712, 6 * 4 * 192),
+        ("resmlp_s36", "resmlp_36_224", 29_284_984, 19 * 2 * 96),
+    ],
 )
-def test_sizes_of_the_reference_s_transformers(name, params, first_biases):
+def test_sizes_of_the_reference_s_transformers(name, library_name, params, first_biases):
     timm = pytest.importorskip("timm")
 
-    with torch.device("meta"):
-        dense = timm.create_model(name)
-    model, _ = hybrid(name, dense, size=224)
-    # The reference's first factors have a bias of their own, which the second's makes superfluous.
-    assert size_of(model) == params - first_biases
+    def build():
+        with torch.device("meta"):
+            return timm.create_model(library_name)
+
+    assert size_of(hybrid(name, build(), size=224)[0]) == params
+    assert size_of(hybrid(name, build(), "default", size=224)[0]) == params - first_biases
 
 
 def test_layers_behind_k_get_a_quarter_of_their_rank():

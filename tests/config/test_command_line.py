@@ -69,7 +69,7 @@ def test_a_run_hands_its_resolved_config_to_the_worker(command, tmp_path):
     [
         (
             ["model=resnet19"],
-            "there is no model=resnet19 (choose from deit_base_patch16_224, resmlp_36_224, resnet18, resnet50, "
+            "there is no model=resnet19 (choose from deit_base, deit_small, resmlp_s36, resnet18, resnet50, "
             "timm, torchvision, vgg19, wide_resnet50_2); did you mean resnet18?",
         ),
         (["seed=one"], "seed must be a whole number, not 'one'"),

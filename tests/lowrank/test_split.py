@@ -220,3 +220,13 @@ def test_merging_keeps_what_is_frozen_frozen():
 def test_bad_input_is_refused(call, message):
     with pytest.raises(CuttlefishError, match=message):
         call()
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_first_bias_starts_at_zero_and_merges_exactly(bias):
+    dense = nn.Linear(5, 4, bias=bias, dtype=F64)
+    layer = split_layer(dense, 3, first_bias=True)
+    assert not layer.first.bias.any() and layer.first.bias.requires_grad
+    nn.init.normal_(layer.first.bias)
+    x = torch.randn(7, 5, dtype=F64)
+    torch.testing.assert_close(merge_layer(layer)(x), layer(x))
