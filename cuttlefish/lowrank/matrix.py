@@ -1,22 +1,19 @@
 """A layer's weight as the matrix that is factorized: unrolled, folded back, and its rank by several measures.
 
-The stable rank (paper, section 3.3) needs σ₁ and ‖W‖_F alone: no full SVD, one transfer for any number of
-layers. σ₁² is a Rayleigh-Ritz value of W·Wᵀ: the Gram matrix is squared a few times, which separates the top
-of its spectrum even where there is no gap (random initialisation); a small random block is drawn into that
-subspace and orthonormalised; the top eigenvalue of the projection of W itself is then exact to the square of
-the subspace's error.
+The stable rank (paper, section 3.3) needs σ₁ and ‖W‖_F alone. σ₁² is the largest eigenvalue of the smaller
+Gram matrix, W·Wᵀ or Wᵀ·W, and needs no singular value decomposition.
 """
 
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cuttlefish.errors import CuttlefishError
 
 SCHEMES = ("channel", "spatial")
-BLOCK = 32
-SQUARINGS = 6
+GRAM_BLOCKS = 4
+"""Column blocks of a Gram matrix. Of k blocks (k + 1) / 2k of the products are made."""
 
 
 def check_scheme(scheme: str) -> None:
@@ -76,18 +73,22 @@ def stable_ranks(weights: Sequence[Tensor]) -> list[float]:
     """Return the stable rank of each weight: computed where the weights are, brought over in one transfer."""
     if not weights:
         return []
-    weights = [weight.detach() for weight in weights]
-    scales = [_scale(weight) for weight in weights]
-    grams = [_projected_gram(weight.flatten(1), scale) for weight, scale in zip(weights, scales, strict=True)]
-    norms = [torch.linalg.vector_norm(weight, dtype=torch.float64) for weight in weights]
-    energies = (torch.stack(norms) * torch.stack(scales)) ** 2
-    packed = torch.cat([energies, torch.stack(grams).flatten()]).cpu()
-    energies, grams = packed[: len(weights)], packed[len(weights) :].view(-1, BLOCK, BLOCK)
-    top = torch.linalg.eigvalsh(grams.nan_to_num())[:, -1]
-    return [
-        energy / value if value > 0 else energy
-        for energy, value in zip(energies.tolist(), top.tolist(), strict=True)
-    ]
+    pairs = [_energy_and_top(weight.detach()) for weight in weights]
+    return [energy / top if top > 0 else energy for energy, top in torch.stack(pairs).cpu().tolist()]
+
+
+def gram(matrix: Tensor) -> Tensor:
+    """Return the smaller of W·Wᵀ and Wᵀ·W of an m × n matrix W; only its lower triangle is filled in.
+
+    The lower triangle is what torch.linalg.eigh and eigvalsh read.
+    """
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.t()
+    size = wide.shape[0]
+    product = wide.new_empty(size, size)
+    step = max(-(-size // GRAM_BLOCKS), 32)  # smaller blocks cost more in calls than they save
+    for start in range(0, size, step):
+        torch.mm(wide[start:], wide[start : start + step].t(), out=product[start:, start : start + step])
+    return product
 
 
 def effective_rank(weight: Tensor) -> float:
@@ -131,24 +132,12 @@ def _scale(weight: Tensor) -> Tensor:
     return torch.where(largest == 0, 1.0, torch.frexp(largest).mantissa / largest)
 
 
-def _projected_gram(matrix: Tensor, scale: Tensor) -> Tensor:
-    """Return a BLOCK × BLOCK matrix (float64) whose top eigenvalue is σ₁² of scale · `matrix` (m × n)."""
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.t()
-    exact = wide.double() * scale
-    if wide.shape[0] > BLOCK:
-        # The subspace may be found in float32, its error counts squared; a GPU's TF32 would be too coarse.
-        coarse = exact if wide.is_cuda else exact.float()
-        exact = _top_subspace(coarse @ coarse.t()).t() @ exact
-    gram = exact @ exact.t()
-    return nn.functional.pad(gram, (0, BLOCK - gram.shape[0]) * 2)
-
-
-def _top_subspace(gram: Tensor) -> Tensor:
-    """Return an orthonormal block (m × BLOCK, float64) near a Gram matrix's (m × m) dominant eigenvectors."""
-    smallest = torch.finfo(gram.dtype).tiny
-    for _ in range(SQUARINGS):
-        gram = gram / torch.linalg.matrix_norm(gram).clamp_min(smallest)
-        gram = gram @ gram
-    generator = torch.Generator("cpu").manual_seed(0)
-    start = torch.randn(gram.shape[0], BLOCK, generator=generator, dtype=gram.dtype, device="cpu")
-    return torch.linalg.qr((gram @ start.to(gram.device)).double()).Q
+def _energy_and_top(weight: Tensor) -> Tensor:
+    """Return ‖W‖_F² and σ₁², both in float64 and of the weight times one power of two."""
+    scale = _scale(weight)
+    energy = (torch.linalg.vector_norm(weight, dtype=torch.float64) * scale) ** 2
+    # Products of float32 numbers may be summed in float32: errors average out, and 1e-6 is asked for. Their
+    # eigenvalues may not, nor may a GPU's TF32 come in.
+    exact = torch.float64 if weight.is_cuda or weight.dtype == torch.float64 else torch.float32
+    products = gram(weight.flatten(1).to(exact) * scale.to(exact))
+    return torch.stack([energy, torch.linalg.eigvalsh(products.double().nan_to_num())[-1]])

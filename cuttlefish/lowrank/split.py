@@ -6,16 +6,35 @@ from torch import Tensor, nn
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.layers import LowRankConv2d, LowRankLinear
 from cuttlefish.lowrank.layout import keep_plain
-from cuttlefish.lowrank.matrix import fold, unroll
+from cuttlefish.lowrank.matrix import fold, gram, unroll
 
 __all__ = ["fold", "merge_layer", "split_layer", "truncated_svd", "unroll"]
 
 
-def truncated_svd(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Return (U·√S, √S·Vᵀ), m × r and r × n: the best approximation, equally shared (Algorithm 1).
+ACCURATE = 1e-8
+"""Smallest λᵣ / λ₁ of a Gram matrix from which σᵣ and its vectors are still taken."""
+SMALLEST = 1e-280
+"""Smallest λᵣ: below it squares begin to lose digits to the end of float64's range."""
 
-    Computed in float64 on the CPU, where it is deterministic, and cast back to the matrix's dtype and device.
-    Raises CuttlefishError for an impossible rank and for a matrix with NaN or infinite values.
+
+@torch.no_grad()
+def truncated_svd(matrix: Tensor, rank: int, *, exact: bool = False) -> tuple[Tensor, Tensor]:
+    """Return (U·√S, √S·Vᵀ): the best approximation of this rank, equally shared (Algorithm 1).
+
+    Computed in float64 on the CPU, where it is deterministic, from the top eigenvectors of the smaller Gram
+    matrix: the product is the best one to about 1e-13. A Gram matrix squares the condition number, so where
+    σᵣ is below 1e-4·σ₁ the full SVD is taken.
+
+    Args:
+        matrix: m × n, of any floating dtype, on any device.
+        rank: r, from 1 to min(m, n).
+        exact: Take the full SVD in any case.
+
+    Returns:
+        The factors, m × r and r × n, in the matrix's dtype and on its device.
+
+    Raises:
+        CuttlefishError: The rank is impossible, or the matrix holds NaN or infinite values.
     """
     full = min(matrix.shape)
     if not 1 <= rank <= full:
@@ -23,17 +42,36 @@ def truncated_svd(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
             f"Rank {rank} was asked of a {matrix.shape[0]}×{matrix.shape[1]} matrix; "
             f"it must be from 1 to {full}."
         )
-    exact = matrix.detach().cpu().double()
-    if not exact.isfinite().all():
+    double = matrix.detach().cpu().double()
+    tall = double if double.shape[0] >= double.shape[1] else double.T
+    factors = None if exact else _by_eigenvectors(tall, rank)
+    left, right = factors or _by_singular_vectors(tall, rank)
+    U, V = (left, right) if tall is double else (right, left)
+    return U.to(matrix), V.T.contiguous().to(matrix)
+
+
+def _by_eigenvectors(tall: Tensor, rank: int) -> tuple[Tensor, Tensor] | None:
+    """Return (U·√S, V·√S) of WᵀW = V·S²·Vᵀ and U·S = W·V, or None where that would be inaccurate."""
+    products = gram(tall.T)
+    if not products.isfinite().all():  # the matrix is not finite, or its squares are not
+        return None
+    energies, vectors = torch.linalg.eigh(products)
+    if not energies[-rank] > max(ACCURATE * energies[-1].item(), SMALLEST):
+        return None
+    V = vectors[:, -rank:].flip(1)
+    US = tall @ V
+    root = torch.linalg.vector_norm(US, dim=0).sqrt()  # σ is more accurate here than from its square
+    return US / root, V * root
+
+
+def _by_singular_vectors(tall: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    if not tall.isfinite().all():
         raise CuttlefishError(
             "The matrix to decompose holds NaN or infinite values; factorize before training diverges."
         )
-    # LAPACK is several times slower on wide matrices.
-    tall = exact if exact.shape[0] >= exact.shape[1] else exact.T
-    left, S, right = torch.linalg.svd(tall, full_matrices=False)
-    U, V = (left, right.T) if tall is exact else (right.T, left)
+    U, S, Vt = torch.linalg.svd(tall, full_matrices=False)  # LAPACK is several times slower on wide ones
     root = S[:rank].sqrt()
-    return (U[:, :rank] * root).to(matrix), (V[:, :rank] * root).T.contiguous().to(matrix)
+    return U[:, :rank] * root, Vt[:rank].T * root
 
 
 @torch.no_grad()
@@ -45,6 +83,7 @@ def split_layer(
     first_bias: bool = False,
     scheme: str = "channel",
     initialise: bool = True,
+    exact: bool = False,
 ) -> LowRankConv2d | LowRankLinear:
     """Return a new low-rank layer that computes what the dense one does, as nearly as its rank allows.
 
@@ -58,12 +97,13 @@ def split_layer(
         first_bias: Give the first factor of a Linear a bias of its own, zero at first.
         scheme: `channel` or `spatial`, see `LowRankConv2d`.
         initialise: False skips the SVD and leaves both factors zero, a structure to load a state dict into.
+        exact: Split by the full SVD, see `truncated_svd`.
     """
     if not isinstance(module, nn.Conv2d | nn.Linear) or getattr(module, "groups", 1) != 1:
         raise CuttlefishError(f"Only nn.Conv2d without groups and nn.Linear can be split, not {module!r}.")
     layer = _structure(module, rank, extra_bn, first_bias, scheme)
     if initialise:
-        second, first = layer.shaped(*truncated_svd(unroll(module.weight, layer.scheme), rank))
+        second, first = layer.shaped(*truncated_svd(unroll(module.weight, layer.scheme), rank, exact=exact))
         layer.second.weight.copy_(second)
         layer.first.weight.copy_(first)
     for parameter in layer.parameters():

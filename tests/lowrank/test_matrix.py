@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.lowrank.matrix import SCHEMES, fold, matrix_shape, unroll
+from cuttlefish.lowrank.matrix import SCHEMES, fold, gram, matrix_shape, unroll
 
 SHAPES = st.tuples(*[st.integers(1, 4)] * 4)
 
@@ -52,6 +52,13 @@ def test_naive_reshape_is_not_the_spatial_matricisation():
     separable = torch.einsum("oa,ib->oiab", u, v)
     assert torch.linalg.matrix_rank(unroll(separable, "spatial")) == 1
     assert torch.linalg.matrix_rank(separable.reshape(4 * 3, 5 * 3)) > 1
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (5, 5), (70, 30), (130, 200), (300, 129)], ids=str)
+def test_the_lower_triangle_of_the_smaller_gram_matrix(shape):
+    matrix = torch.randn(shape, dtype=torch.float64)
+    whole = matrix @ matrix.T if shape[0] <= shape[1] else matrix.T @ matrix
+    torch.testing.assert_close(gram(matrix).tril(), whole.tril())
 
 
 def test_an_unknown_scheme_is_refused():

@@ -75,6 +75,58 @@ def test_the_error_is_the_energy_of_the_dropped_singular_values(m, n, data):
     )
 
 
+def spectrum(name, count):
+    index = torch.arange(count, dtype=F64)
+    return {
+        "random": None,
+        "trained": torch.exp(-6 * index / count),
+        "slow": (1 + index) ** -0.5,
+        "steep": torch.logspace(0, -12, count, dtype=F64),
+        "deficient": (5 - index).clamp_min(0),
+        "flat": torch.ones(count, dtype=F64),
+    }[name]
+
+
+def matrix_of(m, n, sigma):
+    if sigma is None:
+        return torch.randn(m, n, dtype=F64)
+    count = len(sigma)
+    left, right = (torch.linalg.qr(torch.randn(size, count, dtype=F64)).Q for size in (m, n))
+    return (left * sigma) @ right.T
+
+
+@pytest.mark.parametrize("scale", [1e-160, 1e-30, 1.0, 1e18, 1e200])
+@pytest.mark.parametrize("name", ["random", "trained", "slow", "steep", "deficient"])
+@pytest.mark.parametrize("shape", [(60, 200), (200, 60), (70, 70)], ids=str)
+def test_eigenvectors_give_what_the_full_svd_gives(shape, name, scale):
+    matrix = matrix_of(*shape, spectrum(name, min(shape))) * scale
+    for rank in (1, 5, 20):
+        fast, exact = truncated_svd(matrix, rank), truncated_svd(matrix, rank, exact=True)
+        for ours, theirs in zip(fast, exact, strict=True):
+            assert (ours.norm() / theirs.norm()).item() == pytest.approx(1, abs=1e-10)
+        error = torch.dist(fast[0] / scale @ fast[1], exact[0] / scale @ exact[1])
+        assert error / (matrix / scale).norm() < 1e-10
+        gram = fast[0].T / scale @ fast[0]
+        torch.testing.assert_close(gram, torch.diag(gram.diag()), rtol=0, atol=1e-9 * gram.max().item())
+
+
+def test_without_a_gap_the_error_is_the_least_possible():
+    matrix = matrix_of(80, 50, spectrum("flat", 50))
+    U, Vt = truncated_svd(matrix, 20)
+    assert (matrix - U @ Vt).square().sum().item() == pytest.approx(30, rel=1e-12)
+
+
+def test_only_ill_conditioned_matrices_take_the_full_svd(monkeypatch):
+    calls, svd = [], torch.linalg.svd
+    monkeypatch.setattr(torch.linalg, "svd", lambda *words, **named: calls.append(1) or svd(*words, **named))
+    truncated_svd(matrix_of(50, 60, spectrum("trained", 50)), 25)
+    assert not calls
+    truncated_svd(matrix_of(50, 60, spectrum("steep", 50)), 25)
+    truncated_svd(torch.zeros(5, 6), 2)
+    split_layer(nn.Linear(5, 6), 2, exact=True)
+    assert len(calls) == 3
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_the_split_convolution_is_the_best_in_its_scheme(scheme):
     conv = nn.Conv2d(4, 6, 3, dtype=F64)
