@@ -359,16 +359,11 @@ class Cuttlefish:
     def _factorize(self, ranks: dict[str, int], *, initialise: bool = True) -> None:
         chosen = self.settings
         plain = set() if chosen.shortcut_bn else {layer.name for layer in self.path if layer.shortcut}
-        for extra_bn in (True, False):
-            factorize(
-                self.model,
-                {name: r for name, r in ranks.items() if (chosen.extra_bn and name not in plain) is extra_bn},
-                extra_bn=extra_bn,
-                first_bias=chosen.first_bias,
-                scheme=chosen.scheme,
-                keep_dense=False,
-                initialise=initialise,
-            )
+        with_bn = {name: rank for name, rank in ranks.items() if chosen.extra_bn and name not in plain}
+        without = {name: rank for name, rank in ranks.items() if name not in with_bn}
+        options = {"first_bias": chosen.first_bias, "scheme": chosen.scheme, "initialise": initialise}
+        for group in filter(None, (with_bn, without)):
+            factorize(self.model, group, extra_bn=group is with_bn, keep_dense=False, **options)
         if self.settings.frobenius_decay:
             spared = set() if self.settings.decay_untracked else set(self.settings.untracked)
             decayed = [name for name in low_rank_layers(self.model) if name not in spared]
