@@ -16,7 +16,8 @@ from cuttlefish.lowrank.find import find_layers, nearest
 from cuttlefish.lowrank.layout import keep_plain
 from cuttlefish.lowrank.matrix import matrix_shape
 from cuttlefish.lowrank.misaligned import misaligned_ranks
-from cuttlefish.lowrank.profiling import candidates, main_path, profile_stacks, why_dense
+from cuttlefish.lowrank.patterns import freeze
+from cuttlefish.lowrank.profiling import candidates, is_transformer, main_path, profile_stacks, why_dense
 from cuttlefish.lowrank.rank import RankTracker, clamp_rank
 from cuttlefish.lowrank.settings import METRICS, Settings
 from cuttlefish.lowrank.stability import StabilityTest, make_rule
@@ -108,7 +109,9 @@ class Cuttlefish:
         self.epoch = 0
         self._settled = False
         measure = measure or METRICS[self.settings.metric].measure
-        self.tracker = RankTracker(model, self._watched(), measure=measure, scheme=self.settings.scheme)
+        self.tracker = RankTracker(
+            model, self._watched(), measure=measure, scheme=self.settings.scheme, beta=self.settings.beta
+        )
         for name in find_layers(model).held & self.kept_dense.keys():
             logger.warning("%s stays dense: %s", name, self.kept_dense[name])
         if not self.layers:
@@ -117,6 +120,7 @@ class Cuttlefish:
             self._restore(state)
         else:
             self._update()
+            self.tracker.first = broadcast(self.tracker.first)
             if self.settings.switch_epoch == 0 and self.layers:
                 self._switch("fixed")
 
@@ -188,6 +192,7 @@ class Cuttlefish:
             "kept_dense": self.kept_dense,
             "metric": self.tracker.metric,
             "history": self.tracker.history,
+            "first_ranks": self.tracker.first,
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
@@ -205,6 +210,7 @@ class Cuttlefish:
                 "go on with the same one"
             )
         self.tracker.history = {name: list(history[name]) for name in self.tracker.history}
+        self.tracker.first = dict(state.get("first_ranks", {}))
         # What the test knows is a function of the history, so it is fed again rather than stored.
         for ranks in zip(*self.tracker.history.values(), strict=True):
             if not self._settled:
@@ -221,8 +227,10 @@ class Cuttlefish:
         self, batch: Batch, *, autocast: Any, cost_model: bool, forward: Forward | None
     ) -> tuple[int, list[str]]:
         chosen = self.settings
-        if chosen.k == "profile" and not chosen.always_profile and self._is_transformer():
-            return 1, candidates(self.model, self.path, 1)
+        if chosen.k == "profile" and not chosen.always_profile:
+            names = candidates(self.model, self.path, 1)
+            if is_transformer(self.path, names):
+                return 1, names
         if self.profile is None and (chosen.k == "profile" or chosen.always_profile):
             measured = profile_stacks(
                 self.model, batch, ratio=chosen.ratio, threshold=chosen.threshold,
@@ -235,15 +243,6 @@ class Cuttlefish:
             return self.profile["k"], list(self.profile["layers"])
         k = chosen.paper_k if chosen.k == "paper" else chosen.k
         return k, candidates(self.model, self.path, k)
-
-    def _is_transformer(self) -> bool:
-        """Whether only linear layers on tokens can be factorized: all are, unprofiled (section 3.5)."""
-        names = set(candidates(self.model, self.path))
-        return all(
-            isinstance(layer.module, nn.Linear) and len(layer.input_shape) > 2
-            for layer in self.path
-            if layer.name in names
-        )
 
     def _why_dense(self) -> dict[str, str]:
         reasons = why_dense(self.model, self.path, self.layers, self.k)
@@ -368,6 +367,7 @@ class Cuttlefish:
             spared = set() if self.settings.decay_untracked else set(self.settings.untracked)
             decayed = [name for name in low_rank_layers(self.model) if name not in spared]
             self.decay = FrobeniusDecay(self.model, self.settings.frobenius_decay, layers=decayed)
+        freeze(self.model, self.settings.freeze)
         self.path = []  # nothing that was replaced may stay in memory
 
 

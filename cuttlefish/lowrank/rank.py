@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable
 from math import ceil, floor, isfinite
 
-import torch
 from torch import Tensor, nn
 
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.lowrank.beta import first_ranks, gaussian
 from cuttlefish.lowrank.matrix import MEASURES, full_rank, matrix_shape, stable_rank, stable_ranks, unroll
 
 __all__ = ["RankTracker", "clamp_rank", "full_rank", "scaled_rank", "stable_rank", "stable_ranks"]
@@ -20,27 +20,30 @@ def scaled_rank(
     initial: float,
     full: int,
     *,
+    first: float | None = None,
     floored: bool = False,
     rank_floor: float = 0.0,
     round_to: int = 1,
 ) -> int:
-    """Return r = min(⌈β·s⌉, R) with β = R / s(0), at least max(1, ⌊rank_floor·R⌋), rounded up to a multiple.
+    """Return r = min(⌈β·s⌉, R), β = r(0) / s(0), at least max(1, ⌊rank_floor·R⌋), rounded up to a multiple.
 
     Args:
         stable: s, the layer's stable rank now.
         initial: s(0), that at initialisation. A layer that starts at zero has none: for 0, β is 4, as of a
             square Gaussian matrix. (`RankTracker` takes a Gaussian matrix of the layer's own shape.)
         full: R, the layer's full rank.
+        first: r(0), the rank of its first weight; R by default, as of random weights.
         floored: Truncate both stable ranks to integers first, as the reference's code does.
         rank_floor: The lowest rank as a fraction of R.
         round_to: The multiple.
     """
+    first = full if first is None else first
     if initial <= 0:
         initial = full / SQUARE
     if floored:
         stable, initial = max(floor(stable), 1), max(floor(initial), 1)
     # The tiny allowance keeps float noise from lifting an exact R·s/s(0) over the next integer.
-    return clamp_rank(ceil(full * stable / initial - 1e-9 * full), full, rank_floor, round_to)
+    return clamp_rank(ceil(first * stable / initial - 1e-9 * full), full, rank_floor, round_to)
 
 
 def clamp_rank(rank: int, full: int, rank_floor: float = 0.0, round_to: int = 1) -> int:
@@ -60,10 +63,12 @@ class RankTracker:
         measure: `stable` (stable rank), `entropy` (effective rank), `energy` (singular values that hold 90 %
             of the energy), or a function of the m × n matrix (a tensor) that returns a number.
         scheme: Which m × n matrix a kernel is: `channel` or `spatial`.
+        beta: What rank the first weights have, for β (see `first_ranks`).
 
     Attributes:
         metric: The measure's name.
         full, history: Each layer's full rank, and the values measured of it.
+        first: r(0), the rank of each layer's first weight, from the first update on.
     """
 
     def __init__(
@@ -73,8 +78,10 @@ class RankTracker:
         *,
         measure: str | Callable[[Tensor], float] = "stable",
         scheme: str = "channel",
+        beta: str = "auto",
     ):
-        self.model, self.scheme = model, scheme
+        self.model, self.scheme, self.beta = model, scheme, beta
+        self.first: dict[str, float] = {}
         self.metric = measure if isinstance(measure, str) else getattr(measure, "__name__", "own")
         if isinstance(measure, str) and measure not in MEASURES:
             raise CuttlefishError(
@@ -102,6 +109,9 @@ class RankTracker:
         bad = [name for name, rank in ranks.items() if not isfinite(rank)]
         if bad:
             raise CuttlefishError(self._explain(bad, weights))
+        if not any(self.history.values()):
+            first = dict(zip(weights, matrices, strict=True))
+            self.first = first_ranks(self.beta, first, ranks, self.measure)
         for name, rank in ranks.items():
             self.history[name].append(rank)
         return ranks
@@ -115,7 +125,9 @@ class RankTracker:
         """
         options = {"floored": floored, "rank_floor": rank_floor, "round_to": round_to}
         return {
-            name: scaled_rank(values[-1], self._initial(name), self.full[name], **options)
+            name: scaled_rank(
+                values[-1], self._initial(name), self.full[name], first=self.first.get(name), **options
+            )
             for name, values in self.history.items()
         }
 
@@ -157,8 +169,7 @@ class RankTracker:
         initial = self.history[name][0]
         if initial > 0:
             return initial
-        generator = torch.Generator("cpu").manual_seed(0)
-        return float(self.measure(torch.randn(self.shapes[name], generator=generator, device="cpu")))
+        return float(self.measure(gaussian(self.shapes[name])))
 
     def _explain(self, bad: list[str], weights: dict[str, Tensor]) -> str:
         name, updates = bad[0], len(self.history[bad[0]])

@@ -9,8 +9,10 @@ from torch import nn
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.limits import Checked, Each, OptionsOf, Within
+from cuttlefish.lowrank.beta import BETAS
 from cuttlefish.lowrank.find import nearest
 from cuttlefish.lowrank.matrix import SCHEMES
+from cuttlefish.lowrank.patterns import check_patterns
 from cuttlefish.lowrank.profiling import candidates
 from cuttlefish.lowrank.stability import PRESETS, Rule
 from cuttlefish.lowrank.surgery import check_ranks
@@ -43,6 +45,7 @@ class Settings(Checked):
     k: leading dense layers: `profile` (timed; transformers: all, untimed), `paper` (paper_k) or a number.
     ratio, threshold, profile_repeats: α, τ, ζ. always_profile: measure the stacks even where k is given.
     metric: what of a weight gives its rank (`METRICS`). rank_floor: lowest rank as a fraction of full rank.
+    beta: what rank the first weights have, R / s(0) being the paper's β for random ones (`BETAS`).
     round_to: the multiple to which ranks are rounded up. floored: truncate stable ranks to integers first, as
     the reference's code does.
     stability, stability_options, min_epoch: the `StabilityTest` that finds E. max_epoch: the last E allowed.
@@ -50,6 +53,7 @@ class Settings(Checked):
     switch_epoch, ranks, rank_ratio: E, R or one global ratio fixed by hand instead of found.
     dense: patterns of further layers left dense, as in "*.attn.proj". wait_for_dense: the test waits for the
     ranks of those, too. misaligned: take β and R from other layers, as the reference's code for ImageNet.
+    freeze: patterns of modules whose parameters are not trained from the switch on.
     untracked: factorized layers whose ranks the test does not wait for. frobenius_decay: λ of FD, 0 for none.
     decay_untracked: FD on those layers too. shortcut_bn: extra BN in shortcuts too. first_bias: a bias of its
     own for a Linear's first factor, which that of the second makes superfluous. keep_dense: leave layers
@@ -66,6 +70,7 @@ class Settings(Checked):
     profile_backward: bool = True
     always_profile: bool = False
     metric: Literal[*METRICS] = "scaled"
+    beta: Literal[*BETAS] = "auto"
     rank_floor: Annotated[float, Within(0, 1)] = 0.0
     round_to: Annotated[int, Within(1, 1024)] = 1
     floored: bool = False
@@ -78,13 +83,14 @@ class Settings(Checked):
     ranks: Annotated[dict[str, int] | None, Each(Within(1, 10**6))] = None
     rank_ratio: Annotated[float | None, Within(0, 1, "(]")] = None
     scheme: Literal[*SCHEMES] = "channel"
+    dense: list[str] = field(default_factory=list)
+    freeze: list[str] = field(default_factory=list)
     extra_bn: bool = False
     shortcut_bn: bool = True
     first_bias: bool = False
     frobenius_decay: Annotated[float, Within(0, 1000)] = 0.0
     decay_untracked: bool = True
     untracked: list[str] = field(default_factory=list)
-    dense: list[str] = field(default_factory=list)
     wait_for_dense: bool = False
     misaligned: bool = False
     keep_dense: bool = True
@@ -151,6 +157,7 @@ class Settings(Checked):
                 raise CuttlefishError(
                     f"dense names {pattern!r}, which is no layer of this model{nearest(pattern, names)}"
                 )
+        check_patterns(model, self.freeze, "freeze")
         check_ranks(model, self.ranks or {}, self.scheme)
         k = {"profile": 1, "paper": self.paper_k}.get(self.k, self.k)
         for name in (self.ranks or {}).keys() - candidates(model, path, k):

@@ -18,6 +18,9 @@ from cuttlefish.errors import CuttlefishError
 
 NORMS = (nn.modules.batchnorm._BatchNorm,)
 
+EMBEDDINGS = (torch.ops.aten.embedding.default, torch.ops.aten._embedding_bag.default)
+"""Look-ups of vectors by index: what nn.Embedding, nn.EmbeddingBag and their functional forms execute."""
+
 Batch = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
 """A model's inputs: one tensor, several by position (a tuple or list) or several by name (a mapping)."""
 
@@ -32,6 +35,7 @@ class TracedLayer:
     shortcut: a 1×1 convolution beside the main path, as in residual blocks: its input feeds another one, too.
     normalised: a batch norm takes its output directly.
     head: no other layer takes in what it computes, directly or through other operations: it feeds an output.
+    embedded: it takes in embeddings, directly or through other operations but no other layer.
     """
 
     name: str
@@ -41,6 +45,7 @@ class TracedLayer:
     shortcut: bool = False
     normalised: bool = False
     head: bool = False
+    embedded: bool = False
 
 
 def call_model(model: nn.Module, batch: Batch) -> Any:
@@ -100,7 +105,7 @@ def trace(model: nn.Module, example: Batch, forward: Forward | None = None) -> l
     finally:
         for handle in handles:
             handle.remove()
-    return _layers(calls, normalised, flow.read)
+    return _layers(calls, normalised, flow)
 
 
 @dataclass(frozen=True)
@@ -113,26 +118,35 @@ class Call:
     output: Tensor
 
 
+EMBEDDED = -1
+"""Stands for all embeddings among the numbers of calls."""
+
+
 class Flow(TorchDispatchMode):
-    """Follows through all of torch's operations on which layers' outputs a tensor depends.
+    """Follows through all of torch's operations on which layers' outputs, and embeddings, a tensor depends.
 
     read: the calls whose output another call has taken in.
+    embedded: the calls that have taken in embeddings.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.read: set[int] = set()
+        self.embedded: set[int] = set()
         self.sources: dict[int, set[int]] = {}
         self.alive: list[Any] = []
 
     def enter(self, call: int, x: Tensor, output: Tensor) -> None:
-        self.read |= self.sources.get(self._storage(x), set())
+        read = self.sources.get(self._storage(x), set())
+        self.read |= read
+        if EMBEDDED in read:
+            self.embedded.add(call)
         self.sources[self._storage(output)] = {call}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         inputs = [self.sources.get(self._storage(tensor)) for tensor in _tensors((args, kwargs))]
-        sources = set().union(*filter(None, inputs))
+        sources = set().union(*filter(None, inputs), {EMBEDDED} if func in EMBEDDINGS else ())
         for tensor in _tensors(result) if sources else ():
             self.sources[self._storage(tensor)] = sources
         return result
@@ -148,14 +162,14 @@ class Flow(TorchDispatchMode):
         return storage._cdata
 
 
-def _layers(calls: list[Call], normalised: set[int], read: set[int]) -> list[TracedLayer]:
+def _layers(calls: list[Call], normalised: set[int], flow: Flow) -> list[TracedLayer]:
     readers: dict[int, list[nn.Conv2d]] = {}
     for call in calls:
         if isinstance(call.module, nn.Conv2d):
             readers.setdefault(id(call.x), []).append(call.module)
-    heads = {call.name for index, call in enumerate(calls) if index not in read}
+    heads = {call.name for index, call in enumerate(calls) if index not in flow.read}
     layers: dict[str, TracedLayer] = {}
-    for call in calls:
+    for index, call in enumerate(calls):
         layer = TracedLayer(
             call.name,
             call.module,
@@ -164,6 +178,7 @@ def _layers(calls: list[Call], normalised: set[int], read: set[int]) -> list[Tra
             isinstance(call.module, nn.Conv2d) and _is_shortcut(call.module, readers[id(call.x)]),
             id(call.output) in normalised,
             call.name in heads,
+            index in flow.embedded,
         )
         layers.setdefault(call.name, layer)
     return list(layers.values())

@@ -205,7 +205,7 @@ def tracked(weight, **options):
 )
 def test_tracker_follows_any_measure(measure, name):
     weight = torch.randn(20, 30, generator=torch.Generator().manual_seed(6)).abs()
-    layer, tracker = tracked(weight, measure=measure)
+    layer, tracker = tracked(weight, measure=measure, beta="initial")
     function = effective_rank if measure == "entropy" else measure
     assert tracker.update() == {"0": pytest.approx(float(function(weight)))}
     assert tracker.metric == tracker.rows()[0]["metric"] == name
