@@ -34,7 +34,7 @@ def here(tmp_path, monkeypatch):
 def edited(original, here, **changes):
     """A copy of the record alone, as in results/records, with changes."""
     folder, record = original
-    (here / "copy").mkdir()
+    (here / "copy").mkdir(exist_ok=True)
     path = here / "copy" / "record.json"
     path.write_text(json.dumps(vars(record) | changes))
     return path
@@ -57,10 +57,11 @@ def test_the_same_bits_again_in_a_folder_of_its_own(original, here, capsys):
 
 
 def test_other_threads_are_told_and_held_to_no_bit(original, here, capsys):
-    path = edited(original, here, loss_final=original[1].loss_final * (1 + 1e-6))
-    assert main([f"replay={path}", "trainer.threads=2", "logger.console=false"]) == 0
+    path = edited(original, here, threads=2, loss_final=original[1].loss_final * (1 + 1e-6))
+    assert main([f"replay={path}", "logger.console=false"]) == 0
     told = capsys.readouterr().out
-    assert "expected: within tolerance" in told and "differs: threads 1 -> 2" in told
+    assert "expected: within tolerance" in told and "differs: threads 2 -> 1" in told
+    path = edited(original, here, loss_final=original[1].loss_final * (1 + 1e-6))
     assert main([f"replay={path}", "logger.console=false"]) == EXIT_DIFFERS, (
         "with as many, the last bit counts"
     )

@@ -15,16 +15,26 @@ VECTOR = 8
 
 
 class PlainConv2d(nn.Conv2d):
-    """An nn.Conv2d that on a CPU computes in the plain layout, whatever that of its input and weight."""
+    """An nn.Conv2d that on a CPU computes in the plain layout, whatever that of its input and weight.
+
+    torch.compile leaves it out of its graphs (with fullgraph=True it refuses); torch.export takes it in.
+    """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if input.device.type == "cpu":
+            if not torch.jit.is_scripting():  # of two nested conditions, torch.jit.script skips the second
+                if not torch.compiler.is_exporting():
+                    return self._convolve_outside(input, weight, bias)
             input, weight = _plain(input), _plain(weight)
         # From here on what super() does, in words that torch.jit.script understands.
         if self.padding_mode != "zeros":
             input = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
             return F.conv2d(input, weight, bias, self.stride, 0, self.dilation, self.groups)
         return F.conv2d(input, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+    @torch.compiler.disable  # inductor would choose channels_last again
+    def _convolve_outside(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return super()._conv_forward(_plain(input), _plain(weight), bias)
 
 
 def to_channels_last(module: nn.Module) -> nn.Module:

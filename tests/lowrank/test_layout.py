@@ -68,6 +68,31 @@ def test_a_plain_convolution_computes_the_same_in_plain_layout(channels):
     assert torch.equal(pickle.loads(pickle.dumps(plain))(given), deepcopy(plain)(given))
 
 
+class Shifted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = keep_plain(nn.Conv2d(4, 8, 1, stride=2))
+
+    def forward(self, given):
+        return self.conv(given + 1) + 1
+
+
+def test_a_plain_convolution_stays_out_of_compiled_graphs():
+    """Inductor chooses layouts of its own; what is exported holds the convolution all the same."""
+    net, given, graphs = Shifted(), images(channels=4), []
+    expected = net(given)
+
+    def backend(module, _):
+        graphs.append(module.code)
+        return module
+
+    assert torch.equal(torch.compile(net, backend=backend)(given), expected)
+    assert len(graphs) == 2 and not any("conv" in graph for graph in graphs)
+    for strict in (True, False):
+        assert torch.equal(torch.export.export(net, (given,), strict=strict).module()(given), expected)
+    assert torch.equal(torch.jit.script(net)(given), expected)
+
+
 def test_every_way_to_a_layer_keeps_it_plain():
     dense = keep_plain(nn.Conv2d(4, 16, 1, stride=2, bias=False))
     low = split_layer(dense, 2)
