@@ -23,7 +23,7 @@ class PlainConv2d(nn.Conv2d):
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if input.device.type == "cpu":
             if not torch.jit.is_scripting():  # of two nested conditions, torch.jit.script skips the second
-                if not torch.compiler.is_exporting():
+                if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
                     return self._convolve_outside(input, weight, bias)
             input, weight = _plain(input), _plain(weight)
         # From here on what super() does, in words that torch.jit.script understands.
@@ -32,7 +32,7 @@ class PlainConv2d(nn.Conv2d):
             return F.conv2d(input, weight, bias, self.stride, 0, self.dilation, self.groups)
         return F.conv2d(input, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
-    @torch.compiler.disable  # inductor would choose channels_last again
+    @torch._disable_dynamo  # torch.compiler.disable would import dynamo, for 1.7 s
     def _convolve_outside(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return super()._conv_forward(_plain(input), _plain(weight), bias)
 
