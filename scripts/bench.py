@@ -7,7 +7,6 @@ are shown. Run nothing else at the same time.
                             processes ...] [--rounds 5] [--device cpu|cuda] [--small]
 """
 
-import argparse
 import json
 import sys
 from functools import partial
@@ -19,7 +18,6 @@ import torch
 
 from cuttlefish.config.schema import TrainerConfig
 from cuttlefish.engine.device import choose_device, set_up
-from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
 from cuttlefish.record.atomic import write_atomic
 from cuttlefish.record.provenance import utc_now
 from scripts.benches.methods import bench_methods
@@ -29,6 +27,7 @@ from scripts.benches.processes import bench_processes
 from scripts.benches.ranks import bench_ranks
 from scripts.benches.steps import bench_compile, bench_steps
 from scripts.benches.turns import Rows
+from scripts.command import new_parser, reporting_errors
 
 BENCHES = {
     "ranks": bench_ranks,
@@ -66,10 +65,9 @@ def _cell(value: Any) -> str:
     return "" if value is None else str(round(value, 3) if isinstance(value, float) else value)
 
 
+@reporting_errors
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser("bench", __doc__)
     parser.add_argument(
         "what",
         nargs="*",
@@ -88,11 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     trainer = TrainerConfig(device=options.device)
-    try:
-        device = choose_device(trainer)
-    except CuttlefishError as error:
-        print(error, file=sys.stderr)
-        return EXIT_BAD_INPUT
+    device = choose_device(trainer)
     set_up(trainer, device, 0)
     facts = origin(device) | {"rounds": options.rounds, "small": options.small}
     for name in options.what:

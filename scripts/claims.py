@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
+from cuttlefish.errors import CuttlefishError
 from cuttlefish.evidence.admission import why_not_evidence
 from cuttlefish.evidence.benches import load_benches
 from cuttlefish.evidence.records import Evidence, load_evidence
@@ -25,17 +25,15 @@ from cuttlefish.report.claims.entry import load_claims
 from cuttlefish.report.claims.judge import judge
 from cuttlefish.report.claims.text import on_screen, to_json, to_markdown
 from cuttlefish.report.paper import CLAIMS, PAPER, TABLES
+from scripts.command import new_parser, reporting_errors
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 
+@reporting_errors
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_intermixed_args(arguments)
-    try:
-        return _arms(options) if options.action == "arms" else _judge(options)
-    except CuttlefishError as error:
-        print(error, file=sys.stderr)
-        return EXIT_BAD_INPUT
+    return _arms(options) if options.action == "arms" else _judge(options)
 
 
 def _judge(options: argparse.Namespace) -> int:
@@ -105,11 +103,7 @@ def _commands(base: str, rule: dict[str, Any], scale: str, runs: list[Evidence])
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.claims",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("claims", __doc__)
     parser.add_argument("action", nargs="?", choices=["judge", "arms"], default="judge")
     parser.add_argument("claim", nargs="?", help="of arms: whose")
     parser.add_argument("--scale", choices=["paper", "reduced"], default="reduced", help="of arms")

@@ -7,6 +7,7 @@ from cuttlefish.config.schema import DataConfig
 from cuttlefish.data.files import data_digest
 from cuttlefish.data.registry import data_sets
 from cuttlefish.errors import CuttlefishError
+from scripts.command import new_parser
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser(kinds: list[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m scripts.data", description=__doc__)
+    parser = new_parser("data", __doc__)
     parser.add_argument("action", choices=["check"])
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"of {', '.join(kinds)}")
     parser.add_argument("--root", help="instead of CUTTLEFISH_DATA or ./data")

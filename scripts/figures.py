@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from cuttlefish.display.format import counted
-from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
 from cuttlefish.evidence.benches import load_benches
 from cuttlefish.evidence.records import load_evidence
 from cuttlefish.plan.runs import planned_runs
@@ -24,6 +23,7 @@ from cuttlefish.record.fields import SCALES
 from cuttlefish.report.figures.base import Sources, sources_of
 from cuttlefish.report.figures.gallery import DRAWERS, Drawn, draw_figure, is_of
 from cuttlefish.report.paper import PAPER, TABLES
+from scripts.command import new_parser, reporting_errors
 from scripts.records import records_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,20 +32,13 @@ NUMBERS = range(1, 7)
 PLANNED = ("table1", "figure1", "figure3", "figure5")
 
 
+@reporting_errors
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    try:
-        for scale in options.scale or _scales(options.results):
-            for drawn in draw_scale(scale, options.figures, options.results):
-                words = (
-                    f"not drawn: {drawn.missing} -> {drawn.command}"
-                    if drawn.missing
-                    else f"{drawn.caption} {_counted(drawn)}"
-                )
-                print(f"{scale:<8}{drawn.name:<26}{words}")
-    except CuttlefishError as error:
-        print(error, file=sys.stderr)
-        return EXIT_BAD_INPUT
+    for scale in options.scale or _scales(options.results):
+        for drawn in draw_scale(scale, options.figures, options.results):
+            missing = f"not drawn: {drawn.missing} -> {drawn.command}" if drawn.missing else ""
+            print(f"{scale:<8}{drawn.name:<26}{missing or f'{drawn.caption} {_counted(drawn)}'}")
     return 0
 
 
@@ -104,11 +97,7 @@ def _number(word: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.figures",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("figures", __doc__)
     parser.add_argument("figures", nargs="*", type=_number, metavar="N", help="1 to 6; default: all")
     parser.add_argument("--scale", action="append", choices=SCALES, help="default: every scale with evidence")
     parser.add_argument(

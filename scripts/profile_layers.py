@@ -19,7 +19,6 @@ import torch
 
 from cuttlefish.config.schema import ModelConfig, TrainerConfig
 from cuttlefish.engine.device import autocast, choose_device, set_up
-from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
 from cuttlefish.evidence.benches import PROFILED_BATCH
 from cuttlefish.lowrank.timing import Conditions
 from cuttlefish.models import build_model
@@ -27,6 +26,7 @@ from cuttlefish.models.build import SUITE
 from cuttlefish.record.atomic import write_atomic
 from cuttlefish.record.provenance import device_name, utc_now
 from scripts.benches.origin import RESULTS, file_of, origin
+from scripts.command import new_parser, reporting_errors
 from scripts.profiles.layers import profile_layers
 from scripts.profiles.stacks import DECIDING_RATIO, THRESHOLD, profile_of_stacks
 
@@ -34,13 +34,10 @@ PROFILES = {"stacks": profile_of_stacks, "layers": profile_layers}
 WIDTH = 64
 
 
+@reporting_errors
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    try:
-        print(what_is_there(options) if options.dry_run else measure(options))
-    except CuttlefishError as error:
-        print(error, file=sys.stderr)
-        return EXIT_BAD_INPUT
+    print(what_is_there(options) if options.dry_run else measure(options))
     return 0
 
 
@@ -119,11 +116,7 @@ def _facts(
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.profile_layers",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("profile_layers", __doc__)
     parser.add_argument("what", choices=PROFILES)
     parser.add_argument("--model", required=True, help="of the suite (resnet18, vgg19) or of timm")
     parser.add_argument("--width", type=int, default=WIDTH, help="of the suite's models")

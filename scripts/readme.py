@@ -4,7 +4,6 @@ python -m scripts.readme            replaces each block `<!-- measured: NAME -->
 python -m scripts.readme --check    changes nothing; exit code 1 if a block is out of date
 """
 
-import argparse
 import csv
 import json
 import re
@@ -19,6 +18,7 @@ from cuttlefish.evidence.interval import t_interval
 from cuttlefish.evidence.records import load_evidence
 from cuttlefish.evidence.seeds import paired
 from cuttlefish.record.atomic import write_atomic
+from scripts.command import new_parser
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
@@ -181,11 +181,7 @@ def renewed(text: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.readme",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("readme", __doc__)
     parser.add_argument("--check", action="store_true", help="change nothing, tell what is out of date")
     check = parser.parse_args(arguments).check
     stale = []

@@ -4,7 +4,6 @@ python -m scripts.records import runs/reduced/resnet18-cuttlefish/*
 python -m scripts.records figures        each record's plots, drawn anew into results/figures
 """
 
-import argparse
 import shutil
 import sys
 from hashlib import sha256
@@ -17,6 +16,7 @@ from cuttlefish.record.fields import Record, problems_of
 from cuttlefish.record.folder import EPOCHS, LOG, PLOTS, PROFILE, RANKS, RECORD
 from cuttlefish.record.record import clean_record, read_fields, read_record, write_record
 from cuttlefish.record.redact import redact_log
+from scripts.command import new_parser
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 RECORDS, FIGURES = RESULTS / "records", RESULTS / "figures"
@@ -100,9 +100,7 @@ def draw(folder: Path, records: Path = RECORDS, figures: Path = FIGURES) -> Path
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser("records", __doc__)
     parser.add_argument("action", choices=["import", "figures"])
     parser.add_argument("runs", nargs="*", type=Path)
     options = parser.parse_args(arguments)

@@ -23,6 +23,7 @@ from cuttlefish.evidence.records import Evidence, load_evidence
 from cuttlefish.record.fields import Record
 from cuttlefish.record.folder import WEIGHTS
 from cuttlefish.replay import EXIT_DIFFERS, replayed_config
+from scripts.command import new_parser, reporting_errors
 
 ROOT = Path(__file__).resolve().parent.parent
 POINTS, LOSS_SHARE = 0.05, 1e-3
@@ -40,14 +41,14 @@ class Reevaluation:
     why: str = ""
 
 
+@reporting_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     words = [word for word in options.paths if "=" in word]
     folders = [Path(path) for path in options.paths if "=" not in path] or [ROOT / "runs"]
-    for path in options.paths:
-        if "=" not in path and not Path(path).exists():
-            print(f"cuttlefish: there is no folder {path}", file=sys.stderr)
-            return EXIT_BAD_INPUT
+    for folder in folders:
+        if folder != ROOT / "runs" and not folder.exists():
+            raise CuttlefishError(f"there is no folder {folder}")
     runs = [run for folder in folders for run in load_evidence(folder).finished]
     kept = [run for run in runs if (run.path.parent / WEIGHTS).exists()]
     outcomes = [evaluated(run, words) for run in kept]
@@ -117,11 +118,7 @@ def _counted(outcomes: Sequence[Reevaluation]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.reevaluate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("reevaluate", __doc__)
     parser.add_argument("paths", nargs="*", help="folders of runs, and words as in data.root=…")
     parser.add_argument(
         "--records", type=Path, default=ROOT / "results" / "records", help="committed records"

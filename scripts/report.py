@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
 from cuttlefish.evidence.admission import not_admitted
 from cuttlefish.evidence.benches import Bench, load_benches
 from cuttlefish.evidence.records import Collection, LeftOut, load_evidence
@@ -24,20 +23,17 @@ from cuttlefish.report.paper import CLAIMS, PAPER, TABLES
 from cuttlefish.report.tables.build import all_tables
 from cuttlefish.report.tables.paper_values import Claims
 from cuttlefish.report.tables.table import Table
+from scripts.command import new_parser, reporting_errors
 from scripts.records import SMOKE
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
 
 
+@reporting_errors
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    try:
-        index = write_site(_report(options.results, options.paper), options.out or options.results / "report")
-    except (CuttlefishError, OSError) as error:
-        print(f"cuttlefish: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    print(index)
+    print(write_site(_report(options.results, options.paper), options.out or options.results / "report"))
     return 0
 
 
@@ -79,11 +75,7 @@ def _names(spec: Spec) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("report", __doc__)
     parser.add_argument(
         "--results", type=Path, default=RESULTS, help="the folder with records/, bench/ and figures/"
     )

@@ -19,7 +19,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
 from cuttlefish.evidence.benches import load_benches
 from cuttlefish.evidence.records import Collection, load_evidence
 from cuttlefish.plan.cost import Estimates
@@ -34,22 +33,16 @@ from cuttlefish.report.claims.entry import load_claims
 from cuttlefish.report.paper import CLAIMS, PAPER, TABLES
 from cuttlefish.report.tables.build import all_tables
 from cuttlefish.report.tables.write import left_out_text, write_tables
+from scripts.command import new_parser, reporting_errors
 from scripts.records import SMOKE, import_run, records_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PICKED_BY = ("row", "model", "data")
 
 
+@reporting_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_intermixed_args(arguments)
-    try:
-        return _run(options)
-    except CuttlefishError as error:
-        print(f"cuttlefish: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-
-
-def _run(options: argparse.Namespace) -> int:
     words = [word for word in options.names if "=" in word]
     picks = [word for word in words if word.partition("=")[0] in PICKED_BY]
     spec = read_spec(options.paper / TABLES).with_words(
@@ -135,11 +128,7 @@ def _seeds(text: str) -> list[int]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.tables",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("tables", __doc__)
     names = "tables and figures (all tables if none is named), row=, model= and data=, and words for each run"
     parser.add_argument("names", nargs="*", help=names)
     parser.add_argument("--scale", default="reduced", help="smoke, reduced or paper")

@@ -41,13 +41,10 @@ class WandbLogger(Logger):
 
     An offline piece of a resumed run also logs the earlier pieces' epochs: the pieces share one W&B id, and
     `wandb sync` replaces the server's data by that of a piece.
-
-    Args:
-        identity: W&B id of the run; default `run_id`.
     """
 
-    def __init__(self, config: WandbConfig, identity: str | None = None):
-        self.config, self.identity = config, identity
+    def __init__(self, config: WandbConfig):
+        self.config = config
         self.run: Any = None
 
     def start(self, run: RunInfo) -> None:
@@ -63,7 +60,7 @@ class WandbLogger(Logger):
             entity=self.config.entity,
             mode=self.config.mode,
             dir=str(self.folder),
-            id=self.identity or run_id(run),
+            id=run_id(run),
             config=printable_values(redact_config(plain(run.config))) | {"run_key": run.run_key},
             reinit="create_new",  # the jobs of a sweep share a process but not a W&B run
             settings=wandb.Settings(**known),
@@ -73,11 +70,11 @@ class WandbLogger(Logger):
         self.run.define_metric("epoch")
         self.run.define_metric("*", step_metric="epoch")
         if run.resumed_from and not online:
-            self.log_files(self.folder, run.resumed_from)
+            self._log_again(run.resumed_from)
 
-    def log_files(self, folder: Path, epochs: int) -> None:
-        """Log the first `epochs` epochs of a run folder, each epoch's ranks before the next epoch's row."""
-        rows, ranks = read_epochs(folder), read_ranks(folder)
+    def _log_again(self, epochs: int) -> None:
+        """Log the first `epochs` epochs of the run folder, each epoch's ranks before the next epoch's row."""
+        rows, ranks = read_epochs(self.folder), read_ranks(self.folder)
         for number in range(epochs + 1):
             self.ranks([rank for rank in ranks if rank["epoch"] == number])
             for row in rows:
