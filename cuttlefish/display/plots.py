@@ -37,33 +37,32 @@ def rank_curves(
 ) -> Figure:
     """Draw each layer's stable rank (or another `metric`) over its initial value, by epoch (figure 2)."""
     histories = rank_histories(rank_rows)
-    colours = style.depth_colours(len(histories))
     figure, axes = style.new_figure(7.2, 4.4)
-    last, highest = (
-        max(history.epochs[-1] for history in histories),
-        max(max(history.ratios) for history in histories),
-    )
-    for history, colour in zip(histories, colours, strict=True):
-        axes.plot(
-            history.epochs, history.ratios, color=colour, marker="o", markersize=2.4 if last <= 50 else 0
-        )
-    axes.set(
-        xlabel="epochs trained",
-        ylabel=f"{METRICS.get(metric, 'stable rank')} / its initial value",
-        ylim=(0, 1.04 * max(1, highest)),
-    )
-    axes.set_xlim(0, 1.012 * max(1, last))
+    axes.set(ylabel=f"{METRICS.get(metric, 'stable rank')} / its initial value")
     style.entitle(axes, "Ranks while training", subject)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    last = curves(axes, histories)
     if switch_epoch is not None:
-        style.mark_switch(
-            axes,
-            switch_epoch,
-            f"switch, E = {switch_epoch}",
-            side="left" if switch_epoch > last / 2 else "right",
-        )
-    (label_ends if len(histories) <= MOST_LABELS else depth_bar)(axes, histories, colours)
+        side = "left" if switch_epoch > last / 2 else "right"
+        style.mark_switch(axes, switch_epoch, f"switch, E = {switch_epoch}", side=side)
     return figure
+
+
+def curves(axes: Axes, histories: Sequence[LayerHistory], marker: float = 2.4) -> int:
+    """Draw each layer's ratio by epoch, with its name or a colour bar; return the last epoch.
+
+    Args:
+        marker: Size of the points, which are drawn for at most 50 epochs.
+    """
+    colours = style.depth_colours(len(histories))
+    last = max(history.epochs[-1] for history in histories)
+    for history, colour in zip(histories, colours, strict=True):
+        look = {"color": colour, "marker": "o", "markersize": marker if last <= 50 else 0}
+        axes.plot(history.epochs, history.ratios, **look)
+    highest = max(max(history.ratios) for history in histories)
+    axes.set(xlabel="epochs trained", ylim=(0, 1.04 * max(1, highest)), xlim=(0, 1.012 * max(1, last)))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    (_label_ends if len(histories) <= MOST_LABELS else _depth_bar)(axes, histories, colours)
+    return last
 
 
 def rank_ratios(record: Record, rank_rows: Sequence[Row], profile: Row | None, subject: str = "") -> Figure:
@@ -74,26 +73,14 @@ def rank_ratios(record: Record, rank_rows: Sequence[Row], profile: Row | None, s
     for place, (layer, colour) in enumerate(zip(layers, style.depth_colours(len(layers)), strict=True)):
         if layer in ranks:
             axes.barh(place, ranks[layer] / full[layer], color=colour, height=0.72)
-            axes.text(
-                ranks[layer] / full[layer] + 0.01,
-                place,
-                f"{ranks[layer]} of {full[layer]}",
-                va="center",
-                fontsize=8,
-            )
+            words = f"{ranks[layer]} of {full[layer]}"
+            axes.text(ranks[layer] / full[layer] + 0.01, place, words, va="center", fontsize=8)
         else:
             axes.barh(place, 1, color=style.PALE, height=0.72)
             axes.text(0.99, place, "dense", va="center", ha="right", fontsize=8, color=style.MUTED)
-    axes.set(
-        yticks=range(len(layers)),
-        yticklabels=layers,
-        ylim=(len(layers) - 0.4, -0.6),
-        xlim=(0, 1.005),
-        xlabel="rank / full rank",
-    )
+    axes.set(xlim=(0, 1.005), xlabel="rank / full rank")
     style.entitle(axes, "Rank of each layer", subject)
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0)
+    _name_rows(axes, layers)
     return figure
 
 
@@ -103,31 +90,27 @@ def stack_profile(profile: Row, subject: str = "") -> Figure:
     figure, (left, right) = style.new_figure(
         7.2, 1.4 + 0.42 * len(rows), 1, 2, sharey=True, width_ratios=(1.5, 1)
     )
-    left.barh(
-        [place - 0.19 for place in places],
-        [row.full for row in rows],
-        0.36,
-        color=style.FULL,
-        label="full rank",
-    )
-    ratio = f"rank ratio {profile['ratio']:g}"
-    left.barh(
-        [place + 0.19 for place in places], [row.low for row in rows], 0.36, color=style.LOW, label=ratio
-    )
-    left.set(
-        yticks=places,
-        yticklabels=[f"{row.name} ({row.layers})" for row in rows],
-        ylim=(len(rows) - 0.4, -0.6),
-    )
+    for shift, side, colour, label in (
+        (-0.19, "full", style.FULL, "full rank"),
+        (0.19, "low", style.LOW, f"rank ratio {profile['ratio']:g}"),
+    ):
+        times_of = [getattr(row, side) for row in rows]
+        left.barh([place + shift for place in places], times_of, 0.36, color=colour, label=label)
     left.set_xlabel(f"forward pass ({unit_of(profile)})")
     style.entitle(left, "Stack profile")
     right.set_title(subject, **style.SUBJECT)
     left.legend(loc="best", fontsize=8.5)
     _speed_ups(right, rows, profile["threshold"])
     for axes in (left, right):
-        axes.grid(visible=False, axis="y")
-        axes.tick_params(axis="y", length=0)
+        _name_rows(axes, [f"{row.name} ({row.layers})" for row in rows])
+    right.tick_params(labelleft=False)
     return figure
+
+
+def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+    axes.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.4, -0.6))
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
 
 
 def training_curves(epoch_rows: Sequence[Row], record: Record, subject: str = "") -> Figure:
@@ -135,29 +118,19 @@ def training_curves(epoch_rows: Sequence[Row], record: Record, subject: str = ""
     figure, (upper, lower) = style.new_figure(7.2, 5.0, 2, 1, sharex=True)
     for axes, quantity in ((upper, "loss"), (lower, "accuracy")):
         for side, colour in (("train", style.FULL), ("test", style.LOW)):
-            points = [
-                (row["epoch"], row[f"{side}_{quantity}"])
-                for row in epoch_rows
-                if row.get(f"{side}_{quantity}") is not None
-            ]
-            axes.plot(
-                *zip(*points, strict=True) if points else ([], []),
-                color=colour,
-                label=side,
-                marker="o" if len(points) < 3 else None,
-            )
+            name = f"{side}_{quantity}"
+            known = [row for row in epoch_rows if row.get(name) is not None]
+            epochs, values = [row["epoch"] for row in known], [row[name] for row in known]
+            axes.plot(epochs, values, color=colour, label=side, marker="o" if len(known) < 3 else None)
     upper.set(ylabel="loss", ylim=(0, None))
     style.entitle(upper, "Loss and accuracy", subject)
-    lower.set(
-        ylabel="accuracy (%)", xlabel="epoch", xlim=(epoch_rows[0]["epoch"], max(epoch_rows[-1]["epoch"], 2))
-    )
+    first, last = epoch_rows[0]["epoch"], epoch_rows[-1]["epoch"]
+    lower.set(ylabel="accuracy (%)", xlabel="epoch", xlim=(first, max(last, 2)))
     lower.xaxis.set_major_locator(MaxNLocator(integer=True))
     upper.legend(loc="upper right")
     if record.switch_epoch is not None:
-        late = record.switch_epoch > 0.5 * epoch_rows[-1]["epoch"]
-        style.mark_switch(
-            upper, record.switch_epoch + 0.5, _switch_label(record), side="left" if late else "right"
-        )
+        side = "left" if record.switch_epoch > 0.5 * last else "right"
+        style.mark_switch(upper, record.switch_epoch + 0.5, _switch_label(record), side=side)
         style.mark_switch(lower, record.switch_epoch + 0.5)
     return figure
 
@@ -174,26 +147,16 @@ def _speed_ups(axes: Axes, rows: Sequence[StackRow], threshold: float) -> None:
         colour = style.LOW if row.factorize else style.FULL
         axes.hlines(place, 0, row.speedup, color=colour, linewidth=2)
         axes.plot(row.speedup, place, "o", color=colour, markersize=6)
-        beside = {
-            "xytext": (7, 0),
-            "textcoords": "offset points",
-            "va": "center",
-            "bbox": style.ON_WHITE,
-            "zorder": 4,
-        }
-        axes.annotate(times(row.speedup), (row.speedup, place), color=style.INK, **beside)
+        beside = {"xytext": (7, 0), "textcoords": "offset points", "va": "center", "bbox": style.ON_WHITE}
+        axes.annotate(times(row.speedup), (row.speedup, place), color=style.INK, zorder=4, **beside)
     axes.axvline(threshold, color=style.ACCENT, linestyle=(0, (4, 2.5)), linewidth=1.2, gid="threshold")
-    foot = {
-        "xycoords": axes.get_xaxis_transform(),
-        "xytext": (5, 3),
-        "textcoords": "offset points",
-        "va": "bottom",
-    }
-    axes.annotate(f"τ = {threshold:g}", (threshold, 0.0), color=style.ACCENT, bbox=style.ON_WHITE, **foot)
+    foot = {"xycoords": axes.get_xaxis_transform(), "xytext": (5, 3), "textcoords": "offset points"}
+    look = {"color": style.ACCENT, "bbox": style.ON_WHITE, "va": "bottom"}
+    axes.annotate(f"τ = {threshold:g}", (threshold, 0.0), **look, **foot)
     axes.set(xlabel="speed-up", xlim=(0, 1.25 * max(threshold, *(row.speedup for row in rows))))
 
 
-def label_ends(axes: Axes, histories: Sequence[LayerHistory], colours: Sequence[Any]) -> None:
+def _label_ends(axes: Axes, histories: Sequence[LayerHistory], colours: Sequence[Any]) -> None:
     """Write layer names at the right margin, moved apart where curves end close together."""
     low, high = axes.get_ylim()
     heights = style.spread(
@@ -202,21 +165,13 @@ def label_ends(axes: Axes, histories: Sequence[LayerHistory], colours: Sequence[
     transform, right = axes.get_yaxis_transform(), axes.get_xlim()[1]
     for history, colour, height in zip(histories, colours, heights, strict=True):
         ends = (history.epochs[-1] / right, 1.03), (history.ratios[-1], height)
-        axes.plot(
-            *ends,
-            color=colour,
-            linewidth=1.0,
-            transform=transform,
-            clip_on=False,
-            gid="leader",
-            scalex=False,
-            scaley=False,
-        )
+        fixed = {"transform": transform, "clip_on": False, "scalex": False, "scaley": False}
+        axes.plot(*ends, color=colour, linewidth=1.0, gid="leader", **fixed)
         label = f"{history.layer}  {history.ratios[-1]:.2f}"
         axes.text(1.037, height, label, transform=transform, va="center", fontsize=7.5, color=style.INK)
 
 
-def depth_bar(axes: Axes, histories: Sequence[LayerHistory], colours: Sequence[Any]) -> None:
+def _depth_bar(axes: Axes, histories: Sequence[LayerHistory], colours: Sequence[Any]) -> None:
     """Draw a colour bar from the first to the last layer when there are too many for labels."""
     scale = ScalarMappable(cmap=ListedColormap(colours))
     bar = axes.figure.colorbar(scale, ax=axes, ticks=(0, 1), pad=0.02, aspect=40)

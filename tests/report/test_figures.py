@@ -15,7 +15,7 @@ from cuttlefish.report.figures import figure1, figure2, figure3, figure4, figure
 from cuttlefish.report.figures.base import NoData, Sources, seeds_of, sources_of
 from cuttlefish.report.figures.gallery import DRAWERS, draw_figure
 from cuttlefish.report.figures.groups import groups_of
-from cuttlefish.report.figures.ratios import ratio_word
+from cuttlefish.report.figures.looks import ratio_word
 from cuttlefish.report.paper import PAPER
 from scripts import figures as command
 from tests.helpers.synthetic_records import CPU, GPU, LAYERS, put, rank_rows, record

@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cuttlefish.display import style
@@ -61,12 +62,21 @@ def sources_of(
     return Sources(scale, runs, benches_of(benches, scale), planned, names or {}, times)
 
 
-def small_print(figure: Figure, scale: str, words: Sequence[str]) -> None:
-    """Return scale, hardware, n and other essential notes for the line below the figure."""
-    text = " · ".join([f"{scale} scale", *words])
-    figure.supxlabel(
-        _wrapped(text, int(figure.get_figwidth() * 19)), x=0.006, ha="left", fontsize=7, color=style.MUTED
-    )
+def panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
+    """Return a figure of `count` axes, one below the other, each `height` inches high."""
+    figure, grid = style.new_figure(7.2, 0.5 + height * count, count, 1, squeeze=False)
+    return figure, list(grid.flat)
+
+
+def drawing(
+    sources: Sources, name: str, figure: Figure, caption: str, words: Sequence[str],
+    runs: Iterable[Evidence] = (), benches: Iterable[Bench] = (),
+) -> Drawing:  # fmt: skip
+    """Write scale, hardware, n and other essential notes small below the figure; name its sources."""
+    text = textwrap.fill(" · ".join([f"{sources.scale} scale", *words]), int(figure.get_figwidth() * 19))
+    figure.supxlabel(text, x=0.006, ha="left", fontsize=7, color=style.MUTED)
+    keys = dict.fromkeys(run.record.run_key for run in runs)
+    return Drawing(name, figure, caption, list(keys), list(dict.fromkeys(bench.name for bench in benches)))
 
 
 def hardware_of(runs: Iterable[Evidence]) -> str:
@@ -78,11 +88,3 @@ def seeds_of(*groups: Iterable[Evidence]) -> str:
     counts = sorted({len({run.record.seed for run in group}) for group in groups})
     words = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return f"n = {words} seed{'s' * (counts[-1] > 1)}"
-
-
-def keys_of(runs: Iterable[Evidence]) -> list[str]:
-    return list(dict.fromkeys(run.record.run_key for run in runs))
-
-
-def _wrapped(text: str, width: int) -> str:
-    return "\n".join(textwrap.wrap(text, width))

@@ -4,23 +4,13 @@ from statistics import mean, stdev
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from cuttlefish.display import style
-from cuttlefish.display.format import short_count
 from cuttlefish.evidence.records import Evidence
 from cuttlefish.plan.spec import EQUAL, PUBLISHED
-from cuttlefish.report.figures.base import (
-    Drawing,
-    NoData,
-    Sources,
-    hardware_of,
-    keys_of,
-    seeds_of,
-    small_print,
-)
+from cuttlefish.report.figures.base import Drawing, NoData, Sources, drawing, hardware_of, panels, seeds_of
 from cuttlefish.report.figures.groups import Group, groups_of, progress
-from cuttlefish.report.figures.marks import SHAPES
+from cuttlefish.report.figures.looks import SHAPES, plain_log
 
 FEWEST = 3
 """Minimum number of grid points for a panel."""
@@ -28,54 +18,34 @@ FEWEST = 3
 
 def draw(sources: Sources) -> list[Drawing]:
     """Draw one panel per network and data set with enough grid points."""
-    panels = {network: of_one_kind(groups) for network, groups in groups_of(sources, "figure1").items()}
-    panels = {
-        network: groups
-        for network, groups in panels.items()
-        if sum(_on_grid(group) for group in groups) >= FEWEST
-    }
-    if not panels:
+    networks = {network: of_one_kind(groups) for network, groups in groups_of(sources, "figure1").items()}
+    shown = [(network, groups) for network, groups in networks.items() if _points(groups) >= FEWEST]
+    if not shown:
         raise NoData(f"no network has {FEWEST} points of the grid yet; {progress(sources, 'figure1')}")
-    figure, grid = style.new_figure(7.2, 0.5 + 4.0 * len(panels), len(panels), 1, squeeze=False)
-    for axes, (network, groups) in zip(grid.flat, panels.items(), strict=True):
+    figure, grid = panels(len(shown), 4.0)
+    for axes, (network, groups) in zip(grid, shown, strict=True):
         _panel(axes, groups)
-        points = sum(_on_grid(group) for group in groups)
-        style.entitle(
-            axes,
-            sources.network(*network),
-            f"{points} points of the grid, {seeds_of(*(group.runs for group in groups))}",
-        )
-    used = [run for groups in panels.values() for group in groups for run in group.runs]
+        seeds = seeds_of(*(group.runs for group in groups))
+        style.entitle(axes, sources.network(*network), f"{_points(groups)} points of the grid, {seeds}")
+    used = [run for _, groups in shown for group in groups for run in group.runs]
+    caption = "Parameters against accuracy over a grid of E, K and rank ratio."
     words = [
         "accuracy of the last epoch; bars: standard deviation over seeds",
         progress(sources, "figure1"),
         hardware_of(used),
     ]
-    small_print(figure, sources.scale, words)
-    return [
-        Drawing(
-            "figure1",
-            figure,
-            "Parameters against accuracy over a grid of E, K and rank ratio.",
-            keys_of(used),
-        )
-    ]
+    return [drawing(sources, "figure1", figure, caption, words, used)]
 
 
 def of_one_kind(groups: list[Group]) -> list[Group]:
     """Return the cells of the kind with most grid points; published recipes and equal budgets never mix."""
     known = [group for group in groups if _is_known(group)]
     kinds = [[group for group in known if kind in group.plan.kinds] for kind in (EQUAL, PUBLISHED)]
-    return max(kinds, key=lambda own: sum(_on_grid(group) for group in own))
+    return max(kinds, key=_points)
 
 
-def plain_log(axes: Axes) -> None:
-    """Format labels of a logarithmic x axis as `200 k`, also when it spans less than a decade."""
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.margins(x=0.08)
+def _points(groups: list[Group]) -> int:
+    return sum(_on_grid(group) for group in groups)
 
 
 def _is_known(group: Group) -> bool:
@@ -95,15 +65,8 @@ def _panel(axes: Axes, groups: list[Group]) -> None:
     colours = dict(zip(shares, style.depth_colours(len(shares)), strict=True))
     shapes = {k: SHAPES[1:][index % (len(SHAPES) - 1)] for index, k in enumerate(ks)}
     for group in grid:
-        first = group.runs[0]
-        _point(
-            axes,
-            group.runs,
-            marker=shapes[first.record.k],
-            color=colours[_share(first)],
-            markersize=6,
-            alpha=0.9,
-        )
+        look = {"marker": shapes[group.runs[0].record.k], "color": colours[_share(group.runs[0])]}
+        _point(axes, group.runs, markersize=6, alpha=0.9, **look)
     for share in shares:
         axes.plot([], [], "o", color=colours[share], label=f"E = {share:.2g} of the run")
     for k in ks:
@@ -118,12 +81,8 @@ def _panel(axes: Axes, groups: list[Group]) -> None:
 def _off_grid(axes: Axes, group: Group, index: int) -> None:
     look: dict[str, Any] = {"marker": "D", "color": style.INK, "markersize": 7}
     if not group.plan.baseline:
-        look = {
-            "marker": "*",
-            "color": style.ACCENT,
-            "markersize": 15,
-            "markerfacecolor": style.ACCENT if index < 2 else "white",
-        }
+        face = style.ACCENT if index < 2 else "white"
+        look = {"marker": "*", "color": style.ACCENT, "markersize": 15, "markerfacecolor": face}
     _point(axes, group.runs, label=group.plan.label, linestyle="none", zorder=4, **look)
 
 
@@ -134,11 +93,5 @@ def _share(run: Evidence) -> float:
 def _point(axes: Axes, own: list[Evidence], **look: Any) -> None:
     accuracies = [run.record.accuracy_final for run in own]
     spread = stdev(accuracies) if len(accuracies) > 1 else None
-    axes.errorbar(
-        mean(run.record.params_total for run in own),
-        mean(accuracies),
-        yerr=spread,
-        elinewidth=1,
-        capsize=2,
-        **look,
-    )
+    size = mean(run.record.params_total for run in own)
+    axes.errorbar(size, mean(accuracies), yerr=spread, elinewidth=1, capsize=2, **look)

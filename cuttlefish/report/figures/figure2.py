@@ -4,49 +4,34 @@ from collections import defaultdict
 from collections.abc import Sequence
 from statistics import mean
 
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
-
 from cuttlefish.display import style
-from cuttlefish.display.plots import MOST_LABELS, depth_bar, label_ends
+from cuttlefish.display.plots import curves
 from cuttlefish.display.rank_history import LayerHistory, rank_histories
 from cuttlefish.evidence.records import Evidence
 from cuttlefish.evidence.selection import setting_of
 from cuttlefish.record.folder import read_ranks
-from cuttlefish.report.figures.base import (
-    Drawing,
-    NoData,
-    Sources,
-    hardware_of,
-    keys_of,
-    seeds_of,
-    small_print,
-)
+from cuttlefish.report.figures.base import Drawing, NoData, Sources, drawing, hardware_of, panels, seeds_of
 
 
 def draw(sources: Sources) -> list[Drawing]:
     """Draw a panel per network and data set: each layer's stable rank over its initial value."""
-    curves = [
+    found = [
         (runs, mean_histories([rank_histories(read_ranks(run.path.parent)) for run in runs]))
         for runs in tracked_runs(sources)
     ]
-    tracked = [(runs, histories) for runs, histories in curves if histories]
+    tracked = [(runs, histories) for runs, histories in found if histories]
     if not tracked:
         raise NoData("no finished full-rank run has recorded its ranks (method.track_ranks=true)")
-    figure, grid = style.new_figure(7.2, 0.5 + 3.9 * len(tracked), len(tracked), 1, squeeze=False)
-    for axes, (runs, histories) in zip(grid.flat, tracked, strict=True):
+    figure, grid = panels(len(tracked), 3.9)
+    for axes, (runs, histories) in zip(grid, tracked, strict=True):
         first = runs[0].record
-        _curves(axes, histories)
+        axes.set(ylabel="stable rank / its initial value")
+        curves(axes, histories, marker=2.2)
         style.entitle(axes, sources.network(first.model, first.data), f"full rank, {seeds_of(runs)}")
     used = [run for runs, _ in tracked for run in runs]
-    small_print(
-        figure,
-        sources.scale,
-        ["stable rank over its value at initialisation, from first layer (dark) to last", hardware_of(used)],
-    )
-    return [
-        Drawing("figure2", figure, "Stable rank of each layer while training at full rank.", keys_of(used))
-    ]
+    caption = "Stable rank of each layer while training at full rank."
+    how = "stable rank over its value at initialisation, from first layer (dark) to last"
+    return [drawing(sources, "figure2", figure, caption, [how, hardware_of(used)], used)]
 
 
 def tracked_runs(sources: Sources) -> list[list[Evidence]]:
@@ -78,20 +63,3 @@ def _mean(own: Sequence[LayerHistory]) -> LayerHistory:
     return LayerHistory(
         own[0].layer, own[0].full_rank, shared, [mean(value[epoch] for value in values) for epoch in shared]
     )
-
-
-def _curves(axes: Axes, histories: Sequence[LayerHistory]) -> None:
-    colours = style.depth_colours(len(histories))
-    for history, colour in zip(histories, colours, strict=True):
-        axes.plot(
-            history.epochs,
-            history.ratios,
-            color=colour,
-            marker="o",
-            markersize=2.2 if history.epochs[-1] <= 50 else 0,
-        )
-    axes.set(xlabel="epochs trained", ylabel="stable rank / its initial value")
-    axes.set_ylim(0, 1.04 * max(1, *(max(history.ratios) for history in histories)))
-    axes.set_xlim(0, 1.012 * max(1, histories[0].epochs[-1]))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    (label_ends if len(histories) <= MOST_LABELS else depth_bar)(axes, histories, colours)

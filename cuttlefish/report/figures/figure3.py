@@ -8,18 +8,10 @@ from cuttlefish.display import style
 from cuttlefish.display.rank_history import rank_histories
 from cuttlefish.evidence.records import Evidence
 from cuttlefish.record.folder import read_ranks
-from cuttlefish.report.figures.base import (
-    Drawing,
-    NoData,
-    Sources,
-    hardware_of,
-    keys_of,
-    seeds_of,
-    small_print,
-)
+from cuttlefish.report.figures.base import Drawing, NoData, Sources, drawing, hardware_of, panels, seeds_of
 from cuttlefish.report.figures.figure2 import tracked_runs
 from cuttlefish.report.figures.groups import Group, groups_of
-from cuttlefish.report.figures.layers import mean_ratio, name_layers
+from cuttlefish.report.figures.looks import mean_ratio, name_layers
 
 
 def draw(sources: Sources) -> list[Drawing]:
@@ -27,24 +19,18 @@ def draw(sources: Sources) -> list[Drawing]:
     tracked = tracked_runs(sources)
     if not tracked:
         raise NoData("no finished full-rank run has recorded its ranks (method.track_ranks=true)")
-    figure, grid = style.new_figure(7.2, 0.5 + 3.3 * len(tracked), len(tracked), 1, squeeze=False)
+    figure, grid = panels(len(tracked), 3.3)
     used = [run for runs in tracked for run in runs]
-    for axes, runs in zip(grid.flat, tracked, strict=True):
+    for axes, runs in zip(grid, tracked, strict=True):
         network = runs[0].record.model, runs[0].record.data
-        found = [
-            group
-            for group in groups_of(sources, "figure3").get(network, [])
-            if all(run.record.ranks for run in group.runs)
-        ]
+        groups = groups_of(sources, "figure3").get(network, [])
+        found = [group for group in groups if all(run.record.ranks for run in group.runs)]
         _panel(axes, runs, found)
         style.entitle(axes, sources.network(*network))
         used += [run for group in found for run in group.runs]
-    words = [
-        "ratio of a dense layer: its stable rank over the value at initialisation, at the end of training",
-        hardware_of(used),
-    ]
-    small_print(figure, sources.scale, words)
-    return [Drawing("figure3", figure, "Rank ratio of each layer once it has settled.", keys_of(used))]
+    how = "ratio of a dense layer: its stable rank over the value at initialisation, at the end of training"
+    caption = "Rank ratio of each layer once it has settled."
+    return [drawing(sources, "figure3", figure, caption, [how, hardware_of(used)], used)]
 
 
 def _panel(axes: Axes, runs: list[Evidence], found: list[Group]) -> None:
@@ -54,26 +40,15 @@ def _panel(axes: Axes, runs: list[Evidence], found: list[Group]) -> None:
     layers = [layer for layer in histories[0] if all(layer in own for own in histories)]
     settled = [mean(own[layer].ratios[-1] for own in histories) for layer in layers]
     axes.vlines(range(len(layers)), 0, settled, color=style.GRID, linewidth=5)
-    axes.plot(
-        range(len(layers)),
-        settled,
-        "o",
-        color=style.INK,
-        markersize=5,
-        label=f"settled at full rank, {seeds_of(runs)}",
-    )
+    label = f"settled at full rank, {seeds_of(runs)}"
+    axes.plot(range(len(layers)), settled, "o", color=style.INK, markersize=5, label=label)
     for group, shape in zip(found, "Ds^v" * len(found), strict=False):
         ratios = [mean_ratio(group.runs, layer, histories[0][layer].full_rank) for layer in layers]
-        places = [(place, ratio) for place, ratio in enumerate(ratios) if ratio is not None]
-        axes.plot(
-            *zip(*places, strict=True),
-            shape,
-            color=style.LOW,
-            markerfacecolor="none",
-            markersize=6,
-            markeredgewidth=1.4,
-            label=_label(group),
+        places = zip(
+            *[(place, ratio) for place, ratio in enumerate(ratios) if ratio is not None], strict=True
         )
+        look = {"color": style.LOW, "markerfacecolor": "none", "markersize": 6, "markeredgewidth": 1.4}
+        axes.plot(*places, shape, label=_label(group), **look)
     name_layers(axes, layers)
     axes.set(ylabel="rank / full rank", ylim=(0, 1.04))
     axes.legend(loc="upper right", fontsize=8)

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from cuttlefish.display import style
 from cuttlefish.display.format import counted, times
 from cuttlefish.evidence.benches import Bench
-from cuttlefish.report.figures.base import Drawing, NoData, Sources, small_print
-from cuttlefish.report.figures.ratios import HATCHES, ratio_colours, ratio_word
+from cuttlefish.report.figures.base import Drawing, NoData, Sources, drawing, panels
+from cuttlefish.report.figures.looks import HATCHES, ratio_colours, ratio_word
 
 
 def draw(sources: Sources) -> list[Drawing]:
@@ -21,27 +21,16 @@ def draw(sources: Sources) -> list[Drawing]:
             "no stack profile (python -m scripts.profile_layers stacks --model resnet18 "
             f"--scale {sources.scale}, and vgg19)"
         )
-    figure, grid = style.new_figure(7.2, 0.5 + 2.7 * len(benches), len(benches), 1, squeeze=False)
-    for axes, bench in zip(grid.flat, benches, strict=True):
+    figure, grid = panels(len(benches), 2.7)
+    for axes, bench in zip(grid, benches, strict=True):
         _panel(axes, bench)
         facts = bench.facts
         found = " or ".join(sorted({str(repeat["k"]) for repeat in facts["repeats"]}))
-        style.entitle(
-            axes,
-            sources.network(facts["model"]),
-            f"width {facts['width']}, batch {facts['batch']}: K = {found}",
-        )
-    grid.flat[0].legend(loc="upper right", fontsize=8, ncols=len(benches[0].facts["ratios"]) + 1)
-    small_print(figure, sources.scale, profile_words(benches))
-    names = [bench.name for bench in benches]
-    return [
-        Drawing(
-            "figure4",
-            figure,
-            "Forward time of each stack at full rank and at lower rank ratios.",
-            benches=names,
-        )
-    ]
+        setting = f"width {facts['width']}, batch {facts['batch']}: K = {found}"
+        style.entitle(axes, sources.network(facts["model"]), setting)
+    grid[0].legend(loc="upper right", fontsize=8, ncols=len(benches[0].facts["ratios"]) + 1)
+    caption = "Forward time of each stack at full rank and at lower rank ratios."
+    return [drawing(sources, "figure4", figure, caption, profile_words(benches), benches=benches)]
 
 
 def newest_profiles(sources: Sources, profiled: str) -> list[Bench]:
@@ -77,27 +66,13 @@ def _panel(axes: Axes, bench: Bench) -> None:
             [m - min(own) for m, own in zip(middle, series, strict=True)],
             [max(own) - m for m, own in zip(middle, series, strict=True)],
         ]
-        look: dict[str, Any] = {
-            "color": colours[index],
-            "hatch": HATCHES[index % len(HATCHES)],
-            "edgecolor": "white",
-            "linewidth": 0,
-        }
-        axes.bar(
-            places,
-            middle,
-            width * 0.92,
-            yerr=ranges,
-            error_kw={"elinewidth": 0.8, "ecolor": style.INK},
-            label=name,
-            **look,
-        )
+        look = {"color": colours[index], "hatch": HATCHES[index % len(HATCHES)], "edgecolor": "white"}
+        bars = {"yerr": ranges, "error_kw": {"elinewidth": 0.8, "ecolor": style.INK}}
+        axes.bar(places, middle, width * 0.92, label=name, linewidth=0, **look, **bars)
     for place, row in enumerate(bench.rows):
         _speed_up(axes, place, row, bench.facts)
-    axes.set_xticks(
-        range(len(bench.rows)),
-        [f"{row['stack']} ({counted(len(row['layers']), 'layer')})" for row in bench.rows],
-    )
+    names = [f"{row['stack']} ({counted(len(row['layers']), 'layer')})" for row in bench.rows]
+    axes.set_xticks(range(len(names)), names)
     axes.set(ylabel="forward pass (ms)")
     axes.margins(y=0.2)
     axes.grid(visible=False, axis="x")
@@ -116,12 +91,5 @@ def _speed_up(axes: Axes, place: int, row: dict[str, Any], facts: dict[str, Any]
     top = 1e3 * max(row["full_s"] + [seconds for own in row["low_s"] for seconds in own])
     words = f"{ratio_word(facts['deciding_ratio'])}: {times(ratio)}"
     weight = "bold" if ratio > facts["threshold"] else "normal"
-    axes.annotate(
-        words,
-        (place, top),
-        xytext=(0, 4),
-        textcoords="offset points",
-        ha="center",
-        fontsize=8,
-        fontweight=weight,
-    )
+    above = {"xytext": (0, 4), "textcoords": "offset points", "ha": "center"}
+    axes.annotate(words, (place, top), fontsize=8, fontweight=weight, **above)

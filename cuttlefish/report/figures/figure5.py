@@ -10,44 +10,27 @@ from cuttlefish.display.rank_history import full_ranks
 from cuttlefish.evidence.records import Evidence
 from cuttlefish.plan.spec import EQUAL, PUBLISHED
 from cuttlefish.record.folder import read_ranks
-from cuttlefish.report.figures.base import (
-    Drawing,
-    NoData,
-    Sources,
-    hardware_of,
-    keys_of,
-    seeds_of,
-    small_print,
-)
+from cuttlefish.report.figures.base import Drawing, NoData, Sources, drawing, hardware_of, panels, seeds_of
 from cuttlefish.report.figures.groups import Group, Network, groups_of, progress
-from cuttlefish.report.figures.layers import mean_ratio, name_layers
-from cuttlefish.report.figures.marks import mark_of
+from cuttlefish.report.figures.looks import mark_of, mean_ratio, name_layers
 
 
 def draw(sources: Sources) -> list[Drawing]:
     """Draw a panel for each network with ranks from at least two methods."""
     rows = {one.row for one in sources.planned if one.table == "figure5"}
-    networks = {
-        network: _comparable(groups, rows) for network, groups in groups_of(sources, "table1").items()
-    }
-    networks = {
-        network: groups for network, groups in networks.items() if len({group.method for group in groups}) > 1
-    }
+    found = [(network, _comparable(groups, rows)) for network, groups in groups_of(sources, "table1").items()]
+    networks = [(network, groups) for network, groups in found if len({one.method for one in groups}) > 1]
     if not networks:
         raise NoData(f"no network has runs of two of the methods; {progress(sources, 'figure5')}")
-    figure, grid = style.new_figure(7.2, 0.5 + 3.5 * len(networks), len(networks), 1, squeeze=False)
-    for axes, (network, groups) in zip(grid.flat, networks.items(), strict=True):
+    figure, grid = panels(len(networks), 3.5)
+    for axes, (network, groups) in zip(grid, networks, strict=True):
         _panel(axes, groups, known_full_ranks(sources.runs, network))
-        style.entitle(
-            axes, sources.network(*network), f"{_kind(groups)}{seeds_of(*(group.runs for group in groups))}"
-        )
-    used = [run for groups in networks.values() for group in groups for run in group.runs]
-    small_print(
-        figure,
-        sources.scale,
-        ["pale: full rank of each layer; a layer without a mark stayed dense", hardware_of(used)],
-    )
-    return [Drawing("figure5", figure, "Ranks that the methods choose for each layer.", keys_of(used))]
+        seeds = seeds_of(*(group.runs for group in groups))
+        style.entitle(axes, sources.network(*network), f"{_kind(groups)}{seeds}")
+    used = [run for _, groups in networks for group in groups for run in group.runs]
+    caption = "Ranks that the methods choose for each layer."
+    words = ["pale: full rank of each layer; a layer without a mark stayed dense", hardware_of(used)]
+    return [drawing(sources, "figure5", figure, caption, words, used)]
 
 
 def known_full_ranks(runs: Sequence[Evidence], network: Network) -> dict[str, int]:
@@ -72,21 +55,14 @@ def _panel(axes: Axes, groups: Sequence[Group], full: dict[str, int]) -> None:
     layers = list(full) or list(
         dict.fromkeys(layer for group in groups for layer in group.runs[0].record.ranks)
     )
-    axes.bar(
-        range(len(layers)), [full.get(layer, 0) for layer in layers], width=0.82, color=style.PALE, zorder=0
-    )
+    heights = [full.get(layer, 0) for layer in layers]
+    axes.bar(range(len(layers)), heights, width=0.82, color=style.PALE, zorder=0)
     lowest = 4.0
     for index, group in enumerate(groups):
         ranks = [_mean_rank(group.runs, layer, full.get(layer)) for layer in layers]
         lowest = min([lowest, *(rank for rank in ranks if rank is not None)])
-        axes.plot(
-            range(len(layers)),
-            ranks,
-            **mark_of(index + 1),
-            linewidth=1.2,
-            markersize=5,
-            label=group.plan.label,
-        )
+        look = mark_of(index + 1) | {"linewidth": 1.2, "markersize": 5, "label": group.plan.label}
+        axes.plot(range(len(layers)), ranks, **look)
     name_layers(axes, layers)
     ticks = [2**power for power in range(max(full.values(), default=1).bit_length())]
     axes.set(ylabel="rank", yscale="log")

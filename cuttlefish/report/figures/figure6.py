@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from cuttlefish.display import style
 from cuttlefish.display.format import times
 from cuttlefish.evidence.benches import Bench
-from cuttlefish.report.figures.base import Drawing, NoData, Sources, small_print
+from cuttlefish.report.figures.base import Drawing, NoData, Sources, drawing, panels
 from cuttlefish.report.figures.figure4 import newest_profiles, profile_words
-from cuttlefish.report.figures.ratios import ratio_colours, ratio_word
+from cuttlefish.report.figures.looks import ratio_colours, ratio_word
 
 KINDS = {"conv": "convolutions", "attn": "attention", "mlp": "MLP", "fc": "linear layers"}
 FEW = 3
@@ -19,32 +19,23 @@ FEW = 3
 
 def draw(sources: Sources) -> list[Drawing]:
     """Draw a panel per model and kind of layer, one line per ratio, with the mean speed-up in the legend."""
-    panels = [(bench, kind) for bench in newest_profiles(sources, "layers") for kind in _kinds(bench)]
-    if not panels:
+    shown = [(bench, kind) for bench in newest_profiles(sources, "layers") for kind in _kinds(bench)]
+    if not shown:
         words = f"layers --model resnet50 --scale {sources.scale}, and deit_small_patch16_224"
         raise NoData(f"no layer profile (python -m scripts.profile_layers {words})")
-    figure, grid = style.new_figure(7.2, 0.5 + 2.7 * len(panels), len(panels), 1, squeeze=False)
-    for axes, (bench, kind) in zip(grid.flat, panels, strict=True):
+    figure, grid = panels(len(shown), 2.7)
+    for axes, (bench, kind) in zip(grid, shown, strict=True):
         _panel(axes, bench, kind)
-        style.entitle(
-            axes,
-            f"{sources.network(bench.facts['model'])}, {KINDS.get(kind, kind)}",
-            f"batch {bench.facts['batch']}",
-        )
-    benches = list({bench.name: bench for bench, _ in panels}.values())
+        name = f"{sources.network(bench.facts['model'])}, {KINDS.get(kind, kind)}"
+        style.entitle(axes, name, f"batch {bench.facts['batch']}")
+    benches = list({bench.name: bench for bench, _ in shown}.values())
     words = [
         word.replace("; bars: their range", "; in brackets the mean speed-up over the layers")
         for word in profile_words(benches)
     ]
-    small_print(figure, sources.scale, [*words, *_alone(sources, benches)])
-    return [
-        Drawing(
-            "figure6",
-            figure,
-            "Forward time of single layers at full rank and at lower rank ratios.",
-            benches=[b.name for b in benches],
-        )
-    ]
+    words += _alone(sources, benches)
+    caption = "Forward time of single layers at full rank and at lower rank ratios."
+    return [drawing(sources, "figure6", figure, caption, words, benches=benches)]
 
 
 def _kinds(bench: Bench) -> list[str]:
@@ -56,18 +47,11 @@ def _alone(sources: Sources, benches: list[Bench]) -> list[str]:
     """Describe the parts without a panel: `fc of ResNet-50 at 1/4: 0.90×`."""
     words = []
     for bench in benches:
-        place = (
-            bench.facts["ratios"].index(bench.facts["deciding_ratio"])
-            if bench.facts["deciding_ratio"] in bench.facts["ratios"]
-            else 0
-        )
+        ratios, deciding = bench.facts["ratios"], bench.facts["deciding_ratio"]
+        place = ratios.index(deciding) if deciding in ratios else 0
+        where = f"of {sources.network(bench.facts['model'])} at {ratio_word(ratios[place])}"
         rows = [row for row in bench.rows if row["kind"] not in _kinds(bench)]
-        ratio = ratio_word(bench.facts["ratios"][place])
-        words += [
-            f"{row['layer']} of {sources.network(bench.facts['model'])} at {ratio}: "
-            f"{times(_speed_up(row, place))}"
-            for row in rows
-        ]
+        words += [f"{row['layer']} {where}: {times(_speed_up(row, place))}" for row in rows]
     return words
 
 
@@ -80,25 +64,14 @@ def _panel(axes: Axes, bench: Bench, kind: str) -> None:
     ratios = bench.facts["ratios"]
     for index, colour in enumerate(ratio_colours(len(ratios))):
         series = [1e3 * median(row["full_s"] if index == 0 else row["low_s"][index - 1]) for row in rows]
-        label = (
-            "full rank"
-            if index == 0
-            else f"{ratio_word(ratios[index - 1])} ({times(mean(_speed_up(row, index - 1) for row in rows))})"
-        )
-        axes.plot(
-            range(1, len(rows) + 1),
-            series,
-            color=colour,
-            marker="os^Dv"[index % 5],
-            markersize=3.5,
-            linewidth=1.2,
-            label=label,
-        )
-    axes.set(
-        xlabel=f"{'layer' if kind in ('conv', 'fc') else 'block'}, in order of execution",
-        ylabel="forward pass (ms)",
-        ylim=(0, None),
-    )
+        label = "full rank"
+        if index > 0:
+            faster = mean(_speed_up(row, index - 1) for row in rows)
+            label = f"{ratio_word(ratios[index - 1])} ({times(faster)})"
+        look = {"color": colour, "marker": "os^Dv"[index % 5], "markersize": 3.5, "linewidth": 1.2}
+        axes.plot(range(1, len(rows) + 1), series, label=label, **look)
+    part = "layer" if kind in ("conv", "fc") else "block"
+    axes.set(xlabel=f"{part}, in order of execution", ylabel="forward pass (ms)", ylim=(0, None))
     axes.set_ylim(0, 1.28 * axes.get_ylim()[1])  # room for the legend
     axes.set_xlim(0.4, len(rows) + 0.6)
     axes.legend(loc="upper right", fontsize=8, ncols=len(ratios) + 1)

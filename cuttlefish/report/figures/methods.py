@@ -10,34 +10,16 @@ from matplotlib.lines import Line2D
 from cuttlefish.display import style
 from cuttlefish.evidence.selection import on_one_machine
 from cuttlefish.plan.spec import EQUAL, PUBLISHED
-from cuttlefish.report.figures.base import (
-    Drawing,
-    NoData,
-    Sources,
-    hardware_of,
-    keys_of,
-    seeds_of,
-    small_print,
-)
-from cuttlefish.report.figures.figure1 import plain_log
+from cuttlefish.report.figures.base import Drawing, NoData, Sources, drawing, hardware_of, seeds_of
 from cuttlefish.report.figures.groups import Group, groups_of, progress
-from cuttlefish.report.figures.marks import mark_of
+from cuttlefish.report.figures.looks import mark_of, plain_log
 
 FEWEST = 3
 FILES = {EQUAL: "figure1-methods", PUBLISHED: "figure1-methods-published"}
 BITS = 32
+LOOK = {"markeredgewidth": 1.6, "linestyle": "none"}
 FACES = [
-    Line2D(
-        [],
-        [],
-        color=style.MUTED,
-        marker="o",
-        markersize=7,
-        markeredgewidth=1.6,
-        linestyle="none",
-        markerfacecolor=face,
-        label=words,
-    )
+    Line2D([], [], color=style.MUTED, marker="o", markersize=7, markerfacecolor=face, label=words, **LOOK)
     for face, words in (
         (style.MUTED, "filled: all parameters"),
         ("white", "hollow: parameters\nnot zero (masked)"),
@@ -66,7 +48,7 @@ class Point:
 
 def draw(sources: Sources) -> list[Drawing]:
     """Draw a file for equal budgets and one for published recipes, each for the network with most methods."""
-    drawings = [drawing for kind in FILES if (drawing := _drawing(sources, kind))]
+    drawings = list(filter(None, [_drawing(sources, kind) for kind in FILES]))
     if not drawings:
         raise NoData(f"no network has runs of {FEWEST} methods; of table 1, {progress(sources, 'table1')}")
     return drawings
@@ -99,16 +81,11 @@ def _drawing(sources: Sources, kind: str) -> Drawing | None:
     handles, _ = left.get_legend_handles_labels()
     figure.legend(handles=[*handles, *(FACES if is_masked else ())], loc="outside right center", fontsize=8)
     used = [run for group in groups for run in group.runs]
-    masked = (
-        ["hollow: a mask's zeros are not counted as parameters, but stored and computed with"]
-        if is_masked
-        else []
-    )
+    masked = ["hollow: a mask's zeros are not counted as parameters, but stored and computed with"]
     times = " ".join([f"times: {hardware_of(on_one_machine(used))}.", sources.times]).strip(". ")
-    small_print(figure, sources.scale, [*masked, "accuracy of the last epoch", times])
-    return Drawing(
-        FILES[kind], figure, f"Accuracy against parameters and compute time, {kind}.", keys_of(used)
-    )
+    words = [*(masked if is_masked else []), "accuracy of the last epoch", times]
+    caption = f"Accuracy against parameters and compute time, {kind}."
+    return drawing(sources, FILES[kind], figure, caption, words, used)
 
 
 def _a_method_each(groups: Sequence[Group], kind: str) -> list[Group]:
@@ -134,15 +111,8 @@ def _point(group: Group, mark: int, machine: set[str]) -> Point:
     size = mean(record.params_nonzero if masked else record.params_total for record in records)
     bits = mean(record.params_stored_bits / record.params_nonzero for record in records)
     name = group.plan.label + (f"\n({bits:.1f} bits a parameter)" if bits < BITS / 2 else "")
-    return Point(
-        name,
-        size,
-        masked,
-        mean(accuracies),
-        stdev(accuracies) if len(accuracies) > 1 else None,
-        mean(timed) if timed else None,
-        mark,
-    )
+    spread = stdev(accuracies) if len(accuracies) > 1 else None
+    return Point(name, size, masked, mean(accuracies), spread, mean(timed) if timed else None, mark)
 
 
 def floor_of(accuracies: Sequence[float]) -> float | None:
@@ -172,14 +142,7 @@ def _mark(axes: Axes, x: float, point: Point, floor: float | None, **more: str) 
     """Draw a point; one below the floor is drawn on it, with its accuracy beside it."""
     look = mark_of(point.mark)
     face = "white" if point.masked else look["color"]
-    bars = {
-        "yerr": point.spread,
-        "capsize": 2,
-        "elinewidth": 1,
-        "markersize": 7.5,
-        "markeredgewidth": 1.6,
-        "linestyle": "none",
-    }
+    bars = {"yerr": point.spread, "capsize": 2, "elinewidth": 1, "markersize": 7.5, **LOOK}
     below = floor is not None and point.accuracy < floor
     if below:
         place = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center", "va": "center"}
