@@ -18,13 +18,13 @@ except ModuleNotFoundError:
 from omegaconf import DictConfig
 
 from cuttlefish.config.schema import Config
-from cuttlefish.data.files import data_digest, data_there
-from cuttlefish.data.registry import check_name
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.process.command_line import run_command
 from cuttlefish.process.outcomes import LOST, Ending
 from cuttlefish.process.signals import StopSignals
 from cuttlefish.process.sweep import run_one
+from cuttlefish.tasks.files import data_digest, data_there
+from cuttlefish.tasks.registry import check_name
 
 ROOT = Path(__file__).resolve().parent
 CONF = ROOT / "conf"

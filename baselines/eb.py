@@ -102,7 +102,7 @@ class Eb(SizedMethod):
 
     def prepare(self, context: Context) -> None:
         super().prepare(context)
-        model, images = context.model, context.example_batch()[0]
+        model, images = context.model, context.example_batch().inputs
         self._check_time(self._recipe(context).epochs)
         self._scales = _norm_scales(model)
         if not self._scales:

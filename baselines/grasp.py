@@ -19,7 +19,6 @@ from cuttlefish.errors import CuttlefishError
 from cuttlefish.limits import Checked, Within
 from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.decay import decay_groups
-from cuttlefish.lowrank.trace import evaluating
 from cuttlefish.methods.base import Context, Phase
 from cuttlefish.methods.masks import Masks, prunable
 from cuttlefish.methods.own_recipe import OwnRecipe, all_decayed, own_recipe
@@ -73,12 +72,17 @@ class Grasp(SizedMethod):
 
     def prepare(self, context: Context) -> None:
         super().prepare(context)
-        chosen, images_of_class = self.settings, context.images_of_class
+        chosen, counts = self.settings, context.class_counts
         own_recipe(context.recipe, chosen.recipe)
+        if not counts or not isinstance(context.example_batch().inputs, Tensor):
+            raise CuttlefishError(
+                "grasp scores weights on samples of every class with inputs of one shape, "
+                "which this task does not have: choose another method"
+            )
         if chosen.images_per_iter is None:
-            grasp_math.check_enough(images_of_class, chosen.samples_per_class)
+            grasp_math.check_enough(counts, chosen.samples_per_class)
         else:
-            grasp_math.check_enough_of_any(sum(images_of_class), chosen.images_per_iter, chosen.num_iters)
+            grasp_math.check_enough_of_any(sum(counts), chosen.images_per_iter, chosen.num_iters)
         self.removed = self._removed(context.model)
 
     def on_fit_start(self, context: Context) -> None:
@@ -157,21 +161,18 @@ class Grasp(SizedMethod):
         return copy
 
     def _score(self, context: Context, copy: nn.Module) -> dict[str, Tensor]:
-        images, _ = context.example_batch()
-        with evaluating(copy), torch.no_grad():
-            classes = copy(images[:1]).shape[-1]
-        return grasp_math.scores(
-            copy, partial(self._parts, context, classes), temperature=self.settings.temperature
-        )
+        return grasp_math.scores(copy, partial(self._parts, context), temperature=self.settings.temperature)
 
-    def _parts(self, context: Context, classes: int) -> Iterator[Chunk]:
+    def _parts(self, context: Context) -> Iterator[Chunk]:
         """Yield the drawn parts, drawn anew for each pass: cheaper than storing them for ImageNet."""
-        chosen, samples = self.settings, grasp_math.Samples(context.samples())
+        chosen, samples = self.settings, grasp_math.Samples(chunks(context))
         for number in range(chosen.num_iters):
             if chosen.images_per_iter is None:
                 # Give each its own order, as in the original: a draw that runs into the next repeats images.
-                own_order = grasp_math.Samples(context.samples(number))
-                drawn = grasp_math.draw_per_class(own_order, classes, chosen.samples_per_class)
+                own_order = grasp_math.Samples(chunks(context, number))
+                drawn = grasp_math.draw_per_class(
+                    own_order, len(context.class_counts), chosen.samples_per_class
+                )
             else:
                 drawn = grasp_math.draw_any(samples, chosen.images_per_iter)
             shuffle = number if chosen.shuffle_halves else None
@@ -184,8 +185,13 @@ class Grasp(SizedMethod):
             return
         context.log(f"grasp has emptied {len(emptied)} of {len(self.masks)} layers: {', '.join(emptied)}")
         Masks(self.masks).apply(copy)
-        if not context.broadcast(grasp_math.lets_signal_through(copy, context.example_batch()[0])):
+        if not context.broadcast(grasp_math.lets_signal_through(copy, context.example_batch().inputs)):
             raise CuttlefishError(
                 f"grasp would empty {', '.join(emptied[:3])}, through which every signal passes, so nothing "
                 "could be learned: keep more weights"
             )
+
+
+def chunks(context: Context, order: int = 0) -> Iterator[Chunk]:
+    """Return the run's samples as pairs of images and labels, beginning with the given order."""
+    return ((batch.inputs, batch.targets) for batch in context.samples(order))

@@ -56,7 +56,7 @@ class LC(SizedMethod):
         super().prepare(context)
         self.plan = make_plan(self.settings, context.recipe)
         self.dense = count_parameters(context.model).total
-        self._find_layers(context.model, context.example_batch()[0])
+        self._find_layers(context.model, context.example_batch().inputs)
         smallest = lc_math.compressed(self.dense, self.layers, dict.fromkeys(self.layers, 0))
         self.check_reachable(smallest, self.dense)
 

@@ -89,7 +89,7 @@ class Pufferfish(CuttlefishMethod):
                 f"Pufferfish has no K for {context.model_name}: give method.k, the number of leading layers "
                 "left dense"
             )
-        images, _ = context.example_batch()
+        inputs = context.example_batch().inputs
         same = (
             *("k", "extra_bn", "shortcut_bn", "first_bias", "factorize_shortcuts", "keep_dense"),
             *("rewarm", "overshoot", "track_ranks"),
@@ -99,7 +99,7 @@ class Pufferfish(CuttlefishMethod):
             epoch = scaled_epoch(fixed.switch_fraction, context.recipe.epochs)
         shortcuts = fixed.factorize_shortcuts
         ranks = fixed_ranks(
-            context.model, images, fixed.k, fixed.rank_ratio, dense=fixed.dense, shortcuts=shortcuts
+            context.model, inputs, fixed.k, fixed.rank_ratio, dense=fixed.dense, shortcuts=shortcuts
         )
         if not ranks:
             raise CuttlefishError(

@@ -98,8 +98,8 @@ class SpectralFrobenius(SizedMethod):
 
     def prepare(self, context: Context) -> None:
         super().prepare(context)
-        images, _ = context.example_batch()
-        shapes, full = factorized_convs(context.model, images), context.counts_full["params"]
+        inputs = context.example_batch().inputs
+        shapes, full = factorized_convs(context.model, inputs), context.counts_full["params"]
 
         def size(rho: float) -> int:
             return full - saved_parameters(shapes, rho)

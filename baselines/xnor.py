@@ -134,8 +134,8 @@ class Xnor(Method):
     latent: list[nn.Parameter]
 
     def prepare(self, context: Context) -> None:
-        images, _ = context.example_batch()
-        self.norms = plan(context.model, images)
+        inputs = context.example_batch().inputs
+        self.norms = plan(context.model, inputs)
 
     def on_fit_start(self, context: Context) -> None:
         self._take_up(context.model)

@@ -4,9 +4,9 @@ import argparse
 import sys
 
 from cuttlefish.config.schema import DataConfig
-from cuttlefish.data.files import data_digest
-from cuttlefish.data.registry import data_sets
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.tasks.files import data_digest
+from cuttlefish.tasks.registry import data_sets
 from scripts.command import new_parser
 
 

@@ -90,7 +90,7 @@ def prepare(out: Path, packed: Path | None, device: str) -> dict[str, str]:
         if (part / "commit").exists():  # the code without its repository
             environment["CUTTLEFISH_COMMIT"] = (part / "commit").read_text(encoding="utf-8").strip()
         if (part / "cifar10.zip").exists():
-            from cuttlefish.data.sets.torchvision_sets import DATA_SETS
+            from cuttlefish.tasks.sets.torchvision_sets import DATA_SETS
             from scripts.slice.cifar import unpack_files
 
             files = DATA_SETS["cifar10"].files

@@ -61,7 +61,7 @@ UNPACKS = {"extractall", "extract", "unpack_archive"}
 WHEELS = {"scripts/gpu_slice.py": "wheels that pip fetched, by zipfile, which writes below its folder only"}
 BY_NAME = {
     "cuttlefish/__init__.py": "the package's own table",
-    "cuttlefish/data/registry.py": "the modules in a folder of ours",
+    "cuttlefish/tasks/registry.py": "the modules in a folder of ours",
     "cuttlefish/methods/__init__.py": "names without dots, in two packages of ours",
     "cuttlefish/models/libraries.py": "timm or torchvision",
 }

@@ -46,7 +46,7 @@ class ModelConfig(Checked):
 class DataConfig(Checked):
     name: Annotated[str, Name()] = "cifar10"
     kind: Annotated[str, Name()] = "cifar10"
-    """Name of a data set in `cuttlefish/data/sets/`."""
+    """Name of a data set in `cuttlefish/tasks/sets/`."""
     root: OptionalPlace = None
     """Folder of the data files; None: environment variable CUTTLEFISH_DATA, else ./data."""
     download: bool = False
@@ -73,6 +73,9 @@ class DataConfig(Checked):
     train_images: OptionalNumber = None
     test_images: OptionalNumber = None
     """Numbers of training and test images of synthetic data."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """The keys of `data` that only this kind has, written beside the others (`to_dict`, `load_config`). Their
+    schema is the `Settings` of its `DataSet`."""
 
     def contradictions(self) -> Iterator[str]:
         if self.images_seed is not None and self.images_per_class is None:

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from cuttlefish.config.schema import Config
+from cuttlefish.config.schema import Config, DataConfig
 from cuttlefish.config.suggest import choose_from, did_you_mean
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.limits import Checked, OptionsOf, arms_of, describe, shown
@@ -26,7 +26,16 @@ DEEPEST = 50
 
 
 def load_config(mapping: Mapping[str, Any]) -> Config:
-    """Return a run's checked config; missing keys have their defaults."""
+    """Return a run's checked config; missing keys have their defaults.
+
+    Keys of `data` that only some kinds have become its `settings`, which the kind's `DataSet` checks.
+    """
+    data = mapping.get("data") if isinstance(mapping, Mapping) else None
+    if isinstance(data, Mapping):
+        shared = {field.name for field in fields(DataConfig)} - {"settings"}
+        own = {key: value for key, value in data.items() if key not in shared}
+        data = {key: value for key, value in data.items() if key in shared} | {"settings": own}
+        mapping = {**mapping, "data": data}
     return convert(mapping, Config, "")
 
 
@@ -42,7 +51,10 @@ def build_settings(cls: type[T], mapping: Mapping[str, Any], where: str = "metho
 
 def to_dict(config: Any) -> dict[str, Any]:
     """Return the nested mapping of a config: `load_config(to_dict(config)) == config`."""
-    return asdict(config)
+    values = asdict(config)
+    if isinstance(config, Config):
+        values["data"] |= values["data"].pop("settings")
+    return values
 
 
 def convert(value: Any, kind: Any, where: str) -> Any:

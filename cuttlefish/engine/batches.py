@@ -4,10 +4,11 @@ import math
 from collections.abc import Iterator
 from itertools import islice
 
+from torch.utils._pytree import tree_leaves
+
 from cuttlefish.config.schema import RecipeConfig, TrainerConfig
-from cuttlefish.data.resident import Batch
-from cuttlefish.data.task import Task
 from cuttlefish.engine.processes.world import World
+from cuttlefish.tasks.base import Batch, Task
 
 
 class Batches:
@@ -15,30 +16,29 @@ class Batches:
 
     def __init__(self, task: Task, recipe: RecipeConfig, trainer: TrainerConfig, seed: int, world: World):
         self.task, self.recipe, self.trainer, self.seed, self.world = task, recipe, trainer, seed, world
-        steps = math.ceil(len(task.train) / recipe.batch_size)
+        steps = math.ceil(task.train_size / recipe.batch_size)
         self.steps = min(steps, trainer.max_steps or steps)
 
     def train(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yield one epoch's batches from step `first` on. Epochs are counted over all phases."""
         if self.trainer.overfit:
             return iter([self._example(self.recipe.batch_size)] * (self.steps - first))
-        shares = self.task.train.batches(
-            self.recipe.batch_size, seed=self.seed, epoch=epoch, train=True, **self._share()
+        shares = self.task.train_batches(
+            self.recipe.batch_size, seed=self.seed, epoch=epoch, first=first, **self._share()
         )
-        return islice(shares, first, self.steps)
+        return islice(shares, self.steps - first)
 
-    def evaluate(self) -> Iterator[Batch]:
-        """Yield the evaluation set, the same number of batches on all processes."""
+    def evaluate(self, split: str) -> Iterator[Batch]:
+        """Yield one of the evaluation sets, the same number of batches on all processes."""
         if self.trainer.overfit:
             return iter([self._example(self.recipe.batch_size)])
-        shares = self.task.test.batches(
-            self.recipe.eval_batch_size, seed=self.seed, epoch=0, train=False, **self._share()
-        )
+        shares = self.task.eval_batches(self.recipe.eval_batch_size, split=split, **self._share())
         return islice(shares, self.trainer.max_eval_batches)
 
     def train_shapes(self) -> list[Batch]:
-        """Return one batch of each size used in training."""
-        return [self._example(max(size // self.world.processes, 1)) for size in self._train_sizes()]
+        """Return one batch of each shape used in training."""
+        sizes = [max(size // self.world.processes, 1) for size in self._train_sizes()]
+        return [batch for size in sizes for batch in self.task.shapes(size)]
 
     def smallest(self) -> int:
         """Return the smallest number of samples a batch norm sees in one training step."""
@@ -46,19 +46,23 @@ class Batches:
         return min(max(size // shares, 1) for size in self._train_sizes())
 
     def evaluation_shapes(self) -> list[Batch]:
-        """Return one batch of each size used in evaluation."""
-        return list({len(batch.labels): batch for batch in self.evaluate()}.values())
+        """Return one batch of each shape used in evaluation."""
+        batches = (batch for split in self.task.evaluation_sets for batch in self.evaluate(split))
+        return list({_shape(batch): batch for batch in batches}.values())
 
     def _train_sizes(self) -> list[int]:
         """Return the distinct sizes of an epoch's global batches."""
-        whole, rest = divmod(len(self.task.train), self.recipe.batch_size)
+        whole, rest = divmod(self.task.train_size, self.recipe.batch_size)
         if self.trainer.overfit:
-            return [min(self.recipe.batch_size, len(self.task.train))]
+            return [min(self.recipe.batch_size, self.task.train_size)]
         return [self.recipe.batch_size] * bool(whole) + [rest] * bool(rest and self.steps > whole)
 
     def _share(self) -> dict[str, int]:
         return {"process": self.world.process, "processes": self.world.processes}
 
     def _example(self, size: int) -> Batch:
-        images, labels = self.task.train.example(min(size, len(self.task.train)))
-        return Batch(images, labels, len(labels))
+        return self.task.example_batch(min(size, self.task.train_size))
+
+
+def _shape(batch: Batch) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(tensor.shape) for tensor in tree_leaves(batch.inputs))

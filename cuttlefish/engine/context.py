@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cuttlefish.config.schema import RecipeConfig, TrainerConfig
-from cuttlefish.data.task import Task
 from cuttlefish.engine.device import autocast
 from cuttlefish.engine.processes.world import World
 from cuttlefish.engine.timer import Timer
@@ -19,6 +18,7 @@ from cuttlefish.methods.schedule import build_schedule
 from cuttlefish.record.atomic import write_atomic
 from cuttlefish.record.folder import PROFILE
 from cuttlefish.record.record import plain
+from cuttlefish.tasks.base import Task
 
 
 def make_context(
@@ -26,15 +26,12 @@ def make_context(
     device: torch.device, world: World, folder: Path, loggers: Loggers, timer: Timer,
     saved: Callable[[], dict[str, Any]],
 ) -> Context:  # fmt: skip
-    size = min(max(recipe.batch_size // world.processes, 1), len(task.train))
+    size = min(max(recipe.batch_size // world.processes, 1), task.train_size)
 
     def log_profile(profile: dict[str, Any]) -> None:
         if world.is_first:
             write_atomic(folder / PROFILE, json.dumps(plain(profile), indent=2))
         loggers.profile(profile)
-
-    def example_batch() -> tuple[Tensor, Tensor]:
-        return task.train.example(size)
 
     return Context(
         model=model,
@@ -45,8 +42,8 @@ def make_context(
         device=device,
         folder=folder,
         deterministic=trainer.deterministic,
-        example_batch=example_batch,
-        samples=lambda order=0: task.train.samples(size, seed, order),
+        example_batch=lambda: task.example_batch(size),
+        samples=lambda order=0: task.samples(size, seed, order),
         autocast=lambda: autocast(trainer, device),
         broadcast=world.broadcast_object,
         log=loggers.message,
@@ -54,5 +51,5 @@ def make_context(
         log_profile=log_profile,
         section=timer.section,
         saved=saved,
-        images_of_class=task.train.labels.cpu().bincount(minlength=task.classes).tolist(),
+        class_counts=task.class_counts(),
     )

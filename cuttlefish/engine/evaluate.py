@@ -1,53 +1,83 @@
-"""Loss and accuracy on a data set, summed on the device and copied to the host once."""
+"""Loss and metrics on an evaluation set: summed on the device, copied to the host once."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+
+from cuttlefish.engine.processes.world import World
+from cuttlefish.lowrank.trace import call_model
+from cuttlefish.tasks.base import Batch, Task
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Loss (mean over samples) and accuracy (percent) on a data set."""
+    """Loss (mean over samples) and metrics by name."""
 
     loss: float
-    accuracy: float
-    samples: int
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def accuracy(self) -> float | None:
+        return self.metrics.get("accuracy")
 
 
-def scores(sums: Sequence[float]) -> Scores:
-    """Return the scores from (sum of losses, correct, samples)."""
-    loss, correct, samples = sums
-    return Scores(loss / max(samples, 1), 100 * correct / max(samples, 1), int(samples))
-
-
-def at_least_float32(logits: Tensor) -> Tensor:
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+def at_least_float32(outputs: Tensor) -> Tensor:
+    return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
 
 
 @torch.no_grad()
 def evaluate(
     model: nn.Module,
-    batches: Iterable[Any],
+    task: Task,
+    batches: Callable[[str], Iterable[Batch]],
     *,
     autocast: Callable[[], AbstractContextManager[Any]],
-    reduce: Callable[[Tensor], Tensor],
+    world: World,
     device: torch.device,
 ) -> Scores:
-    """Evaluate in eval mode and restore the model's mode. `reduce` sums over processes."""
-    sums = torch.zeros(3, dtype=torch.float64, device=device)
+    """Evaluate on all evaluation sets in eval mode, and restore the model's mode.
+
+    Args:
+        batches: Returns this process's batches of an evaluation set.
+    """
     training = model.training
     model.eval()
-    for batch in batches:
-        if len(batch.labels):
-            with autocast():
-                logits = at_least_float32(model(batch.images))
-            sums[0] += cross_entropy(logits, batch.labels, reduction="sum")
-            sums[1] += (logits.argmax(1) == batch.labels).sum()
-            sums[2] += len(batch.labels)
+    found = [
+        _evaluate_on(model, task, split, batches(split), autocast, world, device)
+        for split in task.evaluation_sets
+    ]
     model.train(training)
-    return scores(reduce(sums).tolist())
+    metrics = dict(found[0].metrics)
+    for split, others in zip(task.evaluation_sets[1:], found[1:], strict=True):
+        metrics |= {f"{name}_{split}": value for name, value in others.metrics.items()}
+    return Scores(found[0].loss, metrics)
+
+
+def _evaluate_on(
+    model: nn.Module,
+    task: Task,
+    split: str,
+    batches: Iterable[Batch],
+    autocast: Callable[[], AbstractContextManager[Any]],
+    world: World,
+    device: torch.device,
+) -> Scores:
+    sums, metrics = torch.zeros(2, dtype=torch.float64, device=device), task.metrics(split)
+    for batch in batches:
+        if not len(batch):
+            metrics.skip()
+            continue
+        with autocast():
+            outputs = at_least_float32(call_model(model, batch.inputs))
+        sums[0] += task.loss(outputs, batch)
+        sums[1] += len(batch)
+        metrics.update(outputs, batch.targets)
+    loss, samples = world.sum(sums).tolist()
+    loss /= max(samples, 1)
+    # Predictions that are not finite have no metrics; the caller refuses their loss.
+    return Scores(loss, metrics.compute(world.gather) if isfinite(loss) else {})

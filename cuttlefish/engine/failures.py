@@ -10,32 +10,37 @@ from torch import Tensor, nn
 
 from cuttlefish.config.schema import RecipeConfig, TrainerConfig
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.lowrank.trace import call_model
+from cuttlefish.tasks.base import Task
 
 
 @torch.no_grad()
-def check_training_forward(model: nn.Module, images: Tensor, classes: int, name: str) -> None:
+def check_training_forward(model: nn.Module, task: Task, size: int, name: str) -> None:
     """Run a copy of the model in train mode, where some networks behave differently than in eval mode.
 
     The model, its statistics and the run's random state are unchanged.
 
     Args:
-        images: (B, C, H, W) with the smallest batch size of an epoch.
+        size: The smallest batch size of an epoch.
 
     Raises:
-        CuttlefishError: It returns more than logits, or cannot train on a batch this small.
+        CuttlefishError: It returns more than the task's outputs, or cannot train on a batch this small.
     """
-    few = "image" if len(images) == 1 else "images"
-    with torch.random.fork_rng([images.device] if images.is_cuda else []):
+    batch = task.example_batch(size)
+    few = task.unit if len(batch) == 1 else f"{task.unit}s"
+    with torch.random.fork_rng([batch.targets.device] if batch.targets.is_cuda else []):
         try:
-            logits = deepcopy(model).train()(images)
+            outputs = call_model(deepcopy(model).train(), batch.inputs)
         except (AssertionError, ValueError, IndexError, TypeError) as error:
             raise CuttlefishError(
-                f"{name} cannot be trained on a batch of {len(images)} {few}, the smallest of an epoch "
+                f"{name} cannot be trained on a batch of {len(batch)} {few}, the smallest of an epoch "
                 f"({str(error).splitlines()[0]}): choose another recipe.batch_size, so that the last has more"
             ) from error
-    if not isinstance(logits, Tensor) or logits.shape != (len(images), classes):
+    shapes = [(len(batch),), (len(batch), 1)] if task.classes is None else [(len(batch), task.classes)]
+    if not isinstance(outputs, Tensor) or outputs.shape not in shapes:
+        wanted = "one value" if task.classes is None else f"{task.classes} logits"
         raise CuttlefishError(
-            f"{name} returns {type(logits).__name__} in training, where {classes} logits for each image are "
+            f"{name} returns {type(outputs).__name__} in training, where {wanted} for each {task.unit} are "
             "needed: switch its further outputs off in model.arguments (torchvision's aux_logits: false), or "
             "take another model"
         )

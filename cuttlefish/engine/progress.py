@@ -1,7 +1,8 @@
 """The progress of a run and the random state of its processes, as stored in checkpoints."""
 
-import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ class Progress:
         epoch: The schedule's current epoch, or the next one between epochs.
         trained: Number of completed epochs over all phases.
         entered: Whether the phase has started.
-        best: Best accuracy of the phase.
+        best: Best value of each metric in the phase.
         last: The last epoch's row.
         history: One summary per phase.
         step: Steps done in the current epoch; None between epochs.
@@ -31,16 +32,20 @@ class Progress:
     epoch: int = 0
     trained: int = 0
     entered: bool = False
-    best: float = -math.inf
+    best: dict[str, float] = field(default_factory=dict)
     last: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     step: int | None = None
     sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
     parts: dict[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if isinstance(self.best, float):  # a checkpoint from before there were other metrics
+            self.best = {"accuracy": self.best} if isfinite(self.best) else {}
+
     def begin_phase(self, name: str, epoch: int) -> None:
         self.epoch, self.entered = epoch, True
-        self.best = -math.inf  # only the last phase's best epoch counts: earlier phases train another network
+        self.best = {}  # only the last phase's best epoch counts: earlier phases train another network
         self.history.append({"name": name, "before": self.trained})
 
     def end_phase(self) -> None:
@@ -50,6 +55,11 @@ class Progress:
 
     def begin_epoch(self, sections: dict[str, float]) -> None:
         self.step, self.sums, self.parts = 0, [0.0, 0.0, 0.0], dict(sections)
+
+    def count_best(self, metrics: Mapping[str, float], lower_is_better: Collection[str]) -> None:
+        for name, value in metrics.items():
+            better = min if name in lower_is_better else max
+            self.best[name] = better(self.best.get(name, value), value)
 
     def end_epoch(self) -> None:
         self.trained += 1

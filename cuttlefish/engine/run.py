@@ -10,8 +10,6 @@ from cuttlefish.config.identity import run_folder, run_key
 from cuttlefish.config.resolved import RESOLVED, dump, load
 from cuttlefish.config.schema import Config
 from cuttlefish.config.validate import to_dict
-from cuttlefish.data.files import data_digest
-from cuttlefish.data.registry import check_name
 from cuttlefish.engine.device import choose_device
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods import build_method
@@ -22,6 +20,8 @@ from cuttlefish.record.fields import Record
 from cuttlefish.record.folder import RECORD
 from cuttlefish.record.provenance import provenance
 from cuttlefish.record.record import OtherSchema, error_text, new_record, read_record, write_record
+from cuttlefish.tasks.files import data_digest
+from cuttlefish.tasks.registry import check_name
 
 logger = logging.getLogger("cuttlefish")
 

@@ -11,7 +11,6 @@ from torch import nn
 
 from cuttlefish.config.schema import Config
 from cuttlefish.config.validate import to_dict
-from cuttlefish.data.task import load_task
 from cuttlefish.engine.batches import Batches
 from cuttlefish.engine.checkpoint import explain_misfit, newest_checkpoint
 from cuttlefish.engine.context import make_context
@@ -37,6 +36,7 @@ from cuttlefish.record.fields import Record
 from cuttlefish.record.folder import RECORD
 from cuttlefish.record.provenance import provenance
 from cuttlefish.record.record import error_text, new_record, read_record, write_record
+from cuttlefish.tasks.registry import data_set
 
 logger = logging.getLogger("cuttlefish")
 
@@ -64,17 +64,15 @@ class Session:
         self.provenance = provenance(str(self.device), threads)
         self.timer = Timer(self.device)
         self.loggers = Loggers()
-        self.task = load_task(self.config.data, self.device)
-        images, batch = len(self.task.train), self.config.recipe.batch_size
-        if batch > images:
+        dtype = element_type(trainer)
+        self.task = data_set(self.config.data).task(self.config, self.device, dtype)
+        batch, samples = self.config.recipe.batch_size, self.task.train_size
+        if batch > samples:
             raise CuttlefishError(
-                f"recipe.batch_size={batch} is above the {images} images of the training set; "
+                f"recipe.batch_size={batch} is above the {samples} {self.task.unit}s of the training set; "
                 "choose a smaller one"
             )
-        dtype = element_type(trainer)
-        for images in (self.task.train, self.task.test):
-            images.dtype, images.channels_last = dtype, trainer.channels_last
-        model = build_model(self.config.model, self.task.classes, self.task.input_shape)
+        model = build_model(self.config.model, self.task.classes or 1, self.task.input_shape)
         model = model.to(self.device, dtype)
         if not self.world.is_first:  # same weights on all processes, but different dropout
             torch.manual_seed(seed + 2**32 * self.world.process)
@@ -86,7 +84,7 @@ class Session:
         )  # fmt: skip
         self.context.counts_full = {
             "params": count_parameters(model).total,
-            "macs": count_macs(model, self._one_input()),
+            "macs": count_macs(model, self.task.example_batch(1).inputs),
         }
         self._check_model(model)
         self.method.prepare(self.context)
@@ -146,9 +144,10 @@ class Session:
         with self.method.evaluating(model):
             return evaluate(
                 model,
-                self.batches.evaluate(),
+                self.task,
+                self.batches.evaluate,
                 autocast=self.context.autocast,
-                reduce=self.world.sum,
+                world=self.world,
                 device=self.device,
             )
 
@@ -156,8 +155,7 @@ class Session:
         """Raise CuttlefishError for a model that would fail during training."""
         if self.config.trainer.sync_bn and self.world.processes > 1:
             check_synchronisable(model)
-        images, _ = self.task.train.example(min(self.batches.smallest(), 2))
-        check_training_forward(model, images, self.task.classes, self.config.model.name)
+        check_training_forward(model, self.task, min(self.batches.smallest(), 2), self.config.model.name)
 
     def _newest(self) -> dict[str, Any]:
         return newest_checkpoint(self._checkpoints, self.run.identity()) or {}
@@ -200,10 +198,6 @@ class Session:
         except (OSError, ImportError) as error:
             logger.warning("the final weights are not kept as safetensors: %s", error)
 
-    def _one_input(self) -> torch.Tensor:
-        dtype = element_type(self.config.trainer)
-        return torch.zeros(1, *self.task.input_shape, device=self.device, dtype=dtype)
-
     def _counts(self) -> dict[str, Any]:
         model = self.context.model
         counts = count_parameters(model)
@@ -213,7 +207,7 @@ class Session:
             "params_trainable": counts.trainable,
             "params_nonzero": counts.nonzero,
             "params_stored_bits": counts.stored_bits if bits is None else bits,
-            "macs_final": count_macs(model, self._one_input()),
+            "macs_final": count_macs(model, self.task.example_batch(1).inputs),
         }
 
     def _record(self, status: str, trainer: Trainer, **found: Any) -> Record:
@@ -228,7 +222,10 @@ class Session:
             "epochs_trained": progress.trained,
             "phases": phases,
             "accuracy_final": progress.last.get("test_accuracy"),
-            "accuracy_best": progress.best if progress.last else None,
+            "accuracy_best": progress.best.get("accuracy"),
+            "metric": self.task.primary,
+            "metrics": progress.last.get("metrics"),
+            "metrics_best": progress.best or None,
             "loss_final": progress.last.get("test_loss"),
             "compute_seconds": timer.compute_seconds,
             "wall_seconds": timer.wall_seconds,

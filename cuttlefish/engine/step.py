@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from cuttlefish.config.schema import OptimizerConfig, TrainerConfig
 from cuttlefish.engine.device import autocast
@@ -13,7 +12,9 @@ from cuttlefish.engine.evaluate import at_least_float32
 from cuttlefish.engine.processes.sync_bn import statistics_kept, synchronise
 from cuttlefish.engine.processes.world import World
 from cuttlefish.lowrank.layout import to_channels_last
+from cuttlefish.lowrank.trace import call_model
 from cuttlefish.methods.base import Method
+from cuttlefish.tasks.base import Batch, Task
 
 
 class StepRunner:
@@ -29,6 +30,7 @@ class StepRunner:
     def __init__(
         self,
         model: nn.Module,
+        task: Task,
         method: Method,
         optimizer: OptimizerConfig,
         lr: float,
@@ -36,7 +38,8 @@ class StepRunner:
         world: World,
         device: torch.device,
     ):
-        self.model, self.method, self.trainer, self.world, self.device = model, method, trainer, world, device
+        self.model, self.task, self.method = model, task, method
+        self.trainer, self.world, self.device = trainer, world, device
         if trainer.channels_last:
             to_channels_last(model)
         model.train()
@@ -49,10 +52,10 @@ class StepRunner:
         self.run = world.wrap(model, device)
         self.optimizer = build_optimizer(optimizer, method.param_groups(model, optimizer.weight_decay), lr)
 
-    def step(self, batch: Any, label_smoothing: float, sums: Tensor) -> None:
+    def step(self, batch: Batch, label_smoothing: float, sums: Tensor) -> None:
         """Take one step and add (sum of losses, correct, samples) to `sums` without a host sync."""
-        with statistics_kept(self.model, len(batch.labels)):
-            loss, logits = self._forward(batch, label_smoothing)
+        with statistics_kept(self.model, len(batch)):
+            loss, outputs = self._forward(batch, label_smoothing)
         # Mean over the global batch, whatever this process's share: DDP averages over processes.
         (loss * (self.world.processes / batch.global_size)).backward()
         self.method.on_gradients(self.model)
@@ -61,10 +64,10 @@ class StepRunner:
         self.method.on_step_end(self.model)
         with torch.no_grad():
             sums[0] += loss
-            sums[1] += (logits.argmax(1) == batch.labels).sum()
-            sums[2] += len(batch.labels)
+            sums[1] += self.task.correct(outputs, batch)
+            sums[2] += len(batch)
 
-    def warm_up(self, batches: Iterable[Any], label_smoothing: float) -> None:
+    def warm_up(self, batches: Iterable[Batch], label_smoothing: float) -> None:
         """Compile for the shapes of `batches`; weights, statistics and random state are unchanged."""
         buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
@@ -79,10 +82,10 @@ class StepRunner:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
 
-    def _forward(self, batch: Any, label_smoothing: float) -> tuple[Tensor, Tensor]:
+    def _forward(self, batch: Batch, label_smoothing: float) -> tuple[Tensor, Tensor]:
         with autocast(self.trainer, self.device):
-            logits = at_least_float32(self.run(batch.images))
-        return cross_entropy(logits, batch.labels, reduction="sum", label_smoothing=label_smoothing), logits
+            outputs = at_least_float32(call_model(self.run, batch.inputs))
+        return self.task.loss(outputs, batch, label_smoothing), outputs
 
 
 def build_optimizer(

@@ -1,6 +1,6 @@
 """The training loop: phases × epochs × steps. A method controls it by its phases and transitions."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from itertools import islice
@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from cuttlefish.config.schema import TrainerConfig
-from cuttlefish.data.resident import Batch
 from cuttlefish.engine.batches import Batches
 from cuttlefish.engine.checkpoint import explain_misfit, keep_before_switch, save_checkpoint
-from cuttlefish.engine.evaluate import Scores, evaluate, scores
+from cuttlefish.engine.evaluate import Scores, evaluate
 from cuttlefish.engine.failures import check_loss, check_weights
 from cuttlefish.engine.processes.world import World
 from cuttlefish.engine.progress import Progress, random_state, restore_random_state
@@ -25,6 +24,7 @@ from cuttlefish.loggers.base import Loggers
 from cuttlefish.methods.base import Context, Method, Phase
 from cuttlefish.methods.schedule import build_schedule, schedule_from_dict, schedule_to_dict
 from cuttlefish.process.signals import Request, State, StopSignals
+from cuttlefish.tasks.base import Batch
 
 
 class Trainer:
@@ -114,6 +114,7 @@ class Trainer:
         lr = self.context.schedule.lr(epoch)
         self.runner = StepRunner(
             self.context.model,
+            self.batches.task,
             self.method,
             phase.optimizer or self.recipe.optimizer,
             lr,
@@ -124,7 +125,7 @@ class Trainer:
         if self.config.compile:
             with self.timer.section("compile"):
                 self.runner.warm_up(self.batches.train_shapes(), self.recipe.label_smoothing)
-                self._scores(self.batches.evaluation_shapes())
+                self._scores(lambda split: self.batches.evaluation_shapes())
 
     def _between_epochs(self) -> AbstractContextManager[None]:
         """Wrap code that may change the model, which can take a minute (decompositions, compilation).
@@ -191,9 +192,11 @@ class Trainer:
                 self.progress.step += 1
                 self._handle_requests(sums)
         self.progress.sums = self.world.sum(sums).tolist()
-        result = scores(self.progress.sums)
-        self._check_finite(result.loss)
-        return result
+        loss, correct, samples = self.progress.sums
+        loss /= max(samples, 1)
+        self._check_finite(loss)
+        accuracy = {} if self.batches.task.classes is None else {"accuracy": 100 * correct / max(samples, 1)}
+        return Scores(loss, accuracy)
 
     def _handle_requests(self, sums: Tensor | None = None) -> None:
         """Save, or save and stop, between two steps, if any process requests it.
@@ -225,15 +228,20 @@ class Trainer:
             return None
         self.world.broadcast_buffers(self.context.model)
         with self.timer.section("evaluate"):
-            found = self._scores(self._until_stopped(self.batches.evaluate()))
+            found = self._scores(lambda split: self._until_stopped(self.batches.evaluate(split)))
         check_loss(found.loss, self.context.model, self.progress.trained + 1, "the evaluation's loss")
         return found
 
-    def _scores(self, batches: Iterable[Batch]) -> Scores:
+    def _scores(self, batches: Callable[[str], Iterable[Batch]]) -> Scores:
         model = self.context.model
         with self.method.evaluating(model):
             return evaluate(
-                model, batches, autocast=self.context.autocast, reduce=self.world.sum, device=self.device
+                model,
+                self.batches.task,
+                batches,
+                autocast=self.context.autocast,
+                world=self.world,
+                device=self.device,
             )
 
     def _until_stopped(self, batches: Iterator[Batch]) -> Iterator[Batch]:
@@ -250,7 +258,7 @@ class Trainer:
     def _report(self, phase: Phase, epoch: int, lr: float, trained: Scores, tested: Scores | None) -> None:
         self.timer.collect()
         if tested is not None:
-            self.progress.best = max(self.progress.best, tested.accuracy)
+            self.progress.count_best(tested.metrics, self.batches.task.lower_is_better)
         self.progress.last = {
             "epoch": self.progress.trained,
             "phase": phase.name,
@@ -260,6 +268,7 @@ class Trainer:
             "train_accuracy": trained.accuracy,
             "test_loss": tested and tested.loss,
             "test_accuracy": tested and tested.accuracy,
+            "metrics": tested and tested.metrics,
             "params_total": sum(parameter.numel() for parameter in self.context.model.parameters()),
             "compute_seconds": self.timer.compute_seconds,
             "wall_seconds": self.timer.wall_seconds,

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cuttlefish.config.schema import OptimizerConfig, RecipeConfig
 from cuttlefish.limits import Checked
 from cuttlefish.lowrank.decay import decay_groups
 from cuttlefish.methods.own_recipe import own_recipe
 from cuttlefish.methods.schedule import Schedule
+from cuttlefish.tasks.base import Batch
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,9 @@ class Context:
     folder: Path
     """The run folder."""
     deterministic: bool
-    example_batch: Callable[[], tuple[Tensor, Tensor]]
+    example_batch: Callable[[], Batch]
     """Return a training batch of this process, always the same, in the run's batch size and memory layout."""
-    samples: Callable[..., Iterator[tuple[Tensor, Tensor]]]
+    samples: Callable[..., Iterator[Batch]]
     """Yield augmented training batches without end, seeded and independent of the training order;
     `samples(n)` begins with the n-th shuffled order."""
     autocast: Callable[[], AbstractContextManager]
@@ -86,8 +87,8 @@ class Context:
     """Charge the enclosed time to a section of the timer (profiling, ranks, switch, masks, scoring, …)."""
     saved: Callable[[], dict[str, Any]]
     """Return the method's state in the newest checkpoint, from which the run resumes; empty for a new run."""
-    images_of_class: list[int] = field(default_factory=list)
-    """Number of training images of each class."""
+    class_counts: list[int] = field(default_factory=list)
+    """Number of training samples of each class; empty for a regression."""
     counts_full: dict[str, int] = field(default_factory=dict)
     """`params` and `macs` of the full-rank model."""
 

@@ -31,8 +31,8 @@ class CuttlefishMethod(Method):
     def prepare(self, context: Context) -> None:
         self.chosen = self.core_settings(context)
         self.chosen.check()
-        images, _ = context.example_batch()
-        path = main_path(context.model, images, shortcuts=self.chosen.factorize_shortcuts)
+        inputs = context.example_batch().inputs
+        path = main_path(context.model, inputs, shortcuts=self.chosen.factorize_shortcuts)
         self.chosen.check_model(context.model, path, context.recipe.epochs)
 
     def on_fit_start(self, context: Context) -> None:
@@ -78,9 +78,9 @@ class CuttlefishMethod(Method):
         self._build(context, state=state)
 
     def _build(self, context: Context, **earlier: dict[str, Any] | None) -> None:
-        images, _ = context.example_batch()
+        inputs = context.example_batch().inputs
         self.core = Cuttlefish(
-            context.model, images, epochs=context.recipe.epochs, settings=self.chosen,
+            context.model, inputs, epochs=context.recipe.epochs, settings=self.chosen,
             autocast=context.autocast, cost_model=context.deterministic, broadcast=context.broadcast,
             section=context.section, **earlier,
         )  # fmt: skip

@@ -23,9 +23,9 @@ class FullRank(Method):
 
     def on_fit_start(self, context: Context) -> None:
         if self.settings.track_ranks:
-            images, _ = context.example_batch()
+            inputs = context.example_batch().inputs
             self.tracker = RankTracker(
-                context.model, [layer.name for layer in main_path(context.model, images)]
+                context.model, [layer.name for layer in main_path(context.model, inputs)]
             )
 
     def on_epoch_start(self, context: Context, epoch: int) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 from cuttlefish.config.identity import run_folder, run_key
 from cuttlefish.config.schema import Config
 from cuttlefish.config.validate import load_config, to_dict
-from cuttlefish.data.files import data_there, published_digest
 from cuttlefish.plan.points import Point
+from cuttlefish.tasks.files import data_there, published_digest
 
 
 def compose_point(point: Point, conf: Path) -> dict[str, Any]:

@@ -95,7 +95,9 @@ class Record:
     phases: list[Mapped] | None = _finished("one mapping a phase: name, epochs, seconds, …")
     accuracy_final: Amount | None = _known("of the last epoch, percent: the headline")
     accuracy_best: Amount | None = _known("of the best epoch, chosen on the evaluated set, percent")
-    metrics: dict[str, Bounded] | None = _known("the task's own metrics in place of accuracy (GLUE)")
+    metric: Text | None = _known("name of the headline metric; accuracy where there is none")
+    metrics: dict[str, Bounded] | None = _known("every metric of the last epoch by name")
+    metrics_best: dict[str, Bounded] | None = _known("the best of each metric, chosen on the evaluated set")
     loss_final: Number | None = _known("of the last epoch, on the evaluated set")
     params_full: Count | None = _finished("all parameters of the full-rank model")
     params_total: Count | None = _finished("all parameters, frozen ones too")
@@ -151,6 +153,7 @@ INSIDE = {
     "ranks": "a rank is not a whole number of at least 1",
     "seconds": "seconds are not a number each",
     "metrics": "metrics are not a number each",
+    "metrics_best": "metrics_best are not a number each",
     "phases": "phases are not a mapping each",
 }
 """Error message for a wrong value inside a field."""

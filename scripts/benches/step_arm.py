@@ -14,7 +14,6 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cuttlefish.config.schema import Config, ModelConfig, OptimizerConfig, TrainerConfig
-from cuttlefish.data.resident import Batch
 from cuttlefish.engine.device import set_up
 from cuttlefish.engine.processes.world import World
 from cuttlefish.engine.step import StepRunner
@@ -23,6 +22,9 @@ from cuttlefish.lowrank.rank import full_rank
 from cuttlefish.lowrank.surgery import factorize
 from cuttlefish.methods import build_method
 from cuttlefish.models import build_model
+from cuttlefish.tasks.base import Batch, Task
+from cuttlefish.tasks.images import ImageTask
+from cuttlefish.tasks.resident import ResidentImages
 from scripts.benches.turns import matmul_rate, seconds_of
 
 SHAPE = (3, 32, 32)
@@ -57,15 +59,15 @@ def plain_step(model: nn.Module, batch: Batch) -> Any:
 
     def step() -> None:
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(batch.images), batch.labels).backward()
+        nn.functional.cross_entropy(model(batch.inputs), batch.targets).backward()
         optimizer.step()
 
     return step
 
 
-def our_step(model: nn.Module, batch: Batch, trainer: TrainerConfig, device: torch.device) -> Any:
+def our_step(model: nn.Module, task: Task, batch: Batch, trainer: TrainerConfig, device: torch.device) -> Any:
     runner = StepRunner(
-        model, build_method(Config().method), OptimizerConfig(), 0.01, trainer, World(), device
+        model, task, build_method(Config().method), OptimizerConfig(), 0.01, trainer, World(), device
     )
     sums = torch.zeros(3, dtype=torch.float64, device=device)
     return lambda: runner.step(batch, 0.0, sums)
@@ -81,13 +83,21 @@ def prepare(arm: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         set_up(trainer, device, 0)
     model = build(arm, device)
     flops = step_flops(model, arm["batch"], device)
-    images = torch.randn(arm["batch"], *SHAPE, device=device)
-    labels = torch.randint(10, (arm["batch"],), device=device)
-    if not arm.get("plain"):
-        images = images.contiguous(memory_format=torch.channels_last)
-    batch = Batch(images, labels, arm["batch"])
-    step = plain_step(model, batch) if arm.get("plain") else our_step(model, batch, trainer, device)
+    task = noise(arm["batch"], device, channels_last=not arm.get("plain"))
+    batch = task.example_batch(arm["batch"])
+    step = plain_step(model, batch) if arm.get("plain") else our_step(model, task, batch, trainer, device)
     return step, {"flops": flops, "first_step": seconds_of(step, arm["device"])}
+
+
+def noise(count: int, device: torch.device, channels_last: bool) -> ImageTask:
+    """Return a task of random pixels and labels."""
+    channels, height, width = SHAPE
+    pixels, labels = torch.randint(256, (count, height, width, channels)), torch.randint(10, (count,))
+    images = ResidentImages(
+        pixels.to(torch.uint8), labels, mean=[0.5] * 3, std=[0.25] * 3, device=device,
+        channels_last=channels_last,
+    )  # fmt: skip
+    return ImageTask("noise", "", 10, images, images)
 
 
 def seconds_a_step(arm: dict[str, Any], step: Any) -> float:

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 
 from cuttlefish.config.schema import TrainerConfig
-from cuttlefish.data.resident import ResidentImages
 from cuttlefish.engine.device import choose_device, set_up
 from cuttlefish.record.atomic import write_atomic
 from cuttlefish.record.provenance import utc_now
+from cuttlefish.tasks.resident import ResidentImages
 from scripts.bench import write
 from scripts.benches.origin import origin
 from scripts.benches.step_arm import measure_here

@@ -9,10 +9,10 @@ from pathlib import Path
 from cuttlefish.config.compose import compose_config
 from cuttlefish.config.schema import DataConfig
 from cuttlefish.config.validate import to_dict
-from cuttlefish.data.files import data_folder
-from cuttlefish.data.registry import data_set
 from cuttlefish.record.atomic import write_atomic
 from cuttlefish.record.provenance import git_commit, git_dirty
+from cuttlefish.tasks.files import data_folder
+from cuttlefish.tasks.registry import data_set
 from scripts.slice.cifar import pack_files
 
 WHEELS = (

@@ -89,7 +89,7 @@ def run(tmp_path_factory):
                 deepcopy(context.model), self.chains, self._split(self.ticket["mask"])
             )
             enter(self, context)
-            seen.small, seen.images = deepcopy(context.model), context.example_batch()[0]
+            seen.small, seen.images = deepcopy(context.model), context.example_batch().inputs
 
         patch.setattr(Eb, "_enter", entering)
         seen.states = saved_states(patch)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from baselines.grasp import Grasp
+from baselines.grasp import Grasp, chunks
 from baselines.grasp_math import Samples, draw_per_class, removals
 from cuttlefish.engine.checkpoint import newest_checkpoint
 from cuttlefish.engine.run import resolve_run
@@ -147,8 +147,8 @@ def test_a_class_one_image_short_is_refused_before_a_folder(tmp_path):
     assert not folder.exists()
     session(folder, samples_per_class=15, images_per_iter=20)
     context = session(folder, samples_per_class=14).context
-    assert context.images_of_class == [14] * 4
-    images, _ = draw_per_class(Samples(context.samples()), 4, 14)
+    assert context.class_counts == [14] * 4
+    images, _ = draw_per_class(Samples(chunks(context)), 4, 14)
     assert len(images.flatten(1).unique(dim=0)) == 56
 
 
@@ -157,7 +157,7 @@ def test_no_draw_of_several_holds_an_image_twice(tmp_path):
     run = Session(
         resolve_run(replace(plain, method={"name": "grasp", "samples_per_class": 10, "num_iters": 4}))
     )
-    halves = [images for images, _ in run.method._parts(run.context, 4)]
+    halves = [images for images, _ in run.method._parts(run.context)]
     draws = [torch.cat(halves[start : start + 2]).flatten(1) for start in range(0, 8, 2)]
     assert [len(draw.unique(dim=0)) for draw in draws] == [40] * 4
     assert not torch.equal(draws[0].unique(dim=0), draws[1].unique(dim=0))

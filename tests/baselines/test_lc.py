@@ -143,7 +143,7 @@ def test_reparametrised_layers_compute_the_truncated_network(tmp_path, knobs):
             weight.data = context.model.get_submodule(name).weight.data
     ranks = {name: path[-1] for name, path in method.path.items()}
     assert count_parameters(context.model).total == compressed(method.dense, method.layers, ranks)
-    images, _ = context.example_batch()
+    images = context.example_batch().inputs
     torch.testing.assert_close(context.model.eval()(images), dense.eval()(images), atol=1e-5, rtol=1e-5)
 
 

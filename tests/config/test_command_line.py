@@ -11,12 +11,12 @@ from types import ModuleType
 import pytest
 
 from cuttlefish.config.schema import Config
-from cuttlefish.data.registry import data_set
 from cuttlefish.errors import Busy, CuttlefishError, Interrupted, TakenOver
 from cuttlefish.process.outcomes import Notes, made
 from cuttlefish.process.signals import StopSignals
 from cuttlefish.record.fields import Record
 from cuttlefish.record.record import new_record
+from cuttlefish.tasks.registry import data_set
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -237,7 +237,7 @@ def test_nothing_heavy_is_imported_before_the_config_is_sound(tmp_path, argument
 
 
 def test_the_config_s_modules_need_neither_torch_nor_hydra():
-    modules = "config.schema config.identity config.validate config.choice_checks config.choices config.suggest data.files"
+    modules = "config.schema config.identity config.validate config.choice_checks config.choices config.suggest tasks.files"
     names = ", ".join(f"cuttlefish.{module}" for module in modules.split())
     code = f"import sys, {names}; print([name for name in ('torch', 'hydra', 'omegaconf') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -173,7 +173,7 @@ def test_data_that_changed_under_a_run(tmp_path, monkeypatch):
         patch.setattr(StepRunner, "step", lambda *arguments: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run_config(little_config(tmp_path))
-    monkeypatch.setattr("cuttlefish.data.files.digest_of", lambda content: "f" * 64)
+    monkeypatch.setattr("cuttlefish.tasks.files.digest_of", lambda content: "f" * 64)
     with pytest.raises(
         CuttlefishError,
         match=r"was begun on other data \(digest [0-9a-f]{12}, now ffffffffffff\): put the data files back",

@@ -8,7 +8,6 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cuttlefish.config.schema import OptimizerConfig, RecipeConfig, TrainerConfig
-from cuttlefish.data.resident import ResidentImages
 from cuttlefish.engine.batches import Batches
 from cuttlefish.engine.evaluate import evaluate
 from cuttlefish.engine.processes.world import World
@@ -21,6 +20,8 @@ from cuttlefish.lowrank.layers import LowRankConv2d
 from cuttlefish.methods.base import Method
 from cuttlefish.methods.masks import Masks, prunable
 from cuttlefish.models.resnet_cifar import ResNet
+from cuttlefish.tasks.images import ImageTask
+from cuttlefish.tasks.resident import ResidentImages
 
 GPU = torch.device("cuda", 0)
 
@@ -54,15 +55,16 @@ def trainer_of(method):
     images = ResidentImages(
         pixels, labels, mean=[0.5] * 3, std=[0.5] * 3, crop_padding=1, flip=True, device=GPU
     )
+    task = ImageTask("toy", "", 4, images, images)
     world, config, recipe = (World(), TrainerConfig(channels_last=False), RecipeConfig(batch_size=16))
     progress = Progress()
     progress.begin_epoch({})
     return SimpleNamespace(
-        device=GPU, config=config, recipe=recipe, world=SimpleNamespace(is_first=True, sum=whole), progress=progress,
+        device=GPU, config=config, recipe=recipe, world=SimpleNamespace(is_first=True, sum=whole, gather=None), progress=progress,
         context=SimpleNamespace(folder=None, model=model), loggers=Loggers(),
         timer=SimpleNamespace(section=lambda name: nullcontext()), _handle_requests=lambda sums: None,
-        batches=Batches(SimpleNamespace(train=images, test=images), recipe, config, 0, world),
-        runner=StepRunner(model, method, OptimizerConfig(), 0.1, config, world, GPU),
+        batches=Batches(task, recipe, config, 0, world),
+        runner=StepRunner(model, task, method, OptimizerConfig(), 0.1, config, world, GPU),
     )  # fmt: skip
 
 
@@ -83,8 +85,9 @@ def test_an_epoch_s_steps_mix_no_devices_and_wait_for_none(method, monkeypatch):
         with pytest.raises(EpochOver):
             evaluate(
                 trainer.context.model,
-                trainer.batches.evaluate(),
+                trainer.batches.task,
+                trainer.batches.evaluate,
                 autocast=nullcontext,
-                reduce=whole,
+                world=trainer.world,
                 device=GPU,
             )

@@ -3,6 +3,7 @@ behind."""
 
 import json
 from copy import deepcopy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from cuttlefish.lowrank import timing
 from cuttlefish.methods import load_method
 from cuttlefish.record.folder import read_epochs, read_ranks
 from cuttlefish.record.record import read_record
+from cuttlefish.tasks.base import Batch
 from cuttlefish.worker import run_config
 from tests.helpers.runs import EPOCHS, METHODS, little_config
 
@@ -235,8 +237,11 @@ def test_what_fails_in_train_mode_only_is_refused_before(build, images, sentence
 def test_looking_at_train_mode_changes_nothing():
     model = nn.Sequential(nn.Dropout(0.5), normalised_vector()).eval()
     before, random = deepcopy(model.state_dict()), torch.get_rng_state()
-    check_training_forward(model, torch.randn(2, 3, 12, 12), 4, "a network")
-    torch.set_rng_state(random), check_training_forward(model, torch.ones(2, 3, 12, 12), 4, "a network")
+    for inputs in (torch.randn(2, 3, 12, 12), torch.ones(2, 3, 12, 12)):
+        torch.set_rng_state(random)
+        batch = Batch(inputs, torch.zeros(2), 2)
+        task = SimpleNamespace(classes=4, unit="image", example_batch=lambda size, batch=batch: batch)
+        check_training_forward(model, task, 2, "a network")
     assert torch.equal(random, torch.get_rng_state()) and not model[0].training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 

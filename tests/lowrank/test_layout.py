@@ -15,7 +15,6 @@ from torch import nn
 
 from cuttlefish import Cuttlefish
 from cuttlefish.config.schema import ModelConfig, OptimizerConfig, TrainerConfig
-from cuttlefish.data.resident import Batch, ResidentImages
 from cuttlefish.engine.processes.world import World
 from cuttlefish.engine.step import StepRunner
 from cuttlefish.lowrank.find import find_layers
@@ -26,6 +25,9 @@ from cuttlefish.lowrank.split import merge_layer, split_layer
 from cuttlefish.lowrank.surgery import factorize
 from cuttlefish.methods import build_method
 from cuttlefish.models import build_model
+from cuttlefish.tasks.base import Batch
+from cuttlefish.tasks.images import ImageTask
+from cuttlefish.tasks.resident import ResidentImages
 from tests.helpers.runs import little_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -126,8 +128,8 @@ def test_without_channels_last_weights_and_images_are_plain(tmp_path, monkeypatc
     session.train()
     assert seen and all(tensor.is_contiguous() for pair in seen for tensor in pair)
     assert (
-        session.context.example_batch()[0].is_contiguous()
-        and next(iter(session.context.samples()))[0].is_contiguous()
+        session.context.example_batch().inputs.is_contiguous()
+        and next(iter(session.context.samples())).inputs.is_contiguous()
     )
 
 
@@ -135,9 +137,9 @@ def test_images_in_the_plain_layout_are_the_same_images():
     shown = ResidentImages(
         torch.arange(2 * 4 * 4 * 3).reshape(2, 4, 4, 3).byte(), [0, 1], mean=(0.0,) * 3, std=(1.0,) * 3
     )
-    before = shown.example(2)[0]
+    before = shown.example(2).inputs
     shown.channels_last = False
-    after = shown.example(2)[0]
+    after = shown.example(2).inputs
     assert torch.equal(before, after) and after.is_contiguous() and not before.is_contiguous()
 
 
@@ -147,8 +149,16 @@ def test_images_in_the_plain_layout_are_the_same_images():
 def training() -> None:
     """The suite's own step on a network whose shortcuts are broken."""
     model = build_model(ModelConfig(width=4), 4, (3, 12, 12))
+    task = ImageTask(
+        "toy",
+        "",
+        4,
+        ResidentImages(torch.zeros(1, 12, 12, 3).byte(), [0], mean=(0.0,) * 3, std=(1.0,) * 3),
+        None,
+    )
     stage = StepRunner(
         model,
+        task,
         build_method({"name": "full_rank"}),
         OptimizerConfig(),
         0.01,

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from cuttlefish.config.compose import compose_config
-from cuttlefish.data.registry import data_sets
 from cuttlefish.engine.run import resolve_run
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.evidence.records import load_evidence
 from cuttlefish.plan.composition import published_digest
 from cuttlefish.plan.runs import planned_runs
 from cuttlefish.plan.spec import Spec
+from cuttlefish.tasks.registry import data_sets
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = [kind for kind, item in data_sets().items() if item.files]

@@ -5,6 +5,7 @@ from copy import deepcopy
 import pytest
 import torch
 
+from baselines.grasp import chunks
 from baselines.grasp_math import Samples, choose_masks, draw_per_class, removals, scores, split_parts
 from cuttlefish.engine.run import resolve_run
 from cuttlefish.engine.session import Session
@@ -22,7 +23,7 @@ def same(masks, others) -> bool:
 def test_logits_are_divided_by_the_temperature_that_is_set(tmp_path):
     run = session(tmp_path, method__temperature=0.5)
     drawn = split_parts(
-        draw_per_class(Samples(run.context.samples()), 4, METHODS["grasp"]["samples_per_class"]), None, 0
+        draw_per_class(Samples(chunks(run.context)), 4, METHODS["grasp"]["samples_per_class"]), None, 0
     )
     expected = {}
     for temperature in (0.5, 200.0):

@@ -11,9 +11,9 @@ from scipy.io import loadmat, savemat
 from torch.nn import functional as F
 
 from cuttlefish.config.schema import DataConfig
-from cuttlefish.data.registry import data_set, data_sets
-from cuttlefish.data.sets import digits, synthetic
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.tasks.registry import data_set, data_sets
+from cuttlefish.tasks.sets import digits, synthetic
 
 
 def load(config, split):

@@ -5,11 +5,15 @@ import pytest
 import torch
 
 from cuttlefish.config.schema import DataConfig
-from cuttlefish.data.files import data_digest
-from cuttlefish.data.registry import data_set
-from cuttlefish.data.sets import torchvision_sets
-from cuttlefish.data.task import load_task
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.tasks.files import data_digest
+from cuttlefish.tasks.images import load_images
+from cuttlefish.tasks.registry import data_set
+from cuttlefish.tasks.sets import torchvision_sets
+
+
+def load_task(config, device="cpu"):
+    return load_images(data_set(config), config, device)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +34,7 @@ def test_a_task_says_what_it_is(config, classes, shape):
     assert (task.name, task.classes, task.input_shape) == (config.name, classes, shape)
     assert task.digest == data_digest(config)
     batch = next(iter(task.test.batches(5, train=False)))
-    assert batch.images.shape == (5, *shape)
+    assert batch.inputs.shape == (5, *shape)
     assert set(task.train.labels.tolist()) == set(range(classes))
 
 
@@ -41,10 +45,14 @@ def test_training_is_augmented_and_evaluation_is_not():
 
 
 def test_normalisation_is_the_settings():
-    plain = load_task(DataConfig(kind="synthetic", mean=[0, 0, 0], std=[1, 1, 1]), "cpu").test.example(50)[0]
-    scaled = load_task(
-        DataConfig(kind="synthetic", mean=[0.1, 0.2, 0.3], std=[0.5, 0.25, 2]), "cpu"
-    ).test.example(50)[0]
+    plain = (
+        load_task(DataConfig(kind="synthetic", mean=[0, 0, 0], std=[1, 1, 1]), "cpu").test.example(50).inputs
+    )
+    scaled = (
+        load_task(DataConfig(kind="synthetic", mean=[0.1, 0.2, 0.3], std=[0.5, 0.25, 2]), "cpu")
+        .test.example(50)
+        .inputs
+    )
     expected = (plain - torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)) / torch.tensor([0.5, 0.25, 2]).view(
         3, 1, 1
     )

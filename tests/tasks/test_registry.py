@@ -8,10 +8,11 @@ import yaml
 from cuttlefish.config.choices import help_text
 from cuttlefish.config.compose import compose_config
 from cuttlefish.config.schema import DataConfig
-from cuttlefish.data import sets
-from cuttlefish.data.files import data_digest
-from cuttlefish.data.registry import DataSet, data_set, data_sets
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.tasks import sets
+from cuttlefish.tasks.files import data_digest
+from cuttlefish.tasks.image_set import ImageSet
+from cuttlefish.tasks.registry import data_set, data_sets
 from cuttlefish.worker import run_config
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -41,13 +42,13 @@ def test_a_setting_that_a_set_does_not_take_is_refused(settings, word):
 
 def test_a_set_without_a_digest_cannot_be_defined():
     with pytest.raises(ValueError, match="Toys must have either files or content"):
-        DataSet("Toys", classes=lambda config: 2, load=lambda config, split: None)
+        ImageSet("Toys", classes=lambda config: 2, load=lambda config, split: None)
 
 
 MODULE = """
 import numpy as np
 
-from cuttlefish.data.registry import DataSet
+from cuttlefish.tasks.image_set import ImageSet
 
 
 def load(config, split):
@@ -56,7 +57,7 @@ def load(config, split):
 
 
 DATA_SETS = {{
-    "stripes": DataSet("Stripes", lambda config: 3, load, content=lambda config: {{"stripes": {count}}})
+    "stripes": ImageSet("Stripes", lambda config: 3, load, content=lambda config: {{"stripes": {count}}})
 }}
 """
 
@@ -69,7 +70,7 @@ def add_stripes(tmp_path, monkeypatch):
 
     def add(count: int = 60) -> Path:
         (tmp_path / "sets" / "stripes.py").write_text(MODULE.format(count=count))
-        sys.modules.pop("cuttlefish.data.sets.stripes", None)
+        sys.modules.pop("cuttlefish.tasks.sets.stripes", None)
         conf = tmp_path / "conf"
         if not conf.exists():
             shutil.copytree(CONF, conf)
@@ -77,7 +78,7 @@ def add_stripes(tmp_path, monkeypatch):
         return conf
 
     yield add
-    sys.modules.pop("cuttlefish.data.sets.stripes", None)
+    sys.modules.pop("cuttlefish.tasks.sets.stripes", None)
 
 
 def test_a_new_set_is_a_module_and_a_conf_file(add_stripes, tmp_path):

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from cuttlefish.config.schema import DataConfig
-from cuttlefish.data.registry import Arrays, DataSet
-from cuttlefish.data.split import stratified
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.tasks.image_set import Arrays, ImageSet
+from cuttlefish.tasks.split import stratified
 
 IMAGE_SIZE = 16
 SIDE = 8
@@ -61,7 +61,5 @@ def _table() -> bytes:
 
 
 DATA_SETS = {
-    "digits": DataSet(
-        "Digits", classes=lambda config: 10, load=load, content=content, settings=("image_size",)
-    )
+    "digits": ImageSet("Digits", classes=lambda config: 10, load=load, content=content, own=("image_size",))
 }

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from cuttlefish.config.schema import DataConfig
-from cuttlefish.data.files import data_folder
-from cuttlefish.data.registry import Arrays, DataSet, FileSet
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.tasks.files import data_folder
+from cuttlefish.tasks.image_set import Arrays, ImageSet
+from cuttlefish.tasks.registry import FileSet
 
 
 def _load_cifar(config: DataConfig, split: str) -> Arrays:
@@ -61,7 +62,7 @@ def _torchvision_class(kind: str) -> Any:
 
 
 DATA_SETS = {
-    "cifar10": DataSet(
+    "cifar10": ImageSet(
         "CIFAR-10",
         classes=lambda config: 10,
         load=_load_cifar,
@@ -80,7 +81,7 @@ DATA_SETS = {
             pickled=True,
         ),
     ),
-    "cifar100": DataSet(
+    "cifar100": ImageSet(
         "CIFAR-100",
         classes=lambda config: 100,
         load=_load_cifar,
@@ -95,7 +96,7 @@ DATA_SETS = {
             pickled=True,
         ),
     ),
-    "svhn": DataSet(
+    "svhn": ImageSet(
         "SVHN",
         classes=lambda config: 10,
         load=_load_svhn,

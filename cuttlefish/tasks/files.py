@@ -1,4 +1,4 @@
-"""Find, download and verify data files, and compute their digest for the run key. Needs no torch."""
+"""Find, download and verify data files, and compute the digest of data for the run key. Needs no torch."""
 
 import hashlib
 import os
@@ -7,8 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from cuttlefish.config.schema import DataConfig
-from cuttlefish.data.registry import DataSet, FileSet, data_set
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.tasks.registry import FileSet, data_set
 
 
 def data_root(config: DataConfig) -> Path:
@@ -28,17 +28,12 @@ def data_digest(config: DataConfig) -> str:
     Raises:
         CuttlefishError: Files are missing or, with `data.verify`, differ from the published ones.
     """
-    chosen = data_set(config)
-    if chosen.files is None:
-        return digest_of(chosen.content(config))
-    folder = data_folder(config)
-    return digest_of({name: _md5(folder / name) for name in chosen.files.md5})
+    return data_set(config).digest(config)
 
 
 def published_digest(config: DataConfig) -> str:
     """Return `data_digest`, without reading the files if they must be the published ones."""
-    chosen = data_set(config)
-    return digest_of(chosen.files.md5) if chosen.files and config.verify else data_digest(config)
+    return data_set(config).published_digest(config)
 
 
 def digest_of(content: Mapping[str, object]) -> str:
@@ -49,8 +44,18 @@ def digest_of(content: Mapping[str, object]) -> str:
 
 def data_there(config: DataConfig) -> bool:
     """Return whether the files of a run exist, without reading them; True for data without files."""
-    files = data_set(config).files
-    return files is None or config.download or not _missing(data_root(config) / files.folder, files)
+    return data_set(config).is_there(config)
+
+
+def files_digest(config: DataConfig) -> str:
+    """Return the digest of a data set's files: the published ones, unless `data.verify` is off."""
+    folder = data_folder(config)
+    return digest_of({name: _md5(folder / name) for name in data_set(config).files.md5})
+
+
+def files_there(config: DataConfig, files: FileSet) -> bool:
+    """Return whether the files exist or may be downloaded, without reading them."""
+    return config.download or not _missing(data_root(config) / files.folder, files)
 
 
 def data_folder(config: DataConfig) -> Path:
@@ -68,7 +73,7 @@ def data_folder(config: DataConfig) -> Path:
         )
     folder = root / files.folder
     if config.download and _missing(folder, files):
-        _download(chosen, root)
+        _download(chosen.title, files, root)
     if missing := _missing(folder, files):
         raise CuttlefishError(_missing_sentence(config, chosen.title, folder, missing))
     for name in files.md5 if config.verify else ():
@@ -83,12 +88,12 @@ def _missing(folder: Path, files: FileSet) -> list[str]:
         raise CuttlefishError(f"cannot look for data in {folder}: {error.strerror}") from error
 
 
-def _download(chosen: DataSet, root: Path) -> None:
+def _download(title: str, files: FileSet, root: Path) -> None:
     try:
-        chosen.files.download(root)
+        files.download(root)
     except (OSError, RuntimeError) as error:
         raise CuttlefishError(
-            f"Downloading {chosen.title} into {root} failed ({error}): try again with a network, "
+            f"Downloading {title} into {root} failed ({error}): try again with a network, "
             "or copy the files there and set data.download=false"
         ) from error
 

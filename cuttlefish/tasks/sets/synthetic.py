@@ -3,8 +3,8 @@
 import numpy as np
 
 from cuttlefish.config.schema import DataConfig
-from cuttlefish.data.registry import Arrays, DataSet
-from cuttlefish.data.split import SEED
+from cuttlefish.tasks.image_set import Arrays, ImageSet
+from cuttlefish.tasks.split import SEED
 
 VERSION = 1
 CLASSES, IMAGE_SIZE, TRAIN_IMAGES, TEST_IMAGES = 10, 32, 1000, 500
@@ -44,11 +44,11 @@ def _sizes(config: DataConfig) -> dict[str, int]:
 
 
 DATA_SETS = {
-    "synthetic": DataSet(
+    "synthetic": ImageSet(
         "Synthetic images",
         classes=classes,
         load=load,
         content=content,
-        settings=("classes", "image_size", "train_images", "test_images"),
+        own=("classes", "image_size", "train_images", "test_images"),
     )
 }

@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from cuttlefish.data.registry import FileSet, data_sets
-from cuttlefish.data.sets import torchvision_sets
+from cuttlefish.tasks.registry import FileSet, data_sets
+from cuttlefish.tasks.sets import torchvision_sets
 from scripts.data import main
 
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cuttlefish.data.split import some_of_each_class, stratified, validation_split
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.tasks.split import some_of_each_class, stratified, validation_split
 
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(np.array)
 

@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.stats import chi2_contingency, chisquare
 from torchvision.transforms import functional as TF
 
-from cuttlefish.data.resident import ResidentImages
+from cuttlefish.tasks.resident import ResidentImages
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 PADDING, SIDE = 4, 32
@@ -44,7 +44,7 @@ def surveyor(count: int, **options) -> ResidentImages:
 def survey(batches) -> torch.Tensor:
     """Rows (dy, dx, flipped), by image number, read off what the batches of a surveyor show."""
     shown, numbers = (
-        torch.cat(parts) for parts in zip(*((batch.images, batch.labels) for batch in batches), strict=True)
+        torch.cat(parts) for parts in zip(*((batch.inputs, batch.targets) for batch in batches), strict=True)
     )
     row, column, next_column = (
         shown[:, channel, SIDE // 2, x].round().long() - 1 for channel, x in ((0, 16), (1, 16), (1, 17))
@@ -63,7 +63,7 @@ def reference(image: torch.Tensor, dy: int, dx: int, flipped: int) -> torch.Tens
 
 
 def collected(batches) -> tuple[torch.Tensor, torch.Tensor]:
-    images, labels = zip(*((batch.images, batch.labels) for batch in batches), strict=True)
+    images, labels = zip(*((batch.inputs, batch.targets) for batch in batches), strict=True)
     return torch.cat(images), torch.cat(labels)
 
 
@@ -99,9 +99,9 @@ def test_evaluation_images_are_torchvisions_in_order():
 
 def test_layout_and_types():
     batch = next(iter(resident(noise(8)).batches(8, seed=0, epoch=0, train=True)))
-    assert batch.images.shape == (8, 3, SIDE, SIDE) and batch.images.dtype == torch.float32
-    assert batch.images.is_contiguous(memory_format=torch.channels_last)
-    assert batch.labels.dtype == torch.int64 and batch.global_size == 8
+    assert batch.inputs.shape == (8, 3, SIDE, SIDE) and batch.inputs.dtype == torch.float32
+    assert batch.inputs.is_contiguous(memory_format=torch.channels_last)
+    assert batch.targets.dtype == torch.int64 and batch.global_size == 8
 
 
 def test_offsets_and_mirroring_are_uniform_and_independent():
@@ -160,17 +160,17 @@ def test_shares_join_to_the_batches_of_one_process(number, size, processes, trai
     assert {len(share) for share in shares} == {len(alone)} == {-(-number // size)}
     for step, batch in enumerate(alone):
         parts = [share[step] for share in shares]
-        assert torch.equal(torch.cat([part.images for part in parts]), batch.images)
-        assert torch.equal(torch.cat([part.labels for part in parts]), batch.labels)
-        assert {part.global_size for part in parts} == {batch.global_size} == {len(batch.labels)}
-        assert max(len(part.labels) for part in parts) - min(len(part.labels) for part in parts) <= 1
-    assert torch.cat([batch.labels for batch in alone]).sort().values.tolist() == list(range(number))
+        assert torch.equal(torch.cat([part.inputs for part in parts]), batch.inputs)
+        assert torch.equal(torch.cat([part.targets for part in parts]), batch.targets)
+        assert {part.global_size for part in parts} == {batch.global_size} == {len(batch.targets)}
+        assert max(len(part.targets) for part in parts) - min(len(part.targets) for part in parts) <= 1
+    assert torch.cat([batch.targets for batch in alone]).sort().values.tolist() == list(range(number))
 
 
 def test_an_empty_share_still_takes_part():
     share = list(resident(noise(5)).batches(4, seed=0, epoch=0, train=True, process=0, processes=4))
-    assert [len(batch.images) for batch in share] == [1, 0]
-    assert share[1].images.shape == (0, 3, SIDE, SIDE) and share[1].global_size == 1
+    assert [len(batch.inputs) for batch in share] == [1, 0]
+    assert share[1].inputs.shape == (0, 3, SIDE, SIDE) and share[1].global_size == 1
 
 
 def test_the_last_batch_is_kept():
@@ -195,27 +195,28 @@ def test_no_flip_and_no_padding_leave_images_as_they_are():
 def test_samples_are_endless_augmented_and_apart_from_training():
     data = resident(noise(40))
     taken = list(itertools.islice(data.samples(16, seed=0), 9))
-    assert [len(labels) for _, labels in taken] == [16, 16, 8] * 3
-    rounds = [torch.cat([labels for _, labels in taken[start : start + 3]]) for start in (0, 3, 6)]
+    assert [len(batch) for batch in taken] == [16, 16, 8] * 3
+    rounds = [torch.cat([batch.targets for batch in taken[start : start + 3]]) for start in (0, 3, 6)]
     training = [collected(data.batches(16, seed=0, epoch=epoch, train=True)) for epoch in range(3)]
     orders = [tuple(order.tolist()) for order in [*rounds, *(numbers for _, numbers in training)]]
     assert len(set(orders)) == 6 and all(sorted(order) == list(range(40)) for order in orders)
     again = list(itertools.islice(data.samples(16, seed=0), 9))
-    assert all(torch.equal(images, same) for (images, _), (same, _) in zip(taken, again, strict=True))
-    first = torch.cat([images for images, _ in taken[:3]])[rounds[0].argsort()]
+    assert all(torch.equal(one.inputs, same.inputs) for one, same in zip(taken, again, strict=True))
+    first = torch.cat([batch.inputs for batch in taken[:3]])[rounds[0].argsort()]
     assert not torch.equal(first, training[0][0][training[0][1].argsort()])
-    assert not torch.equal(next(data.samples(16, seed=1))[1], taken[0][1])
+    assert not torch.equal(next(data.samples(16, seed=1)).targets, taken[0].targets)
 
 
 def test_the_example_is_always_the_same_plain_batch():
     pixels = noise(40)
     data = resident(pixels)
-    images, labels = data.example(16)
+    example = data.example(16)
+    images, labels = example.inputs, example.targets
     next(data.samples(4, seed=0))
-    assert torch.equal(data.example(16)[0], images)
+    assert torch.equal(data.example(16).inputs, images)
     assert len(set(labels.tolist())) == 16 and labels.tolist() != list(range(16))
     assert torch.equal(images[3], TF.normalize(TF.to_tensor(pixels[labels[3]].numpy()), MEAN, STD))
-    assert len(data.example(100)[1]) == 40
+    assert len(data.example(100)) == 40
 
 
 def test_images_are_given_back_as_they_came():

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from cuttlefish.data.randomness import below, random_integers, splitmix64
+from cuttlefish.tasks.randomness import below, random_integers, splitmix64
 
 MASK = (1 << 64) - 1
 

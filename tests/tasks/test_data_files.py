@@ -10,9 +10,9 @@ from importlib import import_module
 import pytest
 
 from cuttlefish.config.schema import DataConfig
-from cuttlefish.data.files import _md5, _md5_of_state, data_digest, data_folder, data_root
-from cuttlefish.data.registry import data_sets
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.tasks.files import _md5, _md5_of_state, data_digest, data_folder, data_root
+from cuttlefish.tasks.registry import data_sets
 
 SVHN = ("train_32x32.mat", "test_32x32.mat")
 
@@ -120,7 +120,7 @@ def replace_download(monkeypatch):
     """Sets what fetches the files of a kind."""
 
     def replaced(kind, download):
-        table = import_module("cuttlefish.data.sets.torchvision_sets").DATA_SETS
+        table = import_module("cuttlefish.tasks.sets.torchvision_sets").DATA_SETS
         files = replace(table[kind].files, download=download)
         monkeypatch.setitem(table, kind, replace(table[kind], files=files))
 
@@ -170,9 +170,9 @@ def test_digests_need_no_torch():
     program = """
 import sys
 from cuttlefish.config.schema import DataConfig
-import cuttlefish.data, cuttlefish.data.files, cuttlefish.data.sets.torchvision_sets
+import cuttlefish.tasks, cuttlefish.tasks.files, cuttlefish.tasks.sets.torchvision_sets
 for kind in ("digits", "synthetic"):
-    cuttlefish.data.files.data_digest(DataConfig(kind=kind))
+    cuttlefish.tasks.files.data_digest(DataConfig(kind=kind))
 assert not {"torch", "torchvision", "sklearn"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", program], check=True)

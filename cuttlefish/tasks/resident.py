@@ -15,25 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cuttlefish.data.randomness import below, random_integers
+from cuttlefish.tasks.base import Batch
+from cuttlefish.tasks.randomness import below, random_integers
 
 TRAINING, SAMPLES, EXAMPLE = range(3)
 ORDER, AUGMENTATION = range(2)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """This process's share of a global batch, possibly empty.
-
-    Attributes:
-        images: (B, C, H, W) float32.
-        labels: (B,) int64.
-        global_size: Number of images in the global batch, over all processes.
-    """
-
-    images: Tensor
-    labels: Tensor
-    global_size: int
 
 
 @dataclass(frozen=True)
@@ -59,6 +45,9 @@ class ResidentImages:
         crop_padding: Black pixels around a training image before cropping, as in torchvision's
             RandomCrop(padding=...) before ToTensor and Normalize.
         flip: Flip training images horizontally with probability 1/2.
+        dtype: Type of the batches' images, which are always computed in float32.
+        channels_last: Memory format of the batches' images. The data is stored in it; False copies each
+            batch.
     """
 
     def __init__(
@@ -71,15 +60,13 @@ class ResidentImages:
         crop_padding: int = 0,
         flip: bool = False,
         device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        channels_last: bool = True,
     ):
         images = torch.as_tensor(images).to(device)
         self.labels = torch.as_tensor(labels).to(device)
         self.crop_padding, self.flip = crop_padding, flip
-        self.device = images.device
-        self.dtype = torch.float32
-        """Type of the batches' images, which are always computed in float32."""
-        self.channels_last = True
-        """Memory format of the batches' images. The data is stored in it; False copies each batch."""
+        self.device, self.dtype, self.channels_last = images.device, dtype, channels_last
         _, height, width, channels = images.shape
         self.input_shape = (channels, height, width)
         self._row_mean, self._row_std = (
@@ -102,6 +89,7 @@ class ResidentImages:
         seed: int = 0,
         epoch: int = 0,
         train: bool,
+        first: int = 0,
         process: int = 0,
         processes: int = 1,
     ) -> Iterator[Batch]:
@@ -113,15 +101,16 @@ class ResidentImages:
             batch_size: Size of the global batch.
             train: Shuffle and augment, as a function of (seed, epoch, image index) only; otherwise yield the
                 images in order, unchanged.
+            first: Index of the batch to begin with.
         """
         crops = self._drawn(TRAINING, seed, epoch) if train else self._plain(self._all_indices())
-        for start in range(0, len(self), batch_size):
+        for start in range(first * batch_size, len(self), batch_size):
             size = min(batch_size, len(self) - start)
             share = slice(start + size * process // processes, start + size * (process + 1) // processes)
-            yield Batch(*self._show(crops[share]), size)
+            yield self._show(crops[share], size)
 
-    def samples(self, batch_size: int, seed: int, order: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield augmented (images, labels) without end, the same on all processes and for any training order.
+    def samples(self, batch_size: int, seed: int, order: int = 0) -> Iterator[Batch]:
+        """Yield augmented batches without end, the same on all processes and for any training order.
 
         Args:
             order: Number of the shuffled order of the set to begin with.
@@ -131,8 +120,8 @@ class ResidentImages:
             for start in range(0, len(self), batch_size):
                 yield self._show(crops[start : start + batch_size])
 
-    def example(self, batch_size: int) -> tuple[Tensor, Tensor]:
-        """Return (images, labels) of always the same `batch_size` (or all) images, not augmented."""
+    def example(self, batch_size: int) -> Batch:
+        """Return always the same `batch_size` (or all) images, not augmented."""
         return self._show(self._plain(self._shuffled(EXAMPLE)[:batch_size]))
 
     def _all_indices(self) -> Tensor:
@@ -152,13 +141,15 @@ class ResidentImages:
         centre = torch.full_like(index, self.crop_padding)
         return _Crops(index, centre, centre, torch.zeros_like(index))
 
-    def _show(self, crops: _Crops) -> tuple[Tensor, Tensor]:
+    def _show(self, crops: _Crops, global_size: int | None = None) -> Batch:
         channels, height, width = self.input_shape
         rows = self._gather(crops).view(-1, height, width * channels).to(torch.float32)
         # The operations of ToTensor and Normalize, for bit-identical results.
         rows.div_(255).sub_(self._row_mean).div_(self._row_std)
         images = rows.view(-1, height, width, channels).permute(0, 3, 1, 2).to(self.dtype)
-        return images if self.channels_last else images.contiguous(), self.labels[crops.index]
+        images = images if self.channels_last else images.contiguous()
+        labels = self.labels[crops.index]
+        return Batch(images, labels, len(labels) if global_size is None else global_size)
 
     def _gather(self, crops: _Crops) -> Tensor:
         """Return (B, H, W, C) uint8. In the flipped set offsets count from the other side."""
