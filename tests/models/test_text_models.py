@@ -58,7 +58,7 @@ def test_published_sizes_from_configs_alone(choice, parameters):
 
 def test_the_references_bert_in_total_and_trainable():
     preset = yaml.safe_load(
-        (CONF / "cell/method_preset_model/cuttlefish-reference-bert_base.yaml").read_text()
+        (CONF / "cell/method_preset_model/cuttlefish/reference-bert_base.yaml").read_text()
     )
     model = on_meta("bert_base")
     encoder = [name for name in find_layers(model).layers if ".encoder." in name]
