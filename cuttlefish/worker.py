@@ -136,7 +136,7 @@ def _summary(folder: Path, record: Record) -> str:
     try:
         from cuttlefish.display.summary import as_text, run_summary
     except ImportError:  # rich is not installed
-        return f"accuracy {record.accuracy_final} %, {record.params_total} parameters"
+        return f"{record.headline} {record.score}, {record.params_total} parameters"
     return as_text(run_summary(record, read_profile(folder), read_ranks(folder)))
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cuttlefish.display.format import UNKNOWN
+from cuttlefish.display.format import scored
 from cuttlefish.display.screen import plain_table
 from cuttlefish.display.summary import as_text
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
@@ -33,11 +33,11 @@ SAME, AGREES, DIFFERS, NOT_DONE = "the same", "agrees", "DIFFERS", "not evaluate
 
 @dataclass(frozen=True)
 class Reevaluation:
-    """A recomputed result. accuracy: None if it could not be computed, for the reason `why`."""
+    """A recomputed result. score: Headline metric; None if it could not be computed, for the reason `why`."""
 
     run: Evidence
     verdict: str
-    accuracy: float | None = None
+    score: float | None = None
     why: str = ""
 
 
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"no weights here for {run.path.parent}")
     if any(item.verdict == DIFFERS for item in outcomes):
         return EXIT_DIFFERS
-    return EXIT_BAD_INPUT if any(item.accuracy is None for item in outcomes) else 0
+    return EXIT_BAD_INPUT if any(item.score is None for item in outcomes) else 0
 
 
 def evaluated(run: Evidence, words: Sequence[str] = ()) -> Reevaluation:
@@ -77,16 +77,17 @@ def evaluated(run: Evidence, words: Sequence[str] = ()) -> Reevaluation:
     except Exception as error:  # one invalid file among many must not stop the others
         reason = (str(error).strip().splitlines() or ["no reason given"])[0]
         return Reevaluation(run, NOT_DONE, why=f"{run.path.parent}: {type(error).__name__}: {reason}")
-    return Reevaluation(run, agreement(run.record, scores.accuracy, scores.loss), scores.accuracy)
+    score = scores.metrics[run.record.headline]
+    return Reevaluation(run, agreement(run.record, score, scores.loss), score)
 
 
-def agreement(record: Record, accuracy: float, loss: float) -> str:
+def agreement(record: Record, score: float, loss: float) -> str:
     """Compare the recorded with the recomputed result."""
-    if (record.accuracy_final, record.loss_final) == (accuracy, loss):
+    if (record.score, record.loss_final) == (score, loss):
         return SAME
-    near = abs(record.accuracy_final - accuracy) <= POINTS and abs(
-        record.loss_final - loss
-    ) <= LOSS_SHARE * abs(record.loss_final)
+    near = abs(record.score - score) <= POINTS and abs(record.loss_final - loss) <= LOSS_SHARE * abs(
+        record.loss_final
+    )
     return AGREES if near else DIFFERS
 
 
@@ -102,8 +103,9 @@ def _table(outcomes: Sequence[Reevaluation]) -> Any:
     for item in outcomes:
         record = item.run.record
         name = f"{record.run_key} {record.model} {record.data} {record.method} seed {record.seed}"
-        found = UNKNOWN if item.accuracy is None else f"{item.accuracy:.2f} %"
-        table.add_row(name, f"{record.accuracy_final:.2f} %", found, item.verdict)
+        table.add_row(
+            name, scored(record.headline, record.score), scored(record.headline, item.score), item.verdict
+        )
     return table
 
 

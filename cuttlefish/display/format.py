@@ -77,6 +77,11 @@ def percent(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:.2f} %"
 
 
+def scored(metric: str, value: float | None) -> str:
+    """Format a value of a metric: `78.93 %` of accuracy, `f1 84.27` of another one."""
+    return percent(value) if metric == "accuracy" or value is None else f"{metric} {number(value)}"
+
+
 def memory(size: float | None) -> str:
     """Format bytes: `1.53 GiB`."""
     if size is None:

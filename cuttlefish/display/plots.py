@@ -114,18 +114,21 @@ def _name_rows(axes: Axes, names: Sequence[str]) -> None:
 
 
 def training_curves(epoch_rows: Sequence[Row], record: Record, subject: str = "") -> Figure:
-    """Draw training and test loss and accuracy by epoch; the switch comes after the last dense epoch."""
+    """Draw loss and headline metric by epoch; the switch comes after the last dense epoch."""
     figure, (upper, lower) = style.new_figure(7.2, 5.0, 2, 1, sharex=True)
-    for axes, quantity in ((upper, "loss"), (lower, "accuracy")):
+    metric = record.headline
+    for axes, quantity in ((upper, "loss"), (lower, metric)):
         for side, colour in (("train", style.FULL), ("test", style.LOW)):
-            name = f"{side}_{quantity}"
-            known = [row for row in epoch_rows if row.get(name) is not None]
-            epochs, values = [row["epoch"] for row in known], [row[name] for row in known]
-            axes.plot(epochs, values, color=colour, label=side, marker="o" if len(known) < 3 else None)
+            found = {row["epoch"]: _measured(row, side, quantity) for row in epoch_rows}
+            known = {epoch: value for epoch, value in found.items() if value is not None}
+            marker = "o" if len(known) < 3 else None
+            axes.plot(list(known), list(known.values()), color=colour, label=side, marker=marker)
     upper.set(ylabel="loss", ylim=(0, None))
-    style.entitle(upper, "Loss and accuracy", subject)
+    style.entitle(upper, f"Loss and {metric}", subject)
     first, last = epoch_rows[0]["epoch"], epoch_rows[-1]["epoch"]
-    lower.set(ylabel="accuracy (%)", xlabel="epoch", xlim=(first, max(last, 2)))
+    lower.set(
+        ylabel="accuracy (%)" if metric == "accuracy" else metric, xlabel="epoch", xlim=(first, max(last, 2))
+    )
     lower.xaxis.set_major_locator(MaxNLocator(integer=True))
     upper.legend(loc="upper right")
     if record.switch_epoch is not None:
@@ -133,6 +136,12 @@ def training_curves(epoch_rows: Sequence[Row], record: Record, subject: str = ""
         style.mark_switch(upper, record.switch_epoch + 0.5, _switch_label(record), side=side)
         style.mark_switch(lower, record.switch_epoch + 0.5)
     return figure
+
+
+def _measured(row: Row, side: str, quantity: str) -> float | None:
+    """Return an epoch's loss, accuracy or other metric; the latter exist on the evaluated set only."""
+    value = row.get(f"{side}_{quantity}")
+    return (row.get("metrics") or {}).get(quantity) if value is None and side == "test" else value
 
 
 def _switch_label(record: Record) -> str:

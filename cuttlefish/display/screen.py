@@ -15,6 +15,7 @@ from cuttlefish.display.format import (
     duration,
     memory,
     named,
+    number,
     one_line,
     percent,
     ratio_of,
@@ -107,8 +108,7 @@ def facts(record: Record) -> dict[str, str]:
         "nonzero": _zeros(record),
         "stored": _bits(record),
         "MACs": shrinkage(record.macs_full, record.macs_final, "fewer", short_count),
-        "accuracy": named({"final": percent(record.accuracy_final), "best": percent(record.accuracy_best)})
-        or _metrics(record),
+        **_scores(record),
         "time": named({"compute": duration(record.compute_seconds), "wall": duration(record.wall_seconds)}),
         "by part": named({part: duration(value) for part, value in (record.seconds or {}).items()})
         or UNKNOWN,
@@ -205,5 +205,11 @@ def _range(values: list[int]) -> str:
     return str(values[0]) if len(set(values)) == 1 else f"{min(values)}–{max(values)}"
 
 
-def _metrics(record: Record) -> str:
-    return named({name: f"{value:.4g}" for name, value in (record.metrics or {}).items()}) or UNKNOWN
+def _scores(record: Record) -> dict[str, str]:
+    """Return the headline metric, of the last and of the best epoch, and the other metrics."""
+    show = percent if record.headline == "accuracy" else number
+    scores = named({"final": show(record.score), "best": show(record.score_best)})
+    others = {
+        name: number(value) for name, value in (record.metrics or {}).items() if name != record.headline
+    }
+    return {record.headline: scores or UNKNOWN, "metrics": named(others) or UNKNOWN}

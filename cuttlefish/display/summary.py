@@ -1,7 +1,7 @@
 """One-screen summaries of a run, and of a run beside full rank. At most 100 columns wide."""
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -13,6 +13,7 @@ from cuttlefish.display.format import (
     UNKNOWN,
     count,
     duration,
+    number,
     one_line,
     percent,
     ratio_of,
@@ -109,6 +110,14 @@ def _screen(record: Record, profile: Row | None, rank_rows: Sequence[Row], facts
     return grid
 
 
+def _compared(full: Record) -> Iterable[tuple[str, str, Callable[..., str], Callable[..., str]]]:
+    """Yield name, field, format and comparison of each row."""
+    show = percent if full.headline == "accuracy" else number
+    yield f"{full.headline}, final", "score", show, _points
+    yield f"{full.headline}, best", "score_best", show, _points
+    yield from COMPARED
+
+
 def _comparison_table(full: Record, low: Record) -> Table:
     table = plain_table(
         "Against full rank",
@@ -117,7 +126,7 @@ def _comparison_table(full: Record, low: Record) -> Table:
         (str(low.method), "right"),
         ("difference", "right"),
     )
-    for name, field, show, compare in COMPARED:
+    for name, field, show, compare in _compared(full):
         table.add_row(
             *cells(
                 name,
@@ -145,8 +154,6 @@ def _faster(full: float | None, low: float | None) -> str:
 
 
 COMPARED = (
-    ("accuracy, final", "accuracy_final", percent, _points),
-    ("accuracy, best", "accuracy_best", percent, _points),
     ("parameters", "params_total", count, _smaller),
     ("MACs an image", "macs_final", short_count, _smaller),
     ("compute time", "compute_seconds", duration, _faster),

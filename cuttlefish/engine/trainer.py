@@ -268,6 +268,7 @@ class Trainer:
             "train_accuracy": trained.accuracy,
             "test_loss": tested and tested.loss,
             "test_accuracy": tested and tested.accuracy,
+            "metric": self.batches.task.primary,
             "metrics": tested and tested.metrics,
             "params_total": sum(parameter.numel() for parameter in self.context.model.parameters()),
             "compute_seconds": self.timer.compute_seconds,

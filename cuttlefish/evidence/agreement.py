@@ -12,6 +12,7 @@ Row = Mapping[str, Any]
 CLOCKS = {"seconds", "compute_seconds", "wall_seconds"}
 EQUAL = ("epochs_trained", "k", "params_full", "macs_full")
 POINTS = {"accuracy_final": 1.5, "accuracy_best": 1.5}
+METRIC_POINTS = 1.5
 """Percentage points. Runs that differ in the last bit diverge like two seeds, at reduced scale by 0.5."""
 SHARES = {
     "loss_final": 0.1,
@@ -90,16 +91,27 @@ def differences(one: Record, other: Record, exact: bool) -> list[Difference]:
         for name, allowed, agrees in rules
         if getattr(one, name) is not None or getattr(other, name) is not None
     ]
-    return [*found, *_ranks(one.ranks or {}, other.ranks or {}, exact)]
+    return [*found, *_metrics(one, other, exact), *_ranks(one.ranks or {}, other.ranks or {}, exact)]
 
 
 def first_unlike_epoch(one: Sequence[Row], other: Sequence[Row]) -> int | None:
     """Return the first epoch whose rows differ in anything but times; None if all agree."""
     for epoch, pair in enumerate(zip_longest(one, other, fillvalue={}), 1):
-        timeless = [{key: value for key, value in row.items() if key not in CLOCKS} for row in pair]
-        if repr(sorted(timeless[0].items())) != repr(sorted(timeless[1].items())):
+        shared = pair[0].keys() & pair[1].keys() - CLOCKS  # rows of earlier versions have fewer
+        if not shared or any(repr(pair[0][key]) != repr(pair[1][key]) for key in shared):
             return epoch
     return None
+
+
+def _metrics(one: Record, other: Record, exact: bool) -> list[Difference]:
+    """Compare the metrics besides accuracy, where both have them: earlier records have accuracy only."""
+    first, second = one.metrics or {}, other.metrics or {}
+    agrees, allowed = (_same, "equal") if exact else (_by_points(METRIC_POINTS), f"{METRIC_POINTS} points")
+    return [
+        Difference(name, first[name], second[name], allowed, agrees(first[name], second[name]))
+        for name in first
+        if name in second and name != "accuracy"
+    ]
 
 
 def _ranks(one: Mapping[str, int], other: Mapping[str, int], exact: bool) -> list[Difference]:

@@ -20,8 +20,8 @@ from cuttlefish.record.record import read_fields, value_of
 
 CELL = ("model", "data", "method", "preset", "recipe", "epochs", "scale")
 OUTCOME = (
-    "status", "accuracy_final", "accuracy_best", "loss_final", "params_total", "switch_epoch", "ranks",
-    "compute_seconds",
+    "status", "accuracy_final", "accuracy_best", "metrics", "loss_final", "params_total", "switch_epoch",
+    "ranks", "compute_seconds",
 )  # fmt: skip
 
 

@@ -11,7 +11,16 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
-from cuttlefish.display.format import UNKNOWN, duration, named, one_line, percent, printable, short_count
+from cuttlefish.display.format import (
+    UNKNOWN,
+    duration,
+    named,
+    one_line,
+    percent,
+    printable,
+    scored,
+    short_count,
+)
 from cuttlefish.display.screen import profile_table
 from cuttlefish.display.summary import WIDTH, as_text, run_summary
 from cuttlefish.loggers.base import Logger, RunInfo
@@ -173,6 +182,12 @@ def describe(run: RunInfo) -> list[str]:
 
 
 def _side(row: dict[str, Any], side: str) -> str:
-    """Return loss and accuracy, if measured: `test 0.462 79.04 %`."""
-    loss, accuracy = row.get(f"{side}_loss"), row.get(f"{side}_accuracy")
-    return f"{side} {UNKNOWN if loss is None else f'{loss:.3f}'} {percent(accuracy)}"
+    """Return loss and headline metric, if measured: `test 0.462 79.04 %`; train has accuracy only."""
+    loss, metric = row.get(f"{side}_loss"), row.get("metric") or "accuracy"
+    words = [side, UNKNOWN if loss is None else f"{loss:.3f}"]
+    if side == "train" or metric == "accuracy":
+        accuracy = row.get(f"{side}_accuracy")
+        words += [percent(accuracy)] if accuracy is not None or metric == "accuracy" else []
+    else:
+        words.append(scored(metric, (row.get("metrics") or {}).get(metric)))
+    return " ".join(words)

@@ -7,8 +7,10 @@ from cuttlefish.display.format import printable
 
 
 def numbers_of(row: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers of an epoch row, seconds by part as `seconds/<part>`."""
+    """Return the numbers of an epoch row, metrics as `test_<name>`, seconds by part as `seconds/<part>`."""
     numbers = {name: value for name, value in row.items() if isinstance(value, int | float)}
+    metrics = {name: value for name, value in (row.get("metrics") or {}).items() if name != "accuracy"}
+    numbers |= {f"test_{name}": value for name, value in metrics.items()}
     return numbers | {f"seconds/{part}": value for part, value in (row.get("seconds") or {}).items()}
 
 

@@ -96,6 +96,7 @@ class WandbLogger(Logger):
 
         fields = {name: value for name, value in vars(record).items() if isinstance(value, int | float | str)}
         fields |= {f"total_seconds/{part}": value for part, value in (record.seconds or {}).items()}
+        fields |= {f"metrics/{name}": value for name, value in (record.metrics or {}).items()}
         fields |= {f"final_rank/{layer}": rank for layer, rank in (record.ranks or {}).items()}
         self.run.summary.update(printable_values(fields))
         plots = sorted((self.folder / PLOTS).glob("*.png"))

@@ -47,22 +47,24 @@ class Outcome:
         state: A key of STATES.
         code: The exit code.
         said: The error message.
-        accuracy: Of the last epoch, in percent; this and the following fields are for finished runs.
+        score: Headline metric of the last epoch; this and the following fields are for finished runs.
         params: Total parameters of the final model.
         switch_epoch: E; None without a switch.
         seconds: Device time.
         folder: The run folder.
+        metric: Name of the headline metric.
     """
 
     asked: str
     state: str
     code: int = 0
     said: str = ""
-    accuracy: float | None = None
+    score: float | None = None
     params: int | None = None
     switch_epoch: int | None = None
     seconds: float | None = None
     folder: str = ""
+    metric: str = "accuracy"
 
 
 made: list[Outcome] = []
@@ -85,11 +87,12 @@ def success(asked: str, config: Config, state: str, record: Record) -> Outcome:
     return Outcome(
         asked,
         state,
-        accuracy=record.accuracy_final,
+        score=record.score,
         params=record.params_total,
         switch_epoch=record.switch_epoch,
         seconds=record.compute_seconds,
         folder=str(run_folder(config, record.run_key)),
+        metric=record.headline,
     )
 
 
@@ -121,19 +124,20 @@ def summary(outcomes: list[Outcome]) -> str:
 
 
 def show_table(outcomes: Sequence[Outcome]) -> None:
-    """Print a row per run: swept values, accuracy, size, E, device time and folder."""
-    from cuttlefish.display.format import duration, percent, short_count
+    """Print a row per run: swept values, headline metric, size, E, device time and folder."""
+    from cuttlefish.display.format import duration, scored, short_count
     from cuttlefish.display.screen import cells, plain_table
     from cuttlefish.display.summary import as_text
 
-    right = ("accuracy", "size", "E", "time")
+    metrics = {one.metric for one in outcomes if one.folder}
+    right = ("accuracy" if metrics <= {"accuracy"} else "metric", "size", "E", "time")
     columns = ("run", *right, "folder")
     table = plain_table("", *((name, "right" if name in right else "left") for name in columns))
     shared = set.intersection(*(set(outcome.asked.split()) for outcome in outcomes))
     for one in outcomes:
         swept = " ".join(word for word in one.asked.split() if word not in shared)
         switch = "" if one.switch_epoch is None else str(one.switch_epoch)
-        results = (percent(one.accuracy), short_count(one.params), switch, duration(one.seconds))
+        results = (scored(one.metric, one.score), short_count(one.params), switch, duration(one.seconds))
         table.add_row(*cells(swept, *(results if one.folder else (one.state, "", "", "")), one.folder))
     with suppress(OSError):
         print(

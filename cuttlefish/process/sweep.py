@@ -38,7 +38,7 @@ def run_one(composed: DictConfig, train: Callable[[Config, StopSignals], Ending]
     """Check the config of one Hydra job, train it and keep its outcome.
 
     Returns:
-        The accuracy in percent, for a sweeper to optimize; None if there is none.
+        The headline metric, for a sweeper to optimize; None if there is none.
     """
     hydra, stop = HydraConfig.get(), StopSignals()
     in_sweep = hydra.mode == RunMode.MULTIRUN
@@ -67,7 +67,7 @@ def run_one(composed: DictConfig, train: Callable[[Config, StopSignals], Ending]
         # The request came too late for this run, so do not begin the next. ("busy": the lock, not a user,
         # stopped a run that another process took over.)
         raise Interrupted(f"stopped by {stop.requested}; the same command goes on", stop.requested)
-    return outcome.accuracy
+    return outcome.score
 
 
 def sum_up() -> int:

@@ -138,6 +138,21 @@ class Record:
             object.__setattr__(self, "device_type", device_type_of(self.device))
 
     @property
+    def headline(self) -> str:
+        """Name of the headline metric."""
+        return self.metric or "accuracy"
+
+    @property
+    def score(self) -> float | None:
+        """The headline metric of the last epoch."""
+        return (self.metrics or {}).get(self.headline) if self.metric else self.accuracy_final
+
+    @property
+    def score_best(self) -> float | None:
+        """The headline metric of the best epoch, chosen on the evaluated set."""
+        return (self.metrics_best or {}).get(self.headline) if self.metric else self.accuracy_best
+
+    @property
     def on_cpu(self) -> bool:
         return self.device_type == "cpu"
 

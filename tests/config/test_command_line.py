@@ -156,7 +156,7 @@ def test_a_sweeper_is_given_the_accuracy_of_each_run(command, monkeypatch):
     )
     command("-m", "seed=3,-1,4")
     assert returned == [3.0, None, 4.0]
-    assert [(one.state, one.accuracy, one.params, one.folder) for one in made] == [
+    assert [(one.state, one.score, one.params, one.folder) for one in made] == [
         ("finished", 3.0, 9, f"runs/resnet18-cifar10-full_rank/{'0' * 12}"),
         ("failed", None, None, ""),
         ("finished", 4.0, 9, f"runs/resnet18-cifar10-full_rank/{'0' * 12}"),

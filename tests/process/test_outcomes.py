@@ -62,13 +62,10 @@ def test_what_a_job_noted_elsewhere_is_counted_here(tmp_path, monkeypatch):
     notes = Notes()
     notes.on_multirun_start(hydra_config(tmp_path, "x.JoblibLauncher"))
     for number in (10, 2):  # a third one died without a word
-        made.append(Outcome(f"seed={number}", "finished", accuracy=90.5))
+        made.append(Outcome(f"seed={number}", "finished", score=90.5))
         ended = SimpleNamespace(status=SimpleNamespace(name="COMPLETED"))
         notes.on_job_end(hydra_config(tmp_path, "", number), ended)
-    assert [(outcome.asked, outcome.accuracy) for outcome in collect()] == [
-        ("seed=2", 90.5),
-        ("seed=10", 90.5),
-    ]
+    assert [(outcome.asked, outcome.score) for outcome in collect()] == [("seed=2", 90.5), ("seed=10", 90.5)]
     assert collect() == [] and not list(tmp_path.rglob("*.json"))
 
 

@@ -1,17 +1,22 @@
 """A task of another kind is one module and one conf file; here a regression with a mapping as inputs."""
 
+import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cuttlefish.config.compose import compose_config
 from cuttlefish.config.schema import DataConfig
+from cuttlefish.display.format import number
 from cuttlefish.engine.run import resolve_run
 from cuttlefish.engine.session import reevaluate
 from cuttlefish.engine.step import StepRunner
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.evidence.agreement import differences
+from cuttlefish.process.outcomes import show_table, success
 from cuttlefish.record.folder import read_epochs
 from cuttlefish.record.record import read_record, validate_record
 from cuttlefish.tasks import sets
@@ -110,3 +115,19 @@ def test_its_settings_are_typed_and_in_the_key(conf, tmp_path):
         data_set(DataConfig(name="toy", kind="toy", flip=True))
     with pytest.raises(CuttlefishError, match=r"no key data\.noise for digits"):
         data_set(DataConfig(name="digits", kind="digits", settings={"noise": 1}))
+
+
+def test_its_headline_metric_is_shown_everywhere(conf, tmp_path, capsys):
+    """Console, CSV, summary, plots, a sweep's table, page rows and a replay."""
+    words = ["logger.console=true", "logger.csv=true", "logger.plots=true"]
+    record = run_config(composed(conf, tmp_path / "run", *words))
+    told, score = capsys.readouterr().out, number(record.score)
+    assert f"pearson {score}" in told and "accuracy" not in told
+    assert re.search(rf"pearson +final {re.escape(score)}", told)
+    header = (tmp_path / "run" / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert {"test_pearson", "test_mae", "test_pearson_far"} <= set(header) and "test_accuracy" not in header
+    assert "Loss and pearson" in (tmp_path / "run" / "plots" / "training.svg").read_text()
+    show_table([success("seed=0", composed(conf, tmp_path / "run"), "finished", record)])
+    assert f"pearson {score}" in capsys.readouterr().out
+    again = replace(record, metrics={**record.metrics, "pearson": record.score - 5})
+    assert [each.name for each in differences(record, again, False) if not each.within] == ["pearson"]

@@ -18,7 +18,7 @@ COLUMNS: dict[str, tuple[str, Kind, Callable[[Mapping[str, Any]], Any]]] = {
     "seed": ("seed", "whole", lambda record: record.seed),
     "scale": ("scale", "text", lambda record: record.scale),
     "status": ("status", "text", lambda record: record.status),
-    "accuracy": ("accuracy", "percent", lambda record: record.accuracy_final),
+    "accuracy": ("accuracy", "percent", lambda record: record.score),
     "params": ("parameters", "count", lambda record: record.params_total),
     "smaller": ("smaller by", "times", lambda record: ratio_of(record.params_full, record.params_total)),
     "e": ("E", "whole", lambda record: record.switch_epoch),

@@ -29,11 +29,15 @@ from cuttlefish.record.fields import Record
 _as_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
+def _others(record: Record) -> dict[str, float] | None:
+    return {name: value for name, value in (record.metrics or {}).items() if name != "accuracy"} or None
+
+
 def result_rows(record: Record) -> list[tuple[str, str]]:
     rows = {
         "accuracy, last epoch": percent(record.accuracy_final),
         "accuracy, best epoch (chosen on the evaluated set)": percent(record.accuracy_best),
-        "other metrics": shown(record.metrics),
+        "other metrics": shown(_others(record)),
         "loss, last epoch": UNKNOWN if record.loss_final is None else f"{record.loss_final:.4f}",
         "switch": switch_words(record),
         "K": shown(record.k),

@@ -89,8 +89,8 @@ def waiting_cells(label: str, why: str) -> list[Cell]:
 
 
 def _accuracy(fill: Filling) -> Cell:
-    final = over_seeds(fill.runs, _of("accuracy_final"), any_machine=True)
-    best = _mean(fill.runs, _of("accuracy_best"))
+    final = over_seeds(fill.runs, _of("score"), any_machine=True)
+    best = _mean(fill.runs, _of("score_best"))
     beside = "" if best is None else f" ({best:.2f})"
     return fill.cell(f"{final.text('{:.2f}'.format)}{beside}", final.mean) if final else Cell()
 
