@@ -33,7 +33,6 @@ NO_RESULT = {
         "scale",
         "fork_from",
         "recipe.name",
-        "model.folder",
         "data.root",
         "data.download",
         "data.verify",

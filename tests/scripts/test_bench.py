@@ -48,7 +48,7 @@ def test_arms_take_turns_and_none_outlives_a_failure(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["ranks", "checkpoints", "processes", "overhead"])
+@pytest.mark.parametrize("what", ["ranks", "checkpoints", "processes", "overhead", "imagenet"])
 def test_a_bench_writes_its_table(tmp_path, what):
     command = [
         sys.executable,

@@ -1,0 +1,1 @@
+"""Classification of the images in {train,val}/<class>/ folders, decoded while training."""

@@ -1,0 +1,85 @@
+"""Decode batches in worker processes, and bring them to the device while it computes."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.tasks.folder.images import Augmented, Evaluated
+
+Show = Augmented | Evaluated
+Draws = Sequence[tuple[int, int]]
+"""Samples of a batch: the number of the image, and that integer."""
+AHEAD = 3
+"""Batches that each worker prepares in advance."""
+
+
+class Files(Dataset):
+    """Files by number; a sample that cannot be read is returned as its error."""
+
+    def __init__(self, root: Path, files: np.ndarray, show: Show):
+        self.root, self.files, self.show = str(root), files, show
+
+    def __getitem__(self, draw: tuple[int, int]) -> Tensor | str:
+        index, word = draw
+        try:
+            return self.show(f"{self.root}/{self.files[index].decode(errors='surrogateescape')}", word)
+        except CuttlefishError as error:
+            return str(error)
+
+
+def pixels_of(files: Files, batches: Sequence[Draws], workers: int, device: torch.device) -> Iterator[Tensor]:
+    """Yield (B, S, S, 3) uint8 on the device for each batch of draws, in order.
+
+    Raises:
+        CuttlefishError: An image cannot be read.
+    """
+    on_gpu = device.type == "cuda"
+    loader = DataLoader(
+        files,
+        batch_sampler=batches,
+        num_workers=min(workers, len(batches)),
+        prefetch_factor=AHEAD if min(workers, len(batches)) else None,
+        collate_fn=partial(_collate, files.show.size),
+        pin_memory=on_gpu,
+        generator=torch.Generator(),  # or it would draw a base seed from the run's own generator
+    )
+    yield from _ahead(loader, device) if on_gpu else map(_checked, loader)
+
+
+def _collate(size: int, samples: list[Tensor | str]) -> Tensor | str:
+    """Return a batch, possibly empty, or the first error."""
+    if not samples:
+        return torch.empty(0, size, size, 3, dtype=torch.uint8)
+    return next((sample for sample in samples if isinstance(sample, str)), None) or default_collate(samples)
+
+
+def _checked(pixels: Tensor | str) -> Tensor:
+    if isinstance(pixels, str):
+        raise CuttlefishError(f"{pixels}; replace it or remove it, then run the same command again")
+    return pixels
+
+
+def _ahead(loader: DataLoader, device: torch.device) -> Iterator[Tensor]:
+    """Copy the next batch on a stream of its own while the device computes on this one."""
+    stream, waiting = torch.cuda.Stream(device), None
+    for pixels in map(_checked, loader):
+        with torch.cuda.stream(stream):
+            coming = pixels.to(device, non_blocking=True), stream.record_event()
+        if waiting is not None:
+            yield _arrived(*waiting)
+        waiting = coming
+    if waiting is not None:
+        yield _arrived(*waiting)
+
+
+def _arrived(pixels: Tensor, copied: torch.cuda.Event) -> Tensor:
+    current = torch.cuda.current_stream(pixels.device)
+    current.wait_event(copied)
+    pixels.record_stream(current)  # its memory is not reused before the current stream is done with it
+    return pixels
