@@ -26,20 +26,38 @@ MOST_BYTES = 2**33
 @dataclass(frozen=True)
 class ModelConfig(Checked):
     name: Annotated[str, Name()] = "resnet18"
-    source: Literal["suite", "timm", "torchvision"] = "suite"
+    source: Literal["suite", "timm", "torchvision", "transformers"] = "suite"
     width: Annotated[int | None, Within(1, 1024)] = None
     """Base channel count of the suite's own networks (None: 64, as in the paper)."""
     pretrained: bool = False
     arguments: dict[str, Any] = field(default_factory=dict)
-    """Further keyword arguments of the timm or torchvision constructor."""
+    """Further keyword arguments of the timm or torchvision constructor, or of transformers' config (then
+    `model_type` names its kind)."""
+    checkpoint: OptionalPlace = None
+    """Where transformers finds an encoder's config, weights and tokenizer: a name on the hub, a folder, or
+    package:PACKAGE/FOLDER. None: the network of `arguments` with a tokenizer of characters."""
+    folder: OptionalPlace = None
+    """A copy of the checkpoint's files on this machine."""
 
     def contradictions(self) -> Iterator[str]:
+        if self.source == "transformers":
+            yield from self._of_transformers()
+        elif self.checkpoint is not None or self.folder is not None:
+            key = "folder" if self.checkpoint is None else "checkpoint"
+            yield f"{key} is for text models of transformers (model=hf, model=bert_base, …)"
         if self.source != "suite" and self.width is not None:
             yield f"width applies to the suite's own networks; for {self.source} choose another model.name"
         if self.source == "suite" and self.pretrained:
             yield f"pretrained: the suite has no pretrained {self.name}; use model=timm or model=torchvision"
         if self.source == "suite" and self.arguments:
             yield "arguments are for timm and torchvision models; the suite's networks take model.width only"
+
+    def _of_transformers(self) -> Iterator[str]:
+        nowhere = self.checkpoint is None and self.folder is None
+        if self.pretrained and nowhere:
+            yield f"pretrained: {self.name} has no checkpoint; give model.checkpoint or model.folder"
+        if nowhere and "model_type" not in self.arguments:
+            yield "checkpoint or arguments.model_type (bert, distilbert, …) must say what network it is"
 
 
 @dataclass(frozen=True)

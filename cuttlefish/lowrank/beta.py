@@ -12,7 +12,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from cuttlefish.lowrank.matrix import stable_ranks
+from cuttlefish.lowrank.matrix import stable_rank, stable_ranks
 
 BETAS = ("auto", "initial", "random", "energy")
 ENERGY = 0.9
@@ -35,7 +35,11 @@ def first_ranks(
         values: Layer → its measure.
         measure: What was measured.
     """
-    rules = dict.fromkeys(matrices, rule) if rule != "auto" else _by_origin(matrices)
+    if rule == "auto":
+        stable = values if measure is stable_rank else _stable(matrices)
+        rules = _by_origin(matrices, stable)
+    else:
+        rules = dict.fromkeys(matrices, rule)
     full = {name: float(min(matrix.shape)) for name, matrix in matrices.items()}
     found = dict(full)
     for name, matrix in matrices.items():
@@ -68,11 +72,12 @@ def expected(shape: tuple[int, ...]) -> float:
     return m * n / (sqrt(m) + sqrt(n)) ** 2
 
 
-def _by_origin(matrices: Mapping[str, Tensor]) -> dict[str, str]:
-    stable = stable_ranks(list(matrices.values()))
-    shares = {
-        name: rank / expected(matrices[name].shape) for name, rank in zip(matrices, stable, strict=True)
-    }
+def _stable(matrices: Mapping[str, Tensor]) -> dict[str, float]:
+    return dict(zip(matrices, stable_ranks(list(matrices.values())), strict=True))
+
+
+def _by_origin(matrices: Mapping[str, Tensor], stable: Mapping[str, float]) -> dict[str, str]:
+    shares = {name: stable[name] / expected(matrix.shape) for name, matrix in matrices.items()}
     usual = median([share for share in shares.values() if share > 0] or [1.0])
     return {
         name: "initial" if min(share, usual) >= RANDOM or share == 0 else "energy"

@@ -1,4 +1,4 @@
-"""Build a network from a model's config, and check that it accepts the data's images."""
+"""Build a network from a model's config, and check that it accepts the data's images or sentences."""
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +14,23 @@ from cuttlefish.models.vgg_cifar import Vgg19
 SUITE = {"resnet18": ResNet, "vgg19": Vgg19}
 
 
-def build_model(config: ModelConfig, classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
-    """Return a network on the CPU that maps (B, *input_shape) float32 images to (B, classes) logits.
+def build_model(config: ModelConfig, classes: int, input_shape: tuple[int, int, int] | None) -> nn.Module:
+    """Return a network on the CPU that maps inputs to (B, classes) logits.
 
-    Raises CuttlefishError for an unknown name, inapplicable settings, weights that cannot be downloaded, or
-    images that the network does not accept.
+    Args:
+        config: The model's config.
+        classes: Number of logits.
+        input_shape: (C, H, W) of float32 images; None for text, by `input_ids` and `attention_mask`.
+
+    Raises:
+        CuttlefishError: The name is unknown, a setting inapplicable, the weights are not to be had, or the
+            network does not accept such inputs.
     """
-    _check_name(config)
     config.check("model")
+    _check_kind(config, input_shape)
+    if config.source == "transformers":
+        return _text_model(config, classes)
+    _check_name(config)
     if config.source == "suite":
         settings = {} if config.width is None else {"width": config.width}
         model = SUITE[config.name](classes, input_shape[0], **settings)
@@ -31,6 +40,31 @@ def build_model(config: ModelConfig, classes: int, input_shape: tuple[int, int, 
         model = build_torchvision(config, classes)
     _check_images(model, config, classes, input_shape)
     return keep_plain(model)
+
+
+def _check_kind(config: ModelConfig, input_shape: tuple[int, int, int] | None) -> None:
+    if config.source == "transformers" and input_shape is not None:
+        shape = "x".join(map(str, input_shape))
+        raise CuttlefishError(
+            f"{config.name} reads text and the data set has images of {shape}: choose data=glue/mrpc or "
+            "another data set of sentences, or a network for images"
+        )
+    if config.source != "transformers" and input_shape is None:
+        raise CuttlefishError(
+            f"{config.name} takes images and the data set has sentences: choose model=minilm or another text "
+            "model, or a data set of images"
+        )
+
+
+def _text_model(config: ModelConfig, classes: int) -> nn.Module:
+    from cuttlefish.models.encoders import build_transformers
+
+    model = build_transformers(config, classes).eval()
+    with torch.no_grad():
+        logits = model(torch.ones(1, 2, dtype=torch.int64))
+    if logits.shape != (1, classes):
+        raise CuttlefishError(f"{_label(config)} is no classifier of sentences")
+    return model.train()
 
 
 def _check_name(config: ModelConfig) -> None:

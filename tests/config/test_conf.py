@@ -34,7 +34,7 @@ def rows() -> list[tuple[str, ...]]:
 def overrides(
     model: str, data: str, method: str, debug: str | None, trainer: str = "default", logger: str = "default"
 ) -> list[str]:
-    named = ["model.name=resnet18"] if model in ("timm", "torchvision") else []
+    named = ["model.name=resnet18"] if model in ("timm", "torchvision", "hf") else []
     chosen = [f"model={model}", f"data={data}", f"method={method}", f"trainer={trainer}", f"logger={logger}"]
     return [*chosen, *named, *([f"debug={debug}"] if debug else [])]
 

@@ -33,6 +33,7 @@ NO_RESULT = {
         "scale",
         "fork_from",
         "recipe.name",
+        "model.folder",
         "data.root",
         "data.download",
         "data.verify",

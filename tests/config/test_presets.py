@@ -15,8 +15,8 @@ from tests.helpers.runs import CONF
 LAYERS = {
     "method/toy": "name: toy\npreset: default\na: 0\nb: 0\nc: 0\nd: 0\ne: 0\nf: 0\ng: 0\n",
     "cell/method_preset/toy-paper": "preset: paper\na: 1\nb: 1\nc: 1\nd: 1\ne: 1\nf: 1\n",
-    "cell/method_model/toy-vgg19": "b: 2\nc: 2\nd: 2\ne: 2\nf: 2\n",
-    "cell/method_preset_model/toy-paper-vgg19": "c: 3\nd: 3\ne: 3\nf: 3\n",
+    "cell/method_model/toy/vgg19": "b: 2\nc: 2\nd: 2\ne: 2\nf: 2\n",
+    "cell/method_preset_model/toy/paper-vgg19": "c: 3\nd: 3\ne: 3\nf: 3\n",
     "cell/method_preset_model_data/toy-paper-vgg19-svhn": "d: 4\ne: 4\nf: 4\n",
     "cell/method_debug/toy-smoke": "e: 5\nf: 5\n",
     "experiment/one": "# @package _global_\ndefaults:\n  - _self_\n  - override /preset: paper\nmethod: {f: 6}\n",

