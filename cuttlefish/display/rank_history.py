@@ -15,7 +15,7 @@ class LayerHistory:
 
     layer: str
     full_rank: int
-    epochs: list[int]
+    epochs: list[float]
     ratios: list[float]
 
 

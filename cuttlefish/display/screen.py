@@ -25,6 +25,7 @@ from cuttlefish.display.format import (
 from cuttlefish.display.rank_history import full_ranks
 from cuttlefish.display.stack_rows import stack_rows, unit_of
 from cuttlefish.record.fields import Record
+from cuttlefish.record.record import value_of
 
 MOST_LAYERS = 20
 REASONS = {
@@ -121,8 +122,9 @@ def switch_words(record: Record) -> str:
     """Describe E, the number of full-rank epochs, and why the switch came then or never."""
     epoch, reason = record.switch_epoch, record.switch_reason
     why = f": {REASONS.get(reason, reason)}" if reason else ""
+    within = f", after step {record.switch_step}" if value_of(record, "config.method.interval") else ""
     return (
-        f"E = {epoch} of {record.epochs_trained or record.epochs}{why}{_on_floor(record)}"
+        f"E = {epoch} of {record.epochs_trained or record.epochs}{within}{why}{_on_floor(record)}"
         if epoch is not None
         else f"full rank throughout{why}"
     )

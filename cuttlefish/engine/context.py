@@ -24,7 +24,7 @@ from cuttlefish.tasks.base import Task
 def make_context(
     model: nn.Module, task: Task, recipe: RecipeConfig, trainer: TrainerConfig, *, model_name: str, seed: int,
     device: torch.device, world: World, folder: Path, loggers: Loggers, timer: Timer,
-    saved: Callable[[], dict[str, Any]],
+    saved: Callable[[], dict[str, Any]], steps: int,
 ) -> Context:  # fmt: skip
     size = min(max(recipe.batch_size // world.processes, 1), task.train_size)
 
@@ -32,6 +32,9 @@ def make_context(
         if world.is_first:
             write_atomic(folder / PROFILE, json.dumps(plain(profile), indent=2))
         loggers.profile(profile)
+
+    def log_ranks(rows: list[dict[str, Any]]) -> None:
+        loggers.ranks([row | {"step": round(row["epoch"] * steps)} for row in rows])
 
     return Context(
         model=model,
@@ -47,9 +50,10 @@ def make_context(
         autocast=lambda: autocast(trainer, device),
         broadcast=world.broadcast_object,
         log=loggers.message,
-        log_ranks=loggers.ranks,
+        log_ranks=log_ranks,
         log_profile=log_profile,
         section=timer.section,
         saved=saved,
         class_counts=task.class_counts(),
+        steps=steps,
     )

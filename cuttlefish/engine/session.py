@@ -81,6 +81,7 @@ class Session:
             model, self.task, self.config.recipe, trainer, model_name=self.config.model.name, seed=seed,
             device=self.device, world=self.world, folder=run.folder, loggers=self.loggers, timer=self.timer,
             saved=lambda: self._newest().get("method", {}) if state is None else state,
+            steps=self.batches.steps,
         )  # fmt: skip
         self.context.counts_full = {
             "params": count_parameters(model).total,
@@ -117,11 +118,14 @@ class Session:
                 self.context, self.method, self.batches, self.config.trainer, self.world, self.loggers,
                 self.timer, stop, self.run.identity(),
             )  # fmt: skip
-            self.loggers.start(RunInfo(self.run.folder, to_dict(self.config), self.run.key, resumed))
+            with explain_misfit(self._checkpoints):
+                steps = checkpoint["progress"].get("step") or 0 if checkpoint else 0
+                within = steps / self.batches.steps
+            info = RunInfo(self.run.folder, to_dict(self.config), self.run.key, resumed, within)
+            self.loggers.start(info)
             if checkpoint:
                 with explain_misfit(self._checkpoints):
                     self.timer.load_state_dict(checkpoint["clock"])
-                steps = checkpoint["progress"].get("step") or 0
                 self.loggers.message(f"going on after {resumed} epochs and {steps} steps")
             self.timer.at_least(lost_seconds)
             try:

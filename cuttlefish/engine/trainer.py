@@ -21,7 +21,7 @@ from cuttlefish.engine.step import StepRunner
 from cuttlefish.engine.timer import CheckpointTimer, Timer, first_steps
 from cuttlefish.errors import Interrupted
 from cuttlefish.loggers.base import Loggers
-from cuttlefish.methods.base import Context, Method, Phase
+from cuttlefish.methods.base import Context, Method, Phase, Transition
 from cuttlefish.methods.schedule import build_schedule, schedule_from_dict, schedule_to_dict
 from cuttlefish.process.signals import Request, State, StopSignals
 from cuttlefish.tasks.base import Batch
@@ -152,6 +152,20 @@ class Trainer:
         """Call the method's hook before an epoch, and apply its transition."""
         with self.timer.section("method"):
             transition = self.method.on_epoch_start(self.context, epoch)
+        self._apply(transition, phase, epoch)
+        self._ask_between_steps(phase, epoch)
+
+    def _ask_between_steps(self, phase: Phase, epoch: int) -> None:
+        """Call the method's hook if an interval of steps is over, and apply its transition."""
+        steps = self.progress.trained * self.batches.steps + (self.progress.step or 0)
+        if self.method.interval is None or steps == 0 or steps % self.method.interval:
+            return
+        with self.timer.section("method"):
+            transition = self.method.on_interval(self.context, steps)
+        self._apply(transition, phase, epoch)
+
+    def _apply(self, transition: Transition | None, phase: Phase, epoch: int) -> None:
+        """Rebuild the runner for a model that the method has changed."""
         if transition is not None:
             if self.world.is_first:
                 keep_before_switch(self._checkpoints)
@@ -163,7 +177,7 @@ class Trainer:
         lr, last = self.context.schedule.lr(epoch), epoch == phase.epochs.stop - 1
         self.runner.set_lr(lr)
         self.checkpoint_timer.begin_epoch()
-        trained = self._train(f"{phase.name} {epoch + 1}/{phase.epochs.stop}")
+        trained = self._train(phase, epoch)
         try:
             tested = self._evaluate(last)
         except Interrupted:
@@ -175,16 +189,19 @@ class Trainer:
         if self.world.all_reduce_max(last or self.checkpoint_timer.due_after_epoch(self.progress.trained)):
             self._save()
 
-    def _train(self, label: str) -> Scores:
+    def _train(self, phase: Phase, epoch: int) -> Scores:
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         if self.world.is_first:
             sums += torch.tensor(self.progress.sums, dtype=torch.float64, device=self.device)
+        label = f"{phase.name} {epoch + 1}/{phase.epochs.stop}"
         self.loggers.epoch_begin(self.batches.steps - self.progress.step, label)
         with (
             self.timer.section("data"),
             first_steps(self.config.torch_profile, self.context.folder) as profiled,
         ):
             for batch in self.batches.train(self.progress.trained, self.progress.step):
+                if self.progress.step:
+                    self._ask_between_steps(phase, epoch)
                 with self.timer.section("train"):
                     self.runner.step(batch, self.recipe.label_smoothing, sums)
                 self.loggers.step()

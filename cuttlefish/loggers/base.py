@@ -21,12 +21,14 @@ class RunInfo:
     Attributes:
         config: The resolved config in plain containers.
         resumed_from: Trained epochs in the checkpoint, whose rows are kept; 0 for a new run.
+        within: How much of the next epoch it has trained, as a fraction.
     """
 
     folder: Path
     config: dict[str, Any]
     run_key: str
     resumed_from: int = 0
+    within: float = 0.0
 
 
 class Logger:

@@ -31,9 +31,9 @@ class JsonLines(Logger):
 
     def start(self, run: RunInfo) -> None:
         self.folder = Path(run.folder)
-        self.known_ranks = run.resumed_from
+        self.known_ranks = run.resumed_from + run.within
         begins = None if run.config.get("fork_from") else 1  # a fork has no rows for its origin's epochs
-        self._write(partial(self._open, run.resumed_from, begins))
+        self._write(partial(self._open, run, begins))
         self.message(
             f"resumed after epoch {run.resumed_from}"
             if run.resumed_from
@@ -49,7 +49,7 @@ class JsonLines(Logger):
         repeated = {row["epoch"] for row in rows if row["epoch"] <= self.known_ranks}
         if repeated:
             self._write(partial(forget_ranks, self.folder, repeated))
-        lines = [csv_line([row[column] for column in RANK_COLUMNS]) for row in rows]
+        lines = [csv_line([row[column] for column in RANK_COLUMNS if column in row]) for row in rows]
         if lines:
             self._write(partial(append_line, self.folder / RANKS, "\n".join(lines)))
 
@@ -70,9 +70,9 @@ class JsonLines(Logger):
     def finish(self, record: Record) -> None:
         self.message(f"{record.status}" + (f"\n{record.error}" if record.error else ""))
 
-    def _open(self, resumed_from: int, begins: int | None) -> None:
+    def _open(self, run: RunInfo, begins: int | None) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        for problem in cut_back(self.folder, resumed_from, begins):
+        for problem in cut_back(self.folder, run.resumed_from, begins, run.within):
             logger.warning("%s: %s", self.folder, problem)
             append_line(self.folder / LOG, _stamped(problem))
         if not (self.folder / RANKS).exists():

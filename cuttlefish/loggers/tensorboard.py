@@ -1,6 +1,7 @@
 """TensorBoard, through torch's writer: `tensorboard --logdir runs` shows all runs in the folder."""
 
 import json
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class TensorBoardLogger(Logger):
 
     def ranks(self, rows: list[dict[str, Any]]) -> None:
         for epoch, curves in rank_curves(rows).items():
-            self._numbers(curves, epoch)
+            self._numbers(curves, ceil(epoch))
 
     def profile(self, profile: dict[str, Any]) -> None:
         self._numbers(speedups(profile), self.trained)

@@ -14,9 +14,9 @@ def numbers_of(row: Mapping[str, Any]) -> dict[str, float]:
     return numbers | {f"seconds/{part}": value for part, value in (row.get("seconds") or {}).items()}
 
 
-def rank_curves(rows: list[dict[str, Any]]) -> dict[int, dict[str, float]]:
+def rank_curves(rows: list[dict[str, Any]]) -> dict[float, dict[str, float]]:
     """Return the stable rank and rank ratio of each layer, by epoch."""
-    curves: dict[int, dict[str, float]] = {}
+    curves: dict[float, dict[str, float]] = {}
     for row in rows:
         values = curves.setdefault(row["epoch"], {})
         values[f"ranks/{row['layer']}"] = row["stable_rank"]

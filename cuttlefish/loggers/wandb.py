@@ -76,7 +76,7 @@ class WandbLogger(Logger):
         """Log the first `epochs` epochs of the run folder, each epoch's ranks before the next epoch's row."""
         rows, ranks = read_epochs(self.folder), read_ranks(self.folder)
         for number in range(epochs + 1):
-            self.ranks([rank for rank in ranks if rank["epoch"] == number])
+            self.ranks([rank for rank in ranks if number - 1 < rank["epoch"] <= number])
             for row in rows:
                 if row["epoch"] == number + 1 <= epochs:
                     self.epoch(row)

@@ -80,7 +80,8 @@ class Context:
     """Return the first process's value on every process: use it on values measured, drawn or decomposed."""
     log: Callable[[str], None]
     log_ranks: Callable[[list[dict[str, Any]]], None]
-    """Log rows (epoch, layer, stable_rank, scaled_rank, full_rank) to ranks.csv and the rank curves."""
+    """Log rows (epoch, layer, stable_rank, scaled_rank, full_rank) to ranks.csv and the rank curves. Within
+    epochs, `epoch` is a decimal."""
     log_profile: Callable[[dict[str, Any]], None]
     """Log a stack profile to profile.json, the console and the plot."""
     section: Callable[[str], AbstractContextManager]
@@ -89,6 +90,8 @@ class Context:
     """Return the method's state in the newest checkpoint, from which the run resumes; empty for a new run."""
     class_counts: list[int] = field(default_factory=list)
     """Number of training samples of each class; empty for a regression."""
+    steps: int = 1
+    """Optimizer steps of an epoch."""
     counts_full: dict[str, int] = field(default_factory=dict)
     """`params` and `macs` of the full-rank model."""
 
@@ -106,6 +109,8 @@ class Method:
     no_fork: ClassVar[str] = "keeps a state of its own from its first epoch on"
     """Why it cannot start from another method's state (`fork_from`); empty if the weights and the rank
     history suffice."""
+    interval: int | None = None
+    """Steps between calls of `on_interval`; None: it is not called."""
 
     @dataclass(frozen=True)
     class Settings(Checked):
@@ -137,6 +142,13 @@ class Method:
 
     def on_epoch_start(self, context: Context, epoch: int) -> Transition | None:
         """Inspect the weights before epoch `epoch` of the schedule; may change the model."""
+
+    def on_interval(self, context: Context, steps: int) -> Transition | None:
+        """Do as in `on_epoch_start`, but after every `interval` steps, also within epochs.
+
+        Args:
+            steps: Optimizer steps so far, over all phases: a multiple of `interval`.
+        """
 
     def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         """Return optimizer groups, every trainable parameter in one. Default: no decay for 1-D parameters."""

@@ -1,14 +1,27 @@
 """Cuttlefish as a method of the trainer, with the decisions made by `cuttlefish.auto`."""
 
-from typing import Any
+from dataclasses import dataclass, fields
+from math import ceil
+from typing import Annotated, Any
 
 from torch import nn
 
 from cuttlefish.auto import Cuttlefish
+from cuttlefish.limits import Within
 from cuttlefish.lowrank.profiling import main_path
-from cuttlefish.lowrank.settings import Settings
+from cuttlefish.lowrank.settings import Settings as CoreSettings
 from cuttlefish.methods.base import Context, Method, Transition
 from cuttlefish.record.folder import read_profile
+
+
+@dataclass(frozen=True)
+class Settings(CoreSettings):
+    """Those of the core, and `interval`: so many optimizer steps take an epoch's place in all of them.
+
+    Ranks are then measured, and the switch may come, within epochs, as fine-tuning needs, which has few.
+    """
+
+    interval: Annotated[int | None, Within(1, 10**7)] = None
 
 
 class CuttlefishMethod(Method):
@@ -21,19 +34,25 @@ class CuttlefishMethod(Method):
     no_fork = ""
     Settings = Settings
     core: Cuttlefish
-    chosen: Settings
+    chosen: CoreSettings
     """Settings of the core: the method's own, or those a subclass derives from its own."""
 
-    def core_settings(self, context: Context) -> Settings:
+    def __init__(self, settings: Any):
+        super().__init__(settings)
+        self.interval = getattr(settings, "interval", None)
+
+    def core_settings(self, context: Context) -> CoreSettings:
         """Return the settings of the core for this model."""
-        return self.settings
+        return CoreSettings(
+            **{field.name: getattr(self.settings, field.name) for field in fields(CoreSettings)}
+        )
 
     def prepare(self, context: Context) -> None:
         self.chosen = self.core_settings(context)
         self.chosen.check()
         inputs = context.example_batch().inputs
         path = main_path(context.model, inputs, shortcuts=self.chosen.factorize_shortcuts)
-        self.chosen.check_model(context.model, path, context.recipe.epochs)
+        self.chosen.check_model(context.model, path, self._length(context))
 
     def on_fit_start(self, context: Context) -> None:
         self._build(context, profile=context.broadcast(read_profile(context.folder)))
@@ -41,14 +60,29 @@ class CuttlefishMethod(Method):
             context.log_profile(self.core.profile)
 
     def on_epoch_start(self, context: Context, epoch: int) -> Transition | None:
+        return self._update(context, epoch, epoch) if self.interval is None or epoch == 0 else None
+
+    def on_interval(self, context: Context, steps: int) -> Transition | None:
+        epoch, rest = divmod(steps, context.steps)
+        epoch += round(rest / context.steps, 9) if rest else 0
+        return self._update(context, steps // self.interval, epoch)
+
+    def _update(self, context: Context, number: int, epoch: float) -> Transition | None:
+        """Make update `number` of the ranks, which sees the weights after `epoch` epochs."""
         dense = not self.core.switched
-        switched = epoch > 0 and self.core.epoch_end(epoch - 1)
+        switched = number > 0 and self.core.epoch_end(number - 1)
         if dense:
-            context.log_ranks(self.core.tracker.rows())
+            context.log_ranks([row | {"epoch": epoch} for row in self.core.tracker.rows()])
         if not switched:
             return None
-        schedule = context.schedule.restarted(epoch, self.chosen.overshoot) if self.chosen.rewarm else None
-        return Transition(f"switch at epoch {epoch} ({self.core.reason})", schedule)
+        start = epoch if getattr(context.schedule, "by_step", False) else ceil(epoch)
+        schedule = context.schedule.restarted(start, self.chosen.overshoot) if self.chosen.rewarm else None
+        return Transition(f"switch at epoch {epoch:.6g} ({self.core.reason})", schedule)
+
+    def _length(self, context: Context) -> int:
+        """Return the run's length in epochs, or in intervals where they take the place of epochs."""
+        epochs = context.recipe.epochs
+        return epochs if self.interval is None else ceil(epochs * context.steps / self.interval)
 
     def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         return self.core.param_groups(weight_decay)
@@ -60,7 +94,7 @@ class CuttlefishMethod(Method):
         core = self.core
         found = {
             "k": core.k,
-            "switch_epoch": core.switch_epoch,
+            **self._switch(context),
             "switch_reason": core.reason or "never",
             "ranks": core.final_ranks(),
             "kept_dense": core.kept_dense,
@@ -71,6 +105,12 @@ class CuttlefishMethod(Method):
             found["kept_dense"] = core.kept_dense
         return found if core.profile is None else found | {"profile": core.profile}
 
+    def _switch(self, context: Context) -> dict[str, Any]:
+        """Return whole dense epochs and dense steps before the switch."""
+        number = self.core.switch_epoch
+        steps = None if number is None else number * (self.interval or context.steps)
+        return {"switch_epoch": steps and steps // context.steps, "switch_step": steps}
+
     def state_dict(self) -> dict[str, Any]:
         return self.core.state_dict()
 
@@ -80,7 +120,7 @@ class CuttlefishMethod(Method):
     def _build(self, context: Context, **earlier: dict[str, Any] | None) -> None:
         inputs = context.example_batch().inputs
         self.core = Cuttlefish(
-            context.model, inputs, epochs=context.recipe.epochs, settings=self.chosen,
+            context.model, inputs, epochs=self._length(context), settings=self.chosen,
             autocast=context.autocast, cost_model=context.deterministic, broadcast=context.broadcast,
             section=context.section, **earlier,
         )  # fmt: skip

@@ -107,6 +107,7 @@ class Record:
     macs_full: Count | None = _finished("multiply-accumulates of one example through the full-rank model")
     macs_final: Count | None = _finished("the same at the end")
     switch_epoch: Count | None = _known("E: full-rank epochs before the switch")
+    switch_step: Count | None = _known("full-rank optimizer steps before the switch")
     switch_reason: Text | None = _known("why the model was switched then, or never")
     k: Count | None = _known("K: leading layers left full-rank")
     ranks: dict[str, Rank] | None = _known("factorized layer -> rank")

@@ -23,8 +23,9 @@ WEIGHTS = "model.safetensors"
 LOG = "log.txt"
 LOCK = "run.lock"
 PLOTS = "plots"
-RANK_COLUMNS = ("epoch", "layer", "stable_rank", "scaled_rank", "full_rank")
-RANK_HEADER = ",".join(RANK_COLUMNS)
+RANK_COLUMNS = ("epoch", "layer", "stable_rank", "scaled_rank", "full_rank", "step")
+"""`epoch` is a decimal within one. `step`, the optimizer steps so far, is missing in earlier files."""
+RANK_HEADERS = {",".join(RANK_COLUMNS), ",".join(RANK_COLUMNS[:-1])}
 PLAUSIBLE = 1e-9, 1e9
 """Range of usable ranks: others come from zero or diverged weights or a damaged file."""
 LONGEST = 10_000
@@ -58,7 +59,7 @@ def checked_ranks(folder: str | Path) -> tuple[list[dict[str, Any]], str]:
         lines = _whole_lines(Path(folder) / RANKS)
     except OSError as error:
         return [], f"the file cannot be read ({type(error).__name__})"
-    rows = [_rank_row(line) for line in lines if line != RANK_HEADER]
+    rows = [_rank_row(line) for line in lines if line not in RANK_HEADERS]
     sound = [row for row in rows if row is not None]
     bad = len(rows) - len(sound)
     return sound, f"{bad} of {len(rows)} lines are no ranks and are left out" if bad else ""
@@ -85,7 +86,7 @@ def csv_line(values: list[Any]) -> str:
     return buffer.getvalue()
 
 
-def cut_back(folder: str | Path, epochs: int, first: int | None = None) -> list[str]:
+def cut_back(folder: str | Path, epochs: int, first: int | None = None, within: float = 0.0) -> list[str]:
     """Remove the rows after a checkpoint of `epochs` trained epochs.
 
     `epochs.jsonl` counts trained epochs from 1, so rows up to `epochs` are kept. A row of `ranks.csv` belongs
@@ -94,6 +95,7 @@ def cut_back(folder: str | Path, epochs: int, first: int | None = None) -> list[
 
     Args:
         first: First epoch whose rows must be present; None: that of the first row.
+        within: How much of the next epoch the checkpoint has trained, as a fraction.
 
     Returns:
         Problems of the files, one sentence each.
@@ -105,28 +107,28 @@ def cut_back(folder: str | Path, epochs: int, first: int | None = None) -> list[
     lost = ", ".join(str(epoch) for epoch in owed if epoch not in there)
     if lost:
         told.append(f"{EPOCHS} has lost the rows of epochs that the checkpoint has trained: {lost}")
-    return told + _cut(folder / RANKS, _layer_of_csv, epochs)[1]
+    return told + _cut(folder / RANKS, _layer_of_csv, epochs + within)[1]
 
 
-def forget_ranks(folder: str | Path, epochs: set[int]) -> None:
+def forget_ranks(folder: str | Path, epochs: set[float]) -> None:
     """Remove the rank rows of these epochs, before they are rewritten."""
     path = Path(folder) / RANKS
     _replace(path, [line for line in _whole_lines(path) if (_layer_of_csv(line) or (None,))[0] not in epochs])
 
 
-Identity = tuple[int, Hashable]
+Identity = tuple[float, Hashable]
 """Key of a row: its epoch, and what else identifies it in its file."""
 
 
 def _cut(
-    path: Path, identity_of: Callable[[str], Identity | None], last: int
+    path: Path, identity_of: Callable[[str], Identity | None], last: float
 ) -> tuple[set[Identity], list[str]]:
     """Keep the rows up to epoch `last`, each once. Return their identities and the problems found."""
     kept: dict[Identity, str] = {}
     bad = doubled = 0
     head = []
     for line in _whole_lines(path):
-        if line == RANK_HEADER:
+        if line in RANK_HEADERS:
             head = [line]
         elif (identity := identity_of(line)) is None:
             bad += 1
@@ -163,7 +165,7 @@ def _epoch_row(line: str) -> dict[str, Any] | None:
 
 def _layer_of_csv(line: str) -> Identity | None:
     cells = _rank_cells(line)
-    return None if cells is None else (int(cells[0]), cells[1])
+    return None if cells is None else (_number(cells[0]), cells[1])
 
 
 def _rank_cells(line: str) -> list[str] | None:
@@ -171,15 +173,23 @@ def _rank_cells(line: str) -> list[str] | None:
     if len(line) > LONGEST:
         return None
     cells = next(csv.reader([line]), []) if '"' in line else line.split(",")
-    return cells if len(cells) == len(RANK_COLUMNS) and re.fullmatch("[0-9]{1,9}", cells[0]) else None
+    whole = len(RANK_COLUMNS) - 1 <= len(cells) <= len(RANK_COLUMNS)
+    return cells if whole and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", cells[0]) else None
+
+
+def _number(cell: str) -> float:
+    """Return an epoch: whole, or within one."""
+    return float(cell) if "." in cell else int(cell)
 
 
 def _rank_row(line: str) -> dict[str, Any] | None:
     cells = _rank_cells(line)
     try:
-        epoch, layer, *numbers, full = cells or ()
-        stable, scaled = map(float, numbers)
-        row = dict(zip(RANK_COLUMNS, (int(epoch), layer, stable, scaled, int(full)), strict=True))
+        epoch, layer, stable, scaled, *counts = cells or ()
+        stable, scaled = float(stable), float(scaled)
+        row = dict(
+            zip(RANK_COLUMNS, (_number(epoch), layer, stable, scaled, *map(int, counts)), strict=False)
+        )
     except ValueError:
         return None
     low, high = PLAUSIBLE  # methods may choose rank 0 (LC), but a stable rank is positive

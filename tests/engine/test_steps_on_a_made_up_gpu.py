@@ -17,7 +17,7 @@ from cuttlefish.engine.trainer import Trainer
 from cuttlefish.loggers.base import Loggers
 from cuttlefish.lowrank.decay import FrobeniusDecay
 from cuttlefish.lowrank.layers import LowRankConv2d
-from cuttlefish.methods.base import Method
+from cuttlefish.methods.base import Method, Phase
 from cuttlefish.methods.masks import Masks, prunable
 from cuttlefish.models.resnet_cifar import ResNet
 from cuttlefish.tasks.images import ImageTask
@@ -62,7 +62,7 @@ def trainer_of(method):
     return SimpleNamespace(
         device=GPU, config=config, recipe=recipe, world=SimpleNamespace(is_first=True, sum=whole, gather=None), progress=progress,
         context=SimpleNamespace(folder=None, model=model), loggers=Loggers(),
-        timer=SimpleNamespace(section=lambda name: nullcontext()), _handle_requests=lambda sums: None,
+        timer=SimpleNamespace(section=lambda name: nullcontext()), _handle_requests=lambda sums: None, _ask_between_steps=lambda phase, epoch: None,
         batches=Batches(task, recipe, config, 0, world),
         runner=StepRunner(model, task, method, OptimizerConfig(), 0.1, config, world, GPU),
     )  # fmt: skip
@@ -80,7 +80,7 @@ def test_an_epoch_s_steps_mix_no_devices_and_wait_for_none(method, monkeypatch):
         monkeypatch.setattr(torch.Tensor, "backward", backward)
         monkeypatch.setattr(torch.optim.SGD, "step", lambda self: None)  # the fused one has no fake form
         with pytest.raises(EpochOver):
-            Trainer._train(trainer, "epoch")
+            Trainer._train(trainer, Phase("train", range(1)), 0)
         assert trainer.progress.step == 3, "two batches of 16 and one of 8"
         with pytest.raises(EpochOver):
             evaluate(

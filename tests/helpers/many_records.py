@@ -81,7 +81,7 @@ def write_run(folder: Path, record: Record | dict[str, Any]) -> Path:
         for epoch in range(14)
         for layer in range(LAYERS)
     ]
-    (folder / "ranks.csv").write_text("".join(f"{line}\n" for line in [",".join(RANK_COLUMNS), *ranks]))
+    (folder / "ranks.csv").write_text("".join(f"{line}\n" for line in [",".join(RANK_COLUMNS[:-1]), *ranks]))
     return folder
 
 

@@ -86,8 +86,8 @@ def put(
     folder.mkdir(parents=True)
     write_record(folder, made)
     if rows:
-        lines = [",".join(str(row[name]) for name in RANK_COLUMNS) for row in rows]
-        (folder / RANKS).write_text("\n".join([",".join(RANK_COLUMNS), *lines]) + "\n")
+        lines = [",".join(str(row[name]) for name in RANK_COLUMNS[:-1]) for row in rows]
+        (folder / RANKS).write_text("\n".join([",".join(RANK_COLUMNS[:-1]), *lines]) + "\n")
     return made
 
 

@@ -1,0 +1,66 @@
+"""A method may be asked between the steps of an epoch, and switch there."""
+
+import pytest
+
+from cuttlefish.engine.checkpoint import load_checkpoint
+from cuttlefish.engine.step import StepRunner
+from cuttlefish.record.folder import read_epochs, read_ranks
+from cuttlefish.record.record import validate_record
+from cuttlefish.worker import run_config
+from tests.helpers.comparing import assert_alike, differences
+from tests.helpers.runs import EXACT, little_config
+
+INTERVAL = {"method__interval": 3, "method__switch_epoch": 2, "recipe__epochs": 3}
+"""Of epochs of 4 steps: the ranks are measured before steps 0, 3 and 6, and there is the switch."""
+
+
+def test_ranks_and_the_switch_by_steps(tmp_path):
+    record = run_config(little_config(tmp_path, "cuttlefish", **INTERVAL))
+    assert (record.switch_epoch, record.switch_step) == (1, 6) and record.ranks
+    rows = read_ranks(tmp_path)
+    assert [(row["epoch"], row["step"]) for row in rows if row["layer"] == "layer4.0.conv1"] == [
+        (0, 0),
+        (0.75, 3),
+        (1.5, 6),
+    ]
+    sizes = [row["params_total"] for row in read_epochs(tmp_path)]
+    assert sizes[0] == record.params_full > sizes[1] == sizes[2] == record.params_total
+    assert validate_record(record) == []
+
+
+def test_epochs_as_intervals_are_epochs(tmp_path):
+    """Four steps an interval are an epoch, to the bit."""
+    one = run_config(little_config(tmp_path / "epochs", "cuttlefish"))
+    other = run_config(little_config(tmp_path / "steps", "cuttlefish", method__interval=4))
+    assert (one.loss_final, one.ranks, one.switch_step) == (other.loss_final, other.ranks, 8)
+    assert one.run_key != other.run_key and read_ranks(tmp_path / "epochs") == read_ranks(tmp_path / "steps")
+
+
+@pytest.mark.parametrize("steps", [2, 6, 7, 9])
+def test_resume_around_it_is_exact_to_the_bit(tmp_path, monkeypatch, steps):
+    whole = run_config(little_config(tmp_path / "whole", "cuttlefish", **INTERVAL))
+    config = little_config(tmp_path / "run", "cuttlefish", **INTERVAL, trainer__checkpoint_minutes=1e-9)
+    taken, step = [], StepRunner.step
+
+    def stopping(*arguments):
+        if len(taken) == steps:
+            raise KeyboardInterrupt
+        taken.append(None)
+        return step(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(StepRunner, "step", stopping)
+        run_config(config)
+    newest = max((tmp_path / "run" / "checkpoints").glob("epoch_*.pt"))
+    progress = load_checkpoint(newest)["progress"]
+    assert progress["trained"] * 4 + (progress["step"] or 0) == steps
+    resumed = run_config(config)
+    assert differences(tmp_path / "whole", whole, tmp_path / "run", resumed) == []
+
+
+def test_two_processes_switch_as_one(tmp_path):
+    settings = {**EXACT, "method__interval": 3, "recipe__epochs": 2}
+    alone = run_config(little_config(tmp_path / "alone", "cuttlefish", **settings))
+    together = run_config(little_config(tmp_path / "together", "cuttlefish", trainer__devices=2, **settings))
+    assert alone.switch_step == together.switch_step == 6
+    assert_alike(tmp_path / "alone", alone, tmp_path / "together", together)
