@@ -57,14 +57,17 @@ def check_preset(method: Mapping[str, Any], chosen: str, folders: Sequence[Path]
 
 def check_model_choice(model: ModelConfig, chosen: str, folders: Sequence[Path]) -> None:
     """Raise CuttlefishError for a model that has a config file but was not chosen by it."""
-    for path in sorted(path for folder in folders for path in folder.glob("model/*.yaml")):
-        own = _read([path.parents[1]], f"model/{path.name}")
-        alike = (own.get("source") == "suite") == (model.source == "suite")
-        if own.get("name") == model.name and alike and path.stem != chosen:
-            raise CuttlefishError(
-                f"model={chosen} with model.name={model.name} would miss the values that go with "
-                f"{model.name}; write model={path.stem}"
-            )
+    own = [
+        path.stem
+        for path in sorted(path for folder in folders for path in folder.glob("model/*.yaml"))
+        for values in [_read([path.parents[1]], f"model/{path.name}")]
+        if values.get("name") == model.name and (values.get("source") == "suite") == (model.source == "suite")
+    ]
+    if own and chosen not in own:
+        raise CuttlefishError(
+            f"model={chosen} with model.name={model.name} would miss the values that go with {model.name}; "
+            f"write model={' or model='.join(own)}"
+        )
 
 
 def check_not_null(method: Mapping[str, Any], chosen: str, folders: Sequence[Path]) -> None:

@@ -18,9 +18,9 @@ from cuttlefish.config.validate import to_dict
 NOT_IN_KEY = frozenset(
     "logger run_dir runs_root experiment_name scale fork_from recipe.name model.folder data.root "
     "data.download data.verify data.workers trainer.device trainer.devices trainer.threads "
-    "trainer.precision "
-    "trainer.compile trainer.channels_last trainer.checkpoint_epochs trainer.checkpoint_minutes "
-    "trainer.timeout_minutes trainer.max_restarts trainer.torch_profile method.name method.preset".split()
+    "trainer.precision trainer.compile trainer.recompute trainer.channels_last trainer.checkpoint_epochs "
+    "trainer.checkpoint_minutes trainer.timeout_minutes trainer.max_restarts trainer.torch_profile "
+    "method.name method.preset".split()
 )
 """Fields not hashed: labels, paths, loggers, and the hardware, precision, processes and threads.
 

@@ -167,6 +167,11 @@ class TrainerConfig(Checked):
     """Compute batch norm's statistics over the global batch instead of each process's share."""
     channels_last: bool = True
     compile: bool = False
+    recompute: bool = False
+    """Activation checkpointing, for models of timm and transformers: keep few activations and recompute the
+    others in the backward pass."""
+    fsdp: bool = False
+    """Refused: parameters are not sharded over processes."""
     deterministic: bool = False
     threads: Annotated[int | None, Within(1, 1024)] = None
     checkpoint_epochs: Annotated[int, Within(1, 10**6)] = 1
@@ -189,6 +194,11 @@ class TrainerConfig(Checked):
     def contradictions(self) -> Iterator[str]:
         if self.precision == "tf32" and self.device == "cpu":
             yield "precision=tf32 needs trainer.device=cuda; on the CPU use fp32 or bf16"
+        if self.fsdp:
+            yield (
+                "fsdp=true: parameters are not sharded, for a switch changes them on all processes at once; "
+                "trainer.devices uses DDP, and trainer.recompute and recipe.accumulate save memory"
+            )
         if self.overfit and self.devices > 1:
             yield f"overfit trains on one batch, which trainer.devices={self.devices} cannot share; use 1"
 

@@ -109,6 +109,7 @@ def facts(record: Record) -> dict[str, str]:
         "nonzero": _zeros(record),
         "stored": _bits(record),
         "MACs": shrinkage(record.macs_full, record.macs_final, "fewer", short_count),
+        "gradients": _gradients(record),
         **_scores(record),
         "time": named({"compute": duration(record.compute_seconds), "wall": duration(record.wall_seconds)}),
         "by part": named({part: duration(value) for part, value in (record.seconds or {}).items()})
@@ -142,6 +143,14 @@ def shrinkage(full: float | None, now: float | None, word: str, show: Any) -> st
     if full is None or now is None or full == now:
         return show(now if now is not None else full)
     return f"{show(full)} → {show(now)} ({times(ratio_of(full, now))} {word})"
+
+
+def _gradients(record: Record) -> str:
+    """Describe what processes all-reduce in a step, where the switch has made it less."""
+    full, final = record.gradient_bytes_full, record.gradient_bytes_final
+    if full is None or final is None or full == final:
+        return UNKNOWN
+    return f"{shrinkage(full, final, 'fewer', memory)} to all-reduce in a step"
 
 
 def _zeros(record: Record) -> str:

@@ -27,9 +27,10 @@ from cuttlefish.engine.weights import load_weights, save_weights
 from cuttlefish.errors import CuttlefishError, TakenOver
 from cuttlefish.loggers import build_loggers
 from cuttlefish.loggers.base import Loggers, RunInfo
-from cuttlefish.lowrank.count import count_macs, count_parameters
+from cuttlefish.lowrank.count import count_macs, count_parameters, gradient_bytes
 from cuttlefish.lowrank.layout import to_channels_last
 from cuttlefish.models import build_model
+from cuttlefish.models.recompute import recompute_activations
 from cuttlefish.process.signals import StopSignals
 from cuttlefish.record.atomic import remove_left_overs
 from cuttlefish.record.fields import Record
@@ -73,6 +74,8 @@ class Session:
                 "choose a smaller one"
             )
         model = build_model(self.config.model, self.task.classes or 1, self.task.input_shape)
+        if trainer.recompute:
+            recompute_activations(model, self.config.model.name)
         model = model.to(self.device, dtype)
         if not self.world.is_first:  # same weights on all processes, but different dropout
             torch.manual_seed(seed + 2**32 * self.world.process)
@@ -86,6 +89,7 @@ class Session:
         self.context.counts_full = {
             "params": count_parameters(model).total,
             "macs": count_macs(model, self.task.example_batch(1).inputs),
+            "gradient_bytes": gradient_bytes(model),
         }
         self._check_model(model)
         self.method.prepare(self.context)
@@ -211,6 +215,7 @@ class Session:
             "params_trainable": counts.trainable,
             "params_nonzero": counts.nonzero,
             "params_stored_bits": counts.stored_bits if bits is None else bits,
+            "gradient_bytes_final": gradient_bytes(model),
             "macs_final": count_macs(model, self.task.example_batch(1).inputs),
         }
 
@@ -223,6 +228,7 @@ class Session:
             "world_size": self.world.processes,
             "params_full": self.context.counts_full["params"],
             "macs_full": self.context.counts_full["macs"],
+            "gradient_bytes_full": self.context.counts_full["gradient_bytes"],
             "epochs_trained": progress.trained,
             "phases": phases,
             "accuracy_final": progress.last.get("test_accuracy"),

@@ -36,6 +36,12 @@ def count_parameters(model: nn.Module) -> Counts:
     )
 
 
+def gradient_bytes(model: nn.Module) -> int:
+    """Return the bytes of all gradients of a step: what data-parallel processes sum up (all-reduce)."""
+    trained = (parameter for parameter in model.parameters() if parameter.requires_grad)
+    return sum(parameter.numel() * parameter.element_size() for parameter in trained)
+
+
 @torch.no_grad()
 def count_macs(model: nn.Module, example: Batch, forward: Forward = call_model) -> int:
     """Return the multiply-accumulates of one forward pass: convolutions and matrix products, attention too.

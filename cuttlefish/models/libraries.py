@@ -1,6 +1,7 @@
 """Classifiers of timm and torchvision, imported only when needed."""
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from torch import nn
@@ -23,7 +24,9 @@ LOADS = {
 
 
 def timm_names() -> list[str]:
-    return _imported("timm").list_models()
+    timm = _imported("timm")
+    import_module("cuttlefish.models.resmlp")  # registers it
+    return timm.list_models()
 
 
 def torchvision_names() -> list[str]:
@@ -82,8 +85,6 @@ def _load_matching(model: nn.Module, weights: dict[str, Any]) -> None:
 
 
 def _imported(library: str) -> Any:
-    from importlib import import_module
-
     try:
         import_module(f"{library}.models")
         return import_module(library)

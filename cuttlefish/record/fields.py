@@ -104,6 +104,8 @@ class Record:
     params_trainable: Count | None = _finished("")
     params_nonzero: Count | None = _finished("")
     params_stored_bits: Count | None = _finished("bits to store the model")
+    gradient_bytes_full: Count | None = _known("of a step at full rank: what several processes all-reduce")
+    gradient_bytes_final: Count | None = _known("the same at the end")
     macs_full: Count | None = _finished("multiply-accumulates of one example through the full-rank model")
     macs_final: Count | None = _finished("the same at the end")
     switch_epoch: Count | None = _known("E: full-rank epochs before the switch")

@@ -79,6 +79,7 @@ def test_a_refused_override_in_a_file(tmp_path, overridden, told):
         ("model=timm", "model.name must be given"),
         ("trainer.precision=fp16", "trainer.precision must be one of fp32, tf32, bf16, fp64, not 'fp16'"),
         ("trainer=deterministic trainer.precision=tf32", "trainer.precision=tf32 needs trainer.device=cuda"),
+        ("trainer.fsdp=true", "trainer.fsdp=true: parameters are not sharded, for a switch changes them"),
         ("method=imp preset=paper", "imp has no preset paper (choose from default, equal_budget, reference)"),
         (
             "method=cuttlefish method.k=null",

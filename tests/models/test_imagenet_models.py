@@ -103,3 +103,20 @@ def test_a_pattern_for_no_layer_is_refused():
     model, settings = composed("deit_base", "method.dense=['*.attn.porj']")
     with pytest.raises(Exception, match="dense names .* which is no layer of this model"):
         core(model, settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "layers"),
+    [("deit_reduced", 2_693_578, 24), ("resmlp_reduced", 1_818_826, 18), ("resnet50_reduced", 1_492_874, 10)],
+)
+def test_the_reduced_networks_and_what_cuttlefish_factorizes_of_them(name, size, layers):
+    config = compose_config(CONF, [f"model={name}", "method=cuttlefish", "method.k=paper"])
+    with torch.device("meta"):
+        model = build_model(config.model, 10, (3, 32, 32))
+    assert size_of(model) == size
+    settings, images = build_settings(Settings, config.method), torch.zeros(1, 3, 32, 32, device="meta")
+    history = dict.fromkeys(find_layers(model).layers, [100.0])
+    assert (
+        len(Cuttlefish(model, images, epochs=30, settings=settings, state={"history": history}).layers)
+        == layers
+    )

@@ -1,10 +1,10 @@
-"""How many ranks a floor decided is kept, in the record and across a resume."""
+"""What the record and the summary say of a switch: ranks on their floor, gradients to sum up."""
 
 import torch
 from torch import nn
 
 from cuttlefish.auto import Cuttlefish
-from cuttlefish.display.screen import switch_words
+from cuttlefish.display.screen import facts, switch_words
 from cuttlefish.worker import run_config
 from tests.helpers.runs import little_config
 
@@ -37,3 +37,13 @@ def test_the_record_and_the_summary_count_them(tmp_path):
     assert switch_words(record).endswith("; 16 of 16 ranks on their floor")
     record = run_config(little_config(tmp_path / "none", "cuttlefish", **knobs))
     assert record.on_floor is None and "floor" not in switch_words(record)
+
+
+def test_gradients_that_processes_sum_up_are_counted_before_and_after(tmp_path):
+    knobs = {"k": 1, "switch_epoch": 1, "rank_ratio": 0.25, "frobenius_decay": 0.0}
+    record = run_config(
+        little_config(tmp_path, "cuttlefish", **{f"method__{key}": value for key, value in knobs.items()})
+    )
+    assert record.gradient_bytes_full == 4 * record.params_full
+    assert record.gradient_bytes_final == 4 * record.params_trainable < record.gradient_bytes_full
+    assert "fewer) to all-reduce in a step" in facts(record)["gradients"]
