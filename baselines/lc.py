@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from baselines import lc_math
 from baselines.lc_math import Layer, Spectrum
@@ -171,6 +172,10 @@ class LC(SizedMethod):
     # L steps
 
     @torch.no_grad()
+    def on_optimizer(self, optimizer: Optimizer) -> None:
+        if self.decay is not None:
+            self.decay.attach(optimizer)
+
     def on_gradients(self, model: nn.Module) -> None:
         """Make gradients ∇L + μ(w - Δ) - λ in L steps; add Frobenius decay of factors in fine-tuning."""
         if self._pulled is not None:

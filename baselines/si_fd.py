@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from torch import Size, Tensor, nn
+from torch.optim import Optimizer
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.limits import Checked, Within
@@ -115,6 +116,10 @@ class SpectralFrobenius(SizedMethod):
     def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         exempt = self.decay.parameters() if self.decay is not None else set()
         return (all_decayed if self.settings.decay_all else decay_groups)(model, weight_decay, exempt)
+
+    def on_optimizer(self, optimizer: Optimizer) -> None:
+        if self.decay is not None:
+            self.decay.attach(optimizer)
 
     def on_gradients(self, model: nn.Module) -> None:
         if self.decay is not None:

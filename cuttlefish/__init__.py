@@ -9,6 +9,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "EpochReport": "cuttlefish.auto.switch",
     "Cuttlefish": "cuttlefish.auto",
     "CuttlefishError": "cuttlefish.errors",
     "FrobeniusDecay": "cuttlefish.lowrank.decay",

@@ -51,6 +51,7 @@ class StepRunner:
             synchronise(model)
         self.run = world.wrap(model, device)
         self.optimizer = build_optimizer(optimizer, method.param_groups(model, optimizer.weight_decay), lr)
+        method.on_optimizer(self.optimizer)
 
     def step(self, batch: Batch, label_smoothing: float, sums: Tensor) -> None:
         """Take one step and add (sum of losses, correct, samples) to `sums` without a host sync."""

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Set
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.find import low_rank_layers, nearest
@@ -27,8 +29,10 @@ class FrobeniusDecay:
     """The penalty (λ/2)·‖U·Vᵀ‖_F² of each low-rank layer with the factors U and Vᵀ (paper, section 4.1).
 
     The factors' ordinary weight decay must be off: exempt `parameters()`. Call `add_gradients()` once a step,
-    after backward (and unscaling, and the last micro-batch) and before the optimizer's step, so that it
-    passes through the momentum as ordinary decay does. With a coefficient of 0 it does nothing at all.
+    after backward (and unscaling, and the last micro-batch) and before the optimizer's step. Under SGD it
+    passes through the momentum, as ordinary decay does; an optimizer that scales gradients (Adam, …) must be
+    given to `attach()`, and the decay is then decoupled from them, as in AdamW. With a coefficient of 0 it
+    does nothing at all.
 
     Args:
         model: The model after `factorize`; the layers are those that it has at construction.
@@ -47,12 +51,41 @@ class FrobeniusDecay:
             )
         self.coefficient = coefficient
         self.layers = _chosen(low_rank_layers(model), layers)
+        self._optimizers: WeakSet[Optimizer] = WeakSet()
+        self._decoupled: dict[nn.Parameter, dict[str, Any]] = {}
+
+    def attach(self, optimizer: Optimizer) -> None:
+        """Say which optimizer takes the steps: the decay is decoupled if it is not an SGD.
+
+        Args:
+            optimizer: The optimizer of all or some of the factors. Its groups' learning rates are read at
+                each step.
+        """
+        mine, decoupled = self.parameters(), not _is_sgd(optimizer)
+        for group in optimizer.param_groups:
+            held = [parameter for parameter in group["params"] if parameter in mine]
+            for parameter in held:
+                self._decoupled.pop(parameter, None)
+            if held:
+                self._optimizers.add(optimizer)
+            if decoupled:
+                self._decoupled |= dict.fromkeys(held, group)
+
+    @property
+    def attached(self) -> bool:
+        """Whether it is known which optimizer takes the steps."""
+        return bool(self._optimizers)
+
+    def attached_to(self, optimizer: Optimizer) -> bool:
+        """Return whether this optimizer was attached and holds factors."""
+        return optimizer in self._optimizers
 
     @torch.no_grad()
     def add_gradients(self) -> None:
         """Add λ·U(VᵀV) and λ·(UᵀU)Vᵀ to the factors' gradients, in place; a missing gradient counts as zero.
 
-        No m × n product is made.
+        Of factors in an attached optimizer that is no SGD, the learning rate times that is taken from the
+        factors themselves instead. No m × n product is made.
         """
         if self.coefficient == 0:
             return
@@ -75,9 +108,17 @@ class FrobeniusDecay:
     def _add(self, parameter: nn.Parameter, gradient: Tensor) -> None:
         if not parameter.requires_grad:
             return
+        group = self._decoupled.get(parameter)
+        if group is not None:
+            parameter.sub_(gradient * (self.coefficient * group["lr"]))
+            return
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
         parameter.grad.add_(gradient, alpha=self.coefficient)
+
+
+def _is_sgd(optimizer: Optimizer) -> bool:
+    return any(kind.__name__.startswith("SGD") for kind in type(optimizer).__mro__)
 
 
 def _chosen(available: dict[str, LowRankLayer], names: Iterable[str] | None) -> dict[str, LowRankLayer]:

@@ -154,6 +154,9 @@ class Method:
         """Return optimizer groups, every trainable parameter in one. Default: no decay for 1-D parameters."""
         return decay_groups(model, weight_decay)
 
+    def on_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """Learn of a new optimizer before its first step: at a phase's start, after a transition."""
+
     def on_gradients(self, model: nn.Module) -> None:
         """Change gradients after backward (and all-reduce), before the optimizer's step."""
 

@@ -5,6 +5,7 @@ from math import ceil
 from typing import Annotated, Any
 
 from torch import nn
+from torch.optim import Optimizer
 
 from cuttlefish.auto import Cuttlefish
 from cuttlefish.limits import Within
@@ -87,6 +88,10 @@ class CuttlefishMethod(Method):
     def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         return self.core.param_groups(weight_decay)
 
+    def on_optimizer(self, optimizer: Optimizer) -> None:
+        if self.core.decay is not None:
+            self.core.decay.attach(optimizer)
+
     def on_gradients(self, model: nn.Module) -> None:
         self.core.before_step()
 
@@ -122,5 +127,5 @@ class CuttlefishMethod(Method):
         self.core = Cuttlefish(
             context.model, inputs, epochs=self._length(context), settings=self.chosen,
             autocast=context.autocast, cost_model=context.deterministic, broadcast=context.broadcast,
-            section=context.section, **earlier,
+            section=context.section, guard=False, **earlier,
         )  # fmt: skip

@@ -223,3 +223,37 @@ def test_bad_input_is_refused(arguments, message):
     )
     with pytest.raises(CuttlefishError, match=message):
         FrobeniusDecay(model, *arguments)
+
+
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.Adam, torch.optim.RMSprop])
+def test_decay_is_decoupled_from_an_optimizer_that_scales_gradients(kind, model):
+    """Step by step U ← U − η·λ·U(VᵀV) and likewise Vᵀ, beside what the optimizer does without decay."""
+    decayed, plain = model, copy.deepcopy(model)
+    decay = FrobeniusDecay(decayed, 0.3)
+    groups = [{"params": [weight], "lr": 0.01 * (1 + index)} for index, weight in enumerate(weights(decayed))]
+    optimizer = kind(groups, lr=1.0)
+    decay.attach(optimizer)
+    assert decay.attached
+    gradients = torch.autograd.grad(frobenius(decayed, 0.3), weights(decayed))
+    decay.add_gradients()
+    for index, (ours, before, gradient) in enumerate(
+        zip(weights(decayed), weights(plain), gradients, strict=True)
+    ):
+        assert ours.grad is None
+        torch.testing.assert_close(ours, before - 0.01 * (1 + index) * gradient)
+
+
+def test_decay_goes_through_the_momentum_of_sgd(model):
+    attached, plain = FrobeniusDecay(model, 0.3), FrobeniusDecay(copy.deepcopy(model), 0.3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    attached.attach(optimizer)
+    for decay in (attached, plain):
+        decay.add_gradients()
+    for ours, theirs in zip(attached.parameters(), plain.parameters(), strict=True):
+        assert ours.grad is not None and theirs.grad is not None
+    for mine, other in zip(
+        weights(model),
+        [f.weight for layer in plain.layers.values() for f in (layer.second, layer.first)],
+        strict=True,
+    ):
+        assert torch.equal(mine.grad, other.grad)

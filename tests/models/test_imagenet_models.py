@@ -43,7 +43,7 @@ def at_floors(name: str, *words: str):
     tracker = RankTracker(model, before.tracker.history)
     tracker.history = {layer: [100.0, 1.0] for layer in tracker.history}
     if settings.misaligned:
-        beside = [layer.name for layer in before.path if layer.shortcut]
+        beside = before.shortcuts
         ranks = misaligned_ranks(tracker, before.layers, beside, rank_floor=settings.rank_floor)
     else:
         ranks = tracker.scaled_ranks(floored=True, rank_floor=settings.rank_floor)

@@ -1,0 +1,204 @@
+"""What `Cuttlefish` decides and does: K at the start, E and R at the switch, or that nothing pays."""
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from cuttlefish.auto.choice import Choice, choose_layers, saved_choice
+from cuttlefish.auto.followers import Followers
+from cuttlefish.auto.moment import Moment
+from cuttlefish.auto.ranks import choose_ranks, few, useless
+from cuttlefish.auto.state import check_history
+from cuttlefish.auto.switch import EpochReport, Example, switch
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.lowrank.count import count_parameters
+from cuttlefish.lowrank.decay import FrobeniusDecay
+from cuttlefish.lowrank.find import low_rank_layers
+from cuttlefish.lowrank.patterns import freeze
+from cuttlefish.lowrank.profiling import main_path, profile_stacks
+from cuttlefish.lowrank.rank import RankTracker
+from cuttlefish.lowrank.settings import Settings
+from cuttlefish.lowrank.trace import Batch
+
+logger = logging.getLogger("cuttlefish")
+
+
+class Decisions(Followers):
+    """The state of automatic low-rank training, and the steps from one state to the next."""
+
+    settings: Settings
+    epochs: int | None
+    interval: int | None
+    broadcast: Callable[[Any], Any]
+    section: Callable[[str], AbstractContextManager[Any]]
+    k: int
+    layers: list[str]
+    shortcuts: list[str]
+    profile: dict[str, Any] | None
+    reason: str | None
+    switch_epoch: int | None
+    ranks: dict[str, int]
+    on_floor: list[str]
+    kept_dense: dict[str, str]
+    tracker: RankTracker
+    steps: int
+    _ended: int
+    _choice: Choice
+    _moment: Moment
+    _example: Example | None
+
+    @property
+    def switched(self) -> bool:
+        return self.switch_epoch is not None
+
+    @property
+    def epoch(self) -> int:
+        """Dense epochs so far."""
+        return self._moment.epoch
+
+    def final_ranks(self) -> dict[str, int]:
+        """Return layer → rank of the layers that were really factorized."""
+        factorized = low_rank_layers(self.model)
+        return {name: rank for name, rank in self.ranks.items() if name in factorized}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain containers: everything that `state=` and `resume` need, beside the weights."""
+        return {
+            "settings": asdict(self.settings),
+            "profile": self.profile,
+            "epochs": self.epochs,
+            "interval": self.interval,
+            "steps": self.steps,
+            "epoch": self.epoch,
+            "k": self.k,
+            "layers": self.layers,
+            "spared": self._choice.spared,
+            "shortcuts": self.shortcuts,
+            "switch_epoch": self.switch_epoch,
+            "reason": self.reason,
+            "ranks": self.ranks,
+            "on_floor": self.on_floor,
+            "factorized": sorted(low_rank_layers(self.model)),
+            "kept_dense": self.kept_dense,
+            "metric": self.tracker.metric,
+            "history": self.tracker.history,
+            "first_ranks": self.tracker.first,
+        }
+
+    def _end(self, ended: int) -> EpochReport:
+        self._check_call(ended)
+        if self._watch is not None:
+            self._watch.epoch_ended()
+        self._ended = ended
+        if self.switched or self.reason is not None:
+            return EpochReport(False, self.epoch, self.reason)
+        why = self._moment.advance(ended)
+        if self._moment.over:
+            self.reason = "never"
+        return EpochReport(False, self.epoch, self.reason) if why is None else self._switch(why)
+
+    def _switch(self, reason: str) -> EpochReport:
+        chosen, shortcuts = self.settings, self.shortcuts
+        self.ranks = choose_ranks(self.tracker, self.layers, shortcuts, chosen)
+        free = choose_ranks(self.tracker, self.layers, shortcuts, chosen, rank_floor=0.0)
+        self.on_floor = [name for name, rank in self.ranks.items() if free[name] < rank]
+        dense = useless(self.model, self.ranks, chosen)
+        self.kept_dense |= dense
+        if dense.keys() == self.ranks.keys():
+            return self._decline()
+        before = count_parameters(self.model).total
+        self.switch_epoch, self.reason = self.epoch, reason
+        with self.section("switch"):
+            difference = self._factorize({name: r for name, r in self.ranks.items() if name not in dense})
+        after = count_parameters(self.model).total
+        self._example = None
+        report = EpochReport(
+            True, self.epoch, reason, self.final_ranks(), dict(self.kept_dense), before, after, difference
+        )
+        logger.info("%s", report)
+        return report
+
+    def _factorize(self, ranks: dict[str, int], *, initialise: bool = True) -> float | None:
+        chosen = self.settings
+        self._replaced, difference = switch(
+            self.model, ranks, self.shortcuts, chosen, initialise=initialise, example=self._example
+        )
+        if chosen.frobenius_decay:
+            spared = set() if chosen.decay_untracked else set(chosen.untracked)
+            decayed = [name for name in low_rank_layers(self.model) if name not in spared]
+            self.decay = FrobeniusDecay(self.model, chosen.frobenius_decay, layers=decayed)
+        freeze(self.model, chosen.freeze)
+        self._follow_switch()
+        return difference
+
+    def _decline(self) -> EpochReport:
+        self.reason = "declined"
+        told = few(self.kept_dense, self.ranks or None)
+        logger.warning("Nothing is factorized and training goes on at full rank: %s", told)
+        return EpochReport(False, self.epoch, self.reason, refused=dict(self.kept_dense))
+
+    def _choose(
+        self,
+        batch: Batch | None,
+        state: Mapping[str, Any],
+        profile: dict[str, Any] | None,
+        timed: dict[str, Any],
+    ) -> Choice:
+        if batch is None:
+            return saved_choice(state)
+        chosen, forward = self.settings, self.forward
+        path = main_path(self.model, batch, shortcuts=chosen.factorize_shortcuts, forward=forward)
+        chosen.check_model(self.model, path, self.epochs)
+
+        def measure() -> dict[str, Any]:
+            measured = profile_stacks(
+                self.model, batch, ratio=chosen.ratio, threshold=chosen.threshold,
+                repeats=chosen.profile_repeats, backward=chosen.profile_backward, extra_bn=chosen.extra_bn,
+                shortcuts=chosen.factorize_shortcuts, forward=forward, **timed,
+            )  # fmt: skip
+            return self.broadcast(measured.to_dict())
+
+        with self.section("profiling"):
+            return choose_layers(self.model, path, chosen, profile, measure)
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        check_history(self.tracker, state)
+        self._moment.restore(state)
+        self._ended, self.steps = self.epoch, state.get("steps", 0)
+        self.reason, self.switch_epoch = state.get("reason", self.reason), state.get("switch_epoch")
+        self.ranks = dict(state.get("ranks", {}))
+        self.on_floor = list(state.get("on_floor", []))
+        self.kept_dense |= state.get("kept_dense", {})
+        if self.switched:
+            self._factorize({name: self.ranks[name] for name in state["factorized"]}, initialise=False)
+
+    def _check_lengths(self, batch: Batch | None, state: Mapping[str, Any]) -> None:
+        for name in ("epochs", "interval"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise CuttlefishError(f"{name}={value!r} must be a whole number of at least 1.")
+        if batch is None and "layers" not in state:
+            raise CuttlefishError(
+                "no batch was given: the model's layers are found by running one batch of its inputs"
+            )
+
+    def _check_call(self, ended: int) -> None:
+        if torch.is_inference_mode_enabled():
+            raise CuttlefishError(
+                "epoch_end() was called in inference mode, where no parameter can be made that training "
+                "could use: call it outside torch.inference_mode()"
+            )
+        if self._watch is not None and ended <= self._ended:
+            raise CuttlefishError(
+                f"epoch_end({ended - 1}) was called, but epoch {self._ended - 1} has ended already: call it "
+                "once an epoch, in order"
+            )
+        if self.epochs is not None and ended > self.epochs:
+            raise CuttlefishError(
+                f"epoch_end() was called for epoch {ended - 1}, behind the last of the run's {self.epochs} "
+                "epochs: give the run's real length as epochs="
+            )

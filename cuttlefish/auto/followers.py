@@ -1,0 +1,108 @@
+"""What a loop keeps beside the model follows the switch: optimizer, decay, average, statistics."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from weakref import WeakSet
+
+from torch import nn
+from torch.optim import Optimizer
+
+from cuttlefish.auto.average import check_average, split_average
+from cuttlefish.auto.optimizer import Momentum, follow_switch
+from cuttlefish.auto.recalibrate import inputs_like, recalibrate
+from cuttlefish.auto.switch import Replaced
+from cuttlefish.auto.watch import Watch
+from cuttlefish.lowrank.decay import FrobeniusDecay, decay_groups
+from cuttlefish.lowrank.trace import Batch, Forward, call_model
+
+
+class Followers:
+    """The calls of `Cuttlefish` that keep a loop's other objects in step with the model."""
+
+    model: nn.Module
+    forward: Forward | None
+    decay: FrobeniusDecay | None
+    switched: bool
+    _form: type | Mapping[str, Any] | None
+
+    def __init__(self, watch: Watch | None, optimizer: Optimizer | None):
+        self._watch = watch
+        self._replaced: list[Replaced] = []
+        self._averages: list[nn.Module] = []
+        self._waiting: WeakSet[Optimizer] = WeakSet([] if optimizer is None else [optimizer])
+        self._in_step: WeakSet[Optimizer] = WeakSet()
+
+    def before_step(self) -> None:
+        """Apply Frobenius decay: after backward (reduced, unscaled), before each optimizer step.
+
+        Under SGD it is a gradient, under any other optimizer it is decoupled (see `FrobeniusDecay`).
+        """
+        if self._watch is not None:
+            self._watch.before_step()
+        elif self.decay is not None:
+            self.decay.add_gradients()
+
+    def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Return optimizer groups: L2 for matrices and kernels, but not for factors under Frobenius decay."""
+        exempt = self.decay.parameters() if self.decay is not None else set()
+        return decay_groups(self.model, weight_decay, exempt)
+
+    def optimizer(self, optimizer: Optimizer, momentum: Momentum = "fresh") -> Optimizer:
+        """Let an optimizer follow the switch in place, now or when it comes; return it.
+
+        Its class, groups, learning rates and the state of all other parameters stay, so that schedulers and
+        wrappers around it stay valid.
+
+        Args:
+            optimizer: That of the dense weights.
+            momentum: Of the factors: `fresh`, or `projected` from the dense weights'.
+
+        Raises:
+            CuttlefishError: It holds none of the replaced weights, or has no group without weight decay for
+                factors under Frobenius decay.
+        """
+        if not self.switched:
+            self._waiting.add(optimizer)
+        elif optimizer not in self._in_step:
+            decayed = set() if self.decay is None else self.decay.parameters()
+            follow_switch(optimizer, self.model, self._replaced, decayed, momentum)
+            self._in_step.add(optimizer)
+        return optimizer
+
+    def follow(self, average: nn.Module) -> None:
+        """Let an exponential moving average of the weights follow the switch, now or when it comes.
+
+        Its dense layers become low-rank at the model's ranks, in the model's basis, so that averaging goes on
+        with factors that belong together. The product stays the best approximation of what was averaged.
+
+        Args:
+            average: torch's AveragedModel, timm's ModelEmaV3 or a copy of the model.
+
+        Raises:
+            CuttlefishError: It is no average of this model.
+        """
+        if self.switched:
+            split_average(self.model, average)
+        else:
+            check_average(self.model, average)
+        self._averages.append(average)
+
+    def recalibrate(self, loader: Iterable[Any], batches: int = 32) -> int:
+        """Measure batch-norm statistics anew, which the switch leaves wrong, and return the batches seen.
+
+        Args:
+            loader: Yields what `forward` takes, else the model's inputs or (inputs, labels).
+            batches: How many to take at most.
+        """
+        return recalibrate(self.model, loader, batches, self.forward or self._call)
+
+    def _follow_switch(self) -> None:
+        for average in self._averages:
+            split_average(self.model, average)
+        for optimizer in list(self._waiting):
+            self.optimizer(optimizer)
+        if self._watch is not None:
+            self._watch.switched(self._replaced, self.decay, self._averages)
+
+    def _call(self, model: nn.Module, batch: Batch) -> Any:
+        return call_model(model, inputs_like(self._form, batch))

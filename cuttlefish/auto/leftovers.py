@@ -1,0 +1,52 @@
+"""Objects of a training script that still hold the weights from before the switch."""
+
+import gc
+from collections.abc import Iterator
+
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LRScheduler
+
+from cuttlefish.auto.switch import Replaced
+
+
+def leftovers(model: nn.Module, replaced: list[Replaced], followed: list[nn.Module]) -> Iterator[str]:
+    """Yield a sentence for each scheduler, average or DDP that a script has not renewed after the switch.
+
+    All living Python objects are looked at, which takes a part of a second.
+    """
+    gc.collect()
+    old = {id(parameter) for entry in replaced if (parameter := entry.parameter()) is not None}
+    layers = {entry.name.rpartition(".")[0] for entry in replaced}
+    for thing in gc.get_objects():
+        kind = type(thing)  # no isinstance: proxies answer it by running code
+        if issubclass(kind, LRScheduler) and _holds(thing.optimizer.param_groups, old):
+            yield (
+                f"a {kind.__name__} still drives the optimizer from before the switch: make it again for the "
+                "new one, or keep the optimizer by cf.optimizer()"
+            )
+        elif issubclass(kind, DistributedDataParallel) and thing.module is model and _is_old(thing, old):
+            yield "a DistributedDataParallel from before the switch is alive: wrap the model in a new one"
+        elif _is_average(kind) and thing not in followed and _is_dense(thing, layers):
+            yield (
+                f"a {kind.__name__} still averages the dense weights: register it by cf.follow() before the "
+                "switch"
+            )
+
+
+def _holds(groups: list[dict], old: set[int]) -> bool:
+    return any(id(parameter) in old for group in groups for parameter in group["params"])
+
+
+def _is_old(wrapped: DistributedDataParallel, old: set[int]) -> bool:
+    return any(id(parameter) in old for parameter in wrapped._module_parameters)
+
+
+def _is_average(kind: type) -> bool:
+    name = kind.__name__
+    return issubclass(kind, nn.Module) and ("Average" in name or "Ema" in name or "EMA" in name)
+
+
+def _is_dense(average: nn.Module, layers: set[str]) -> bool:
+    inner = dict(getattr(average, "module", average).named_modules())
+    return any(isinstance(inner.get(name), nn.Conv2d | nn.Linear) for name in layers)

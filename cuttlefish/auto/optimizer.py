@@ -1,0 +1,152 @@
+"""An optimizer follows the switch in place: its class, groups and other parameters' states stay."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from cuttlefish.auto.switch import Replaced
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.lowrank.matrix import unroll
+
+Momentum = Literal["fresh", "projected"]
+Group = dict[str, Any]
+
+
+@torch.no_grad()
+def follow_switch(
+    optimizer: Optimizer,
+    model: nn.Module,
+    replaced: list[Replaced],
+    decayed: set[nn.Parameter],
+    momentum: Momentum = "fresh",
+) -> None:
+    """Put the factors in the place of the dense weights that the optimizer holds.
+
+    A group whose parameters are in the model's order stays so: groups that are made anew from the low-rank
+    model, as after a restart, are the same.
+
+    Args:
+        optimizer: Any torch optimizer that has one state a parameter.
+        model: The low-rank model.
+        replaced: What the switch has replaced.
+        decayed: The factors under Frobenius decay: they go to a group without weight decay.
+        momentum: `fresh`: the factors start without state. `projected`: with the dense weight's momentum seen
+            through the other factor, M·V for U and Uᵀ·M for Vᵀ, and its second moments likewise.
+
+    Raises:
+        CuttlefishError: The optimizer holds none of the replaced weights, or has no group for factors under
+            Frobenius decay. Nothing is changed then.
+    """
+    if momentum not in ("fresh", "projected"):
+        raise CuttlefishError(f"momentum={momentum!r} must be fresh or projected.")
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise CuttlefishError("LBFGS has one state for all parameters and cannot follow: make a new one.")
+    held = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+    moves = []
+    for entry in replaced:
+        old = entry.parameter()
+        group = held.get(id(old))
+        if group is not None:
+            moves.append((entry, old, group, _home(optimizer, group, entry, decayed)))
+    if not moves:
+        raise CuttlefishError(
+            f"the {type(optimizer).__name__} holds none of the weights that the switch has replaced: it is "
+            "not the one that trained this model, or has followed already"
+        )
+    order = {id(parameter): index for index, parameter in enumerate(model.parameters())}
+    order |= {id(old): min(order[id(new)] for new in entry.new.values()) for entry, old, _, _ in moves}
+    ordered = [group for group in optimizer.param_groups if _is_ordered(group, order)]
+    for entry, old, group, home in moves:
+        _exchange(group, home, old, entry.new)
+        _extend(_without_decay(optimizer, group) or group, entry.added)
+        _carry_state(optimizer.state, entry, old, momentum)
+    for group in ordered:
+        _sort(group, order)
+
+
+def _home(optimizer: Optimizer, group: Group, entry: Replaced, decayed: set[nn.Parameter]) -> Group:
+    """Return the group that the new parameters go to."""
+    if not group.get("weight_decay") or not decayed.intersection(entry.new.values()):
+        return group
+    home = _without_decay(optimizer, group)
+    if home is None:
+        raise CuttlefishError(
+            f"{entry.name} is under Frobenius decay now, and the {type(optimizer).__name__} has no group "
+            "with weight_decay=0 and the same learning rate to put its factors into: make it from "
+            "cf.param_groups(weight_decay) in the first place"
+        )
+    return home
+
+
+def _without_decay(optimizer: Optimizer, like: Group) -> Group | None:
+    """Return a group without weight decay that has the learning rate of another one."""
+    groups = (group for group in optimizer.param_groups if group["lr"] == like["lr"])
+    return next((group for group in groups if not group.get("weight_decay")), None)
+
+
+def _exchange(group: Group, home: Group, old: nn.Parameter, new: dict[str, nn.Parameter]) -> None:
+    index = next(i for i, parameter in enumerate(group["params"]) if parameter is old)
+    if home is group:
+        group["params"][index : index + 1] = new.values()
+        if "param_names" in group:
+            group["param_names"][index : index + 1] = new
+        return
+    del group["params"][index]
+    if "param_names" in group:
+        del group["param_names"][index]
+    _extend(home, new)
+
+
+def _is_ordered(group: Group, order: dict[int, int]) -> bool:
+    places = [order.get(id(parameter), -1) for parameter in group["params"]]
+    return -1 not in places and places == sorted(places)
+
+
+def _sort(group: Group, order: dict[int, int]) -> None:
+    places = [order[id(parameter)] for parameter in group["params"]]
+    for key in ("params", "param_names"):
+        if key in group:
+            group[key][:] = [
+                value for _, value in sorted(zip(places, group[key], strict=True), key=lambda p: p[0])
+            ]
+
+
+def _extend(group: Group, new: dict[str, nn.Parameter]) -> None:
+    group["params"].extend(new.values())
+    if "param_names" in group:
+        group["param_names"].extend(new)
+
+
+def _carry_state(state: dict[Any, Any], entry: Replaced, old: nn.Parameter, momentum: Momentum) -> None:
+    past = state.pop(old, None)
+    if not past:
+        return
+    if entry.layer is None:  # a bias is the same tensor under another name
+        (new,) = entry.new.values()
+        state[new] = past
+    elif momentum == "projected":
+        for parameter, projected in _projected(entry, past).items():
+            state[parameter] = projected
+
+
+def _projected(entry: Replaced, past: dict[str, Any]) -> dict[nn.Parameter, dict[str, Any]]:
+    """Return the states of both factors: first moments by M·V and Uᵀ·M, second ones by squared factors."""
+    layer = entry.layer
+    U, Vt = layer.factors()
+    states: dict[nn.Parameter, dict[str, Any]] = {layer.second.weight: {}, layer.first.weight: {}}
+    for key, value in past.items():
+        parts = (value, value)
+        if isinstance(value, Tensor) and value.shape == layer.weight_shape:
+            M = unroll(value, layer.scheme)
+            left, right = (U.square(), Vt.square()) if _is_second_moment(key) else (U, Vt)
+            parts = layer.shaped(M @ right.T.to(M), left.T.to(M) @ M)
+        for factor, part in zip(states, parts, strict=True):
+            same = isinstance(part, Tensor)
+            states[factor][key] = part.clone(memory_format=torch.preserve_format) if same else part
+    return states
+
+
+def _is_second_moment(key: str) -> bool:
+    return "sq" in key or "square" in key or key == "sum"

@@ -1,0 +1,154 @@
+"""The switch: layers become low-rank, and a forward pass shows that the model now runs them."""
+
+import logging
+import weakref
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.lowrank.layers import LowRankLayer
+from cuttlefish.lowrank.settings import Settings
+from cuttlefish.lowrank.surgery import factorize
+from cuttlefish.lowrank.trace import Batch, Forward, call_model, eager, evaluating, first_samples
+
+logger = logging.getLogger("cuttlefish")
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What one call of `epoch_end` or `step_end` has done. It is true if the model was factorized in it.
+
+    epoch: dense epochs so far, E at the switch. reason: why it switched, or why it never will; None while
+    that is open. ranks: factorized layer → rank. refused: layer → why it stays dense. parameters_before,
+    parameters_after: all the model's. difference: relative change of the model's output on two samples.
+    """
+
+    switched: bool
+    epoch: int
+    reason: str | None = None
+    ranks: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    parameters_before: int | None = None
+    parameters_after: int | None = None
+    difference: float | None = None
+
+    def __bool__(self) -> bool:
+        return self.switched
+
+    def __str__(self) -> str:
+        if not self.switched:
+            return f"no switch here, after {self.epoch} dense epochs" + (
+                f" ({self.reason})" if self.reason else ""
+            )
+        before, after = self.parameters_before, self.parameters_after
+        lines = [
+            f"low-rank from epoch {self.epoch} on ({self.reason}): {len(self.ranks)} layers, "
+            f"{before:,} parameters before and {after:,} after ({before / after:.2f}×)"
+        ]
+        lines += [f"  {name}: rank {rank}" for name, rank in self.ranks.items()]
+        return "\n".join(lines + [f"  {name} stays dense: {why}" for name, why in self.refused.items()])
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """A dense parameter that the model no longer holds, known by reference only, and what came instead."""
+
+    name: str
+    parameter: weakref.ref[nn.Parameter]
+    new: dict[str, nn.Parameter]
+    """Dotted name → parameter: of a weight U and Vᵀ (`second.weight`, `first.weight`), of a bias the bias."""
+    layer: LowRankLayer | None = None
+    """The layer whose weight it was; None for a bias."""
+    added: dict[str, nn.Parameter] = field(default_factory=dict)
+    """What came with a weight that no dense layer has: an extra BN's parameters, the first factor's bias."""
+
+
+class Example:
+    """Two samples, by which the model is compared with itself."""
+
+    def __init__(self, batch: Batch, forward: Forward | None):
+        self.batch = tree_map(_kept, first_samples(batch, 2))
+        self.forward = forward or call_model
+
+    @torch.no_grad()
+    def run(self, model: nn.Module) -> tuple[list[Tensor], set[nn.Module]]:
+        """Return the tensors that the model puts out in eval mode, and the low-rank layers that it ran."""
+        ran: set[nn.Module] = set()
+        layers = [module for module in model.modules() if isinstance(module, LowRankLayer)]
+        handles = [layer.register_forward_hook(lambda module, *_: ran.add(module)) for layer in layers]
+        try:
+            with evaluating(model), eager(), torch.random.fork_rng():
+                outputs = self.forward(model, self.batch)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return [leaf.double() for leaf in tree_leaves(outputs) if _is_real(leaf)], ran
+
+
+def switch(
+    model: nn.Module,
+    ranks: dict[str, int],
+    shortcuts: list[str],
+    settings: Settings,
+    *,
+    initialise: bool = True,
+    example: Example | None = None,
+) -> tuple[list[Replaced], float | None]:
+    """Factorize the layers as the settings say and compare the model with what it was.
+
+    Returns:
+        What was replaced, and the relative change of the output on the example.
+
+    Raises:
+        CuttlefishError: The model does not run a new layer, since something else still holds the old one.
+    """
+    old = {name: _parameters(model, name) for name in ranks}
+    before = example.run(model)[0] if example is not None and initialise else None
+    plain = set() if settings.shortcut_bn else set(shortcuts)
+    with_bn = {name: rank for name, rank in ranks.items() if settings.extra_bn and name not in plain}
+    without = {name: rank for name, rank in ranks.items() if name not in with_bn}
+    options = {"first_bias": settings.first_bias, "scheme": settings.scheme, "initialise": initialise}
+    for group in filter(None, (with_bn, without)):
+        factorize(model, group, extra_bn=group is with_bn, keep_dense=False, **options)
+    replaced = [entry for name in ranks for entry in _successors(model, name, old[name])]
+    return replaced, None if before is None else _compare(model, ranks, example, before)
+
+
+def _compare(model: nn.Module, ranks: dict[str, int], example: Example, before: list[Tensor]) -> float:
+    after, ran = example.run(model)
+    idle = [name for name in ranks if model.get_submodule(name) not in ran]
+    if idle:
+        raise CuttlefishError(
+            f"layer {idle[0]!r}{f' (and {len(idle) - 1} more)' if len(idle) > 1 else ''} was replaced, but "
+            "the model does not run the new one: something outside its modules (a closure, a cache) still "
+            f"holds the old one; make it look the layer up, or leave it dense by dense={idle[:1]}"
+        )
+    change = sum((a - b).square().sum() for a, b in zip(after, before, strict=True))
+    total = sum(b.square().sum() for b in before)
+    return float((change / total).sqrt()) if total > 0 else 0.0
+
+
+def _parameters(model: nn.Module, name: str) -> dict[str, weakref.ref[nn.Parameter]]:
+    layer = model.get_submodule(name)
+    return {key: weakref.ref(parameter) for key, parameter in layer.named_parameters(recurse=False)}
+
+
+def _successors(model: nn.Module, name: str, old: dict[str, weakref.ref[nn.Parameter]]) -> list[Replaced]:
+    layer = model.get_submodule(name)
+    new = {f"{name}.{key}": parameter for key, parameter in layer.named_parameters()}
+    factors = {key: new.pop(key) for key in (f"{name}.second.weight", f"{name}.first.weight")}
+    bias = {key: new.pop(key) for key in (f"{name}.second.bias",) if key in new}
+    entries = [Replaced(f"{name}.weight", old["weight"], factors, layer, added=new)]
+    return entries + ([Replaced(f"{name}.bias", old["bias"], bias)] if bias else [])
+
+
+def _kept(value: Any) -> Any:
+    return value.detach().clone() if isinstance(value, Tensor) else value
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
