@@ -19,7 +19,7 @@ from cuttlefish.limits import Checked, Within
 from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.decay import decay_groups
 from cuttlefish.lowrank.surgery import find_layers, replace_module
-from cuttlefish.lowrank.trace import NORMS, evaluating
+from cuttlefish.lowrank.trace import NORMS, Batch, call_model, evaluating, first_samples
 from cuttlefish.methods.base import Context, Method, Phase
 from cuttlefish.methods.norms import after_norm
 from cuttlefish.methods.own_recipe import all_decayed
@@ -27,7 +27,7 @@ from cuttlefish.methods.schedule import build_schedule
 
 
 @torch.no_grad()
-def convolutions(model: nn.Module, example: Tensor) -> dict[str, str | None]:
+def convolutions(model: nn.Module, example: Batch) -> dict[str, str | None]:
     """Return the convolutions in execution order, each with the batch norm directly after it, or None."""
     outputs: dict[int, tuple[str, Tensor]] = {}
     norm_of: dict[str, str | None] = {}
@@ -48,14 +48,14 @@ def convolutions(model: nn.Module, example: Tensor) -> dict[str, str | None]:
             watch(name, module)
     try:
         with evaluating(model):
-            model(example[:1])
+            call_model(model, first_samples(example, 1))
     finally:
         for handle in handles:
             handle.remove()
     return norm_of
 
 
-def plan(model: nn.Module, example: Tensor) -> dict[str, str | None]:
+def plan(model: nn.Module, example: Batch) -> dict[str, str | None]:
     """Return the convolutions to replace, all but the first, with the batch norm each moves along.
 
     Raises:

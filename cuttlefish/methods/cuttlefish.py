@@ -1,6 +1,7 @@
 """Cuttlefish as a method of the trainer, with the decisions made by `cuttlefish.auto`."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 from math import ceil
 from typing import Annotated, Any
 
@@ -8,10 +9,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from cuttlefish.auto import Cuttlefish
+from cuttlefish.errors import CuttlefishError
 from cuttlefish.limits import Within
 from cuttlefish.lowrank.profiling import main_path
 from cuttlefish.lowrank.settings import Settings as CoreSettings
-from cuttlefish.methods.base import Context, Method, Transition
+from cuttlefish.methods.base import Context, Method, Phase, Transition
+from cuttlefish.methods.schedule import Schedule, build_schedule
 from cuttlefish.record.folder import read_profile
 
 
@@ -51,9 +54,13 @@ class CuttlefishMethod(Method):
     def prepare(self, context: Context) -> None:
         self.chosen = self.core_settings(context)
         self.chosen.check()
+        self._schedule(context)
         inputs = context.example_batch().inputs
         path = main_path(context.model, inputs, shortcuts=self.chosen.factorize_shortcuts)
         self.chosen.check_model(context.model, path, self._length(context))
+
+    def phases(self, context: Context) -> Iterator[Phase]:
+        yield Phase("train", range(context.recipe.epochs), schedule=self._schedule(context))
 
     def on_fit_start(self, context: Context) -> None:
         self._build(context, profile=context.broadcast(read_profile(context.folder)))
@@ -121,6 +128,22 @@ class CuttlefishMethod(Method):
 
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
         self._build(context, state=state)
+
+    def _schedule(self, context: Context) -> Schedule | None:
+        """Return the schedule in two parts, one to the switch and one from it; None: the recipe's."""
+        chosen, recipe = self.chosen, context.recipe
+        if chosen.restart_lr is None:
+            return None
+        schedule = build_schedule(recipe.schedule, recipe.epochs)
+        if not hasattr(schedule, "own_part"):
+            raise CuttlefishError(
+                f"method.restart_lr={chosen.restart_lr} needs recipe.schedule.name=linear, "
+                f"not {recipe.schedule.name}"
+            )
+        until = chosen.switch_epoch
+        if self.interval is not None:
+            until = until * self.interval / context.steps
+        return replace(schedule.own_part(until), restart_lr=chosen.restart_lr)
 
     def _build(self, context: Context, **earlier: dict[str, Any] | None) -> None:
         inputs = context.example_batch().inputs
