@@ -122,11 +122,17 @@ class OptimizerConfig(Checked):
 
 @dataclass(frozen=True)
 class ScheduleConfig(Checked):
-    name: Literal["milestones", "cosine"] = "milestones"
+    name: Literal["milestones", "cosine", "linear"] = "milestones"
+    """linear is set at every step, the others at every epoch."""
     base_lr: LearningRate = 0.1
     """Learning rate of epoch 0, and of the switch epoch if the warm-up is repeated."""
     peak_lr: LearningRate = 0.1
     warmup_epochs: Annotated[int, Within(0, 100_000)] = 0
+    warmup_fraction: Annotated[float, Within(0, 1, "[)")] = 0.0
+    """The same as a fraction of all epochs, of the linear schedule."""
+    restart_lr: Annotated[float | None, Within(0, ends="()")] = None
+    """Peak of the linear schedule after a method's switch, from which it falls to min_lr again; None: the
+    line goes on."""
     milestones: Annotated[list[float], Each(Within(0, 1, "(]"))] = field(default_factory=lambda: [0.5, 0.75])
     """Milestones as fractions of all epochs (epoch = floor(fraction * epochs))."""
     gamma: Annotated[float, Within(0, 1, "(]")] = 0.1
@@ -135,6 +141,10 @@ class ScheduleConfig(Checked):
     def contradictions(self) -> Iterator[str]:
         if any(low >= high for low, high in zip(self.milestones, self.milestones[1:], strict=False)):
             yield f"milestones must be ascending fractions of the run in (0, 1], not {shown(self.milestones)}"
+        if self.name != "linear" and (self.warmup_fraction or self.restart_lr is not None):
+            yield f"warmup_fraction and restart_lr are of name=linear, not of {self.name}"
+        if self.warmup_fraction and self.warmup_epochs:
+            yield "warmup_fraction and warmup_epochs both set the warm-up; give one of them"
         if self.min_lr > self.peak_lr:
             yield f"min_lr must be in [0, peak_lr], not {self.min_lr}"
 
@@ -147,6 +157,10 @@ class RecipeConfig(Checked):
     """Global batch size, over all devices."""
     eval_batch_size: Annotated[int, Within(1, 10**6)] = 1000
     label_smoothing: Fraction = 0.0
+    clip_norm: Annotated[float | None, Within(0, ends="()")] = None
+    """Scale the loss's gradients down to this Euclidean norm over all parameters where they are above it."""
+    accumulate: Annotated[int, Within(1, 10**4)] = 1
+    """Forward and backward passes of a step, each on a part of the batch, to save memory."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
@@ -154,6 +168,8 @@ class RecipeConfig(Checked):
         warmup = self.schedule.warmup_epochs
         if warmup > self.epochs:
             yield f"schedule.warmup_epochs={warmup} does not fit into {self.epochs} epochs; choose fewer"
+        if self.accumulate > self.batch_size:
+            yield f"accumulate={self.accumulate} parts cannot be made of batch_size={self.batch_size}"
 
 
 @dataclass(frozen=True)
@@ -263,13 +279,13 @@ class Config(Checked):
                 yield f"trainer.{key} is for debugging and scale={self.scale} is evidence; use scale=free"
         data = self.data
         chosen = (data.kind, data.images_per_class, data.images_seed)
-        if self.scale == "reduced" and chosen != ("cifar10", 1000, None):
+        if self.scale == "reduced" and chosen not in (("cifar10", 1000, None), ("glue", None, None)):
             yield (
-                "scale=reduced means data=cifar10 with data.images_per_class=1000, "
+                "scale=reduced means data=cifar10 with data.images_per_class=1000, or a whole GLUE task, "
                 "so that its records compare; use scale=free"
             )
         if self.scale == "paper" and (
-            data.images_per_class is not None or data.kind in ("digits", "synthetic", "folder")
+            data.images_per_class is not None or data.kind in ("digits", "synthetic", "folder", "text")
         ):
             yield (
                 "scale=paper means the whole of one of the paper's data sets, "

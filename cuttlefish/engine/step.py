@@ -1,6 +1,7 @@
 """One optimizer step: the optimizer, compilation, DDP and synchronised batch norm."""
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -37,8 +38,11 @@ class StepRunner:
         trainer: TrainerConfig,
         world: World,
         device: torch.device,
+        clip_norm: float | None = None,
+        accumulate: int = 1,
     ):
         self.model, self.task, self.method = model, task, method
+        self.clip_norm, self.accumulate = clip_norm, accumulate
         self.trainer, self.world, self.device = trainer, world, device
         if trainer.channels_last:
             to_channels_last(model)
@@ -55,18 +59,18 @@ class StepRunner:
 
     def step(self, batch: Batch, label_smoothing: float, sums: Tensor) -> None:
         """Take one step and add (sum of losses, correct, samples) to `sums` without a host sync."""
-        with statistics_kept(self.model, len(batch)):
-            loss, outputs = self._forward(batch, label_smoothing)
-        # Mean over the global batch, whatever this process's share: DDP averages over processes.
-        (loss * (self.world.processes / batch.global_size)).backward()
+        *others, last = batch.parts(self.accumulate)
+        if others:
+            with self._unsynchronised():
+                for part in others:
+                    self._backward(part, label_smoothing, sums)
+        self._backward(last, label_smoothing, sums)
+        if self.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
         self.method.on_gradients(self.model)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.method.on_step_end(self.model)
-        with torch.no_grad():
-            sums[0] += loss
-            sums[1] += self.task.correct(outputs, batch)
-            sums[2] += len(batch)
 
     def warm_up(self, batches: Iterable[Batch], label_smoothing: float) -> None:
         """Compile for the shapes of `batches`; weights, statistics and random state are unchanged."""
@@ -82,6 +86,20 @@ class StepRunner:
     def set_lr(self, lr: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
+
+    def _backward(self, batch: Batch, label_smoothing: float, sums: Tensor) -> None:
+        with statistics_kept(self.model, len(batch)):
+            loss, outputs = self._forward(batch, label_smoothing)
+        # Mean over the global batch, whatever this process's share: DDP averages over processes.
+        (loss * (self.world.processes / batch.global_size)).backward()
+        with torch.no_grad():
+            sums[0] += loss
+            sums[1] += self.task.correct(outputs, batch)
+            sums[2] += len(batch)
+
+    def _unsynchronised(self) -> AbstractContextManager:
+        """Return a context in which backward passes leave the sum over processes to a later one."""
+        return self.run.no_sync() if self.world.processes > 1 else nullcontext()
 
     def _forward(self, batch: Batch, label_smoothing: float) -> tuple[Tensor, Tensor]:
         with autocast(self.trainer, self.device):

@@ -121,6 +121,8 @@ class Trainer:
             self.config,
             self.world,
             self.device,
+            self.recipe.clip_norm,
+            self.recipe.accumulate,
         )
         if self.config.compile:
             with self.timer.section("compile"):
@@ -202,6 +204,7 @@ class Trainer:
             for batch in self.batches.train(self.progress.trained, self.progress.step):
                 if self.progress.step:
                     self._ask_between_steps(phase, epoch)
+                self._follow_schedule(epoch)
                 with self.timer.section("train"):
                     self.runner.step(batch, self.recipe.label_smoothing, sums)
                 self.loggers.step()
@@ -214,6 +217,12 @@ class Trainer:
         self._check_finite(loss)
         accuracy = {} if self.batches.task.classes is None else {"accuracy": 100 * correct / max(samples, 1)}
         return Scores(loss, accuracy)
+
+    def _follow_schedule(self, epoch: int) -> None:
+        """Set the step's learning rate, if the schedule has one for each step."""
+        if self.context.schedule.by_step:
+            done = self.progress.step / self.batches.steps
+            self.runner.set_lr(self.context.schedule.lr(epoch + done))
 
     def _handle_requests(self, sums: Tensor | None = None) -> None:
         """Save, or save and stop, between two steps, if any process requests it.

@@ -83,7 +83,7 @@ class CuttlefishMethod(Method):
             context.log_ranks([row | {"epoch": epoch} for row in self.core.tracker.rows()])
         if not switched:
             return None
-        start = epoch if getattr(context.schedule, "by_step", False) else ceil(epoch)
+        start = epoch if context.schedule.by_step else ceil(epoch)
         schedule = context.schedule.restarted(start, self.chosen.overshoot) if self.chosen.rewarm else None
         return Transition(f"switch at epoch {epoch:.6g} ({self.core.reason})", schedule)
 

@@ -1,10 +1,10 @@
-"""Learning rates as pure functions of the epoch (audit 4.3 and 6.1)."""
+"""Learning rates as pure functions of the epoch (audit 4.3, 6.1 and 6.4)."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from math import cos, floor, pi
-from typing import Any
+from typing import Any, ClassVar
 
 from cuttlefish.config.schema import ScheduleConfig
 
@@ -27,6 +27,7 @@ class Milestones:
     gamma: float
     restart: int | None = None
     overshoot: bool = False
+    by_step: ClassVar[bool] = False
 
     def lr(self, epoch: int) -> float:
         damping = self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
@@ -52,6 +53,7 @@ class Cosine:
     epochs: int
     min_lr: float = 0.0
     restart: int | None = None
+    by_step: ClassVar[bool] = False
 
     def lr(self, epoch: int) -> float:
         annealed = (
@@ -68,12 +70,63 @@ class Cosine:
 
 
 @dataclass(frozen=True)
+class Linear:
+    """Linear warm-up from base to peak, then linear decay to min_lr at epoch `epochs`; set at every step.
+
+    Attributes:
+        warmup_epochs: May be a fraction.
+        restart: The epoch at which it begins again (the switch).
+        restart_lr: The peak from there on. None: after the warm-up the line goes on as before.
+        part_end: The epoch at which the part before the restart ends at min_lr; None: that of the run.
+    """
+
+    base_lr: float
+    peak_lr: float
+    warmup_epochs: float
+    epochs: int
+    min_lr: float = 0.0
+    restart: float | None = None
+    restart_lr: float | None = None
+    part_end: int | None = None
+    by_step: ClassVar[bool] = True
+
+    def lr(self, epoch: float) -> float:
+        """Return the learning rate at a fractional epoch."""
+        if self.restart is None or epoch < self.restart:
+            return self._line(epoch, 0, self.part_end or self.epochs, self.peak_lr)
+        if self.restart_lr is not None:
+            return self._line(epoch, self.restart, self.epochs, self.restart_lr)
+        line = self._line(epoch, 0, self.epochs, self.peak_lr)
+        return min(line, self._risen(epoch - self.restart, self.peak_lr))
+
+    def restarted(self, epoch: float, overshoot: bool = False) -> Linear:
+        return replace(self, restart=epoch)
+
+    def own_part(self, until: int) -> Linear:
+        """Return the schedule whose part before the restart ends at epoch `until`."""
+        return replace(self, part_end=until)
+
+    def _line(self, epoch: float, begin: float, end: float, peak: float) -> float:
+        since, length = epoch - begin - self.warmup_epochs, end - begin - self.warmup_epochs
+        if since < 0:
+            return self._risen(epoch - begin, peak)
+        return (
+            self.min_lr + (peak - self.min_lr) * max(0.0, 1 - since / length) if length > 0 else self.min_lr
+        )
+
+    def _risen(self, since: float, peak: float) -> float:
+        share = min(since / self.warmup_epochs, 1.0) if self.warmup_epochs else 1.0
+        return self.base_lr + (peak - self.base_lr) * share
+
+
+@dataclass(frozen=True)
 class Exponential:
     """Exponential decay: initial_lr * decay**(epoch - start)."""
 
     initial_lr: float
     decay: float
     start: int = 0
+    by_step: ClassVar[bool] = False
 
     def lr(self, epoch: int) -> float:
         return self.initial_lr * self.decay ** (epoch - self.start)
@@ -82,13 +135,18 @@ class Exponential:
         return replace(self, start=epoch)
 
 
-Schedule = Milestones | Cosine | Exponential
-KINDS: dict[str, type] = {kind.__name__: kind for kind in (Milestones, Cosine, Exponential)}
+Schedule = Milestones | Cosine | Linear | Exponential
+KINDS: dict[str, type] = {kind.__name__: kind for kind in (Milestones, Cosine, Linear, Exponential)}
 
 
 def build_schedule(config: ScheduleConfig, epochs: int) -> Schedule:
     if config.name == "cosine":
         return Cosine(config.base_lr, config.peak_lr, config.warmup_epochs, epochs, config.min_lr)
+    if config.name == "linear":
+        warmup = config.warmup_epochs or config.warmup_fraction * epochs
+        return Linear(
+            config.base_lr, config.peak_lr, warmup, epochs, config.min_lr, restart_lr=config.restart_lr
+        )
     milestones = tuple(floor(fraction * epochs) for fraction in config.milestones)
     return Milestones(config.base_lr, config.peak_lr, config.warmup_epochs, milestones, config.gamma)
 

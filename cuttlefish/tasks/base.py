@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss
@@ -29,6 +30,19 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def parts(self, count: int) -> "list[Batch]":
+        """Return the batch in at most `count` parts of about equal size, none of them empty if it is not."""
+        count = min(count, max(len(self), 1))
+        cuts = [len(self) * part // count for part in range(count + 1)]
+        return [self] if count == 1 else [self._part(slice(*ends)) for ends in pairwise(cuts)]
+
+    def _part(self, rows: slice) -> "Batch":
+        inputs = self.inputs
+        cut = (
+            inputs[rows] if isinstance(inputs, Tensor) else {name: one[rows] for name, one in inputs.items()}
+        )
+        return Batch(cut, self.targets[rows], self.global_size)
 
 
 class Task(ABC):

@@ -62,7 +62,7 @@ def trainer_of(method):
     return SimpleNamespace(
         device=GPU, config=config, recipe=recipe, world=SimpleNamespace(is_first=True, sum=whole, gather=None), progress=progress,
         context=SimpleNamespace(folder=None, model=model), loggers=Loggers(),
-        timer=SimpleNamespace(section=lambda name: nullcontext()), _handle_requests=lambda sums: None, _ask_between_steps=lambda phase, epoch: None,
+        timer=SimpleNamespace(section=lambda name: nullcontext()), _handle_requests=lambda sums: None, _ask_between_steps=lambda phase, epoch: None, _follow_schedule=lambda epoch: None,
         batches=Batches(task, recipe, config, 0, world),
         runner=StepRunner(model, task, method, OptimizerConfig(), 0.1, config, world, GPU),
     )  # fmt: skip

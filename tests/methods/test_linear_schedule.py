@@ -1,0 +1,52 @@
+"""The linear schedule, against the formula of the public code: peak * (1 - t / T) at step t of T."""
+
+import pytest
+
+from cuttlefish.config.schema import ScheduleConfig
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.methods.schedule import build_schedule, schedule_from_dict, schedule_to_dict
+
+
+def linear(epochs=3, **settings):
+    return build_schedule(
+        ScheduleConfig(name="linear", **{"base_lr": 2e-5, "peak_lr": 2e-5} | settings), epochs
+    )
+
+
+def test_it_falls_to_zero_step_by_step():
+    steps, total, schedule = 78, 3 * 78, linear()
+    for t in range(total + 1):
+        assert schedule.lr(t // steps + t % steps / steps) == pytest.approx(2e-5 * (1 - t / total), abs=1e-18)
+
+
+@pytest.mark.parametrize("settings", [{"warmup_epochs": 1}, {"warmup_fraction": 0.25}])
+def test_it_warms_up(settings):
+    schedule = linear(4, base_lr=1e-6, peak_lr=1e-4, **settings)
+    rates = [schedule.lr(epoch) for epoch in (0, 0.5, 1, 2.5, 4)]
+    assert rates == pytest.approx([1e-6, 5.05e-5, 1e-4, 5e-5, 0])
+
+
+def test_after_a_switch_the_line_goes_on_behind_a_warm_up():
+    schedule = linear(4, base_lr=0.0, peak_lr=1.0, warmup_epochs=1).restarted(2)
+    assert [schedule.lr(epoch) for epoch in (1.5, 2, 2.25, 3, 4)] == pytest.approx([5 / 6, 0, 0.25, 1 / 3, 0])
+    assert linear(4).restarted(2).lr(2.5) == linear(4).lr(2.5)
+
+
+def test_the_public_code_has_two_schedules():
+    schedule = linear(5, restart_lr=4e-5).own_part(1)
+    assert [schedule.lr(epoch) for epoch in (0, 0.5)] == pytest.approx([2e-5, 1e-5])
+    again = schedule.restarted(1)
+    assert [again.lr(epoch) for epoch in (0.5, 1, 3, 5)] == pytest.approx([1e-5, 4e-5, 2e-5, 0])
+
+
+def test_it_is_saved_and_restored():
+    schedule = linear(5, restart_lr=4e-5).own_part(1).restarted(1)
+    assert schedule_from_dict(schedule_to_dict(schedule)) == schedule
+
+
+@pytest.mark.parametrize(
+    "settings", [{"name": "cosine", "warmup_fraction": 0.1}, {"name": "milestones", "restart_lr": 1.0}]
+)
+def test_its_keys_are_of_no_other_schedule(settings):
+    with pytest.raises(CuttlefishError, match="are of name=linear, not of"):
+        ScheduleConfig(**settings).check("recipe.schedule")
