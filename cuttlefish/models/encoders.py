@@ -45,6 +45,8 @@ class TextClassifier(nn.Module):
             attention_mask: (B, L), 0 where a token is padding; None: there is none.
             token_type_ids: (B, L), 1 in a pair's second sentence; ignored by models without such types.
         """
+        if not len(input_ids):  # a process's empty share; transformers' reshaping refuses one
+            return self(input_ids.new_full((1, input_ids.shape[1]), self.pad_id))[:0]
         types = {"token_type_ids": token_type_ids} if self.uses_token_types else {}
         return self.network(input_ids=input_ids, attention_mask=attention_mask, **types).logits
 
