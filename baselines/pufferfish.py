@@ -4,22 +4,35 @@ The switch is Cuttlefish's with other numbers: dense to epoch E, then every laye
 low-rank with ratio 1/4 by truncated SVD of its trained weight, with a new optimizer and a repeated warm-up.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from math import floor
-from typing import Annotated
+from typing import Annotated, Any
 
 from torch import Tensor, nn
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.limits import Checked, Within
 from cuttlefish.lowrank.find import nearest
+from cuttlefish.lowrank.matrix import matrix_shape
 from cuttlefish.lowrank.profiling import candidates, main_path
 from cuttlefish.lowrank.rank import clamp_rank, full_rank
 from cuttlefish.lowrank.settings import Settings as CuttlefishSettings
+from cuttlefish.lowrank.surgery import break_even
 from cuttlefish.methods.base import Context
 from cuttlefish.methods.cuttlefish import CuttlefishMethod
+from cuttlefish.methods.target import (
+    Match,
+    Target,
+    TargetSize,
+    check_reachable,
+    find_fraction,
+    one_size,
+    resolve_target,
+    target_state,
+    with_target,
+)  # fmt: skip
 
 
 def scaled_epoch(fraction: float, epochs: int) -> int:
@@ -52,9 +65,34 @@ def fixed_ranks(
     return {name: clamp_rank(floor(ratio * rank), rank) for name, rank in full.items()}
 
 
+def size_with(
+    model: nn.Module,
+    ranks: Mapping[str, int],
+    *,
+    keep_dense: bool = True,
+    first_bias: bool = False,
+    norms: Collection[str] = (),
+) -> int:
+    """Return how many parameters the model has with these ranks.
+
+    keep_dense: layers at or above break-even stay as they are. first_bias: the first factors of linear layers
+    have biases. norms: convolutions with a batch norm between their factors.
+    """
+    size = sum(parameter.numel() for parameter in model.parameters())
+    for name, rank in ranks.items():
+        layer = model.get_submodule(name)
+        rows, columns = matrix_shape(layer.weight.shape)
+        if not keep_dense or rank < break_even(layer):
+            bias = int(first_bias and isinstance(layer, nn.Linear))
+            size += rank * (rows + columns + bias + 2 * (name in norms)) - rows * columns
+    return size
+
+
 @dataclass(frozen=True)
 class Settings(Checked):
     """k: K, leading dense layers of the main path. rank_ratio: of every factorized layer's full rank.
+
+    target_params, match: a size from which the ratio is found instead.
 
     switch_epoch: E; if None, switch_fraction of the run's epochs (the paper's 80 of 300). extra_bn: batch
     norm between the factors of a convolution (the paper, section 4.1). dense: patterns of further layers to
@@ -63,6 +101,8 @@ class Settings(Checked):
 
     k: Annotated[int | None, Within(0, 10_000)] = None
     rank_ratio: Annotated[float, Within(0, 1, "(]")] = 0.25
+    target_params: TargetSize = None
+    match: Match = None
     switch_epoch: Annotated[int | None, Within(0, 100_000)] = None
     switch_fraction: Annotated[float, Within(0, 1, "()")] = 80 / 300
     extra_bn: bool = True
@@ -75,12 +115,16 @@ class Settings(Checked):
     overshoot: bool = False
     track_ranks: bool = False
 
+    def contradictions(self) -> Iterator[str]:
+        yield from one_size(self)  # rank_ratio has a value of its own and is ignored if a size is given
+
 
 class Pufferfish(CuttlefishMethod):
     """Cuttlefish's method with given numbers in place of those it would find."""
 
     name = "pufferfish"
     Settings = Settings
+    target: Target | None = None
 
     def core_settings(self, context: Context) -> CuttlefishSettings:
         fixed = self.settings
@@ -89,7 +133,6 @@ class Pufferfish(CuttlefishMethod):
                 f"Pufferfish has no K for {context.model_name}: give method.k, the number of leading layers "
                 "left dense"
             )
-        inputs = context.example_batch().inputs
         same = (
             *("k", "extra_bn", "shortcut_bn", "first_bias", "factorize_shortcuts", "keep_dense"),
             *("rewarm", "overshoot", "track_ranks"),
@@ -97,13 +140,44 @@ class Pufferfish(CuttlefishMethod):
         epoch = fixed.switch_epoch
         if epoch is None:
             epoch = scaled_epoch(fixed.switch_fraction, context.recipe.epochs)
-        shortcuts = fixed.factorize_shortcuts
-        ranks = fixed_ranks(
-            context.model, inputs, fixed.k, fixed.rank_ratio, dense=fixed.dense, shortcuts=shortcuts
-        )
+        self.target = resolve_target(fixed, context)
+        ranks = self._ranks(context)
         if not ranks:
             raise CuttlefishError(
                 f"K = {fixed.k} leaves no layer of {context.model_name} to factorize: choose a lower method.k"
             )
         shared = {name: getattr(fixed, name) for name in same}
         return CuttlefishSettings(switch_epoch=epoch, ranks=ranks, **shared)
+
+    def on_fit_end(self, context: Context) -> dict[str, Any]:
+        achieved = sum(parameter.numel() for parameter in context.model.parameters())
+        return with_target(self.target, super().on_fit_end(context), achieved)
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | target_state(self.target)
+
+    def _ranks(self, context: Context) -> dict[str, int]:
+        """Return the ranks of the given ratio, or of the one whose size is nearest to the target's."""
+        fixed, model = self.settings, context.model
+        inputs = context.example_batch().inputs
+        options = {"dense": fixed.dense, "shortcuts": fixed.factorize_shortcuts}
+
+        def ranks(ratio: float) -> dict[str, int]:
+            return fixed_ranks(model, inputs, fixed.k, ratio, **options)
+
+        if self.target is None:
+            return ranks(fixed.rank_ratio)
+        path = main_path(model, inputs, shortcuts=True)
+        plain = {layer.name for layer in path if layer.shortcut and not fixed.shortcut_bn}
+        norms = {layer.name for layer in path if isinstance(layer.module, nn.Conv2d)} - plain
+        full = {name: full_rank(model.get_submodule(name).weight) for name in ranks(1.0)}
+
+        def size(ratio: float) -> int:
+            scaled = {name: clamp_rank(floor(ratio * rank), rank) for name, rank in full.items()}
+            return size_with(
+                model, scaled, keep_dense=fixed.keep_dense, first_bias=fixed.first_bias,
+                norms=norms if fixed.extra_bn else (),
+            )  # fmt: skip
+
+        check_reachable(self.name, self.target, size(0.0), size(1.0))
+        return ranks(find_fraction(size, self.target.params))

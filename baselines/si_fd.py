@@ -4,7 +4,7 @@ Every convolution but the first becomes a 1×k one to r channels and a k×1 one 
 its random weight as the matrix M[o·k1 + a, i·k2 + b] = W[o, i, a, b]. Classifier and shortcuts are unchanged.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -19,9 +19,7 @@ from cuttlefish.lowrank.surgery import factorize, find_layers
 from cuttlefish.lowrank.trace import trace
 from cuttlefish.methods.base import Context
 from cuttlefish.methods.own_recipe import all_decayed
-from cuttlefish.methods.target import Match, SizedMethod, TargetSize, one_size
-
-TOLERANCE = 1e-6
+from cuttlefish.methods.target import Match, SizedMethod, TargetSize, find_fraction, one_size
 
 
 def factorized_convs(model: nn.Module, example: Tensor) -> dict[str, Size]:
@@ -51,22 +49,6 @@ def saved_parameters(shapes: Mapping[str, Size], rho: float) -> int:
         shape.numel() - spatial_rank(shape, rho) * sum(matrix_shape(shape, "spatial"))
         for shape in shapes.values()
     )
-
-
-def find_rho(size: Callable[[float], int], target: int) -> float:
-    """Return the ρ in [0, 1] whose `size` (non-decreasing) is nearest to the target, by bisection.
-
-    Stop when the interval or the relative error is below 1e-6; return the visited ρ with the smallest error,
-    the earlier of ties.
-    """
-    low, high, best, smallest = 0.0, 1.0, 1.0, float("inf")
-    while high - low >= TOLERANCE and smallest >= TOLERANCE:
-        middle = (low + high) / 2
-        error = size(middle) / target - 1
-        if abs(error) < smallest:
-            best, smallest = middle, abs(error)
-        low, high = (middle, high) if error < 0 else (low, middle)
-    return best
 
 
 @dataclass(frozen=True)
@@ -106,7 +88,7 @@ class SpectralFrobenius(SizedMethod):
             return full - saved_parameters(shapes, rho)
 
         self.check_reachable(size(0.0), size(1.0))
-        self.rho = self.settings.rho if self.target is None else find_rho(size, self.target.params)
+        self.rho = self.settings.rho if self.target is None else find_fraction(size, self.target.params)
         self.ranks = {name: spatial_rank(shape, self.rho) for name, shape in shapes.items()}
 
     def on_fit_start(self, context: Context) -> None:

@@ -14,8 +14,8 @@ from cuttlefish.errors import CuttlefishError
 OLD_WORDS = {**RENAMED, "method.preset": "preset"}
 
 TARGETS = ("method.target_params", "method.match")
-SIZE_KNOBS = ("method.alpha", "method.rho")
-"""Knobs that presets set and that a target replaces; other knobs exclude a target in their Settings."""
+SIZE_KNOBS = ("method.alpha", "method.rho", "method.rank_ratio")
+"""Knobs that have a value anyway and that a target replaces; others exclude a target in their Settings."""
 
 
 def refuse_old_words(words: Iterable[str]) -> None:

@@ -1,12 +1,17 @@
 """Full-rank training: the empty method, which can record ranks during training (Figures 2 and 3)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from cuttlefish.config.schema import RecipeConfig
 from cuttlefish.limits import Checked
 from cuttlefish.lowrank.profiling import main_path
 from cuttlefish.lowrank.rank import RankTracker
-from cuttlefish.methods.base import Context, Method
+from cuttlefish.methods.base import Context, Method, Phase
+from cuttlefish.methods.budget import dense_epochs_within
+from cuttlefish.methods.schedule import build_schedule
+from cuttlefish.methods.target import Match
 
 
 class FullRank(Method):
@@ -15,11 +20,34 @@ class FullRank(Method):
 
     @dataclass(frozen=True)
     class Settings(Checked):
-        """track_ranks: Record the stable rank of every main-path layer before each epoch."""
+        """track_ranks: Record the stable rank of every main-path layer before each epoch.
+
+        match: A finished run; train only as many epochs as fit into its compute seconds, the schedule
+        over these.
+        """
 
         track_ranks: bool = False
+        match: Match = None
 
     tracker: RankTracker | None = None
+    epochs: int | None = None
+    """The epochs that fit into the matched run's time."""
+
+    @classmethod
+    def planned_epochs(cls, settings: Any, recipe: RecipeConfig) -> int | None:
+        return recipe.epochs if settings.match is None else None
+
+    def prepare(self, context: Context) -> None:
+        if self.settings.match is not None:
+            kept = context.saved().get("epochs")  # even if the matched run changed since
+            self.epochs = kept or dense_epochs_within(self.settings.match, context.recipe.epochs)[0]
+
+    def phases(self, context: Context) -> Iterator[Phase]:
+        if self.epochs is None:
+            yield from super().phases(context)
+        else:
+            schedule = build_schedule(context.recipe.schedule, self.epochs)
+            yield Phase("train", range(self.epochs), schedule=schedule)
 
     def on_fit_start(self, context: Context) -> None:
         if self.settings.track_ranks:
@@ -36,7 +64,8 @@ class FullRank(Method):
 
     def state_dict(self) -> dict[str, Any]:
         tracker = self.tracker
-        return {"history": tracker.history, "metric": tracker.metric} if tracker is not None else {}
+        state = {} if self.epochs is None else {"epochs": self.epochs}
+        return state if tracker is None else state | {"history": tracker.history, "metric": tracker.metric}
 
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
         self.on_fit_start(context)

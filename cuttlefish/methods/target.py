@@ -1,6 +1,6 @@
 """Target size for comparisons at equal size: a number of parameters, or a finished run to match."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +12,7 @@ from cuttlefish.record.fields import Record
 from cuttlefish.record.find import SEARCHED, runs_of
 from cuttlefish.record.record import read_record
 
+TOLERANCE = 1e-6
 TargetSize = Annotated[int | None, Within(1, 10**12)]
 """Type of a knob: total parameters of the result."""
 Match = Annotated[str | None, Place()]
@@ -41,22 +42,45 @@ class SizedMethod(Method):
 
     def check_reachable(self, least: int, most: int) -> None:
         """Raise CuttlefishError for a target outside the sizes `least` to `most`, possible for this model."""
-        target = self.target
-        if target is not None and not least <= target.params <= most:
-            raise CuttlefishError(
-                f"{self.name} cannot reach {target.params:,} parameters ({target.source}) with this model: "
-                f"the nearest it can is {most if target.params > most else least:,}"
-            )
+        check_reachable(self.name, self.target, least, most)
 
     def with_target(self, fields: dict[str, Any], achieved: int) -> dict[str, Any]:
         """Return the record's fields, with target and achieved size if there is a target."""
-        return fields if self.target is None else fields | {"target": self.target.report(achieved)}
+        return with_target(self.target, fields, achieved)
 
     def state_dict(self) -> dict[str, Any]:
         return target_state(self.target)
 
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
         self.target = target_from_state(state) or self.target
+
+
+def check_reachable(method: str, target: Target | None, least: int, most: int) -> None:
+    if target is not None and not least <= target.params <= most:
+        raise CuttlefishError(
+            f"{method} cannot reach {target.params:,} parameters ({target.source}) with this model: "
+            f"the nearest it can is {most if target.params > most else least:,}"
+        )
+
+
+def with_target(target: Target | None, fields: dict[str, Any], achieved: int) -> dict[str, Any]:
+    return fields if target is None else fields | {"target": target.report(achieved)}
+
+
+def find_fraction(size: Callable[[float], int], target: int) -> float:
+    """Return the fraction in [0, 1] whose `size` (non-decreasing) is nearest to the target, by bisection.
+
+    Stop when the interval or the relative error is below 1e-6; return the visited fraction with the smallest
+    error, the earlier of ties.
+    """
+    low, high, best, smallest = 0.0, 1.0, 1.0, float("inf")
+    while high - low >= TOLERANCE and smallest >= TOLERANCE:
+        middle = (low + high) / 2
+        error = size(middle) / target - 1
+        if abs(error) < smallest:
+            best, smallest = middle, abs(error)
+        low, high = (middle, high) if error < 0 else (low, middle)
+    return best
 
 
 def find_target(target_params: int | None, match: str | None) -> Target | None:
@@ -71,7 +95,7 @@ def find_target(target_params: int | None, match: str | None) -> Target | None:
         return Target(target_params, "target_params")
     if match is None:
         return None
-    record = _matched(match)
+    _, record = matched_run(match)
     if record.status != "finished" or not record.params_total:
         raise CuttlefishError(f"match={match}: that run has not finished, so it has no size to match")
     return Target(record.params_nonzero or record.params_total, f"run {record.run_key} ({record.method})")
@@ -104,13 +128,13 @@ def target_from_state(state: Mapping[str, Any]) -> Target | None:
     return Target(**state["target"]) if "target" in state else None
 
 
-def _matched(match: str) -> Record:
-    """Return the record at a path, or of that run key (a finished one if there are several)."""
+def matched_run(match: str) -> tuple[Path, Record]:
+    """Return path and record: at a path, or of a run key (a finished one if there are several)."""
     if Path(match).exists():
-        return read_record(match)
-    found = [record for _, record in runs_of(match)]
+        return Path(match), read_record(match)
+    found = runs_of(match)
     if not found:
         raise CuttlefishError(
             f"match={match}: neither a path nor the run key of a record under {' or '.join(SEARCHED)}"
         )
-    return next((record for record in found if record.status == "finished"), found[0])
+    return next((run for run in found if run[1].status == "finished"), found[0])

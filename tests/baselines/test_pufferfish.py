@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from baselines.pufferfish import Pufferfish, Settings, fixed_ranks, scaled_epoch
+from baselines.pufferfish import Pufferfish, Settings, fixed_ranks, scaled_epoch, size_with
 from cuttlefish.config.schema import ModelConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.layers import LowRankConv2d
@@ -207,6 +207,36 @@ def test_the_switch_makes_low_rank_layers_with_norms():
     assert all(
         isinstance(layer, LowRankConv2d) and layer.bn is not None for layer in low_rank_layers(model).values()
     )
+
+
+@pytest.mark.parametrize(
+    "knobs", [{}, {"extra_bn": False}, {"factorize_shortcuts": True, "shortcut_bn": False}]
+)
+def test_a_size_to_match_sets_the_ratio(tmp_path, knobs):
+    target = 70_000
+    record = run(tmp_path, k=3, switch_epoch=1, target_params=target, **knobs)
+    assert record.target["params"] == target and record.target["achieved"] == record.params_total
+    assert abs(record.params_total / target - 1) < 0.02
+
+
+def test_sizes_are_those_of_the_built_model():
+    model = suite("resnet18", width=8)
+    ranks = fixed_ranks(model, torch.zeros(1, 3, 32, 32), 1, 0.3, shortcuts=True)
+    convs = {name for name in ranks if "conv" in name}
+    expected = size_with(model, ranks, keep_dense=False, norms=convs)
+    factorize(model, {name: ranks[name] for name in convs}, extra_bn=True, keep_dense=False)
+    factorize(model, {name: ranks[name] for name in ranks.keys() - convs}, keep_dense=False)
+    assert sum(parameter.numel() for parameter in model.parameters()) == expected
+
+
+def test_two_sizes_are_one_too_many(tmp_path):
+    with pytest.raises(CuttlefishError, match="each sets the size"):
+        run(tmp_path, k=3, target_params=1000, match="0123456789ab")
+
+
+def test_a_size_out_of_reach_is_refused(tmp_path):
+    with pytest.raises(CuttlefishError, match="pufferfish cannot reach 1,000 parameters"):
+        run(tmp_path, k=3, target_params=1000)
 
 
 @pytest.mark.parametrize(

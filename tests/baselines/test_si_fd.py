@@ -8,19 +8,13 @@ import torch
 from hypothesis import given, settings, strategies
 from torch import nn
 
-from baselines.si_fd import (
-    Settings,
-    SpectralFrobenius,
-    factorized_convs,
-    find_rho,
-    saved_parameters,
-    spatial_rank,
-)
+from baselines.si_fd import Settings, SpectralFrobenius, factorized_convs, saved_parameters, spatial_rank
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.decay import FrobeniusDecay
 from cuttlefish.lowrank.split import split_layer, truncated_svd, unroll
 from cuttlefish.lowrank.surgery import factorize, low_rank_layers
 from cuttlefish.methods.base import Method
+from cuttlefish.methods.target import find_fraction
 from cuttlefish.models.resnet_cifar import ResNet
 from cuttlefish.models.vgg_cifar import Vgg19
 from cuttlefish.worker import run_config
@@ -59,7 +53,7 @@ def test_the_reference_s_resnet18_has_two_million_parameters():
 
 def test_the_reference_s_vgg19_is_found_by_bisection():
     full, shapes = shapes_of(Vgg19)
-    rho = find_rho(lambda rho: full - saved_parameters(shapes, rho), 0.1 * full)
+    rho = find_fraction(lambda rho: full - saved_parameters(shapes, rho), 0.1 * full)
     assert len(shapes) == 15 and rho == pytest.approx(0.0476074, abs=1e-7)
     assert full - saved_parameters(shapes, rho) == full - saved_parameters(shapes, 0.0476074) == 1_996_618
 
@@ -176,7 +170,7 @@ def test_bisection_is_no_worse_than_any_rho_it_visited(target):
         visited.append((rho, full - saved_parameters(shapes, rho)))
         return visited[-1][1]
 
-    found = find_rho(size, target)
+    found = find_fraction(size, target)
     errors = [abs(params - target) for _, params in visited]
     assert 0 < found <= 1 and found == visited[errors.index(min(errors))][0]
 

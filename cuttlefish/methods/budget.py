@@ -1,0 +1,31 @@
+"""A budget of time for comparisons: the seconds that another, finished run took."""
+
+from math import floor
+from statistics import median
+
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.methods.target import matched_run
+from cuttlefish.record.folder import read_epochs
+
+
+def dense_epochs_within(match: str, most: int) -> tuple[int, float]:
+    """Return how many epochs of the dense model fit into the compute seconds of a run, and these seconds.
+
+    An epoch's time is the median of those that the run itself trained dense, on the same machine. At least
+    one epoch is returned, and at most `most`.
+
+    Args:
+        match: The run key, folder or record of a finished run that switched, or declined to.
+
+    Raises:
+        CuttlefishError: The run cannot be found, has not finished, or has no dense epoch.
+    """
+    path, record = matched_run(match)
+    if record.status != "finished" or not record.compute_seconds:
+        raise CuttlefishError(f"match={match}: that run has not finished, so it has no time to match")
+    rows = read_epochs(path.parent if path.is_file() else path)
+    dense = rows if record.switch_epoch is None else rows[: record.switch_epoch]
+    seconds = [row["seconds"]["train"] for row in dense]
+    if not seconds:
+        raise CuttlefishError(f"match={match}: that run has no dense epoch, whose time is to be known")
+    return max(1, min(floor(record.compute_seconds / median(seconds)), most)), record.compute_seconds
