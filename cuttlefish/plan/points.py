@@ -40,14 +40,14 @@ def points(spec: Spec, table: TableSpec, scale: str) -> Iterator[Point]:
     for row in table.rows:
         if scale not in row.scales:
             continue
-        sweep = _narrowed({**table.sweep, **row.sweep}, spec.scale(scale))
+        sweep = _narrowed({**table.sweep, **row.sweep}, spec.scale_of(table.name, scale))
         for values in product(*sweep.values()):
             yield _point(spec, table.name, row, scale, tuple(zip(sweep, map(str, values), strict=True)))
 
 
 def _point(spec: Spec, table: str, row: Row, scale_name: str, values: Values) -> Point:
-    scale = spec.scale(scale_name)
     home, run = (table, row) if row.of is None else _of(spec, row.of)
+    scale = spec.scale_of(home, scale_name)
     swept = [f"{key}={value}" for key, value in values]
     words = [f"experiment={home}", *run.words, *swept, *run.at.get(scale_name, []), *scale.words]
     match = None

@@ -62,9 +62,15 @@ class Stated:
 
 @dataclass(frozen=True)
 class TableSpec:
+    """One table or figure. sweep: model and data of its rows. scales: how it is run at a scale where that
+    differs from the other tables. metrics: whether it shows the task's own metrics, and trainable parameters,
+    in place of accuracy."""
+
     title: str
     name: str = ""
     sweep: dict[str, list[str]] = field(default_factory=dict)
+    scales: dict[str, "Scale"] = field(default_factory=dict)
+    metrics: bool = False
     paper: list[Stated] = field(default_factory=list)
     waiting: Waiting | None = None
     notes: list[str] = field(default_factory=list)
@@ -94,8 +100,9 @@ class OrderBlock:
     rows: list[str]
 
     def places(self) -> Iterator[tuple[str, int, str, str, str]]:
-        """Return (table, seed, data, model, row) in this order."""
-        return product([self.table], self.seeds, self.data, self.models, self.rows)
+        """Return (table, seed, data, model, row) in this order; data=glue/rte is called rte."""
+        data = [choice.rpartition("/")[2] for choice in self.data]
+        return product([self.table], self.seeds, data, self.models, self.rows)
 
 
 @dataclass(frozen=True)
@@ -146,6 +153,11 @@ class Spec:
             raise CuttlefishError(f"there is no scale {name!r}{choose_from(name, self.scales)}")
         return self.scales[name]
 
+    def scale_of(self, table: str, name: str) -> Scale:
+        """Return how a table is run at a scale: in its own way, or as all tables are."""
+        own = self.tables[table].scales if table in self.tables else {}
+        return own.get(name) or self.scale(name)
+
     def with_words(self, name: str, words: Sequence[str]) -> "Spec":
         """Return the specification with extra arguments at a scale, which must not change the run."""
         for word in words:
@@ -155,8 +167,18 @@ class Spec:
                     f"{word} would make other runs than those of the tables; only "
                     f"{', '.join(sorted(NOT_IN_KEY))} can be set"
                 )
-        scale = self.scale(name)
-        return replace(self, scales={**self.scales, name: replace(scale, words=[*scale.words, *words])})
+        scales, tables = {**self.scales, name: self.scale(name)}, dict(self.tables)
+        for key, table in tables.items():
+            tables[key] = replace(table, scales=_with_words(table.scales, name, words))
+        return replace(self, scales=_with_words(scales, name, words), tables=tables)
+
+
+def _with_words(scales: Mapping[str, Scale], name: str, words: Sequence[str]) -> dict[str, Scale]:
+    """Return the scales, of which the one called `name` has further words."""
+    return {
+        key: replace(scale, words=[*scale.words, *words]) if key == name else scale
+        for key, scale in scales.items()
+    }
 
 
 def read_spec(file: Path) -> Spec:

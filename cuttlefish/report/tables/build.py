@@ -11,7 +11,7 @@ from cuttlefish.plan.spec import EQUAL, PUBLISHED, Spec, TableSpec
 from cuttlefish.report.tables import overheads
 from cuttlefish.report.tables.match_runs import CellRuns, cell_runs
 from cuttlefish.report.tables.paper_values import Claims, paper_cell
-from cuttlefish.report.tables.rows import COLUMNS, empty_cells, row_cells, waiting_cells
+from cuttlefish.report.tables.rows import COLUMNS, METRIC_COLUMNS, empty_cells, row_cells, waiting_cells
 from cuttlefish.report.tables.table import Block, Cell, Table
 
 NOTES = [
@@ -22,6 +22,13 @@ NOTES = [
     "training work and of the method's own, every phase from scratch, on the hardware that the block "
     "names; the baseline's leave out logged ranks. Speed-up is over the baseline's runs of the same "
     "seeds, hardware and precision; none is credited to a network that computes as much as before."
+]
+
+METRIC_NOTES = [
+    "Metrics are the last epoch's; in brackets the headline's best epoch, chosen on the evaluated set. ± is "
+    "the standard deviation over seeds. Hours are device time of all training work and of the method's own, "
+    "every phase from scratch, on the hardware that the block names. Speed-up is over the baseline's runs of "
+    "the same seeds, hardware and precision; none is credited to a network that computes as much as before."
 ]
 
 
@@ -58,9 +65,10 @@ def _table(spec: Spec, table: TableSpec, cells: Sequence[CellRuns], claims: Clai
         return Table(table.name, table.title, COLUMNS, list(_waiting_blocks(spec, table)), [], scale)
     blocks = [block for group in _groups(cells) for block in _blocks(spec, table, *group, claims, scale)]
     title = table.title if scale == "paper" else f"{table.title} – {scale} scale"
-    found = spec.scales.get(scale)
+    found = spec.scale_of(table.name, scale) if scale in spec.scales else None
     marked = [note for note in (found.note, found.times) if note] if found else []
-    return Table(table.name, title, COLUMNS, blocks, [*marked, *table.notes, *NOTES], scale)
+    columns, notes = (METRIC_COLUMNS, METRIC_NOTES) if table.metrics else (COLUMNS, NOTES)
+    return Table(table.name, title, columns, blocks, [*marked, *table.notes, *notes], scale)
 
 
 def _groups(cells: Sequence[CellRuns]) -> Iterator[tuple[str, str, str, list[CellRuns]]]:
@@ -90,7 +98,7 @@ def _blocks(
 ) -> Iterator[Block]:
     budget = "recipes as published" if kind == PUBLISHED else "equal budget"
     title = f"{spec.called(model)} on {spec.called(data)}, {budget}"
-    timed = _timed(spec, scale)
+    timed = scale not in spec.scales or not spec.scale_of(table.name, scale).times
     shared = _hardware if timed else device_and_precision
     runs = [run for cell in cells for own in cell.runs.values() for run in own]
     for key in dict.fromkeys(map(shared, runs)) or [None]:
@@ -119,11 +127,6 @@ def _pool(cell: CellRuns, counts: Callable[[Evidence], bool]) -> list[Evidence]:
     return list(by_seed(run for own in cell.runs.values() for run in own if counts(run)).values())
 
 
-def _timed(spec: Spec, scale: str) -> bool:
-    """Return whether the times of a scale's runs may be compared."""
-    return scale not in spec.scales or not spec.scale(scale).times
-
-
 def _row(
     table: TableSpec,
     cell: CellRuns,
@@ -139,11 +142,11 @@ def _row(
     ]
     paper = paper_cell(stated, claims, runs, baseline, scale)
     if not runs:
-        cells = empty_cells(run.title, "run on other hardware" if cell.runs else cell.state)
+        why = "run on other hardware" if cell.runs else cell.state
+        cells = empty_cells(run.title, why, METRIC_COLUMNS if table.metrics else COLUMNS)
         return [*cells[:-2], paper, cells[-1]]
-    return row_cells(
-        run.title, runs, baseline if timed else [], run.baseline, paper, "" if scale == "paper" else scale
-    )
+    mark = "" if scale == "paper" else scale
+    return row_cells(run.title, runs, baseline if timed else [], run.baseline, paper, mark, table.metrics)
 
 
 def _waiting_blocks(spec: Spec, table: TableSpec) -> Iterator[Block]:

@@ -24,6 +24,14 @@ COLUMNS = [
     Column("paper", "the paper", numeric=False),
     Column("runs", "runs", numeric=False),
 ]
+METRIC_COLUMNS = [
+    *COLUMNS[:2],
+    Column("metrics", "metrics, last epoch (best)", "%", better="higher"),
+    Column("params_total", "parameters", better="lower"),
+    Column("params_trainable", "trainable parameters", better="lower"),
+    *(column for column in COLUMNS[6:]),
+]
+"""Columns of a table whose tasks have metrics of their own."""
 
 
 @dataclass(frozen=True)
@@ -59,16 +67,19 @@ def row_cells(
     is_baseline: bool,
     paper: Cell,
     mark: str,
+    metrics: bool = False,
 ) -> list[Cell]:
-    """Return the cells of one row with runs. baseline: the runs its hours are compared with."""
+    """Return the cells of one row with runs.
+
+    Args:
+        baseline: The runs its hours are compared with.
+        metrics: Whether the columns are `METRIC_COLUMNS`.
+    """
     fill = Filling(runs, mark)
     return [
         Cell(label, label, mark, fill.keys),
         Cell(str(len(runs)), len(runs), runs=fill.keys),
-        _accuracy(fill),
-        fill.mean(_of("params_total"), count, q.compression),
-        fill.mean(_of("params_nonzero"), count, q.compression_nonzero),
-        fill.mean(_stored, lambda size: f"{size:.3g} MiB", q.compression_stored),
+        *(_metrics_and_sizes(fill) if metrics else _accuracy_and_sizes(fill)),
         fill.mean(_of("macs_final"), short_count, q.fewer_macs),
         fill.mean(_of("switch_epoch"), lambda epoch: f"{epoch:.3g}"),
         fill.hours(q.hours_as_baseline if is_baseline else q.hours),
@@ -78,14 +89,50 @@ def row_cells(
     ]
 
 
-def empty_cells(label: str, why: str) -> list[Cell]:
+def empty_cells(label: str, why: str, columns: Sequence[Column] = COLUMNS) -> list[Cell]:
     """Return the cells of a row without runs, stating the reason."""
-    return [text_cell(label), *(Cell() for _ in COLUMNS[2:]), Cell(why)]
+    return [text_cell(label), *(Cell() for _ in columns[2:]), Cell(why)]
 
 
 def waiting_cells(label: str, why: str) -> list[Cell]:
     """Return the cells of a row that no config can run yet, each with the reason."""
     return [text_cell(label), *(Cell(why) for _ in COLUMNS[1:])]
+
+
+def _accuracy_and_sizes(fill: Filling) -> list[Cell]:
+    return [
+        _accuracy(fill),
+        fill.mean(_of("params_total"), count, q.compression),
+        fill.mean(_of("params_nonzero"), count, q.compression_nonzero),
+        fill.mean(_stored, lambda size: f"{size:.3g} MiB", q.compression_stored),
+    ]
+
+
+def _metrics_and_sizes(fill: Filling) -> list[Cell]:
+    return [
+        _metrics(fill),
+        fill.mean(_of("params_total"), count, q.compression),
+        fill.mean(_of("params_trainable"), count),
+    ]
+
+
+def _metrics(fill: Filling) -> Cell:
+    """Return the task's metrics, the headline first and with its best epoch: `f1 88.9 ± 0.4 (89.2)`."""
+    first = fill.runs[0].record
+    names = sorted(first.metrics or {}, key=lambda name: (name != first.metric, name))
+    texts, headline = [], None
+    for name in names:
+        found = over_seeds(fill.runs, _metric("metrics", name), any_machine=True)
+        best = _mean(fill.runs, _metric("metrics_best", name)) if name == first.metric else None
+        if found:
+            beside = "" if best is None else f" ({best:.2f})"
+            texts.append(f"{name} {found.text('{:.2f}'.format)}{beside}")
+            headline = found.mean if headline is None else headline
+    return fill.cell(", ".join(texts), headline)
+
+
+def _metric(field: str, name: str) -> Quantity:
+    return lambda record: (getattr(record, field) or {}).get(name)
 
 
 def _accuracy(fill: Filling) -> Cell:
