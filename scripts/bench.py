@@ -4,7 +4,7 @@ Arms take turns, round after round, so that a slowdown of the machine affects al
 are shown. Run nothing else at the same time.
 
     python -m scripts.bench [ranks | steps | compile | compile-vgg19 | methods | overhead | checkpoints |
-                            processes | imagenet ...] [--rounds 5] [--device cpu|cuda] [--small]
+                            processes | imagenet | glue ...] [--rounds 5] [--device cpu|cuda] [--small]
 """
 
 import json
@@ -21,6 +21,7 @@ from cuttlefish.engine.device import choose_device, set_up
 from cuttlefish.record.atomic import write_atomic
 from cuttlefish.record.provenance import utc_now
 from scripts.benches.decoding import bench_imagenet
+from scripts.benches.glue import bench_glue
 from scripts.benches.methods import bench_methods
 from scripts.benches.origin import RESULTS, file_of, origin
 from scripts.benches.parts import bench_checkpoints, bench_overhead
@@ -40,6 +41,7 @@ BENCHES = {
     "checkpoints": bench_checkpoints,
     "processes": bench_processes,
     "imagenet": bench_imagenet,
+    "glue": bench_glue,
 }
 
 
