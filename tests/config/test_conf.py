@@ -47,7 +47,8 @@ def lrs(config, epochs: list[int]) -> list[float]:
 @pytest.mark.parametrize("choice", rows(), ids=lambda choice: "-".join(map(str, choice)))
 def test_every_choice_composes_with_the_others(composed, choice):
     config = composed(*overrides(*choice))
-    assert config.data.name == config.data.kind == choice[1]
+    folder, _, name = choice[1].rpartition("/")
+    assert config.data.name == name and config.data.kind == (folder or name)
     assert config.method["name"] == choice[2]
     assert config.scale == ("smoke" if choice[3] == "smoke" else "free")
     assert config.experiment_name == ("debug" if choice[3] else None)
