@@ -9,6 +9,13 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "apply": "cuttlefish.compression.plan",
+    "compress": "cuttlefish.compression.compress",
+    "explain": "cuttlefish.compression.explain",
+    "load": "cuttlefish.compression.files",
+    "plan": "cuttlefish.compression.plan",
+    "save": "cuttlefish.compression.files",
+    "will_it_pay": "cuttlefish.compression.pays",
     "EpochReport": "cuttlefish.auto.switch",
     "Cuttlefish": "cuttlefish.auto",
     "CuttlefishError": "cuttlefish.errors",

@@ -1,0 +1,1 @@
+"""Trained models made small, looked into, saved and shipped."""
