@@ -18,7 +18,7 @@ from cuttlefish.evidence.admission import why_not_evidence
 from cuttlefish.evidence.benches import load_benches
 from cuttlefish.evidence.records import Evidence, load_evidence
 from cuttlefish.evidence.selection import by_seed, select
-from cuttlefish.plan.spec import read_scales
+from cuttlefish.planning.spec import read_scales
 from cuttlefish.record.atomic import write_atomic
 from cuttlefish.report.claims.acceptance import fixed_by
 from cuttlefish.report.claims.entry import load_claims

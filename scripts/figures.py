@@ -16,8 +16,8 @@ from typing import Any
 from cuttlefish.display.format import counted
 from cuttlefish.evidence.benches import load_benches
 from cuttlefish.evidence.records import load_evidence
-from cuttlefish.plan.runs import planned_runs
-from cuttlefish.plan.spec import Spec, read_spec
+from cuttlefish.planning.runs import planned_runs
+from cuttlefish.planning.spec import Spec, read_spec
 from cuttlefish.record.atomic import write_atomic
 from cuttlefish.record.fields import SCALES
 from cuttlefish.report.figures.base import Sources, sources_of

@@ -12,8 +12,8 @@ from pathlib import Path
 from cuttlefish.evidence.admission import not_admitted
 from cuttlefish.evidence.benches import Bench, load_benches
 from cuttlefish.evidence.records import Collection, LeftOut, load_evidence
-from cuttlefish.plan.runs import planned_runs
-from cuttlefish.plan.spec import Spec, read_spec
+from cuttlefish.planning.runs import planned_runs
+from cuttlefish.planning.spec import Spec, read_spec
 from cuttlefish.report.claims.acceptance import fixed_by, words_of
 from cuttlefish.report.claims.entry import load_claims
 from cuttlefish.report.claims.judge import judge

@@ -21,14 +21,14 @@ from typing import Any
 
 from cuttlefish.evidence.benches import load_benches
 from cuttlefish.evidence.records import Collection, load_evidence
-from cuttlefish.plan.cost import Estimates
-from cuttlefish.plan.execute import by_front_door, execute, exit_code_of, in_order_of_value
-from cuttlefish.plan.listing import run_list, waiting_lines
-from cuttlefish.plan.planned_run import PlannedRun
-from cuttlefish.plan.runs import pick, planned_runs
-from cuttlefish.plan.spec import Spec, read_spec
-from cuttlefish.plan.state import Known, State, folder_state, state_words
-from cuttlefish.plan.time_limit import TimeLimit
+from cuttlefish.planning.cost import Estimates
+from cuttlefish.planning.execute import by_front_door, execute, exit_code_of, in_order_of_value
+from cuttlefish.planning.listing import run_list, waiting_lines
+from cuttlefish.planning.planned_run import PlannedRun
+from cuttlefish.planning.runs import pick, planned_runs
+from cuttlefish.planning.spec import Spec, read_spec
+from cuttlefish.planning.state import Known, State, folder_state, state_words
+from cuttlefish.planning.time_limit import TimeLimit
 from cuttlefish.report.claims.entry import load_claims
 from cuttlefish.report.paper import CLAIMS, PAPER, TABLES
 from cuttlefish.report.tables.build import all_tables

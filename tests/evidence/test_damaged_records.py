@@ -8,8 +8,8 @@ import pytest
 
 from cuttlefish.display import style
 from cuttlefish.evidence.records import Collection, Evidence, load_evidence
-from cuttlefish.plan.cost import Estimates
-from cuttlefish.plan.planned_run import PlannedRun
+from cuttlefish.planning.cost import Estimates
+from cuttlefish.planning.planned_run import PlannedRun
 from cuttlefish.record.fields import FIELDS
 from cuttlefish.report.claims.entry import load_claims
 from cuttlefish.report.claims.judge import judge

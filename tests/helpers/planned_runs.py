@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from cuttlefish.evidence.records import Collection, Evidence
-from cuttlefish.plan.planned_run import PlannedRun
-from cuttlefish.plan.spec import Row, Scale, Spec, Stated, TableSpec, Waiting
+from cuttlefish.planning.planned_run import PlannedRun
+from cuttlefish.planning.spec import Row, Scale, Spec, Stated, TableSpec, Waiting
 from tests.helpers.synthetic_records import record
 
 

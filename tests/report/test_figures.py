@@ -7,8 +7,8 @@ import pytest
 from cuttlefish.display import style
 from cuttlefish.evidence.benches import Bench, load_benches
 from cuttlefish.evidence.records import Collection, Evidence, load_evidence
-from cuttlefish.plan.planned_run import PlannedRun
-from cuttlefish.plan.spec import read_spec
+from cuttlefish.planning.planned_run import PlannedRun
+from cuttlefish.planning.spec import read_spec
 from cuttlefish.record.fields import Record
 from cuttlefish.record.record import read_record, write_record
 from cuttlefish.report.figures import figure1, figure2, figure3, figure4, figure5, figure6, methods

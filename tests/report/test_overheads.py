@@ -8,7 +8,7 @@ import pytest
 
 from cuttlefish.evidence.benches import Bench, load_benches
 from cuttlefish.evidence.records import load_evidence
-from cuttlefish.plan.spec import Scale, TableSpec
+from cuttlefish.planning.spec import Scale, TableSpec
 from cuttlefish.report.claims.entry import load_claims
 from cuttlefish.report.claims.judge import judge
 from cuttlefish.report.paper import PAPER

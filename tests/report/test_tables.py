@@ -4,7 +4,7 @@ import pytest
 
 from cuttlefish.display.format import UNKNOWN
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.plan.spec import Scale, Stated
+from cuttlefish.planning.spec import Scale, Stated
 from cuttlefish.report.tables.build import all_tables
 from tests.helpers.planned_runs import CLAIMS, found, key_of, ran, spec_of, wanted
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cuttlefish.plan.runs import planned_runs
-from cuttlefish.plan.spec import read_spec
+from cuttlefish.planning.runs import planned_runs
+from cuttlefish.planning.spec import read_spec
 from cuttlefish.report.paper import PAPER
 from scripts import report, tables
 from tests.helpers.synthetic_records import record

@@ -10,8 +10,8 @@ from cuttlefish.evidence.benches import Bench, newest
 from cuttlefish.evidence.records import Evidence
 from cuttlefish.evidence.selection import Where, points_of, select
 from cuttlefish.evidence.step_times import dense_epoch
-from cuttlefish.plan.lengths import lengths
-from cuttlefish.plan.spec import Scale
+from cuttlefish.planning.lengths import lengths
+from cuttlefish.planning.spec import Scale
 from cuttlefish.report.claims.bench_cost import bench_costs
 
 COPIES = 7

@@ -9,7 +9,7 @@ from cuttlefish.evidence.benches import Bench
 from cuttlefish.evidence.interval import INSIDE, OPEN, OUTSIDE, Range
 from cuttlefish.evidence.records import Collection, Evidence
 from cuttlefish.evidence.selection import Runs, is_time
-from cuttlefish.plan.spec import Scale
+from cuttlefish.planning.spec import Scale
 from cuttlefish.report.claims.cost import Costs, arms_of
 from cuttlefish.report.claims.entry import Claim
 from cuttlefish.report.claims.reading import reading_of, state_of_all

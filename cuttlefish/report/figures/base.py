@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from cuttlefish.display import style
 from cuttlefish.evidence.benches import Bench, benches_of
 from cuttlefish.evidence.records import Collection, Evidence
-from cuttlefish.plan.planned_run import PlannedRun
+from cuttlefish.planning.planned_run import PlannedRun
 
 
 class NoData(Exception):

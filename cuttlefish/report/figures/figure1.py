@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from cuttlefish.display import style
 from cuttlefish.evidence.records import Evidence
-from cuttlefish.plan.spec import EQUAL, PUBLISHED
+from cuttlefish.planning.spec import EQUAL, PUBLISHED
 from cuttlefish.report.figures.base import Drawing, NoData, Sources, drawing, hardware_of, panels, seeds_of
 from cuttlefish.report.figures.groups import Group, groups_of, progress
 from cuttlefish.report.figures.looks import SHAPES, plain_log

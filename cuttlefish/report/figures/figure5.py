@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from cuttlefish.display import style
 from cuttlefish.display.rank_history import full_ranks
 from cuttlefish.evidence.records import Evidence
-from cuttlefish.plan.spec import EQUAL, PUBLISHED
+from cuttlefish.planning.spec import EQUAL, PUBLISHED
 from cuttlefish.record.folder import read_ranks
 from cuttlefish.report.figures.base import Drawing, NoData, Sources, drawing, hardware_of, panels, seeds_of
 from cuttlefish.report.figures.groups import Group, Network, groups_of, progress

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cuttlefish.evidence.records import Collection, Evidence
 from cuttlefish.evidence.selection import by_seed
-from cuttlefish.plan.planned_run import PlannedRun
+from cuttlefish.planning.planned_run import PlannedRun
 from cuttlefish.report.figures.base import Sources
 from cuttlefish.report.tables.match_runs import cell_runs
 

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from cuttlefish.display import style
 from cuttlefish.evidence.selection import on_one_machine
-from cuttlefish.plan.spec import EQUAL, PUBLISHED
+from cuttlefish.planning.spec import EQUAL, PUBLISHED
 from cuttlefish.report.figures.base import Drawing, NoData, Sources, drawing, hardware_of, seeds_of
 from cuttlefish.report.figures.groups import Group, groups_of, progress
 from cuttlefish.report.figures.looks import mark_of, plain_log

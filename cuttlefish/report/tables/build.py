@@ -6,8 +6,8 @@ from cuttlefish.evidence.benches import Bench
 from cuttlefish.evidence.records import Collection, Evidence, LeftOut
 from cuttlefish.evidence.seeds import device_and_precision
 from cuttlefish.evidence.selection import by_seed
-from cuttlefish.plan.planned_run import PlannedRun
-from cuttlefish.plan.spec import EQUAL, PUBLISHED, Spec, TableSpec
+from cuttlefish.planning.planned_run import PlannedRun
+from cuttlefish.planning.spec import EQUAL, PUBLISHED, Spec, TableSpec
 from cuttlefish.report.tables import overheads
 from cuttlefish.report.tables.match_runs import CellRuns, cell_runs
 from cuttlefish.report.tables.paper_values import Claims, paper_cell

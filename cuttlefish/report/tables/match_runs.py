@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from cuttlefish.evidence.records import Collection, Evidence, LeftOut, by_start
-from cuttlefish.plan.planned_run import PlannedRun
+from cuttlefish.planning.planned_run import PlannedRun
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 from cuttlefish.display.format import counted, duration, ratio_of
 from cuttlefish.evidence.benches import Bench, benches_of
 from cuttlefish.evidence.records import Collection
-from cuttlefish.plan.spec import Spec, TableSpec
+from cuttlefish.planning.spec import Spec, TableSpec
 from cuttlefish.record.fields import Record
 from cuttlefish.report.claims.judge import judge
 from cuttlefish.report.claims.verdict import Reading

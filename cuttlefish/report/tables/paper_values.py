@@ -7,7 +7,7 @@ from cuttlefish.errors import CuttlefishError
 from cuttlefish.evidence.admission import PAPER_EPOCHS
 from cuttlefish.evidence.quantities import stated_quantity
 from cuttlefish.evidence.records import Evidence
-from cuttlefish.plan.spec import Stated
+from cuttlefish.planning.spec import Stated
 from cuttlefish.report.tables.table import Cell, text_cell
 
 Claims = Mapping[str, Mapping[str, Any]]

@@ -7,7 +7,7 @@ from scipy import stats
 
 from cuttlefish.evidence.benches import load_benches
 from cuttlefish.evidence.records import load_evidence
-from cuttlefish.plan.spec import read_scales, read_spec
+from cuttlefish.planning.spec import read_scales, read_spec
 from cuttlefish.report.claims.entry import load_claims
 from cuttlefish.report.claims.judge import judge
 from cuttlefish.report.claims.text import to_markdown

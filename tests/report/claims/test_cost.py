@@ -10,9 +10,9 @@ import pytest
 from cuttlefish.display.format import memory
 from cuttlefish.evidence.benches import Bench, load_benches
 from cuttlefish.evidence.records import load_evidence
-from cuttlefish.plan.lengths import lengths
-from cuttlefish.plan.points import points
-from cuttlefish.plan.spec import read_scales, read_spec
+from cuttlefish.planning.lengths import lengths
+from cuttlefish.planning.points import points
+from cuttlefish.planning.spec import read_scales, read_spec
 from cuttlefish.report.claims.bench_cost import bench_costs
 from cuttlefish.report.claims.cost import COPIES, FILES, Costs, arms_of
 from cuttlefish.report.claims.entry import load_claims

@@ -1,7 +1,7 @@
 import pytest
 
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.plan.spec import read_spec
+from cuttlefish.planning.spec import read_spec
 
 ROW = "{label: B, kinds: [published], words: [method=b]}"
 TABLES = """

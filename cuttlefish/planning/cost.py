@@ -7,7 +7,7 @@ from cuttlefish.evidence.benches import Bench
 from cuttlefish.evidence.quantities import Record, hours, hours_as_baseline
 from cuttlefish.evidence.records import Collection, Evidence
 from cuttlefish.evidence.step_times import dense_epoch
-from cuttlefish.plan.planned_run import PlannedRun
+from cuttlefish.planning.planned_run import PlannedRun
 
 
 class Estimates:

@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 
 from cuttlefish.display.format import counted
-from cuttlefish.plan.cost import Estimates
-from cuttlefish.plan.execute import each_once
-from cuttlefish.plan.planned_run import PlannedRun
-from cuttlefish.plan.spec import TableSpec
-from cuttlefish.plan.state import Known, State, state_of, state_words
+from cuttlefish.planning.cost import Estimates
+from cuttlefish.planning.execute import each_once
+from cuttlefish.planning.planned_run import PlannedRun
+from cuttlefish.planning.spec import TableSpec
+from cuttlefish.planning.state import Known, State, state_of, state_words
 
 UNKNOWN = "unknown"
 

@@ -1,6 +1,6 @@
 import pytest
 
-from cuttlefish.plan.cache import cache_folder, kept
+from cuttlefish.planning.cache import cache_folder, kept
 
 WANTED = [("a", "b"), ("c",), ("a", "b")]
 

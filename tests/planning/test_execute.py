@@ -5,12 +5,12 @@ from test_state import put, wanted
 
 from cuttlefish.evidence.benches import Bench
 from cuttlefish.evidence.records import Collection, Evidence
-from cuttlefish.plan.cost import Estimates
-from cuttlefish.plan.execute import by_front_door, execute, exit_code_of, in_order_of_value
-from cuttlefish.plan.listing import run_list
-from cuttlefish.plan.spec import OrderBlock
-from cuttlefish.plan.state import Known, State
-from cuttlefish.plan.time_limit import GRACE, TimeLimit
+from cuttlefish.planning.cost import Estimates
+from cuttlefish.planning.execute import by_front_door, execute, exit_code_of, in_order_of_value
+from cuttlefish.planning.listing import run_list
+from cuttlefish.planning.spec import OrderBlock
+from cuttlefish.planning.state import Known, State
+from cuttlefish.planning.time_limit import GRACE, TimeLimit
 from cuttlefish.record.fields import Record
 
 FULL = wanted(row="full", run_key="f", folder="runs/x/f", baseline=True, epochs=30)

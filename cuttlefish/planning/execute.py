@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cuttlefish.errors import EXIT_AT_ONCE, EXIT_BUSY, EXIT_SAVED
-from cuttlefish.plan.planned_run import PlannedRun
-from cuttlefish.plan.spec import OrderBlock
-from cuttlefish.plan.state import Known, State, state_of
-from cuttlefish.plan.time_limit import GRACE, TimeLimit
+from cuttlefish.planning.planned_run import PlannedRun
+from cuttlefish.planning.spec import OrderBlock
+from cuttlefish.planning.state import Known, State, state_of
+from cuttlefish.planning.time_limit import GRACE, TimeLimit
 from cuttlefish.process.child import run_child
 from cuttlefish.process.signals import StopSignals
 

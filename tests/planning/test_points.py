@@ -1,5 +1,5 @@
-from cuttlefish.plan.points import points
-from cuttlefish.plan.spec import Row, Scale, Spec, TableSpec
+from cuttlefish.planning.points import points
+from cuttlefish.planning.spec import Row, Scale, Spec, TableSpec
 
 SPEC = Spec(
     scales={

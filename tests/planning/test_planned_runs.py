@@ -9,9 +9,9 @@ from cuttlefish.config.compose import compose_config
 from cuttlefish.engine.run import resolve_run
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.evidence.records import load_evidence
-from cuttlefish.plan.composition import published_digest
-from cuttlefish.plan.runs import planned_runs
-from cuttlefish.plan.spec import Spec
+from cuttlefish.planning.composition import published_digest
+from cuttlefish.planning.runs import planned_runs
+from cuttlefish.planning.spec import Spec
 from cuttlefish.tasks.registry import data_sets
 
 ROOT = Path(__file__).resolve().parents[2]

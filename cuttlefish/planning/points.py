@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 
-from cuttlefish.plan.spec import EQUAL, PUBLISHED, Row, Scale, Spec, TableSpec
+from cuttlefish.planning.spec import EQUAL, PUBLISHED, Row, Scale, Spec, TableSpec
 
 SHARED = ("model", "data")
 """Keys that tables sweep over; any other key is a row's own."""

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cuttlefish.plan.cost import Estimates
-from cuttlefish.plan.planned_run import PlannedRun
+from cuttlefish.planning.cost import Estimates
+from cuttlefish.planning.planned_run import PlannedRun
 from cuttlefish.record.folder import read_epochs
 
 GRACE = 45.0

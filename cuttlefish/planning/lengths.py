@@ -6,8 +6,8 @@ from pathlib import Path
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.evidence.admission import EPOCHS, scale_of
 from cuttlefish.evidence.selection import Where
-from cuttlefish.plan.cache import Words, kept
-from cuttlefish.plan.spec import Scale
+from cuttlefish.planning.cache import Words, kept
+from cuttlefish.planning.spec import Scale
 
 ROOT = Path(__file__).resolve().parents[2]
 """The folder that contains conf/."""

@@ -1,6 +1,6 @@
 """Read from tables.yaml which runs each table and figure consists of.
 
-Reads YAML only; composing a row into a config is the job of `cuttlefish/plan`.
+Reads YAML only; composing a row into a config is the job of `cuttlefish/planning`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

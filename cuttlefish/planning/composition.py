@@ -8,7 +8,7 @@ from typing import Any
 from cuttlefish.config.identity import run_folder, run_key
 from cuttlefish.config.schema import Config
 from cuttlefish.config.validate import load_config, to_dict
-from cuttlefish.plan.points import Point
+from cuttlefish.planning.points import Point
 from cuttlefish.tasks.files import data_there, published_digest
 
 

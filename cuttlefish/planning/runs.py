@@ -6,11 +6,11 @@ from typing import Any
 
 from cuttlefish.config.suggest import choose_from
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.plan.cache import kept
-from cuttlefish.plan.composition import Seeded, compose_point
-from cuttlefish.plan.planned_run import PlannedRun
-from cuttlefish.plan.points import Point, points
-from cuttlefish.plan.spec import Spec
+from cuttlefish.planning.cache import kept
+from cuttlefish.planning.composition import Seeded, compose_point
+from cuttlefish.planning.planned_run import PlannedRun
+from cuttlefish.planning.points import Point, points
+from cuttlefish.planning.spec import Spec
 
 Entries = Mapping[int, Seeded]
 

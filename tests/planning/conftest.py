@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from cuttlefish.plan.spec import read_spec
+from cuttlefish.planning.spec import read_spec
 from cuttlefish.report.paper import PAPER
 
 ROOT = Path(__file__).resolve().parents[2]

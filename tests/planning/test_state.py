@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from cuttlefish.plan.planned_run import PlannedRun
-from cuttlefish.plan.state import Known, State, state_of, state_words
+from cuttlefish.planning.planned_run import PlannedRun
+from cuttlefish.planning.state import Known, State, state_of, state_words
 
 
 def wanted(**changes):
