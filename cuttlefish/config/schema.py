@@ -130,9 +130,6 @@ class ScheduleConfig(Checked):
     warmup_epochs: Annotated[int, Within(0, 100_000)] = 0
     warmup_fraction: Annotated[float, Within(0, 1, "[)")] = 0.0
     """The same as a fraction of all epochs, of the linear schedule."""
-    restart_lr: Annotated[float | None, Within(0, ends="()")] = None
-    """Peak of the linear schedule after a method's switch, from which it falls to min_lr again; None: the
-    line goes on."""
     milestones: Annotated[list[float], Each(Within(0, 1, "(]"))] = field(default_factory=lambda: [0.5, 0.75])
     """Milestones as fractions of all epochs (epoch = floor(fraction * epochs))."""
     gamma: Annotated[float, Within(0, 1, "(]")] = 0.1
@@ -141,8 +138,8 @@ class ScheduleConfig(Checked):
     def contradictions(self) -> Iterator[str]:
         if any(low >= high for low, high in zip(self.milestones, self.milestones[1:], strict=False)):
             yield f"milestones must be ascending fractions of the run in (0, 1], not {shown(self.milestones)}"
-        if self.name != "linear" and (self.warmup_fraction or self.restart_lr is not None):
-            yield f"warmup_fraction and restart_lr are of name=linear, not of {self.name}"
+        if self.name != "linear" and self.warmup_fraction:
+            yield f"warmup_fraction is of name=linear; {self.name} takes warmup_epochs"
         if self.warmup_fraction and self.warmup_epochs:
             yield "warmup_fraction and warmup_epochs both set the warm-up; give one of them"
         if self.min_lr > self.peak_lr:

@@ -76,7 +76,7 @@ class Linear:
     Attributes:
         warmup_epochs: May be a fraction.
         restart: The epoch at which it begins again (the switch).
-        restart_lr: The peak from there on. None: after the warm-up the line goes on as before.
+        restart_lr: The peak from there on, falling to min_lr again. None: after the warm-up the line goes on as before.
         part_end: The epoch at which the part before the restart ends at min_lr; None: that of the run.
     """
 
@@ -144,9 +144,7 @@ def build_schedule(config: ScheduleConfig, epochs: int) -> Schedule:
         return Cosine(config.base_lr, config.peak_lr, config.warmup_epochs, epochs, config.min_lr)
     if config.name == "linear":
         warmup = config.warmup_epochs or config.warmup_fraction * epochs
-        return Linear(
-            config.base_lr, config.peak_lr, warmup, epochs, config.min_lr, restart_lr=config.restart_lr
-        )
+        return Linear(config.base_lr, config.peak_lr, warmup, epochs, config.min_lr)
     milestones = tuple(floor(fraction * epochs) for fraction in config.milestones)
     return Milestones(config.base_lr, config.peak_lr, config.warmup_epochs, milestones, config.gamma)
 
