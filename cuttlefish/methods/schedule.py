@@ -76,7 +76,7 @@ class Linear:
     Attributes:
         warmup_epochs: May be a fraction.
         restart: The epoch at which it begins again (the switch).
-        restart_lr: The peak from there on, falling to min_lr again. None: after the warm-up the line goes on as before.
+        restart_lr: The peak from there on. None: after the warm-up the line goes on as before.
         part_end: The epoch at which the part before the restart ends at min_lr; None: that of the run.
     """
 

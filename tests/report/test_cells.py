@@ -54,5 +54,5 @@ def test_a_cell_without_a_finished_run_says_why():
     )
     assert [cell.state for cell in cells] == [
         "no finished run (failed)",
-        "no run (its size is that of Cuttlefish)",
+        "no run (it is to match Cuttlefish)",
     ]

@@ -28,7 +28,7 @@ class CellRuns:
         if self.unfinished:
             return f"no finished run ({', '.join(dict.fromkeys(self.unfinished))})"
         waits = self.planned[0].waits_for_label
-        return f"no run (its size is that of {waits})" if waits else "no run"
+        return f"no run (it is to match {waits})" if waits else "no run"
 
 
 def cell_runs(planned: Iterable[PlannedRun], collection: Collection) -> tuple[list[CellRuns], list[LeftOut]]:
