@@ -167,7 +167,7 @@ class LC(SizedMethod):
             (epoch, name, spectra[name].stable_rank, ranks[name], layer.full_rank)
             for name, layer in self.layers.items()
         ]
-        context.log_ranks([dict(zip(RANK_COLUMNS, row, strict=True)) for row in rows])
+        context.log_ranks([dict(zip(RANK_COLUMNS, row, strict=False)) for row in rows])  # the step is added
 
     # L steps
 

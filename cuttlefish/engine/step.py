@@ -107,6 +107,12 @@ class StepRunner:
         return self.task.loss(outputs, batch, label_smoothing), outputs
 
 
+def allow_graphs(shapes: int) -> None:
+    """Let torch.compile keep a graph for each shape in either mode; past its limit it runs eagerly."""
+    config = torch._dynamo.config
+    config.recompile_limit = max(config.recompile_limit, 2 * shapes)
+
+
 def build_optimizer(
     config: OptimizerConfig, groups: list[dict[str, Any]], lr: float
 ) -> torch.optim.Optimizer:

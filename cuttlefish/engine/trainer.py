@@ -17,7 +17,7 @@ from cuttlefish.engine.evaluate import Scores, evaluate
 from cuttlefish.engine.failures import check_loss, check_weights
 from cuttlefish.engine.processes.world import World
 from cuttlefish.engine.progress import Progress, random_state, restore_random_state
-from cuttlefish.engine.step import StepRunner
+from cuttlefish.engine.step import StepRunner, allow_graphs
 from cuttlefish.engine.timer import CheckpointTimer, Timer, first_steps
 from cuttlefish.errors import Interrupted
 from cuttlefish.loggers.base import Loggers
@@ -126,8 +126,10 @@ class Trainer:
         )
         if self.config.compile:
             with self.timer.section("compile"):
-                self.runner.warm_up(self.batches.train_shapes(), self.recipe.label_smoothing)
-                self._scores(lambda split: self.batches.evaluation_shapes())
+                training, evaluation = self.batches.train_shapes(), self.batches.evaluation_shapes()
+                allow_graphs(len(training) + len(evaluation))
+                self.runner.warm_up(training, self.recipe.label_smoothing)
+                self._scores(lambda split: evaluation)
 
     def _between_epochs(self) -> AbstractContextManager[None]:
         """Wrap code that may change the model, which can take a minute (decompositions, compilation).

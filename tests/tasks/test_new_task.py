@@ -19,6 +19,7 @@ from cuttlefish.evidence.agreement import differences
 from cuttlefish.process.outcomes import show_table, success
 from cuttlefish.record.folder import read_epochs
 from cuttlefish.record.record import read_record, validate_record
+from cuttlefish.replay import main as replay
 from cuttlefish.tasks import sets
 from cuttlefish.tasks.registry import data_set
 from cuttlefish.worker import run_config
@@ -131,3 +132,16 @@ def test_its_headline_metric_is_shown_everywhere(conf, tmp_path, capsys):
     assert f"pearson {score}" in capsys.readouterr().out
     again = replace(record, metrics={**record.metrics, "pearson": record.score - 5})
     assert [each.name for each in differences(record, again, False) if not each.within] == ["pearson"]
+
+
+def test_it_is_forked_and_replayed(conf, tmp_path, monkeypatch, capsys):
+    run_config(composed(conf, tmp_path / "origin", *CUTTLEFISH))
+    later = [word for word in CUTTLEFISH if "switch_epoch" not in word] + ["method.switch_epoch=2"]
+    alone = run_config(composed(conf, tmp_path / "alone", *later))
+    fork = run_config(composed(conf, tmp_path / "fork", *later, f"fork_from={tmp_path / 'origin'}"))
+    assert (fork.metrics, fork.ranks, fork.loss_final) == (alone.metrics, alone.ranks, alone.loss_final)
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    assert replay([f"replay={tmp_path / 'alone'}"]) == 0
+    told = capsys.readouterr().out
+    assert "expected: the same bits" in told and "pearson" in told
