@@ -14,7 +14,7 @@ from cuttlefish.limits import Within
 from cuttlefish.lowrank.profiling import main_path
 from cuttlefish.lowrank.settings import Settings as CoreSettings
 from cuttlefish.methods.base import Context, Method, Phase, Transition
-from cuttlefish.methods.schedule import Schedule, build_schedule
+from cuttlefish.methods.schedule import Linear, Schedule, build_schedule
 from cuttlefish.record.folder import read_profile
 
 
@@ -135,7 +135,7 @@ class CuttlefishMethod(Method):
         if chosen.restart_lr is None:
             return None
         schedule = build_schedule(recipe.schedule, recipe.epochs)
-        if not hasattr(schedule, "own_part"):
+        if not isinstance(schedule, Linear):
             raise CuttlefishError(
                 f"method.restart_lr={chosen.restart_lr} needs recipe.schedule.name=linear, "
                 f"not {recipe.schedule.name}"
