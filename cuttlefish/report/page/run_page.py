@@ -4,23 +4,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
 from cuttlefish.config.resolved import in_present_words
 from cuttlefish.display.stack_rows import unit_of
+from cuttlefish.errors import CuttlefishError
 from cuttlefish.evidence.records import Evidence
+from cuttlefish.record.atomic import read_regular
 from cuttlefish.record.fields import Record
-from cuttlefish.report.page.facts import fact_list
+from cuttlefish.record.folder import LOG, checked_ranks, read_profile
+from cuttlefish.record.redact import redact_text
 from cuttlefish.report.page.pages import render
-from cuttlefish.report.page.run_files import Files, read_files
-from cuttlefish.report.page.run_rows import config_rows, profile_rows, rank_rows, result_rows, shown
+from cuttlefish.report.page.run_rows import (
+    config_rows,
+    fact_list,
+    profile_rows,
+    rank_rows,
+    result_rows,
+    shown,
+)
 
 ORIGIN = (
     "git_commit", "git_dirty", "command", "started", "device", "precision", "threads", "world_size",
     "platform", "python", "data_digest", "forked_from",
 )  # fmt: skip
+LOG_LINES = 60
 
 
 @dataclass(frozen=True)
@@ -52,16 +63,14 @@ class RunView:
 def run_page(view: RunView) -> str:
     """Return HTML; damaged files beside the record are named on the page and left out."""
     record = view.run.record
-    files = read_files(view.run.path.parent)
-    parts, problems = _drawn(record, files)
+    parts, problems = _read_beside(record, view.run.path.parent)
     origin = (
         {name.replace("_", " "): shown(getattr(record, name)) for name in ORIGIN}
         | dict(record.packages)
         | {"record": view.source}
     )
     return render(
-        "run.html", view=view, record=record, title=title_of(record), files=files,
-        problems=[*files.problems, *problems],
+        "run.html", view=view, record=record, title=title_of(record), problems=problems,
         result=fact_list(result_rows(record)),
         config=fact_list(config_rows(in_present_words(record.config or {})), "config"),
         origin=fact_list((str(name), shown(value)) for name, value in origin.items()),
@@ -82,21 +91,33 @@ def title_of(record: Record) -> str:
     return f"{record.model} on {record.data} · {record.method} · seed {record.seed}"
 
 
-def _drawn(record: Record, files: Files) -> tuple[dict[str, Any], list[str]]:
-    """Return the parts made from files beside the record, and a sentence for each invalid file."""
+def _read_beside(record: Record, folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return the parts made from the files beside a record, and a sentence for each damaged file."""
+    ranks, damage = checked_ranks(folder)
+    parts: dict[str, Any] = {"profile": None}
+    problems = [f"ranks: {damage}"] if damage else []
     makers = {
-        "ranks": lambda: rank_rows(record, files.ranks, files.profile),
-        "stacks": lambda: profile_rows(files.profile) if files.profile else [],
-        "unit": lambda: unit_of(files.profile or {}),
+        "profile": lambda: read_profile(folder),
+        "log": lambda: log_tail(folder),
+        "ranks": lambda: rank_rows(record, ranks, parts["profile"]),
+        "stacks": lambda: profile_rows(parts["profile"]) if parts["profile"] else [],
+        "unit": lambda: unit_of(parts["profile"] or {}),
     }
-    parts, problems = {}, []
     for name, make in makers.items():
         try:
             parts[name] = make()
+        except (CuttlefishError, OSError) as error:
+            problems.append(f"{name}: the file beside the record cannot be read ({_named(error)})")
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            parts[name] = ""
-            problems.append(
-                f"{name.replace('_', ' ')}: left out, for the rows beside the record do not fit "
-                f"({type(error).__name__}: {error})"
-            )
-    return parts, problems
+            problems.append(f"{name}: left out, for the rows beside the record do not fit ({_named(error)})")
+    return {name: parts.get(name) for name in makers}, problems
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def log_tail(folder: Path) -> str:
+    path = folder / LOG
+    lines = read_regular(path).decode(errors="replace").splitlines() if path.exists() else []
+    return redact_text("\n".join(lines[-LOG_LINES:]))

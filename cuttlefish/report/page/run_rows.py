@@ -1,7 +1,7 @@
 """Rows of text about a run: result, config, ranks, profile."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from html import escape
 from typing import Any
@@ -33,7 +33,23 @@ def _others(record: Record) -> dict[str, float] | None:
     return {name: value for name, value in (record.metrics or {}).items() if name != "accuracy"} or None
 
 
+def fact_list(rows: Iterable[tuple[str, str] | tuple[str, str, bool]], look: str = "") -> Markup:
+    """Return HTML. rows: (name, value) or (name, value, whether to highlight it).
+
+    Built in Python and cached, because thousands of pages share many pairs.
+    """
+    return Markup(f'<dl class="facts {look}">{"".join([_fact(*row) for row in rows])}</dl>')
+
+
+@lru_cache(maxsize=20_000)
+def _fact(name: str, value: str, differs: bool = False) -> str:
+    look = ' class="differs"' if differs else ""
+    return f"<div{look}><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
+
+
 def result_rows(record: Record) -> list[tuple[str, str]]:
+    stored, parts = record.params_stored_bits, (record.seconds or {}).items()
+    seconds = {part: duration(value) for part, value in parts if isinstance(value, int | float)}
     rows = {
         "accuracy, last epoch": percent(record.accuracy_final),
         "accuracy, best epoch (chosen on the evaluated set)": percent(record.accuracy_best),
@@ -43,20 +59,11 @@ def result_rows(record: Record) -> list[tuple[str, str]]:
         "K": shown(record.k),
         "parameters, all": shrinkage(record.params_full, record.params_total, "smaller", count),
         "parameters, not zero": count(record.params_nonzero),
-        "stored": UNKNOWN
-        if record.params_stored_bits is None
-        else f"{count(record.params_stored_bits)} bits",
+        "stored": UNKNOWN if stored is None else f"{count(stored)} bits",
         "MACs an example": shrinkage(record.macs_full, record.macs_final, "fewer", short_count),
         "compute time": duration(record.compute_seconds),
         "wall time": duration(record.wall_seconds),
-        "by part": named(
-            {
-                part: duration(value)
-                for part, value in (record.seconds or {}).items()
-                if isinstance(value, int | float)
-            }
-        )
-        or UNKNOWN,
+        "by part": named(seconds) or UNKNOWN,
         "peak memory": memory(record.peak_memory_bytes),
         "size to be met": shown(record.target),
         "of the method's own": shown(record.extra),
@@ -97,16 +104,8 @@ def rank_rows(
 ) -> Markup:
     """Return table rows (layer, rank, full rank, ratio, bar) in execution order."""
     full, final = full_ranks(ranks), record.ranks or {}
-    return Markup(
-        "".join(
-            [
-                _rank_row(layer, final.get(layer), full.get(layer))
-                for layer in layer_order(full, final, profile)
-            ]
-            if final
-            else []
-        )
-    )
+    layers = layer_order(full, final, profile) if final else []
+    return Markup("".join([_rank_row(layer, final.get(layer), full.get(layer)) for layer in layers]))
 
 
 @lru_cache(maxsize=20_000)
