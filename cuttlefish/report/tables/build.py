@@ -7,7 +7,7 @@ from cuttlefish.evidence.records import Collection, Evidence, LeftOut
 from cuttlefish.evidence.seeds import device_and_precision
 from cuttlefish.evidence.selection import by_seed
 from cuttlefish.planning.planned_run import PlannedRun
-from cuttlefish.planning.spec import EQUAL, PUBLISHED, Spec, TableSpec
+from cuttlefish.planning.spec import EQUAL, PUBLISHED, Scale, Spec, TableSpec, Waiting
 from cuttlefish.report.tables import overheads
 from cuttlefish.report.tables.match_runs import CellRuns, cell_runs
 from cuttlefish.report.tables.paper_values import Claims, paper_cell
@@ -56,62 +56,75 @@ def all_tables(
         if table.name == overheads.NAME:
             tables.append(overheads.overheads_table(spec, table, cells, collection, benches, claims, scale))
         else:
-            tables.append(_table(spec, table, cells, claims, scale))
+            tables.append(_Builder(spec, table, claims, scale).build(cells))
     return tables, list(left_out.values())
 
 
-def _table(spec: Spec, table: TableSpec, cells: Sequence[CellRuns], claims: Claims, scale: str) -> Table:
-    if table.waiting:
-        return Table(table.name, table.title, COLUMNS, list(_waiting_blocks(spec, table)), [], scale)
-    blocks = [block for group in _groups(cells) for block in _blocks(spec, table, *group, claims, scale)]
-    title = table.title if scale == "paper" else f"{table.title} – {scale} scale"
-    found = spec.scale_of(table.name, scale) if scale in spec.scales else None
-    marked = [note for note in (found.note, found.times) if note] if found else []
-    columns, notes = (METRIC_COLUMNS, METRIC_NOTES) if table.metrics else (COLUMNS, NOTES)
-    return Table(table.name, title, columns, blocks, [*marked, *table.notes, *notes], scale)
+class _Builder:
+    """Builds one table at one scale. timed: whether the times of its runs may be compared."""
+
+    def __init__(self, spec: Spec, table: TableSpec, claims: Claims, scale: str):
+        self.spec, self.table, self.claims, self.scale = spec, table, claims, scale
+        self.found = spec.scale_of(table.name, scale) if scale in spec.scales else Scale()
+        self.timed = not self.found.times
+        self.columns, self.notes = (METRIC_COLUMNS, METRIC_NOTES) if table.metrics else (COLUMNS, NOTES)
+
+    def build(self, cells: Sequence[CellRuns]) -> Table:
+        name, title = self.table.name, self.table.title
+        if self.table.waiting:
+            return Table(name, title, COLUMNS, list(self._waiting(self.table.waiting)), [], self.scale)
+        blocks = [block for group in _groups(cells) for block in self._blocks(*group)]
+        title = title if self.scale == "paper" else f"{title} – {self.scale} scale"
+        marked = [note for note in (self.found.note, self.found.times) if note]
+        notes = [*marked, *self.table.notes, *self.notes]
+        return Table(name, title, self.columns, blocks, notes, self.scale)
+
+    def _blocks(self, model: str, data: str, kind: str, cells: list[CellRuns]) -> Iterator[Block]:
+        """Yield a block for each kind of hardware.
+
+        Where times are no evidence, for all CPUs (or GPUs) of one precision, whose accuracies and sizes
+        compare.
+        """
+        budget = "recipes as published" if kind == PUBLISHED else "equal budget"
+        title = f"{self.spec.called(model)} on {self.spec.called(data)}, {budget}"
+        shared = _hardware if self.timed else device_and_precision
+        runs = [run for cell in cells for own in cell.runs.values() for run in own]
+        for key in dict.fromkeys(map(shared, runs)) or [None]:
+            pools = [_pool(cell, lambda run, key=key: shared(run) == key) for cell in cells]
+            pairs = list(zip(cells, pools, strict=True))
+            baseline = next((pool for cell, pool in pairs if cell.planned[0].baseline), [])
+            rows = [self._row(cell, pool, baseline) for cell, pool in pairs]
+            hardware = dict.fromkeys(run.hardware for run in runs if shared(run) == key)
+            yield Block(" · ".join([title, *filter(None, [" and ".join(hardware)])]), rows)
+
+    def _row(self, cell: CellRuns, runs: Sequence[Evidence], baseline: Sequence[Evidence]) -> list[Cell]:
+        run = cell.planned[0]
+        own = (run.row, run.model, run.data)
+        stated = [item for item in self.table.paper if (item.row, item.model, item.data) == own]
+        paper = paper_cell(stated, self.claims, runs, baseline, self.scale)
+        if not runs:
+            why = "run on other hardware" if cell.runs else cell.state
+            cells = empty_cells(run.title, why, self.columns)
+            return [*cells[:-2], paper, cells[-1]]
+        mark, timed = "" if self.scale == "paper" else self.scale, baseline if self.timed else []
+        return row_cells(run.title, runs, timed, run.baseline, paper, mark, self.table.metrics)
+
+    def _waiting(self, waiting: Waiting) -> Iterator[Block]:
+        for data in waiting.data:
+            for model, labels in waiting.models.items():
+                rows = [waiting_cells(label, waiting.reason) for label in labels]
+                yield Block(f"{model} on {self.spec.called(data)}", rows)
 
 
 def _groups(cells: Sequence[CellRuns]) -> Iterator[tuple[str, str, str, list[CellRuns]]]:
     """Yield (model, data, kind, cells) in order of first appearance, published before equal budget."""
-    places = dict.fromkeys((cell.planned[0].model, cell.planned[0].data) for cell in cells)
-    for model, data in places:
+    places: dict[tuple[str, str], list[CellRuns]] = {}
+    for cell in cells:
+        places.setdefault((cell.planned[0].model, cell.planned[0].data), []).append(cell)
+    for (model, data), found in places.items():
         for kind in (PUBLISHED, EQUAL):
-            own = [
-                cell
-                for cell in cells
-                if (cell.planned[0].model, cell.planned[0].data) == (model, data)
-                and kind in cell.planned[0].kinds
-            ]
-            if own:
+            if own := [cell for cell in found if kind in cell.planned[0].kinds]:
                 yield model, data, kind, own
-
-
-def _blocks(
-    spec: Spec,
-    table: TableSpec,
-    model: str,
-    data: str,
-    kind: str,
-    cells: list[CellRuns],
-    claims: Claims,
-    scale: str,
-) -> Iterator[Block]:
-    budget = "recipes as published" if kind == PUBLISHED else "equal budget"
-    title = f"{spec.called(model)} on {spec.called(data)}, {budget}"
-    timed = scale not in spec.scales or not spec.scale_of(table.name, scale).times
-    shared = _hardware if timed else device_and_precision
-    runs = [run for cell in cells for own in cell.runs.values() for run in own]
-    for key in dict.fromkeys(map(shared, runs)) or [None]:
-        pools = [_pool(cell, lambda run, key=key: shared(run) == key) for cell in cells]
-        baseline = next(
-            (pool for cell, pool in zip(cells, pools, strict=True) if cell.planned[0].baseline), []
-        )
-        rows = [
-            _row(table, cell, pool, baseline, claims, scale, timed)
-            for cell, pool in zip(cells, pools, strict=True)
-        ]
-        hardware = dict.fromkeys(run.hardware for run in runs if shared(run) == key)
-        yield Block(" · ".join([title, *filter(None, [" and ".join(hardware)])]), rows)
 
 
 def _hardware(run: Evidence) -> str:
@@ -119,40 +132,5 @@ def _hardware(run: Evidence) -> str:
 
 
 def _pool(cell: CellRuns, counts: Callable[[Evidence], bool]) -> list[Evidence]:
-    """Return the cell's runs in a block, of each seed the one started first.
-
-    A block is of one kind of hardware; where times are no evidence, of all CPUs (or GPUs) of one precision,
-    whose accuracies and sizes compare.
-    """
+    """Return the cell's runs in a block, of each seed the one started first."""
     return list(by_seed(run for own in cell.runs.values() for run in own if counts(run)).values())
-
-
-def _row(
-    table: TableSpec,
-    cell: CellRuns,
-    runs: Sequence[Evidence],
-    baseline: Sequence[Evidence],
-    claims: Claims,
-    scale: str,
-    timed: bool,
-) -> list[Cell]:
-    run = cell.planned[0]
-    stated = [
-        item for item in table.paper if (item.row, item.model, item.data) == (run.row, run.model, run.data)
-    ]
-    paper = paper_cell(stated, claims, runs, baseline, scale)
-    if not runs:
-        why = "run on other hardware" if cell.runs else cell.state
-        cells = empty_cells(run.title, why, METRIC_COLUMNS if table.metrics else COLUMNS)
-        return [*cells[:-2], paper, cells[-1]]
-    mark = "" if scale == "paper" else scale
-    return row_cells(run.title, runs, baseline if timed else [], run.baseline, paper, mark, table.metrics)
-
-
-def _waiting_blocks(spec: Spec, table: TableSpec) -> Iterator[Block]:
-    waiting = table.waiting
-    for data in waiting.data:
-        for model, labels in waiting.models.items():
-            yield Block(
-                f"{model} on {spec.called(data)}", [waiting_cells(label, waiting.reason) for label in labels]
-            )

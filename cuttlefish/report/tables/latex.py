@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from cuttlefish.display.format import one_line
-from cuttlefish.report.tables.markdown import DAGGER, daggered
-from cuttlefish.report.tables.table import Cell, Column, Table
+from cuttlefish.report.tables.markdown import DAGGER, daggered, notes_of
+from cuttlefish.report.tables.table import Table
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#",
@@ -32,39 +32,25 @@ def escaped(text: str) -> str:
 def _lines(table: Table) -> Iterator[str]:
     alignment = "".join("r" if column.numeric else "l" for column in table.columns)
     yield "% Written by `make tables`; needs \\usepackage{booktabs} and \\usepackage{graphicx}."
-    yield from (
-        r"\begin{table*}",
-        r"\centering",
-        rf"\caption{{{escaped(table.title)}.}}",
-        rf"\label{{tab:{table.name}-{table.scale or 'all'}}}",
-    )
-    yield from (r"\resizebox{\textwidth}{!}{%", rf"\begin{{tabular}}{{{alignment}}}", r"\toprule")
-    yield _row([escaped(column.title) for column in table.columns])
+    yield r"\begin{table*}"
+    yield r"\centering"
+    yield rf"\caption{{{escaped(table.title)}.}}"
+    yield rf"\label{{tab:{table.name}-{table.scale or 'all'}}}"
+    yield r"\resizebox{\textwidth}{!}{%"
+    yield rf"\begin{{tabular}}{{{alignment}}}"
+    yield r"\toprule"
+    yield _row([column.title for column in table.columns])
     for block in table.blocks:
-        yield from (
-            r"\midrule",
-            rf"\multicolumn{{{len(table.columns)}}}{{l}}{{\emph{{{escaped(block.title)}}}}} \\",
-        )
-        yield from (
-            _row([_text(column, cell) for column, cell in zip(table.columns, row, strict=True)])
-            for row in block.rows
-        )
-    yield from (r"\bottomrule", r"\end{tabular}}")
-    yield from (
-        rf"\par\smallskip\raggedright\footnotesize {escaped(_note(table, index))}"
-        for index in range(len(table.notes))
-    )
+        yield r"\midrule"
+        yield rf"\multicolumn{{{len(table.columns)}}}{{l}}{{\emph{{{escaped(block.title)}}}}} \\"
+        for row in block.rows:
+            yield _row([daggered(column, cell) for column, cell in zip(table.columns, row, strict=True)])
+    yield r"\bottomrule"
+    yield r"\end{tabular}}"
+    for note in notes_of(table):
+        yield rf"\par\smallskip\raggedright\footnotesize {escaped(note)}"
     yield r"\end{table*}"
 
 
-def _text(column: Column, cell: Cell) -> str:
-    return escaped(daggered(column, cell))
-
-
-def _note(table: Table, index: int) -> str:
-    marked = any(cell.mark for _, row in table.rows for cell in row)
-    return f"{DAGGER} {table.notes[index]}" if marked and index == 0 else table.notes[index]
-
-
 def _row(words: list[str]) -> str:
-    return f"{' & '.join(words)} \\\\"
+    return f"{' & '.join(map(escaped, words))} \\\\"

@@ -16,9 +16,16 @@ def to_markdown(table: Table) -> str:
     lines = [f"# {escaped(table.title)}", ""]
     for block in table.blocks:
         lines += [f"## {escaped(block.title)}", "", *_markdown_block(table.columns, block), ""]
-    marks = dict.fromkeys(cell.mark for _, row in table.rows for cell in row if cell.mark)
-    notes = [f"{DAGGER} {note}" if marks and index == 0 else note for index, note in enumerate(table.notes)]
-    return "\n".join([*lines, *(line for note in notes for line in (escaped(note), ""))]).rstrip() + "\n"
+    lines += [line for note in notes_of(table) for line in (escaped(note), "")]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def notes_of(table: Table) -> list[str]:
+    """Return the table's notes; the first has a dagger if a number has a mark."""
+    is_marked = any(cell.mark for _, row in table.rows for cell in row)
+    return [
+        f"{DAGGER} {note}" if is_marked and index == 0 else note for index, note in enumerate(table.notes)
+    ]
 
 
 def to_csv(table: Table) -> str:
@@ -28,27 +35,14 @@ def to_csv(table: Table) -> str:
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(
-        [
-            "table",
-            "scale",
-            "block",
-            *(head for column in table.columns for head in _heads(column)),
-            "mark",
-            "run_keys",
-        ]
-    )
+    heads = [head for column in table.columns for head in _heads(column)]
+    writer.writerow(["table", "scale", "block", *heads, "mark", "run_keys"])
     for block, row in table.rows:
-        fields = [
-            field for column, cell in zip(table.columns, row, strict=True) for field in _fields(column, cell)
-        ]
-        marks, keys = (
-            dict.fromkeys(cell.mark for cell in row if cell.mark),
-            dict.fromkeys(key for cell in row for key in cell.runs),
-        )
-        writer.writerow(
-            [table.name, table.scale, one_line(block.title), *fields, " ".join(marks), " ".join(keys)]
-        )
+        cells = zip(table.columns, row, strict=True)
+        fields = [field for column, cell in cells for field in _fields(column, cell)]
+        marks = " ".join(dict.fromkeys(cell.mark for cell in row if cell.mark))
+        keys = " ".join(dict.fromkeys(key for cell in row for key in cell.runs))
+        writer.writerow([table.name, table.scale, one_line(block.title), *fields, marks, keys])
     return buffer.getvalue()
 
 

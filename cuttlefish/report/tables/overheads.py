@@ -62,16 +62,19 @@ def overheads_table(
     """Return the table: a block per cell and hardware (unless the scale's run times are no evidence), one per
     machine's benches, and one for composed runs."""
     own, found = benches_of(benches, scale), spec.scale(scale)
-    blocks = (
-        [] if found.times else [block for cell in cells for block in _run_blocks(spec, cell, claims, scale)]
-    )
+    timed = [] if found.times else cells
+    blocks = [block for cell in timed for block in _run_blocks(spec, cell, claims, scale)]
     composed = _composed_block(spec, collection, own, claims) if scale == "reduced" else []
-    notes = [COMPOSED] * bool(composed) + [
-        f"{found.times} They are not shown." if found.times else found.note
-    ]
     title = table.title if scale == "paper" else f"{table.title} – {scale} scale"
-    shown = [note for note in (*notes, *table.notes, NOTE, "" if own else NO_BENCH) if note]
-    return Table(NAME, title, COLUMNS, [*blocks, *_bench_blocks(spec, own, claims), *composed], shown, scale)
+    notes = [
+        COMPOSED if composed else "",
+        f"{found.times} They are not shown." if found.times else found.note,
+        *table.notes,
+        NOTE,
+        "" if own else NO_BENCH,
+    ]
+    blocks += [*_bench_blocks(spec, own, claims), *composed]
+    return Table(NAME, title, COLUMNS, blocks, list(filter(None, notes)), scale)
 
 
 def _run_blocks(spec: Spec, cell: CellRuns, claims: Claims, scale: str) -> Iterator[Block]:
@@ -79,10 +82,8 @@ def _run_blocks(spec: Spec, cell: CellRuns, claims: Claims, scale: str) -> Itera
     title = f"{spec.called(run.model)} on {spec.called(run.data)}, {run.title}"
     for hardware, runs in cell.runs.items():
         fill, stated = Filling(runs, "" if scale == "paper" else scale), claims if run.model == MODEL else {}
-        yield Block(
-            f"{title}, {counted(len(runs), 'run')} · {hardware}",
-            [_run_row(fill, part, stated) for part in PARTS],
-        )
+        rows = [_run_row(fill, part, stated) for part in PARTS]
+        yield Block(f"{title}, {counted(len(runs), 'run')} · {hardware}", rows)
     if not cell.runs:
         yield Block(title, [[Cell(cell.state), *(Cell() for _ in COLUMNS[1:])]])
 
@@ -95,16 +96,10 @@ def _run_row(fill: Filling, part: str, claims: Claims) -> list[Cell]:
         ratio = ratio_of(seconds(record), record.compute_seconds)
         return None if ratio is None else 100 * ratio
 
+    measured = fill.mean(seconds, duration), fill.mean(share, _percent)
     stated = _stated(claims, f"{part} seconds", f"{part} share")
     source = text_cell(", ".join(fill.keys), fill.keys)
-    return [
-        text_cell(part),
-        fill.mean(seconds, duration),
-        fill.mean(share, _percent),
-        text_cell("compute_seconds"),
-        stated,
-        source,
-    ]
+    return [text_cell(part), *measured, text_cell("compute_seconds"), stated, source]
 
 
 def _bench_blocks(spec: Spec, benches: Sequence[Bench], claims: Claims) -> Iterator[Block]:
@@ -132,13 +127,9 @@ def _bench_row(spec: Spec, bench: Bench, row: Mapping[str, Any], claims: Claims)
     known = isinstance(share, int | float) and isfinite(share)
     stated = {"profile": "profiling seconds", "ranks": "ranks seconds"}.get(part, "")
     shown = [Cell(_percent(100 * share), 100 * share), text_cell("an epoch")] if known else [Cell(), Cell()]
-    return [
-        text_cell(_label(spec, bench, part, row)),
-        Cell(duration(seconds), seconds),
-        *shown,
-        _stated(claims, stated if row.get("model") == MODEL else ""),
-        text_cell(bench.name),
-    ]
+    paper = _stated(claims, stated if row.get("model") == MODEL else "")
+    label = text_cell(_label(spec, bench, part, row))
+    return [label, Cell(duration(seconds), seconds), *shown, paper, text_cell(bench.name)]
 
 
 def _label(spec: Spec, bench: Bench, part: str, row: Mapping[str, Any]) -> str:
@@ -150,36 +141,24 @@ def _label(spec: Spec, bench: Bench, part: str, row: Mapping[str, Any]) -> str:
         return f"ranks of {row.get('layers')} layers, width {width} ({model})"
     if row["per"] == "epoch":
         return f"{part} (width {width})"
-    once = (
-        f"{row['layers']} layers, width {width}"
-        if "layers" in row
-        else f"forward only, width {width}: K = {row.get('k')}"
-    )
-    return f"{part}, {once} ({model})"
+    if "layers" in row:
+        return f"{part}, {row['layers']} layers, width {width} ({model})"
+    return f"{part}, forward only, width {width}: K = {row.get('k')} ({model})"
 
 
 def _composed_block(
     spec: Spec, collection: Collection, benches: Sequence[Bench], claims: Claims
 ) -> list[Block]:
     """Return the shares of a whole run that the claims of section 4.3 compose."""
-    entries = {
-        part: claims[claim]
-        for part in ("profiling", "ranks")
-        if (claim := STATED[f"{part} share"][0]) in claims
-    }
-    readings = [verdict.reduced for verdict in judge(collection, benches, list(entries.values()))]
-    composed = [
-        (part, reading)
-        for part, reading in zip(entries, readings, strict=True)
-        if reading.composed and reading.ours is not None
-    ]
-    hardware = dict.fromkeys(name for _, reading in composed for name in reading.hardware)
+    parts = [part for part in ("profiling", "ranks") if STATED[f"{part} share"][0] in claims]
+    verdicts = judge(collection, benches, [claims[STATED[f"{part} share"][0]] for part in parts])
+    found = [(part, verdict.reduced) for part, verdict in zip(parts, verdicts, strict=True)]
+    found = [(part, reading) for part, reading in found if reading.composed and reading.ours is not None]
+    if not found:
+        return []
+    hardware = dict.fromkeys(name for _, reading in found for name in reading.hardware)
     title = f"{spec.called(MODEL)} at full width, a whole run, composed · {'; '.join(hardware)}"
-    return (
-        [Block(title, [_composed_row(part, reading, claims) for part, reading in composed])]
-        if composed
-        else []
-    )
+    return [Block(title, [_composed_row(part, reading, claims) for part, reading in found])]
 
 
 def _composed_row(part: str, reading: Reading, claims: Claims) -> list[Cell]:
@@ -191,14 +170,11 @@ def _composed_row(part: str, reading: Reading, claims: Claims) -> list[Cell]:
 
 def _stated(claims: Claims, *what: str) -> Cell:
     """Return `3.98 s (P 4.3) · 0.16 % (P 4.3)`, as far as the claims contain it."""
-    found = [
-        (claims[STATED[one][0]], STATED[one][1])
-        for one in what
-        if one in STATED and "value" in claims.get(STATED[one][0], ())
-    ]
-    return text_cell(
-        " · ".join(f"{text.format(claim['value'])} ({claim['source']})" for claim, text in found)
-    )
+    words = []
+    for name, text in [STATED[one] for one in what if one in STATED]:
+        if "value" in (claim := claims.get(name, {})):
+            words.append(f"{text.format(claim['value'])} ({claim['source']})")
+    return text_cell(" · ".join(words))
 
 
 def _percent(value: float) -> str:

@@ -44,10 +44,7 @@ def _one(
     if item.quantity not in SHOWN:
         raise CuttlefishError(f"row {item.row}: quantity {item.quantity!r} is not one of {', '.join(SHOWN)}")
     text, difference = SHOWN[item.quantity]
-    text += (
-        f" of {PAPER_EPOCHS[item.data][0]}"
-        if item.quantity == "switch_epoch" and item.data in PAPER_EPOCHS
-        else ""
-    )
+    if item.quantity == "switch_epoch" and item.data in PAPER_EPOCHS:
+        text += f" of {PAPER_EPOCHS[item.data][0]}"
     ours = stated_quantity(item.quantity, runs, baseline) if scale == "paper" else None
     return text.format(value) + (f" (ours {difference.format(ours - value)})" if ours is not None else "")

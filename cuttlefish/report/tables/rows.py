@@ -145,11 +145,8 @@ def _accuracy(fill: Filling) -> Cell:
 def _speedup(fill: Filling, baseline: Sequence[Evidence]) -> Cell:
     """Return the speed-up; a network with as many MACs as before is never called faster."""
     faster = q.speedup(fill.runs, baseline)
-    if (
-        faster is not None
-        and faster > 1
-        and all(run.record.macs_final >= run.record.macs_full for run in fill.runs)
-    ):
+    as_many = all(run.record.macs_final >= run.record.macs_full for run in fill.runs)
+    if faster is not None and faster > 1 and as_many:
         return Cell("none: as many MACs", None, "", fill.keys)
     return fill.cell(times(faster), faster)
 
