@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from typing import Any
 
 from cuttlefish.display.format import rough
@@ -23,9 +24,7 @@ def _made(words: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     for place, word in enumerate(words):
         behind = words[place + 1 :]
         if word == "scripts.bench":
-            for what in behind[
-                : next((end for end, other in enumerate(behind) if not other.isalnum()), None)
-            ]:
+            for what in takewhile(str.isalnum, behind):
                 yield f"bench of {what}", {"what": what}
         elif word == "scripts.profile_layers":
             model = behind[behind.index("--model") + 1]
@@ -38,11 +37,8 @@ def _last(benches: Sequence[Bench], facts: dict[str, Any], on_cpu: bool) -> Benc
 
 def _cost(name: str, bench: Bench | None, on_cpu: bool) -> str:
     """Return the cost in words, from the rounds if the bench recorded no total time."""
-    whole, rounds = (
-        (bench.facts.get("seconds"), sum(sum(row.get("rounds_s") or []) for row in bench.rows))
-        if bench
-        else (None, None)
-    )
+    whole = bench.facts.get("seconds") if bench else None
+    rounds = sum(sum(row.get("rounds_s") or []) for row in bench.rows) if bench else None
     if bench is None or not (whole or rounds):
         return f"{name}: not timed, under 1 MiB of disk"
     took = f"about {rough(whole)}" if whole else f"at least {rough(rounds)}"

@@ -48,9 +48,8 @@ class Costs:
         """
         there = self._scales.get(scale, Scale())
         arms = list({repr(arm): arm for arm in arms_of(rule) if not there.left_out(arm)}.values())
-        return "; ".join(
-            [*(self._of_runs(arms, scale, needs) if arms else []), *bench_costs(command, self._benches)]
-        )
+        of_runs = self._of_runs(arms, scale, needs) if arms else []
+        return "; ".join([*of_runs, *bench_costs(command, self._benches)])
 
     def _of_runs(self, arms: list[Where], scale: str, needs: int) -> list[str]:
         total = needs * len(arms)
@@ -97,18 +96,12 @@ class Costs:
 
     def _params(self, arm: Where, scale: str) -> float | None:
         """Return full-rank parameters from any record of the scale, or at full width from a bench."""
-        sizes = [
-            run.record.params_full
-            for run in self._runs
-            if (run.record.scale, run.record.model) == (scale, arm.get("model"))
-        ]
+        model = arm.get("model")
+        records = [run.record for run in self._runs]
+        sizes = [one.params_full for one in records if (one.scale, one.model) == (scale, model)]
         methods = newest(self._benches, "methods") if scale == "paper" else None
-        sizes += (
-            [row.get("params_nonzero") for row in methods.find(model=arm.get("model"), baseline=True)]
-            if methods
-            else []
-        )
-        return next(filter(None, sizes), None)
+        rows = methods.find(model=model, baseline=True) if methods else []
+        return next(filter(None, [*sizes, *(row.get("params_nonzero") for row in rows)]), None)
 
 
 def _as_measured(timed: list[tuple[int, list[Evidence]]]) -> str:
@@ -117,9 +110,8 @@ def _as_measured(timed: list[tuple[int, list[Evidence]]]) -> str:
     devices, models = (
         " and ".join(sorted({getattr(record, name) for record in sources})) for name in ("device", "model")
     )
-    return (
-        f"about {rough(seconds)} on {devices}, going by {counted(len(sources), 'finished run')} of {models}"
-    )
+    runs = counted(len(sources), "finished run")
+    return f"about {rough(seconds)} on {devices}, going by {runs} of {models}"
 
 
 def _epoch(run: Evidence) -> float:

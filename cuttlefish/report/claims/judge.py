@@ -63,10 +63,7 @@ class Judge:
         """Return the verdict on one claim."""
         accept = entry.get("accept")
         return Verdict(
-            id=entry["id"],
-            what=entry["what"],
-            source=entry["source"],
-            reach=entry["reach"],
+            **{name: entry[name] for name in ("id", "what", "source", "reach")},
             value=entry.get("value"),
             accept=(float(accept[0]), float(accept[1])) if isinstance(accept, list) else None,
             accepted=str(accept or ""),

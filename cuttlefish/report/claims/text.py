@@ -9,17 +9,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cuttlefish.display.format import UNKNOWN, number, one_line, stated
+from cuttlefish.display.format import UNKNOWN, number, stated
+from cuttlefish.display.screen import cells as _cells
 from cuttlefish.record.record import plain
 from cuttlefish.report.claims.acceptance import words_of
 from cuttlefish.report.claims.verdict import Interval, Judgement, Part, Reading, Verdict
 
-GOOD, BAD = (
-    (Judgement.REPRODUCED, Judgement.HOLDS),
-    (Judgement.NOT_REPRODUCED, Judgement.FAILS, Judgement.CONTRADICTED),
-)
-
-
+GOOD = (Judgement.REPRODUCED, Judgement.HOLDS)
+BAD = (Judgement.NOT_REPRODUCED, Judgement.FAILS, Judgement.CONTRADICTED)
 BAR = "\\|"
 
 
@@ -27,35 +24,24 @@ def on_screen(verdicts: Sequence[Verdict]) -> RenderableType:
     """Return one line per claim: both verdicts, with our value if there is one."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("claim", "the paper", "at paper scale", "ours", "at reduced scale", "ours", "n"):
-        table.add_column(
-            heading, no_wrap=True, justify="right" if heading in ("the paper", "ours", "n") else "left"
-        )
+        side = "right" if heading in ("the paper", "ours", "n") else "left"
+        table.add_column(heading, no_wrap=True, justify=side)
     for verdict in verdicts:
-        paper, reduced = verdict.paper, verdict.reduced
-        row = (
-            verdict.id,
-            stated(verdict.value),
-            _coloured(paper),
-            ours(paper),
-            _coloured(reduced),
-            ours(reduced),
-            str(reduced.n or ""),
+        both = ((_coloured(one), *_cells(ours(one))) for one in (verdict.paper, verdict.reduced))
+        figures = [cell for scale in both for cell in scale]
+        table.add_row(
+            *_cells(verdict.id, stated(verdict.value)), *figures, *_cells(str(verdict.reduced.n or ""))
         )
-        table.add_row(*(Text(one_line(cell)) if isinstance(cell, str) else cell for cell in row))
     return Group(table, Text(""), Text(counts(verdicts)))
 
 
 def counts(verdicts: Sequence[Verdict]) -> str:
     """Return `36 claims at paper scale: 23 not run, …. At reduced scale: …`."""
     paper, reduced = (
-        Counter(outcomes)
-        for outcomes in zip(*((v.verdict, v.reduced_verdict) for v in verdicts), strict=True)
+        ", ".join(f"{count} {outcome}" for outcome, count in Counter(outcomes).most_common())
+        for outcomes in ([v.verdict for v in verdicts], [v.reduced_verdict for v in verdicts])
     )
-    lists = [
-        ", ".join(f"{count} {outcome}" for outcome, count in counter.most_common())
-        for counter in (paper, reduced)
-    ]
-    return f"{len(verdicts)} claims. At paper scale: {lists[0]}. At reduced scale: {lists[1]}."
+    return f"{len(verdicts)} claims. At paper scale: {paper}. At reduced scale: {reduced}."
 
 
 def to_json(verdicts: Sequence[Verdict], fixed: str) -> str:
@@ -92,15 +78,9 @@ def between(interval: Interval | None) -> str:
 
 def _row(verdict: Verdict) -> str:
     value = f": **{stated(verdict.value)}**" if verdict.value is not None else ""
-    cells = [
-        f"[{verdict.id}](#{verdict.id})",
-        f"{verdict.what}{value} ({verdict.source})",
-        verdict.accepted,
-        f"**{verdict.verdict}**",
-        _ours(verdict.paper),
-        verdict.reduced_verdict,
-        _ours(verdict.reduced),
-    ]
+    says = f"[{verdict.id}](#{verdict.id})", f"{verdict.what}{value} ({verdict.source})", verdict.accepted
+    paper, reduced = _ours(verdict.paper), _ours(verdict.reduced)
+    cells = [*says, f"**{verdict.verdict}**", paper, verdict.reduced_verdict, reduced]
     return f"| {' | '.join(cell.replace('|', BAR) for cell in cells)} |"
 
 
@@ -119,12 +99,8 @@ def _evidence(verdict: Verdict) -> list[str]:
         ("Reduced scale", verdict.reduced, verdict.accepted_reduced),
     ):
         if reading.verdict is not Judgement.NO_READING or reading.notes:
-            lines += [
-                f"**{scale}: {reading.verdict}.** Accepted: {accepted or 'anything, it is only shown'}.",
-                "",
-                *_details(reading),
-                "",
-            ]
+            accepts = f"Accepted: {accepted or 'anything, it is only shown'}."
+            lines += [f"**{scale}: {reading.verdict}.** {accepts}", "", *_details(reading), ""]
     return lines
 
 
@@ -155,6 +131,5 @@ def _part(part: Part) -> str:
 
 def _coloured(reading: Reading) -> Text:
     colours = {**dict.fromkeys(GOOD, "green"), **dict.fromkeys(BAD, "red")}
-    return Text(
-        str(reading.verdict), style=colours.get(reading.verdict, "dim" if reading.ours is None else "")
-    )
+    usual = "dim" if reading.ours is None else ""
+    return Text(str(reading.verdict), style=colours.get(reading.verdict, usual))

@@ -16,11 +16,8 @@ def step_saving(case: Case, slow: dict[str, Any], fast: dict[str, Any]) -> list[
             ratio = step_ratio(*rows)
             interval = tuple(100 * (1 - 1 / bound) for bound in ratio.bounds)
             samples = [100 * (1 - 1 / sample) for sample in ratio.samples]
-            notes = (
-                []
-                if len(samples) > 1
-                else ["the bench kept no single rounds: the interval is that of the fastest and slowest"]
-            )
+            notes = ["the bench kept no single rounds: the interval is that of the fastest and slowest"]
+            notes = notes if len(samples) == 1 else []
             return [case.measure(samples, [], benches=[bench], interval=interval, notes=notes)]
     return [case.missing("no bench of these steps (make bench)")]
 

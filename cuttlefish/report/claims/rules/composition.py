@@ -83,13 +83,9 @@ def composed_share(
 
 
 def _measure(
-    case: Case,
-    where: Where,
-    arm: dict[str, Any],
-    run: dict[str, int],
-    unnamed: bool,
+    case: Case, where: Where, arm: dict[str, Any], run: dict[str, int], unnamed: bool,
     number: Callable[[ComposedRun], float],
-) -> Measure:
+) -> Measure:  # fmt: skip
     runs = list(by_seed(one for one in case.arm(where) if one.record.switch_epoch is not None).values())
     if not runs:
         return case.missing(f"no run of {describe(where, case.scale)}")
@@ -101,15 +97,10 @@ def _measure(
     def samples(faster: float) -> list[float]:
         return [number(compose(costs, one.record, length, faster)) for one in runs]
 
-    bounds = [t_interval(samples(faster)) for faster in costs.faster.bounds]
-    return case.measure(
-        samples(costs.faster.value),
-        runs,
-        notes=["the interval spans the steps' spread, too"],
-        benches=costs.benches,
-        interval=_hull(bounds),
-        composed=True,
-    )
+    interval = _hull([t_interval(samples(faster)) for faster in costs.faster.bounds])
+    evidence = {"benches": costs.benches, "interval": interval, "composed": True}
+    notes = ["the interval spans the steps' spread, too"]
+    return case.measure(samples(costs.faster.value), runs, notes=notes, **evidence)
 
 
 def _costs(case: Case, arm: dict[str, Any], unnamed: bool) -> FullWidthCosts | str:

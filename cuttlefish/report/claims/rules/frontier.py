@@ -65,8 +65,6 @@ def _gain(
     samples = [theirs - own for theirs, own in values if theirs is not None and own is not None]
     used = [run for pair in found for run in pair]
     part = case.part(point, case.accept)
-    return (
-        part.measure(samples, used, notes=notes)
-        if samples
-        else part.missing(f"{point}: no seed in common with ours")
-    )
+    if not samples:
+        return part.missing(f"{point}: no seed in common with ours")
+    return part.measure(samples, used, notes=notes)

@@ -15,11 +15,9 @@ def mean_over_seeds(
     """times · of / over + plus, one sample per seed; `of` and `over` are (dotted) fields of the record."""
     runs = list(by_seed(on_one_machine(case.arm(where)) if is_time(of) else case.arm(where)).values())
     samples = [times * value + plus for run in runs if (value := _number(run, of, over)) is not None]
-    return [
-        case.measure(samples, runs)
-        if samples
-        else case.missing(f"no run of {describe(where, case.scale)} has it")
-    ]
+    if not samples:
+        return [case.missing(f"no run of {describe(where, case.scale)} has it")]
+    return [case.measure(samples, runs)]
 
 
 def largest_over_cells(case: Case, cells: list[Where], of: str, over: str) -> list[Measure]:
@@ -52,9 +50,8 @@ def _variation(case: Case, runs: list[Evidence], of: str, notes: list[str]) -> M
         return case.missing(f"no run of {case.name}")
     if interval is None:
         return case.measure(samples, runs, averaged=False, notes=["one seed has no variation"])
-    return case.measure(
-        samples, runs, interval=interval, averaged=False, value=stdev(samples) / mean(samples), notes=notes
-    )
+    value = stdev(samples) / mean(samples)
+    return case.measure(samples, runs, interval=interval, averaged=False, value=value, notes=notes)
 
 
 def _number(run: Evidence, of: str, over: str | None) -> float | None:

@@ -63,16 +63,12 @@ def ranks_agree(
     """
     arms = case.arm(left), case.arm(right)
     found, _ = pairs(case, *arms)
-    ranks = [_both(one, other) for one, other in found]
     used = [run for pair in found for run in pair]
-    ranks = [both for both in ranks if len(both) > 2]
+    ranks = [both for both in (_both(one, other) for one, other in found) if len(both) > 2]
     if not ranks:
-        absent = "; ".join(
-            f"no run of {describe(where, case.scale)}"
-            for where, arm in zip((left, right), arms, strict=True)
-            if not arm
-        )
-        return [case.missing(absent or "the two arms share no seed and layers")]
+        absent = [where for where, arm in zip((left, right), arms, strict=True) if not arm]
+        words = "; ".join(f"no run of {describe(where, case.scale)}" for where in absent)
+        return [case.missing(words or "the two arms share no seed and layers")]
     first = case.part("Spearman correlation over layers", range_of(correlation))
     second = case.part("median over layers of the quotient", range_of(quotient))
     return [
