@@ -1,30 +1,24 @@
-"""Find the batch-norm channels that a model can lose without other changes, by tracing one forward pass.
+"""Find the batch-norm channels that a model can lose, and remove them.
 
-A chain is conv → BN → (only maps with f(0) = 0, pools, reshapes) → one or more convs or linear layers, and
-nothing else reads its intermediate values. Masking one of its channels (γ = β = 0) then equals removing it
-from the conv's rows, the BN's vectors and the readers' columns. A residual sum reads its summands, so only
-the BNs inside a block qualify.
+A chain is conv → BN → … → the convs or linear layers that read it. Masking one of its channels (γ = β = 0)
+must equal removing it from the conv's rows, the BN's vectors and the readers' columns. Which layers read a
+channel is seen by following a NaN through the model, and whether they need it by removing half of the
+channels: a residual sum, for example, needs all of its summands'.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from math import nan
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
+from baselines.conv_norms import convolutions
 from cuttlefish.lowrank.find import find_layers
 from cuttlefish.lowrank.trace import evaluating
-
-ZERO_TO_ZERO = {
-    "relu", "relu_", "relu6", "leaky_relu", "leaky_relu_", "silu", "gelu", "hardswish", "mish", "tanh", "elu",
-    "elu_", "selu", "celu", "softsign", "dropout", "dropout2d", "clone", "contiguous",
-}  # fmt: skip
-POOLS = {"max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d"}
-RESHAPES = {"flatten", "view", "reshape", "squeeze"}
-QUESTIONS = {"dim", "size", "__get__", "is_floating_point", "is_contiguous", "numel"}
-"""Calls that query a tensor's shape or type but not its values."""
 
 
 @dataclass(frozen=True)
@@ -42,153 +36,158 @@ class Chain:
     channels: int
 
 
-@dataclass
-class _Call:
-    function: str
-    inputs: list[int]
-    """A recorded call, with the numbers of the values it read."""
-    outputs: list[int]
-    parameters: list[int]
-    given: list[Tensor]
-    found: list[Tensor]
-    arguments: tuple[Any, ...]
-    keywords: dict[str, Any]
-
-
-class _Watch(TorchFunctionMode):
-    """Records every call on tensors. Each value has a number; an in-place call creates a new one."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.parameters = {id(parameter) for parameter in model.parameters()}
-        self.calls: list[_Call] = []
-        self.numbers: dict[int, int] = {}
-        self.values = 0
-        self._alive: list[Any] = []  # keeps ids unique
-
-    def __torch_function__(
-        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        given = list(_tensors([args, kwargs]))
-        inputs = [self.number(tensor) for tensor in given if id(tensor) not in self.parameters]
-        parameters = [id(tensor) for tensor in given if id(tensor) in self.parameters]
-        result = function(*args, **kwargs)
-        found = list(_tensors(result))
-        outputs = [self.number(tensor, anew=True) for tensor in found]
-        self._alive += [given, found]
-        given = [tensor for tensor in given if id(tensor) not in self.parameters]
-        self.calls.append(
-            _Call(getattr(function, "__name__", "?"), inputs, outputs, parameters, given, found, args, kwargs)
-        )
-        return result
-
-    def number(self, tensor: Tensor, anew: bool = False) -> int:
-        if anew or id(tensor) not in self.numbers:
-            self.numbers[id(tensor)] = self.values
-            self.values += 1
-            self._alive.append(tensor)
-        return self.numbers[id(tensor)]
-
-
+@torch.no_grad()
 def find_chains(model: nn.Module, example: Tensor) -> list[Chain]:
-    """Return the chains in execution order. Runs the model once, in eval mode, on two samples."""
-    watch = _Watch(model)
-    with torch.no_grad(), evaluating(model), watch:
-        result = model(example[:2])
-    returned = {watch.number(tensor) for tensor in _tensors(result)}
-    return list(_Finder(model, watch.calls, returned).chains())
-
-
-class _Finder:
-    def __init__(self, model: nn.Module, calls: list[_Call], returned: set[int]):
-        self.calls, self.returned = calls, returned
-        self.layers = find_layers(model).layers
-        self.modules = {
-            name: module for name, module in model.named_modules() if name in self.layers or _is_norm(module)
-        }
-        self.owners = {id(module.weight): name for name, module in self.modules.items()}
-        used = [parameter for call in calls for parameter in set(call.parameters)]
-        self.once = {name for parameter, name in self.owners.items() if used.count(parameter) == 1}
-        self.readers: dict[int, list[_Call]] = {}
-        for call in calls:
-            for number in set(call.inputs):
-                if call.function not in QUESTIONS or call.found:
-                    self.readers.setdefault(number, []).append(call)
-
-    def chains(self) -> Iterator[Chain]:
-        for conv in self.calls:
-            made = self._layer(conv, nn.Conv2d)
-            norms = self.readers.get(conv.outputs[0], []) if made else []
-            if len(norms) != 1 or conv.outputs[0] in self.returned:
-                continue
-            norm = self._layer(norms[0], nn.BatchNorm2d)
-            if norm and norms[0].inputs[0] == conv.outputs[0]:
-                channels = self.modules[norm].num_features
-                found = self._follow(norms[0].outputs[0], channels)
-                if found and not any(reader == made for reader, _ in found):
-                    readers, spans = zip(*found, strict=True)
-                    yield Chain(made, norm, readers, spans, channels)
-
-    def _layer(self, call: _Call, kind: type) -> str | None:
-        """Return the name of the layer or BN that made this call, if it is of this kind and called once."""
-        names = [self.owners[parameter] for parameter in call.parameters if parameter in self.owners]
-        function = {nn.Conv2d: "conv2d", nn.Linear: "linear", nn.BatchNorm2d: "batch_norm"}[kind]
-        if len(names) != 1 or call.function != function or names[0] not in self.once:
-            return None
-        return names[0] if isinstance(self.modules[names[0]], kind) else None
-
-    def _follow(self, number: int, channels: int) -> list[tuple[str, int]] | None:
-        """Return (reader, columns per channel) of all readers of a value; None if one needs every channel."""
-        if number in self.returned or number not in self.readers:
-            return None
-        found: list[tuple[str, int]] = []
-        for call in self.readers[number]:
-            further = self._reader(call, number, channels)
-            if further is None and _passes(call, channels):
-                further = self._follow(call.outputs[0], channels)
-            if further is None:
-                return None
-            found += further
-        return found
-
-    def _reader(self, call: _Call, number: int, channels: int) -> list[tuple[str, int]] | None:
-        conv, linear = self._layer(call, nn.Conv2d), self._layer(call, nn.Linear)
-        form = call.given[0].shape if call.given else ()
-        if conv and call.inputs == [number] and len(form) == 4 and form[1] == channels:
-            return [(conv, 1)]
-        if linear and call.inputs == [number] and len(form) == 2 and form[1] % channels == 0:
-            return [(linear, form[1] // channels)]
-        return None
-
-
-def _passes(call: _Call, channels: int) -> bool:
-    """Return whether each output channel depends on that channel alone and is zero where it is zero."""
-    if len(call.inputs) != 1 or len(call.outputs) != 1 or call.parameters:
-        return False
-    before, after = call.given[0].shape, call.found[0].shape
-    if call.function in ZERO_TO_ZERO:
-        return before == after
-    if call.function in POOLS:
-        return len(before) == len(after) == 4 and before[:2] == after[:2]
-    if call.function == "mean":
-        over = call.keywords.get("dim", call.arguments[1] if len(call.arguments) > 1 else None)
-        over = [over] if isinstance(over, int) else list(over or [0])
-        return len(before) == 4 and all(axis % 4 >= 2 for axis in over)
-    # A row-major reshape that keeps the batch dimension keeps a channel's entries together.
-    return call.function in RESHAPES and after[0] == before[0] and (len(after) == 2 or after[1] == channels)
+    """Return the chains in execution order. Runs a copy of the model a few times, on two samples."""
+    model, example = deepcopy(model), example[:2]
+    _shake(model)
+    layers, found = find_layers(model).layers, []
+    with evaluating(model):
+        for conv, norm in convolutions(model, example).items():
+            if conv in layers and norm is not None and _is_norm(model.get_submodule(norm)):
+                chain = _follow(model, example, conv, norm, layers)
+                if chain is not None and _is_removable(model, chain, example):
+                    found.append(chain)
+    return found
 
 
 def _is_norm(module: nn.Module) -> bool:
-    return isinstance(module, nn.BatchNorm2d) and module.affine
+    return isinstance(module, nn.BatchNorm2d) and module.affine and module.num_features > 1
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _tensors(item)
-    elif isinstance(value, Sequence) and not isinstance(value, str):
-        for item in value:
-            yield from _tensors(item)
+def _shake(model: nn.Module) -> None:
+    """Draw γ and β anew: an initial γ of 0 would hide what the layers behind it do."""
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if _is_norm(module):
+            size = module.num_features
+            module.weight.copy_(0.5 + torch.rand(size, generator=generator))
+            module.bias.copy_(torch.randn(size, generator=generator))
+
+
+def _follow(
+    model: nn.Module, example: Tensor, conv: str, norm: str, layers: Mapping[str, nn.Module]
+) -> Chain | None:
+    """Return the chain of the layers that a NaN in the first channel reaches; None if it spreads sooner."""
+    calls: Counter[str] = Counter()
+    reached: dict[str, Tensor] = {}
+    handles = []
+
+    def watch(name: str, module: nn.Module) -> None:
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            calls[name] += 1
+            is_nan = inputs[0].isnan()
+            if is_nan.any() and not is_nan.all():
+                reached[name] = is_nan
+
+        handles.append(module.register_forward_hook(hook))
+
+    bn = model.get_submodule(norm)
+    for name, module in (*layers.items(), (norm, bn)):
+        watch(name, module)
+    scale = float(bn.weight[0])
+    bn.weight[0] = nan
+    try:
+        model(example)
+    finally:
+        bn.weight[0] = scale
+        for handle in handles:
+            handle.remove()
+    spans = [_span(model.get_submodule(name), is_nan, bn.num_features) for name, is_nan in reached.items()]
+    if not spans or None in spans or any(calls[name] != 1 for name in (conv, norm, *reached)):
+        return None
+    return Chain(conv, norm, tuple(reached), tuple(spans), bn.num_features)
+
+
+def _span(reader: nn.Module, is_nan: Tensor, channels: int) -> int | None:
+    """Return how many columns the reader has per channel; None if the first channel is not the first ones."""
+    width = is_nan.shape[1]
+    fits = width == channels if isinstance(reader, nn.Conv2d) else is_nan.ndim == 2 and width % channels == 0
+    columns = is_nan.transpose(0, 1).flatten(1)
+    span = width // channels
+    return span if fits and columns[:span].any(1).all() and not columns[span:].any() else None
+
+
+def _is_removable(model: nn.Module, chain: Chain, example: Tensor) -> bool:
+    """Return whether the model without every second channel computes what the masked one does."""
+    masks, exact, example = (
+        [torch.arange(chain.channels) % 2 == 0],
+        deepcopy(model).double(),
+        example.double(),
+    )
+    masked, small = mask_channels(deepcopy(exact), [chain], masks), slim(exact, [chain], masks)
+    try:
+        pairs = list(zip(tree_leaves(masked(example)), tree_leaves(small(example)), strict=True))
+    except RuntimeError:  # of shapes that do not fit
+        return False
+    return all(one.shape == other.shape and torch.allclose(one, other, 1e-6, 1e-9) for one, other in pairs)
+
+
+def gammas(model: nn.Module, chains: Sequence[Chain]) -> list[nn.Parameter]:
+    """Return the scales γ of the chains' norms."""
+    return [model.get_submodule(chain.norm).weight for chain in chains]
+
+
+def slim_size(model: nn.Module, chains: Sequence[Chain], kept: Sequence[int]) -> int:
+    """Return the model's parameter count if chain i kept `kept[i]` channels, without building it."""
+    counts = list(zip(chains, kept, strict=True))
+    rows = {chain.conv: count for chain, count in counts}
+    columns = {
+        name: span * count
+        for chain, count in counts
+        for name, span in zip(chain.readers, chain.spans, strict=True)
+    }
+    total = sum(parameter.numel() for parameter in model.parameters())
+    for name in rows.keys() | columns.keys():
+        layer = model.get_submodule(name)
+        outputs, inputs = layer.weight.shape[:2]
+        area = layer.weight[0, 0].numel()
+        total -= area * (outputs * inputs - rows.get(name, outputs) * columns.get(name, inputs))
+        if layer.bias is not None:
+            total -= outputs - rows.get(name, outputs)
+    return total - sum(2 * (chain.channels - count) for chain, count in counts)
+
+
+@torch.no_grad()
+def mask_channels(model: nn.Module, chains: Sequence[Chain], masks: Sequence[Tensor]) -> nn.Module:
+    """Silence the channels that are not kept, in place: γ = β = 0 (with β left one would emit relu(β))."""
+    for chain, mask in zip(chains, masks, strict=True):
+        norm = model.get_submodule(chain.norm)
+        norm.weight.mul_(mask.to(norm.weight))
+        norm.bias.mul_(mask.to(norm.bias))
+    return model
+
+
+@torch.no_grad()
+def slim(model: nn.Module, chains: Sequence[Chain], masks: Sequence[Tensor]) -> nn.Module:
+    """Remove the channels that are not kept, in place; the model then computes what the masked one does.
+
+    Parameters are replaced, so existing optimizers become stale.
+
+    Args:
+        masks: One bool vector per chain, True where kept.
+    """
+    for chain, mask in zip(chains, masks, strict=True):
+        conv, norm = model.get_submodule(chain.conv), model.get_submodule(chain.norm)
+        kept = mask.nonzero().squeeze(1).to(conv.weight.device)
+        _cut(conv, {"weight": 0, "bias": 0}, kept)
+        conv.out_channels = len(kept)
+        _cut(norm, {"weight": 0, "bias": 0, "running_mean": 0, "running_var": 0}, kept)
+        norm.num_features = len(kept)
+        for name, span in zip(chain.readers, chain.spans, strict=True):
+            reader = model.get_submodule(name)
+            columns = (kept[:, None] * span + torch.arange(span, device=kept.device)).reshape(-1)
+            _cut(reader, {"weight": 1}, columns)
+            setattr(reader, "in_channels" if isinstance(reader, nn.Conv2d) else "in_features", len(columns))
+    return model
+
+
+def _cut(module: nn.Module, axes: Mapping[str, int], kept: Tensor) -> None:
+    for name, axis in axes.items():
+        old = getattr(module, name)
+        if old is None:
+            continue
+        new = old.detach().index_select(axis, kept)
+        if isinstance(old, nn.Parameter):
+            new = nn.Parameter(new, requires_grad=old.requires_grad)
+        setattr(module, name, new)

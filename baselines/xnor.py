@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
+from baselines.conv_norms import convolutions
 from baselines.xnor_math import BinaryConv2d, centre_and_clamp
 from cuttlefish.config.schema import LearningRate, OptimizerConfig, ScheduleConfig
 from cuttlefish.errors import CuttlefishError
@@ -19,40 +19,11 @@ from cuttlefish.limits import Checked, Within
 from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.decay import decay_groups
 from cuttlefish.lowrank.surgery import find_layers, replace_module
-from cuttlefish.lowrank.trace import NORMS, Batch, call_model, evaluating, first_samples
+from cuttlefish.lowrank.trace import Batch
 from cuttlefish.methods.base import Context, Method, Phase
 from cuttlefish.methods.norms import after_norm
 from cuttlefish.methods.own_recipe import all_decayed
 from cuttlefish.methods.schedule import build_schedule
-
-
-@torch.no_grad()
-def convolutions(model: nn.Module, example: Batch) -> dict[str, str | None]:
-    """Return the convolutions in execution order, each with the batch norm directly after it, or None."""
-    outputs: dict[int, tuple[str, Tensor]] = {}
-    norm_of: dict[str, str | None] = {}
-    handles = []
-
-    def watch(name: str, module: nn.Module) -> None:
-        def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if isinstance(module, nn.Conv2d):
-                norm_of.setdefault(name, None)
-                outputs[id(output)] = name, output  # kept alive, so that ids are unique
-            elif id(inputs[0]) in outputs:
-                norm_of[outputs[id(inputs[0])][0]] = name
-
-        handles.append(module.register_forward_hook(hook))
-
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d | NORMS[0]):
-            watch(name, module)
-    try:
-        with evaluating(model):
-            call_model(model, first_samples(example, 1))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return norm_of
 
 
 def plan(model: nn.Module, example: Batch) -> dict[str, str | None]:
