@@ -263,7 +263,9 @@ class Reshaped(nn.Module):
 )
 def test_models_that_it_cannot_treat(model, sentence):
     context = SimpleNamespace(
-        model=model, recipe=RecipeConfig(), example_batch=lambda: (torch.randn(4, 3, 8, 8), None)
+        model=model,
+        recipe=RecipeConfig(),
+        example_batch=lambda: SimpleNamespace(inputs=torch.randn(4, 3, 8, 8)),
     )
     with pytest.raises(CuttlefishError, match=sentence):
         Eb(Settings()).prepare(context)
@@ -281,7 +283,9 @@ def test_prepare_leaves_the_model_alone():
     )
     before, random = deepcopy(model.state_dict()), torch.get_rng_state()
     context = SimpleNamespace(
-        model=model, recipe=RecipeConfig(), example_batch=lambda: (torch.ones(4, 3, 8, 8), None)
+        model=model,
+        recipe=RecipeConfig(),
+        example_batch=lambda: SimpleNamespace(inputs=torch.ones(4, 3, 8, 8)),
     )
     Eb(Settings()).prepare(context)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
