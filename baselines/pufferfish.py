@@ -4,11 +4,12 @@ The switch is Cuttlefish's with other numbers: dense to epoch E, then every laye
 low-rank with ratio 1/4 by truncated SVD of its trained weight, with a new optimizer and a repeated warm-up.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from math import floor
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from torch import Tensor, nn
 
@@ -92,7 +93,8 @@ def size_with(
 class Settings(Checked):
     """k: K, leading dense layers of the main path. rank_ratio: of every factorized layer's full rank.
 
-    target_params, match: a size from which the ratio is found instead.
+    target_params, match: a size from which the ratio is found instead, or with sized_by=k, K at the given
+    ratio.
 
     switch_epoch: E; if None, switch_fraction of the run's epochs (the paper's 80 of 300). extra_bn: batch
     norm between the factors of a convolution (the paper, section 4.1). dense: patterns of further layers to
@@ -103,6 +105,7 @@ class Settings(Checked):
     rank_ratio: Annotated[float, Within(0, 1, "(]")] = 0.25
     target_params: TargetSize = None
     match: Match = None
+    sized_by: Literal["rank_ratio", "k"] = "rank_ratio"
     switch_epoch: Annotated[int | None, Within(0, 100_000)] = None
     switch_fraction: Annotated[float, Within(0, 1, "()")] = 80 / 300
     extra_bn: bool = True
@@ -128,26 +131,27 @@ class Pufferfish(CuttlefishMethod):
 
     def core_settings(self, context: Context) -> CuttlefishSettings:
         fixed = self.settings
-        if fixed.k is None:
+        self.target = resolve_target(fixed, context)
+        k = self._k(context)
+        if k is None:
             raise CuttlefishError(
                 f"Pufferfish has no K for {context.model_name}: give method.k, the number of leading layers "
                 "left dense"
             )
         same = (
-            *("k", "extra_bn", "shortcut_bn", "first_bias", "factorize_shortcuts", "keep_dense"),
+            *("extra_bn", "shortcut_bn", "first_bias", "factorize_shortcuts", "keep_dense"),
             *("rewarm", "overshoot", "track_ranks"),
         )
         epoch = fixed.switch_epoch
         if epoch is None:
             epoch = scaled_epoch(fixed.switch_fraction, context.recipe.epochs)
-        self.target = resolve_target(fixed, context)
-        ranks = self._ranks(context)
+        ranks = self._ranks(context, k)
         if not ranks:
             raise CuttlefishError(
-                f"K = {fixed.k} leaves no layer of {context.model_name} to factorize: choose a lower method.k"
+                f"K = {k} leaves no layer of {context.model_name} to factorize: choose a lower method.k"
             )
         shared = {name: getattr(fixed, name) for name in same}
-        return CuttlefishSettings(switch_epoch=epoch, ranks=ranks, **shared)
+        return CuttlefishSettings(k=k, switch_epoch=epoch, ranks=ranks, **shared)
 
     def on_fit_end(self, context: Context) -> dict[str, Any]:
         achieved = sum(parameter.numel() for parameter in context.model.parameters())
@@ -156,28 +160,44 @@ class Pufferfish(CuttlefishMethod):
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | target_state(self.target)
 
-    def _ranks(self, context: Context) -> dict[str, int]:
-        """Return the ranks of the given ratio, or of the one whose size is nearest to the target's."""
+    def _k(self, context: Context) -> int | None:
+        """Return the given K, or the one at which the size is nearest to the target's."""
         fixed, model = self.settings, context.model
-        inputs = context.example_batch().inputs
-        options = {"dense": fixed.dense, "shortcuts": fixed.factorize_shortcuts}
+        if self.target is None or fixed.sized_by == "rank_ratio":
+            return fixed.k
+        ranks = self._at(context, 1, fixed.rank_ratio)
+        path = main_path(model, context.example_batch().inputs, shortcuts=fixed.factorize_shortcuts)
+        size = self._size(context)
+        sizes = {}
+        for k in range(1, sum(not layer.shortcut for layer in path)):
+            behind = [name for name in candidates(model, path, k) if name in ranks]
+            sizes |= {k: size({name: ranks[name] for name in behind})} if behind else {}
+        check_reachable(self.name, self.target, min(sizes.values()), max(sizes.values()))
+        return min(sizes, key=lambda k: abs(sizes[k] - self.target.params))
 
-        def ranks(ratio: float) -> dict[str, int]:
-            return fixed_ranks(model, inputs, fixed.k, ratio, **options)
+    def _ranks(self, context: Context, k: int) -> dict[str, int]:
+        """Return the ranks of the given ratio, or of the one whose size is nearest to the target's."""
+        fixed = self.settings
+        if self.target is None or fixed.sized_by == "k":
+            return self._at(context, k, fixed.rank_ratio)
+        size = self._size(context)
+        full = self._at(context, k, 1.0)
 
-        if self.target is None:
-            return ranks(fixed.rank_ratio)
-        path = main_path(model, inputs, shortcuts=True)
+        def size_at(ratio: float) -> int:
+            return size({name: clamp_rank(floor(ratio * rank), rank) for name, rank in full.items()})
+
+        check_reachable(self.name, self.target, size_at(0.0), size_at(1.0))
+        return self._at(context, k, find_fraction(size_at, self.target.params))
+
+    def _at(self, context: Context, k: int, ratio: float) -> dict[str, int]:
+        options = {"dense": self.settings.dense, "shortcuts": self.settings.factorize_shortcuts}
+        return fixed_ranks(context.model, context.example_batch().inputs, k, ratio, **options)
+
+    def _size(self, context: Context) -> Callable[[dict[str, int]], int]:
+        """Return a function from ranks to the size of the whole model."""
+        fixed, model = self.settings, context.model
+        path = main_path(model, context.example_batch().inputs, shortcuts=True)
         plain = {layer.name for layer in path if layer.shortcut and not fixed.shortcut_bn}
         norms = {layer.name for layer in path if isinstance(layer.module, nn.Conv2d)} - plain
-        full = {name: full_rank(model.get_submodule(name).weight) for name in ranks(1.0)}
-
-        def size(ratio: float) -> int:
-            scaled = {name: clamp_rank(floor(ratio * rank), rank) for name, rank in full.items()}
-            return size_with(
-                model, scaled, keep_dense=fixed.keep_dense, first_bias=fixed.first_bias,
-                norms=norms if fixed.extra_bn else (),
-            )  # fmt: skip
-
-        check_reachable(self.name, self.target, size(0.0), size(1.0))
-        return ranks(find_fraction(size, self.target.params))
+        options = {"keep_dense": fixed.keep_dense, "first_bias": fixed.first_bias}
+        return partial(size_with, model, norms=norms if fixed.extra_bn else (), **options)

@@ -58,7 +58,7 @@ def in_order_of_value(runs: Iterable[PlannedRun], order: Sequence[OrderBlock] = 
     return sorted(
         each_once(runs),
         key=lambda run: (
-            places.get((run.table, run.seed, run.data, run.model, run.row), len(places)),
+            places.get((run.table, run.seed, *run.choices("data", "model"), run.row), len(places)),
             run.waits_for is not None,
         ),
     )

@@ -43,6 +43,11 @@ class PlannedRun:
         """The values its seeds have in common."""
         return (self.table, self.row, self.model, self.data, self.point)
 
+    def choices(self, *groups: str) -> tuple[str, ...]:
+        """Return what its arguments choose of these groups, as `glue/rte` of `data`; else its own fields."""
+        chosen = dict(word.partition("=")[::2] for word in self.words)
+        return tuple(chosen.get(group, getattr(self, group)) for group in groups)
+
     @property
     def title(self) -> str:
         """The label with the point of the row's own sweep: `fixed E, K and ratio (k=5, rank_ratio=0.25)`."""

@@ -86,15 +86,16 @@ def _run(point: Point, entries: Entries, seed: int) -> PlannedRun:
 
 
 def pick(runs: list[PlannedRun], picks: Mapping[str, str]) -> list[PlannedRun]:
-    """Return the runs with these values, as in {"row": "cuttlefish,lc"}.
+    """Return the runs with these values, as in {"row": "cuttlefish,lc"}; models and data by name or choice.
 
     Raises:
         CuttlefishError: No run has one of the values.
     """
     for key, values in picks.items():
-        there = list(dict.fromkeys(getattr(run, key) for run in runs))
+        there = list(dict.fromkeys(run.choices(key)[0] for run in runs))
         for value in values.split(","):
-            if value not in there:
+            if value not in {*there, *(getattr(run, key) for run in runs)}:
                 raise CuttlefishError(f"{key}={value} is of no run here{choose_from(value, there)}")
-        runs = [run for run in runs if getattr(run, key) in values.split(",")]
+        wanted = set(values.split(","))
+        runs = [run for run in runs if wanted & {getattr(run, key), *run.choices(key)}]
     return runs

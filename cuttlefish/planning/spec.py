@@ -64,13 +64,14 @@ class Stated:
 class TableSpec:
     """One table or figure. sweep: model and data of its rows. scales: how it is run at a scale where that
     differs from the other tables. metrics: whether it shows the task's own metrics, and trainable parameters,
-    in place of accuracy."""
+    in place of accuracy. columns: further columns, by key (report/tables/rows.py)."""
 
     title: str
     name: str = ""
     sweep: dict[str, list[str]] = field(default_factory=dict)
     scales: dict[str, "Scale"] = field(default_factory=dict)
     metrics: bool = False
+    columns: list[str] = field(default_factory=list)
     paper: list[Stated] = field(default_factory=list)
     waiting: Waiting | None = None
     notes: list[str] = field(default_factory=list)
@@ -100,9 +101,8 @@ class OrderBlock:
     rows: list[str]
 
     def places(self) -> Iterator[tuple[str, int, str, str, str]]:
-        """Return (table, seed, data, model, row) in this order; data=glue/rte is called rte."""
-        data = [choice.rpartition("/")[2] for choice in self.data]
-        return product([self.table], self.seeds, data, self.models, self.rows)
+        """Return (table, seed, data, model, row) in this order, data and model as they are chosen."""
+        return product([self.table], self.seeds, self.data, self.models, self.rows)
 
 
 @dataclass(frozen=True)

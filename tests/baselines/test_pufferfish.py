@@ -239,9 +239,19 @@ def test_a_size_out_of_reach_is_refused(tmp_path):
         run(tmp_path, k=3, target_params=1000)
 
 
+def test_a_size_to_match_sets_k_at_a_given_ratio(tmp_path):
+    """Sizes at ratio 1/4 fall step by step with K; a size between two of them gets the nearer one."""
+    sizes = {k: run(tmp_path / str(k), k=k, switch_epoch=1).params_total for k in (3, 4, 5)}
+    assert sizes[3] < sizes[4] < sizes[5]
+    target = sizes[4] + (sizes[5] - sizes[4]) // 3
+    record = run(tmp_path / "found", switch_epoch=1, target_params=target, sized_by="k")
+    assert record.k == 4 and record.params_total == record.target["achieved"] == sizes[4]
+
+
 @pytest.mark.parametrize(
     ("knobs", "message"),
     [
+        ({"target_params": 1000, "sized_by": "k"}, "pufferfish cannot reach 1,000 parameters"),
         ({}, "no K for resnet18: give method.k"),
         ({"k": 40}, "K = 40 leading dense layers is out of range"),
         ({"k": 17}, "leaves no layer"),

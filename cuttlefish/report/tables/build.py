@@ -11,7 +11,7 @@ from cuttlefish.planning.spec import EQUAL, PUBLISHED, Scale, Spec, TableSpec, W
 from cuttlefish.report.tables import overheads
 from cuttlefish.report.tables.match_runs import CellRuns, cell_runs
 from cuttlefish.report.tables.paper_values import Claims, paper_cell
-from cuttlefish.report.tables.rows import COLUMNS, METRIC_COLUMNS, empty_cells, row_cells, waiting_cells
+from cuttlefish.report.tables.rows import COLUMNS, columns_of, empty_cells, row_cells, waiting_cells
 from cuttlefish.report.tables.table import Block, Cell, Table
 
 NOTES = [
@@ -67,7 +67,8 @@ class _Builder:
         self.spec, self.table, self.claims, self.scale = spec, table, claims, scale
         self.found = spec.scale_of(table.name, scale) if scale in spec.scales else Scale()
         self.timed = not self.found.times
-        self.columns, self.notes = (METRIC_COLUMNS, METRIC_NOTES) if table.metrics else (COLUMNS, NOTES)
+        self.columns = columns_of(table.metrics, table.columns)
+        self.notes = METRIC_NOTES if table.metrics else NOTES
 
     def build(self, cells: Sequence[CellRuns]) -> Table:
         name, title = self.table.name, self.table.title
@@ -107,7 +108,8 @@ class _Builder:
             cells = empty_cells(run.title, why, self.columns)
             return [*cells[:-2], paper, cells[-1]]
         mark, timed = "" if self.scale == "paper" else self.scale, baseline if self.timed else []
-        return row_cells(run.title, runs, timed, run.baseline, paper, mark, self.table.metrics)
+        options = {"metrics": self.table.metrics, "further": self.table.columns}
+        return row_cells(run.title, runs, timed, run.baseline, paper, mark, **options)
 
     def _waiting(self, waiting: Waiting) -> Iterator[Block]:
         for data in waiting.data:

@@ -68,12 +68,14 @@ def row_cells(
     paper: Cell,
     mark: str,
     metrics: bool = False,
+    further: Sequence[str] = (),
 ) -> list[Cell]:
     """Return the cells of one row with runs.
 
     Args:
         baseline: The runs its hours are compared with.
         metrics: Whether the columns are `METRIC_COLUMNS`.
+        further: Keys of the table's further columns (`FURTHER`).
     """
     fill = Filling(runs, mark)
     return [
@@ -82,11 +84,19 @@ def row_cells(
         *(_metrics_and_sizes(fill) if metrics else _accuracy_and_sizes(fill)),
         fill.mean(_of("macs_final"), short_count, q.fewer_macs),
         fill.mean(_of("switch_epoch"), lambda epoch: f"{epoch:.3g}"),
+        *(FURTHER[key][1](fill) for key in further),
         fill.hours(q.hours_as_baseline if is_baseline else q.hours),
         Cell() if is_baseline else _speedup(fill, baseline),
         paper,
         Cell(", ".join(fill.keys), len(runs), "", fill.keys),
     ]
+
+
+def columns_of(metrics: bool, further: Sequence[str] = ()) -> list[Column]:
+    """Return the columns of a table; further ones stand before the hours."""
+    columns = METRIC_COLUMNS if metrics else COLUMNS
+    place = [column.key for column in columns].index("hours")
+    return [*columns[:place], *(FURTHER[key][0] for key in further), *columns[place:]]
 
 
 def empty_cells(label: str, why: str, columns: Sequence[Column] = COLUMNS) -> list[Cell]:
@@ -133,6 +143,25 @@ def _metrics(fill: Filling) -> Cell:
 
 def _metric(field: str, name: str) -> Quantity:
     return lambda record: (getattr(record, field) or {}).get(name)
+
+
+def _top5(fill: Filling) -> Cell:
+    return fill.mean(_metric("metrics", "accuracy_top5"), "{:.2f}".format)
+
+
+def _on_floor(fill: Filling) -> Cell:
+    """Return how many of the factorized layers have the floor's rank: `10 of 10`; unknown without a floor."""
+    known = [run for run in fill.runs if run.record.on_floor is not None]
+    pairs = [(len(run.record.on_floor), len(run.record.ranks or {})) for run in known]
+    text = ", ".join(f"{count} of {layers}" for count, layers in dict.fromkeys(pairs))
+    return fill.cell(text, pairs[0][0] if pairs else None)
+
+
+FURTHER: dict[str, tuple[Column, Callable[[Filling], Cell]]] = {
+    "accuracy_top5": (Column("accuracy_top5", "top-5 accuracy", "%", better="higher"), _top5),
+    "on_floor": (Column("on_floor", "ranks on their floor"), _on_floor),
+}
+"""Columns that single tables have beside the others, and what fills them."""
 
 
 def _accuracy(fill: Filling) -> Cell:
