@@ -3,9 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
-from cuttlefish.plan.execute import in_order_of_value
-from cuttlefish.plan.runs import pick, planned_runs
-from cuttlefish.plan.spec import read_spec
+from cuttlefish.planning.execute import in_order_of_value
+from cuttlefish.planning.runs import pick, planned_runs
+from cuttlefish.planning.spec import read_spec
 from cuttlefish.report.paper import __file__ as paper
 from cuttlefish.report.tables.rows import columns_of, row_cells
 from cuttlefish.report.tables.table import Cell
