@@ -1,16 +1,15 @@
 """Loss and metrics on an evaluation set: summed on the device, copied to the host once."""
 
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cuttlefish.engine.processes.world import World
 from cuttlefish.lowrank.trace import call_model
+from cuttlefish.methods.base import Context, Method
 from cuttlefish.tasks.base import Batch, Task
 
 
@@ -32,48 +31,33 @@ def at_least_float32(outputs: Tensor) -> Tensor:
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module,
-    task: Task,
-    batches: Callable[[str], Iterable[Batch]],
-    *,
-    autocast: Callable[[], AbstractContextManager[Any]],
-    world: World,
-    device: torch.device,
+    context: Context, method: Method, task: Task, batches: Callable[[str], Iterable[Batch]], world: World
 ) -> Scores:
-    """Evaluate on all evaluation sets in eval mode, and restore the model's mode.
+    """Evaluate the context's model on all evaluation sets in eval mode, and restore its mode.
 
     Args:
         batches: Returns this process's batches of an evaluation set.
     """
-    training = model.training
-    model.eval()
-    found = [
-        _evaluate_on(model, task, split, batches(split), autocast, world, device)
-        for split in task.evaluation_sets
-    ]
-    model.train(training)
+    model = context.model
+    with method.evaluating(model):
+        training = model.training
+        model.eval()
+        found = [_evaluate_on(context, task, split, batches(split), world) for split in task.evaluation_sets]
+        model.train(training)
     metrics = dict(found[0].metrics)
     for split, others in zip(task.evaluation_sets[1:], found[1:], strict=True):
         metrics |= {f"{name}_{split}": value for name, value in others.metrics.items()}
     return Scores(found[0].loss, metrics)
 
 
-def _evaluate_on(
-    model: nn.Module,
-    task: Task,
-    split: str,
-    batches: Iterable[Batch],
-    autocast: Callable[[], AbstractContextManager[Any]],
-    world: World,
-    device: torch.device,
-) -> Scores:
-    sums, metrics = torch.zeros(2, dtype=torch.float64, device=device), task.metrics(split)
+def _evaluate_on(context: Context, task: Task, split: str, batches: Iterable[Batch], world: World) -> Scores:
+    sums, metrics = torch.zeros(2, dtype=torch.float64, device=context.device), task.metrics(split)
     for batch in batches:
         if not len(batch):
             metrics.skip()
             continue
-        with autocast():
-            outputs = at_least_float32(call_model(model, batch.inputs))
+        with context.autocast():
+            outputs = at_least_float32(call_model(context.model, batch.inputs))
         sums[0] += task.loss(outputs, batch)
         sums[1] += len(batch)
         metrics.update(outputs, batch.targets)

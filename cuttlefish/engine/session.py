@@ -148,16 +148,7 @@ class Session:
 
     def evaluate(self) -> Scores:
         """Evaluate the context's model as the run does."""
-        model = self.context.model
-        with self.method.evaluating(model):
-            return evaluate(
-                model,
-                self.task,
-                self.batches.evaluate,
-                autocast=self.context.autocast,
-                world=self.world,
-                device=self.device,
-            )
+        return evaluate(self.context, self.method, self.task, self.batches.evaluate, self.world)
 
     def _check_model(self, model: nn.Module) -> None:
         """Raise CuttlefishError for a model that would fail during training."""

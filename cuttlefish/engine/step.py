@@ -83,6 +83,11 @@ class StepRunner:
         for name, buffer in self.model.named_buffers():
             buffer.copy_(buffers[name])
 
+    @property
+    def lr(self) -> float:
+        """The learning rate of the last step."""
+        return self.optimizer.param_groups[0]["lr"]
+
     def set_lr(self, lr: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = lr

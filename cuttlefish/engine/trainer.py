@@ -178,8 +178,8 @@ class Trainer:
             self.loggers.message(transition.reason)
 
     def _run_epoch(self, phase: Phase, epoch: int) -> None:
-        lr, last = self.context.schedule.lr(epoch), epoch == phase.epochs.stop - 1
-        self.runner.set_lr(lr)
+        last = epoch == phase.epochs.stop - 1
+        self.runner.set_lr(self.context.schedule.lr(epoch))
         self.checkpoint_timer.begin_epoch()
         trained = self._train(phase, epoch)
         try:
@@ -189,7 +189,7 @@ class Trainer:
             raise
         self.progress.end_epoch()
         self.stop.check_owned()
-        self._report(phase, epoch, lr, trained, tested)
+        self._report(phase, epoch, trained, tested)
         if self.world.all_reduce_max(last or self.checkpoint_timer.due_after_epoch(self.progress.trained)):
             self._save()
 
@@ -261,16 +261,7 @@ class Trainer:
         return found
 
     def _scores(self, batches: Callable[[str], Iterable[Batch]]) -> Scores:
-        model = self.context.model
-        with self.method.evaluating(model):
-            return evaluate(
-                model,
-                self.batches.task,
-                batches,
-                autocast=self.context.autocast,
-                world=self.world,
-                device=self.device,
-            )
+        return evaluate(self.context, self.method, self.batches.task, batches, self.world)
 
     def _until_stopped(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         for batch in batches:
@@ -283,7 +274,7 @@ class Trainer:
         where = f"in epoch {epoch} after step {self.progress.step} of {self.batches.steps}"
         return f"stopped by {who} {where}, state saved; the same command goes on"
 
-    def _report(self, phase: Phase, epoch: int, lr: float, trained: Scores, tested: Scores | None) -> None:
+    def _report(self, phase: Phase, epoch: int, trained: Scores, tested: Scores | None) -> None:
         self.timer.collect()
         if tested is not None:
             self.progress.count_best(tested.metrics, self.batches.task.lower_is_better)
@@ -291,7 +282,7 @@ class Trainer:
             "epoch": self.progress.trained,
             "phase": phase.name,
             "schedule_epoch": epoch,
-            "lr": lr,
+            "lr": self.runner.lr,
             "train_loss": trained.loss,
             "train_accuracy": trained.accuracy,
             "test_loss": tested and tested.loss,

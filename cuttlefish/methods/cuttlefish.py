@@ -72,7 +72,7 @@ class CuttlefishMethod(Method):
 
     def on_interval(self, context: Context, steps: int) -> Transition | None:
         epoch, rest = divmod(steps, context.steps)
-        epoch += round(rest / context.steps, 9) if rest else 0
+        epoch = epoch + rest / context.steps if rest else epoch
         return self._update(context, steps // self.interval, epoch)
 
     def _update(self, context: Context, number: int, epoch: float) -> Transition | None:
@@ -80,7 +80,7 @@ class CuttlefishMethod(Method):
         dense = not self.core.switched
         switched = number > 0 and self.core.epoch_end(number - 1)
         if dense:
-            context.log_ranks([row | {"epoch": epoch} for row in self.core.tracker.rows()])
+            context.log_ranks([row | {"epoch": round(epoch, 9)} for row in self.core.tracker.rows()])
         if not switched:
             return None
         start = epoch if context.schedule.by_step else ceil(epoch)

@@ -61,7 +61,7 @@ def trainer_of(method):
     progress.begin_epoch({})
     return SimpleNamespace(
         device=GPU, config=config, recipe=recipe, world=SimpleNamespace(is_first=True, sum=whole, gather=None), progress=progress,
-        context=SimpleNamespace(folder=None, model=model), loggers=Loggers(),
+        context=SimpleNamespace(folder=None, model=model, device=GPU, autocast=nullcontext), loggers=Loggers(),
         timer=SimpleNamespace(section=lambda name: nullcontext()), _handle_requests=lambda sums: None, _ask_between_steps=lambda phase, epoch: None, _follow_schedule=lambda epoch: None,
         batches=Batches(task, recipe, config, 0, world),
         runner=StepRunner(model, task, method, OptimizerConfig(), 0.1, config, world, GPU),
@@ -84,10 +84,5 @@ def test_an_epoch_s_steps_mix_no_devices_and_wait_for_none(method, monkeypatch):
         assert trainer.progress.step == 3, "two batches of 16 and one of 8"
         with pytest.raises(EpochOver):
             evaluate(
-                trainer.context.model,
-                trainer.batches.task,
-                trainer.batches.evaluate,
-                autocast=nullcontext,
-                world=trainer.world,
-                device=GPU,
+                trainer.context, method(None), trainer.batches.task, trainer.batches.evaluate, trainer.world
             )

@@ -13,6 +13,21 @@ from tests.helpers.runs import EXACT, little_config
 INTERVAL = {"method__interval": 3, "method__switch_epoch": 2, "recipe__epochs": 3}
 """Of epochs of 4 steps: the ranks are measured before steps 0, 3 and 6, and there is the switch."""
 
+LINEAR = {"recipe__schedule": {"name": "linear", "base_lr": 1e-9, "peak_lr": 0.01, "warmup_fraction": 0.25}}
+
+
+def test_the_schedule_begins_again_where_the_switch_is(tmp_path, monkeypatch):
+    rates, step = [], StepRunner.step
+    monkeypatch.setattr(
+        StepRunner, "step", lambda runner, *given: (rates.append(runner.lr), step(runner, *given))[1]
+    )
+    run_config(little_config(tmp_path, "cuttlefish", **INTERVAL, **LINEAR))
+    line = [0.01 * min(step / 3, (12 - step) / 9) for step in range(12)]
+    risen = [0.01 * (step - 6) / 3 for step in range(12)]
+    assert rates == pytest.approx(
+        line[:6] + [min(*pair) for pair in zip(line[6:], risen[6:], strict=True)], abs=1e-8
+    )
+
 
 def test_ranks_and_the_switch_by_steps(tmp_path):
     record = run_config(little_config(tmp_path, "cuttlefish", **INTERVAL))
@@ -36,10 +51,11 @@ def test_epochs_as_intervals_are_epochs(tmp_path):
     assert one.run_key != other.run_key and read_ranks(tmp_path / "epochs") == read_ranks(tmp_path / "steps")
 
 
-@pytest.mark.parametrize("steps", [2, 6, 7, 9])
-def test_resume_around_it_is_exact_to_the_bit(tmp_path, monkeypatch, steps):
-    whole = run_config(little_config(tmp_path / "whole", "cuttlefish", **INTERVAL))
-    config = little_config(tmp_path / "run", "cuttlefish", **INTERVAL, trainer__checkpoint_minutes=1e-9)
+@pytest.mark.parametrize(("steps", "schedule"), [(2, {}), (6, {}), (7, LINEAR), (9, {})])
+def test_resume_around_it_is_exact_to_the_bit(tmp_path, monkeypatch, steps, schedule):
+    settings = INTERVAL | schedule
+    whole = run_config(little_config(tmp_path / "whole", "cuttlefish", **settings))
+    config = little_config(tmp_path / "run", "cuttlefish", **settings, trainer__checkpoint_minutes=1e-9)
     taken, step = [], StepRunner.step
 
     def stopping(*arguments):
