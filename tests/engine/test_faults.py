@@ -173,7 +173,7 @@ def test_data_that_changed_under_a_run(tmp_path, monkeypatch):
         patch.setattr(StepRunner, "step", lambda *arguments: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run_config(little_config(tmp_path))
-    monkeypatch.setattr("cuttlefish.tasks.files.digest_of", lambda content: "f" * 64)
+    monkeypatch.setattr("cuttlefish.tasks.image_set.digest_of", lambda content: "f" * 64)
     with pytest.raises(
         CuttlefishError,
         match=r"was begun on other data \(digest [0-9a-f]{12}, now ffffffffffff\): put the data files back",
@@ -260,7 +260,7 @@ def die_at(number, function):
         return function(*arguments, **keywords)
     return wrapped
 if where == "mid-step":
-    step.cross_entropy = die_at(11, step.cross_entropy)
+    step.call_model = die_at(11, step.call_model)
 else:
     replace = files.os.replace
     dying = die_at(3, replace)
