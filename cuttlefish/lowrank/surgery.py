@@ -8,7 +8,7 @@ from torch import nn
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.find import Found, find_layers, low_rank_layers, nearest
-from cuttlefish.lowrank.layers import check_extra_bn
+from cuttlefish.lowrank.layers import LowRankLayer, check_extra_bn
 from cuttlefish.lowrank.matrix import matrix_shape
 from cuttlefish.lowrank.split import merge_layer, split_layer
 
@@ -24,6 +24,19 @@ __all__ = [
 ]
 
 LOG = logging.getLogger("cuttlefish")
+
+HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+    "_is_full_backward_hook",
+)
+"""Where torch keeps what `register_forward_hook` and its like were given. A handle removes it there later."""
+
 
 WRAPPERS = {
     "DistributedDataParallel": "change the wrapped model's .module and wrap that again",
@@ -49,7 +62,8 @@ def factorize(
     """Replace the named layers by low-rank ones of the given ranks, in place.
 
     Everything is checked before anything changes, and each dense layer is dropped before the next is split.
-    Optimizers and wrappers made before are stale afterwards, and hooks of the replaced layers are gone.
+    Optimizers and wrappers made before are stale afterwards. Hooks of the layers go over, and so do
+    attributes of their parameters.
 
     Args:
         model: A plain module, neither wrapped nor compiled.
@@ -79,6 +93,7 @@ def factorize(
             continue
         options = {"extra_bn": extra_bn, "first_bias": first_bias, "scheme": scheme}
         new = split_layer(layer, int(rank), **options, initialise=initialise, exact=exact)
+        _carry_over(name, layer, new)
         replace_module(model, name, new)
     return model
 
@@ -170,3 +185,18 @@ def _unknown(model: nn.Module, name: str, found: Found) -> str:
         return f"Layer {name!r} is the shared module {first!r}; give its rank under that name."
     kind = type(modules[name]).__name__
     return f"Module {name!r} is a {kind}; only nn.Conv2d and nn.Linear layers can be factorized."
+
+
+def _carry_over(name: str, old: nn.Conv2d | nn.Linear, new: LowRankLayer) -> None:
+    """Move the hooks of a layer, and give both factors the attributes that a script has set on its weight.
+
+    Hooks on the weight itself cannot go over, since they were made for its shape: the log names them.
+    """
+    for attribute in HOOKS:
+        setattr(new, attribute, getattr(old, attribute))
+    for factor in (new.first.weight, new.second.weight):
+        factor.__dict__.update(old.weight.__dict__)
+    if old.bias is not None:
+        new.bias.__dict__.update(old.bias.__dict__)
+    if old.weight._backward_hooks or getattr(old.weight, "_post_accumulate_grad_hooks", None):
+        LOG.warning("%s.weight had gradient hooks, which its factors have not: register them again", name)
