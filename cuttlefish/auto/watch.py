@@ -79,8 +79,8 @@ class Watch:
         else:
             self._due = True
 
-    def on_step(self, optimizer: Optimizer) -> None:
-        """Called before each step of any optimizer."""
+    def on_step(self, optimizer: Optimizer, closure: bool = False) -> None:
+        """Called before each step of any optimizer; given a closure, it makes the gradients only then."""
         if optimizer not in self.seen and not self._first_sight(optimizer):
             return
         self.tally.steps, self.tally.total = self.tally.steps + 1, self.tally.total + 1
@@ -92,7 +92,7 @@ class Watch:
                 "make the optimizer again"
             )
         if self.decay is not None and self.decay.attached_to(optimizer):
-            self._decay_is_due()
+            self._calls = 0 if closure else self._decay_is_due()
 
     def _first_sight(self, optimizer: Optimizer) -> bool:
         """Check an optimizer; return whether it holds parameters of the model."""
@@ -114,7 +114,8 @@ class Watch:
         self._look_for_leftovers()
         return True
 
-    def _decay_is_due(self) -> None:
+    def _decay_is_due(self) -> int:
+        """Return 0, the calls of `before_step` from now on."""
         if self._due:
             self._due = False
             self.decay.add_gradients()
@@ -125,7 +126,7 @@ class Watch:
             )
         elif not self._calls:
             self._warn("an optimizer step came without before_step(): it had no Frobenius decay")
-        self._calls = 0
+        return 0
 
     def _same_gradient(self) -> bool:
         """Return whether gradients are still being summed up since the last call."""
@@ -161,10 +162,11 @@ def _listen(watch: Watch) -> None:
     """Hook the watch up for as long as it lives; say at its end if the loop never told of an epoch."""
     known = weakref.ref(watch)
 
-    def before_step(optimizer: Optimizer, *_: object) -> None:
+    def before_step(optimizer: Optimizer, words: tuple[object, ...], named: dict[str, object]) -> None:
         alive = known()
         if alive is not None:
-            alive.on_step(optimizer)
+            given = (*words[1:], *named.values())  # the first word is the optimizer again
+            alive.on_step(optimizer, closure=any(value is not None for value in given))
 
     handle = register_optimizer_step_pre_hook(before_step)
     weakref.finalize(watch, handle.remove).atexit = False

@@ -222,3 +222,23 @@ def test_adapters_keep_their_matrices():
     cf = Cuttlefish(model, torch.randn(4, 16), **FIXED)
     assert cf.layers == ["1.base_layer"]
     assert "adapter" in cf.kept_dense["1.lora_A.default"]
+
+
+def test_gradients_made_in_a_closure_are_decayed_once(caplog):
+    decayed, plain = [], []
+    for seen, coefficient in ((decayed, 1e-1), (plain, 0.0)):
+        model, cf, optimizer = begin(frobenius_decay=coefficient)
+        cf.epoch_end()
+        cf.optimizer(optimizer)
+
+        def closure(model=model, cf=cf, optimizer=optimizer):
+            optimizer.zero_grad()
+            loss = model(IMAGES).square().mean()
+            loss.backward()
+            cf.before_step()
+            return loss
+
+        before = model[3].first.weight.detach().clone()
+        optimizer.step(closure)
+        seen.extend([before, model[3].first.weight.grad.clone()])
+    assert torch.equal(decayed[0], plain[0]) and not torch.equal(decayed[1], plain[1]) and told(caplog) == []

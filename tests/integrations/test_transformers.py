@@ -1,0 +1,107 @@
+"""The callback in transformers' own Trainer on a tiny BERT, and its files."""
+
+import json
+
+import pytest
+import torch
+
+pytest.importorskip("accelerate")
+transformers = pytest.importorskip("transformers")
+
+from transformers import (  # noqa: E402
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    Trainer,
+    TrainingArguments,
+)
+
+from cuttlefish import CuttlefishError, LowRankLinear  # noqa: E402
+from cuttlefish.integrations.transformers import CuttlefishCallback, from_pretrained  # noqa: E402
+
+KNOBS = {"switch_epoch": 2, "rank_ratio": 0.25}
+
+
+def model():
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return BertForSequenceClassification(BertConfig(vocab_size=50, max_position_embeddings=16, **sizes))
+
+
+def samples():
+    generator = torch.Generator().manual_seed(1)
+    for index in range(16):
+        ids = torch.randint(1, 50, (8,), generator=generator)
+        yield {"input_ids": ids, "attention_mask": torch.ones(8, dtype=torch.int64), "labels": index % 2}
+
+
+def trainer(folder, network, callback, **options):
+    chosen = {"max_steps": 6, "save_steps": 4, "learning_rate": 1e-3, "weight_decay": 0.01} | options
+    args = TrainingArguments(
+        folder, per_device_train_batch_size=4, use_cpu=True, report_to=[], disable_tqdm=True, seed=0, **chosen
+    )
+    return Trainer(network, args, train_dataset=list(samples()), callbacks=[callback])
+
+
+def low_rank(network):
+    return {
+        name: module.rank for name, module in network.named_modules() if isinstance(module, LowRankLinear)
+    }
+
+
+@pytest.mark.parametrize("decay", [0.0, 1e-3])
+def test_it_switches_within_an_epoch_and_trains_on(tmp_path, decay):
+    network, callback = model(), CuttlefishCallback(interval=1, frobenius_decay=decay, **KNOBS)
+    training = trainer(tmp_path, network, callback)
+    training.train()
+    core = callback.core
+    assert core.switch_epoch == 2 and core.epochs == 6 and len(low_rank(network)) == 12
+    held = {id(p) for group in training.optimizer.param_groups for p in group["params"]}
+    assert held == set(map(id, network.parameters()))
+    states = training.optimizer.state
+    assert all(
+        states[layer.weight]["step"] == 4 for layer in (network.bert.encoder.layer[0].output.dense.first,)
+    )
+    assert states[network.classifier.weight]["step"] == 6
+
+
+def test_whole_epochs_count_without_an_interval(tmp_path):
+    network, callback = model(), CuttlefishCallback(switch_epoch=1, rank_ratio=0.25)
+    trainer(tmp_path, network, callback, max_steps=-1, num_train_epochs=2).train()
+    assert callback.core.switch_epoch == 1 and low_rank(network)
+
+
+def test_a_saved_model_keeps_its_ranks(tmp_path):
+    network, callback = model(), CuttlefishCallback(interval=1, **KNOBS)
+    training = trainer(tmp_path / "runs", network, callback)
+    training.train()
+    training.save_model(tmp_path / "small")
+    ids = torch.arange(1, 9)[None]
+    with torch.no_grad():
+        expected = network.eval()(input_ids=ids).logits
+        for kind in (AutoModelForSequenceClassification, BertForSequenceClassification):
+            again = from_pretrained(kind, tmp_path / "small")
+            assert low_rank(again) == low_rank(network)
+            torch.testing.assert_close(again(input_ids=ids).logits, expected, rtol=0, atol=0)
+    model().save_pretrained(tmp_path / "dense")
+    with pytest.raises(CuttlefishError, match="has no plan"):
+        from_pretrained(BertForSequenceClassification, tmp_path / "dense")
+
+
+@pytest.mark.parametrize("saved_at", [1, 4])
+def test_a_checkpoint_goes_on(tmp_path, saved_at):
+    network = model()
+    trainer(tmp_path / "whole", network, CuttlefishCallback(interval=1, **KNOBS), save_steps=saved_at).train()
+    folder = tmp_path / "whole" / f"checkpoint-{saved_at}"
+    assert json.loads((folder / "cuttlefish.json").read_text())["steps"] == saved_at
+    callback = CuttlefishCallback(interval=1, resume=folder)
+    again = callback.prepare(model())
+    trainer(tmp_path / "rest", again, callback, save_steps=100).train(resume_from_checkpoint=str(folder))
+    assert callback.core.switch_epoch == 2 and low_rank(again) == low_rank(network)
+    torch.testing.assert_close(again.state_dict(), network.state_dict(), rtol=1e-5, atol=1e-6)
+
+
+def test_resuming_needs_a_prepared_model(tmp_path):
+    (tmp_path / "cuttlefish.json").write_text("{}")
+    with pytest.raises(CuttlefishError, match="call prepare"):
+        trainer(tmp_path, model(), CuttlefishCallback(resume=tmp_path)).train()
