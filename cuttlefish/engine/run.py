@@ -14,6 +14,7 @@ from cuttlefish.engine.device import choose_device
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods import build_method
 from cuttlefish.methods.base import Method
+from cuttlefish.models.checkpoints import own_files_digest
 from cuttlefish.process.lock import RunLock
 from cuttlefish.record.atomic import write_atomic
 from cuttlefish.record.fields import Record
@@ -78,7 +79,10 @@ def resolve_run(config: Config) -> Run:
     config = replace(config, method={key: value for key, value in knobs.items() if value is not None})
     check_name(config.data)
     digest = data_digest(config.data)
-    key = run_key(to_dict(config), digest, method.version, to_dict(method.Settings()))
+    mapping, files = to_dict(config), own_files_digest(config.model)
+    if files is not None:
+        mapping["model"] |= {"files": files}
+    key = run_key(mapping, digest, method.version, to_dict(method.Settings()))
     folder = run_folder(config, key)
     check_folder(folder)
     return Run(config, method, key, folder, digest)

@@ -1,5 +1,6 @@
 """Where the files of a pretrained text model are: a folder, a package, or the hub's cache."""
 
+import hashlib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -43,6 +44,23 @@ def files_of(config: ModelConfig, weights: bool = True) -> Path:
             "save_pretrained of transformers, or set model.pretrained=false"
         )
     return folder
+
+
+def own_files_digest(config: ModelConfig) -> str | None:
+    """Return a hash of the files of a pretrained model in a folder of the user's, which may change them.
+
+    None for all other models, whose name says what they are.
+    """
+    own = config.checkpoint is not None and config.folder is None and Path(config.checkpoint).is_dir()
+    if not (config.pretrained and own):
+        return None
+    total = hashlib.sha256()
+    for path in sorted(
+        path for pattern in (*DESCRIPTION, WEIGHTS) for path in files_of(config).glob(pattern)
+    ):
+        with path.open("rb") as file:
+            total.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return total.hexdigest()
 
 
 def _existing(folder: Path, what: str) -> Path:

@@ -11,6 +11,8 @@ import yaml
 
 from cuttlefish import Cuttlefish, CuttlefishError, factorize
 from cuttlefish.config.schema import ModelConfig
+from cuttlefish.config.validate import load_config
+from cuttlefish.engine.run import resolve_run
 from cuttlefish.lowrank.find import find_layers
 from cuttlefish.lowrank.patterns import freeze, matches
 from cuttlefish.lowrank.rank import clamp_rank
@@ -238,7 +240,29 @@ def test_libraries_of_text_are_imported_only_when_needed():
 import sys
 import cuttlefish, cuttlefish.models, run
 from cuttlefish.config.schema import ModelConfig
+from cuttlefish.config.validate import load_config
+from cuttlefish.engine.run import resolve_run
 cuttlefish.models.build_model(ModelConfig(width=8), 10, (3, 32, 32))
 assert not {"transformers", "tokenizers", "huggingface_hub"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_folders_content_is_part_of_the_run_key(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    built("bert_tiny").network.save_pretrained(tmp_path / "mine")
+    model = {"name": "mine", "source": "transformers", "checkpoint": "mine", "pretrained": True}
+    data = {"name": "synthetic", "kind": "synthetic", "image_size": 8}
+
+    def key():
+        return resolve_run(load_config({"model": model, "data": data})).key
+
+    first = key()
+    assert key() == first
+    torch.manual_seed(1)
+    build_model(chosen("bert_tiny"), 2, None).network.save_pretrained(tmp_path / "mine")
+    assert key() != first
+    model["folder"] = str(tmp_path / "mine")
+    copied = key()
+    built("bert_tiny").network.save_pretrained(tmp_path / "mine")
+    assert key() == copied, "a copy of a checkpoint is known by the checkpoint's name"
