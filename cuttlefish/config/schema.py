@@ -156,6 +156,8 @@ class RecipeConfig(Checked):
     label_smoothing: Fraction = 0.0
     clip_norm: Annotated[float | None, Within(0, ends="()")] = None
     """Scale the loss's gradients down to this Euclidean norm over all parameters where they are above it."""
+    ema: Annotated[float | None, Within(0, 1, "()")] = None
+    """Decay of an exponential moving average of the weights, which is evaluated and kept in their place."""
     accumulate: Annotated[int, Within(1, 10**4)] = 1
     """Forward and backward passes of a step, each on a part of the batch, to save memory."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cuttlefish.config.schema import TrainerConfig
+from cuttlefish.engine.average import Average
 from cuttlefish.engine.batches import Batches
 from cuttlefish.engine.checkpoint import explain_misfit, keep_before_switch, save_checkpoint
 from cuttlefish.engine.evaluate import Scores, evaluate
@@ -50,6 +51,7 @@ class Trainer:
         self.checkpoint_timer = CheckpointTimer(config)
         self.progress = Progress()
         self.runner: StepRunner | None = None
+        self.average: Average | None = None
         self.saved = 0
         """Number of trained epochs in the newest checkpoint."""
 
@@ -69,6 +71,8 @@ class Trainer:
         for phase in islice(self.method.phases(self.context), self.progress.phase, None):
             self._run_phase(phase, checkpoint)
             checkpoint = None
+        if self.average is not None:
+            self.average.copy_to(self.context.model)
         found = self.method.on_fit_end(self.context)
         self.timer.collect()
         return found
@@ -89,6 +93,7 @@ class Trainer:
             if checkpoint is None or not self.progress.entered:
                 self._enter(phase)
             else:
+                self._begin_average(checkpoint.get("average"))
                 self._make_runner(phase, self.progress.epoch)
                 with explain_misfit(self._checkpoints):
                     self.runner.optimizer.load_state_dict(checkpoint["optimizer"])
@@ -106,7 +111,17 @@ class Trainer:
             with self.timer.section("enter"):
                 phase.enter(self.context)
         self.progress.begin_phase(phase.name, phase.epochs.start)
+        self._begin_average()
         self._make_runner(phase, phase.epochs.start)
+
+    def _begin_average(self, state: dict[str, Any] | None = None) -> None:
+        """Average the weights of a phase from its first step on, if the recipe asks for it."""
+        if self.recipe.ema is None:
+            return
+        self.average = Average(self.context.model, self.recipe.ema)
+        if state is not None:
+            with explain_misfit(self._checkpoints):
+                self.average.load_state_dict(state)
 
     def _make_runner(self, phase: Phase, epoch: int) -> None:
         """Replace the step runner. Drop the old one first, so that two optimizers never coexist in memory."""
@@ -174,6 +189,8 @@ class Trainer:
             if self.world.is_first:
                 keep_before_switch(self._checkpoints)
             self.context.schedule = transition.schedule or self.context.schedule
+            if self.average is not None:
+                self.average.follow(self.context.model)
             self._make_runner(phase, epoch)
             self.loggers.message(transition.reason)
 
@@ -209,6 +226,8 @@ class Trainer:
                 self._follow_schedule(epoch)
                 with self.timer.section("train"):
                     self.runner.step(batch, self.recipe.label_smoothing, sums)
+                    if self.average is not None:
+                        self.average.update(self.context.model)
                 self.loggers.step()
                 profiled()
                 self.progress.step += 1
@@ -255,13 +274,16 @@ class Trainer:
         if not last and (self.progress.trained + 1) % self.config.eval_epochs:
             return None
         self.world.broadcast_buffers(self.context.model)
+        if self.average is not None:
+            self.world.broadcast_buffers(self.average.module)
         with self.timer.section("evaluate"):
             found = self._scores(lambda split: self._until_stopped(self.batches.evaluate(split)))
         check_loss(found.loss, self.context.model, self.progress.trained + 1, "the evaluation's loss")
         return found
 
     def _scores(self, batches: Callable[[str], Iterable[Batch]]) -> Scores:
-        return evaluate(self.context, self.method, self.batches.task, batches, self.world)
+        with nullcontext() if self.average is None else self.average.inside(self.context.model):
+            return evaluate(self.context, self.method, self.batches.task, batches, self.world)
 
     def _until_stopped(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         for batch in batches:
@@ -321,6 +343,7 @@ class Trainer:
             "method": self.method.state_dict(),
             "model": self.context.model.state_dict(),
             "optimizer": self.runner.optimizer.state_dict(),
+            **({} if self.average is None else {"average": self.average.state_dict()}),
             "random": random,
             "random_others": others,
         }
