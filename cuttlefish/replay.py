@@ -65,11 +65,8 @@ def replay(words: Sequence[str], runs: Path = Path("runs")) -> int:
     _, repeated = run_or_skip(run.config)
     exact = bitwise(original, repeated)
     found = differences(original, repeated, exact)
-    epoch = (
-        first_unlike_epoch(read_epochs(path.parent), read_epochs(run.folder))
-        if exact and read_epochs(path.parent)
-        else None
-    )
+    rows = read_epochs(path.parent) if exact else []
+    epoch = first_unlike_epoch(rows, read_epochs(run.folder)) if rows else None
     print(f"\n{comparison(original, repeated, found, exact, epoch)}\nreplayed in {run.folder}")
     return 0 if all(item.within for item in found) and epoch is None else EXIT_DIFFERS
 
@@ -84,11 +81,9 @@ def replayed_config(path: Path, record: Record, words: Sequence[str]) -> Config:
     mapping = there if there.get("run_key") == record.run_key else record.config
     if not mapping:
         raise CuttlefishError(f"{path} has no config, so it cannot be run again")
-    mapping = {
-        key: deepcopy(value)
-        for key, value in in_present_words(mapping).items()
-        if key not in ("run_key", "data_digest")
-    }
+    mapping = deepcopy(in_present_words(mapping))
+    for key in ("run_key", "data_digest"):
+        mapping.pop(key, None)
     if str(mapping.get("fork_from") or "").startswith(SHORTENED):
         raise CuttlefishError(
             f"{path} started from the state of run {record.forked_from}, which only its run folder can name"
@@ -110,28 +105,13 @@ def comparison(
     from cuttlefish.display.screen import plain_table
     from cuttlefish.display.summary import as_text
 
-    table = plain_table(
-        f"Replay of {one.run_key}",
-        ("", "left"),
-        ("recorded", "right"),
-        ("replayed", "right"),
-        ("allowed", "left"),
-        ("", "left"),
-    )
+    sides = ("recorded", "right"), ("replayed", "right"), ("allowed", "left")
+    table = plain_table(f"Replay of {one.run_key}", ("", "left"), *sides, ("", "left"))
     for item in found:
-        table.add_row(
-            item.name,
-            _shown(item.recorded),
-            _shown(item.repeated),
-            item.allowed,
-            "" if item.within else "OUTSIDE",
-        )
-    expected = (
-        "the same bits"
-        if exact
-        else "within tolerance (the same bits take the same CPU, torch and threads, and deterministic mode)"
-    )
-    lines = [f"expected: {expected}"]
+        words = _shown(item.recorded), _shown(item.repeated), item.allowed
+        table.add_row(item.name, *words, "" if item.within else "OUTSIDE")
+    near = "within tolerance (the same bits take the same CPU, torch and threads, and deterministic mode)"
+    lines = [f"expected: {'the same bits' if exact else near}"]
     lines += [f"differs: {words}" for words in unlike(one, other)]
     lines += [f"epochs.jsonl differs from epoch {epoch} on"] if epoch is not None else []
     return "\n".join([*lines, as_text(table)])
@@ -141,20 +121,17 @@ def _sound(path: Path) -> Record:
     record = read_record(path)
     problems = validate_record(record)
     if problems or record.status != "finished":
-        raise CuttlefishError(
-            f"{path} cannot be compared with: {problems[0] if problems else 'that run has not finished'}"
-        )
+        why = problems[0] if problems else "that run has not finished"
+        raise CuttlefishError(f"{path} cannot be compared with: {why}")
     return record
 
 
 def _folder(runs: Path, key: str) -> Path:
     """Return the first of runs/replay/<key>-1, -2, … without a finished replay, to resume one."""
-    folders = (runs / "replay" / f"{key}-{number}" for number in count(1))
-    return next(
-        folder
-        for folder in folders
-        if not (folder / RECORD).exists() or read_record(folder).status != "finished"
-    )
+    for number in count(1):
+        folder = runs / "replay" / f"{key}-{number}"
+        if not (folder / RECORD).exists() or read_record(folder).status != "finished":
+            return folder
 
 
 def _same_run(record: Record, key: str, digest: str) -> None:

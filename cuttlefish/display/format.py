@@ -30,9 +30,9 @@ def number(value: float | None) -> str:
     """Format at least three significant digits: `10.8`, `0.00446`, `500,000`."""
     if value is None:
         return UNKNOWN
-    return (
-        f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}" if abs(value) >= 100 else f"{value:.3g}"
-    )
+    if abs(value) >= 10_000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def stated(value: float | None) -> str:
@@ -63,13 +63,9 @@ def duration(seconds: float | None) -> str:
 
 def rough(seconds: float) -> str:
     """Format an estimated duration: `40 s`, `54 min`, `1,128 h`."""
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 60
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:,.0f} h"
-    )
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.0f} h"
 
 
 def percent(value: float | None) -> str:

@@ -62,17 +62,10 @@ def profile_table(profile: Mapping[str, Any]) -> Table:
     right = [(heading, "right") for heading in (*sides, "fwd", "bwd", "intens.")]
     table = plain_table(title, ("stack", "left"), *right, ("rank", "left"))
     for row in stack_rows(profile):
-        numbers = [
-            f"{row.full:.2f}",
-            f"{row.low:.2f}",
-            times(row.speedup),
-            times(row.backward_speedup),
-            count(row.intensity),
-        ]
-        table.add_row(
-            *cells(f"{row.name} ({row.layers})", *numbers, "low" if row.factorize else "full"),
-            style=None if row.factorize else "dim",
-        )
+        speedups = times(row.speedup), times(row.backward_speedup)
+        numbers = [f"{row.full:.2f}", f"{row.low:.2f}", *speedups, count(row.intensity)]
+        words = cells(f"{row.name} ({row.layers})", *numbers, "low" if row.factorize else "full")
+        table.add_row(*words, style=None if row.factorize else "dim")
     return table
 
 
@@ -156,24 +149,18 @@ def _gradients(record: Record) -> str:
 def _zeros(record: Record) -> str:
     """Describe the zeros left by masks; a few accidental zeros are not shown."""
     total, nonzero = record.params_total, record.params_nonzero
-    masked = total is not None and nonzero is not None and nonzero < 0.99 * total
-    return (
-        f"{shrinkage(total, nonzero, 'fewer', count)}; zeros are computed with all the same"
-        if masked
-        else UNKNOWN
-    )
+    if total is None or nonzero is None or nonzero >= 0.99 * total:
+        return UNKNOWN
+    return f"{shrinkage(total, nonzero, 'fewer', count)}; zeros are computed with all the same"
 
 
 def _bits(record: Record) -> str:
     """Describe the stored bits of a model whose numbers need fewer than 32 bits each."""
     nonzero, bits = record.params_nonzero, record.params_stored_bits
-    packed = nonzero is not None and bits is not None and bits < 0.99 * 32 * nonzero
-    return (
-        f"{memory(bits / 8) if bits >= 2**23 else f'{bits / 8192:.0f} KiB'}, "
-        f"{bits / nonzero:.3g} bits a parameter"
-        if packed
-        else UNKNOWN
-    )
+    if nonzero is None or bits is None or bits >= 0.99 * 32 * nonzero:
+        return UNKNOWN
+    size = memory(bits / 8) if bits >= 2**23 else f"{bits / 8192:.0f} KiB"
+    return f"{size}, {bits / nonzero:.3g} bits a parameter"
 
 
 def layer_order(
@@ -205,11 +192,8 @@ def _rank_cells(
     if not low:
         return name, "dense", ""
     ratio = mean(ranks[layer] / full[layer] for layer in low)
-    return (
-        name,
-        f"{_range([ranks[layer] for layer in low])} / {_range([full[layer] for layer in low])}",
-        f"{bar(ratio, 8)} {ratio:.2f}",
-    )
+    rank, of = _range([ranks[layer] for layer in low]), _range([full[layer] for layer in low])
+    return name, f"{rank} / {of}", f"{bar(ratio, 8)} {ratio:.2f}"
 
 
 def _range(values: list[int]) -> str:

@@ -31,16 +31,9 @@ def stack_rows(profile: Mapping[str, Any]) -> list[StackRow]:
 
 def _row(stack: Mapping[str, Any], scale: float) -> StackRow:
     full, low = _forward(stack, "full", scale), _forward(stack, "low", scale)
-    optional = (stack.get("backward_speedup"), stack.get("intensity"))
-    return StackRow(
-        stack["name"],
-        len(stack["layers"]),
-        full,
-        low,
-        stack.get("speedup") or full / low,
-        *optional,
-        bool(stack["factorize"]),
-    )
+    speedups = stack.get("speedup") or full / low, stack.get("backward_speedup")
+    decision = stack.get("intensity"), bool(stack["factorize"])
+    return StackRow(stack["name"], len(stack["layers"]), full, low, *speedups, *decision)
 
 
 def _forward(stack: Mapping[str, Any], side: str, scale: float) -> float:

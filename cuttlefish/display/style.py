@@ -73,13 +73,10 @@ def mark_switch(axes: Axes, epoch: float, label: str = "", side: str = "right") 
     """Draw a dashed line where the model became low-rank, with its label at the top on that side."""
     axes.axvline(epoch, color=ACCENT, linestyle=(0, (4, 2.5)), linewidth=1.2, zorder=3, gid="switch")
     if label:
-        place = {
-            "xytext": (5 if side == "right" else -5, -2),
-            "ha": "left" if side == "right" else "right",
-            "va": "top",
-        }
-        coordinates = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points"}
-        axes.annotate(label, (epoch, 1.0), color=ACCENT, bbox=ON_WHITE, **coordinates, **place)
+        shift, align = (5, "left") if side == "right" else (-5, "right")
+        place = {"xytext": (shift, -2), "ha": align, "va": "top", "textcoords": "offset points"}
+        coordinates = axes.get_xaxis_transform()
+        axes.annotate(label, (epoch, 1.0), xycoords=coordinates, color=ACCENT, bbox=ON_WHITE, **place)
 
 
 def spread(positions: Sequence[float], gap: float, low: float = -inf, high: float = inf) -> list[float]:

@@ -87,13 +87,8 @@ def as_text(renderable: RenderableType, width: int = WIDTH) -> str:
 
 
 def _headline(record: Record) -> Text:
-    words = [
-        f"{record.model} on {record.data}",
-        record.method,
-        f"seed {record.seed}",
-        f"{record.epochs} epochs",
-    ]
-    words += [f"scale {record.scale}", record.status]
+    words = [f"{record.model} on {record.data}", record.method, f"seed {record.seed}"]
+    words += [f"{record.epochs} epochs", f"scale {record.scale}", record.status]
     return Text(one_line(" · ".join(words)), style="bold" if record.status == "finished" else "bold red")
 
 
@@ -148,9 +143,9 @@ def _smaller(full: float | None, low: float | None) -> str:
 
 def _faster(full: float | None, low: float | None) -> str:
     ratio = ratio_of(full, low)
-    return (
-        UNKNOWN if ratio is None else f"{times(ratio)} faster" if ratio >= 1 else f"{times(1 / ratio)} slower"
-    )
+    if ratio is None:
+        return UNKNOWN
+    return f"{times(ratio)} faster" if ratio >= 1 else f"{times(1 / ratio)} slower"
 
 
 COMPARED = (
@@ -162,21 +157,6 @@ COMPARED = (
 
 
 def _unlike(full: Record, low: Record) -> str:
-    fields = (
-        "model",
-        "data",
-        "recipe",
-        "epochs",
-        "seed",
-        "scale",
-        "device",
-        "precision",
-        "threads",
-        "world_size",
-        "data_digest",
-    )
-    return ", ".join(
-        f"{name} {getattr(full, name)} / {getattr(low, name)}"
-        for name in fields
-        if getattr(full, name) != getattr(low, name)
-    )
+    fields = "model data recipe epochs seed scale device precision threads world_size data_digest".split()
+    pairs = [(name, getattr(full, name), getattr(low, name)) for name in fields]
+    return ", ".join(f"{name} {one} / {other}" for name, one, other in pairs if one != other)

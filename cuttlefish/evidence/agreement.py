@@ -14,14 +14,8 @@ EQUAL = ("epochs_trained", "k", "params_full", "macs_full")
 POINTS = {"accuracy_final": 1.5, "accuracy_best": 1.5}
 METRIC_POINTS = 1.5
 """Percentage points. Runs that differ in the last bit diverge like two seeds, at reduced scale by 0.5."""
-SHARES = {
-    "loss_final": 0.1,
-    "params_total": 0.05,
-    "params_trainable": 0.05,
-    "params_nonzero": 0.05,
-    "params_stored_bits": 0.05,
-    "macs_final": 0.05,
-}
+SIZES = ("params_total", "params_trainable", "params_nonzero", "params_stored_bits", "macs_final")
+SHARES = {"loss_final": 0.1, **dict.fromkeys(SIZES, 0.05)}
 EPOCHS_SHARE, RANK_SHARE, RANK_STEPS = 0.1, 0.1, 2
 """E may differ by a tenth of the run (at least one epoch), a rank by a tenth of itself (at least two)."""
 BITWISE = ("fp32", "fp64")
@@ -58,17 +52,11 @@ def bitwise(one: Record, other: Record) -> bool:
     threads and torch.
     """
     trainer = (one.config or {}).get("trainer", {})
-    asked = (
-        trainer.get("deterministic")
-        and not trainer.get("compile")
-        and one.precision in BITWISE
-        and one.world_size == 1
-    )
-    same = all(
-        getattr(one, name) == getattr(other, name)
-        for name in ("device", "precision", "threads", "world_size")
-    )
-    return bool(asked and one.on_cpu and same and one.packages.get("torch") == other.packages.get("torch"))
+    asked = trainer.get("deterministic") and not trainer.get("compile")
+    alike = ("device", "precision", "threads", "world_size")
+    same = all(getattr(one, name) == getattr(other, name) for name in alike)
+    same = same and one.packages.get("torch") == other.packages.get("torch")
+    return bool(asked and same and one.on_cpu and one.precision in BITWISE and one.world_size == 1)
 
 
 def differences(one: Record, other: Record, exact: bool) -> list[Difference]:

@@ -102,11 +102,8 @@ def _check(words: Sequence[str], shows_several: bool) -> None:
             if re.fullmatch(f"[+]*{pattern}", word, re.IGNORECASE):
                 raise CuttlefishError(f"{word}: {told}")
         group, _, choice = word.partition("=")
-        if (
-            group in GROUPS
-            and choice.startswith("[")
-            and not (group in SEVERAL and CHOICES.fullmatch(choice))
-        ):
+        is_list = group in GROUPS and choice.startswith("[")
+        if is_list and not (group in SEVERAL and CHOICES.fullmatch(choice)):
             raise CuttlefishError(
                 f"{word}: {group} must be one choice by name, as in {group}=...; --help lists them"
             )

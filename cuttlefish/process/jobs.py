@@ -66,11 +66,9 @@ class Job:
             write_note(self.note, Outcome(asked, "not begun", EXIT_SAVED))
             return
         code = self.process.returncode
-        ended = (
-            f"was killed by {signal.Signals(-code).name}"
-            if code < 0
-            else f"ended without a word (exit code {code})"
-        )
+        ended = f"ended without a word (exit code {code})"
+        if code < 0:
+            ended = f"was killed by {signal.Signals(-code).name}"
         sentence = f"its process {ended}; the same command goes on from the last checkpoint"
         # In a child process, because it needs torch, whose memory the sweep should not occupy.
         subprocess.run(self.command, env={**os.environ, LOST: sentence}, check=False)

@@ -29,6 +29,7 @@ DEAD_SECONDS = 90.0
 """Time without a heartbeat after which another machine's lock counts as abandoned."""
 SETTLE_SECONDS = 1.0
 """When several machines take over a lock, the last writer wins; after this time all have written."""
+TAKEN_OVER = "%s was taken over by another process while this one showed no sign of life: this one stops"
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 """Error codes of file systems without kernel locks."""
 
@@ -153,11 +154,8 @@ class RunLock:
                 )
             if not told:
                 told = True
-                log.warning(
-                    "%s has the lock of another machine: waiting %.0f s for a sign of its life",
-                    self.path.parent,
-                    patience,
-                )
+                words = "%s has the lock of another machine: waiting %.0f s for a sign of its life"
+                log.warning(words, self.path.parent, patience)
             time.sleep(min(self.beat_seconds / 10, left))
 
     def _last_beat(self) -> float | None:
@@ -198,14 +196,8 @@ class RunLock:
         return owner is not None and owner.get("nonce", self.nonce if not owner else None) == self.nonce
 
     def _beat(self, handle: int) -> None:
-        wall_seconds = round(self.wall_seconds(), 3)
-        owner = {
-            "pid": os.getpid(),
-            "machine": self.machine,
-            "wall_seconds": wall_seconds,
-            "at": round(time.time()),
-            "nonce": self.nonce,
-        }
+        owner = {"pid": os.getpid(), "machine": self.machine, "nonce": self.nonce}
+        owner |= {"wall_seconds": round(self.wall_seconds(), 3), "at": round(time.time())}
         # One write of constant length, so that a reader sees a whole beat.
         beat = json.dumps(owner).ljust(255).encode() + b"\n"
         if os.pwrite(handle, beat, 0) < len(beat):
@@ -222,11 +214,7 @@ class RunLock:
                 continue
             if not told:
                 told = True
-                log.warning(
-                    "%s was taken over by another process while this one showed no sign of life: "
-                    "this one stops",
-                    self.path.parent,
-                )
+                log.warning(TAKEN_OVER, self.path.parent)
             # Like a scheduler. Repeated, because it has no effect while no handler is set.
             interrupt_main(signal.SIGTERM)
 

@@ -9,6 +9,7 @@ import secrets
 import shutil
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -98,27 +99,20 @@ def success(asked: str, config: Config, state: str, record: Record) -> Outcome:
 
 def failure(asked: str, error: BaseException) -> Outcome:
     code = exit_code(error)
-    return Outcome(
-        asked,
-        {EXIT_BUSY: "busy", EXIT_SAVED: "interrupted"}.get(code, "failed"),
-        code,
-        str(error) or type(error).__name__,
-    )
+    state = {EXIT_BUSY: "busy", EXIT_SAVED: "interrupted"}.get(code, "failed")
+    return Outcome(asked, state, code, str(error) or type(error).__name__)
 
 
 def worst_code(outcomes: Iterable[Outcome]) -> int:
     """Return the exit code of a sweep."""
-    return max(
-        (outcome.code for outcome in outcomes),
-        key=[0, EXIT_BUSY, EXIT_SAVED, EXIT_BAD_INPUT, EXIT_CRASH].index,
-        default=0,
-    )
+    order = [0, EXIT_BUSY, EXIT_SAVED, EXIT_BAD_INPUT, EXIT_CRASH]
+    return max((outcome.code for outcome in outcomes), key=order.index, default=0)
 
 
 def summary(outcomes: list[Outcome]) -> str:
     """Return the number of runs by state, with the names of the failed ones."""
-    counts = {state: sum(outcome.state == state for outcome in outcomes) for state in STATES}
-    told = ", ".join(f"{count} {STATES[state]}" for state, count in counts.items() if count)
+    counts = Counter(outcome.state for outcome in outcomes)
+    told = ", ".join(f"{counts[state]} {words}" for state, words in STATES.items() if counts[state])
     failed = ", ".join(outcome.asked for outcome in outcomes if outcome.state == "failed")
     return f"{len(outcomes)} runs: {told}" + (f" ({failed})" if failed else "")
 
@@ -139,11 +133,9 @@ def show_table(outcomes: Sequence[Outcome]) -> None:
         switch = "" if one.switch_epoch is None else str(one.switch_epoch)
         results = (scored(one.metric, one.score), short_count(one.params), switch, duration(one.seconds))
         table.add_row(*cells(swept, *(results if one.folder else (one.state, "", "", "")), one.folder))
+    width = max(100, *(len(one.asked) + len(one.folder) + 50 for one in outcomes))
     with suppress(OSError):
-        print(
-            as_text(table, width=max(100, *(len(one.asked) + len(one.folder) + 50 for one in outcomes))),
-            flush=True,
-        )
+        print(as_text(table, width=width), flush=True)
 
 
 def say(text: str) -> None:
