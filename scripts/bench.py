@@ -72,21 +72,13 @@ def _cell(value: Any) -> str:
 @reporting_errors
 def main(arguments: list[str] | None = None) -> int:
     parser = new_parser("bench", __doc__)
-    parser.add_argument(
-        "what",
-        nargs="*",
-        default=list(BENCHES),
-        choices=[*BENCHES, []],
-        metavar="what",
-        help=" | ".join(BENCHES),
-    )
+    names = {"choices": [*BENCHES, []], "metavar": "what", "help": " | ".join(BENCHES)}
+    parser.add_argument("what", nargs="*", default=list(BENCHES), **names)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument(
-        "--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu"
-    )
-    parser.add_argument(
-        "--small", action="store_true", help="ResNet-18 only, and narrow where a bench trains"
-    )
+    here = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", choices=["cpu", "cuda"], default=here)
+    small = "ResNet-18 only, and narrow where a bench trains"
+    parser.add_argument("--small", action="store_true", help=small)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     trainer = TrainerConfig(device=options.device)

@@ -59,9 +59,8 @@ def _arms(options: argparse.Namespace) -> int:
     claims = {entry["id"]: entry for entry in load_claims(options.paper / CLAIMS)}
     if options.claim not in claims:
         raise CuttlefishError(f"There is no claim {options.claim}; claims.yaml has {', '.join(claims)}.")
-    runs = [
-        run for run in load_evidence(options.results / "records").finished if not why_not_evidence(run.record)
-    ]
+    finished = load_evidence(options.results / "records").finished
+    runs = [run for run in finished if not why_not_evidence(run.record)]
     base, rules = (claims[options.claim].get("arms") or {}).get(options.scale), _rules(claims[options.claim])
     if not base or not rules:
         raise CuttlefishError(
@@ -88,16 +87,11 @@ def _commands(base: str, rule: dict[str, Any], scale: str, runs: list[Evidence])
     base: The command of the left-hand runs without the seed, which defines their setting.
     """
     for run in by_seed(select(runs, rule["left"], scale)).values():
-        fixed = {
-            path: value.get(scale) if isinstance(value, dict) else value
-            for path, value in rule["right"].items()
-        }
-        differing = {
-            path: value
-            for path, value in fixed.items()
-            if path.startswith("config.") and rule["left"].get(path) != value
-        }
-        own = [f"{path.removeprefix('config.')}={str(value).lower()}" for path, value in differing.items()]
+        own = []
+        for path, value in rule["right"].items():
+            value = value.get(scale) if isinstance(value, dict) else value
+            if path.startswith("config.") and rule["left"].get(path) != value:
+                own.append(f"{path.removeprefix('config.')}={str(value).lower()}")
         ranks = ",".join(f"{layer}:{rank}" for layer, rank in run.record.ranks.items())
         yield shlex.join([*shlex.split(base), f"seed={run.record.seed}", *own, f"method.ranks={{{ranks}}}"])
 
@@ -108,9 +102,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("claim", nargs="?", help="of arms: whose")
     parser.add_argument("--scale", choices=["paper", "reduced"], default="reduced", help="of arms")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder with records/ and bench/")
-    parser.add_argument(
-        "--paper", type=Path, default=PAPER, help="the folder with claims.yaml and tables.yaml"
-    )
+    paper = "the folder with claims.yaml and tables.yaml"
+    parser.add_argument("--paper", type=Path, default=PAPER, help=paper)
     return parser
 
 

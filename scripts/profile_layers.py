@@ -11,6 +11,7 @@ with --scale paper the batches are the paper's, 1024 (stacks) and 128 (layers); 
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -60,17 +61,14 @@ def measure(options: argparse.Namespace) -> Path:
         return path
     suite = options.model in SUITE
     classes, side = (10, 32) if suite else (1000, 224)
-    config = ModelConfig(
-        name=options.model, source="suite" if suite else "timm", width=options.width if suite else None
-    )
+    source, width = ("suite", options.width) if suite else ("timm", None)
+    config = ModelConfig(name=options.model, source=source, width=width)
     batch_size = _batch(options, device)
-    batch = torch.zeros(batch_size, 3, side, side, device=device).contiguous(
-        memory_format=torch.channels_last
-    )
+    batch = torch.zeros(batch_size, 3, side, side, device=device)
+    batch = batch.contiguous(memory_format=torch.channels_last)
     model = build_model(config, classes, (3, side, side)).to(device)
-    conditions = Conditions(
-        batch, DECIDING_RATIO, options.zeta, False, False, lambda: autocast(trainer, device)
-    )
+    precision = partial(autocast, trainer, device)
+    conditions = Conditions(batch, DECIDING_RATIO, options.zeta, False, False, precision)
     began = perf_counter()
     rows, repeats = PROFILES[options.what](model, conditions, options.ratios, options.repeats)
     facts = _facts(options, device, batch_size, config.width, perf_counter() - began)
@@ -99,20 +97,10 @@ def _path(options: argparse.Namespace, device: torch.device) -> Path:
 def _facts(
     options: argparse.Namespace, device: torch.device, batch: int, width: int | None, seconds: float
 ) -> dict[str, Any]:
-    return origin(device) | {
-        "precision": options.precision,
-        "time": utc_now(),
-        "seconds": seconds,
-        "profiled": options.what,
-        "model": options.model,
-        "width": width,
-        "batch": batch,
-        "zeta": options.zeta,
-        "ratios": options.ratios,
-        "deciding_ratio": DECIDING_RATIO,
-        "threshold": THRESHOLD,
-        "input": "random numbers",
-    }
+    measured = {"precision": options.precision, "time": utc_now(), "seconds": seconds}
+    measured |= {"profiled": options.what, "model": options.model, "width": width, "batch": batch}
+    how = {"zeta": options.zeta, "ratios": options.ratios, "deciding_ratio": DECIDING_RATIO}
+    return origin(device) | measured | how | {"threshold": THRESHOLD, "input": "random numbers"}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -120,25 +108,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("what", choices=PROFILES)
     parser.add_argument("--model", required=True, help="of the suite (resnet18, vgg19) or of timm")
     parser.add_argument("--width", type=int, default=WIDTH, help="of the suite's models")
-    parser.add_argument(
-        "--scale",
-        choices=["smoke", "reduced", "paper"],
-        help="paper: its batch, on whatever device; below it: the CPU",
-    )
+    scale = "paper: its batch, on whatever device; below it: the CPU"
+    parser.add_argument("--scale", choices=["smoke", "reduced", "paper"], help=scale)
     parser.add_argument("--batch", type=int, help=f"default: {PROFILED_BATCH}")
     parser.add_argument("--ratios", type=float, nargs="+", default=[0.5, 0.25, 0.125, 0.0625])
     parser.add_argument("--zeta", type=int, default=11, help="runs of each, the first dropped")
     parser.add_argument("--repeats", type=int, default=5, help="whole profiles, one after the other")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--device", choices=["cpu", "cuda", "auto"], default="auto")
-    parser.add_argument(
-        "--missing", action="store_true", help="only if this device's profile is not there yet"
-    )
-    parser.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="say which file it would be and whether it is there, and do nothing else",
-    )
+    missing = "only if this device's profile is not there yet"
+    parser.add_argument("--missing", action="store_true", help=missing)
+    dry = "say which file it would be and whether it is there, and do nothing else"
+    parser.add_argument("--dry-run", action="store_true", help=dry)
     parser.add_argument("--out", type=Path, default=RESULTS)
     return parser
 

@@ -16,10 +16,12 @@ from cuttlefish.record.fields import Record, problems_of
 from cuttlefish.record.folder import EPOCHS, LOG, PLOTS, PROFILE, RANKS, RECORD
 from cuttlefish.record.record import clean_record, read_fields, read_record, write_record
 from cuttlefish.record.redact import redact_log
-from scripts.command import new_parser
+from scripts.command import new_parser, reporting_errors
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 RECORDS, FIGURES = RESULTS / "records", RESULTS / "figures"
+DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
+"""What drawing a damaged record may raise."""
 SMOKE = "smoke"
 """Runs of this scale are no evidence: they stay in runs/, out of git and the report."""
 
@@ -48,10 +50,8 @@ def import_run(run: Path, records: Path = RECORDS) -> Path:
         target = target.with_name(f"{target.name}-{_when_and_where(record)}")
     record = clean_record(record)
     if (other := _other_outcome(record, records)) is not None:
-        raise CuttlefishError(
-            f"{run} is not imported: {other} has another outcome of run {record.run_key}, started "
-            f"{record.started}"
-        )
+        same = f"run {record.run_key}, started {record.started}"
+        raise CuttlefishError(f"{run} is not imported: {other} has another outcome of {same}")
     target.mkdir(parents=True, exist_ok=True)
     write_record(target, record)
     for file in (EPOCHS, RANKS, PROFILE):
@@ -77,11 +77,8 @@ def _other_outcome(record: Record, records: Path) -> Path | None:
 
 def _when_and_where(record: Record) -> str:
     """Return a short text that distinguishes repeats of one key."""
-    return sha256(
-        repr(
-            [getattr(record, name) for name in ("started", "device", "precision", "threads", "world_size")]
-        ).encode()
-    ).hexdigest()[:8]
+    names = ("started", "device", "precision", "threads", "world_size")
+    return sha256(repr([getattr(record, name) for name in names]).encode()).hexdigest()[:8]
 
 
 def draw(folder: Path, records: Path = RECORDS, figures: Path = FIGURES) -> Path | None:
@@ -99,6 +96,7 @@ def draw(folder: Path, records: Path = RECORDS, figures: Path = FIGURES) -> Path
     return target
 
 
+@reporting_errors
 def main(arguments: list[str] | None = None) -> int:
     parser = new_parser("records", __doc__)
     parser.add_argument("action", choices=["import", "figures"])
@@ -111,11 +109,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _import(runs: list[Path]) -> int:
     """Import runs; print those that fail and continue with the others."""
-    problems = (
-        []
-        if runs
-        else ["import which runs? As in: python -m scripts.records import runs/reduced/resnet18-cuttlefish/*"]
-    )
+    if not runs:
+        usage = "python -m scripts.records import runs/reduced/resnet18-cuttlefish/*"
+        raise CuttlefishError(f"import which runs? As in: {usage}")
+    problems = []
     for run in runs:
         try:
             print(import_run(run))
@@ -134,16 +131,7 @@ def draw_all(records: Path, figures: Path) -> int:
     for path in sorted(records.rglob(RECORD)):
         try:
             print(draw(path.parent, records, figures) or f"{path.parent}: nothing to draw")
-        except (
-            CuttlefishError,
-            OSError,
-            ArithmeticError,
-            AttributeError,
-            LookupError,
-            TypeError,
-            ValueError,
-            RecursionError,
-        ) as error:
+        except (CuttlefishError, OSError, *DAMAGE) as error:
             damaged += 1
             print(f"{path.parent}: not drawn: damaged ({type(error).__name__}: {error})", file=sys.stderr)
     return 1 if damaged else 0

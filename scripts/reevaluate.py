@@ -111,12 +111,8 @@ def _table(outcomes: Sequence[Reevaluation]) -> Any:
 
 def _counted(outcomes: Sequence[Reevaluation]) -> str:
     words = [item.verdict for item in outcomes]
-    return (
-        ", ".join(
-            f"{words.count(word)} {word}" for word in (SAME, AGREES, DIFFERS, NOT_DONE) if word in words
-        )
-        or "nothing to evaluate"
-    )
+    kinds = [word for word in (SAME, AGREES, DIFFERS, NOT_DONE) if word in words]
+    return ", ".join(f"{words.count(word)} {word}" for word in kinds) or "nothing to evaluate"
 
 
 def _parser() -> argparse.ArgumentParser:

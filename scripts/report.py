@@ -42,11 +42,10 @@ def _report(results: Path, paper: Path = PAPER) -> Report:
     collection, claims, fixed = load_evidence(records), load_claims(path), fixed_by(path)
     benches = load_benches(results / "bench")
     tables, refused = _tables(spec, collection, benches, {claim["id"]: claim for claim in claims})
+    left_out = [*collection.left_out, *refused, *not_admitted(collection.runs)]
     return Report(
         records=records,
-        collection=Collection(
-            collection.runs, [*collection.left_out, *refused, *not_admitted(collection.runs)]
-        ),
+        collection=Collection(collection.runs, left_out),
         tables=tables,
         verdicts=judge(collection, benches, claims, spec.scales),
         figures=[figure for figure in listed_figures(results / "figures") if figure.scale != SMOKE],
@@ -62,9 +61,8 @@ def _tables(
     for scale in spec.scales:
         seeds = sorted({run.record.seed for run in collection.finished if run.record.scale == scale})
         if seeds:
-            found, left_out = all_tables(
-                spec, planned_runs(spec, _names(spec), scale, seeds, ROOT), collection, claims, scale, benches
-            )
+            planned = planned_runs(spec, _names(spec), scale, seeds, ROOT)
+            found, left_out = all_tables(spec, planned, collection, claims, scale, benches)
             tables += found
             refused |= {item.path: item for item in left_out}
     return tables, list(refused.values())
@@ -76,12 +74,9 @@ def _names(spec: Spec) -> list[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = new_parser("report", __doc__)
-    parser.add_argument(
-        "--results", type=Path, default=RESULTS, help="the folder with records/, bench/ and figures/"
-    )
-    parser.add_argument(
-        "--paper", type=Path, default=PAPER, help="the folder with claims.yaml and tables.yaml"
-    )
+    results, paper = "records/, bench/ and figures/", "claims.yaml and tables.yaml"
+    parser.add_argument("--results", type=Path, default=RESULTS, help=f"the folder with {results}")
+    parser.add_argument("--paper", type=Path, default=PAPER, help=f"the folder with {paper}")
     parser.add_argument("--out", type=Path, help="default: <results>/report")
     return parser
 

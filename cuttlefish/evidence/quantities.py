@@ -44,9 +44,8 @@ def speedup(runs: Sequence[Evidence], baseline: Sequence[Evidence]) -> float | N
     pairs = [pair for pair in paired(runs, baseline) if pair[0].timed_on == pair[1].timed_on]
     if not pairs:
         return None
-    return ratio_of(
-        sum(hours_as_baseline(other.record) for _, other in pairs), sum(hours(own.record) for own, _ in pairs)
-    )
+    theirs = sum(hours_as_baseline(other.record) for _, other in pairs)
+    return ratio_of(theirs, sum(hours(own.record) for own, _ in pairs))
 
 
 def accuracy_lost(runs: Sequence[Evidence], baseline: Sequence[Evidence]) -> float | None:

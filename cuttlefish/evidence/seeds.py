@@ -52,9 +52,8 @@ def check_alike(runs: Sequence[Evidence], any_machine: bool = False) -> Sequence
             raise CuttlefishError(f"runs of several {what} cannot be averaged: {', '.join(sorted(values))}")
     seeds = [run.record.seed for run in runs]
     if len(set(seeds)) < len(seeds):
-        raise CuttlefishError(
-            f"a seed was given twice to an average: seeds {', '.join(map(str, sorted(seeds)))}"
-        )
+        given = ", ".join(map(str, sorted(seeds)))
+        raise CuttlefishError(f"a seed was given twice to an average: seeds {given}")
     return runs
 
 

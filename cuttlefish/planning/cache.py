@@ -56,11 +56,8 @@ def fingerprint(root: Path) -> str:
 def _read(file: Path, current: str) -> dict[Words, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        return (
-            {tuple(words): entry for words, entry in content["entries"]}
-            if content["fingerprint"] == current
-            else {}
-        )
+        entries = content["entries"] if content["fingerprint"] == current else []
+        return {tuple(words): entry for words, entry in entries}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 

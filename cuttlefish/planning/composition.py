@@ -30,12 +30,8 @@ def compose_point(point: Point, conf: Path) -> dict[str, Any]:
     config = replace(config, method={**labels, **knobs})
     defaults = to_dict(type(method).Settings())
     epochs = method.planned_epochs(method.settings, config.recipe)
-    return {
-        "config": to_dict(config),
-        "version": type(method).version,
-        "defaults": defaults,
-        "epochs": epochs,
-    }
+    of_method = {"version": type(method).version, "defaults": defaults, "epochs": epochs}
+    return {"config": to_dict(config), **of_method}
 
 
 class Seeded:
@@ -50,9 +46,8 @@ class Seeded:
 
     def config_of(self, seed: int, match: str | None) -> Config:
         """Return the config of one seed. match: run key of the run whose size it takes."""
-        method = {
-            key: value for key, value in {**self.config.method, "match": match}.items() if value is not None
-        }
+        knobs = {**self.config.method, "match": match}
+        method = {key: value for key, value in knobs.items() if value is not None}
         return replace(self.config, seed=seed, method=method)
 
     def key_and_folder(self, seed: int, match: str | None = None) -> tuple[str, str]:

@@ -52,9 +52,8 @@ class Estimates:
         same = self._newest(self._keys.get(run.cell, []))
         if same:
             return mean(of_run(found.record) for found in same)
-        full = self._newest(
-            [other.run_key for other in self._baselines if (other.model, other.data) == (run.model, run.data)]
-        )
+        baselines = [one for one in self._baselines if (one.model, one.data) == (run.model, run.data)]
+        full = self._newest([one.run_key for one in baselines])
         if not full or run.epochs is None:
             return None
         return run.epochs * mean(of_baseline(found.record) / found.record.epochs_trained for found in full)
@@ -67,10 +66,8 @@ class Estimates:
         return (run.epochs * found[0] / 3600, str(found[1].facts["hardware"])) if found else None
 
     def _newest(self, keys: Sequence[str]) -> list[Evidence]:
-        found = sorted(
-            (self._finished[key] for key in dict.fromkeys(keys) if key in self._finished),
-            key=lambda run: run.record.started,
-        )
+        found = [self._finished[key] for key in dict.fromkeys(keys) if key in self._finished]
+        found.sort(key=lambda run: run.record.started)
         return [run for run in found if run.hardware == found[-1].hardware]
 
 

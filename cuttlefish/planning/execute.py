@@ -52,16 +52,14 @@ def execute(
 def in_order_of_value(runs: Iterable[PlannedRun], order: Sequence[OrderBlock] = ()) -> list[PlannedRun]:
     """Return each run key once: first the ordered runs, then the others; runs that match another's size
     last."""
-    places = {
-        place: number for number, place in enumerate(place for block in order for place in block.places())
-    }
-    return sorted(
-        each_once(runs),
-        key=lambda run: (
-            places.get((run.table, run.seed, *run.choices("data", "model"), run.row), len(places)),
-            run.waits_for is not None,
-        ),
-    )
+    named = [place for block in order for place in block.places()]
+    places = {place: number for number, place in enumerate(named)}
+
+    def value(run: PlannedRun) -> tuple[int, bool]:
+        place = (run.table, run.seed, *run.choices("data", "model"), run.row)
+        return places.get(place, len(places)), run.waits_for is not None
+
+    return sorted(each_once(runs), key=value)
 
 
 def each_once(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
@@ -80,10 +78,9 @@ def by_front_door(root: Path) -> Callable[[PlannedRun, float], int]:
     """
 
     def start(run: PlannedRun, seconds: float) -> int:
+        command = [sys.executable, "run.py", *run.words]
         with StopSignals() as stop:
-            code = run_child(
-                [sys.executable, "run.py", *run.words], stop, root, None, seconds, _grace(seconds)
-            )
+            code = run_child(command, stop, root, None, seconds, _grace(seconds))
         return EXIT_SAVED if stop.requested else code
 
     return start

@@ -35,15 +35,8 @@ def waiting_lines(tables: Iterable[TableSpec]) -> list[str]:
 
 def _row(run: PlannedRun, state: State, estimates: Estimates) -> tuple[str, ...]:
     cost = "" if state is State.FINISHED else _cost(run, estimates)
-    return (
-        run.table,
-        f"{run.model} on {run.data}",
-        run.title,
-        f"seed {run.seed}",
-        run.run_key,
-        state_words(run, state),
-        cost,
-    )
+    named = run.table, f"{run.model} on {run.data}", run.title, f"seed {run.seed}"
+    return *named, run.run_key, state_words(run, state), cost
 
 
 def _cost(run: PlannedRun, estimates: Estimates) -> str:

@@ -52,9 +52,8 @@ def _compose(point: Point, conf: Path) -> Mapping[str, Any]:
     try:
         return compose_point(point, conf)
     except CuttlefishError as error:
-        raise CuttlefishError(
-            f"{point.table}, row {point.row.name} at scale {point.scale}: {error}"
-        ) from error
+        where = f"{point.table}, row {point.row.name} at scale {point.scale}"
+        raise CuttlefishError(f"{where}: {error}") from error
 
 
 def _run(point: Point, entries: Entries, seed: int) -> PlannedRun:

@@ -82,12 +82,10 @@ class TableSpec:
         return self.name.startswith("figure")
 
     def row(self, name: str) -> Row:
-        for row in self.rows:
-            if row.name == name:
-                return row
-        raise CuttlefishError(
-            f"{self.name} has no row {name}{choose_from(name, [row.name for row in self.rows])}"
-        )
+        rows = {row.name: row for row in self.rows}
+        if name not in rows:
+            raise CuttlefishError(f"{self.name} has no row {name}{choose_from(name, rows)}")
+        return rows[name]
 
 
 @dataclass(frozen=True)
@@ -120,14 +118,10 @@ class Scale:
     def left_out(self, where: Where) -> str:
         """Return the value of a description that is not run at this scale, as `cifar100`; empty if all
         are."""
-        return next(
-            (
-                str(where[axis])
-                for axis, values in self.sweep.items()
-                if isinstance(where.get(axis), str) and where[axis] not in values
-            ),
-            "",
-        )
+        for axis, values in self.sweep.items():
+            if isinstance(where.get(axis), str) and where[axis] not in values:
+                return where[axis]
+        return ""
 
 
 @dataclass(frozen=True)
@@ -143,9 +137,8 @@ class Spec:
 
     def table(self, name: str) -> TableSpec:
         if name not in self.tables:
-            raise CuttlefishError(
-                f"there is no table or figure {name!r} made of runs{choose_from(name, self.tables)}"
-            )
+            known = choose_from(name, self.tables)
+            raise CuttlefishError(f"there is no table or figure {name!r} made of runs{known}")
         return self.tables[name]
 
     def scale(self, name: str) -> Scale:
@@ -187,10 +180,7 @@ def read_spec(file: Path) -> Spec:
     tables = {name: _with_rows(name, table, content) for name, table in (content.get("tables") or {}).items()}
     spec = convert({**content, "tables": tables}, Spec, file.name)
     for table in spec.tables.values():
-        for named in [
-            *(stated.row for stated in table.paper),
-            *(row.match for row in table.rows if row.match),
-        ]:
+        for named in [stated.row for stated in table.paper] + [row.match for row in table.rows if row.match]:
             table.row(named)
     for name, scale in spec.scales.items():
         for block in scale.order:
@@ -201,11 +191,9 @@ def read_spec(file: Path) -> Spec:
 def read_scales(file: Path) -> dict[str, Scale]:
     """Read the scales of tables.yaml; empty without such a file. Raises CuttlefishError as `read_spec`
     does."""
-    return (
-        convert(read_mapping(file).get("scales"), dict[str, Scale], f"{file.name}.scales")
-        if file.exists()
-        else {}
-    )
+    if not file.exists():
+        return {}
+    return convert(read_mapping(file).get("scales"), dict[str, Scale], f"{file.name}.scales")
 
 
 def _with_rows(name: str, table: Any, content: Mapping[str, Any]) -> Any:
@@ -221,19 +209,16 @@ def _with_rows(name: str, table: Any, content: Mapping[str, Any]) -> Any:
 
 def _check_block(block: OrderBlock, table: TableSpec, scale: str) -> None:
     """Raise CuttlefishError if the order of value names a row, model or data set absent from the table."""
+    order = f"the order of value at scale {scale} names"
     for row in block.rows:
         if scale not in table.row(row).scales:
-            raise CuttlefishError(
-                f"the order of value at scale {scale} names {table.name}, row {row}, which is not run there"
-            )
+            raise CuttlefishError(f"{order} {table.name}, row {row}, which is not run there")
     for axis, values in (("model", block.models), ("data", block.data)):
+        there = table.sweep.get(axis, [])
         for value in values:
-            if value not in table.sweep.get(axis, []):
-                there = table.sweep.get(axis, [])
-                raise CuttlefishError(
-                    f"the order of value at scale {scale} names {axis}={value}, which {table.name} has not"
-                    f"{choose_from(value, there)}"
-                )
+            if value not in there:
+                known = choose_from(value, there)
+                raise CuttlefishError(f"{order} {axis}={value}, which {table.name} has not{known}")
 
 
 def _whole(where: str, given: Any, content: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -253,9 +238,8 @@ def _labels_of(where: str, given: Mapping[str, Any], content: Mapping[str, Any])
     table, _, row = str(given["of"]).partition("/")
     rows = (content["tables"].get(table) or {}).get("rows") or {}
     if row not in rows:
-        raise CuttlefishError(
-            f"{where} is of {given['of']}, and {table} has no such row{choose_from(row, rows)}"
-        )
+        known = choose_from(row, rows)
+        raise CuttlefishError(f"{where} is of {given['of']}, and {table} has no such row{known}")
     return {key: rows[row][key] for key in ("label", "kinds", "scales", "baseline") if key in rows[row]}
 
 
