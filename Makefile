@@ -13,7 +13,7 @@ ifdef LOCKED
 	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -e .
 else
-	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[suite,launchers,test]'
+	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[suite,text,launchers,test]'
 endif
 	@touch $(READY)
 

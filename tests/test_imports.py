@@ -45,7 +45,7 @@ def strings(path):
 def test_torch_is_not_needed_to_read_configs_and_records():
     modules = "cuttlefish, " + ", ".join(
         f"cuttlefish.{name}"
-        for name in ("config.schema", "config.identity", "config.validate", "data.files", "record.record")
+        for name in ("config.schema", "config.identity", "config.validate", "tasks.files", "record.record")
     )
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules or 'hydra' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
