@@ -15,7 +15,9 @@ from cuttlefish.errors import CuttlefishError
 from cuttlefish.record.folder import read_epochs
 from cuttlefish.record.record import validate_record
 from cuttlefish.worker import run_config
+from tests.helpers.comparing import differences
 from tests.helpers.runs import CONF, METHODS, composed_settings
+from tests.tasks.text.test_text_runs import Stopped, stop_after
 
 MODEL = yaml.safe_load((CONF / "model/bert_tiny.yaml").read_text())
 REFUSED = {
@@ -95,7 +97,7 @@ def test_the_public_codes_schedule_and_frozen_layers(root):
     frozen = 2 * (2 * 32 * 64 + 64 + 32)
     assert record.params_total - record.params_trainable == frozen
     rates = [row["lr"] for row in read_epochs(root / "run")]
-    assert rates == pytest.approx([2e-3, 4e-5, 4e-5 * 2 / 3, 4e-5 / 3])
+    assert rates == pytest.approx([2e-3 / 3, 4e-5 * 7 / 9, 4e-5 * 4 / 9, 4e-5 / 9]), "of the last of 3 steps"
 
 
 def test_frozen_layers_stay_as_they_are(root):
@@ -131,3 +133,19 @@ def test_a_schedule_of_its_own_needs_a_linear_one(root):
         run_config(config)
     with pytest.raises(CuttlefishError, match="restart_lr.* needs switch_epoch"):
         run_config(little(root, "cuttlefish", {"restart_lr": 1e-3}))
+
+
+def test_the_public_codes_run_goes_on_to_the_same_bits(root, monkeypatch):
+    preset = yaml.safe_load(
+        (CONF / "cell/method_preset_model/cuttlefish/reference-bert_base.yaml").read_text()
+    )
+    knobs = preset | {"k": 1, "keep_dense": False}
+    whole = run_config(little(root, "cuttlefish", knobs, epochs=3, name="whole"))
+    for steps in (2, 5):  # of 3 an epoch: before the switch and behind it
+        with monkeypatch.context() as patch:
+            stop_after(patch, steps)
+            with pytest.raises(Stopped):
+                run_config(little(root, "cuttlefish", knobs, epochs=3, name=f"part{steps}"))
+        again = run_config(little(root, "cuttlefish", knobs, epochs=3, name=f"part{steps}"))
+        assert differences(root / f"part{steps}", again, root / "whole", whole) == []
+        assert again.params_trainable == whole.params_trainable < whole.params_total
