@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from cuttlefish.auto.decisions import Decisions
 from cuttlefish.auto.distributed import from_first_process
 from cuttlefish.auto.moment import Moment, stability_test
+from cuttlefish.auto.ranks import within_budget
 from cuttlefish.auto.show import plot_ranks, report_text
 from cuttlefish.auto.state import chosen_settings
 from cuttlefish.auto.switch import EpochReport, Example
@@ -107,8 +108,9 @@ class Cuttlefish(Decisions):
         self._choice = choice = self._choose(batch, state, profile or state.get("profile"), timed)
         self.k, self.layers, self.profile = choice.k, choice.layers, choice.profile
         self.shortcuts = choice.shortcuts
+        within_budget(model, dict.fromkeys(self.layers, 1), self.settings)
         keep_plain(model)
-        super().__init__(Watch(model) if guard else None, optimizer)
+        super().__init__(Watch(model) if guard else None)
         self.switch_epoch: int | None = None
         self.reason: str | None = None
         self.ranks: dict[str, int] = {}
@@ -123,6 +125,8 @@ class Cuttlefish(Decisions):
             model, choice.watched, waited, self.settings, self.epochs, measure, broadcast, section
         )
         self.tracker, self.test = self._moment.tracker, self._moment.test
+        if optimizer is not None and not state.get("switch_epoch"):
+            self.optimizer(optimizer)
         for name in find_layers(model).held & self.kept_dense.keys():
             logger.warning("%s stays dense: %s", name, self.kept_dense[name])
         if not self.layers:

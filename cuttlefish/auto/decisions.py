@@ -11,7 +11,7 @@ import torch
 from cuttlefish.auto.choice import Choice, choose_layers, saved_choice
 from cuttlefish.auto.followers import Followers
 from cuttlefish.auto.moment import Moment
-from cuttlefish.auto.ranks import choose_ranks, few, useless
+from cuttlefish.auto.ranks import choose_ranks, few, useless, within_budget
 from cuttlefish.auto.state import check_history
 from cuttlefish.auto.switch import EpochReport, Example, switch
 from cuttlefish.errors import CuttlefishError
@@ -103,7 +103,8 @@ class Decisions(Followers):
 
     def _switch(self, reason: str) -> EpochReport:
         chosen, shortcuts = self.settings, self.shortcuts
-        self.ranks = choose_ranks(self.tracker, self.layers, shortcuts, chosen)
+        found = choose_ranks(self.tracker, self.layers, shortcuts, chosen)
+        self.ranks = within_budget(self.model, found, chosen)
         free = choose_ranks(self.tracker, self.layers, shortcuts, chosen, rank_floor=0.0)
         self.on_floor = [name for name, rank in self.ranks.items() if free[name] < rank]
         dense = useless(self.model, self.ranks, chosen)
@@ -139,7 +140,8 @@ class Decisions(Followers):
         self.reason = "declined"
         told = few(self.kept_dense, self.ranks or None)
         logger.warning("Nothing is factorized and training goes on at full rank: %s", told)
-        return EpochReport(False, self.epoch, self.reason, refused=dict(self.kept_dense))
+        size = count_parameters(self.model).total
+        return EpochReport(False, self.epoch, self.reason, {}, dict(self.kept_dense), size, size)
 
     def _choose(
         self,

@@ -8,11 +8,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from cuttlefish.auto.average import check_average, split_average
-from cuttlefish.auto.optimizer import Momentum, follow_switch
+from cuttlefish.auto.optimizer import Momentum, check_can_follow, follow_switch
 from cuttlefish.auto.recalibrate import inputs_like, recalibrate
 from cuttlefish.auto.switch import Replaced
 from cuttlefish.auto.watch import Watch
 from cuttlefish.lowrank.decay import FrobeniusDecay, decay_groups
+from cuttlefish.lowrank.settings import Settings
 from cuttlefish.lowrank.trace import Batch, Forward, call_model
 
 
@@ -20,16 +21,18 @@ class Followers:
     """The calls of `Cuttlefish` that keep a loop's other objects in step with the model."""
 
     model: nn.Module
+    settings: Settings
+    layers: list[str]
     forward: Forward | None
     decay: FrobeniusDecay | None
     switched: bool
     _form: type | Mapping[str, Any] | None
 
-    def __init__(self, watch: Watch | None, optimizer: Optimizer | None):
+    def __init__(self, watch: Watch | None):
         self._watch = watch
         self._replaced: list[Replaced] = []
         self._averages: list[nn.Module] = []
-        self._waiting: WeakSet[Optimizer] = WeakSet([] if optimizer is None else [optimizer])
+        self._waiting: WeakSet[Optimizer] = WeakSet()
         self._in_step: WeakSet[Optimizer] = WeakSet()
 
     def before_step(self) -> None:
@@ -58,10 +61,11 @@ class Followers:
             momentum: Of the factors: `fresh`, or `projected` from the dense weights'.
 
         Raises:
-            CuttlefishError: It holds none of the replaced weights, or has no group without weight decay for
-                factors under Frobenius decay.
+            CuttlefishError: It holds none of the weights to replace, or has no group without weight decay for
+                factors under Frobenius decay. Told now, if the switch is still to come.
         """
         if not self.switched:
+            check_can_follow(optimizer, self.model, self.layers, bool(self.settings.frobenius_decay))
             self._waiting.add(optimizer)
         elif optimizer not in self._in_step:
             decayed = set() if self.decay is None else self.decay.parameters()

@@ -14,6 +14,29 @@ Momentum = Literal["fresh", "projected"]
 Group = dict[str, Any]
 
 
+def check_can_follow(optimizer: Optimizer, model: nn.Module, layers: list[str], decayed: bool) -> None:
+    """Raise CuttlefishError, before anything has changed, if an optimizer cannot follow the switch.
+
+    Args:
+        optimizer: That of the dense weights.
+        model: The full-rank model.
+        layers: Those that will be factorized.
+        decayed: Whether their factors will be under Frobenius decay.
+    """
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise CuttlefishError("LBFGS has one state for all parameters and cannot follow: make a new one.")
+    held = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+    groups = [held.get(id(model.get_submodule(name).weight)) for name in layers]
+    if layers and not any(group is not None for group in groups):
+        raise CuttlefishError(
+            f"the {type(optimizer).__name__} holds none of the weights that the switch will replace: it "
+            "is not the one that trains this model"
+        )
+    for name, group in zip(layers, groups, strict=True):
+        if decayed and group is not None and group.get("weight_decay"):
+            _require_home(optimizer, group, f"{name}.weight")
+
+
 @torch.no_grad()
 def follow_switch(
     optimizer: Optimizer,
@@ -41,8 +64,6 @@ def follow_switch(
     """
     if momentum not in ("fresh", "projected"):
         raise CuttlefishError(f"momentum={momentum!r} must be fresh or projected.")
-    if isinstance(optimizer, torch.optim.LBFGS):
-        raise CuttlefishError("LBFGS has one state for all parameters and cannot follow: make a new one.")
     held = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     moves = []
     for entry in replaced:
@@ -70,10 +91,14 @@ def _home(optimizer: Optimizer, group: Group, entry: Replaced, decayed: set[nn.P
     """Return the group that the new parameters go to."""
     if not group.get("weight_decay") or not decayed.intersection(entry.new.values()):
         return group
+    return _require_home(optimizer, group, entry.name)
+
+
+def _require_home(optimizer: Optimizer, group: Group, name: str) -> Group:
     home = _without_decay(optimizer, group)
     if home is None:
         raise CuttlefishError(
-            f"{entry.name} is under Frobenius decay now, and the {type(optimizer).__name__} has no group "
+            f"{name} comes under Frobenius decay, and the {type(optimizer).__name__} has no group "
             "with weight_decay=0 and the same learning rate to put its factors into: make it from "
             "cf.param_groups(weight_decay) in the first place"
         )

@@ -1,10 +1,13 @@
 """R: the rank of each layer at the switch, and which layers would gain nothing by theirs."""
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from math import floor
 
-from torch import nn
+from torch import Tensor, nn
 
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.matrix import matrix_shape
 from cuttlefish.lowrank.misaligned import misaligned_ranks
 from cuttlefish.lowrank.rank import RankTracker, clamp_rank
@@ -46,6 +49,39 @@ def choose_ranks(
         tracker.scaled_ranks(floored=settings.floored, **bounds) if scaled else tracker.stable_ranks(**bounds)
     )
     return {name: found[name] for name in layers}
+
+
+def within_budget(model: nn.Module, ranks: dict[str, int], settings: Settings) -> dict[str, int]:
+    """Return the ranks, multiplied by the largest factor up to 1 that brings the model to `target_params`.
+
+    Raises:
+        CuttlefishError: Even with rank 1 everywhere the model has more parameters.
+    """
+    target = settings.target_params
+    if target is None:
+        return ranks
+    total = count_parameters(model).total
+    weights = {name: model.get_submodule(name).weight for name in ranks}
+
+    def at(thousandths: int) -> dict[str, int]:
+        return {name: max(1, rank * thousandths // 1000) for name, rank in ranks.items()}
+
+    def size(chosen: dict[str, int]) -> int:
+        return total - sum(_saved(weights[name], rank, settings) for name, rank in chosen.items())
+
+    if size(at(0)) > target:
+        raise CuttlefishError(
+            f"target_params={target:,} cannot be reached: with rank 1 in all {len(ranks)} layers the model "
+            f"has {size(at(0)):,} parameters"
+        )
+    return at(bisect_right(range(1, 1001), target, key=lambda thousandths: size(at(thousandths))))
+
+
+def _saved(weight: Tensor, rank: int, settings: Settings) -> int:
+    """Return how many parameters a layer loses at a rank; 0 where it would stay dense."""
+    m, n = matrix_shape(weight.shape, settings.scheme)
+    beside = 2 * settings.extra_bn if weight.ndim == 4 else settings.first_bias
+    return max(0, m * n - rank * (m + n + beside))
 
 
 def useless(model: nn.Module, ranks: dict[str, int], settings: Settings) -> dict[str, str]:

@@ -51,6 +51,7 @@ class Settings(Checked):
     stability, stability_options, min_epoch: the `StabilityTest` that finds E. max_epoch: the last E allowed.
     on_never: what happens there (or at the end) if ranks have not settled: full_rank, switch_at or error.
     switch_epoch, ranks, rank_ratio: E, R or one global ratio fixed by hand instead of found.
+    target_params: the model's parameters at most; ranks that make it larger are all lowered by one factor.
     dense: patterns of further layers left dense, as in "*.attn.proj". wait_for_dense: the test waits for the
     ranks of those, too. misaligned: take β and R from other layers, as the reference's code for ImageNet.
     freeze: patterns of modules whose parameters are not trained from the switch on.
@@ -83,6 +84,7 @@ class Settings(Checked):
     switch_epoch: Epoch = None
     ranks: Annotated[dict[str, int] | None, Each(Within(1, 10**6))] = None
     rank_ratio: Annotated[float | None, Within(0, 1, "(]")] = None
+    target_params: Annotated[int | None, Within(1, 10**12)] = None
     scheme: Literal[*SCHEMES] = "channel"
     dense: list[str] = field(default_factory=list)
     freeze: list[str] = field(default_factory=list)

@@ -92,6 +92,14 @@ def test_refusals_change_nothing():
     model, cf, optimizer = trained(
         lambda groups: SGD(model_of(groups), lr=0.1, weight_decay=0.1), frobenius_decay=1e-3
     )
+    with pytest.raises(
+        CuttlefishError, match="3.weight comes under Frobenius decay, .* no group with weight_decay=0"
+    ):
+        cf.optimizer(optimizer)
+    with pytest.raises(CuttlefishError, match="holds none of the weights that the switch will replace"):
+        cf.optimizer(SGD(network().parameters(), lr=0.1))
+    with pytest.raises(CuttlefishError, match="LBFGS has one state for all"):
+        Cuttlefish(network(), IMAGES, optimizer=torch.optim.LBFGS(network().parameters()), **FIXED)
     cf.epoch_end()
     held = list(optimizer.param_groups[0]["params"])
     with pytest.raises(CuttlefishError, match="no group with weight_decay=0"):

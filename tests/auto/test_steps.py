@@ -114,3 +114,62 @@ def test_the_comparison_draws_no_random_numbers():
 
 def test_public_names_of_the_loop():
     assert cuttlefish.EpochReport is type(Cuttlefish(network(), IMAGES, **FIXED).epoch_end())
+
+
+@pytest.mark.parametrize("knobs", [{}, {"extra_bn": True}, {"scheme": "spatial"}])
+@pytest.mark.parametrize("share", [0.3, 0.6, 2.0])
+def test_a_budget_is_kept(share, knobs):
+    model = network()
+    target = int(share * sum(parameter.numel() for parameter in model.parameters()))
+    cf = Cuttlefish(model, IMAGES, k=1, switch_epoch=1, rank_ratio=0.45, target_params=target, **knobs)
+    assert cf.epoch_end().parameters_after <= target
+    assert share < 2 or cf.ranks["3"] == (21 if knobs.get("scheme") else 10), "what fits is left as it is"
+
+
+def test_a_budget_that_cannot_be_kept_is_refused_at_once():
+    with pytest.raises(
+        CuttlefishError, match="target_params=99 cannot be reached: with rank 1 in all 2 layers"
+    ):
+        Cuttlefish(network(), IMAGES, target_params=99, **FIXED)
+
+
+class LanguageModel(nn.Module):
+    """Token embeddings tied to the head, blocks of linear layers, a loss of its own: as nanoGPT's."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(20, 32)
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict({"up": nn.Linear(32, 64), "down": nn.Linear(64, 32)}) for _ in range(2)
+        )
+        self.head = nn.Linear(32, 20, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, tokens, targets):
+        x = self.embed(tokens)
+        for block in self.blocks:
+            x = x + block["down"](block["up"](x).relu())
+        logits = self.head(x)
+        return logits, nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+def test_a_script_of_iterations_with_tied_embeddings():
+    torch.manual_seed(0)
+    model, tokens = LanguageModel(), torch.randint(20, (4, 9))
+    batch = tokens[:, :-1], tokens[:, 1:]
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
+    rest = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=1e-2)
+    cf = Cuttlefish(model, batch, interval=5, epochs=4, optimizer=optimizer, switch_epoch=2, rank_ratio=0.25)
+    losses = []
+    for _ in range(20):
+        _, loss = model(*batch)
+        loss.backward()
+        cf.before_step()
+        optimizer.step()
+        optimizer.zero_grad()
+        cf.step_end()
+        losses.append(loss.item())
+    assert sorted(cf.final_ranks()) == ["blocks.0.down", "blocks.0.up", "blocks.1.down", "blocks.1.up"]
+    assert model.head.weight is model.embed.weight and losses[-1] < losses[9] < losses[0]
