@@ -12,7 +12,7 @@ from cuttlefish.record.folder import read_epochs
 from cuttlefish.tasks.registry import data_set
 from cuttlefish.tasks.text.tokens import encode
 from cuttlefish.worker import run_config
-from scripts.benches.glue_arm import MODELS, model_config, tokenizer_of
+from scripts.benches.glue_arm import MODELS, model_config, tokenizer_of_minilm
 from scripts.benches.turns import Rows, take_turns
 
 STEPS = 28
@@ -84,7 +84,7 @@ def _tokenising() -> Rows:
     seconds = {"reading files": perf_counter()}
     sentences = data_set(config).load(config).splits[0].sentences
     seconds["reading files"] = perf_counter() - seconds["reading files"]
-    tokenizer = tokenizer_of("minilm")
+    tokenizer = tokenizer_of_minilm()
     with tempfile.TemporaryDirectory() as folder:
         for name in ("tokenising", "from the cache"):
             began = perf_counter()

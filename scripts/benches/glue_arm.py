@@ -7,6 +7,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from itertools import count, islice
 from pathlib import Path
 from time import perf_counter
@@ -28,17 +29,20 @@ from scripts.benches.turns import finish
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
 MODELS = ("minilm", "bert_base")
+VOCABULARY = 30_522
+"""Of MiniLM's tokenizer, whose tokens BERT-base gets too: its weights are random, and steps take as long."""
 BATCH, LENGTH, RATE = 32, 128, 2e-5
 
 
 def model_config(name: str) -> dict[str, Any]:
     """Return a model's config; BERT-base with random weights, which need no network."""
     config = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))
-    return config if name == "minilm" else config | {"pretrained": False}
+    if name == "minilm":
+        return config
+    return config | {"pretrained": False, "arguments": {**config["arguments"], "vocab_size": VOCABULARY}}
 
 
-def tokenizer_of(name: str) -> TextTokenizer:
-    """Return MiniLM's tokenizer, also for BERT-base: steps take as long with any tokens."""
+def tokenizer_of_minilm() -> TextTokenizer:
     return tokenizer_for(convert(model_config("minilm"), ModelConfig, "model"))
 
 
@@ -80,9 +84,7 @@ def trainers(arm: dict[str, Any]) -> tuple[Callable[[], tuple[float, int]], dict
     )
 
     set_seed(0)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer_of(arm["model"]).tokenizer, pad_token="[PAD]"
-    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer_of_minilm().tokenizer, pad_token="[PAD]")
     grouped = "grouped" in arm["arm"]
     rows = _rows(grouped, tokenizer)
     collator = DataCollatorWithPadding(tokenizer) if grouped else None
@@ -105,7 +107,7 @@ def trainers(arm: dict[str, Any]) -> tuple[Callable[[], tuple[float, int]], dict
 
     def round_of_steps() -> tuple[float, int]:
         tokens.clear()
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
             arguments = TrainingArguments(
                 folder, per_device_train_batch_size=BATCH, max_steps=arm["steps"], learning_rate=RATE,
                 report_to=[], save_strategy="no", disable_tqdm=True, seed=next(seeds), logging_strategy="no",
@@ -122,8 +124,10 @@ def _rows(grouped: bool, tokenizer: Any) -> list[dict[str, Any]]:
     """Return MRPC as the Trainer's example script makes it: padded to the longest allowed, or not at all."""
     config = DataConfig(name="mrpc", kind="glue")
     examples = data_set(config).load(config).splits[0]
-    options = {"truncation": True, "max_length": LENGTH, "padding": False if grouped else "max_length"}
-    encoded = tokenizer(*examples.sentences, **options)
+    padding = False if grouped else "max_length"
+    encoded = tokenizer(
+        *examples.sentences, truncation=True, max_length=LENGTH, padding=padding, return_token_type_ids=True
+    )
     return [
         {name: encoded[name][row] for name in ("input_ids", "token_type_ids", "attention_mask")}
         | {"labels": int(label)}
