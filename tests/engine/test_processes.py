@@ -51,6 +51,18 @@ def test_match_one_process(tmp_path, processes, network, switch_epoch):
     assert_alike(tmp_path / "alone", alone, tmp_path / "together", together)
 
 
+def test_parts_of_steps_in_two_processes_are_whole_ones(tmp_path):
+    """Accumulated over uneven shares and parts, and clipped: gradients are summed once a step."""
+    settings = {**EXACT, **TOKENS, "recipe__epochs": 2, "recipe__clip_norm": 0.5, "method__switch_epoch": 1}
+    alone = run_config(little_config(tmp_path / "alone", "cuttlefish", **settings))
+    together = run_config(
+        little_config(
+            tmp_path / "together", "cuttlefish", trainer__devices=2, recipe__accumulate=3, **settings
+        )
+    )
+    assert_alike(tmp_path / "alone", alone, tmp_path / "together", together)
+
+
 @pytest.fixture
 def worker():
     """Starts a worker of its own, as a user would; none outlives the test."""

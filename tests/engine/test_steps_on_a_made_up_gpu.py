@@ -64,7 +64,7 @@ def trainer_of(method):
         context=SimpleNamespace(folder=None, model=model, device=GPU, autocast=nullcontext), loggers=Loggers(),
         timer=SimpleNamespace(section=lambda name: nullcontext()), _handle_requests=lambda sums: None, _ask_between_steps=lambda phase, epoch: None, _follow_schedule=lambda epoch: None,
         batches=Batches(task, recipe, config, 0, world),
-        runner=StepRunner(model, task, method, OptimizerConfig(), 0.1, config, world, GPU),
+        runner=StepRunner(model, task, method, OptimizerConfig(), 0.1, config, world, GPU, clip_norm=1.0, accumulate=3),
     )  # fmt: skip
 
 
