@@ -24,6 +24,8 @@ from cuttlefish.display.screen import cells, facts_table, plain_table, profile_t
 from cuttlefish.record.fields import Record
 
 WIDTH = 100
+WIDEST = 65
+"""Columns of a rank table that leave room beside it."""
 Row = Mapping[str, Any]
 
 
@@ -98,6 +100,8 @@ def _screen(record: Record, profile: Row | None, rank_rows: Sequence[Row], facts
     ranks = rank_table(record, profile, rank_rows)
     if ranks is None:
         return right
+    if Console(width=WIDTH).measure(ranks).maximum > WIDEST:
+        return Group(ranks, right)
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(no_wrap=True)
     grid.add_column()

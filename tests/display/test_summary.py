@@ -120,6 +120,17 @@ def test_a_deep_model_is_grouped_to_fit(made_up):
     assert "blocks.0 (2)" in text and "blocks.35 (2)" in text and "96 / 384" in text and "0.25" in text
 
 
+def test_long_names_of_layers_leave_the_rest_its_room(made_up):
+    layers = [f"network.bert.encoder.layer.{number}.attention.output.dense" for number in range(3)]
+    rows = [
+        {"epoch": 0, "layer": layer, "stable_rank": 9.0, "scaled_rank": 32, "full_rank": 384}
+        for layer in layers
+    ]
+    lines = as_text(run_summary(made_up.record(ranks=dict.fromkeys(layers, 96)), None, rows)).splitlines()
+    assert all(any(line.startswith(layer) for line in lines) for layer in layers)
+    assert any(line.startswith("parameters ") for line in lines) and max(map(len, lines)) <= 100
+
+
 def test_the_cost_model_is_not_called_milliseconds(made_up):
     text = as_text(
         run_summary(made_up.record(), made_up.profile() | {"source": "cost model"}, ranks(made_up))
