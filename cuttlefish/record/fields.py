@@ -148,12 +148,14 @@ class Record:
     @property
     def score(self) -> float | None:
         """The headline metric of the last epoch."""
-        return (self.metrics or {}).get(self.headline) if self.metric else self.accuracy_final
+        return self.accuracy_final if self.headline == "accuracy" else (self.metrics or {}).get(self.metric)
 
     @property
     def score_best(self) -> float | None:
         """The headline metric of the best epoch, chosen on the evaluated set."""
-        return (self.metrics_best or {}).get(self.headline) if self.metric else self.accuracy_best
+        return (
+            self.accuracy_best if self.headline == "accuracy" else (self.metrics_best or {}).get(self.metric)
+        )
 
     @property
     def on_cpu(self) -> bool:

@@ -187,7 +187,7 @@ def test_stopped_again_and_again(whole, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("begun", [False, True])
-@pytest.mark.parametrize("place", ["resolve_run", "load_task", "start"])
+@pytest.mark.parametrize("place", ["resolve_run", "data_set", "start"])
 def test_before_the_first_step_a_stop_is_at_once(place, begun, whole, tmp_path, monkeypatch):
     """Nothing has been trained that could be saved: what builds or measures is not waited for."""
     if begun:
@@ -203,7 +203,7 @@ def test_before_the_first_step_a_stop_is_at_once(place, begun, whole, tmp_path, 
     with monkeypatch.context() as patch:
         owners = {
             "resolve_run": (worker_module, "resolve_run"),
-            "load_task": (session_module, "load_task"),
+            "data_set": (session_module, "data_set"),
             "start": (Loggers, "start"),
         }
         patch.setattr(*owners[place], slow)
