@@ -17,9 +17,6 @@ from cuttlefish.lowrank.trace import call_model
 from cuttlefish.methods.base import Method
 from cuttlefish.tasks.base import Batch, Task
 
-MOST_GRAPHS = 64
-"""More than any task has shapes of batches: behind torch's own limit of 8, steps would not be compiled."""
-
 
 class StepRunner:
     """Run optimizer steps on the current architecture; rebuilt at every phase and transition.
@@ -53,7 +50,6 @@ class StepRunner:
         if trainer.compile:
             # nn.Module.compile keeps state-dict keys; the reset drops the old graphs of a changed model.
             torch._dynamo.reset()
-            torch._dynamo.config.recompile_limit = MOST_GRAPHS
             model.compile(dynamic=False)
         if trainer.sync_bn and world.processes > 1:
             synchronise(model)
