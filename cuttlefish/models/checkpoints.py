@@ -88,8 +88,11 @@ def _from_hub(config: ModelConfig, weights: bool) -> Path:
         return Path(snapshot_download(config.checkpoint, allow_patterns=patterns))
     except Exception as error:  # a failing download's exception depends on the version
         reason = f"{type(error).__name__}: {str(error).strip()}".split("\n")[0]
+        known = (
+            config.checkpoint if config.checkpoint == config.name else f"{config.name} ({config.checkpoint})"
+        )
         raise CuttlefishError(
-            f"{config.name} is {config.checkpoint} on the hub, which can neither be reached nor is in its "
-            f"cache ({reason}): put its config.json, model.safetensors and tokenizer.json into a folder and "
-            "give that as model.folder, or take model=minilm, which needs no network"
+            f"{known} is neither in the hub's cache nor can the hub be reached ({reason}): put its "
+            "config.json, model.safetensors and tokenizer.json into a folder and give that as model.folder, "
+            "or take model=minilm, which needs no network"
         ) from error

@@ -175,7 +175,7 @@ def test_one_sentence_for_files_that_are_not_there(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    where = ["bert_base is google-bert/bert-base-cased on the hub", "model.folder", "model=minilm"]
+    where = ["bert_base (google-bert/bert-base-cased) is neither", "model.folder", "model=minilm"]
     refused(lambda: built("bert_base"), *where)
     refused(lambda: tokenizer_for(chosen("bert_base", pretrained=False)), *where)
     refused(lambda: built("hf", name="x", checkpoint="./no/folder"), "x's folder ./no/folder is no folder")
