@@ -60,7 +60,6 @@ class Settings(Checked):
     own for a Linear's first factor, which that of the second makes superfluous. keep_dense: leave layers
     alone whose rank reaches break-even. rewarm, overshoot: repeat the learning-rate warm-up after the switch;
     in the reference's form.
-    restart_lr: the peak of a linear schedule of its own after the switch; that before it ends at the switch.
     track_dense: record the ranks of the other layers, too. track_ranks: False measures none (E and R fixed).
     """
 
@@ -100,7 +99,6 @@ class Settings(Checked):
     factorize_shortcuts: bool = False
     rewarm: bool = True
     overshoot: bool = False
-    restart_lr: Annotated[float | None, Within(0, ends="()")] = None
     track_dense: bool = False
     track_ranks: bool = True
 
@@ -126,8 +124,6 @@ class Settings(Checked):
             yield f"min_epoch={self.min_epoch} lies behind max_epoch={self.max_epoch}"
         if self.ranks is not None and self.rank_ratio is not None:
             yield "ranks and rank_ratio each fix the ranks: give one of them"
-        if self.restart_lr is not None and (self.switch_epoch is None or not self.rewarm):
-            yield "restart_lr, a schedule of its own after the switch, needs switch_epoch and rewarm=true"
         fixed = self.switch_epoch is not None and (self.ranks is not None or self.rank_ratio is not None)
         if not self.track_ranks and not fixed:
             yield (

@@ -20,12 +20,20 @@ from cuttlefish.record.folder import read_profile
 
 @dataclass(frozen=True)
 class Settings(CoreSettings):
-    """Those of the core, and `interval`: so many optimizer steps take an epoch's place in all of them.
+    """Those of the core, and two of the run.
 
-    Ranks are then measured, and the switch may come, within epochs, as fine-tuning needs, which has few.
+    interval: so many optimizer steps take an epoch's place in all settings. Ranks are then measured, and the
+    switch may come, within epochs, as fine-tuning needs, which has few.
+    restart_lr: the peak of a linear schedule of its own after the switch; that before it ends at the switch.
     """
 
     interval: Annotated[int | None, Within(1, 10**7)] = None
+    restart_lr: Annotated[float | None, Within(0, ends="()")] = None
+
+    def contradictions(self) -> Iterator[str]:
+        yield from super().contradictions()
+        if self.restart_lr is not None and (self.switch_epoch is None or not self.rewarm):
+            yield "restart_lr, a schedule of its own after the switch, needs switch_epoch and rewarm=true"
 
 
 class CuttlefishMethod(Method):
@@ -131,19 +139,19 @@ class CuttlefishMethod(Method):
 
     def _schedule(self, context: Context) -> Schedule | None:
         """Return the schedule in two parts, one to the switch and one from it; None: the recipe's."""
-        chosen, recipe = self.chosen, context.recipe
-        if chosen.restart_lr is None:
+        recipe, restart_lr = context.recipe, getattr(self.settings, "restart_lr", None)
+        if restart_lr is None:
             return None
         schedule = build_schedule(recipe.schedule, recipe.epochs)
         if not isinstance(schedule, Linear):
             raise CuttlefishError(
-                f"method.restart_lr={chosen.restart_lr} needs recipe.schedule.name=linear, "
+                f"method.restart_lr={restart_lr} needs recipe.schedule.name=linear, "
                 f"not {recipe.schedule.name}"
             )
-        until = chosen.switch_epoch
+        until = self.chosen.switch_epoch
         if self.interval is not None:
             until = until * self.interval / context.steps
-        return replace(schedule.own_part(until), restart_lr=chosen.restart_lr)
+        return replace(schedule.own_part(until), restart_lr=restart_lr)
 
     def _build(self, context: Context, **earlier: dict[str, Any] | None) -> None:
         inputs = context.example_batch().inputs

