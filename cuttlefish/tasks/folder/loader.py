@@ -1,5 +1,6 @@
 """Decode batches in worker processes, and bring them to the device while it computes."""
 
+import signal
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ Draws = Sequence[tuple[int, int]]
 """Samples of a batch: the number of the image, and that integer."""
 AHEAD = 3
 """Batches that each worker prepares in advance."""
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Files(Dataset):
@@ -49,7 +51,18 @@ def pixels_of(files: Files, batches: Sequence[Draws], workers: int, device: torc
         pin_memory=on_gpu,
         generator=torch.Generator(),  # or it would draw a base seed from the run's own generator
     )
-    yield from _ahead(loader, device) if on_gpu else map(_checked, loader)
+    loaded = map(_checked, _started(loader))
+    yield from _ahead(loaded, device) if on_gpu else loaded
+
+
+def _started(loader: DataLoader) -> Iterator[Tensor | str]:
+    """Start the workers, deaf to requests to stop: these reach all processes of a terminal or a job, and the
+    run itself answers them. A worker ends with its run."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # which a worker inherits
+    try:
+        return iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _collate(size: int, samples: list[Tensor | str]) -> Tensor | str:
@@ -65,10 +78,10 @@ def _checked(pixels: Tensor | str) -> Tensor:
     return pixels
 
 
-def _ahead(loader: DataLoader, device: torch.device) -> Iterator[Tensor]:
+def _ahead(loaded: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]:
     """Copy the next batch on a stream of its own while the device computes on this one."""
     stream, waiting = torch.cuda.Stream(device), None
-    for pixels in map(_checked, loader):
+    for pixels in loaded:
         with torch.cuda.stream(stream):
             coming = pixels.to(device, non_blocking=True), stream.record_event()
         if waiting is not None:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,10 @@ import pytest
 from cuttlefish.config.compose import compose_config
 from cuttlefish.config.validate import load_config, to_dict
 from cuttlefish.engine.run import resolve_run
-from cuttlefish.worker import run_config
+from cuttlefish.engine.step import StepRunner
+from cuttlefish.errors import Interrupted
+from cuttlefish.process.signals import StopSignals
+from cuttlefish.worker import run_config, run_or_skip
 from tests.helpers.photos import write_photos
 from tests.helpers.runs import CONF
 
@@ -85,3 +90,27 @@ def test_the_small_imagenet_set_trains_end_to_end(tmp_path):
     assert record.status == "finished" and record.ranks and record.params_total < record.params_full
     losses = [json.loads(line)["train_loss"] for line in (tmp_path / "epochs.jsonl").read_text().splitlines()]
     assert losses[-1] < losses[0] and record.metrics.keys() == {"accuracy", "accuracy_top5"}
+
+
+def test_a_stop_that_reaches_the_workers_too_saves_and_goes_on(tmp_path, root, monkeypatch):
+    """As a terminal's Ctrl-C and a scheduler's signal do; the epoch's steps before it are not repeated."""
+    words = ["recipe=deit", "data.image_size=16", *LITTLE_DEIT, "data.workers=2", "recipe.batch_size=8"]
+    whole = run_config(config(tmp_path / "whole", root, *words))
+    steps, step = [], StepRunner.step
+
+    def stopped(self, *arguments):
+        steps.append(None)
+        if len(steps) == 8:
+            for worker in active_children():
+                os.kill(worker.pid, signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, *arguments)
+
+    monkeypatch.setattr(StepRunner, "step", stopped)
+    cut = config(tmp_path / "cut", root, *words)
+    with (
+        pytest.raises(Interrupted, match="SIGTERM in epoch 2 after step 2 of 6, state saved"),
+        StopSignals() as stop,
+    ):
+        run_or_skip(cut, stop)
+    assert run_config(cut).loss_final == whole.loss_final and len(steps) == 18
