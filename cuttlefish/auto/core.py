@@ -145,7 +145,8 @@ class Cuttlefish(Decisions):
         Args:
             model_fn: Builds the full-rank model.
             state: What `state_dict` has returned.
-            **options: Arguments of `Cuttlefish`; the settings are the state's.
+            **options: Arguments of `Cuttlefish`; the settings are the state's. With a `batch`, outputs are
+                compared at a switch to come.
         """
         return cls(model_fn(), state=state, **options)
 

@@ -80,8 +80,9 @@ class Example:
         ran: set[nn.Module] = set()
         layers = [module for module in model.modules() if isinstance(module, LowRankLayer)]
         handles = [layer.register_forward_hook(lambda module, *_: ran.add(module)) for layer in layers]
+        devices = {parameter.device for parameter in model.parameters() if parameter.is_cuda}
         try:
-            with evaluating(model), eager(), torch.random.fork_rng():
+            with evaluating(model), eager(), torch.random.fork_rng(sorted(devices, key=str)):
                 outputs = self.forward(model, self.batch)
         finally:
             for handle in handles:

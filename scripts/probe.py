@@ -1,0 +1,155 @@
+"""Try the library on networks of timm, torchvision and transformers; write what came out to docs/models.md.
+
+python -m scripts.probe              all of them, random weights, on this CPU (a quarter of an hour)
+python -m scripts.probe deit swin    only those whose names contain a word; prints, writes nothing
+"""
+
+import copy
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from cuttlefish.auto import Cuttlefish
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.lowrank.find import find_layers, low_rank_layers
+from cuttlefish.lowrank.matrix import full_rank
+from cuttlefish.lowrank.surgery import factorize
+from cuttlefish.lowrank.trace import Batch, call_model, evaluating
+from cuttlefish.record.atomic import write_atomic
+from scripts.command import new_parser, reporting_errors
+from scripts.probed import NETWORKS
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "models.md"
+HEAD = """# Models as they are
+
+Made by `python -m scripts.probe`, not by hand: each network as its library builds it, with random weights, in
+a small size.
+
+- *layers*: those with a weight matrix; *low-rank*: those that `Cuttlefish` chooses with k=1 and that get
+  smaller at a quarter of full rank; *most common reason* of those that stay dense
+- *exact*: at full rank the outputs differ by less than 1e-4
+- *trains*: gradients reach every factor, and a step changes them
+- *exports*: torch.export gives the same outputs
+
+| network | library | layers | low-rank | parameters | most common reason | exact | trains | exports |
+|---|---|---|---|---|---|---|---|---|
+"""
+
+
+@dataclass
+class Row:
+    network: str
+    library: str
+    layers: int = 0
+    low_rank: int = 0
+    parameters: str = "–"
+    reason: str = "–"
+    exact: str = "–"
+    trains: str = "–"
+    exports: str = "–"
+
+    def __str__(self) -> str:
+        cells = vars(self).values()
+        return f"| {' | '.join(str(cell).replace('|', '/') for cell in cells)} |"
+
+
+@reporting_errors
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = new_parser("probe", __doc__)
+    parser.add_argument("names", nargs="*", help="parts of names")
+    chosen = parser.parse_args(arguments).names
+    rows = []
+    for library, name, build in NETWORKS:
+        if not chosen or any(word in name for word in chosen):
+            rows.append(probe(library, name, build))
+            print(rows[-1], flush=True)
+    if not chosen:
+        write_atomic(PAGE, HEAD + "\n".join(map(str, rows)) + "\n")
+    return 0
+
+
+def probe(library: str, name: str, build: Any) -> Row:
+    """Return a network's row; what fails is named in its column."""
+    row = Row(name, library)
+    torch.manual_seed(0)
+    model, batch = build()
+    found = find_layers(model)
+    row.layers = len(found.layers) + len(found.refused)
+    before = sum(parameter.numel() for parameter in model.parameters())
+    try:
+        whole = copy.deepcopy(model)
+        cf = Cuttlefish(model, batch, k=1, switch_epoch=1, rank_ratio=0.25, guard=False)
+        cf.epoch_end()
+    except CuttlefishError as error:
+        row.reason = str(error)[:120]
+        return row
+    low = low_rank_layers(model)
+    after = sum(parameter.numel() for parameter in model.parameters())
+    row.low_rank, row.parameters = len(low), f"{before / after:.2f}× fewer of {before / 1e6:.1f} M"
+    reasons = Counter((found.refused | cf.kept_dense).values())
+    row.reason = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(1)) or "–"
+    row.exact = _tried(lambda: _exact(whole, list(low), batch))
+    row.trains = _tried(lambda: _trains(model, batch))
+    row.exports = _tried(lambda: _exports(model, batch))
+    return row
+
+
+def _tried(check: Any) -> str:
+    try:
+        return "yes" if check() else "no"
+    except Exception as error:  # whatever a network of another library raises belongs into its row
+        return f"no: {type(error).__name__}"
+
+
+def _exact(model: nn.Module, names: list[str], batch: Batch) -> bool:
+    with evaluating(model), torch.no_grad():
+        before = list(_outputs(call_model(model, batch)))
+        factorize(
+            model, {name: full_rank(model.get_submodule(name).weight) for name in names}, keep_dense=False
+        )
+        after = list(_outputs(call_model(model, batch)))
+    pairs = zip(after, before, strict=True)
+    return all((a - b).norm() <= 1e-4 * b.norm() + 1e-6 for a, b in pairs) and bool(low_rank_layers(model))
+
+
+def _trains(model: nn.Module, batch: Batch) -> bool:
+    """Take two steps: behind a head that starts at zero, gradients come with the second."""
+    model.train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+    factors = [f.weight for layer in low_rank_layers(model).values() for f in (layer.first, layer.second)]
+    before = factors[0].detach().clone()
+    for _ in range(2):
+        optimizer.zero_grad()
+        losses = [(output.float() - 1).square().mean() for output in _outputs(call_model(model, batch))]
+        torch.stack(losses).sum().backward()
+        optimizer.step()
+    reached = all(factor.grad is not None and bool(factor.grad.any()) for factor in factors)
+    return reached and not torch.equal(before, factors[0])
+
+
+def _exports(model: nn.Module, batch: Batch) -> bool:
+    model.eval()
+    words = () if isinstance(batch, dict) else batch if isinstance(batch, tuple) else (batch,)
+    named = batch if isinstance(batch, dict) else None
+    with torch.no_grad():
+        program = torch.export.export(model, words, named, strict=False).module()
+        ours = _outputs(program(*words, **(named or {})))
+        pairs = list(zip(ours, _outputs(call_model(model, batch)), strict=True))
+    return all(torch.allclose(a, b, atol=1e-4, rtol=1e-3) for a, b in pairs)
+
+
+def _outputs(outputs: Any) -> Iterator[Tensor]:
+    return (leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.is_floating_point())
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    sys.exit(main())

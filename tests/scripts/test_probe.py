@@ -1,0 +1,24 @@
+"""The script that probes other libraries' networks, on the quickest of them."""
+
+import pytest
+
+from scripts.probe import main, probe
+from scripts.probed import NETWORKS
+
+
+def test_enough_networks_each_once():
+    names = [name for _, name, _ in NETWORKS]
+    assert len(set(names)) == len(names) >= 40
+
+
+@pytest.mark.parametrize("name", ["two heads", "U-Net"])
+def test_a_row_says_what_came_out(name):
+    library, _, build = next(entry for entry in NETWORKS if entry[1] == name)
+    row = probe(library, name, build)
+    assert (row.exact, row.trains, row.exports) == ("yes", "yes", "yes") and 0 < row.low_rank < row.layers
+    assert str(row).startswith(f"| {name} | torch | {row.layers} | {row.low_rank} | ")
+
+
+def test_a_choice_is_printed_and_not_written(capsys):
+    assert main(["1-d"]) == 0
+    assert "it is a Conv1d" in capsys.readouterr().out
