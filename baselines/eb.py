@@ -228,8 +228,7 @@ class Eb(SizedMethod):
         if chosen.on_never == "error" and masks < needed:
             raise CuttlefishError(
                 f"fifo={chosen.fifo} needs {needed} masks to settle, and up to epoch {last} there are "
-                f"{masks}: "
-                "with on_never=error no ticket is possible"
+                f"{masks}: with on_never=error no ticket is possible"
             )
 
     def _last(self, epochs: int) -> int:

@@ -124,8 +124,7 @@ def check_enough(images_of_class: Sequence[int], per_class: int) -> None:
         raise CuttlefishError(
             f"grasp draws samples_per_class={per_class} images of every class, but the training set has only "
             f"{images_of_class[scarce]} of class {scarce}: lower samples_per_class, or set images_per_iter "
-            "to draw "
-            "without classes"
+            "to draw without classes"
         )
 
 
@@ -134,8 +133,7 @@ def check_enough_of_any(images: int, per_draw: int, draws: int) -> None:
     if images < per_draw * draws:
         raise CuttlefishError(
             f"grasp draws images_per_iter={per_draw} images num_iters={draws} times, but the training set "
-            "has "
-            f"only {images:,}: lower one of them"
+            f"has only {images:,}: lower one of them"
         )
 
 
@@ -153,9 +151,8 @@ def draw_per_class(samples: Samples, classes: int, per_class: int) -> Chunk:
             scarce = int(counts.argmin())
             raise CuttlefishError(
                 f"grasp needs samples_per_class={per_class} of each of the {classes} classes, but {seen:,} "
-                "training "
-                f"images held only {int(counts[scarce])} of class {scarce}: lower samples_per_class, or set "
-                "images_per_iter to draw without classes"
+                f"training images held only {int(counts[scarce])} of class {scarce}: lower "
+                "samples_per_class, or set images_per_iter to draw without classes"
             )
         batch, given = samples.next()
         hits = F.one_hot(given, classes)

@@ -128,13 +128,11 @@ def _l_steps(chosen: Settings, epochs: int, reference: int, finetune: int) -> li
     if left <= 0:
         raise CuttlefishError(
             f"lc: {reference} reference and {finetune} fine-tuning epochs leave none of the recipe's "
-            f"{epochs} "
-            "for L steps"
+            f"{epochs} for L steps"
         )
     if left < wanted and (chosen.mu_inc is not None or chosen.mu_rep > 1):
         raise CuttlefishError(
             f"lc: {left} epochs are left for {wanted} L steps: set epochs_per_l, or fewer steps, or leave "
-            "mu_inc "
-            "and mu_rep alone"
+            "mu_inc and mu_rep alone"
         )
     return split_budget(left, min(wanted, left))

@@ -142,9 +142,8 @@ def _same_run(record: Record, key: str, digest: str) -> None:
         )
     if key != record.run_key:
         raise CuttlefishError(
-            f"this version of the suite makes another run ({key}) of the config of {record.run_key}: "
-            "its method or its defaults have changed "
-            f"since commit {str(record.git_commit)[:12]}"
+            f"this version of the suite makes another run ({key}) of the config of {record.run_key}: its "
+            f"method or its defaults have changed since commit {str(record.git_commit)[:12]}"
         )
 
 
