@@ -111,13 +111,8 @@ class Grasp(SizedMethod):
         kept, total = self.masks.kept, self.masks.total
         achieved = count_parameters(context.model).total - total + kept
         by_layer = {name.removesuffix(".weight"): int(mask.sum()) for name, mask in self.masks.items()}
-        fields = {
-            "kept": kept,
-            "prunable": total,
-            "params_pruned_to": achieved,
-            "emptied_layers": self.masks.emptied,
-            "kept_by_layer": by_layer,
-        }
+        fields = {"kept": kept, "prunable": total, "params_pruned_to": achieved}
+        fields |= {"emptied_layers": self.masks.emptied, "kept_by_layer": by_layer}
         return self.with_target(fields, achieved)
 
     def state_dict(self) -> dict[str, Any]:

@@ -102,10 +102,8 @@ class Imp(SizedMethod):
         if rewind:
             yield Phase("pretrain", range(rewind), optimizer=optimizer, schedule=schedules[0])
         for level, (length, schedule) in enumerate(zip(lengths, schedules, strict=True)):
-            enter = partial(self._enter, level)
-            yield Phase(
-                f"level {level}", range(rewind, length), optimizer=optimizer, schedule=schedule, enter=enter
-            )
+            course = {"optimizer": optimizer, "schedule": schedule, "enter": partial(self._enter, level)}
+            yield Phase(f"level {level}", range(rewind, length), **course)
 
     def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         return (all_decayed if self.settings.decay_all else decay_groups)(model, weight_decay)
@@ -117,14 +115,9 @@ class Imp(SizedMethod):
 
     def on_fit_end(self, context: Context) -> dict[str, Any]:
         achieved = self._achieved(context.model)
-        fields = {
-            "levels": self.levels,
-            "kept": self.kept,
-            "emptied_layers": self.emptied,
-            "rewind_epoch": self.plan.rewind,
-            "level_epochs": list(self.plan.lengths),
-            "params_pruned_to": achieved,
-        }
+        fields = {"levels": self.levels, "kept": self.kept, "emptied_layers": self.emptied}
+        fields |= {"rewind_epoch": self.plan.rewind, "level_epochs": list(self.plan.lengths)}
+        fields["params_pruned_to"] = achieved
         if self.target is not None:
             sizes = self._sizes(context.model)
             others = [level for level in range(len(sizes)) if level != self.levels]
@@ -161,9 +154,8 @@ class Imp(SizedMethod):
     def _prune(self, model: nn.Module) -> dict[str, Tensor]:
         chosen = self.settings
         ignored = {f"{layer}.weight" for layer in chosen.ignore}
-        masks = next_masks(
-            prunable(model), self.masks or {}, fraction=chosen.fraction, mode=chosen.mode, ignore=ignored
-        )
+        how = {"fraction": chosen.fraction, "mode": chosen.mode, "ignore": ignored}
+        masks = next_masks(prunable(model), self.masks or {}, **how)
         return {name: mask.cpu() for name, mask in masks.items()}
 
     def _say_emptied(self, level: int, context: Context) -> None:
@@ -183,18 +175,14 @@ class Imp(SizedMethod):
             raise CuttlefishError("imp prunes convolutions and linear layers, and this model has none")
         for name in ignore:
             if name not in weights:
-                raise CuttlefishError(
-                    f"ignore names {name!r}, which is no convolution or linear layer of this model: "
-                    f"{', '.join(weights)}"
-                )
+                what = "which is no convolution or linear layer of this model"
+                raise CuttlefishError(f"ignore names {name!r}, {what}: {', '.join(weights)}")
         ignored = {name: weight for name, weight in weights.items() if name in ignore}
         if len(ignored) == len(weights):
             raise CuttlefishError("ignore names every layer, which leaves nothing to prune")
         spared, rest = _count(ignored), count_parameters(model).total - _count(weights)
-        least = len(weights) - len(ignored)
-        alive = ladder(
-            _count(weights) - spared, spared, self.settings.fraction, self.settings.mode, least=least
-        )
+        fraction, mode, least = self.settings.fraction, self.settings.mode, len(weights) - len(ignored)
+        alive = ladder(_count(weights) - spared, spared, fraction, mode, least=least)
         return [rest + spared + kept for kept in alive]
 
     def _choose_levels(self, sizes: list[int]) -> int:
@@ -202,10 +190,8 @@ class Imp(SizedMethod):
             return self._nearest(range(len(sizes)), sizes)
         levels = given_levels(self.settings)
         if levels >= len(sizes):
-            raise CuttlefishError(
-                f"levels={levels} would empty layers of this model: {len(sizes) - 1} at most leave each a "
-                "weight"
-            )
+            most = f"{len(sizes) - 1} at most leave each a weight"
+            raise CuttlefishError(f"levels={levels} would empty layers of this model: {most}")
         return levels
 
     def _nearest(self, levels: Iterable[int], sizes: list[int]) -> int:
@@ -219,13 +205,8 @@ def given_levels(settings: Settings) -> int:
 
 def level_plan(settings: Settings, recipe: RecipeConfig, levels: int) -> Plan:
     """Return the rewind epoch and the length of each level under the run's recipe."""
-    return plan(
-        own_recipe(recipe, settings.recipe),
-        levels,
-        rewind=settings.rewind_epoch,
-        level_epochs=settings.level_epochs,
-        equal_budget=settings.equal_budget,
-    )
+    lengths = {"level_epochs": settings.level_epochs, "equal_budget": settings.equal_budget}
+    return plan(own_recipe(recipe, settings.recipe), levels, rewind=settings.rewind_epoch, **lengths)
 
 
 def _count(weights: Mapping[str, Tensor]) -> int:

@@ -63,14 +63,12 @@ def next_masks(
     magnitudes = torch.cat([weights[name].detach().reshape(-1) for name in names]).abs()
     candidates = flat.nonzero().squeeze(1)
     ignored = sum(int(now[name].sum()) for name in ignore if name in now)
-    keep = (
-        _survivors(magnitudes[candidates], ignored, fraction, mode) if len(candidates) else candidates.bool()
-    )
+    keep = candidates.bool()
+    if len(candidates):
+        keep = _survivors(magnitudes[candidates], ignored, fraction, mode)
     if not keep.any():
-        raise CuttlefishError(
-            f"pruning {fraction} of the remaining weights (mode={mode}) would leave none: fewer levels, or "
-            "other ties"
-        )
+        what = f"pruning {fraction} of the remaining weights (mode={mode})"
+        raise CuttlefishError(f"{what} would leave none: fewer levels, or other ties")
     flat[candidates] = keep
     parts = flat.split([now[name].numel() for name in names])
     return now | {name: part.view(now[name].shape).clone() for name, part in zip(names, parts, strict=True)}

@@ -104,7 +104,7 @@ class LC(SizedMethod):
             self._choose_alpha(context, spectra)
             ranks = context.broadcast(self._ranks(spectra, mu))
             found = {name: lc_math.truncate(matrices[name], spectra[name], ranks[name]) for name in matrices}
-            self._take_up(context, ranks, found, weights)
+            self._take_up(context, ranks, found)
             if (self.done + 1) % self.settings.mu_rep == 0:
                 for name, weight in weights.items():
                     before, delta = self.multipliers[name], self.deltas[name]
@@ -129,16 +129,10 @@ class LC(SizedMethod):
             name: learned(found, price=self.alpha * self.layers[name].unit) for name, found in spectra.items()
         }
 
-    def _take_up(
-        self,
-        context: Context,
-        ranks: dict[str, int],
-        found: dict[str, Tensor],
-        weights: dict[str, nn.Parameter],
-    ) -> None:
+    def _take_up(self, context: Context, ranks: dict[str, int], found: dict[str, Tensor]) -> None:
         """Take Δ from the first process, in the shape and memory layout of the weights."""
         agreed = context.broadcast({name: matrix.cpu() for name, matrix in found.items()})
-        for name, weight in weights.items():
+        for name, weight in self._weights(context.model).items():
             delta = fold(agreed[name], weight.shape, self.settings.scheme)
             self.deltas[name] = torch.empty_like(weight, requires_grad=False).copy_(delta)
             self.path.setdefault(name, []).append(ranks[name])

@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from math import sqrt
 from typing import NamedTuple
 
@@ -171,20 +172,15 @@ def alpha_for(
     }
     every = sorted({value for values in worths.values() for value in values if value > 0}, reverse=True)
     if not every:
-        raise CuttlefishError(
-            "every weight that could be compressed is zero, so there is no α that gives it a size"
-        )
+        zero = "every weight that could be compressed is zero"
+        raise CuttlefishError(f"{zero}, so there is no α that gives it a size")
     # Ranks are constant between two neighbours of `every`, so one α per interval suffices.
-    choices = [
-        every[0] * 2,
-        *(sqrt(high * low) for high, low in zip(every, every[1:], strict=False)),
-        every[-1] / 2,
-    ]
+    between = [sqrt(high * low) for high, low in pairwise(every)]
+    choices = [every[0] * 2, *between, every[-1] / 2]
 
     def size(alpha: float) -> int:
-        return compressed(
-            dense, layers, {name: sum(value > alpha for value in values) for name, values in worths.items()}
-        )
+        ranks = {name: sum(value > alpha for value in values) for name, values in worths.items()}
+        return compressed(dense, layers, ranks)
 
     first = min(bisect_left(choices, wanted, key=size), len(choices) - 1)
     return min(choices[max(first - 1, 0) : first + 1], key=lambda alpha: abs(size(alpha) - wanted))
@@ -199,8 +195,6 @@ def relative_errors(weights: Sequence[Tensor], deltas: Sequence[Tensor]) -> list
     """Return ‖w - Δ‖ / ‖w‖ of each layer, the remaining violation of the constraint."""
     if not weights:
         return []
-    norms = [
-        torch.stack(torch._foreach_norm(list(column)))
-        for column in (torch._foreach_sub(list(weights), list(deltas)), weights)
-    ]
+    columns = torch._foreach_sub(list(weights), list(deltas)), list(weights)
+    norms = [torch.stack(torch._foreach_norm(column)) for column in columns]
     return (norms[0] / norms[1].clamp_min(torch.finfo(norms[1].dtype).tiny)).tolist()

@@ -22,12 +22,12 @@ from cuttlefish.record.atomic import write_atomic
 from cuttlefish.record.fields import SCALES
 from cuttlefish.report.figures.base import Sources, sources_of
 from cuttlefish.report.figures.gallery import DRAWERS, Drawn, draw_figure, is_of
+from cuttlefish.report.page.figure_list import LIST
 from cuttlefish.report.paper import PAPER, TABLES
 from scripts.command import new_parser, reporting_errors
 from scripts.records import records_of
 
 ROOT = Path(__file__).resolve().parent.parent
-LIST = "figures.json"
 NUMBERS = range(1, 7)
 PLANNED = ("table1", "figure1", "figure3", "figure5")
 
@@ -57,9 +57,8 @@ def _sources(scale: str, spec: Spec, results: Path) -> Sources:
     collection = load_evidence(records_of(scale, results))
     seeds = sorted({0, *(run.record.seed for run in collection.finished if run.record.scale == scale)})
     planned = planned_runs(spec, PLANNED, scale, seeds, ROOT) if scale in spec.scales else []
-    return sources_of(
-        collection, load_benches(results / "bench"), scale, planned, spec.names, spec.scale(scale).times
-    )
+    benches, times = load_benches(results / "bench"), spec.scale(scale).times
+    return sources_of(collection, benches, scale, planned, spec.names, times)
 
 
 def _list(folder: Path, drawn: list[Drawn], names: list[str]) -> None:
@@ -100,9 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = new_parser("figures", __doc__)
     parser.add_argument("figures", nargs="*", type=_number, metavar="N", help="1 to 6; default: all")
     parser.add_argument("--scale", action="append", choices=SCALES, help="default: every scale with evidence")
-    parser.add_argument(
-        "--results", type=Path, default=ROOT / "results", help="the folder with records/, bench/ and figures/"
-    )
+    results = "the folder with records/, bench/ and figures/"
+    parser.add_argument("--results", type=Path, default=ROOT / "results", help=results)
     return parser
 
 

@@ -25,12 +25,8 @@ SETTINGS = {
     "finish_timeout_raises": True,
     # No copy of the working tree, command line, host or user name: the record has what readers need,
     # without secrets. W&B would fill in names that are not set.
-    "host": "",
-    "username": "",
-    "email": "",
-    "disable_git": True,
-    "disable_code": True,
-    "x_disable_meta": True,
+    **dict.fromkeys(("host", "username", "email"), ""),
+    **dict.fromkeys(("disable_git", "disable_code", "x_disable_meta"), True),
 }
 LONGEST_TAG = 64
 """Maximum length of a tag: W&B rejects a run with longer ones."""

@@ -32,13 +32,8 @@ def _clean_extra(extra: Mapping[str, Any]) -> dict[str, Any]:
     return {**extra, **{name: [redact_log(told) for told in reasons] for name, reasons in dropped.items()}}
 
 
-CLEANERS = {
-    "config": redact_config,
-    "target": redact_config,
-    "command": redact_text,
-    "error": redact_log,
-    "extra": _clean_extra,
-}
+CLEANERS = dict.fromkeys(("config", "target"), redact_config)
+CLEANERS |= {"command": redact_text, "error": redact_log, "extra": _clean_extra}
 
 
 def new_record(status: str, **values: Any) -> Record:

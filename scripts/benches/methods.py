@@ -9,13 +9,8 @@ IMAGES, BATCHES = 50_000, {"cpu": 128, "cuda": 1024}
 
 
 def method_arms(device: str, model: str, width: int) -> Rows:
-    shared = {
-        "device": device,
-        "batch": BATCHES[device],
-        "model": model,
-        "width": width,
-        "steps": 20 if device == "cuda" else 1,
-    }
+    shared = {"device": device, "batch": BATCHES[device], "steps": 20 if device == "cuda" else 1}
+    shared |= {"model": model, "width": width}
     arms = [shared | {"after": 0} | arm for arm in SPEC["methods"]]
     return [arm | {"method": arm["method"] | {"k": arm["k"][model]}} if "k" in arm else arm for arm in arms]
 

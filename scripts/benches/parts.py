@@ -19,13 +19,9 @@ NOT_OF_AN_EPOCH = ("evaluate", "start", "switch")
 
 def bench_overhead(device: str, rounds: int, small: bool) -> Rows:
     """Measure shares of an epoch at width 16 (reduced scale), and the one-time cost of profile and switch."""
-    epochs = epoch_seconds(
-        width=NARROW,
-        images=2560,
-        recipe={"epochs": 4, "batch_size": 128},
-        trainer={"device": device},
-        method=SPEC["overhead"],
-    )
+    recipe, trainer = {"epochs": 4, "batch_size": 128}, {"device": device}
+    run = {"recipe": recipe, "trainer": trainer, "method": SPEC["overhead"]}
+    epochs = epoch_seconds(width=NARROW, images=2560, **run)
     parts = {name: median(parts.get(name, 0.0) for parts in epochs[1:3]) for name in epochs[-1]}
     parts = {name: seconds for name, seconds in parts.items() if name not in NOT_OF_AN_EPOCH}
     whole = sum(parts.values())
@@ -44,12 +40,8 @@ def bench_checkpoints(device: str, rounds: int, small: bool) -> Rows:
     rows = []
     for width, images in ((NARROW, 10_000),) if small else ((NARROW, 10_000), (FULL, 50_000)):
         # an epoch's row includes the previous epoch's checkpoint
-        epochs = epoch_seconds(
-            width=width,
-            images=128,
-            recipe={"epochs": rounds + 2, "batch_size": 128},
-            trainer={"device": device},
-        )[1:]
+        recipe = {"epochs": rounds + 2, "batch_size": 128}
+        epochs = epoch_seconds(width=width, images=128, recipe=recipe, trainer={"device": device})[1:]
         checkpoint = [parts["checkpoint"] for parts in epochs]
         epoch = median(parts["train"] for parts in epochs) * images / 128
         share = {"share_of_epoch": median(checkpoint) / epoch, "largest_share": max(checkpoint) / epoch}

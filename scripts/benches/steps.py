@@ -27,16 +27,11 @@ def compile_arms(device: str, model: str) -> Rows:
     """Return the arms for compiling, one bench per network because an arm takes a CPU a minute."""
     batch = 1024 if device == "cuda" else 128
     shared = {"device": device, "batch": batch, "width": 64, "steps": 20 if device == "cuda" else 1}
+    shared |= {"model": model, "k": SPEC["k"][model]}
     return [
         shared
-        | {
-            "model": model,
-            "k": SPEC["k"][model],
-            "precision": precision,
-            "ratio": ratio,
-            "compile": compiled,
-            "arm": f"{name}{', compiled' if compiled else ''}",
-        }
+        | {"precision": precision, "ratio": ratio, "compile": compiled}
+        | {"arm": f"{name}{', compiled' if compiled else ''}"}
         for precision in ("fp32", "bf16")
         for name, ratio in (("dense", None), ("rank 1/4", 0.25))
         for compiled in (False, True)

@@ -23,11 +23,8 @@ def pack_back(out: Path, back: Path) -> dict[str, Any]:
     Returns:
         The content of contents.json: the files and what was left out, with the reason.
     """
-    light = [
-        path
-        for path in sorted(out.rglob("*"))
-        if path.is_file() and not set(path.relative_to(out).parts) & set(HEAVY)
-    ]
+    files = [path for path in sorted(out.rglob("*")) if path.is_file()]
+    light = [path for path in files if not set(path.relative_to(out).parts) & set(HEAVY)]
     results = _tar(out, light, "w:gz")
     room = min(ALL - len(results) - MIB, (FILES - 2) * FILE)
     kept: list[Path] = []
@@ -35,10 +32,8 @@ def pack_back(out: Path, back: Path) -> dict[str, Any]:
     for path in _checkpoints(out):
         size = path.stat().st_size
         if size > room:
-            left_out.append(
-                f"{path.relative_to(out)}: {size} bytes do not fit into the {room} that are left; "
-                "on a new machine this run begins again"
-            )
+            why = f"{size} bytes do not fit into the {room} that are left"
+            left_out.append(f"{path.relative_to(out)}: {why}; on a new machine this run begins again")
         else:
             kept.append(path)
             room -= size + 4096

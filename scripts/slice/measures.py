@@ -54,10 +54,8 @@ def ceilings(device: str, toy: bool) -> Rows:
 def data(device: str, toy: bool) -> Rows:
     """Measure images per second of CIFAR's augmented and normalised training batches, without a model."""
     count, batch = (500, 100) if toy else (50_000, 1024)
-    pixels, labels = (
-        torch.randint(256, (count, 32, 32, 3)).to(torch.uint8),
-        torch.zeros(count, dtype=torch.int64),
-    )
+    pixels = torch.randint(256, (count, 32, 32, 3)).to(torch.uint8)
+    labels = torch.zeros(count, dtype=torch.int64)
     images = ResidentImages(
         pixels, labels, mean=[0.5] * 3, std=[0.25] * 3, crop_padding=4, flip=True, device=device
     )
@@ -67,9 +65,8 @@ def data(device: str, toy: bool) -> Rows:
             pass
 
     seconds = [seconds_of(lambda number=number: epoch(number), device) for number in range(ROUNDS + 1)][1:]
-    return [
-        {"batch": batch, "images": count, "epoch_s": median(seconds), "images_per_s": count / median(seconds)}
-    ]
+    rates = {"epoch_s": median(seconds), "images_per_s": count / median(seconds)}
+    return [{"batch": batch, "images": count, **rates}]
 
 
 def arms_of(what: str, device: str, toy: bool) -> Rows:

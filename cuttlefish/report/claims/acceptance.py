@@ -40,9 +40,8 @@ def words_of(fixed: str) -> str:
     """Return the result of `fixed_by` as a sentence."""
     if fixed == UNCOMMITTED:
         return "What verdicts depend on differs from what is committed."
-    return (
-        f"What verdicts depend on was last changed by {f'commit {fixed}' if fixed else 'an unknown commit'}."
-    )
+    commit = f"commit {fixed}" if fixed else "an unknown commit"
+    return f"What verdicts depend on was last changed by {commit}."
 
 
 def _versions(claims: Path) -> list[tuple[str, str]]:

@@ -14,12 +14,10 @@ def reading_of(measures: list[Measure], verdict: Judgement, command: str) -> Rea
     first = next((part for part in parts if part.n), parts[0])
     runs = list({id(run): run for measure in measures for run in measure.runs}.values())
     benches = list({bench.name: bench for measure in measures for bench in measure.benches}.values())
+    numbers = first.value, first.interval, first.n, first.needs
     return Reading(
         verdict,
-        first.value,
-        first.interval,
-        first.n,
-        first.needs,
+        *numbers,
         hardware=sorted({run.hardware for run in runs} | {bench.hardware for bench in benches}),
         runs=list(dict.fromkeys(run.record.run_key for run in runs)),
         benches=[bench.name for bench in benches],

@@ -45,10 +45,9 @@ def listed_figures(folder: Path) -> Iterator[Figure]:
             entries = json.loads(path.read_text(encoding="utf-8"))
             yield from [_figure(path.parent, entry) for entry in entries]
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise CuttlefishError(
-                f"{path} is no list of figures ({type(error).__name__}: {error}): "
-                "write it again with `make figures`"
-            ) from error
+            why = f"{type(error).__name__}: {error}"
+            remedy = "write it again with `make figures`"
+            raise CuttlefishError(f"{path} is no list of figures ({why}): {remedy}") from error
 
 
 def _figure(folder: Path, entry: dict) -> Figure:
@@ -56,12 +55,6 @@ def _figure(folder: Path, entry: dict) -> Figure:
     name = Path(entry["name"]).name
     source = folder / f"{name}.svg"
     missing = entry.get("missing") or ("" if source.is_file() else f"{source.name} is not there")
-    shown = (entry.get("caption", ""), folder.name, entry.get("title") or name)
-    return Figure(
-        name,
-        None if missing else source,
-        *shown,
-        tuple(entry.get("runs", ())),
-        missing,
-        entry.get("command") or "make figures",
-    )
+    shown = entry.get("caption", ""), folder.name, entry.get("title") or name
+    sources = tuple(entry.get("runs", ())), missing, entry.get("command") or "make figures"
+    return Figure(name, None if missing else source, *shown, *sources)

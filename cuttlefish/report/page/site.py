@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from cuttlefish.evidence.records import Collection, LeftOut
+from cuttlefish.record.provenance import available_cores
 from cuttlefish.report.claims.verdict import Verdict
 from cuttlefish.report.page.figure_list import Figure
 from cuttlefish.report.page.index_data import index_data
@@ -68,17 +69,12 @@ def run_views(report: Report, target: Path) -> list[RunView]:
     for run, name in zip(runs, names, strict=True):
         cells[run.cell][name] = Link(f"seed {run.record.seed}", f"{name}.html")
     cited = _citations(report)
-    return [
-        RunView(
-            run,
-            name,
-            _inside(report, run.path),
-            _others(cells[run.cell], name),
-            cited.get(run.record.run_key, [])[:MOST_LINKS],
-            _pictures(report, run.path, target / "runs"),
-        )
-        for run, name in zip(runs, names, strict=True)
-    ]
+    views = []
+    for run, name in zip(runs, names, strict=True):
+        siblings, uses = _others(cells[run.cell], name), cited.get(run.record.run_key, [])[:MOST_LINKS]
+        pictures = _pictures(report, run.path, target / "runs")
+        views.append(RunView(run, name, _inside(report, run.path), siblings, uses, pictures))
+    return views
 
 
 def _pictures(report: Report, record: Path, pages: Path) -> list[Link]:
@@ -87,11 +83,8 @@ def _pictures(report: Report, record: Path, pages: Path) -> list[Link]:
         return []
     folder = report.records.parent / "figures" / record.parent.relative_to(report.records)
     found = [(folder / f"{name}.svg", caption) for name, caption in PICTURES.items()]
-    return [
-        Link(caption, Path(os.path.relpath(path, pages)).as_posix())
-        for path, caption in found
-        if path.is_file()
-    ]
+    there = [(Path(os.path.relpath(path, pages)).as_posix(), text) for path, text in found if path.is_file()]
+    return [Link(text, address) for address, text in there]
 
 
 def _others(cell: dict[str, Link], name: str) -> list[Link]:
@@ -155,9 +148,7 @@ def _write_runs(views: Sequence[RunView], folder: Path) -> None:
         for view in views:
             write(view)
         return
-    with ProcessPoolExecutor(
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    ) as pool:
+    with ProcessPoolExecutor(available_cores()) as pool:
         list(pool.map(write, views, chunksize=50))
 
 
