@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from cuttlefish.config.schema import ScheduleConfig
 from cuttlefish.errors import CuttlefishError
@@ -19,6 +20,22 @@ def test_it_falls_to_zero_step_by_step():
     steps, total, schedule = 78, 3 * 78, linear()
     for t in range(total + 1):
         assert schedule.lr(t // steps + t % steps / steps) == pytest.approx(2e-5 * (1 - t / total), abs=1e-18)
+
+
+@pytest.mark.parametrize("warmup", [0, 6, 20])
+def test_it_is_that_of_transformers_at_every_step(warmup):
+    from transformers import get_linear_schedule_with_warmup  # seconds to import
+
+    steps, epochs = 20, 3
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+    theirs = get_linear_schedule_with_warmup(optimizer, warmup, steps * epochs)
+    ours = linear(epochs, base_lr=1e-15, peak_lr=1e-3, warmup_fraction=warmup / (steps * epochs))
+    for t in range(steps * epochs):
+        assert ours.lr(t // steps + t % steps / steps) == pytest.approx(
+            optimizer.param_groups[0]["lr"], abs=1e-14
+        )
+        optimizer.step()
+        theirs.step()
 
 
 @pytest.mark.parametrize("settings", [{"warmup_epochs": 1}, {"warmup_fraction": 0.25}])
