@@ -77,7 +77,7 @@ def test_bf16_trains_as_fp32_does(finished, tmp_path):
     assert first == pytest.approx(expected, rel=0.05)
 
 
-@pytest.mark.parametrize("method", ["si_fd", "lc", "imp", "grasp", "eb"])
+@pytest.mark.parametrize("method", ["pufferfish", "si_fd", "lc", "imp", "grasp", "eb"])
 def test_the_size_to_match_is_read_once(tmp_path, monkeypatch, method):
     """Neither a run that is under way nor one that goes on heeds what becomes of the matched record."""
     matched = tmp_path / "matched" / "record.json"
