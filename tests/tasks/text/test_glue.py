@@ -10,7 +10,7 @@ import pytest
 from cuttlefish.config.schema import DataConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.tasks.registry import data_set
-from cuttlefish.tasks.text.glue import TASKS, load_files
+from cuttlefish.tasks.text.glue import DIGESTS, TASKS, load_files
 
 
 def load(name, root, **settings):
@@ -120,6 +120,15 @@ def test_the_hub_gives_what_the_files_give(write_glue, tmp_path, monkeypatch):
     assert load("mnli", tmp_path / "empty", download=True).digest() == from_files.digest()
 
 
+def test_without_its_files_a_task_still_has_its_known_digest(tmp_path):
+    def published(name):
+        config = DataConfig(name=name, kind="glue", root=str(tmp_path))
+        assert not data_set(config).is_there(config)
+        return data_set(config).published_digest(config)
+
+    assert published("rte") == DIGESTS["rte"] and published("mnli") != published("qnli")
+
+
 REAL = {
     "cola": (8551, 1043, {1: 6023, 0: 2528}, {1: 721, 0: 322}),
     "sst2": (67349, 872, {1: 37569, 0: 29780}, {1: 444, 0: 428}),
@@ -138,5 +147,6 @@ def test_real_tasks_have_the_official_rows_and_labels(name):
         pytest.skip(f"no {name}")
     splits = data_set(config).load(config).splits
     assert tuple(map(len, splits)) == REAL[name][:2]
+    assert data_set(config).digest(config) == DIGESTS[name]
     for split, counts in zip(splits, REAL[name][2:], strict=True):
         assert counts is None or Counter(split.labels.tolist()) == counts
