@@ -15,6 +15,9 @@ from cuttlefish.record.atomic import atomic_file
 VERSION = 1
 """Raise it when a change alters the arrays, so that no older cache is read."""
 
+AT_ONCE = 20_000
+"""Sentences encoded at once: the tokenizer's own form of one takes kilobytes."""
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -60,13 +63,13 @@ def tokenise(tokenizer: Any, sentences: Sequence[list[str]], max_length: int) ->
     own.no_padding()
     own.enable_truncation(max_length)
     inputs = list(zip(*sentences, strict=True)) if len(sentences) == 2 else sentences[0]
-    encodings = own.encode_batch_fast(inputs)
-    starts = np.zeros(len(encodings) + 1, np.int64)
-    np.cumsum([len(one) for one in encodings], out=starts[1:])
-    ids, types = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.uint8)
-    for one, start, end in zip(encodings, starts, starts[1:], strict=False):
-        ids[start:end], types[start:end] = one.ids, one.type_ids
-    return Encoded(ids, types, starts)
+    lengths, ids, types = [], [], []
+    for first in range(0, len(inputs), AT_ONCE):
+        encodings = own.encode_batch_fast(inputs[first : first + AT_ONCE])
+        lengths += [len(one) for one in encodings]
+        ids.append(np.concatenate([np.array(one.ids, np.int32) for one in encodings]))
+        types.append(np.concatenate([np.array(one.type_ids, np.uint8) for one in encodings]))
+    return Encoded(np.concatenate(ids), np.concatenate(types), np.concatenate([[0], np.cumsum(lengths)]))
 
 
 def cache_folder() -> Path:

@@ -34,6 +34,13 @@ def test_single_sentences_and_pairs(tokenizer):
     assert rows(pair) == [[2, 4, 5, 3, 6, 3]] and rows(pair, "types") == [[0, 0, 0, 0, 1, 1]]
 
 
+def test_sentences_are_encoded_in_portions(tokenizer, monkeypatch):
+    texts = [" ".join("abcdefgh"[: n % 8 + 1]) for n in range(50)]
+    whole = tokenise(tokenizer, [texts], 8)
+    monkeypatch.setattr(tokens, "AT_ONCE", 7)
+    assert rows(tokenise(tokenizer, [texts], 8)) == rows(whole) and whole.starts.dtype == np.int64
+
+
 def test_the_longer_sentence_is_cut(tokenizer):
     assert rows(tokenise(tokenizer, [["a b c d e f"], ["g h"]], 8)) == [[2, 4, 5, 6, 3, 10, 11, 3]]
 
