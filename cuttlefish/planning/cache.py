@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cuttlefish.record.atomic import write_atomic
+from cuttlefish.record.cache import cache_folder
 
 ROOMS = ("config", "data", "lowrank", "methods", "models", "plan", "record")
 SOURCES = (
@@ -38,11 +38,6 @@ def kept(
     if missing:
         _write(file, current, known)
     return {words: known[words] for words in wanted}
-
-
-def cache_folder() -> Path:
-    """Return the environment's CUTTLEFISH_CACHE, else ~/.cache/cuttlefish."""
-    return Path(os.environ.get("CUTTLEFISH_CACHE") or "~/.cache/cuttlefish").expanduser().absolute()
 
 
 def fingerprint(root: Path) -> str:

@@ -1,6 +1,7 @@
 import pytest
 
-from cuttlefish.planning.cache import cache_folder, kept
+from cuttlefish.planning.cache import kept
+from cuttlefish.record.cache import cache_folder
 
 WANTED = [("a", "b"), ("c",), ("a", "b")]
 

@@ -1,7 +1,6 @@
 """Sentences as token numbers: encoded once, then read from a cache on disk by content."""
 
 import hashlib
-import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cuttlefish.record.atomic import atomic_file
+from cuttlefish.record.cache import cache_folder
 
 VERSION = 1
 """Raise it when a change alters the arrays, so that no older cache is read."""
@@ -70,11 +70,6 @@ def tokenise(tokenizer: Any, sentences: Sequence[list[str]], max_length: int) ->
         ids.append(np.concatenate([np.array(one.ids, np.int32) for one in encodings]))
         types.append(np.concatenate([np.array(one.type_ids, np.uint8) for one in encodings]))
     return Encoded(np.concatenate(ids), np.concatenate(types), np.concatenate([[0], np.cumsum(lengths)]))
-
-
-def cache_folder() -> Path:
-    """Return the environment's CUTTLEFISH_CACHE, else ~/.cache/cuttlefish."""
-    return Path(os.environ.get("CUTTLEFISH_CACHE") or "~/.cache/cuttlefish").expanduser().absolute()
 
 
 def _key(sentences: Sequence[list[str]], digest: str, max_length: int) -> str:
