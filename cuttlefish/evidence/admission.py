@@ -26,7 +26,16 @@ SCALES = {
 }
 GLUE = {IMAGES: [None], DRAWN: [None], BATCH: [32], EPOCHS: [3, 5]}
 """Of GLUE's tasks at any scale: the public code's settings."""
-PAPER_EPOCHS = {"cifar10": [300], "cifar100": [300], "svhn": [200]}
+PAPER_EPOCHS = {"cifar10": [300], "cifar100": [300], "svhn": [200], "imagenet": [300, 90]}
+"""Of ImageNet those of DeiT and ResMLP, and of the convolutional networks."""
+IMAGENET_BATCH = [1024, 256]
+ARGUMENTS = "config.model.arguments"
+REDUCED_NETWORKS = {
+    "resnet50": {"channels": [16, 32, 64, 128], "output_stride": 8, "zero_init_last": False},
+    "deit_tiny_patch16_224": {"img_size": 32, "patch_size": 4, "depth": 6},
+    "resmlp": {"img_size": 32, "patch_size": 4, "num_blocks": 6, "embed_dim": 192},
+}
+"""Networks of timm at the reduced scale, whose size is in their arguments (conf/model/*_reduced.yaml)."""
 TABLES = Path(__file__).resolve().parents[1] / "report" / "paper" / "tables.yaml"
 NAMED = {
     KIND: lambda record: record.data,
@@ -48,6 +57,8 @@ def why_not_evidence(record: Record) -> str:
     )
     if not wanted:
         return ""
+    if record.scale == "reduced" and record.model in REDUCED_NETWORKS:
+        wanted = wanted | {WIDTH: [None], ARGUMENTS: [REDUCED_NETWORKS[record.model]]}
     named = {path: [None, name(record)] for path, name in NAMED.items()}
     named[KIND].append("glue")  # whose tasks are chosen by name
     if misnamed := _unlike(record, named):
@@ -80,7 +91,8 @@ def scale_of(scale: str, data: str, method: str) -> dict[str, list[Any]]:
     wanted = dict(SCALES.get(scale, {}))
     if scale == "paper":
         wanted[EPOCHS] = PAPER_EPOCHS.get(data, [])
-        wanted[BATCH] = [*wanted[BATCH], *own_batches().get(method, [])]
+        batches = IMAGENET_BATCH if data == "imagenet" else wanted[BATCH]
+        wanted[BATCH] = [*batches, *own_batches().get(method, [])]
     return wanted
 
 

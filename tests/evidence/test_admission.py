@@ -19,6 +19,14 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
     "experiment=table1 method=cuttlefish preset=reference method.k=paper model=vgg19 data=cifar100",
     "experiment=table1 method=full_rank model=resnet18 data=svhn",
     "experiment=figure1 method=pufferfish preset=reference model=resnet18 data=cifar10",
+    "experiment=table2 model=resnet50 data=imagenet method=cuttlefish preset=reference",
+    "experiment=table3 model=resmlp_s36 data=imagenet method=pufferfish",
+    *(
+        f"experiment={table} model={model}_reduced data=cifar10 recipe={recipe} data.images_per_class=1000 scale=reduced method=pufferfish"
+        for table, model, recipe in [
+            ("table2", "resnet50", "reduced"), ("table3", "deit", "reduced_adamw"), ("table3", "resmlp", "reduced_adamw"),
+        ]
+    ),
     *(
         f"experiment=table1 method={method} preset=reference recipe.batch_size={batch} model=resnet18 data=cifar10"
         for method, batch in {"lc": 128, "imp": 128, "grasp": 128, "eb": 256, "xnor": 1024, "si_fd": 1024}.items()
@@ -31,6 +39,14 @@ def test_what_the_experiments_run_counts(words):
     assert why_not_evidence(record) == ""
     config["recipe"]["epochs"] += 1
     assert f"recipe.epochs={config['recipe']['epochs']}" in why_not_evidence(record)
+
+
+def test_a_network_of_another_size_counts_for_no_claim():
+    words = "experiment=table3 model=deit_reduced data=cifar10 recipe=reduced_adamw data.images_per_class=1000 scale=reduced"
+    config = to_dict(compose_config(CONF, [*words.split(), "model.arguments.depth=4", "method=full_rank"]))
+    named = {name: config[name]["name"] for name in ("data", "method", "model")}
+    record = Record(scale=config["scale"], seed=config["seed"], config=config, **named)
+    assert "model.arguments={" in why_not_evidence(record) and "'depth': 4" in why_not_evidence(record)
 
 
 def test_the_batches_of_methods_with_their_own_are_those_of_the_rows():
@@ -67,6 +83,6 @@ def test_what_counts_for_no_claim_is_told_with_its_reason():
 
 def test_no_run_of_data_without_a_recipe_counts():
     assert "recipe.epochs=90" in why_not_evidence(
-        Record(scale="paper", data="imagenet", method="full_rank", config={"recipe": {"epochs": 90}})
+        Record(scale="paper", data="folder", method="full_rank", config={"recipe": {"epochs": 90}})
     )
     assert why_not_evidence(Record(scale="free", data="digits", method="full_rank", config={})) == ""

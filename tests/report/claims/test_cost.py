@@ -203,7 +203,8 @@ def _made(spec, words, scale):
         ({"model": "resnet18", "method": "imp", "preset": "default"}, 2652, 246),
         ({"model": "resnet18", "method": "cuttlefish", "preset": "paper"}, 300, 30),
         ({"model": "vgg19", "method": "full_rank", "data": "svhn"}, 200, 30),
-        ({"model": "resnet50", "method": "full_rank", "data": "imagenet"}, 0, 30),
+        ({"model": "resnet50", "method": "full_rank", "data": "imagenet"}, 90, 30),
+        ({"model": "deit_base_patch16_224", "method": "full_rank", "data": "imagenet"}, 300, 30),
     ],
 )
 def test_runs_are_as_long_as_their_methods_plan(run, paper, reduced):
