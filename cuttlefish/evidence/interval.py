@@ -23,6 +23,18 @@ def t_interval(samples: Sequence[float]) -> Interval | None:
     return middle - margin, middle + margin
 
 
+def seeds_for(deviation: float, margin: float = 1.0) -> int:
+    """Return how many seeds bring the interval of a difference of two means down to ± `margin`.
+
+    The two are paired by seed and vary independently, each with this standard deviation, so their difference
+    has √2 times it.
+    """
+    count = 2
+    while stdtrit(count - 1, (1 + LEVEL) / 2) * deviation * sqrt(2 / count) > margin:
+        count += 1
+    return count
+
+
 def variation_interval(samples: Sequence[float]) -> Interval | None:
     """Return the interval of the coefficient of variation, stdev / mean; None for fewer than two samples.
 

@@ -12,6 +12,7 @@ from cuttlefish.report.tables import overheads
 from cuttlefish.report.tables.match_runs import CellRuns, cell_runs
 from cuttlefish.report.tables.paper_values import Claims, paper_cell
 from cuttlefish.report.tables.rows import COLUMNS, columns_of, empty_cells, row_cells, waiting_cells
+from cuttlefish.report.tables.seeds_note import seeds_notes
 from cuttlefish.report.tables.table import Block, Cell, Table
 
 NOTES = [
@@ -77,7 +78,8 @@ class _Builder:
         blocks = [block for group in _groups(cells) for block in self._blocks(*group)]
         title = title if self.scale == "paper" else f"{title} – {self.scale} scale"
         marked = [note for note in (self.found.note, self.found.times) if note]
-        notes = [*marked, *self.table.notes, *self.notes]
+        measured = seeds_notes(self.spec, cells) if self.table.metrics else []
+        notes = [*marked, *self.table.notes, *measured, *self.notes]
         return Table(name, title, self.columns, blocks, notes, self.scale)
 
     def _blocks(self, model: str, data: str, kind: str, cells: list[CellRuns]) -> Iterator[Block]:
