@@ -118,7 +118,7 @@ class Cuttlefish(Decisions):
         self.kept_dense = dict(choice.reasons)
         self.decay: FrobeniusDecay | None = None
         self.steps = self._ended = 0
-        self._form = dict(batch) if isinstance(batch, Mapping) else type(batch)
+        self._form = frozenset(batch) if isinstance(batch, Mapping) else type(batch)
         self._example = Example(batch, forward) if guard and batch is not None else None
         waited = [*self.layers, *(choice.spared if self.settings.wait_for_dense else [])]
         self._moment = Moment(

@@ -1,6 +1,6 @@
 """What a loop keeps beside the model follows the switch: optimizer, decay, average, statistics."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 from weakref import WeakSet
 
@@ -26,7 +26,7 @@ class Followers:
     forward: Forward | None
     decay: FrobeniusDecay | None
     switched: bool
-    _form: type | Mapping[str, Any] | None
+    _form: type | frozenset[str]
 
     def __init__(self, watch: Watch | None):
         self._watch = watch

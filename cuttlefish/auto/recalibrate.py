@@ -54,14 +54,14 @@ def recalibrate(
     return seen
 
 
-def inputs_like(form: type | Mapping[str, Any] | None, batch: Any) -> Batch:
+def inputs_like(form: type | frozenset[str], batch: Any) -> Batch:
     """Return the inputs in what a loader yields: (inputs, labels) or a mapping with further keys.
 
     Args:
-        form: The type of the batch that the model was traced with, or that batch itself if it was a mapping.
+        form: The type of the batch that the model was traced with, or its keys if it was a mapping.
         batch: What the loader yields.
     """
-    if isinstance(form, Mapping) and isinstance(batch, Mapping):
+    if isinstance(form, frozenset) and isinstance(batch, Mapping):
         return {key: value for key, value in batch.items() if key in form}
     if isinstance(form, type) and issubclass(form, Tensor) and isinstance(batch, tuple | list):
         return batch[0]
