@@ -63,6 +63,7 @@ BY_NAME = {
     "cuttlefish/__init__.py": "the package's own table",
     "cuttlefish/tasks/registry.py": "the modules in a folder of ours",
     "cuttlefish/methods/__init__.py": "names without dots, in two packages of ours",
+    "cuttlefish/models/encoders.py": "transformers, a module of it, or tokenizers",
     "cuttlefish/models/libraries.py": "timm or torchvision",
 }
 """The files that import what a name says, and what holds that name in bounds."""
