@@ -21,6 +21,8 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
     "experiment=figure1 method=pufferfish preset=reference model=resnet18 data=cifar10",
     "experiment=table2 model=resnet50 data=imagenet method=cuttlefish preset=reference",
     "experiment=table3 model=resmlp_s36 data=imagenet method=pufferfish",
+    "experiment=table4 model=bert_base data=glue/mrpc method=cuttlefish preset=reference",
+    "experiment=table4 model=minilm data=glue/rte method=full_rank scale=reduced",
     *(
         f"experiment={table} model={model}_reduced data=cifar10 recipe={recipe} data.images_per_class=1000 scale=reduced method=pufferfish"
         for table, model, recipe in [
