@@ -64,8 +64,7 @@ class Settings(Checked):
 
 
 class Imp(SizedMethod):
-    """Phases: `pretrain` (epochs 0 … k − 1), then `level 0` … `level n`, each from epoch k to its schedule's
-    end."""
+    """Phases: `pretrain` (epochs 0 … k − 1), then `level 0` … `level n`, each from epoch k to its end."""
 
     name = "imp"
     Settings = Settings

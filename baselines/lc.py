@@ -31,8 +31,7 @@ from cuttlefish.record.folder import RANK_COLUMNS
 
 
 class LC(SizedMethod):
-    """Stateful across phases: C steps done, Δ and λ of each penalised layer, and the ranks of every C
-    step."""
+    """Stateful across phases: C steps done, Δ and λ of each penalised layer, the ranks of every C step."""
 
     name = "lc"
     no_fork = ""

@@ -66,8 +66,7 @@ class Settings(Checked):
 
 @dataclass(frozen=True)
 class Plan:
-    """The reference's recipe, the epochs of each L step and of fine-tuning, and μ of each C step (one
-    more)."""
+    """The reference's recipe, epochs of each L step and of fine-tuning, and μ of each C step (one more)."""
 
     chosen: Settings
     recipe: RecipeConfig

@@ -33,8 +33,7 @@ def corrected_gradient(weight: Tensor, by_signs: Tensor, by_scales: Tensor) -> T
 
 
 class BinaryWeight(torch.autograd.Function):
-    """(sign(W), α), whose product is the binarised weight; exact zeros stay zero. Backward:
-    `corrected_gradient`."""
+    """(sign(W), α), whose product is the binarised weight; exact zeros stay zero."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -44,8 +44,7 @@ NAMED = {
     "config.model.name": lambda record: record.model,
     "config.seed": lambda record: record.seed,
 }
-"""Config entries that the config of a run must contain. `data=cifar10 data.kind=cifar100` names one data set
-and trains on the other."""
+"""What a run's config must contain: `data=cifar10 data.kind=cifar100` names one set and trains on another."""
 CUT_SHORT = ("config.trainer.max_steps", "config.trainer.max_eval_batches", "config.trainer.overfit")
 
 
@@ -98,8 +97,7 @@ def scale_of(scale: str, data: str, method: str) -> dict[str, list[Any]]:
 
 @cache
 def own_batches(tables: Path = TABLES) -> dict[str, list[int]]:
-    """Return method -> batch sizes set by rows of table 1 whose authors tuned for another than the
-    paper's."""
+    """Return method -> batch sizes of rows of table 1 whose authors tuned for another than the paper's."""
     found: dict[str, list[int]] = defaultdict(list)
     for row in yaml.safe_load(tables.read_text(encoding="utf-8"))["tables"]["table1"]["rows"].values():
         words = dict(word.split("=", 1) for word in row["words"])

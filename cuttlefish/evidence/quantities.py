@@ -58,8 +58,7 @@ def accuracy_lost(runs: Sequence[Evidence], baseline: Sequence[Evidence]) -> flo
 
 
 def stated_quantity(name: str, runs: Sequence[Evidence], baseline: Sequence[Evidence]) -> float | None:
-    """Return our value of a quantity stated in the paper: from pairs with the baseline, or a mean over
-    seeds."""
+    """Return our value of a quantity of the paper: from pairs with the baseline, or a mean over seeds."""
     if name in ("speedup", "accuracy_lost"):
         return {"speedup": speedup, "accuracy_lost": accuracy_lost}[name](runs, baseline)
     found = over_seeds(runs, compression if name == "compression" else lambda record: getattr(record, name))

@@ -48,8 +48,7 @@ def step_ratio(slow: dict[str, Any], fast: dict[str, Any]) -> StepRatio:
 
 
 def dense_epoch(benches: Sequence[Bench], model: str | None, data: str | None) -> tuple[float, Bench] | None:
-    """Return the seconds of a full-width fp32 epoch of dense steps by the newest step bench, and that
-    bench."""
+    """Return the seconds of a full-width fp32 epoch of dense steps by the newest step bench, and that."""
     steps = newest(benches, "steps")
     row = step_row(steps, model=model, arm="dense", width=64, precision="fp32") if steps else None
     return (IMAGES[data] / row["batch"] * row["step_s"], steps) if steps and row and data in IMAGES else None

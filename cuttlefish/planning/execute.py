@@ -50,8 +50,7 @@ def execute(
 
 
 def in_order_of_value(runs: Iterable[PlannedRun], order: Sequence[OrderBlock] = ()) -> list[PlannedRun]:
-    """Return each run key once: first the ordered runs, then the others; runs that match another's size
-    last."""
+    """Return each run key once: ordered runs first, those that match another's size last."""
     named = [place for block in order for place in block.places()]
     places = {place: number for number, place in enumerate(named)}
 

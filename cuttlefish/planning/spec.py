@@ -116,8 +116,7 @@ class Scale:
     order: list[OrderBlock] = field(default_factory=list)
 
     def left_out(self, where: Where) -> str:
-        """Return the value of a description that is not run at this scale, as `cifar100`; empty if all
-        are."""
+        """Return the value of a description that this scale does not run, as `cifar100`; else nothing."""
         for axis, values in self.sweep.items():
             if isinstance(where.get(axis), str) and where[axis] not in values:
                 return where[axis]
@@ -189,8 +188,7 @@ def read_spec(file: Path) -> Spec:
 
 
 def read_scales(file: Path) -> dict[str, Scale]:
-    """Read the scales of tables.yaml; empty without such a file. Raises CuttlefishError as `read_spec`
-    does."""
+    """Read the scales of tables.yaml; empty without the file. Raises CuttlefishError as `read_spec` does."""
     if not file.exists():
         return {}
     return convert(read_mapping(file).get("scales"), dict[str, Scale], f"{file.name}.scales")

@@ -72,8 +72,7 @@ def redact_log(text: str) -> str:
 
 
 def redact_arguments(arguments: Sequence[str]) -> list[str]:
-    """Blank secrets and shorten paths in command-line arguments (`key=value`, `--key=value`, `--key
-    value`)."""
+    """Blank secrets and shorten paths in arguments (`key=value`, `--key=value`, `--key value`)."""
     cleaned, option = [], ""
     for argument in arguments:
         key, equals, value = argument.partition("=")

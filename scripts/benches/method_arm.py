@@ -20,8 +20,7 @@ ONCE = ("start", "enter", "method", "ranks", "switch", "profile", "scoring", "ma
 
 
 class Gate(Logger):
-    """Callback that runs freely until `after` epochs are trained, then runs `steps` steps per turn and
-    reports their seconds."""
+    """Callback that lets `after` epochs pass, then `steps` steps per turn, and reports their seconds."""
 
     def __init__(self, session: Session, after: int, steps: int, told: Any):
         self.session, self.after, self.steps, self.told = session, after, steps, told

@@ -15,8 +15,7 @@ from scripts.benches.turns import Rows, seconds_of
 
 
 def bench_ranks(device: str, rounds: int, small: bool) -> Rows:
-    """Compare our stable ranks of all layers of both networks with scipy's svdvals, with the error relative
-    to a float64 SVD."""
+    """Compare our stable ranks of all layers with scipy's svdvals; the error is that to a float64 SVD."""
     return [_row(model, device, rounds) for model in (("resnet18",) if small else ("resnet18", "vgg19"))]
 
 

@@ -39,8 +39,7 @@ def compile_arms(device: str, model: str) -> Rows:
 
 
 def bench_steps(device: str, rounds: int, small: bool) -> Rows:
-    """Measure seconds per training step, and the share of the matrix product's rate reached in the same
-    rounds."""
+    """Measure seconds per training step, and the share of the matrix product's rate in the same rounds."""
     return _by_network(step_arms(device, small), rounds, device)
 
 

@@ -31,8 +31,7 @@ class Taken(NamedTuple):
 
 
 def take_turns(module: str, arms: Rows, rounds: int, device: str) -> Taken:
-    """Run `python -m module <arm as JSON>` for every arm. Raises RuntimeError if one dies; all end with the
-    call."""
+    """Run `python -m module <arm as JSON>` for every arm. Raises RuntimeError if one dies."""
     children: list[subprocess.Popen[str]] = []
     try:
         facts = [

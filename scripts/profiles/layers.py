@@ -14,8 +14,7 @@ from scripts.profiles.units import Rows, at_each_ratio, repeat, sub_block_at_eac
 
 
 class LayerGroup(NamedTuple):
-    """One timed unit: a layer (with its norm and activation) or a sub-block, represented by its first
-    layer."""
+    """One timed unit: a layer with its norm and activation, or a sub-block, named by its first layer."""
 
     name: str
     kind: str

@@ -19,8 +19,7 @@ WHEELS = (
     "pydantic", "pydantic-core", "annotated-types", "typing-inspection", "typing-extensions", "rich",
     "markdown-it-py", "mdurl", "execnet", "pytest-xdist",
 )  # fmt: skip
-"""Imports of the worker, benches and tests/gpu beyond PyTorch, torchvision, timm, pytest, hypothesis,
-scipy."""
+"""What the worker, benches and tests/gpu import beyond what a machine with PyTorch usually has."""
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64", "manylinux1_x86_64")
 CELL = ("experiment=table1", "model=resnet18", "data=cifar10", "preset=reference", "seed=0", "logger=quiet")
 RUNS = {

@@ -202,6 +202,7 @@ ROOMS = (training, profiling, factors, library)
 
 
 def child() -> None:
+    torch.manual_seed(0)
     torch.set_num_threads(1)
     for room in ROOMS:
         print(room.__name__, flush=True)

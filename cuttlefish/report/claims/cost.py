@@ -86,8 +86,7 @@ class Costs:
         return f"{words}: {' or '.join(known)}" if known else words
 
     def _like(self, arm: Where, scale: str) -> list[Evidence]:
-        """Return the scale's finished runs on the latest hardware: of model and method, else model, else
-        all."""
+        """Return the scale's runs on the latest hardware: of model and method, else model, else all."""
         own = [run for run in self._timed if run.record.scale == scale]
         of_model = [run for run in own if run.record.model == arm.get("model")]
         like = [run for run in of_model if run.record.method == arm.get("method")] or of_model or own

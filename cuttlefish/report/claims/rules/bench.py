@@ -36,8 +36,7 @@ def profiled_k(case: Case, model: str, counted: str, facts: dict[str, Any]) -> l
 
 
 def layer_speedup(case: Case, model: str, kind: str, ratio: float, facts: dict[str, Any]) -> list[Measure]:
-    """Mean forward speed-up at a rank ratio over layers (or sub-blocks) of a kind, a sample per
-    repetition."""
+    """Mean forward speed-up at a rank ratio over layers (or sub-blocks) of a kind, a sample a repetition."""
     bench = newest(case.benches, "profile", profiled="layers", model=model, **facts)
     rows = bench.find(kind=kind) if bench else []
     if not rows or ratio not in bench.facts["ratios"]:
