@@ -17,8 +17,9 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+from cuttlefish.record.atomic import write_atomic
 from scripts.slice.back import import_back, pack_back, unpack_back
-from scripts.slice.runner import Step, run_steps, write_whole
+from scripts.slice.runner import Step, run_steps
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAINED = {"cuttlefish-bf16": 240, "full-rank-bf16": 240, "full-rank-fp32": 90, "cuttlefish-fp32": 300}
@@ -102,7 +103,7 @@ def prepare(out: Path, packed: Path | None, device: str) -> dict[str, str]:
         write_configs(out / "configs", ROOT / "conf", toy=device == "cpu")
     for path in sorted((source or out / "configs").glob("*.json")):
         config = json.loads(path.read_text(encoding="utf-8")) | {"run_dir": str(out / "runs" / path.stem)}
-        write_whole(out / "configs" / path.name, (json.dumps(config, indent=1) + "\n").encode())
+        write_atomic(out / "configs" / path.name, json.dumps(config, indent=1) + "\n")
     return environment
 
 

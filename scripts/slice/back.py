@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from scripts.slice.runner import write_whole
+from cuttlefish.record.atomic import write_atomic
 
 MIB = 2**20
 FILE, FILES, ALL = 16 * MIB, 8, 64 * MIB
@@ -42,14 +42,14 @@ def pack_back(out: Path, back: Path) -> dict[str, Any]:
     for old in back.glob("checkpoint.tar.*"):
         old.unlink()
     for number, part in enumerate(parts):
-        write_whole(back / CHECKPOINT.format(number), part)
-    write_whole(back / RESULTS, results)
+        write_atomic(back / CHECKPOINT.format(number), part)
+    write_atomic(back / RESULTS, results)
     contents = {
         "files": [RESULTS, *(CHECKPOINT.format(number) for number in range(len(parts)))],
         "checkpoints": [str(path.relative_to(out)) for path in kept],
         "left_out": left_out,
     }
-    write_whole(back / CONTENTS, (json.dumps(contents, indent=1) + "\n").encode())
+    write_atomic(back / CONTENTS, json.dumps(contents, indent=1) + "\n")
     return contents
 
 

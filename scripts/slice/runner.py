@@ -10,10 +10,11 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from cuttlefish.errors import EXIT_SAVED
+from cuttlefish.record.atomic import write_atomic
+
 GRACE = 12.0
 """Seconds that a step has to save its state and end after its time is over."""
-SAVED = 75
-"""Exit code of a run that was stopped with its state saved; see `cuttlefish/errors.py`."""
 WORDS = 12
 """Number of output lines kept in a step's result."""
 
@@ -74,17 +75,9 @@ def read_result(out: Path, name: str) -> dict[str, Any]:
         return {}
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under another name first, so that a kill leaves either the old or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    part.replace(path)
-
-
 def _write(out: Path, step: Step, status: str, seconds: float, words: str, **more: Any) -> dict[str, Any]:
     result = {"step": step.name, "status": status, "seconds": seconds, "words": words} | more
-    write_whole(out / "steps" / f"{step.name}.json", (json.dumps(result, indent=1) + "\n").encode())
+    write_atomic(out / "steps" / f"{step.name}.json", json.dumps(result, indent=1) + "\n")
     return result
 
 
@@ -103,7 +96,9 @@ def _run(step: Step, out: Path, limit: float, cwd: Path, environment: Mapping[st
         finally:
             _end(child.pid, signal.SIGKILL)  # including the step's own children
             child.wait()
-    status = "done" if code == 0 else "unfinished" if code == SAVED else "timed out" if late else "failed"
+    status = (
+        "done" if code == 0 else "unfinished" if code == EXIT_SAVED else "timed out" if late else "failed"
+    )
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     words = "\n".join([f"exit code {code}", *lines[-WORDS:]])
     return _write(out, step, status, monotonic() - began, words)
