@@ -211,7 +211,7 @@ def test_a_sweep_after_a_failed_one_starts_afresh(command):
 
 PROBE = """
 import atexit, runpy, sys
-atexit.register(lambda: print("HEAVY", [name for name in ("torch", "wandb", "matplotlib", "timm") if name in sys.modules]))
+atexit.register(lambda: print("HEAVY", [name for name in ("torch", "wandb", "matplotlib", "timm", "transformers") if name in sys.modules]))
 sys.argv = {argv!r}
 runpy.run_path(sys.argv[0], run_name="__main__")
 """

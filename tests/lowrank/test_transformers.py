@@ -3,7 +3,6 @@
 import pytest
 import timm
 import torch
-import transformers
 
 from cuttlefish import Cuttlefish, CuttlefishError
 from cuttlefish.lowrank.profiling import candidates, is_transformer, main_path, profile_stacks, why_dense
@@ -24,6 +23,7 @@ DISTIL = {
     "hidden_dim": 64,
     "max_position_embeddings": 32,
 }
+transformers = pytest.importorskip("transformers", reason="the extra `text` is not installed")
 IDS = torch.arange(3, 35).view(4, 8)
 BATCH = {"input_ids": IDS, "attention_mask": torch.ones_like(IDS)}
 POOLED = "it works on one vector a sample, behind all tokens, as part of the head"

