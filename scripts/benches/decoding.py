@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from cuttlefish.config.validate import load_config
-from cuttlefish.tasks.folder.loader import pixels_of
+from cuttlefish.tasks.folder.loader import Draws, pixels_of
 from cuttlefish.tasks.registry import data_set
 from scripts.benches.turns import Rows, seconds_of
 
@@ -101,9 +101,9 @@ def _ours(folder: str) -> Callable[[int], None]:
     data = {"name": "folder", "kind": "folder", "crop_scale": [0.08, 1.0], "workers": 0, **own}
     config = load_config({"data": data})
     task = data_set(config.data).task(config, torch.device("cpu"), torch.float32)
-    draws = [(number, number) for number in range(task.train_size)]
-    batches = [draws[start : start + BATCH] for start in range(0, len(draws), BATCH)]
-    return lambda turn: _consume(pixels_of(task.cropped, batches, 0, task.device))
+    numbers = np.arange(task.train_size)
+    shares = [slice(start, start + BATCH) for start in range(0, len(numbers), BATCH)]
+    return lambda turn: _consume(pixels_of(task.cropped, Draws(numbers, numbers, shares), 0, task.device))
 
 
 def _consume(batches: Iterator[torch.Tensor]) -> None:

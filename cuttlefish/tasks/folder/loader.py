@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -14,11 +15,31 @@ from cuttlefish.errors import CuttlefishError
 from cuttlefish.tasks.folder.images import Augmented, Evaluated
 
 Show = Augmented | Evaluated
-Draws = Sequence[tuple[int, int]]
-"""Samples of a batch: the number of the image, and that integer."""
 AHEAD = 3
 """Batches that each worker prepares in advance."""
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The samples of an epoch's batches, made into lists one batch at a time.
+
+    Attributes:
+        order: (N,) numbers of the images.
+        words: (N,) integers that decide the random choices of the samples, by the images' places.
+        shares: The part of each batch.
+    """
+
+    order: np.ndarray
+    words: np.ndarray
+    shares: Sequence[slice]
+
+    def __len__(self) -> int:
+        return len(self.shares)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for share in self.shares:
+            yield list(zip(self.order[share].tolist(), self.words[share].tolist(), strict=True))
 
 
 class Files(Dataset):
@@ -35,8 +56,8 @@ class Files(Dataset):
             return str(error)
 
 
-def pixels_of(files: Files, batches: Sequence[Draws], workers: int, device: torch.device) -> Iterator[Tensor]:
-    """Yield (B, S, S, 3) uint8 on the device for each batch of draws, in order.
+def pixels_of(files: Files, draws: Draws, workers: int, device: torch.device) -> Iterator[Tensor]:
+    """Yield (B, S, S, 3) uint8 on the device for each batch, in order.
 
     Raises:
         CuttlefishError: An image cannot be read.
@@ -44,9 +65,9 @@ def pixels_of(files: Files, batches: Sequence[Draws], workers: int, device: torc
     on_gpu = device.type == "cuda"
     loader = DataLoader(
         files,
-        batch_sampler=batches,
-        num_workers=min(workers, len(batches)),
-        prefetch_factor=AHEAD if min(workers, len(batches)) else None,
+        batch_sampler=draws,
+        num_workers=min(workers, len(draws)),
+        prefetch_factor=AHEAD if min(workers, len(draws)) else None,
         collate_fn=partial(_collate, files.show.size),
         pin_memory=on_gpu,
         generator=torch.Generator(),  # or it would draw a base seed from the run's own generator

@@ -145,10 +145,7 @@ class FolderTask(Task):
     def _load(
         self, files: Files, order: np.ndarray, words: np.ndarray, shares: Sequence[slice]
     ) -> Iterator[Tensor]:
-        draws: list[Draws] = [
-            list(zip(order[one].tolist(), words[one].tolist(), strict=True)) for one in shares
-        ]
-        return pixels_of(files, draws, self.workers, self.device)
+        return pixels_of(files, Draws(order, words, shares), self.workers, self.device)
 
     def _labels(self, split: Split, indices: np.ndarray) -> Tensor:
         return torch.from_numpy(split.labels[indices]).to(self.device, non_blocking=True)
