@@ -14,21 +14,25 @@ from cuttlefish.limits import Within
 from cuttlefish.lowrank.profiling import main_path
 from cuttlefish.lowrank.settings import Settings as CoreSettings
 from cuttlefish.methods.base import Context, Method, Phase, Transition
-from cuttlefish.methods.schedule import Linear, Schedule, build_schedule
+from cuttlefish.methods.schedule import Linear, Milestones, Schedule, build_schedule
 from cuttlefish.record.folder import read_profile
 
 
 @dataclass(frozen=True)
 class Settings(CoreSettings):
-    """Those of the core, and two of the run.
+    """Those of the core, and some of the run.
 
     interval: so many optimizer steps take an epoch's place in all settings. Ranks are then measured, and the
     switch may come, within epochs, as fine-tuning needs, which has few.
     restart_lr: the peak of a linear schedule of its own after the switch; that before it ends at the switch.
+    restart_scale: the peak of another schedule after the switch, as a multiple of that before.
+    forget_milestones: milestones passed by the switch count no more, as in the reference's code for ImageNet.
     """
 
     interval: Annotated[int | None, Within(1, 10**7)] = None
     restart_lr: Annotated[float | None, Within(0, ends="()")] = None
+    restart_scale: Annotated[float, Within(0, 1000, "(]")] = 1.0
+    forget_milestones: bool = False
 
     def contradictions(self) -> Iterator[str]:
         yield from super().contradictions()
@@ -92,8 +96,17 @@ class CuttlefishMethod(Method):
         if not switched:
             return None
         start = epoch if context.schedule.by_step else ceil(epoch)
-        schedule = context.schedule.restarted(start, self.chosen.overshoot) if self.chosen.rewarm else None
+        schedule = self._restarted(context.schedule, start) if self.chosen.rewarm else None
         return Transition(f"switch at epoch {epoch:.6g} ({self.core.reason})", schedule)
+
+    def _restarted(self, schedule: Schedule, start: float) -> Schedule:
+        """Return the schedule from the switch on."""
+        again = schedule.restarted(start, self.chosen.overshoot)
+        if getattr(self.settings, "restart_scale", 1.0) != 1.0:
+            again = again.scaled(self.settings.restart_scale)
+        if getattr(self.settings, "forget_milestones", False) and isinstance(again, Milestones):
+            again = again.forgetting(start)
+        return again
 
     def _length(self, context: Context) -> int:
         """Return the run's length in epochs, or in intervals where they take the place of epochs."""
@@ -140,9 +153,13 @@ class CuttlefishMethod(Method):
     def _schedule(self, context: Context) -> Schedule | None:
         """Return the schedule in two parts, one to the switch and one from it; None: the recipe's."""
         recipe, restart_lr = context.recipe, getattr(self.settings, "restart_lr", None)
+        schedule = build_schedule(recipe.schedule, recipe.epochs)
+        if isinstance(schedule, Linear) and getattr(self.settings, "restart_scale", 1.0) != 1.0:
+            raise CuttlefishError(
+                "method.restart_scale is of milestones and cosine; a linear schedule takes method.restart_lr"
+            )
         if restart_lr is None:
             return None
-        schedule = build_schedule(recipe.schedule, recipe.epochs)
         if not isinstance(schedule, Linear):
             raise CuttlefishError(
                 f"method.restart_lr={restart_lr} needs recipe.schedule.name=linear, "

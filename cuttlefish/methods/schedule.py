@@ -42,10 +42,24 @@ class Milestones:
     def restarted(self, epoch: int, overshoot: bool = False) -> Milestones:
         return replace(self, restart=epoch, overshoot=overshoot)
 
+    def scaled(self, scale: float) -> Milestones:
+        """Return the schedule of a restart to another peak."""
+        return replace(self, peak_lr=scale * self.peak_lr)
+
+    def forgetting(self, epoch: int) -> Milestones:
+        """Return the schedule without the milestones before `epoch`, as the reference on ImageNet."""
+        return replace(self, milestones=tuple(place for place in self.milestones if place >= epoch))
+
 
 @dataclass(frozen=True)
 class Cosine:
-    """Stepwise warm-up from base to peak, then half a cosine to min_lr, reached at epoch `epochs`."""
+    """Stepwise warm-up from base to peak, then half a cosine to min_lr, reached at epoch `epochs`.
+
+    Attributes:
+        restart: The epoch at which the warm-up is repeated (the switch).
+        overshoot: True (as the reference code for DeiT): train the restart epoch at the base rate, then
+            follow the cosine at once.
+    """
 
     base_lr: float
     peak_lr: float
@@ -53,6 +67,7 @@ class Cosine:
     epochs: int
     min_lr: float = 0.0
     restart: int | None = None
+    overshoot: bool = False
     by_step: ClassVar[bool] = False
 
     def lr(self, epoch: int) -> float:
@@ -61,12 +76,18 @@ class Cosine:
         )
         start = self.restart if self.restart is not None and epoch >= self.restart else 0
         since = epoch - start
+        if self.overshoot and start:
+            return annealed if since else self.base_lr
         if since >= self.warmup_epochs:
             return annealed
         return min(annealed, self.base_lr + (self.peak_lr - self.base_lr) * since / self.warmup_epochs)
 
     def restarted(self, epoch: int, overshoot: bool = False) -> Cosine:
-        return replace(self, restart=epoch)
+        return replace(self, restart=epoch, overshoot=overshoot)
+
+    def scaled(self, scale: float) -> Cosine:
+        """Return the schedule of a restart to another peak."""
+        return replace(self, peak_lr=scale * self.peak_lr)
 
 
 @dataclass(frozen=True)

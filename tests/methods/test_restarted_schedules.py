@@ -1,0 +1,65 @@
+"""Learning rates behind the switch as the public code has them on ImageNet, by the audit's numbers."""
+
+import pytest
+
+from cuttlefish.config.compose import compose_config
+from cuttlefish.errors import CuttlefishError
+from cuttlefish.methods.schedule import build_schedule
+from cuttlefish.worker import run_config
+from tests.helpers.runs import CONF, composed_settings, little_config
+
+REFERENCE = ["preset=reference", "data=imagenet"]
+
+
+def schedule_of(recipe):
+    config = compose_config(CONF, ["data=imagenet", f"recipe={recipe}"]).recipe
+    return build_schedule(config.schedule, config.epochs)
+
+
+def test_behind_epoch_30_the_convolutional_networks_start_again_at_a_tenth():
+    settings = composed_settings("cuttlefish", "model=resnet50", *REFERENCE)
+    assert (
+        settings.forget_milestones and not composed_settings("cuttlefish", "model=resnet50").forget_milestones
+    )
+    schedule = schedule_of("imagenet_cnn")
+    assert [schedule.lr(epoch) for epoch in (29, 30, 59, 60, 80)] == pytest.approx(
+        [0.1, 0.01, 0.01, 1e-3, 1e-4]
+    )
+    late = schedule.restarted(35, overshoot=True).forgetting(35)
+    assert [late.lr(epoch) for epoch in (35, 36, 59, 60, 80)] == pytest.approx([0.1, 0.1, 0.1, 0.01, 1e-3])
+    early = schedule.restarted(20, overshoot=True).forgetting(20)
+    assert [early.lr(epoch) for epoch in (20, 29, 30, 60)] == pytest.approx([0.1, 0.1, 0.01, 1e-3])
+
+
+def test_deit_goes_on_at_two_thirds_after_an_epoch_at_almost_nothing():
+    settings = composed_settings("cuttlefish", "model=deit_base", *REFERENCE)
+    assert (settings.restart_scale, settings.overshoot) == (0.6667, True)
+    schedule = schedule_of("deit")
+    again = schedule.restarted(40, settings.overshoot).scaled(settings.restart_scale)
+    assert schedule.lr(0) == again.lr(40) == 1e-6 and schedule.lr(300) == again.lr(300) == 1e-5
+    share = (schedule.lr(41) - 1e-5) / (1e-3 - 1e-5)
+    assert again.lr(41) == pytest.approx(1e-5 + share * (6.667e-4 - 1e-5))
+    assert schedule.restarted(40).lr(40) == 1e-6 < schedule.restarted(40).lr(42) < schedule.lr(42)
+
+
+def test_a_run_takes_the_scale_behind_its_switch(tmp_path):
+    knobs = {"k": 1, "switch_epoch": 2, "rank_ratio": 0.25, "frobenius_decay": 0.0, "restart_scale": 0.5}
+    config = little_config(
+        tmp_path, "cuttlefish", recipe__schedule={"name": "cosine", "base_lr": 0.01, "peak_lr": 0.04},
+        **{f"method__{key}": value for key, value in knobs.items()},
+    )  # fmt: skip
+    assert run_config(config).switch_epoch == 2
+    text = (tmp_path / "epochs.jsonl").read_text().splitlines()
+    rates = [float(line.split('"lr": ')[1].split(",")[0]) for line in text]
+    assert rates == pytest.approx([0.04, 0.034142, 0.01, 0.0029289], abs=1e-5)
+
+
+def test_a_linear_schedule_refuses_the_scale(tmp_path):
+    config = little_config(
+        tmp_path,
+        "cuttlefish",
+        recipe__schedule={"name": "linear", "peak_lr": 0.04},
+        method__restart_scale=0.5,
+    )
+    with pytest.raises(CuttlefishError, match="a linear schedule takes method.restart_lr"):
+        run_config(config)
