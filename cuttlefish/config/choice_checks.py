@@ -57,12 +57,13 @@ def check_preset(method: Mapping[str, Any], chosen: str, folders: Sequence[Path]
 
 def check_model_choice(model: ModelConfig, chosen: str, folders: Sequence[Path]) -> None:
     """Raise CuttlefishError for a model that has a config file but was not chosen by it."""
-    own = [
-        path.stem
-        for path in sorted(path for folder in folders for path in folder.glob("model/*.yaml"))
-        for values in [_read([path.parents[1]], f"model/{path.name}")]
-        if values.get("name") == model.name and (values.get("source") == "suite") == (model.source == "suite")
-    ]
+    own = []
+    for folder in folders:
+        for path in sorted((folder / "model").rglob("*.yaml"), key=lambda path: (len(path.parts), path)):
+            values = _read([folder], str(path.relative_to(folder)))
+            same_source = (values.get("source") == "suite") == (model.source == "suite")
+            if values.get("name") == model.name and same_source:
+                own.append(path.relative_to(folder / "model").with_suffix("").as_posix())
     if own and chosen not in own:
         raise CuttlefishError(
             f"model={chosen} with model.name={model.name} would miss the values that go with {model.name}; "

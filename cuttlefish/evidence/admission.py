@@ -35,7 +35,7 @@ REDUCED_NETWORKS = {
     "deit_tiny_patch16_224": {"img_size": 32, "patch_size": 4, "depth": 6},
     "resmlp": {"img_size": 32, "patch_size": 4, "num_blocks": 6, "embed_dim": 192},
 }
-"""Networks of timm at the reduced scale, whose size is in their arguments (conf/model/*_reduced.yaml)."""
+"""Networks of timm at the reduced scale, whose size is in their arguments (conf/model/reduced)."""
 TABLES = Path(__file__).resolve().parents[1] / "report" / "paper" / "tables.yaml"
 NAMED = {
     KIND: lambda record: record.data,

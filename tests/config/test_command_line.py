@@ -69,8 +69,8 @@ def test_a_run_hands_its_resolved_config_to_the_worker(command, tmp_path):
     [
         (
             ["model=resnet19"],
-            "there is no model=resnet19 (choose from bert_base, bert_tiny, deit_base, deit_reduced, deit_small, distilbert, hf, minilm, "
-            "resmlp_reduced, resmlp_s36, resnet18, resnet50, resnet50_reduced, timm, tinybert, torchvision, vgg19, wide_resnet50_2); did you mean resnet18?",
+            "there is no model=resnet19 (choose from bert_base, bert_tiny, deit_base, deit_small, distilbert, hf, minilm, resmlp_s36, "
+            "resnet18, resnet50, timm, tinybert, torchvision, vgg19, wide_resnet50_2, reduced/deit, reduced/resmlp, reduced/resnet50); did you mean resnet18?",
         ),
         (["seed=one"], "seed must be a whole number, not 'one'"),
         (["seed"], "cannot read 'seed' on the command line; write key=value"),

@@ -24,7 +24,7 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
     "experiment=table4 model=bert_base data=glue/mrpc method=cuttlefish preset=reference",
     "experiment=table4 model=minilm data=glue/rte method=full_rank scale=reduced",
     *(
-        f"experiment={table} model={model}_reduced data=cifar10 recipe={recipe} data.images_per_class=1000 scale=reduced method=pufferfish"
+        f"experiment={table} model=reduced/{model} data=cifar10 recipe={recipe} data.images_per_class=1000 scale=reduced method=pufferfish"
         for table, model, recipe in [
             ("table2", "resnet50", "reduced"), ("table3", "deit", "reduced_adamw"), ("table3", "resmlp", "reduced_adamw"),
         ]
@@ -44,7 +44,7 @@ def test_what_the_experiments_run_counts(words):
 
 
 def test_a_network_of_another_size_counts_for_no_claim():
-    words = "experiment=table3 model=deit_reduced data=cifar10 recipe=reduced_adamw data.images_per_class=1000 scale=reduced"
+    words = "experiment=table3 model=reduced/deit data=cifar10 recipe=reduced_adamw data.images_per_class=1000 scale=reduced"
     config = to_dict(compose_config(CONF, [*words.split(), "model.arguments.depth=4", "method=full_rank"]))
     named = {name: config[name]["name"] for name in ("data", "method", "model")}
     record = Record(scale=config["scale"], seed=config["seed"], config=config, **named)

@@ -107,7 +107,7 @@ def test_a_pattern_for_no_layer_is_refused():
 
 @pytest.mark.parametrize(
     ("name", "size", "layers"),
-    [("deit_reduced", 2_693_578, 24), ("resmlp_reduced", 1_818_826, 18), ("resnet50_reduced", 1_492_874, 10)],
+    [("reduced/deit", 2_693_578, 24), ("reduced/resmlp", 1_818_826, 18), ("reduced/resnet50", 1_492_874, 10)],
 )
 def test_the_reduced_networks_and_what_cuttlefish_factorizes_of_them(name, size, layers):
     config = compose_config(CONF, [f"model={name}", "method=cuttlefish", "method.k=paper"])

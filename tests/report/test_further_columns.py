@@ -42,9 +42,9 @@ def test_ranks_on_their_floor_and_the_top_five_are_shown():
 def test_reduced_networks_are_planned_and_picked_by_their_choice(tmp_path):
     spec = read_spec(Path(paper).with_name("tables.yaml"))
     runs = planned_runs(spec, ["table2", "table3"], "reduced", [0], ROOT, cache=tmp_path)
-    assert {run.model for run in pick(runs, {"model": "resnet50_reduced"})} == {"resnet50"}
-    assert {run.label for run in pick(runs, {"model": "resmlp_reduced"})} >= {"Full rank", "Cuttlefish"}
+    assert {run.model for run in pick(runs, {"model": "reduced/resnet50"})} == {"resnet50"}
+    assert {run.label for run in pick(runs, {"model": "reduced/resmlp"})} >= {"Full rank", "Cuttlefish"}
     order = [run for run in in_order_of_value(runs, spec.scale("reduced").order)]
-    assert [run.choices("model")[0] for run in order[:4]] == ["resmlp_reduced"] * 4
+    assert [run.choices("model")[0] for run in order[:4]] == ["reduced/resmlp"] * 4
     assert [run.row for run in order[:4]] == ["full_rank", "cuttlefish", "pufferfish", "cuttlefish_unscaled"]
     assert all(run.epochs == 30 and run.data == "cifar10" for run in runs)
