@@ -14,7 +14,7 @@ from tests.helpers.runs import CONF
         ("experiment=reduced/vgg19_cutlefish", "did you mean reduced/vgg19_cuttlefish?"),
         (
             "experiment=vgg19_cuttlefish",
-            "there is no experiment=vgg19_cuttlefish (choose from figure1, table1, table5, demo/cuttlefish, ",
+            "there is no experiment=vgg19_cuttlefish (choose from figure1, table1, table2, table3, table4, table5, demo/cuttlefish, ",
         ),
         ("hydra/launcher=jobli", "there is no hydra/launcher=jobli (choose from basic"),
         ("modle=vgg19", "there is no key modle; did you mean model?"),

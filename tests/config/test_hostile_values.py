@@ -19,7 +19,7 @@ from cuttlefish.methods.own_recipe import Changes
 METHODS = sorted(
     path.stem for path in (Path(__file__).resolve().parents[2] / "conf" / "method").glob("*.yaml")
 )
-FREE = {"model.arguments", "data.settings", "method", "untracked", "dense", "ignore"}
+FREE = {"model.arguments", "data.settings", "method", "untracked", "dense", "freeze", "ignore"}
 """Without a range: what a library's constructor or a method's Settings check, and names of layers."""
 
 DEEP: Any = "bottom"
