@@ -21,7 +21,7 @@ from cuttlefish.config.schema import RecipeConfig
 from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.decay import FrobeniusDecay, decay_groups
 from cuttlefish.lowrank.matrix import fold, matrix_shape, unroll
-from cuttlefish.lowrank.profiling import candidates, main_path
+from cuttlefish.lowrank.path import candidates, main_path
 from cuttlefish.lowrank.surgery import factorize, find_layers, low_rank_layers
 from cuttlefish.lowrank.timing import positions
 from cuttlefish.lowrank.trace import NORMS

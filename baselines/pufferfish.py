@@ -17,7 +17,7 @@ from cuttlefish.errors import CuttlefishError
 from cuttlefish.limits import Checked, Within
 from cuttlefish.lowrank.find import nearest
 from cuttlefish.lowrank.matrix import matrix_shape
-from cuttlefish.lowrank.profiling import candidates, main_path
+from cuttlefish.lowrank.path import candidates, main_path
 from cuttlefish.lowrank.rank import clamp_rank, full_rank
 from cuttlefish.lowrank.settings import Settings as CuttlefishSettings
 from cuttlefish.lowrank.surgery import break_even

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from cuttlefish.lowrank.profiling import candidates, is_transformer, why_dense
+from cuttlefish.lowrank.path import candidates, is_transformer, why_dense
 from cuttlefish.lowrank.settings import Settings
 from cuttlefish.lowrank.trace import TracedLayer
 

@@ -18,8 +18,9 @@ from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.decay import FrobeniusDecay
 from cuttlefish.lowrank.find import low_rank_layers
+from cuttlefish.lowrank.path import main_path
 from cuttlefish.lowrank.patterns import freeze
-from cuttlefish.lowrank.profiling import main_path, profile_stacks
+from cuttlefish.lowrank.profiling import profile_stacks
 from cuttlefish.lowrank.rank import RankTracker
 from cuttlefish.lowrank.settings import Settings
 from cuttlefish.lowrank.trace import Batch

@@ -7,7 +7,7 @@ from torch import nn
 
 from cuttlefish.lowrank.find import find_layers
 from cuttlefish.lowrank.matrix import full_rank, matrix_shape, stable_ranks
-from cuttlefish.lowrank.profiling import candidates, main_path, why_dense
+from cuttlefish.lowrank.path import candidates, main_path, why_dense
 from cuttlefish.lowrank.surgery import break_even
 from cuttlefish.lowrank.trace import Batch, Forward, TracedLayer
 

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.matrix import full_rank
-from cuttlefish.lowrank.profiling import candidates, main_path
+from cuttlefish.lowrank.path import candidates, main_path
 from cuttlefish.lowrank.surgery import factorize
 from cuttlefish.lowrank.trace import Batch, Forward, call_model, first_tensor
 

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from cuttlefish.auto import Cuttlefish
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.limits import Within
-from cuttlefish.lowrank.profiling import main_path
+from cuttlefish.lowrank.path import main_path
 from cuttlefish.lowrank.settings import Settings as CoreSettings
 from cuttlefish.methods.base import Context, Method, Phase, Transition
 from cuttlefish.methods.schedule import Linear, Milestones, Schedule, build_schedule

@@ -6,7 +6,7 @@ from typing import Any
 
 from cuttlefish.config.schema import RecipeConfig
 from cuttlefish.limits import Checked
-from cuttlefish.lowrank.profiling import main_path
+from cuttlefish.lowrank.path import main_path
 from cuttlefish.lowrank.rank import RankTracker
 from cuttlefish.methods.base import Context, Method, Phase
 from cuttlefish.methods.budget import dense_epochs_within

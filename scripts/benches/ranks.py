@@ -8,7 +8,7 @@ import torch
 from scipy.linalg import svdvals
 
 from cuttlefish.config.schema import ModelConfig
-from cuttlefish.lowrank.profiling import main_path
+from cuttlefish.lowrank.path import main_path
 from cuttlefish.lowrank.rank import stable_ranks
 from cuttlefish.models import build_model
 from scripts.benches.turns import Rows, seconds_of

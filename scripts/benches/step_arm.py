@@ -17,7 +17,7 @@ from cuttlefish.config.schema import Config, ModelConfig, OptimizerConfig, Train
 from cuttlefish.engine.device import set_up
 from cuttlefish.engine.processes.world import World
 from cuttlefish.engine.step import StepRunner
-from cuttlefish.lowrank.profiling import candidates, main_path
+from cuttlefish.lowrank.path import candidates, main_path
 from cuttlefish.lowrank.rank import full_rank
 from cuttlefish.lowrank.surgery import factorize
 from cuttlefish.methods import build_method

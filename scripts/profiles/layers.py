@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from torch import nn
 
-from cuttlefish.lowrank.profiling import block_name, main_path
+from cuttlefish.lowrank.path import main_path
+from cuttlefish.lowrank.profiling import block_name
 from cuttlefish.lowrank.timing import Conditions, take_turns
 from cuttlefish.lowrank.trace import TracedLayer
 from scripts.profiles.units import Rows, at_each_ratio, repeat, sub_block_at_each_ratio

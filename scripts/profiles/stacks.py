@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from cuttlefish.lowrank.profiling import Stack, candidates, decide, group_stacks, main_path
+from cuttlefish.lowrank.path import candidates, main_path
+from cuttlefish.lowrank.profiling import Stack, decide, group_stacks
 from cuttlefish.lowrank.timing import Conditions, take_turns
 from cuttlefish.lowrank.trace import TracedLayer
 from scripts.profiles.units import Rows, at_each_ratio, repeat

@@ -7,7 +7,8 @@ from torch import nn
 from cuttlefish.config.schema import ModelConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank import profiling
-from cuttlefish.lowrank.profiling import block_name, candidates, main_path, profile_stacks
+from cuttlefish.lowrank.path import candidates, main_path
+from cuttlefish.lowrank.profiling import block_name, profile_stacks
 from cuttlefish.models import build_model
 
 IMAGES = torch.randn(2, 3, 32, 32)

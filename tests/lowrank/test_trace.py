@@ -7,7 +7,8 @@ from torch import nn
 
 from cuttlefish.config.schema import ModelConfig
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.lowrank.profiling import candidates, main_path, profile_stacks
+from cuttlefish.lowrank.path import candidates, main_path
+from cuttlefish.lowrank.profiling import profile_stacks
 from cuttlefish.lowrank.trace import first_samples, trace
 from cuttlefish.models import build_model
 

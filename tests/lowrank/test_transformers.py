@@ -5,7 +5,8 @@ import timm
 import torch
 
 from cuttlefish import Cuttlefish, CuttlefishError
-from cuttlefish.lowrank.profiling import candidates, is_transformer, main_path, profile_stacks, why_dense
+from cuttlefish.lowrank.path import candidates, is_transformer, main_path, why_dense
+from cuttlefish.lowrank.profiling import profile_stacks
 
 COMMON = {
     "vocab_size": 50,

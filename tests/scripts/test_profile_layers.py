@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 
-from cuttlefish.lowrank.profiling import main_path
+from cuttlefish.lowrank.path import main_path
 from cuttlefish.lowrank.timing import Conditions
 from cuttlefish.models.resnet_cifar import ResNet
 from scripts.profile_layers import main
