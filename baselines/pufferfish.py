@@ -172,7 +172,7 @@ class Pufferfish(CuttlefishMethod):
         for k in range(1, sum(not layer.shortcut for layer in path)):
             behind = [name for name in candidates(model, path, k) if name in ranks]
             sizes |= {k: size({name: ranks[name] for name in behind})} if behind else {}
-        check_reachable(self.name, self.target, min(sizes.values()), max(sizes.values()))
+        check_reachable(self.name, self.target, min(sizes.values()), size({}))
         return min(sizes, key=lambda k: abs(sizes[k] - self.target.params))
 
     def _ranks(self, context: Context, k: int) -> dict[str, int]:

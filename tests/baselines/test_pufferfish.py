@@ -246,6 +246,8 @@ def test_a_size_to_match_sets_k_at_a_given_ratio(tmp_path):
     target = sizes[4] + (sizes[5] - sizes[4]) // 3
     record = run(tmp_path / "found", switch_epoch=1, target_params=target, sized_by="k")
     assert record.k == 4 and record.params_total == record.target["achieved"] == sizes[4]
+    largest = run(tmp_path / "full", switch_epoch=1, target_params=record.params_full, sized_by="k")
+    assert len(largest.ranks) == 1, "one layer at a quarter of its rank is the nearest to none"
 
 
 @pytest.mark.parametrize(
