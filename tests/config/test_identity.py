@@ -44,6 +44,7 @@ NO_RESULT = {
         "trainer.threads",
         "trainer.precision",
         "trainer.compile",
+        "trainer.recompute",
         "trainer.channels_last",
     ),
     *(
