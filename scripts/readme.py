@@ -24,40 +24,47 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
 PAGES = ("README.md", "docs/measured.md", "results/reduced.md")
 MARKED = re.compile(r"(<!-- measured: ([\w-]+) -->\n)(.*?)(<!-- /measured -->)", re.DOTALL)
-STEP_ARMS = {
-    "plain loop, dense": "plain loop, dense",
-    "dense": "ours, dense",
-    "rank 1/4": "ours, rank 1/4",
-    "rank 1/8": "ours, rank 1/8",
-}
+STEP_ARMS = {"plain loop, dense": "plain loop, dense"}
+STEP_ARMS |= {arm: f"ours, {arm}" for arm in ("dense", "rank 1/4", "rank 1/8")}
 NETWORKS = {"resnet18": "ResNet-18", "vgg19": "VGG-19"}
 MEASURED_ON = "intel-r-xeon-r-processor-2-cores"
 """The machine of the benches shown in docs/measured.md."""
 
 
-def reduced_results() -> str:
-    """Return the reduced rows of table 1 with a finished run, one Markdown table per block."""
+SHOWN = {
+    "method": "method", "seeds": "seeds_text", "accuracy % (best)": "accuracy_text",
+    "parameters": "params_total_text", "nonzero": "params_nonzero_text", "MACs": "macs_text",
+    "E": "switch_epoch_text",
+}  # fmt: skip
+"""Columns of table 1 in the README, and their names in its CSV file."""
+
+
+def reduced_rows() -> dict[str, list[dict[str, str]]]:
+    """Return block -> the reduced rows of table 1 with a finished run."""
+    blocks: dict[str, list[dict[str, str]]] = {}
     with (RESULTS / "tables/reduced/table1.csv").open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["seeds"]]
-    shown = {
-        "method": "method",
-        "seeds": "seeds_text",
-        "accuracy % (best)": "accuracy_text",
-        "parameters": "params_total_text",
-        "nonzero": "params_nonzero_text",
-        "MACs": "macs_text",
-        "E": "switch_epoch_text",
-    }
+        for row in csv.DictReader(file):
+            if row["seeds"]:
+                blocks.setdefault(row["block"], []).append(row)
+    return blocks
+
+
+def reduced_results() -> str:
+    """Return the reduced rows of table 1, one Markdown table per block."""
     parts = []
-    for block in dict.fromkeys(row["block"] for row in rows):
-        cells = [[row[key] for key in shown.values()] for row in rows if row["block"] == block]
-        parts.append(f"*{block}*\n\n{markdown(list(shown), cells)}")
+    for block, rows in reduced_rows().items():
+        cells = [[row[key] for key in SHOWN.values()] for row in rows]
+        parts.append(f"*{block}*\n\n{markdown(list(SHOWN), cells)}")
     return "\n".join(parts)
+
+
+def claim_entries() -> list[dict[str, Any]]:
+    return json.loads((RESULTS / "claims.json").read_text(encoding="utf-8"))["claims"]
 
 
 def claims() -> str:
     """Return the number of claims per verdict at reduced scale, and which fail."""
-    entries = json.loads((RESULTS / "claims.json").read_text(encoding="utf-8"))["claims"]
+    entries = claim_entries()
     counts = Counter(entry["reduced"]["verdict"] for entry in entries)
     told = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
     failing = [entry for entry in entries if entry["reduced"]["verdict"].startswith("fails")]
@@ -67,7 +74,7 @@ def claims() -> str:
 
 def judged_claims() -> str:
     """Return each claim judged at reduced scale, failures first, and which have not been run."""
-    entries = json.loads((RESULTS / "claims.json").read_text(encoding="utf-8"))["claims"]
+    entries = claim_entries()
     rows = []
     for verdict in ("fails", "inconclusive", "holds"):
         for entry in entries:
@@ -80,57 +87,44 @@ def judged_claims() -> str:
 
 def beside_cuttlefish() -> str:
     """Return each method's accuracy minus Cuttlefish's, paired by seed."""
-    with (RESULTS / "tables/reduced/table1.csv").open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["seeds"]]
     runs = {run.record.run_key: run for run in load_evidence(RESULTS / "records/reduced").finished}
     lines = []
-    for block in dict.fromkeys(row["block"] for row in rows):
-        of = {
-            row["method"]: [runs[key] for key in row["run_keys"].split()]
-            for row in rows
-            if row["block"] == block
-        }
+    for block, rows in reduced_rows().items():
+        of = {row["method"]: [runs[key] for key in row["run_keys"].split()] for row in rows}
         for method in of.keys() - {"Cuttlefish"} if "Cuttlefish" in of else ():
             pairs = paired(of[method], of["Cuttlefish"])
             points = [left.record.accuracy_final - right.record.accuracy_final for left, right in pairs]
             between = t_interval(points)
             told = f" [{between[0]:+.2f}, {between[1]:+.2f}]" if between else ""
-            lines.append(
-                (mean(points), [block.split(",")[0], method, f"{mean(points):+.2f}{told}", str(len(points))])
-            )
+            cells = [block.split(",")[0], method, f"{mean(points):+.2f}{told}", str(len(points))]
+            lines.append((mean(points), cells))
     lines.sort(key=lambda line: (line[1][0], -line[0]))
-    return markdown(
-        ["network", "method", "points above Cuttlefish [95 %]", "seeds"], [cells for _, cells in lines]
-    )
+    heads = ["network", "method", "points above Cuttlefish [95 %]", "seeds"]
+    return markdown(heads, [cells for _, cells in lines])
 
 
 def steps() -> str:
     """Return seconds per training step, by network and precision."""
-    found = {
-        (row["model"], row["precision"], row["arm"]): row for row in bench("steps") if row["width"] == 64
-    }
+    rows = [row for row in bench("steps") if row["width"] == 64]
+    found = {(row["model"], row["precision"], row["arm"]): row for row in rows}
     settings = [(model, precision) for model in NETWORKS for precision in ("fp32", "bf16")]
     heads = ["a training step", *(f"{NETWORKS[model]} {precision}" for model, precision in settings)]
-    rows = [
+    cells = [
         [words, *(_step(found.get((*setting, arm)), arm) for setting in settings)]
         for arm, words in STEP_ARMS.items()
     ]
-    return markdown(heads, rows)
+    return markdown(heads, cells)
 
 
 def methods() -> str:
     """Return each method's training step relative to full rank, with the extremes over rounds."""
-    rows = [row for row in bench("methods") if not row["baseline"]]
-    cells = {
-        (row["arm"], row["model"]): f"{row['over_full_rank']:.2f} "
-        f"({row['lowest_ratio']:.2f}–{row['highest_ratio']:.2f})"
-        for row in rows
-    }
-    arms = dict.fromkeys(row["arm"] for row in rows)
-    return markdown(
-        ["a step over full rank's", *NETWORKS.values()],
-        [[f"`{arm}`", *(cells.get((arm, model), "") for model in NETWORKS)] for arm in arms],
-    )
+    arms: dict[str, dict[str, str]] = {}
+    for row in bench("methods"):
+        if not row["baseline"]:
+            extremes = f"({row['lowest_ratio']:.2f}–{row['highest_ratio']:.2f})"
+            arms.setdefault(row["arm"], {})[row["model"]] = f"{row['over_full_rank']:.2f} {extremes}"
+    rows = [[f"`{arm}`", *(found.get(model, "") for model in NETWORKS)] for arm, found in arms.items()]
+    return markdown(["a step over full rank's", *NETWORKS.values()], rows)
 
 
 def bench(name: str) -> list[dict[str, Any]]:
