@@ -110,11 +110,8 @@ def _span(reader: nn.Module, is_nan: Tensor, channels: int) -> int | None:
 
 def _is_removable(model: nn.Module, chain: Chain, example: Tensor) -> bool:
     """Return whether the model without every second channel computes what the masked one does."""
-    masks, exact, example = (
-        [torch.arange(chain.channels) % 2 == 0],
-        deepcopy(model).double(),
-        example.double(),
-    )
+    masks = [torch.arange(chain.channels) % 2 == 0]
+    exact, example = deepcopy(model).double(), example.double()
     masked, small = mask_channels(deepcopy(exact), [chain], masks), slim(exact, [chain], masks)
     try:
         pairs = list(zip(tree_leaves(masked(example)), tree_leaves(small(example)), strict=True))

@@ -32,14 +32,11 @@ def steps(out: Path, device: str) -> list[Step]:
     tests = ["-k", "core or full_rank and not two"] if toy else ["-n", "8"]
     size = "--repeats 1 --width 8 --batch 8 --zeta 3" if toy else "--repeats 3"
     pytest = _module("pytest", "tests/gpu -v --no-header -p no:cacheprovider -m", "gpu and not slow", *tests)
-    profiles = [
-        Step(
-            f"profile-{name}",
-            _module("scripts.profile_layers", f"stacks --missing --model {name} {size} {at}", out / "bench"),
-            40,
-        )
-        for name in ("resnet18", "vgg19")
-    ]
+    profiles = []
+    for name in ("resnet18", "vgg19"):
+        words = f"stacks --missing --model {name} {size} {at}"
+        command = _module("scripts.profile_layers", words, out / "bench")
+        profiles.append(Step(f"profile-{name}", command, 40))
     runs = {name: _training(out, name, limit, toy) for name, limit in TRAINED.items()}
     slow = "takes minutes on a CPU" if toy else ""
     found = [

@@ -117,11 +117,9 @@ def switch_words(record: Record) -> str:
     epoch, reason = record.switch_epoch, record.switch_reason
     why = f": {REASONS.get(reason, reason)}" if reason else ""
     within = f", after step {record.switch_step}" if value_of(record, "config.method.interval") else ""
-    return (
-        f"E = {epoch} of {record.epochs_trained or record.epochs}{within}{why}{_on_floor(record)}"
-        if epoch is not None
-        else f"full rank throughout{why}"
-    )
+    if epoch is None:
+        return f"full rank throughout{why}"
+    return f"E = {epoch} of {record.epochs_trained or record.epochs}{within}{why}{_on_floor(record)}"
 
 
 def _on_floor(record: Record) -> str:

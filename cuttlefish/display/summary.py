@@ -118,22 +118,11 @@ def _compared(full: Record) -> Iterable[tuple[str, str, Callable[..., str], Call
 
 
 def _comparison_table(full: Record, low: Record) -> Table:
-    table = plain_table(
-        "Against full rank",
-        ("", "left"),
-        ("full rank", "right"),
-        (str(low.method), "right"),
-        ("difference", "right"),
-    )
+    right = [(heading, "right") for heading in ("full rank", str(low.method), "difference")]
+    table = plain_table("Against full rank", ("", "left"), *right)
     for name, field, show, compare in _compared(full):
-        table.add_row(
-            *cells(
-                name,
-                show(getattr(full, field)),
-                show(getattr(low, field)),
-                compare(getattr(full, field), getattr(low, field)),
-            )
-        )
+        one, other = getattr(full, field), getattr(low, field)
+        table.add_row(*cells(name, show(one), show(other), compare(one, other)))
     return table
 
 

@@ -68,17 +68,13 @@ def differences(one: Record, other: Record, exact: bool) -> list[Difference]:
         ("switch_epoch", f"{steps} epochs", _by_points(steps)),
         *((name, "equal", _same) for name in EQUAL),
     ]
-    found = [
-        Difference(
-            name,
-            getattr(one, name),
-            getattr(other, name),
-            "equal" if exact else allowed,
-            (_same if exact else agrees)(getattr(one, name), getattr(other, name)),
-        )
-        for name, allowed, agrees in rules
-        if getattr(one, name) is not None or getattr(other, name) is not None
-    ]
+    found = []
+    for name, allowed, agrees in rules:
+        if exact:
+            allowed, agrees = "equal", _same
+        pair = getattr(one, name), getattr(other, name)
+        if pair != (None, None):
+            found.append(Difference(name, *pair, allowed, agrees(*pair)))
     return [*found, *_metrics(one, other, exact), *_ranks(one.ranks or {}, other.ranks or {}, exact)]
 
 

@@ -167,11 +167,8 @@ def describe(run: RunInfo) -> list[str]:
     )
     choices = {"preset": method.get("preset"), "width": model.get("width")}
     choices |= {name: config.get(name) for name in ("seed", "scale")}
-    training = {
-        "recipe": recipe.get("name"),
-        "epochs": recipe.get("epochs"),
-        "batch": recipe.get("batch_size"),
-    }
+    training = {"recipe": recipe.get("name"), "epochs": recipe.get("epochs")}
+    training["batch"] = recipe.get("batch_size")
     training |= {name: trainer.get(name) for name in ("device", "devices", "precision")}
     resumed = f", resumed after epoch {run.resumed_from}" if run.resumed_from else ""
     return [

@@ -34,11 +34,8 @@ class JsonLines(Logger):
         self.known_ranks = run.resumed_from + run.within
         begins = None if run.config.get("fork_from") else 1  # a fork has no rows for its origin's epochs
         self._write(partial(self._open, run, begins))
-        self.message(
-            f"resumed after epoch {run.resumed_from}"
-            if run.resumed_from
-            else f"started, run key {run.run_key}"
-        )
+        resumed = f"resumed after epoch {run.resumed_from}" if run.resumed_from else ""
+        self.message(resumed or f"started, run key {run.run_key}")
 
     def epoch(self, row: dict[str, Any]) -> None:
         line = json.dumps(plain(row), ensure_ascii=False, allow_nan=False)

@@ -85,16 +85,9 @@ def in_front() -> bool:
 
 
 def success(asked: str, config: Config, state: str, record: Record) -> Outcome:
-    return Outcome(
-        asked,
-        state,
-        score=record.score,
-        params=record.params_total,
-        switch_epoch=record.switch_epoch,
-        seconds=record.compute_seconds,
-        folder=str(run_folder(config, record.run_key)),
-        metric=record.headline,
-    )
+    size = {"params": record.params_total, "switch_epoch": record.switch_epoch}
+    found = {"score": record.score, "metric": record.headline, "seconds": record.compute_seconds}
+    return Outcome(asked, state, folder=str(run_folder(config, record.run_key)), **size, **found)
 
 
 def failure(asked: str, error: BaseException) -> Outcome:

@@ -56,11 +56,8 @@ class Gate(Logger):
         self.session.timer.collect()
         parts = self.session.timer.by_section()
         once = sum(parts.get(part, 0.0) for part in ONCE)
-        return {
-            "phase": self.name,
-            "once_s": once,
-            "params_nonzero": count_parameters(self.session.context.model).nonzero,
-        }
+        nonzero = count_parameters(self.session.context.model).nonzero
+        return {"phase": self.name, "once_s": once, "params_nonzero": nonzero}
 
     def _tell(self, what: Any) -> None:
         finish(self.session.device.type)

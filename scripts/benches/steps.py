@@ -54,11 +54,10 @@ def _by_network(arms: Rows, rounds: int, device: str) -> Rows:
     for key in dict.fromkeys((arm["model"], arm["width"]) for arm in arms):
         group = [arm for arm in arms if (arm["model"], arm["width"]) == key]
         # A GPU's memory does not hold all arms at once; its times are steady without turns.
-        taken = (
-            one_by_one(group, rounds)
-            if device == "cuda"
-            else take_turns("scripts.benches.step_arm", group, rounds, device)
-        )
+        if device == "cuda":
+            taken = one_by_one(group, rounds)
+        else:
+            taken = take_turns("scripts.benches.step_arm", group, rounds, device)
         rows += rows_of(group, taken)
     return rows
 

@@ -27,15 +27,11 @@ def sub_block_at_each_ratio(
 ) -> list[nn.Module]:
     """Return the sub-block unchanged, then with linear layers at each ratio, even without savings."""
     full = {name: full_rank(block.get_submodule(name).weight) for name in layers}
-    low = [
-        factorize(
-            deepcopy(block),
-            {name: clamp_rank(round(ratio * rank), rank) for name, rank in full.items()},
-            keep_dense=False,
-        )
-        for ratio in ratios
-    ]
-    return [deepcopy(block), *low]
+    units = [deepcopy(block)]
+    for ratio in ratios:
+        ranks = {name: clamp_rank(round(ratio * rank), rank) for name, rank in full.items()}
+        units.append(factorize(deepcopy(block), ranks, keep_dense=False))
+    return units
 
 
 def repeat(

@@ -26,14 +26,11 @@ class ProcessLauncher(Launcher):
         self.hydra = config.hydra
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        numbered = enumerate(job_overrides, initial_job_idx)
-        run_jobs(
-            [
-                Job(words, Notes.folder / f"{number:06d}.json", self._of_all(number))
-                for number, words in numbered
-            ],
-            self.at_once,
-        )
+        jobs = [
+            Job(words, Notes.folder / f"{number:06d}.json", self._of_all(number))
+            for number, words in enumerate(job_overrides, initial_job_idx)
+        ]
+        run_jobs(jobs, self.at_once)
         return [JobReturn(overrides=words, status=JobStatus.COMPLETED) for words in job_overrides]
 
     def _of_all(self, number: int) -> list[str]:

@@ -67,12 +67,9 @@ def describe(where: Where, scale: str) -> str:
     }
     network = " on ".join(str(named[path]) for path in ("model", "data") if path in named)
     rest = [_words(named["method"])] if "method" in named else []
-    others = {
-        path.split(".")[-1]: value
-        for path, value in named.items()
-        if path not in ("model", "data", "method") and value is not None
-    }
-    rest += [f"{name} {_words(value)}" for name, value in others.items()]
+    others = named.keys() - {"model", "data", "method"}
+    known = [(path, value) for path, value in named.items() if path in others and value is not None]
+    rest += [f"{path.split('.')[-1]} {_words(value)}" for path, value in known]
     return ", ".join([network, *rest])
 
 
