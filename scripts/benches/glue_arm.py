@@ -78,7 +78,6 @@ def trainers(arm: dict[str, Any]) -> tuple[Callable[[], tuple[float, int]], dict
         DataCollatorWithPadding,
         PreTrainedTokenizerFast,
         Trainer,
-        TrainerCallback,
         TrainingArguments,
         set_seed,
     )
@@ -89,18 +88,7 @@ def trainers(arm: dict[str, Any]) -> tuple[Callable[[], tuple[float, int]], dict
     rows = _rows(grouped, tokenizer)
     collator = DataCollatorWithPadding(tokenizer) if grouped else None
     model, tokens = _model(arm).network, []
-    seeds = count()
-
-    class Clock(TrainerCallback):
-        def on_epoch_begin(self, *_: Any, **__: Any) -> None:
-            finish(arm["device"])
-            self.began = perf_counter()
-
-        def on_train_end(self, *_: Any, **__: Any) -> None:
-            finish(arm["device"])
-            self.seconds = perf_counter() - self.began
-
-    clock = Clock()
+    seeds, clock = count(), _clock(arm["device"])
     model.register_forward_pre_hook(
         lambda _, args, given: tokens.append(given["attention_mask"]), with_kwargs=True
     )
@@ -118,6 +106,22 @@ def trainers(arm: dict[str, Any]) -> tuple[Callable[[], tuple[float, int]], dict
         return clock.seconds, sum(int(mask.sum()) for mask in tokens)
 
     return round_of_steps, {"padded": None}
+
+
+def _clock(device: str) -> Any:
+    """Return a callback of the Trainer whose `seconds` are those of its loop."""
+    from transformers import TrainerCallback
+
+    class Clock(TrainerCallback):
+        def on_epoch_begin(self, *_: Any, **__: Any) -> None:
+            finish(device)
+            self.began = perf_counter()
+
+        def on_train_end(self, *_: Any, **__: Any) -> None:
+            finish(device)
+            self.seconds = perf_counter() - self.began
+
+    return Clock()
 
 
 def _rows(grouped: bool, tokenizer: Any) -> list[dict[str, Any]]:
