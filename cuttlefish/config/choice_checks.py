@@ -64,10 +64,11 @@ def check_model_choice(model: ModelConfig, chosen: str, folders: Sequence[Path])
             same_source = (values.get("source") == "suite") == (model.source == "suite")
             if values.get("name") == model.name and same_source:
                 own.append(path.relative_to(folder / "model").with_suffix("").as_posix())
-    if own and chosen not in own:
+    usual = [choice for choice in own if "/" not in choice]  # a folder's are for a size of their own
+    if usual and chosen not in own:
         raise CuttlefishError(
             f"model={chosen} with model.name={model.name} would miss the values that go with {model.name}; "
-            f"write model={' or model='.join(own)}"
+            f"write model={' or model='.join(usual)}"
         )
 
 
