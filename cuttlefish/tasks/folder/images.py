@@ -49,6 +49,7 @@ def decoded(path: str | Path, box_of: Callable[[int, int], Box] | None = None, s
             warnings.filterwarnings("ignore", message="The given buffer is not writable")
             pixels = decode_image(torch.frombuffer(content, dtype=torch.uint8), ImageReadMode.RGB)
         pixels = pixels if pixels.ndim == 3 else pixels[0]  # the first frame of an animation
+        pixels = F.to_dtype(pixels, torch.uint8, scale=True)  # a PNG may have 16 bits a channel
         return pixels[:, top : top + high, left : left + wide]
     except (OSError, RuntimeError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = str(error).split("\n")[0].rpartition("cpp:")[2] or type(error).__name__

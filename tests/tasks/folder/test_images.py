@@ -27,6 +27,14 @@ def test_every_kind_of_file_is_read_as_rgb(tmp_path, mode, ending):
     np.testing.assert_array_equal(decoded(path).numpy(), expected)
 
 
+def test_sixteen_bits_a_channel_become_eight(tmp_path):
+    levels = np.linspace(0, 65535, 12 * 8).round().astype(np.uint16).reshape(12, 8)
+    path = saved(tmp_path / "a.png", Image.fromarray(levels))
+    pixels = decoded(path)
+    assert pixels.dtype == torch.uint8 and pixels.shape == (3, 12, 8)
+    assert np.abs(pixels[0].numpy() - levels / 257).max() <= 1
+
+
 def test_a_damaged_file_is_named_in_one_sentence(tmp_path):
     whole = BytesIO()
     photo(1).save(whole, "JPEG")
