@@ -77,6 +77,10 @@ report: $(READY) $(if $(filter only,$(COLLATE)),,tables figures claims)  ## resu
 claims: $(READY)  ## a verdict on every claim of the paper, from results/records and results/bench
 	$(PY) -m scripts.claims
 
+docs: $(READY)  ## the pages in docs/ as a site in site/, with the reference from the docstrings
+	$(PY) -m pip install --quiet --disable-pip-version-check 'mkdocs-material>=9.5' 'mkdocstrings[python]>=0.27'
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+
 readme: $(READY)  ## the measured numbers in README.md and docs/, from the generated files
 	$(PY) -m scripts.readme
 
@@ -87,4 +91,4 @@ clean:  ## remove the environment and caches, not runs or results
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: gpu-slice readme reevaluate tables table1 table2 table3 table4 table5 overheads figure1 figure2 figure3 figure4 figure5 figure6 figures report claims help setup demo test test-slow test-gpu bench torture clean
+.PHONY: docs gpu-slice readme reevaluate tables table1 table2 table3 table4 table5 overheads figure1 figure2 figure3 figure4 figure5 figure6 figures report claims help setup demo test test-slow test-gpu bench torture clean

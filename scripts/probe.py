@@ -30,8 +30,8 @@ from scripts.probed import NETWORKS
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "models.md"
 HEAD = """# Models as they are
 
-Made by `python -m scripts.probe`, not by hand: each network as its library builds it, with random weights, in
-a small size.
+Made by `python -m scripts.probe`, not by hand: each network as its library builds it, with random weights and
+in a small size (fewer blocks where all are alike).
 
 - *layers*: those with a weight matrix; *low-rank*: those that `Cuttlefish` chooses with k=1 and that get
   smaller at a quarter of full rank; *most common reason* of those that stay dense

@@ -11,40 +11,42 @@ from cuttlefish.lowrank.trace import Batch
 
 Build = Callable[[], tuple[nn.Module, Batch]]
 
-TIMM = {
-    "deit_tiny_patch16_224": 224,
-    "vit_tiny_patch16_224": 224,
-    "resmlp_12_224": 224,
-    "mixer_s32_224": 224,
-    "gmlp_ti16_224": 224,
-    "beit_base_patch16_224": 224,
-    "eva02_tiny_patch14_224": 224,
-    "cait_xxs24_224": 224,
-    "xcit_nano_12_p16_224": 224,
-    "swin_tiny_patch4_window7_224": 224,
-    "swinv2_tiny_window8_256": 256,
-    "pit_ti_224": 224,
-    "levit_128s": 224,
-    "twins_svt_small": 224,
-    "davit_tiny": 224,
-    "coatnet_0_rw_224": 224,
-    "maxvit_nano_rw_256": 256,
-    "mobilevit_xxs": 128,
-    "edgenext_xx_small": 128,
-    "fastvit_t8": 128,
-    "efficientformer_l1": 224,
-    "poolformer_s12": 128,
-    "convnext_atto": 128,
-    "convnextv2_atto": 128,
-    "mobilenetv3_small_050": 128,
-    "efficientnet_b0": 128,
-    "ghostnet_050": 128,
-    "regnety_002": 128,
-    "repvgg_a0": 128,
-    "densenet121": 128,
-    "resnet26d": 128,
-    "nf_resnet26": 128,
+FEW, FOUR = {"depth": 2}, {"depths": (1, 1, 1, 1)}
+TIMM: dict[str, tuple[int, dict[str, Any]]] = {
+    "deit_tiny_patch16_224": (224, FEW),
+    "vit_tiny_patch16_224": (224, FEW),
+    "resmlp_12_224": (224, {}),
+    "mixer_s32_224": (224, {}),
+    "gmlp_ti16_224": (224, {}),
+    "beit_base_patch16_224": (224, FEW),
+    "eva02_tiny_patch14_224": (224, FEW),
+    "cait_xxs24_224": (224, FEW),
+    "xcit_nano_12_p16_224": (224, FEW),
+    "swin_tiny_patch4_window7_224": (224, FOUR),
+    "swinv2_tiny_window8_256": (256, FOUR),
+    "pit_ti_224": (224, {}),
+    "levit_128s": (224, {}),
+    "twins_svt_small": (224, {"depths": (1, 1, 2, 1)}),
+    "davit_tiny": (224, FOUR),
+    "coatnet_0_rw_224": (224, {}),
+    "maxvit_nano_rw_256": (256, {}),
+    "mobilevit_xxs": (128, {}),
+    "edgenext_xx_small": (128, {}),
+    "fastvit_t8": (128, {}),
+    "efficientformer_l1": (224, {}),
+    "poolformer_s12": (128, {}),
+    "convnext_atto": (128, FOUR),
+    "convnextv2_atto": (128, FOUR),
+    "mobilenetv3_small_050": (128, {}),
+    "efficientnet_b0": (128, {}),
+    "ghostnet_050": (128, {}),
+    "regnety_002": (128, {}),
+    "repvgg_a0": (128, {}),
+    "densenet121": (128, {}),
+    "resnet26d": (128, {}),
+    "nf_resnet26": (128, {}),
 }
+"""Name → side of the images, and fewer blocks where all are alike."""
 TORCHVISION = {
     "resnet18": 96,
     "vgg11_bn": 96,
@@ -73,10 +75,10 @@ TEXTS = {
 }
 
 
-def _timm(name: str, side: int) -> tuple[nn.Module, Batch]:
+def _timm(name: str, side: int, blocks: dict[str, Any]) -> tuple[nn.Module, Batch]:
     import timm
 
-    return timm.create_model(name, num_classes=10), torch.randn(2, 3, side, side)
+    return timm.create_model(name, num_classes=10, **blocks), torch.randn(2, 3, side, side)
 
 
 def _torchvision(name: str, side: int) -> tuple[nn.Module, Batch]:
@@ -192,7 +194,7 @@ def _sound() -> nn.Module:
 
 
 NETWORKS: list[tuple[str, str, Build]] = [
-    *(("timm", name, partial(_timm, name, side)) for name, side in TIMM.items()),
+    *(("timm", name, partial(_timm, name, *how)) for name, how in TIMM.items()),
     *(("torchvision", name, partial(_torchvision, name, side)) for name, side in TORCHVISION.items()),
     *(("transformers", name, partial(_text, *words)) for name, words in TEXTS.items()),
     ("transformers", "clip", _clip),

@@ -1,4 +1,4 @@
-"""The wheel: built, checked, and installed beside nothing but torch."""
+"""The wheel, built, checked and used beside nothing but torch; the site of the docs."""
 
 import shutil
 import subprocess
@@ -46,3 +46,12 @@ def test_the_wheel_is_sound(tmp_path):
         archive.extractall(tmp_path / "site")
     run = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r})\n{USE}"]
     subprocess.run(run, check=True, cwd=tmp_path, env={"PYTHONPATH": ""})
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path):
+    for package in ("material", "mkdocstrings"):
+        pytest.importorskip(package)
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    subprocess.run(build, check=True, cwd=ROOT)
+    assert "epoch_end" in (tmp_path / "reference" / "index.html").read_text(encoding="utf-8")
