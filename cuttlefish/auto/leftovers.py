@@ -20,7 +20,7 @@ def leftovers(model: nn.Module, replaced: list[Replaced], followed: list[nn.Modu
     layers = {entry.name.rpartition(".")[0] for entry in replaced}
     for thing in gc.get_objects():
         kind = type(thing)  # no isinstance: proxies answer it by running code
-        if issubclass(kind, LRScheduler) and _holds(thing.optimizer.param_groups, old):
+        if _is_scheduler(kind) and _holds(getattr(thing, "optimizer", None), old):
             yield (
                 f"a {kind.__name__} still drives the optimizer from before the switch: make it again for the "
                 "new one, or keep the optimizer by cf.optimizer()"
@@ -34,12 +34,17 @@ def leftovers(model: nn.Module, replaced: list[Replaced], followed: list[nn.Modu
             )
 
 
-def _holds(groups: list[dict], old: set[int]) -> bool:
+def _is_scheduler(kind: type) -> bool:
+    return issubclass(kind, LRScheduler) or str(getattr(kind, "__module__", "")).startswith("timm.scheduler")
+
+
+def _holds(optimizer: object, old: set[int]) -> bool:
+    groups = getattr(optimizer, "param_groups", [])
     return any(id(parameter) in old for group in groups for parameter in group["params"])
 
 
 def _is_old(wrapped: DistributedDataParallel, old: set[int]) -> bool:
-    return any(id(parameter) in old for parameter in wrapped._module_parameters)
+    return any(id(parameter) in old for parameter in getattr(wrapped, "_module_parameters", []))
 
 
 def _is_average(kind: type) -> bool:

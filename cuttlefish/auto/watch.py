@@ -37,6 +37,7 @@ class Watch:
         self.tally = Tally()
         self.seen: weakref.WeakKeyDictionary[Optimizer, tuple[str, weakref.ref[nn.Parameter]]]
         self.seen = weakref.WeakKeyDictionary()
+        self.foreign: weakref.WeakSet[Optimizer] = weakref.WeakSet()
         self.decay: FrobeniusDecay | None = None
         self.replaced: list[Replaced] = []
         self.followed: list[nn.Module] = []
@@ -60,6 +61,7 @@ class Watch:
         self.replaced, self.decay, self.followed = replaced, decay, followed
         self._looked_for_leftovers = False
         self.seen.clear()
+        self.foreign.clear()
 
     def before_step(self) -> None:
         """Apply Frobenius decay, at the step itself while it is unknown which optimizer that is."""
@@ -81,7 +83,7 @@ class Watch:
 
     def on_step(self, optimizer: Optimizer, closure: bool = False) -> None:
         """Called before each step of any optimizer; given a closure, it makes the gradients only then."""
-        if optimizer not in self.seen and not self._first_sight(optimizer):
+        if optimizer in self.foreign or (optimizer not in self.seen and not self._first_sight(optimizer)):
             return
         self.tally.steps, self.tally.total = self.tally.steps + 1, self.tally.total + 1
         name, parameter = self.seen[optimizer]
@@ -106,6 +108,7 @@ class Watch:
             )
         mine = [(name, p) for name, p in self.model.named_parameters() if id(p) in held]
         if not mine:
+            self.foreign.add(optimizer)
             return False
         self.seen[optimizer] = (mine[0][0], weakref.ref(mine[0][1]))
         if self.decay is not None:
