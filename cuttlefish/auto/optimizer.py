@@ -23,9 +23,7 @@ def check_can_follow(optimizer: Optimizer, model: nn.Module, layers: list[str], 
         layers: Those that will be factorized.
         decayed: Whether their factors will be under Frobenius decay.
     """
-    if isinstance(optimizer, torch.optim.LBFGS):
-        raise CuttlefishError("LBFGS has one state for all parameters and cannot follow: make a new one.")
-    held = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+    held = _groups_by_parameter(optimizer)
     groups = [held.get(id(model.get_submodule(name).weight)) for name in layers]
     if layers and not any(group is not None for group in groups):
         raise CuttlefishError(
@@ -64,7 +62,7 @@ def follow_switch(
     """
     if momentum not in ("fresh", "projected"):
         raise CuttlefishError(f"momentum={momentum!r} must be fresh or projected.")
-    held = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+    held = _groups_by_parameter(optimizer)
     moves = []
     for entry in replaced:
         old = entry.parameter()
@@ -85,6 +83,12 @@ def follow_switch(
         _carry_state(optimizer.state, entry, old, momentum)
     for group in ordered:
         _sort(group, order)
+
+
+def _groups_by_parameter(optimizer: Optimizer) -> dict[int, Group]:
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise CuttlefishError("LBFGS has one state for all parameters and cannot follow: make a new one.")
+    return {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
 
 
 def _home(optimizer: Optimizer, group: Group, entry: Replaced, decayed: set[nn.Parameter]) -> Group:
