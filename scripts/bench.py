@@ -4,7 +4,8 @@ Arms take turns, round after round, so that a slowdown of the machine affects al
 are shown. Run nothing else at the same time.
 
     python -m scripts.bench [ranks | steps | compile | compile-vgg19 | methods | overhead | checkpoints |
-                            processes | imagenet | glue ...] [--rounds 5] [--device cpu|cuda] [--small]
+                            processes | imagenet | glue | library ...]
+                            [--rounds 5] [--device cpu|cuda] [--small]
 """
 
 import json
@@ -22,6 +23,7 @@ from cuttlefish.record.atomic import write_atomic
 from cuttlefish.record.provenance import utc_now
 from scripts.benches.decoding import bench_imagenet
 from scripts.benches.glue import bench_glue
+from scripts.benches.library import bench_library
 from scripts.benches.methods import bench_methods
 from scripts.benches.origin import RESULTS, file_of, origin
 from scripts.benches.parts import bench_checkpoints, bench_overhead
@@ -42,6 +44,7 @@ BENCHES = {
     "processes": bench_processes,
     "imagenet": bench_imagenet,
     "glue": bench_glue,
+    "library": bench_library,
 }
 
 

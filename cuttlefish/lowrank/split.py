@@ -53,7 +53,8 @@ def truncated_svd(matrix: Tensor, rank: int, *, exact: bool = False) -> tuple[Te
 def _by_eigenvectors(tall: Tensor, rank: int) -> tuple[Tensor, Tensor] | None:
     """Return (U·√S, V·√S) of WᵀW = V·S²·Vᵀ and U·S = W·V, or None where that would be inaccurate."""
     products = gram(tall.T)
-    if not products.isfinite().all():  # the matrix is not finite, or its squares are not
+    # The diagonal bounds the rest. If it is not finite, the matrix or its squares are not.
+    if not products.diagonal().sum().isfinite():
         return None
     energies, vectors = torch.linalg.eigh(products)
     if not energies[-rank] > max(ACCURATE * energies[-1].item(), SMALLEST):

@@ -1,6 +1,7 @@
 """Replace a model's layers by low-rank ones, in place and by dotted name, and back."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from numbers import Integral
 
@@ -86,6 +87,7 @@ def factorize(
     check_ranks(model, ranks, scheme)
     if initialise:
         _check_finite(model, ranks)
+    places = _places(model)
     for name, rank in ranks.items():
         layer = model.get_submodule(name)
         if keep_dense and rank >= break_even(layer, scheme):
@@ -94,7 +96,8 @@ def factorize(
         options = {"extra_bn": extra_bn, "first_bias": first_bias, "scheme": scheme}
         new = split_layer(layer, int(rank), **options, initialise=initialise, exact=exact)
         _carry_over(name, layer, new)
-        replace_module(model, name, new)
+        for parent, key in places.pop(layer):
+            setattr(parent, key, new)
     return model
 
 
@@ -118,10 +121,17 @@ def replace_module(model: nn.Module, name: str, new: nn.Module) -> None:
     modules = dict(model.named_modules(remove_duplicate=False))
     if name not in modules:
         raise CuttlefishError(f"The model has no module {name!r}{nearest(name, modules)}.")
-    for parent in list(model.modules()):
-        for key, child in list(parent._modules.items()):
-            if child is modules[name]:
-                setattr(parent, key, new)
+    for parent, key in _places(model)[modules[name]]:
+        setattr(parent, key, new)
+
+
+def _places(model: nn.Module) -> dict[nn.Module, list[tuple[nn.Module, str]]]:
+    """Return each module's places: the parents that hold it, and under which names."""
+    places = defaultdict(list)
+    for parent in model.modules():
+        for key, child in parent._modules.items():
+            places[child].append((parent, key))
+    return places
 
 
 def break_even(module: nn.Conv2d | nn.Linear, scheme: str = "channel") -> float:
@@ -169,7 +179,8 @@ def check_ranks(model: nn.Module, ranks: Mapping[str, int], scheme: str = "chann
 
 def _check_finite(model: nn.Module, names: Iterable[str]) -> None:
     for name in names:
-        if not model.get_submodule(name).weight.isfinite().all():
+        weight = model.get_submodule(name).weight.detach()
+        if not weight.sum().isfinite() and not weight.isfinite().all():
             raise CuttlefishError(
                 f"The weight of layer {name!r} holds NaN or infinite values; "
                 "factorize before training diverges."

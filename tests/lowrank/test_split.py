@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.lowrank import split
 from cuttlefish.lowrank.layers import LowRankConv2d, LowRankLinear
 from cuttlefish.lowrank.split import merge_layer, split_layer, truncated_svd, unroll
 
@@ -125,6 +126,14 @@ def test_only_ill_conditioned_matrices_take_the_full_svd(monkeypatch):
     truncated_svd(torch.zeros(5, 6), 2)
     split_layer(nn.Linear(5, 6), 2, exact=True)
     assert len(calls) == 3
+
+
+def test_what_lies_above_a_gram_matrix_s_diagonal_does_not_matter(monkeypatch):
+    matrix = matrix_of(50, 60, spectrum("trained", 50))
+    expected = truncated_svd(matrix, 25)
+    whole = split.gram
+    monkeypatch.setattr(split, "gram", lambda wide: whole(wide) + torch.full((50, 50), float("nan")).triu(1))
+    assert all(torch.equal(a, b) for a, b in zip(truncated_svd(matrix, 25), expected, strict=True))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
