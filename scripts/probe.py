@@ -1,7 +1,7 @@
 """Try the library on networks of timm, torchvision and transformers; write what came out to docs/models.md.
 
 python -m scripts.probe              all of them, random weights, on this CPU (a quarter of an hour)
-python -m scripts.probe deit swin    only those whose names contain a word; prints, writes nothing
+python -m scripts.probe deit swin    only those of that name, or whose names contain a word; other rows stay
 """
 
 import copy
@@ -65,15 +65,32 @@ class Row:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = new_parser("probe", __doc__)
     parser.add_argument("names", nargs="*", help="parts of names")
-    chosen = parser.parse_args(arguments).names
-    rows = []
+    parser.add_argument("--page", type=Path, default=PAGE)
+    options = parser.parse_args(arguments)
+    chosen, page = options.names, options.page
+    names = [name for _, name, _ in NETWORKS]
+    wanted = {
+        name
+        for name in names
+        for word in chosen or [""]
+        if word == name or word not in names and word in name
+    }
     for library, name, build in NETWORKS:
-        if not chosen or any(word in name for word in chosen):
-            rows.append(probe(library, name, build))
-            print(rows[-1], flush=True)
-    if not chosen:
-        write_atomic(PAGE, HEAD + "\n".join(map(str, rows)) + "\n")
+        if name in wanted:
+            row = str(probe(library, name, build))
+            print(row, flush=True)
+            write_row(page, name, row)
     return 0
+
+
+def write_row(page: Path, name: str, row: str) -> None:
+    """Put a row into the page's table in place of the network's earlier one, in the order of NETWORKS."""
+    lines = page.read_text(encoding="utf-8").splitlines() if page.is_file() else []
+    rows = {line.split(" | ")[0].removeprefix("| "): line for line in lines if line.startswith("| ")} | {
+        name: row
+    }
+    kept = [rows[name] for _, name, _ in NETWORKS if name in rows]
+    write_atomic(page, HEAD + "\n".join(kept) + "\n")
 
 
 def probe(library: str, name: str, build: Any) -> Row:

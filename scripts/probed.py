@@ -49,7 +49,7 @@ TIMM: dict[str, tuple[int, dict[str, Any]]] = {
 """Name → side of the images, and fewer blocks where all are alike."""
 TORCHVISION = {
     "resnet18": 96,
-    "vgg11_bn": 96,
+    "mnasnet0_5": 96,
     "mobilenet_v2": 96,
     "shufflenet_v2_x0_5": 96,
     "googlenet": 96,

@@ -19,6 +19,10 @@ def test_a_row_says_what_came_out(name):
     assert str(row).startswith(f"| {name} | torch | {row.layers} | {row.low_rank} | ")
 
 
-def test_a_choice_is_printed_and_not_written(capsys):
-    assert main(["1-d"]) == 0
+def test_rows_of_a_choice_take_their_places_in_the_page(tmp_path, capsys):
+    page = tmp_path / "page.md"
+    for word in ("1-d", "heads", "1-d"):
+        assert main([word, "--page", str(page)]) == 0
     assert "it is a Conv1d" in capsys.readouterr().out
+    rows = [line for line in page.read_text().splitlines() if line.startswith("| ") and "network" not in line]
+    assert [row.split(" | ")[0] for row in rows] == ["| two heads", "| 1-d convolutions"]
