@@ -23,7 +23,7 @@ from cuttlefish.evidence.benches import load_benches
 from cuttlefish.evidence.records import Collection, load_evidence
 from cuttlefish.planning.cost import Estimates
 from cuttlefish.planning.execute import by_front_door, execute, exit_code_of, in_order_of_value
-from cuttlefish.planning.listing import run_list, waiting_lines
+from cuttlefish.planning.listing import run_list
 from cuttlefish.planning.planned_run import PlannedRun
 from cuttlefish.planning.runs import pick, planned_runs
 from cuttlefish.planning.spec import Spec, read_spec
@@ -72,11 +72,10 @@ class Work:
         return planned_runs(self.spec, only.pop("names", self.names), self.scale, seeds, self.root, **only)
 
     def show(self, runs: list[PlannedRun]) -> None:
-        """Print the runs with their states and costs, and the rows that no config can run yet."""
+        """Print the runs with their states and costs."""
         collection = load_evidence(self.records)
-        waiting = waiting_lines(self.spec.table(name) for name in self.names)
         known = Known.of(collection.runs, self.root)
-        print("\n".join([*waiting, *run_list(runs, known, self._estimates(collection))]))
+        print("\n".join(run_list(runs, known, self._estimates(collection))))
 
     def train(self, runs: list[PlannedRun]) -> int:
         """Execute missing runs in order of value and import finished ones; return the worst exit code."""

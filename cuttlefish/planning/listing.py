@@ -6,7 +6,6 @@ from cuttlefish.display.format import counted
 from cuttlefish.planning.cost import Estimates
 from cuttlefish.planning.execute import each_once
 from cuttlefish.planning.planned_run import PlannedRun
-from cuttlefish.planning.spec import TableSpec
 from cuttlefish.planning.state import Known, State, state_of, state_words
 
 UNKNOWN = "unknown"
@@ -19,18 +18,6 @@ def run_list(runs: Iterable[PlannedRun], known: Known, estimates: Estimates) -> 
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     return [*lines, _sum(unique, known, estimates)]
-
-
-def waiting_lines(tables: Iterable[TableSpec]) -> list[str]:
-    """Return one line per row that no config can run yet."""
-    return [
-        f"{table.name}  {model} on {data}  {label}  {table.waiting.reason}"
-        for table in tables
-        if table.waiting
-        for data in table.waiting.data
-        for model, labels in table.waiting.models.items()
-        for label in labels
-    ]
 
 
 def _row(run: PlannedRun, state: State, estimates: Estimates) -> tuple[str, ...]:

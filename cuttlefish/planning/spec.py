@@ -41,15 +41,6 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """Rows that no config can run yet, by model, and why."""
-
-    reason: str
-    data: list[str]
-    models: dict[str, list[str]]
-
-
-@dataclass(frozen=True)
 class Stated:
     """A value of a row stated in the paper: the claim that holds it, and which of our quantities it is."""
 
@@ -73,7 +64,6 @@ class TableSpec:
     metrics: bool = False
     columns: list[str] = field(default_factory=list)
     paper: list[Stated] = field(default_factory=list)
-    waiting: Waiting | None = None
     notes: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
 

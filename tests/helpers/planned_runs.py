@@ -6,7 +6,7 @@ from typing import Any
 
 from cuttlefish.evidence.records import Collection, Evidence
 from cuttlefish.planning.planned_run import PlannedRun
-from cuttlefish.planning.spec import Row, Scale, Spec, Stated, TableSpec, Waiting
+from cuttlefish.planning.spec import Row, Scale, Spec, Stated, TableSpec
 from tests.helpers.synthetic_records import record
 
 
@@ -58,13 +58,12 @@ def spec_of() -> Spec:
         Row("Full", ["equal budget"], ["reduced"], "full", baseline=True),
         Row("Low", ["equal budget"], ["reduced"], "low"),
     ]
-    waiting = TableSpec(
-        "Later",
-        "table2",
-        waiting=Waiting("task not in the suite yet", ["glue"], {"BERT": ["Full rank", "Cuttlefish"]}),
-    )
     one = TableSpec("One", "table1", paper=stated, rows=rows)
-    tables = {"table1": one, "table2": waiting, "figure1": TableSpec("Figure", "figure1")}
+    tables = {
+        "table1": one,
+        "table2": TableSpec("Later", "table2"),
+        "figure1": TableSpec("Figure", "figure1"),
+    }
     return Spec(
         {"reduced": Scale(note="reduced scale: little")},
         tables,

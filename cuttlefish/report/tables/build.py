@@ -7,11 +7,11 @@ from cuttlefish.evidence.records import Collection, Evidence, LeftOut
 from cuttlefish.evidence.seeds import device_and_precision
 from cuttlefish.evidence.selection import by_seed
 from cuttlefish.planning.planned_run import PlannedRun
-from cuttlefish.planning.spec import EQUAL, PUBLISHED, Scale, Spec, TableSpec, Waiting
+from cuttlefish.planning.spec import EQUAL, PUBLISHED, Scale, Spec, TableSpec
 from cuttlefish.report.tables import overheads
 from cuttlefish.report.tables.match_runs import CellRuns, cell_runs
 from cuttlefish.report.tables.paper_values import Claims, paper_cell
-from cuttlefish.report.tables.rows import COLUMNS, columns_of, empty_cells, row_cells, waiting_cells
+from cuttlefish.report.tables.rows import columns_of, empty_cells, row_cells
 from cuttlefish.report.tables.seeds_note import seeds_notes
 from cuttlefish.report.tables.table import Block, Cell, Table
 
@@ -73,8 +73,6 @@ class _Builder:
 
     def build(self, cells: Sequence[CellRuns]) -> Table:
         name, title = self.table.name, self.table.title
-        if self.table.waiting:
-            return Table(name, title, COLUMNS, list(self._waiting(self.table.waiting)), [], self.scale)
         blocks = [block for group in _groups(cells) for block in self._blocks(*group)]
         title = title if self.scale == "paper" else f"{title} – {self.scale} scale"
         marked = [note for note in (self.found.note, self.found.times) if note]
@@ -112,12 +110,6 @@ class _Builder:
         mark, timed = "" if self.scale == "paper" else self.scale, baseline if self.timed else []
         options = {"metrics": self.table.metrics, "further": self.table.columns}
         return row_cells(run.title, runs, timed, run.baseline, paper, mark, **options)
-
-    def _waiting(self, waiting: Waiting) -> Iterator[Block]:
-        for data in waiting.data:
-            for model, labels in waiting.models.items():
-                rows = [waiting_cells(label, waiting.reason) for label in labels]
-                yield Block(f"{model} on {self.spec.called(data)}", rows)
 
 
 def _groups(cells: Sequence[CellRuns]) -> Iterator[tuple[str, str, str, list[CellRuns]]]:

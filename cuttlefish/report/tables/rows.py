@@ -104,11 +104,6 @@ def empty_cells(label: str, why: str, columns: Sequence[Column] = COLUMNS) -> li
     return [text_cell(label), *(Cell() for _ in columns[2:]), Cell(why)]
 
 
-def waiting_cells(label: str, why: str) -> list[Cell]:
-    """Return the cells of a row that no config can run yet, each with the reason."""
-    return [text_cell(label), *(Cell(why) for _ in COLUMNS[1:])]
-
-
 def _accuracy_and_sizes(fill: Filling) -> list[Cell]:
     return [
         _accuracy(fill),
