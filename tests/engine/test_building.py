@@ -34,14 +34,14 @@ def test_a_crash_leaves_its_traceback_in_a_record(tmp_path, monkeypatch):
 
 
 def test_out_of_memory_says_what_to_lower(tmp_path, monkeypatch):
-    refusing(monkeypatch, "load_task", torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
+    refusing(monkeypatch, "data_set", torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
     with pytest.raises(CuttlefishError, match="out of memory .*lower recipe.batch_size=16"):
         run_config(little_config(tmp_path))
     assert read_record(tmp_path).status == "failed"
 
 
 def test_bad_input_leaves_nothing(tmp_path, monkeypatch):
-    refusing(monkeypatch, "load_task", CuttlefishError("no such data"))
+    refusing(monkeypatch, "data_set", CuttlefishError("no such data"))
     with pytest.raises(CuttlefishError, match="no such data"):
         run_config(little_config(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
@@ -56,7 +56,7 @@ def test_an_earlier_piece_s_record_stays(tmp_path, monkeypatch):
 
 def test_a_run_that_another_process_is_at_is_left_alone(tmp_path, monkeypatch, caplog):
     """This one finds no room beside it, say, before it asks whose the run is."""
-    refusing(monkeypatch, "load_task", torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
+    refusing(monkeypatch, "data_set", torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
     with RunLock(tmp_path, float):
         before = sorted(tmp_path.iterdir())
         with pytest.raises(CuttlefishError, match="out of memory"):

@@ -60,7 +60,7 @@ def trainer_of(method):
     progress = Progress()
     progress.begin_epoch({})
     return SimpleNamespace(
-        device=GPU, config=config, recipe=recipe, world=SimpleNamespace(is_first=True, sum=whole, gather=None), progress=progress,
+        device=GPU, config=config, recipe=recipe, average=None, world=SimpleNamespace(is_first=True, sum=whole, gather=None), progress=progress,
         context=SimpleNamespace(folder=None, model=model, device=GPU, autocast=nullcontext), loggers=Loggers(),
         timer=SimpleNamespace(section=lambda name: nullcontext()), _handle_requests=lambda sums: None, _ask_between_steps=lambda phase, epoch: None, _follow_schedule=lambda epoch: None,
         batches=Batches(task, recipe, config, 0, world),
