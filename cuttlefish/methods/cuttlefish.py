@@ -66,6 +66,9 @@ class CuttlefishMethod(Method):
     def prepare(self, context: Context) -> None:
         self.chosen = self.core_settings(context)
         self.chosen.check()
+        steps = context.recipe.epochs * context.steps
+        if self.interval is not None and self.interval >= steps:
+            raise CuttlefishError(f"interval={self.interval} lies outside the run's {steps} steps")
         self._schedule(context)
         inputs = context.example_batch().inputs
         path = main_path(context.model, inputs, shortcuts=self.chosen.factorize_shortcuts)

@@ -4,6 +4,7 @@ import pytest
 
 from cuttlefish.engine.checkpoint import load_checkpoint
 from cuttlefish.engine.step import StepRunner
+from cuttlefish.errors import CuttlefishError
 from cuttlefish.record.folder import read_epochs, read_ranks
 from cuttlefish.record.record import validate_record
 from cuttlefish.worker import run_config
@@ -49,6 +50,12 @@ def test_epochs_as_intervals_are_epochs(tmp_path):
     other = run_config(little_config(tmp_path / "steps", "cuttlefish", method__interval=4))
     assert (one.loss_final, one.ranks, one.switch_step) == (other.loss_final, other.ranks, 8)
     assert one.run_key != other.run_key and read_ranks(tmp_path / "epochs") == read_ranks(tmp_path / "steps")
+
+
+def test_an_interval_that_never_ends_is_refused(tmp_path):
+    with pytest.raises(CuttlefishError, match="interval=12 lies outside the run's 12 steps"):
+        run_config(little_config(tmp_path / "run", "cuttlefish", method__interval=12, recipe__epochs=3))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("steps", "schedule"), [(2, {}), (6, {}), (7, LINEAR), (9, {})])
