@@ -9,7 +9,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -94,10 +94,9 @@ def beside_cuttlefish() -> str:
         for method in of.keys() - {"Cuttlefish"} if "Cuttlefish" in of else ():
             pairs = paired(of[method], of["Cuttlefish"])
             points = [left.record.accuracy_final - right.record.accuracy_final for left, right in pairs]
-            between = t_interval(points)
-            told = f" [{between[0]:+.2f}, {between[1]:+.2f}]" if between else ""
-            cells = [block.split(",")[0], method, f"{mean(points):+.2f}{told}", str(len(points))]
-            lines.append((mean(points), cells))
+            if points:  # some seed was run with both
+                told = _with_interval(mean(points), t_interval(points), "+.2f")
+                lines.append((mean(points), [block.split(",")[0], method, told, str(len(points))]))
     lines.sort(key=lambda line: (line[1][0], -line[0]))
     heads = ["network", "method", "points above Cuttlefish [95 %]", "seeds"]
     return markdown(heads, [cells for _, cells in lines])
@@ -142,8 +141,16 @@ def _found(reading: dict[str, Any]) -> str:
 
 def _reading(reading: dict[str, Any]) -> list[str]:
     """Return what is accepted, our value with its interval, and n."""
-    low, high = reading["interval"]
-    return [_accepted(reading), f"{reading['ours']:.3g} [{low:.3g}, {high:.3g}]", str(reading["n"])]
+    value = _with_interval(reading["ours"], reading["interval"], ".3g")
+    return [_accepted(reading), value, str(reading["n"])]
+
+
+def _with_interval(value: float, interval: Sequence[float] | None, form: str) -> str:
+    """Return a value with its interval, which one seed does not have."""
+    if not interval:
+        return format(value, form)
+    low, high = (format(limit, form) for limit in interval)
+    return f"{value:{form}} [{low}, {high}]"
 
 
 def _accepted(reading: dict[str, Any]) -> str:

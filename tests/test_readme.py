@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.readme import MARKED, PAGES, main
+from scripts.readme import MARKED, PAGES, _with_interval, main
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = {
@@ -41,3 +41,8 @@ def test_every_make_target_that_is_named_exists(page):
     assert named <= known
     if page == "README.md":
         assert {"demo", "test"} <= named
+
+
+def test_a_value_of_one_seed_has_no_interval():
+    assert _with_interval(-10.634, None, "+.2f") == "-10.63"
+    assert _with_interval(0.42, (0.3728, 0.4672), ".3g") == "0.42 [0.373, 0.467]"
