@@ -1,3 +1,8 @@
+from pathlib import Path
+
+import pytest
+
+from cuttlefish.config.compose import compose_config
 from cuttlefish.planning.points import points
 from cuttlefish.planning.spec import Row, Scale, Spec, TableSpec
 
@@ -89,3 +94,19 @@ def test_a_row_sweeps_over_its_own_keys_too():
     grid = of("f", "paper")[1:]
     assert [point.own for point in grid] == [(("method.k", "1"),), (("method.k", "5"),)]
     assert grid[1].words == ("experiment=f", "method=low", "model=n", "data=b", "method.k=5")
+
+
+@pytest.mark.parametrize("row", ["full_rank", "cuttlefish", "fixed_ratio", "full_rank_in_time"])
+def test_minilm_is_tuned_at_its_own_learning_rate(spec, row):
+    assert composed_rate(spec, row) == (5e-5, 5e-5)
+
+
+def test_the_reference_of_table_4_keeps_its_learning_rates(spec):
+    assert composed_rate(spec, "cuttlefish_reference") == (2e-5, 2e-5)
+
+
+def composed_rate(spec, row):
+    conf = Path(__file__).resolve().parents[2] / "conf"
+    found = [point for point in points(spec, spec.table("table4"), "reduced") if point.row.name == row]
+    schedule = compose_config(conf, found[0].words).recipe.schedule
+    return schedule.base_lr, schedule.peak_lr
