@@ -9,7 +9,7 @@ from typing import Any
 from cuttlefish.record.atomic import write_atomic
 from cuttlefish.record.cache import cache_folder
 
-ROOMS = ("config", "data", "lowrank", "methods", "models", "plan", "record")
+ROOMS = ("auto", "config", "lowrank", "methods", "models", "planning", "record", "tasks")
 SOURCES = (
     "conf/**/*.yaml",
     "cuttlefish/*.py",

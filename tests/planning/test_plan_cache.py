@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 
-from cuttlefish.planning.cache import kept
+import cuttlefish
+from cuttlefish.planning.cache import ROOMS, kept
 from cuttlefish.record.cache import cache_folder
 
 WANTED = [("a", "b"), ("c",), ("a", "b")]
@@ -27,6 +30,11 @@ def test_each_is_made_once_until_a_config_changes(root, tmp_path):
     assert len(made_by(root, tmp_path / "cache")) == 2
     (root / "conf" / "x.yaml").rename(root / "conf" / "y.yaml")
     assert len(made_by(root, tmp_path / "cache")) == 2
+
+
+def test_the_rooms_that_decide_a_composition_are_there():
+    package = Path(cuttlefish.__file__).parent
+    assert [room for room in ROOMS if not (package / room).is_dir()] == []
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"fingerprint": 1}', "\x00"])
