@@ -8,6 +8,7 @@ from cuttlefish.config.validate import to_dict
 from cuttlefish.engine.checkpoint import BEFORE_SWITCH, after_whole_epochs, load_checkpoint
 from cuttlefish.engine.run import Run
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.limits import shown
 
 SHARED = ("model", "data", "recipe", "seed")
 """Sections of the config that must equal those of the run it starts from."""
@@ -49,6 +50,12 @@ def fork_state(run: Run) -> tuple[dict[str, Any], str]:
     if state["progress"]["phase"] != 0 or state["method"].get("switch_epoch") is not None:
         raise CuttlefishError(
             f"fork_from={source}: its checkpoint lies behind its switch; there is no earlier one"
+        )
+    theirs, ours = origin["method"].get("interval"), run.config.method.get("interval")
+    if state["method"].get("history") and theirs != ours:
+        raise CuttlefishError(
+            f"fork_from={source}: that run measured its ranks with method.interval={shown(theirs)} and this "
+            f"one has {shown(ours)}; take the same"
         )
     if state["method_name"] != run.method.name:
         # Only the rank history has the same meaning in every method's state.

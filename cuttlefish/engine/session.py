@@ -18,7 +18,7 @@ from cuttlefish.engine.device import choose_device, element_type, peak_memory, s
 from cuttlefish.engine.evaluate import Scores, evaluate
 from cuttlefish.engine.failures import check_training_forward, explain_torch_errors
 from cuttlefish.engine.fork import fork_state
-from cuttlefish.engine.processes.sync_bn import check_synchronisable
+from cuttlefish.engine.processes.sync_bn import check_has_norms, check_synchronisable
 from cuttlefish.engine.processes.world import World
 from cuttlefish.engine.run import Run, resolve_run
 from cuttlefish.engine.timer import Timer
@@ -152,8 +152,11 @@ class Session:
 
     def _check_model(self, model: nn.Module) -> None:
         """Raise CuttlefishError for a model that would fail during training."""
-        if self.config.trainer.sync_bn and self.world.processes > 1:
-            check_synchronisable(model)
+        if self.config.trainer.sync_bn:
+            if not getattr(self.method.settings, "extra_bn", False):  # which brings its own at the switch
+                check_has_norms(model, self.config.model.name)
+            if self.world.processes > 1:
+                check_synchronisable(model)
         check_training_forward(model, self.task, min(self.batches.smallest(), 2), self.config.model.name)
 
     def _newest(self) -> dict[str, Any]:

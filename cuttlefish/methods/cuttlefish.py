@@ -14,6 +14,7 @@ from cuttlefish.limits import Within
 from cuttlefish.lowrank.path import main_path
 from cuttlefish.lowrank.settings import Settings as CoreSettings
 from cuttlefish.methods.base import Context, Method, Phase, Transition
+from cuttlefish.methods.interval import Interval, as_epochs, check_interval
 from cuttlefish.methods.schedule import Linear, Milestones, Schedule, build_schedule
 from cuttlefish.record.folder import read_profile
 
@@ -29,7 +30,7 @@ class Settings(CoreSettings):
     forget_milestones: milestones passed by the switch count no more, as in the reference's code for ImageNet.
     """
 
-    interval: Annotated[int | None, Within(1, 10**7)] = None
+    interval: Interval = None
     restart_lr: Annotated[float | None, Within(0, ends="()")] = None
     restart_scale: Annotated[float, Within(0, 1000, "(]")] = 1.0
     forget_milestones: bool = False
@@ -66,9 +67,7 @@ class CuttlefishMethod(Method):
     def prepare(self, context: Context) -> None:
         self.chosen = self.core_settings(context)
         self.chosen.check()
-        steps = context.recipe.epochs * context.steps
-        if self.interval is not None and self.interval >= steps:
-            raise CuttlefishError(f"interval={self.interval} lies outside the run's {steps} steps")
+        check_interval(self.interval, context.recipe.epochs * context.steps)
         self._schedule(context)
         inputs = context.example_batch().inputs
         path = main_path(context.model, inputs, shortcuts=self.chosen.factorize_shortcuts)
@@ -86,16 +85,14 @@ class CuttlefishMethod(Method):
         return self._update(context, epoch, epoch) if self.interval is None or epoch == 0 else None
 
     def on_interval(self, context: Context, steps: int) -> Transition | None:
-        epoch, rest = divmod(steps, context.steps)
-        epoch = epoch + rest / context.steps if rest else epoch
-        return self._update(context, steps // self.interval, epoch)
+        return self._update(context, steps // self.interval, as_epochs(steps, context.steps))
 
     def _update(self, context: Context, number: int, epoch: float) -> Transition | None:
         """Make update `number` of the ranks, which sees the weights after `epoch` epochs."""
         dense = not self.core.switched
         switched = number > 0 and self.core.epoch_end(number - 1)
         if dense:
-            context.log_ranks([row | {"epoch": round(epoch, 9)} for row in self.core.tracker.rows()])
+            context.log_ranks([row | {"epoch": epoch} for row in self.core.tracker.rows()])
         if not switched:
             return None
         start = epoch if context.schedule.by_step else ceil(epoch)

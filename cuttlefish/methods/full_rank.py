@@ -10,6 +10,7 @@ from cuttlefish.lowrank.path import main_path
 from cuttlefish.lowrank.rank import RankTracker
 from cuttlefish.methods.base import Context, Method, Phase
 from cuttlefish.methods.budget import dense_epochs_within
+from cuttlefish.methods.interval import Interval, as_epochs, check_interval
 from cuttlefish.methods.schedule import build_schedule
 from cuttlefish.methods.target import Match
 
@@ -22,16 +23,26 @@ class FullRank(Method):
     class Settings(Checked):
         """track_ranks: Record the stable rank of every main-path layer before each epoch.
 
-        match: A finished run; train only as many epochs as fit into its compute seconds, the schedule
-        over these.
+        interval: Record them before each so many optimizer steps instead, as fine-tuning needs, which has
+        few epochs. match: A finished run; train only as many epochs as fit into its compute seconds, the
+        schedule over these.
         """
 
         track_ranks: bool = False
+        interval: Interval = None
         match: Match = None
+
+        def contradictions(self) -> Iterator[str]:
+            if self.interval is not None and not self.track_ranks:
+                yield "interval is the number of steps between ranks; set track_ranks=true too"
 
     tracker: RankTracker | None = None
     epochs: int | None = None
     """The epochs that fit into the matched run's time."""
+
+    def __init__(self, settings: Any):
+        super().__init__(settings)
+        self.interval = settings.interval
 
     @classmethod
     def planned_epochs(cls, settings: Any, recipe: RecipeConfig) -> int | None:
@@ -41,6 +52,7 @@ class FullRank(Method):
         if self.settings.match is not None:
             kept = context.saved().get("epochs")  # even if the matched run changed since
             self.epochs = kept or dense_epochs_within(self.settings.match, context.recipe.epochs)[0]
+        check_interval(self.interval, (self.epochs or context.recipe.epochs) * context.steps)
 
     def phases(self, context: Context) -> Iterator[Phase]:
         if self.epochs is None:
@@ -57,10 +69,16 @@ class FullRank(Method):
             )
 
     def on_epoch_start(self, context: Context, epoch: int) -> None:
-        if self.tracker is not None:
-            with context.section("tracking"):
-                self.tracker.update()
-            context.log_ranks(self.tracker.rows())
+        if self.tracker is not None and (self.interval is None or epoch == 0):
+            self._track(context, epoch)
+
+    def on_interval(self, context: Context, steps: int) -> None:
+        self._track(context, as_epochs(steps, context.steps))
+
+    def _track(self, context: Context, epoch: float) -> None:
+        with context.section("tracking"):
+            self.tracker.update()
+        context.log_ranks([row | {"epoch": epoch} for row in self.tracker.rows()])
 
     def state_dict(self) -> dict[str, Any]:
         tracker = self.tracker

@@ -125,7 +125,7 @@ def data_set(config: DataConfig) -> DataSet:
         if name not in FOR_ALL | chosen.takes and getattr(config, name) != getattr(usual, name):
             takers = [f"data={kind}" for kind, item in table.items() if name in item.takes]
             raise CuttlefishError(
-                f"data.{name} is a property of {config.kind}; only {', '.join(takers)} can choose it"
+                f"data.{name} does not apply to data={config.kind}: it is a setting of {', '.join(takers)}"
             )
     chosen.settings(config)
     return chosen

@@ -26,7 +26,7 @@ from tests.helpers.runs import CONF
             "method=cuttlefish method.thresold=2",
             "there is no key method.thresold; did you mean method.threshold?",
         ),
-        ("method.k=5", "there is no key method.k (choose from name, preset, track_ranks, match)"),
+        ("method.k=5", "there is no key method.k (choose from name, preset, track_ranks, interval, match)"),
         (
             "method=cuttlefish method.ranks.conv1=5",
             "method.ranks has no keys yet; give it whole, as in method.ranks={conv1: ...}",

@@ -14,6 +14,7 @@ from tests.helpers.runs import EXACT, little_config
 INTERVAL = {"method__interval": 3, "method__switch_epoch": 2, "recipe__epochs": 3}
 """Of epochs of 4 steps: the ranks are measured before steps 0, 3 and 6, and there is the switch."""
 
+
 LINEAR = {"recipe__schedule": {"name": "linear", "base_lr": 1e-9, "peak_lr": 0.01, "warmup_fraction": 0.25}}
 
 
@@ -52,6 +53,31 @@ def test_epochs_as_intervals_are_epochs(tmp_path):
     assert one.run_key != other.run_key and read_ranks(tmp_path / "epochs") == read_ranks(tmp_path / "steps")
 
 
+def test_full_rank_logs_its_ranks_by_steps_and_resumes_them(tmp_path, monkeypatch):
+    settings = {"method__track_ranks": True, "method__interval": 3, "recipe__epochs": 2}
+    run_config(little_config(tmp_path / "whole", **settings))
+    rows = [row for row in read_ranks(tmp_path / "whole") if row["layer"] == "layer4.0.conv1"]
+    assert [(row["epoch"], row["step"]) for row in rows] == [(0, 0), (0.75, 3), (1.5, 6)]
+    config = little_config(tmp_path / "run", **settings, trainer__checkpoint_minutes=1e-9)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(StepRunner, "step", stopping_after(5))
+        run_config(config)
+    run_config(config)
+    assert read_ranks(tmp_path / "run") == read_ranks(tmp_path / "whole")
+
+
+def test_a_fork_goes_on_at_the_same_interval(tmp_path):
+    settings = {"method__track_ranks": True, "method__interval": 3, "recipe__epochs": 2}
+    run_config(little_config(tmp_path / "origin", **settings, trainer__checkpoint_epochs=1))
+    checkpoint = str(min((tmp_path / "origin" / "checkpoints").glob("epoch_*.pt")))
+    arm = {"method__switch_epoch": 2, "recipe__epochs": 2, "fork_from": checkpoint}
+    with pytest.raises(CuttlefishError, match="measured its ranks with method.interval=3 and this one has n"):
+        run_config(little_config(tmp_path / "arm", "cuttlefish", **arm))
+    assert (
+        run_config(little_config(tmp_path / "arm", "cuttlefish", **arm, method__interval=3)).switch_step == 6
+    )
+
+
 def test_an_interval_that_never_ends_is_refused(tmp_path):
     with pytest.raises(CuttlefishError, match="interval=12 lies outside the run's 12 steps"):
         run_config(little_config(tmp_path / "run", "cuttlefish", method__interval=12, recipe__epochs=3))
@@ -63,16 +89,8 @@ def test_resume_around_it_is_exact_to_the_bit(tmp_path, monkeypatch, steps, sche
     settings = INTERVAL | schedule
     whole = run_config(little_config(tmp_path / "whole", "cuttlefish", **settings))
     config = little_config(tmp_path / "run", "cuttlefish", **settings, trainer__checkpoint_minutes=1e-9)
-    taken, step = [], StepRunner.step
-
-    def stopping(*arguments):
-        if len(taken) == steps:
-            raise KeyboardInterrupt
-        taken.append(None)
-        return step(*arguments)
-
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(StepRunner, "step", stopping)
+        patch.setattr(StepRunner, "step", stopping_after(steps))
         run_config(config)
     newest = max((tmp_path / "run" / "checkpoints").glob("epoch_*.pt"))
     progress = load_checkpoint(newest)["progress"]
@@ -87,3 +105,16 @@ def test_two_processes_switch_as_one(tmp_path):
     together = run_config(little_config(tmp_path / "together", "cuttlefish", trainer__devices=2, **settings))
     assert alone.switch_step == together.switch_step == 6
     assert_alike(tmp_path / "alone", alone, tmp_path / "together", together)
+
+
+def stopping_after(steps):
+    """Return a `StepRunner.step` that is interrupted after so many steps."""
+    taken, step = [], StepRunner.step
+
+    def stopping(*arguments):
+        if len(taken) == steps:
+            raise KeyboardInterrupt
+        taken.append(None)
+        return step(*arguments)
+
+    return stopping

@@ -9,6 +9,8 @@ from torch import nn
 
 from cuttlefish.engine.processes.sync_bn import SyncBatchNorm2d, statistics_kept, synchronise
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.worker import run_config
+from tests.helpers.runs import little_config
 
 
 @pytest.fixture
@@ -17,6 +19,19 @@ def group(tmp_path):
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     yield
     dist.destroy_process_group()
+
+
+def test_a_model_without_batch_norm_is_refused(tmp_path):
+    deit = {
+        "name": "deit_tiny_patch16_224",
+        "source": "timm",
+        "width": None,
+        "arguments": {"img_size": 12, "patch_size": 4},
+    }
+    config = little_config(tmp_path / "run", model=deit, trainer__sync_bn=True)
+    with pytest.raises(CuttlefishError, match="deit_tiny_patch16_224 has no batch norm that could be"):
+        run_config(config)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("momentum", [0.1, None])

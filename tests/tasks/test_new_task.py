@@ -112,7 +112,7 @@ def test_its_settings_are_typed_and_in_the_key(conf, tmp_path):
         resolve_run(composed(conf, tmp_path / "run", "data.size=big"))
     with pytest.raises(CuttlefishError, match=r"no key data\.seize for toy; did you mean data\.size\?"):
         data_set(DataConfig(name="toy", kind="toy", settings={"seize": 1}))
-    with pytest.raises(CuttlefishError, match=r"data\.flip is a property of toy; only data="):
+    with pytest.raises(CuttlefishError, match=r"data\.flip does not apply to data=toy: it is a setting of "):
         data_set(DataConfig(name="toy", kind="toy", flip=True))
     with pytest.raises(CuttlefishError, match=r"no key data\.noise for digits"):
         data_set(DataConfig(name="digits", kind="digits", settings={"noise": 1}))

@@ -96,6 +96,15 @@ def synchronise(model: nn.Module) -> None:
         module.__class__ = PLAIN.get(type(module)) or _with_activation(type(module))
 
 
+def check_has_norms(model: nn.Module, name: str) -> None:
+    """Raise CuttlefishError if the model has no batch norm."""
+    if not any(isinstance(module, _BatchNorm) for module in model.modules()):
+        raise CuttlefishError(
+            f"trainer.sync_bn=true, but {name} has no batch norm that could be synchronised: "
+            "take trainer.sync_bn=false"
+        )
+
+
 def check_synchronisable(model: nn.Module) -> None:
     """Raise CuttlefishError if the model has a batch norm of an unknown kind."""
     for name, module in _unsynchronised(model).items():
