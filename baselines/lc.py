@@ -22,8 +22,8 @@ from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.decay import FrobeniusDecay, decay_groups
 from cuttlefish.lowrank.matrix import fold, matrix_shape, unroll
 from cuttlefish.lowrank.path import candidates, main_path
+from cuttlefish.lowrank.profiling.timing import positions
 from cuttlefish.lowrank.surgery import factorize, find_layers, low_rank_layers
-from cuttlefish.lowrank.timing import positions
 from cuttlefish.lowrank.trace import NORMS
 from cuttlefish.methods.base import Context, Phase
 from cuttlefish.methods.target import SizedMethod

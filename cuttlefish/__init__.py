@@ -23,15 +23,15 @@ _HOMES = {
     "LowRankConv2d": "cuttlefish.lowrank.layers",
     "LowRankLinear": "cuttlefish.lowrank.layers",
     "RankTracker": "cuttlefish.lowrank.rank",
-    "effective_rank": "cuttlefish.lowrank.matrix",
-    "energy_rank": "cuttlefish.lowrank.matrix",
+    "effective_rank": "cuttlefish.lowrank.rank.measures",
+    "energy_rank": "cuttlefish.lowrank.rank.measures",
     "StabilityTest": "cuttlefish.lowrank.stability",
     "StackProfile": "cuttlefish.lowrank.profiling",
     "densify": "cuttlefish.lowrank.surgery",
     "factorize": "cuttlefish.lowrank.surgery",
     "full_rank": "cuttlefish.lowrank.matrix",
     "profile_stacks": "cuttlefish.lowrank.profiling",
-    "stable_rank": "cuttlefish.lowrank.matrix",
+    "stable_rank": "cuttlefish.lowrank.rank",
 }
 __all__ = sorted(_HOMES)  # pyright: ignore
 

@@ -21,7 +21,7 @@ import torch
 from cuttlefish.config.schema import ModelConfig, TrainerConfig
 from cuttlefish.engine.device import autocast, choose_device, set_up
 from cuttlefish.evidence.benches import PROFILED_BATCH
-from cuttlefish.lowrank.timing import Conditions
+from cuttlefish.lowrank.profiling.timing import Conditions
 from cuttlefish.models import build_model
 from cuttlefish.models.build import SUITE
 from cuttlefish.record.atomic import write_atomic

@@ -1,6 +1,5 @@
 """Cuttlefish for any training loop: find K, watch the ranks, factorize when they settle (Algorithm 1)."""
 
-import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
@@ -10,21 +9,14 @@ from torch.optim import Optimizer
 
 from cuttlefish.auto.decisions import Decisions
 from cuttlefish.auto.distributed import from_first_process
-from cuttlefish.auto.moment import Moment, stability_test
-from cuttlefish.auto.ranks import within_budget
 from cuttlefish.auto.show import plot_ranks, report_text
 from cuttlefish.auto.state import chosen_settings
 from cuttlefish.auto.switch import EpochReport, Example
 from cuttlefish.auto.watch import Watch
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.lowrank.decay import FrobeniusDecay
-from cuttlefish.lowrank.find import find_layers
-from cuttlefish.lowrank.layout import keep_plain
 from cuttlefish.lowrank.settings import Settings
 from cuttlefish.lowrank.surgery import require_bare
 from cuttlefish.lowrank.trace import Batch, Forward
-
-logger = logging.getLogger("cuttlefish")
 
 
 class Cuttlefish(Decisions):
@@ -97,46 +89,18 @@ class Cuttlefish(Decisions):
         **knobs: Any,
     ):
         state = state or {}
-        self.settings = chosen_settings(settings, knobs, state.get("settings"))
-        self.settings.check()
         require_bare(model)
-        self.model, self.broadcast, self.section, self.forward = model, broadcast, section, forward
+        super().__init__(model, chosen_settings(settings, knobs, state.get("settings")), forward)
+        self.broadcast, self.section = broadcast, section
         self.epochs, self.interval = epochs or state.get("epochs"), interval or state.get("interval")
         self._check_lengths(batch, state)
-        stability_test(self.settings, self.epochs)
-        timed = {"autocast": autocast, "cost_model": cost_model}
-        self._choice = choice = self._choose(batch, state, profile or state.get("profile"), timed)
-        self.k, self.layers, self.profile = choice.k, choice.layers, choice.profile
-        self.shortcuts = choice.shortcuts
-        within_budget(model, dict.fromkeys(self.layers, 1), self.settings)
-        keep_plain(model)
-        super().__init__(Watch(model) if guard else None)
-        self.switch_epoch: int | None = None
-        self.reason: str | None = None
-        self.ranks: dict[str, int] = {}
-        self.on_floor: list[str] = []
-        self.kept_dense = dict(choice.reasons)
-        self.decay: FrobeniusDecay | None = None
-        self.steps = self._ended = 0
-        self._form = frozenset(batch) if isinstance(batch, Mapping) else type(batch)
-        self._example = Example(batch, forward) if guard and batch is not None else None
-        waited = [*self.layers, *(choice.spared if self.settings.wait_for_dense else [])]
-        self._moment = Moment(
-            model, choice.watched, waited, self.settings, self.epochs, measure, broadcast, section
-        )
-        self.tracker, self.test = self._moment.tracker, self._moment.test
+        self._decide(batch, state, profile, measure, {"autocast": autocast, "cost_model": cost_model})
+        if guard:
+            self._watch = Watch(model)
+            self._example = None if batch is None else Example(batch, forward)
         if optimizer is not None and not state.get("switch_epoch"):
             self.optimizer(optimizer)
-        for name in find_layers(model).held & self.kept_dense.keys():
-            logger.warning("%s stays dense: %s", name, self.kept_dense[name])
-        if not self.layers:
-            self._decline()
-        if state:
-            self._restore(state)
-        else:
-            self._moment.start()
-            if self.settings.switch_epoch == 0 and self.layers:
-                self._switch("fixed")
+        self._begin(state)
 
     @classmethod
     def resume(cls, model_fn: Callable[[], nn.Module], state: Mapping[str, Any], **options: Any) -> Self:

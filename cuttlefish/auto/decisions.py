@@ -7,23 +7,26 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from cuttlefish.auto.choice import Choice, choose_layers, saved_choice
-from cuttlefish.auto.followers import Followers
-from cuttlefish.auto.moment import Moment
+from cuttlefish.auto.follow.followers import Followers
+from cuttlefish.auto.moment import Moment, stability_test
 from cuttlefish.auto.ranks import choose_ranks, few, useless, within_budget
 from cuttlefish.auto.state import check_history
 from cuttlefish.auto.switch import EpochReport, Example, switch
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.decay import FrobeniusDecay
-from cuttlefish.lowrank.find import low_rank_layers
+from cuttlefish.lowrank.find import find_layers, low_rank_layers
+from cuttlefish.lowrank.layout import keep_plain
 from cuttlefish.lowrank.path import main_path
 from cuttlefish.lowrank.patterns import freeze
 from cuttlefish.lowrank.profiling import profile_stacks
 from cuttlefish.lowrank.rank import RankTracker
 from cuttlefish.lowrank.settings import Settings
-from cuttlefish.lowrank.trace import Batch
+from cuttlefish.lowrank.stability import StabilityTest
+from cuttlefish.lowrank.trace import Batch, Forward
 
 logger = logging.getLogger("cuttlefish")
 
@@ -31,26 +34,28 @@ logger = logging.getLogger("cuttlefish")
 class Decisions(Followers):
     """The state of automatic low-rank training, and the steps from one state to the next."""
 
-    settings: Settings
     epochs: int | None
     interval: int | None
     broadcast: Callable[[Any], Any]
     section: Callable[[str], AbstractContextManager[Any]]
     k: int
-    layers: list[str]
     shortcuts: list[str]
     profile: dict[str, Any] | None
-    reason: str | None
-    switch_epoch: int | None
-    ranks: dict[str, int]
-    on_floor: list[str]
     kept_dense: dict[str, str]
     tracker: RankTracker
-    steps: int
-    _ended: int
+    test: StabilityTest
     _choice: Choice
     _moment: Moment
-    _example: Example | None
+
+    def __init__(self, model: nn.Module, settings: Settings, forward: Forward | None):
+        settings.check()
+        super().__init__(model, settings, forward)
+        self.switch_epoch: int | None = None
+        self.reason: str | None = None
+        self.ranks: dict[str, int] = {}
+        self.on_floor: list[str] = []
+        self.steps = self._ended = 0
+        self._example: Example | None = None
 
     @property
     def switched(self) -> bool:
@@ -143,6 +148,42 @@ class Decisions(Followers):
         logger.warning("Nothing is factorized and training goes on at full rank: %s", told)
         size = count_parameters(self.model).total
         return EpochReport(False, self.epoch, self.reason, {}, dict(self.kept_dense), size, size)
+
+    def _decide(
+        self,
+        batch: Batch | None,
+        state: Mapping[str, Any],
+        profile: dict[str, Any] | None,
+        measure: Callable[[Tensor], float] | None,
+        timed: dict[str, Any],
+    ) -> None:
+        """Choose K and the layers, and make the test that finds E; the model is only looked at."""
+        chosen, model = self.settings, self.model
+        stability_test(chosen, self.epochs)
+        self._choice = choice = self._choose(batch, state, profile or state.get("profile"), timed)
+        self.k, self.layers, self.profile = choice.k, choice.layers, choice.profile
+        self.shortcuts, self.kept_dense = choice.shortcuts, dict(choice.reasons)
+        within_budget(model, dict.fromkeys(self.layers, 1), chosen)
+        self._form = frozenset(batch) if isinstance(batch, Mapping) else type(batch)
+        waited = [*self.layers, *(choice.spared if chosen.wait_for_dense else [])]
+        self._moment = Moment(
+            model, choice.watched, waited, chosen, self.epochs, measure, self.broadcast, self.section
+        )
+        self.tracker, self.test = self._moment.tracker, self._moment.test
+
+    def _begin(self, state: Mapping[str, Any]) -> None:
+        """Measure the first ranks, or go on from a state."""
+        keep_plain(self.model)
+        for name in find_layers(self.model).held & self.kept_dense.keys():
+            logger.warning("%s stays dense: %s", name, self.kept_dense[name])
+        if not self.layers:
+            self._decline()
+        if state:
+            self._restore(state)
+            return
+        self._moment.start()
+        if self.settings.switch_epoch == 0 and self.layers:
+            self._switch("fixed")
 
     def _choose(
         self,

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.matrix import matrix_shape
-from cuttlefish.lowrank.misaligned import misaligned_ranks
 from cuttlefish.lowrank.rank import RankTracker, clamp_rank
+from cuttlefish.lowrank.rank.misaligned import misaligned_ranks
 from cuttlefish.lowrank.settings import METRICS, Settings
 from cuttlefish.lowrank.surgery import break_even, saves_nothing
 

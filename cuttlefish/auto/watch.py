@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from cuttlefish.auto.leftovers import leftovers
+from cuttlefish.auto.follow.leftovers import leftovers
 from cuttlefish.auto.switch import Replaced
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.decay import FrobeniusDecay

@@ -16,7 +16,7 @@ from cuttlefish.compression.whitening import input_moments, root
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.find import find_layers
-from cuttlefish.lowrank.matrix import unroll
+from cuttlefish.lowrank.matrix import matrix_shape, unroll
 from cuttlefish.lowrank.split import split_layer, truncated_svd
 from cuttlefish.lowrank.surgery import break_even, check_ranks, replace_module, require_bare
 from cuttlefish.lowrank.trace import Forward, call_model, trace
@@ -82,12 +82,10 @@ def compress(
     spectra = {name: _spectrum(layer, moments.get(name)) for name, layer in layers.items()}
     before = count_parameters(model).total
     if target_params is not None:
-        shapes = {name: tuple(unroll(layer.weight).shape) for name, layer in layers.items()}
+        shapes = {name: matrix_shape(layer.weight.shape) for name, layer in layers.items()}
         ranks = ranks_for(target_params, before, shapes, spectra)
-    elif ratio is not None:
-        ranks = {name: max(1, floor(ratio * len(spectrum))) for name, spectrum in spectra.items()}
-    elif energy is not None:
-        ranks = {name: energy_rank(spectrum, energy) for name, spectrum in spectra.items()}
+    elif ranks is None:
+        ranks = {name: _rank(spectrum, ratio, energy) for name, spectrum in spectra.items()}
     smaller = {name: rank for name, rank in ranks.items() if rank < break_even(layers[name])}
     for name, rank in smaller.items():
         replace_module(model, name, _split(layers[name], rank, moments.get(name)))
@@ -153,6 +151,10 @@ def _split(layer: nn.Conv2d | nn.Linear, rank: int, moment: Tensor | None) -> nn
     new.second.weight.copy_(second)
     new.first.weight.copy_(first)
     return new
+
+
+def _rank(spectrum: Tensor, ratio: float | None, energy: float | None) -> int:
+    return energy_rank(spectrum, energy) if ratio is None else max(1, floor(ratio * len(spectrum)))
 
 
 def _error(spectrum: Tensor, rank: int) -> float:

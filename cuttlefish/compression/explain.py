@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from cuttlefish.lowrank.find import find_layers
-from cuttlefish.lowrank.matrix import full_rank, matrix_shape, stable_ranks
+from cuttlefish.lowrank.matrix import full_rank, matrix_shape
 from cuttlefish.lowrank.path import candidates, main_path, why_dense
+from cuttlefish.lowrank.rank import stable_ranks
 from cuttlefish.lowrank.surgery import break_even
 from cuttlefish.lowrank.trace import Batch, Forward, TracedLayer
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cuttlefish.auto.average import split_average
+from cuttlefish.auto.follow.average import split_average
 
 
 class Average:

@@ -1,10 +1,6 @@
-"""A layer's weight as the matrix that is factorized: unrolled, folded back, and its rank by several measures.
+"""A layer's weight as the matrix that is factorized: unrolled, folded back, its smaller Gram matrix."""
 
-The stable rank (paper, section 3.3) needs σ₁ and ‖W‖_F alone. σ₁² is the largest eigenvalue of the smaller
-Gram matrix, W·Wᵀ or Wᵀ·W, and needs no singular value decomposition.
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -58,25 +54,6 @@ def full_rank(weight: Tensor) -> int:
     return min(weight.shape[0], weight[0].numel())
 
 
-def stable_rank(weight: Tensor) -> float:
-    """Return ‖W‖_F² / σ₁² of the weight unrolled to (dim 0) × (the rest).
-
-    It is 0 for a zero matrix and NaN for one that is not finite, as are the other measures. Its relative
-    error is below 1e-6 at any scale; where all singular values agree to a few 1e-6 (an orthogonal float32
-    matrix), the value is within their spread.
-    """
-    return stable_ranks([weight])[0]
-
-
-@torch.no_grad()
-def stable_ranks(weights: Sequence[Tensor]) -> list[float]:
-    """Return the stable rank of each weight: computed where the weights are, brought over in one transfer."""
-    if not weights:
-        return []
-    pairs = [_energy_and_top(weight.detach()) for weight in weights]
-    return [energy / top if top > 0 else energy for energy, top in torch.stack(pairs).cpu().tolist()]
-
-
 def gram(matrix: Tensor) -> Tensor:
     """Return the smaller of W·Wᵀ and Wᵀ·W of an m × n matrix W; only its lower triangle is filled in.
 
@@ -91,53 +68,7 @@ def gram(matrix: Tensor) -> Tensor:
     return product
 
 
-def effective_rank(weight: Tensor) -> float:
-    """Return exp(−Σ pᵢ·ln pᵢ) with pᵢ = σᵢ / Σσ (Roy and Vetterli, 2007)."""
-    sigma = singular_values(weight)
-    total = sigma.sum()
-    if not total > 0:
-        return total.item()
-    shares = sigma / total
-    return torch.special.entr(shares).sum().exp().item()
-
-
-def energy_rank(weight: Tensor, share: float = 0.9) -> float:
-    """Return the smallest r with σ₁² + … + σᵣ² ≥ share · ‖W‖_F²."""
-    energies = singular_values(weight) ** 2
-    total = energies.sum()
-    if not total > 0:
-        return total.item()
-    return float(min(1 + int((energies.cumsum(0) < share * total).sum()), len(energies)))
-
-
-def singular_values(weight: Tensor) -> Tensor:
-    """Return the singular values, up to a power of two, in float64 on the CPU; NaN if W is not finite."""
-    exact = weight.detach().flatten(1).cpu().double()
-    if not exact.isfinite().all():
-        return torch.full((full_rank(weight),), float("nan"), dtype=torch.float64, device="cpu")
-    return torch.linalg.svdvals(exact * _scale(exact))
-
-
-MEASURES: dict[str, Callable[[Tensor], float]] = {
-    "stable": stable_rank,
-    "entropy": effective_rank,
-    "energy": energy_rank,
-}
-"""The measures of a matrix's rank that have a name."""
-
-
-def _scale(weight: Tensor) -> Tensor:
+def power_of_two(matrix: Tensor) -> Tensor:
     """Return the power of two (float64) that brings the largest entry to [0.5, 1); 1 for a zero matrix."""
-    largest = torch.linalg.vector_norm(weight, float("inf"), dtype=torch.float64)
+    largest = torch.linalg.vector_norm(matrix, float("inf"), dtype=torch.float64)
     return torch.where(largest == 0, 1.0, torch.frexp(largest).mantissa / largest)
-
-
-def _energy_and_top(weight: Tensor) -> Tensor:
-    """Return ‖W‖_F² and σ₁², both in float64 and of the weight times one power of two."""
-    scale = _scale(weight)
-    energy = (torch.linalg.vector_norm(weight, dtype=torch.float64) * scale) ** 2
-    # Products of float32 numbers may be summed in float32: errors average out, and 1e-6 is asked for. Their
-    # eigenvalues may not, nor may a GPU's TF32 come in.
-    exact = torch.float64 if weight.is_cuda or weight.dtype == torch.float64 else torch.float32
-    products = gram(weight.flatten(1).to(exact) * scale.to(exact))
-    return torch.stack([energy, torch.linalg.eigvalsh(products.double().nan_to_num())[-1]])

@@ -9,11 +9,11 @@ from torch import nn
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.limits import Checked, Each, OptionsOf, Within
-from cuttlefish.lowrank.beta import BETAS
 from cuttlefish.lowrank.find import nearest
 from cuttlefish.lowrank.matrix import SCHEMES
 from cuttlefish.lowrank.path import candidates
 from cuttlefish.lowrank.patterns import check_patterns
+from cuttlefish.lowrank.rank.beta import BETAS
 from cuttlefish.lowrank.stability import PRESETS, Rule
 from cuttlefish.lowrank.surgery import check_ranks
 from cuttlefish.lowrank.trace import TracedLayer

@@ -93,8 +93,10 @@ def factorize(
         if keep_dense and rank >= break_even(layer, scheme):
             LOG.info("%s stays dense: %s", name, saves_nothing(layer, rank, scheme))
             continue
-        options = {"extra_bn": extra_bn, "first_bias": first_bias, "scheme": scheme}
-        new = split_layer(layer, int(rank), **options, initialise=initialise, exact=exact)
+        new = split_layer(
+            layer, int(rank), extra_bn=extra_bn, first_bias=first_bias, scheme=scheme,
+            initialise=initialise, exact=exact,
+        )  # fmt: skip
         _carry_over(name, layer, new)
         for parent, key in places.pop(layer):
             setattr(parent, key, new)

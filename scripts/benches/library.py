@@ -10,7 +10,7 @@ from torch import nn
 
 from cuttlefish.auto import Cuttlefish
 from cuttlefish.lowrank.matrix import full_rank, unroll
-from cuttlefish.lowrank.profiling import candidates, main_path
+from cuttlefish.lowrank.path import candidates, main_path
 from cuttlefish.lowrank.split import truncated_svd
 from cuttlefish.lowrank.surgery import factorize
 from scripts.benches.turns import Rows, seconds_of

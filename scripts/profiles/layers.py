@@ -9,7 +9,7 @@ from torch import nn
 
 from cuttlefish.lowrank.path import main_path
 from cuttlefish.lowrank.profiling import block_name
-from cuttlefish.lowrank.timing import Conditions, take_turns
+from cuttlefish.lowrank.profiling.timing import Conditions, take_turns
 from cuttlefish.lowrank.trace import TracedLayer
 from scripts.profiles.units import Rows, at_each_ratio, repeat, sub_block_at_each_ratio
 

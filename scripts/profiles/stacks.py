@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from cuttlefish.lowrank.path import candidates, main_path
-from cuttlefish.lowrank.profiling import Stack, decide, group_stacks
-from cuttlefish.lowrank.timing import Conditions, take_turns
+from cuttlefish.lowrank.profiling.stacks import Stack, decide, group_stacks
+from cuttlefish.lowrank.profiling.timing import Conditions, take_turns
 from cuttlefish.lowrank.trace import TracedLayer
 from scripts.profiles.units import Rows, at_each_ratio, repeat
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import nn
 
+from cuttlefish.lowrank.profiling.timing import Conditions, units
 from cuttlefish.lowrank.rank import clamp_rank, full_rank
 from cuttlefish.lowrank.surgery import factorize
-from cuttlefish.lowrank.timing import Conditions, units
 from cuttlefish.lowrank.trace import TracedLayer
 
 Rows = list[dict[str, Any]]

@@ -9,7 +9,7 @@ from torch.optim import SGD
 
 import cuttlefish
 from cuttlefish import Cuttlefish, CuttlefishError, LowRankConv2d
-from cuttlefish.lowrank.matrix import MEASURES
+from cuttlefish.lowrank.rank.measures import MEASURES
 from cuttlefish.lowrank.settings import Settings
 
 
@@ -194,7 +194,7 @@ def test_state_goes_on_exactly(epochs):
 
 
 def test_declines_where_nothing_pays(monkeypatch):
-    from cuttlefish.lowrank import timing
+    from cuttlefish.lowrank.profiling import timing
 
     monkeypatch.setattr(timing, "measure", lambda layer, conditions: (1.0, 1.0, 1.0, 1.0, 1.0, 1.0))
     model = network()
@@ -294,7 +294,7 @@ def test_layers_that_stay_dense_at_a_switch_say_why():
 
 
 def test_layers_that_no_profile_chose_say_why(monkeypatch, caplog):
-    from cuttlefish.lowrank import timing
+    from cuttlefish.lowrank.profiling import timing
 
     monkeypatch.setattr(timing, "measure", lambda layer, conditions: (1.2, 1.0, 1.0, 1.0, 1.0, 1.0))
     cf = Cuttlefish(network(), IMAGES, epochs=10)

@@ -154,7 +154,7 @@ def average_of_products(kind):
 @pytest.mark.parametrize("kind", AVERAGES)
 def test_an_average_goes_on_in_the_model_s_basis(kind, monkeypatch):
     turned = average_of_products(kind)
-    monkeypatch.setattr("cuttlefish.auto.average._turn", lambda *_: None)
+    monkeypatch.setattr("cuttlefish.auto.follow.average._turn", lambda *_: None)
     assert turned < 0.05 and average_of_products(kind) > 0.3, "unturned factors do not belong together"
 
 

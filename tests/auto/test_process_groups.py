@@ -7,7 +7,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from cuttlefish import Cuttlefish, CuttlefishError, LowRankConv2d, factorize
-from cuttlefish.lowrank import timing
+from cuttlefish.lowrank.profiling import timing
 from tests.helpers.little_networks import IMAGES, network, step
 
 FIXED = {"k": 1, "switch_epoch": 1, "rank_ratio": 0.25}

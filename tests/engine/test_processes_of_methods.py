@@ -21,7 +21,7 @@ def test_two_processes_match_one(tmp_path, method):
 MEASURED = """
 import os
 if "RANK" in os.environ:
-    from cuttlefish.lowrank import timing
+    from cuttlefish.lowrank.profiling import timing
 
     def measure(layer, conditions):
         speedup = 2.0 if os.environ["RANK"] == "0" and layer.output_shape[-1] < 12 else 1.0

@@ -15,7 +15,7 @@ from cuttlefish.engine.failures import check_training_forward
 from cuttlefish.engine.session import Session
 from cuttlefish.engine.step import StepRunner
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.lowrank import timing
+from cuttlefish.lowrank.profiling import timing
 from cuttlefish.methods import load_method
 from cuttlefish.record.folder import read_epochs, read_ranks
 from cuttlefish.record.record import read_record

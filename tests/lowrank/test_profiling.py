@@ -6,9 +6,8 @@ from torch import nn
 
 from cuttlefish.config.schema import ModelConfig
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.lowrank import profiling
 from cuttlefish.lowrank.path import candidates, main_path
-from cuttlefish.lowrank.profiling import block_name, profile_stacks
+from cuttlefish.lowrank.profiling import block_name, profile_stacks, stacks, timing
 from cuttlefish.models import build_model
 
 IMAGES = torch.randn(2, 3, 32, 32)
@@ -30,7 +29,7 @@ def fake_timings(monkeypatch, speedups):
     def measure(layer, *_):
         return 3.0, 3.0 / speedups[layer.output_shape[-1]], 6.0, 6.0, 3.0, 3.0
 
-    monkeypatch.setattr(profiling.timing, "measure", measure)
+    monkeypatch.setattr(timing, "measure", measure)
 
 
 def test_layers_behind_the_last_leading_failure(resnet, monkeypatch):
@@ -69,9 +68,7 @@ def test_arithmetic_intensity_of_the_paper():
     model = build_model(ModelConfig(), 10, (3, 32, 32))
     path = {layer.name: layer for layer in main_path(model, IMAGES)}
     for stack, expected in enumerate([576, 1147, 2226, 3596], start=1):
-        assert profiling._intensity([path[f"layer{stack}.1.conv1"]], 1024) == pytest.approx(
-            expected, rel=0.01
-        )
+        assert stacks._intensity([path[f"layer{stack}.1.conv1"]], 1024) == pytest.approx(expected, rel=0.01)
 
 
 def test_a_real_clock_fills_every_column(resnet):

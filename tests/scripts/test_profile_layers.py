@@ -7,7 +7,7 @@ import timm
 import torch
 
 from cuttlefish.lowrank.path import main_path
-from cuttlefish.lowrank.timing import Conditions
+from cuttlefish.lowrank.profiling.timing import Conditions
 from cuttlefish.models.resnet_cifar import ResNet
 from scripts.profile_layers import main
 from scripts.profiles import stacks

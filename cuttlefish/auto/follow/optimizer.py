@@ -62,18 +62,7 @@ def follow_switch(
     """
     if momentum not in ("fresh", "projected"):
         raise CuttlefishError(f"momentum={momentum!r} must be fresh or projected.")
-    held = _groups_by_parameter(optimizer)
-    moves = []
-    for entry in replaced:
-        old = entry.parameter()
-        group = held.get(id(old))
-        if group is not None:
-            moves.append((entry, old, group, _home(optimizer, group, entry, decayed)))
-    if not moves:
-        raise CuttlefishError(
-            f"the {type(optimizer).__name__} holds none of the weights that the switch has replaced: it is "
-            "not the one that trained this model, or has followed already"
-        )
+    moves = _moves(optimizer, replaced, decayed)
     order = {id(parameter): index for index, parameter in enumerate(model.parameters())}
     order |= {id(old): min(order[id(new)] for new in entry.new.values()) for entry, old, _, _ in moves}
     ordered = [group for group in optimizer.param_groups if _is_ordered(group, order)]
@@ -83,6 +72,25 @@ def follow_switch(
         _carry_state(optimizer.state, entry, old, momentum)
     for group in ordered:
         _sort(group, order)
+
+
+def _moves(
+    optimizer: Optimizer, replaced: list[Replaced], decayed: set[nn.Parameter]
+) -> list[tuple[Replaced, nn.Parameter, Group, Group]]:
+    """Return what was replaced, the old parameter, its group and that of the new ones."""
+    held = _groups_by_parameter(optimizer)
+    moves = []
+    for entry in replaced:
+        old = entry.parameter()
+        group = held.get(id(old))
+        if old is not None and group is not None:
+            moves.append((entry, old, group, _home(optimizer, group, entry, decayed)))
+    if not moves:
+        raise CuttlefishError(
+            f"the {type(optimizer).__name__} holds none of the weights that the switch has replaced: it is "
+            "not the one that trained this model, or has followed already"
+        )
+    return moves
 
 
 def _groups_by_parameter(optimizer: Optimizer) -> dict[int, Group]:

@@ -6,10 +6,10 @@ from math import ceil, floor, isfinite
 from torch import Tensor, nn
 
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.lowrank.beta import first_ranks, gaussian
-from cuttlefish.lowrank.matrix import MEASURES, full_rank, matrix_shape, stable_rank, stable_ranks, unroll
-
-__all__ = ["RankTracker", "clamp_rank", "full_rank", "scaled_rank", "stable_rank", "stable_ranks"]
+from cuttlefish.lowrank.matrix import matrix_shape, unroll
+from cuttlefish.lowrank.rank.beta import first_ranks, gaussian
+from cuttlefish.lowrank.rank.measures import MEASURES
+from cuttlefish.lowrank.rank.stable import stable_rank, stable_ranks
 
 SQUARE = 4
 """β of a square Gaussian matrix: β ≈ (1 + √(a/b))² for a × b."""

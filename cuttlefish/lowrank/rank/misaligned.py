@@ -8,7 +8,7 @@ then read by position, so most layers are scaled by another layer's β and bound
 from collections.abc import Sequence
 from math import ceil, floor
 
-from cuttlefish.lowrank.rank import RankTracker, clamp_rank
+from cuttlefish.lowrank.rank.tracker import RankTracker, clamp_rank
 
 
 def misaligned_ranks(

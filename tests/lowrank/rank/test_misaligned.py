@@ -3,8 +3,8 @@
 import pytest
 from torch import nn
 
-from cuttlefish.lowrank.misaligned import misaligned_ranks
 from cuttlefish.lowrank.rank import RankTracker
+from cuttlefish.lowrank.rank.misaligned import misaligned_ranks
 
 R = {"c1": 512, "c2": 512, "c3": 512, "ds": 1024, "d1": 512, "d2": 512, "d3": 512}
 START = {"c1": 170, "c2": 289, "c3": 228, "ds": 350, "d1": 228, "d2": 289, "d3": 228}

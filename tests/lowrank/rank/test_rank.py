@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from cuttlefish import CuttlefishError
-from cuttlefish.lowrank.matrix import effective_rank, energy_rank
 from cuttlefish.lowrank.rank import RankTracker, clamp_rank, full_rank, scaled_rank, stable_rank, stable_ranks
+from cuttlefish.lowrank.rank.measures import effective_rank, energy_rank
 
 
 def oracle(weight):

@@ -12,7 +12,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from cuttlefish.lowrank.matrix import stable_rank, stable_ranks
+from cuttlefish.lowrank.rank.stable import stable_rank, stable_ranks
 
 BETAS = ("auto", "initial", "random", "energy")
 ENERGY = 0.9

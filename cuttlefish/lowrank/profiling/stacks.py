@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from cuttlefish.lowrank import timing
 from cuttlefish.lowrank.path import candidates, embeddings, main_path
+from cuttlefish.lowrank.profiling import timing
 from cuttlefish.lowrank.trace import Batch, Forward, TracedLayer, first_tensor
 
 
@@ -132,20 +132,22 @@ def profile_stacks(
     possible = set(candidates(model, path))
     tensor = first_tensor(batch)
     conditions = timing.Conditions(tensor, ratio, repeats, backward, extra_bn, autocast)
-    time_layer = timing.estimate if cost_model else timing.measure
-    stacks = []
-    for name, layers in group_stacks([layer for layer in path if layer.name in possible]).items():
-        with torch.random.fork_rng():  # the throw-away layers must not move the run's random numbers
-            timings = [time_layer(layer, conditions) for layer in layers]
-        columns = [None if column[0] is None else sum(column) for column in zip(*timings, strict=True)]
-        names = [layer.name for layer in layers]
-        stacks.append(Stack(name, names, *columns, _intensity(layers, len(tensor))))
+    groups = group_stacks([layer for layer in path if layer.name in possible])
+    stacks = [_timed(name, layers, conditions, cost_model) for name, layers in groups.items()]
     k, chosen = decide(path, stacks, threshold)
     source = "cost model" if cost_model else "timed"
     seconds = perf_counter() - began
     return StackProfile(
         ratio, threshold, list(tensor.shape), source, str(tensor.device), seconds, k, chosen, stacks
     )
+
+
+def _timed(name: str, layers: list[TracedLayer], conditions: timing.Conditions, cost_model: bool) -> Stack:
+    time_layer = timing.estimate if cost_model else timing.measure
+    with torch.random.fork_rng():  # the throw-away layers must not move the run's random numbers
+        timings = [time_layer(layer, conditions) for layer in layers]
+    columns = [None if column[0] is None else sum(column) for column in zip(*timings, strict=True)]
+    return Stack(name, [layer.name for layer in layers], *columns, _intensity(layers, len(conditions.batch)))
 
 
 def decide(path: list[TracedLayer], stacks: list[Stack], threshold: float) -> tuple[int, list[str]]:

@@ -7,9 +7,9 @@ from weakref import WeakSet
 from torch import nn
 from torch.optim import Optimizer
 
-from cuttlefish.auto.average import check_average, split_average
-from cuttlefish.auto.optimizer import Momentum, check_can_follow, follow_switch
-from cuttlefish.auto.recalibrate import inputs_like, recalibrate
+from cuttlefish.auto.follow.average import check_average, split_average
+from cuttlefish.auto.follow.optimizer import Momentum, check_can_follow, follow_switch
+from cuttlefish.auto.follow.recalibrate import inputs_like, recalibrate
 from cuttlefish.auto.switch import Replaced
 from cuttlefish.auto.watch import Watch
 from cuttlefish.lowrank.decay import FrobeniusDecay, decay_groups
@@ -20,16 +20,14 @@ from cuttlefish.lowrank.trace import Batch, Forward, call_model
 class Followers:
     """The calls of `Cuttlefish` that keep a loop's other objects in step with the model."""
 
-    model: nn.Module
-    settings: Settings
     layers: list[str]
-    forward: Forward | None
-    decay: FrobeniusDecay | None
     switched: bool
     _form: type | frozenset[str]
 
-    def __init__(self, watch: Watch | None):
-        self._watch = watch
+    def __init__(self, model: nn.Module, settings: Settings, forward: Forward | None):
+        self.model, self.settings, self.forward = model, settings, forward
+        self.decay: FrobeniusDecay | None = None
+        self._watch: Watch | None = None
         self._replaced: list[Replaced] = []
         self._averages: list[nn.Module] = []
         self._waiting: WeakSet[Optimizer] = WeakSet()

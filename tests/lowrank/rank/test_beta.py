@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from cuttlefish import Cuttlefish
-from cuttlefish.lowrank.beta import expected, first_ranks, rank_of_energy
-from cuttlefish.lowrank.matrix import stable_rank
 from cuttlefish.lowrank.rank import RankTracker
-from tests.lowrank.test_rank import with_spectrum
+from cuttlefish.lowrank.rank.beta import expected, first_ranks, rank_of_energy
+from cuttlefish.lowrank.rank.stable import stable_rank
+from tests.lowrank.rank.test_rank import with_spectrum
 
 DECAYED = np.linspace(1, 0.01, 64) ** 2 + np.eye(64)[0] * 2
 
