@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 
 from cuttlefish.config.schema import Config
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.methods import check_knobs
 from cuttlefish.process.command_line import run_command
 from cuttlefish.process.outcomes import LOST, Ending
 from cuttlefish.process.signals import StopSignals
@@ -37,7 +38,8 @@ def run(composed: DictConfig) -> float | None:
 
 
 def train(config: Config, stop: StopSignals) -> Ending:
-    """Hand a checked config to the worker; data that is missing is told of before torch is imported."""
+    """Hand a config to the worker; wrong knobs and missing data are told of before torch is imported."""
+    check_knobs(config.method)
     check_name(config.data)
     if not data_there(config.data):
         data_digest(config.data)  # says what is missing; reading all of it comes after the knobs are checked

@@ -26,7 +26,7 @@ def test_no_method_is_named_outside_its_own_files():
         str(path.relative_to(ROOT))
         for room in ("cuttlefish", "scripts")
         for path in (ROOT / room).rglob("*.py")
-        if any(named.search(text) for text in strings(path)) and path.parent.name != "methods"
+        if any(named.search(text) for text in strings(path)) and "methods" not in path.parts
     }
     assert not found
 
@@ -48,6 +48,20 @@ def test_torch_is_not_needed_to_read_configs_and_records():
         for name in ("config.schema", "config.identity", "config.validate", "tasks.files", "record.record")
     )
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules or 'hydra' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_every_methods_knobs_are_refused_without_torch():
+    names = [path.stem for path in (ROOT / "conf" / "method").glob("*.yaml")]
+    code = (
+        "import sys\nfrom cuttlefish.errors import CuttlefishError\nfrom cuttlefish.methods import check_knobs\n"
+        f"for name in {names}:\n"
+        "    check_knobs({'name': name})\n"
+        "    try: check_knobs({'name': name, 'nosuch': 1})\n"
+        "    except CuttlefishError as error: assert 'nosuch' in str(error)\n"
+        "    else: sys.exit(name)\n"
+        "sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 

@@ -16,6 +16,7 @@ from cuttlefish.auto.ranks import choose_ranks, few, useless, within_budget
 from cuttlefish.auto.state import check_history
 from cuttlefish.auto.switch import EpochReport, Example, switch
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.lowrank.check import check_settings
 from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.decay import FrobeniusDecay
 from cuttlefish.lowrank.find import find_layers, low_rank_layers
@@ -196,7 +197,7 @@ class Decisions(Followers):
             return saved_choice(state)
         chosen, forward = self.settings, self.forward
         path = main_path(self.model, batch, shortcuts=chosen.factorize_shortcuts, forward=forward)
-        chosen.check_model(self.model, path, self.epochs)
+        check_settings(chosen, self.model, path, self.epochs)
 
         def measure() -> dict[str, Any]:
             measured = profile_stacks(

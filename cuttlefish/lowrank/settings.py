@@ -1,23 +1,17 @@
-"""The knobs of automatic low-rank training, for the library and for every method that is a setting of it."""
+"""The knobs of automatic low-rank training, for the library and for every method that is a setting of it.
 
-from collections.abc import Iterator, Sequence
+Needs no torch, so that a wrong knob is refused before torch is imported.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, NamedTuple
 
-from torch import nn
-
-from cuttlefish.errors import CuttlefishError
 from cuttlefish.limits import Checked, Each, OptionsOf, Within
-from cuttlefish.lowrank.find import nearest
-from cuttlefish.lowrank.matrix import SCHEMES
-from cuttlefish.lowrank.path import candidates
-from cuttlefish.lowrank.patterns import check_patterns
-from cuttlefish.lowrank.rank.beta import BETAS
 from cuttlefish.lowrank.stability import PRESETS, Rule
-from cuttlefish.lowrank.surgery import check_ranks
-from cuttlefish.lowrank.trace import TracedLayer
 
+Scheme = Literal["channel", "spatial"]
 Epoch = Annotated[int | None, Within(0, 100_000)]
 
 
@@ -45,7 +39,7 @@ class Settings(Checked):
     k: leading dense layers: `profile` (timed; transformers: all, untimed), `paper` (paper_k) or a number.
     ratio, threshold, profile_repeats: α, τ, ζ. always_profile: measure the stacks even where k is given.
     metric: what of a weight gives its rank (`METRICS`). rank_floor: lowest rank as a fraction of full rank.
-    beta: what rank the first weights have, R / s(0) being the paper's β for random ones (`BETAS`).
+    beta: what rank the first weights have, R / s(0) being the paper's β for random ones (`first_ranks`).
     round_to: the multiple to which ranks are rounded up. floored: truncate stable ranks to integers first, as
     the reference's code does.
     stability, stability_options, min_epoch: the `StabilityTest` that finds E. max_epoch: the last E allowed.
@@ -71,7 +65,7 @@ class Settings(Checked):
     profile_backward: bool = True
     always_profile: bool = False
     metric: Literal[*METRICS] = "scaled"
-    beta: Literal[*BETAS] = "auto"
+    beta: Literal["auto", "initial", "random", "energy"] = "auto"
     rank_floor: Annotated[float, Within(0, 1)] = 0.0
     round_to: Annotated[int, Within(1, 1024)] = 1
     floored: bool = False
@@ -84,7 +78,7 @@ class Settings(Checked):
     ranks: Annotated[dict[str, int] | None, Each(Within(1, 10**6))] = None
     rank_ratio: Annotated[float | None, Within(0, 1, "(]")] = None
     target_params: Annotated[int | None, Within(1, 10**12)] = None
-    scheme: Literal[*SCHEMES] = "channel"
+    scheme: Scheme = "channel"
     dense: list[str] = field(default_factory=list)
     freeze: list[str] = field(default_factory=list)
     extra_bn: bool = False
@@ -134,36 +128,3 @@ class Settings(Checked):
     def leaves_dense(self, name: str) -> bool:
         """Return whether one of the patterns in `dense` names this layer."""
         return any(fnmatchcase(name, pattern) for pattern in self.dense)
-
-    def check_model(self, model: nn.Module, path: Sequence[TracedLayer], epochs: int | None) -> None:
-        """Raise CuttlefishError where the settings name what the model or the run does not have.
-
-        Args:
-            model: The full-rank model.
-            path: Its main path (`main_path`).
-            epochs: Length of the run, if known.
-        """
-        for key in ("min_epoch", "max_epoch", "switch_epoch"):
-            epoch = getattr(self, key)
-            if epoch is not None and epochs is not None and epoch >= epochs:
-                raise CuttlefishError(f"{key}={epoch} lies outside the run's {epochs} epochs")
-        names = [layer.name for layer in path]
-        for name in self.untracked:
-            if name not in names:
-                raise CuttlefishError(
-                    f"untracked names {name!r}, which is no layer of this model's main path"
-                    f"{nearest(name, names)}"
-                )
-        for pattern in self.dense:
-            if not any(fnmatchcase(name, pattern) for name in names):
-                raise CuttlefishError(
-                    f"dense names {pattern!r}, which is no layer of this model{nearest(pattern, names)}"
-                )
-        check_patterns(model, self.freeze, "freeze")
-        check_ranks(model, self.ranks or {}, self.scheme)
-        k = {"profile": 1, "paper": self.paper_k}.get(self.k, self.k)
-        for name in (self.ranks or {}).keys() - candidates(model, path, k):
-            raise CuttlefishError(
-                f"ranks names {name!r}, which stays dense: it is a shortcut, the last layer or one of the "
-                f"first {k}"
-            )

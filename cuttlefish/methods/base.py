@@ -7,7 +7,7 @@ rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,9 +99,10 @@ class Context:
 class Method:
     """Base class of methods. `version` is part of the run key: raise it when a change alters results.
 
-    A method's module in `cuttlefish/methods/` or `baselines/` has the name of its file in `conf/method/` and
-    holds one subclass with the same `name`. `Settings` is a dataclass of its knobs, whose defaults are the
-    clean variant.
+    A method is a module in `cuttlefish/methods/` or `baselines/` with the name of its file in `conf/method/`,
+    or a folder with a module `method`, which holds one subclass with the same `name`. `Settings` is a
+    dataclass of its knobs, whose defaults are the clean variant. In a folder it has a module of its own,
+    `settings`, which needs no torch: wrong knobs are then refused before torch is imported.
     """
 
     name: ClassVar[str]
@@ -150,9 +151,15 @@ class Method:
             steps: Optimizer steps so far, over all phases: a multiple of `interval`.
         """
 
-    def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-        """Return optimizer groups, every trainable parameter in one. Default: no decay for 1-D parameters."""
-        return decay_groups(model, weight_decay)
+    def param_groups(
+        self, model: nn.Module, weight_decay: float, without_decay: Set[nn.Parameter] = frozenset()
+    ) -> list[dict[str, Any]]:
+        """Return optimizer groups, every trainable parameter in one.
+
+        Default: no decay for 1-D parameters, unless there is a knob `decay_all` and it is true.
+        """
+        groups = all_decayed if getattr(self.settings, "decay_all", False) else decay_groups
+        return groups(model, weight_decay, without_decay)
 
     def on_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         """Learn of a new optimizer before its first step: at a phase's start, after a transition."""
@@ -184,3 +191,14 @@ class Method:
         `context.model` is a new full-rank model: give it the architecture of the state; the saved weights are
         loaded afterwards.
         """
+
+
+def all_decayed(
+    model: nn.Module, weight_decay: float, without_decay: Set[nn.Parameter] = frozenset()
+) -> list[dict[str, Any]]:
+    """Return optimizer groups with weight decay on biases and norms too, as in many authors' code."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    decayed = [parameter for parameter in trained if parameter not in without_decay]
+    free = [parameter for parameter in trained if parameter in without_decay]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]

@@ -1,10 +1,8 @@
 """A method's own optimizer, schedule and epochs, where its authors' recipe differs from the run's."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
-
-from torch import nn
 
 from cuttlefish.config.schema import Epochs, OptimizerConfig, RecipeConfig, ScheduleConfig
 from cuttlefish.config.validate import convert
@@ -37,14 +35,3 @@ def own_recipe(
         own[key] = {**own[key], **value} if isinstance(value, Mapping) and key in own else value
     convert(own, Changes, where)
     return convert({**asdict(recipe), **own}, RecipeConfig, where)
-
-
-def all_decayed(
-    model: nn.Module, weight_decay: float, without_decay: Set[nn.Parameter] = frozenset()
-) -> list[dict[str, Any]]:
-    """Return optimizer groups with weight decay on biases and norms too, as in many authors' code."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    decayed = [parameter for parameter in trained if parameter not in without_decay]
-    free = [parameter for parameter in trained if parameter in without_decay]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.limits import Place, Within
-from cuttlefish.methods.base import Context, Method
 from cuttlefish.record.fields import Record
 from cuttlefish.record.find import SEARCHED, runs_of
 from cuttlefish.record.record import read_record
@@ -30,41 +29,6 @@ class Target:
         """Return the record's `target` field."""
         ratio = achieved / self.params
         return {"params": self.params, "source": self.source, "achieved": achieved, "ratio": ratio}
-
-
-class SizedMethod(Method):
-    """Method whose size is set by its own knob, or instead by `target_params` or `match`."""
-
-    target: Target | None = None
-
-    def prepare(self, context: Context) -> None:
-        self.target = resolve_target(self.settings, context)
-
-    def check_reachable(self, least: int, most: int) -> None:
-        """Raise CuttlefishError for a target outside the sizes `least` to `most`, possible for this model."""
-        check_reachable(self.name, self.target, least, most)
-
-    def with_target(self, fields: dict[str, Any], achieved: int) -> dict[str, Any]:
-        """Return the record's fields, with target and achieved size if there is a target."""
-        return with_target(self.target, fields, achieved)
-
-    def state_dict(self) -> dict[str, Any]:
-        return target_state(self.target)
-
-    def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
-        self.target = target_from_state(state) or self.target
-
-
-def check_reachable(method: str, target: Target | None, least: int, most: int) -> None:
-    if target is not None and not least <= target.params <= most:
-        raise CuttlefishError(
-            f"{method} cannot reach {target.params:,} parameters ({target.source}) with this model: "
-            f"the nearest it can is {most if target.params > most else least:,}"
-        )
-
-
-def with_target(target: Target | None, fields: dict[str, Any], achieved: int) -> dict[str, Any]:
-    return fields if target is None else fields | {"target": target.report(achieved)}
 
 
 def find_fraction(size: Callable[[float], int], target: int) -> float:
@@ -111,12 +75,6 @@ def one_size(settings: Any, other: str | None = None) -> Iterator[str]:
     given = [key for key in keys if getattr(settings, key) != known[key].default]
     if len(given) > 1:
         yield f"{given[0]}: give {', '.join(keys[:-1])} or match, not two of them: each sets the size"
-
-
-def resolve_target(settings: Any, context: Context) -> Target | None:
-    """Return the target in `settings`; a resumed run keeps its saved one, even if the matched run changed."""
-    kept = None if settings.match is None else target_from_state(context.saved())
-    return kept or find_target(settings.target_params, settings.match)
 
 
 def target_state(target: Target | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ ROOMS = ("auto", "config", "lowrank", "methods", "models", "planning", "record",
 SOURCES = (
     "conf/**/*.yaml",
     "cuttlefish/*.py",
-    "baselines/*.py",
+    "baselines/**/*.py",
     *(f"cuttlefish/{room}/**/*.py" for room in ROOMS),
 )
 Words = tuple[str, ...]

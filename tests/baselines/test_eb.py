@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from baselines.eb import NEVER, SETTLED, Eb, Settings
-from baselines.eb_channels import mask_channels
+from baselines.eb.channels import mask_channels
+from baselines.eb.method import NEVER, SETTLED, Eb, Settings
 from cuttlefish.config.schema import RecipeConfig
 from cuttlefish.engine import trainer as trainer_module
 from cuttlefish.engine.checkpoint import newest_checkpoint
@@ -53,7 +53,7 @@ def test_constant_masks_settle_at_the_fifth_that_counts(tmp_path, guard, epoch):
 
 
 def test_no_ticket_is_said_or_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("baselines.eb.has_settled", lambda *masks: False)
+    monkeypatch.setattr("baselines.eb.method.has_settled", lambda *masks: False)
     record = run_config(little_config(tmp_path / "slim", "eb", method__max_epoch=2))
     assert (record.switch_epoch, record.switch_reason) == (
         2,
@@ -66,7 +66,7 @@ def test_no_ticket_is_said_or_refused(tmp_path, monkeypatch):
 
 
 def test_search_without_l1_is_plain_training_to_the_bit(tmp_path, monkeypatch):
-    monkeypatch.setattr("baselines.eb.has_settled", lambda *masks: False)
+    monkeypatch.setattr("baselines.eb.method.has_settled", lambda *masks: False)
     options = {"method__gamma_init": None}
     states = saved_states(monkeypatch)
     for s in (0.0, 1e-2):

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baselines.eb_math import add_l1, channel_masks, drop_smallest, has_settled, mask_distance, nearest_drop
+from baselines.eb.masks import add_l1, channel_masks, drop_smallest, has_settled, mask_distance, nearest_drop
 
 SCALES = st.lists(st.integers(-50, 50), min_size=6, max_size=30)
 

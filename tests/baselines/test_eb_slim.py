@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from baselines.eb_channels import find_chains, gammas, mask_channels, slim, slim_size
+from baselines.eb.channels import find_chains, gammas, mask_channels, slim, slim_size
 from cuttlefish.lowrank.count import count_macs, count_parameters
 from cuttlefish.models.resnet_cifar import ResNet
 from cuttlefish.models.vgg_cifar import Vgg19

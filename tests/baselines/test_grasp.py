@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from baselines.grasp import Grasp, chunks
-from baselines.grasp_math import Samples, draw_per_class, removals
+from baselines.grasp.method import Grasp, chunks
+from baselines.grasp.scores import Samples, draw_per_class, removals
 from cuttlefish.engine.checkpoint import newest_checkpoint
 from cuttlefish.engine.run import resolve_run
 from cuttlefish.engine.session import Session

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baselines.grasp_math import Samples, choose_masks, draw_any, draw_per_class, removals, split_parts
+from baselines.grasp.scores import Samples, choose_masks, draw_any, draw_per_class, removals, split_parts
 from cuttlefish.errors import CuttlefishError
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from baselines.grasp_math import choose_masks, hessian_gradient, lets_signal_through, scores, split_parts
+from baselines.grasp.scores import choose_masks, hessian_gradient, lets_signal_through, scores, split_parts
 from cuttlefish.methods.masks import prunable
 
 

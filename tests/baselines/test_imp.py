@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from baselines.imp import Imp, Settings
-from baselines.imp_math import ladder, next_masks
+from baselines.imp.levels import ladder, next_masks
+from baselines.imp.method import Imp, Settings
 from cuttlefish.config.schema import RecipeConfig
 from cuttlefish.engine import trainer as trainer_module
 from cuttlefish.engine.step import StepRunner
@@ -147,7 +147,7 @@ class TwoPhases(Method):
 def test_no_levels_is_plain_training_with_a_momentum_reset(tmp_path, monkeypatch):
     options = {"method__levels": 0, "method__level_epochs": 4, "method__rewind_epoch": 1}
     pruned = run_config(little_config(tmp_path / "imp", "imp", **options))
-    monkeypatch.setattr("cuttlefish.methods.full_rank.FullRank.phases", TwoPhases.phases)
+    monkeypatch.setattr("cuttlefish.methods.full_rank.method.FullRank.phases", TwoPhases.phases)
     plain = run_config(little_config(tmp_path / "plain"))
     assert pruned.loss_final == plain.loss_final and pruned.params_nonzero == plain.params_nonzero
     monkeypatch.undo()

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from baselines.lc import LC
-from baselines.lc_math import c_step, compressed
+from baselines.lc.c_step import c_step, compressed
+from baselines.lc.method import LC
 from cuttlefish.engine.run import resolve_run
 from cuttlefish.engine.session import Session
 from cuttlefish.errors import CuttlefishError

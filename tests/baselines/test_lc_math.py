@@ -8,19 +8,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baselines import lc_math
-from baselines.lc_math import (
+from baselines.lc.c_step import (
     Layer,
     alpha_for,
     c_step,
     compressed,
     learned_rank,
-    mu_schedule,
     next_multipliers,
     penalty_shift,
+    relative_errors,
     shifted,
     spectrum,
 )
+from baselines.lc.plan import mu_schedule
 from cuttlefish.errors import CuttlefishError
 
 
@@ -227,8 +227,5 @@ def test_a_layer_never_counts_more_than_its_dense_weight():
 
 
 def test_gaps_are_relative():
-    assert lc_math.relative_errors([torch.ones(4)], [torch.zeros(4)]) == [1.0]
-    assert (
-        lc_math.relative_errors([torch.zeros(4)], [torch.zeros(4)]) == [0.0]
-        and lc_math.relative_errors([], []) == []
-    )
+    assert relative_errors([torch.ones(4)], [torch.zeros(4)]) == [1.0]
+    assert relative_errors([torch.zeros(4)], [torch.zeros(4)]) == [0.0] and relative_errors([], []) == []

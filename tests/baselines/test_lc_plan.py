@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baselines.lc_math import mu_schedule
-from baselines.lc_plan import Settings, make_plan
+from baselines.lc.plan import make_plan, mu_schedule
+from baselines.lc.settings import Settings
 from cuttlefish.config.schema import OptimizerConfig, RecipeConfig, ScheduleConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods.schedule import Exponential, Milestones

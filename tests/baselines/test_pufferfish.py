@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from baselines.pufferfish import Pufferfish, Settings, fixed_ranks, scaled_epoch, size_with
+from baselines.pufferfish.method import Pufferfish, Settings, fixed_ranks, scaled_epoch, size_with
 from cuttlefish.config.schema import ModelConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.layers import LowRankConv2d
 from cuttlefish.lowrank.settings import Settings as CuttlefishSettings
 from cuttlefish.lowrank.surgery import factorize, low_rank_layers
-from cuttlefish.methods.cuttlefish import CuttlefishMethod
+from cuttlefish.methods.cuttlefish.method import CuttlefishMethod
 from cuttlefish.models import build_model
 from cuttlefish.models.resnet_cifar import ResNet
 from cuttlefish.record.folder import read_ranks

@@ -8,7 +8,13 @@ import torch
 from hypothesis import given, settings, strategies
 from torch import nn
 
-from baselines.si_fd import Settings, SpectralFrobenius, factorized_convs, saved_parameters, spatial_rank
+from baselines.si_fd.method import (
+    Settings,
+    SpectralFrobenius,
+    factorized_convs,
+    saved_parameters,
+    spatial_rank,
+)
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.decay import FrobeniusDecay
 from cuttlefish.lowrank.split import split_layer, truncated_svd, unroll

@@ -10,8 +10,8 @@ from timm.layers import ConvNormAct
 from torch import nn
 from torch.nn import functional as F
 
-from baselines.xnor import Settings, Xnor, binary_weights, convolutions, insert_units, plan
-from baselines.xnor_math import BinaryConv2d, centre_and_clamp
+from baselines.xnor.binary import BinaryConv2d, centre_and_clamp
+from baselines.xnor.method import Settings, Xnor, binary_weights, convolutions, insert_units, plan
 from cuttlefish.engine.checkpoint import newest_checkpoint
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.count import count_parameters

@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies
 from torch import nn
 from torch.nn import functional as F
 
-from baselines.xnor_math import (
+from baselines.xnor.binary import (
     BinaryActivation,
     BinaryConv2d,
     BinaryWeight,

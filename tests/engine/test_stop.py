@@ -7,9 +7,9 @@ import time
 import pytest
 import torch
 
-from baselines import eb
-from baselines.imp import Imp
-from baselines.lc import LC
+from baselines.eb import method as eb
+from baselines.imp.method import Imp
+from baselines.lc.method import LC
 from cuttlefish import worker as worker_module
 from cuttlefish.config.schema import TrainerConfig
 from cuttlefish.engine import session as session_module
@@ -23,8 +23,8 @@ from cuttlefish.errors import EXIT_SAVED, CuttlefishError, Interrupted, exit_cod
 from cuttlefish.loggers.base import Loggers
 from cuttlefish.lowrank import surgery
 from cuttlefish.methods.base import Method
-from cuttlefish.methods.cuttlefish import CuttlefishMethod
-from cuttlefish.methods.full_rank import FullRank
+from cuttlefish.methods.cuttlefish.method import CuttlefishMethod
+from cuttlefish.methods.full_rank.method import FullRank
 from cuttlefish.process.signals import StopSignals
 from cuttlefish.record.folder import read_epochs
 from cuttlefish.record.record import read_record

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.lc_math import c_step
+from baselines.lc.c_step import c_step
 from cuttlefish.lowrank.decay import FrobeniusDecay
 from cuttlefish.lowrank.profiling import profile_stacks
 from cuttlefish.lowrank.rank import stable_ranks

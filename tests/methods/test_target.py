@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.methods.target import Target, find_target, resolve_target, target_from_state, target_state
+from cuttlefish.methods.sized import resolve_target
+from cuttlefish.methods.target import Target, find_target, target_from_state, target_state
 
 KEY = "0123456789ab"
 

@@ -9,7 +9,7 @@ from cuttlefish.config.validate import build_settings
 from cuttlefish.lowrank.find import find_layers, low_rank_layers
 from cuttlefish.lowrank.rank import RankTracker
 from cuttlefish.lowrank.rank.misaligned import misaligned_ranks
-from cuttlefish.methods.cuttlefish import Settings
+from cuttlefish.methods.cuttlefish.method import Settings
 from cuttlefish.models import build_model
 from tests.helpers.runs import CONF
 

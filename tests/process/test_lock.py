@@ -19,7 +19,7 @@ from cuttlefish import worker as worker_module
 from cuttlefish.engine.step import StepRunner
 from cuttlefish.engine.trainer import Trainer
 from cuttlefish.errors import EXIT_BUSY, Busy, CuttlefishError, TakenOver, exit_code
-from cuttlefish.methods.cuttlefish import CuttlefishMethod
+from cuttlefish.methods.cuttlefish.method import CuttlefishMethod
 from cuttlefish.process import lock as lock_module
 from cuttlefish.process.lock import LOCK, RunLock
 from cuttlefish.process.signals import StopSignals

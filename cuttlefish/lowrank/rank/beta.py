@@ -14,7 +14,6 @@ from torch import Tensor
 
 from cuttlefish.lowrank.rank.stable import stable_rank, stable_ranks
 
-BETAS = ("auto", "initial", "random", "energy")
 ENERGY = 0.9
 """Share of ‖W(0)‖_F² that the first rank of a weight that is not random keeps."""
 RANDOM = 0.5

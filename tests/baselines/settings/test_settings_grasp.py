@@ -5,8 +5,8 @@ from copy import deepcopy
 import pytest
 import torch
 
-from baselines.grasp import chunks
-from baselines.grasp_math import Samples, choose_masks, draw_per_class, removals, scores, split_parts
+from baselines.grasp.method import chunks
+from baselines.grasp.scores import Samples, choose_masks, draw_per_class, removals, scores, split_parts
 from cuttlefish.engine.run import resolve_run
 from cuttlefish.engine.session import Session
 from tests.helpers.runs import METHODS, little_config

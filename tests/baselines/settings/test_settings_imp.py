@@ -2,7 +2,7 @@
 
 import pytest
 
-from baselines.imp_math import ladder
+from baselines.imp.levels import ladder
 from cuttlefish.engine.run import resolve_run
 from cuttlefish.engine.session import Session
 from cuttlefish.methods.masks import prunable

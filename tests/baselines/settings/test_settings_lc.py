@@ -2,7 +2,7 @@
 
 import pytest
 
-from baselines import lc_math
+from baselines.lc import c_step
 from cuttlefish.config.schema import OptimizerConfig
 from cuttlefish.engine.run import resolve_run
 from cuttlefish.engine.session import Session
@@ -16,7 +16,7 @@ def compressed(folder, **overrides):
     method, context = run.method, run.context
     method.on_fit_start(context)
     spectra = {
-        name: lc_math.spectrum(unroll(context.model.get_submodule(name).weight)) for name in method.layers
+        name: c_step.spectrum(unroll(context.model.get_submodule(name).weight)) for name in method.layers
     }
     method.compress(context)
     return method, spectra
@@ -29,7 +29,7 @@ def test_ranks_are_learned_with_or_without_normalizing_as_set(tmp_path, normaliz
     for choice in (True, False):
         price = {name: method.alpha * layer.unit for name, layer in method.layers.items()}
         expected[choice] = {
-            name: [lc_math.learned_rank(found, mu=method.plan.mus[0], price=price[name], normalize=choice)]
+            name: [c_step.learned_rank(found, mu=method.plan.mus[0], price=price[name], normalize=choice)]
             for name, found in spectra.items()
         }
     assert method.path == expected[normalize] != expected[not normalize]
@@ -42,7 +42,7 @@ def test_alpha_for_a_size_is_found_with_or_without_normalizing(tmp_path, normali
     )
     final = {"mu": method.plan.mus[-1]}
     found = {
-        choice: lc_math.alpha_for(20_000, method.dense, method.layers, spectra, normalize=choice, **final)
+        choice: c_step.alpha_for(20_000, method.dense, method.layers, spectra, normalize=choice, **final)
         for choice in (True, False)
     }
     assert method.alpha == found[normalize] != found[not normalize]

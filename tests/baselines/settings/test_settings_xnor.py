@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from baselines.xnor_math import BinaryConv2d
+from baselines.xnor.binary import BinaryConv2d
 from cuttlefish.engine.run import resolve_run
 from cuttlefish.engine.session import Session
 from tests.helpers.runs import little_config

@@ -4,17 +4,16 @@ The switch is Cuttlefish's with other numbers: dense to epoch E, then every laye
 low-rank with ratio 1/4 by truncated SVD of its trained weight, with a new optimizer and a repeated warm-up.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from math import floor
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 
+from baselines.pufferfish.settings import Settings
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.limits import Checked, Within
 from cuttlefish.lowrank.find import nearest
 from cuttlefish.lowrank.matrix import matrix_shape
 from cuttlefish.lowrank.path import candidates, main_path
@@ -22,18 +21,9 @@ from cuttlefish.lowrank.rank import clamp_rank, full_rank
 from cuttlefish.lowrank.settings import Settings as CuttlefishSettings
 from cuttlefish.lowrank.surgery import break_even
 from cuttlefish.methods.base import Context
-from cuttlefish.methods.cuttlefish import CuttlefishMethod
-from cuttlefish.methods.target import (
-    Match,
-    Target,
-    TargetSize,
-    check_reachable,
-    find_fraction,
-    one_size,
-    resolve_target,
-    target_state,
-    with_target,
-)  # fmt: skip
+from cuttlefish.methods.cuttlefish.method import CuttlefishMethod
+from cuttlefish.methods.sized import SizedMethod
+from cuttlefish.methods.target import find_fraction
 
 
 def scaled_epoch(fraction: float, epochs: int) -> int:
@@ -89,49 +79,14 @@ def size_with(
     return size
 
 
-@dataclass(frozen=True)
-class Settings(Checked):
-    """k: K, leading dense layers of the main path. rank_ratio: of every factorized layer's full rank.
-
-    target_params, match: a size from which the ratio is found instead, or with sized_by=k, K at the given
-    ratio.
-
-    switch_epoch: E; if None, switch_fraction of the run's epochs (the paper's 80 of 300). extra_bn: batch
-    norm between the factors of a convolution (the paper, section 4.1). dense: patterns of further layers to
-    keep dense. The rest as in Cuttlefish.
-    """
-
-    k: Annotated[int | None, Within(0, 10_000)] = None
-    rank_ratio: Annotated[float, Within(0, 1, "(]")] = 0.25
-    target_params: TargetSize = None
-    match: Match = None
-    sized_by: Literal["rank_ratio", "k"] = "rank_ratio"
-    switch_epoch: Annotated[int | None, Within(0, 100_000)] = None
-    switch_fraction: Annotated[float, Within(0, 1, "()")] = 80 / 300
-    extra_bn: bool = True
-    factorize_shortcuts: bool = False
-    dense: list[str] = field(default_factory=list)
-    shortcut_bn: bool = True
-    first_bias: bool = False
-    keep_dense: bool = True
-    rewarm: bool = True
-    overshoot: bool = False
-    track_ranks: bool = False
-
-    def contradictions(self) -> Iterator[str]:
-        yield from one_size(self)  # rank_ratio has a value of its own and is ignored if a size is given
-
-
-class Pufferfish(CuttlefishMethod):
+class Pufferfish(SizedMethod, CuttlefishMethod):
     """Cuttlefish's method with given numbers in place of those it would find."""
 
     name = "pufferfish"
     Settings = Settings
-    target: Target | None = None
 
     def core_settings(self, context: Context) -> CuttlefishSettings:
         fixed = self.settings
-        self.target = resolve_target(fixed, context)
         k = self._k(context)
         if k is None:
             raise CuttlefishError(
@@ -155,10 +110,7 @@ class Pufferfish(CuttlefishMethod):
 
     def on_fit_end(self, context: Context) -> dict[str, Any]:
         achieved = sum(parameter.numel() for parameter in context.model.parameters())
-        return with_target(self.target, super().on_fit_end(context), achieved)
-
-    def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | target_state(self.target)
+        return self.with_target(super().on_fit_end(context), achieved)
 
     def _k(self, context: Context) -> int | None:
         """Return the given K, or the one at which the size is nearest to the target's."""
@@ -172,7 +124,7 @@ class Pufferfish(CuttlefishMethod):
         for k in range(1, sum(not layer.shortcut for layer in path)):
             behind = [name for name in candidates(model, path, k) if name in ranks]
             sizes |= {k: size({name: ranks[name] for name in behind})} if behind else {}
-        check_reachable(self.name, self.target, min(sizes.values()), size({}))
+        self.check_reachable(min(sizes.values()), size({}))
         return min(sizes, key=lambda k: abs(sizes[k] - self.target.params))
 
     def _ranks(self, context: Context, k: int) -> dict[str, int]:
@@ -186,7 +138,7 @@ class Pufferfish(CuttlefishMethod):
         def size_at(ratio: float) -> int:
             return size({name: clamp_rank(floor(ratio * rank), rank) for name, rank in full.items()})
 
-        check_reachable(self.name, self.target, size_at(0.0), size_at(1.0))
+        self.check_reachable(size_at(0.0), size_at(1.0))
         return self._at(context, k, find_fraction(size_at, self.target.params))
 
     def _at(self, context: Context, k: int, ratio: float) -> dict[str, int]:

@@ -139,17 +139,6 @@ def penalty_shift(delta: Tensor, multipliers: Tensor, mu: float) -> Tensor:
     return mu * delta + multipliers
 
 
-def mu_schedule(mu0: float, factor: float, steps: int, repeats: int = 1) -> list[float]:
-    """Return μ of every C step: μ_0·a^k for k = 0 … steps - 1, each `repeats` times."""
-    return [mu0 * factor**k for k in range(steps) for _ in range(repeats)]
-
-
-def split_budget(epochs: int, steps: int) -> list[int]:
-    """Split `epochs` over `steps` L steps as evenly as possible, the longer ones last."""
-    short, longer = divmod(epochs, steps)
-    return [short] * (steps - longer) + [short + 1] * longer
-
-
 def alpha_for(
     wanted: int,
     dense: int,

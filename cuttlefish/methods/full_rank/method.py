@@ -1,41 +1,22 @@
 """Full-rank training: the empty method, which can record ranks during training (Figures 2 and 3)."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from cuttlefish.config.schema import RecipeConfig
-from cuttlefish.limits import Checked
 from cuttlefish.lowrank.path import main_path
 from cuttlefish.lowrank.rank import RankTracker
 from cuttlefish.methods.base import Context, Method, Phase
 from cuttlefish.methods.budget import dense_epochs_within
-from cuttlefish.methods.interval import Interval, as_epochs, check_interval
+from cuttlefish.methods.full_rank.settings import Settings
+from cuttlefish.methods.interval import as_epochs, check_interval
 from cuttlefish.methods.schedule import build_schedule
-from cuttlefish.methods.target import Match
 
 
 class FullRank(Method):
     name = "full_rank"
     no_fork = ""
-
-    @dataclass(frozen=True)
-    class Settings(Checked):
-        """track_ranks: Record the stable rank of every main-path layer before each epoch.
-
-        interval: Record them before each so many optimizer steps instead, as fine-tuning needs, which has
-        few epochs. match: A finished run; train only as many epochs as fit into its compute seconds, the
-        schedule over these.
-        """
-
-        track_ranks: bool = False
-        interval: Interval = None
-        match: Match = None
-
-        def contradictions(self) -> Iterator[str]:
-            if self.interval is not None and not self.track_ranks:
-                yield "interval is the number of steps between ranks; set track_ranks=true too"
-
+    Settings = Settings
     tracker: RankTracker | None = None
     epochs: int | None = None
     """The epochs that fit into the matched run's time."""

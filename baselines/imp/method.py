@@ -6,61 +6,24 @@ bring no speed-up and none is credited: the time of all levels counts.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 
-from baselines.imp_math import MODES, Plan, ladder, next_masks, plan, shortened
+from baselines.imp.levels import Plan, ladder, next_masks, plan, shortened
+from baselines.imp.settings import Settings
 from cuttlefish.config.schema import RecipeConfig
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.limits import Checked, Within
 from cuttlefish.lowrank.count import count_parameters
-from cuttlefish.lowrank.decay import decay_groups
 from cuttlefish.methods.base import Context, Phase
 from cuttlefish.methods.masks import Masks, prunable
-from cuttlefish.methods.own_recipe import OwnRecipe, all_decayed, own_recipe
+from cuttlefish.methods.own_recipe import own_recipe
 from cuttlefish.methods.schedule import build_schedule
-from cuttlefish.methods.target import Match, SizedMethod, TargetSize, one_size
+from cuttlefish.methods.sized import SizedMethod
 
 DEFAULT_LEVELS = 8
 """Default without levels and a size; 5.9 times smaller, the paper's size for ResNet-18 on CIFAR-10."""
-
-
-@dataclass(frozen=True)
-class Settings(Checked):
-    """The knobs of IMP.
-
-    Attributes:
-        levels: n, pruned levels after the dense level 0; with target_params or match the n nearest in size.
-        fraction: Fraction of the remaining weights that a level drops.
-        mode: exact_k drops exactly ceil(fraction · remaining); openlth one more and its ties, and counts the
-            ignored layers among the remaining.
-        ignore: Layers that are never pruned.
-        rewind_epoch: k; None is one epoch after the warm-up, which is the paper's 6.
-        level_epochs: Length of each level's schedule, trained from epoch k on; None is the recipe's.
-        equal_budget: Shorten the levels until all of them together take the recipe's epochs.
-        recipe: Replacements for the run's epochs, optimizer and schedule.
-        decay_all: Weight decay on biases and norms too.
-    """
-
-    levels: Annotated[int | None, Within(0, 1000)] = None
-    target_params: TargetSize = None
-    match: Match = None
-    fraction: Annotated[float, Within(0.001, 1, "[)")] = 0.2
-    mode: Literal[*MODES] = "exact_k"
-    ignore: list[str] = field(default_factory=list)
-    rewind_epoch: Annotated[int | None, Within(0, 100_000)] = None
-    level_epochs: Annotated[int | None, Within(1, 100_000)] = None
-    equal_budget: bool = False
-    recipe: OwnRecipe = field(default_factory=dict)
-    decay_all: bool = False
-
-    def contradictions(self) -> Iterator[str]:
-        yield from one_size(self, "levels")
-        if self.level_epochs is not None and self.equal_budget:
-            yield "level_epochs: give level_epochs or equal_budget, not both: each sets a level's length"
 
 
 class Imp(SizedMethod):
@@ -103,9 +66,6 @@ class Imp(SizedMethod):
         for level, (length, schedule) in enumerate(zip(lengths, schedules, strict=True)):
             course = {"optimizer": optimizer, "schedule": schedule, "enter": partial(self._enter, level)}
             yield Phase(f"level {level}", range(rewind, length), **course)
-
-    def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-        return (all_decayed if self.settings.decay_all else decay_groups)(model, weight_decay)
 
     def on_step_end(self, model: nn.Module) -> None:
         # Decay and momentum move pruned entries off zero; reset them right after the step.

@@ -11,8 +11,6 @@ from torch import Tensor
 from cuttlefish.config.schema import RecipeConfig
 from cuttlefish.errors import CuttlefishError
 
-MODES = ("exact_k", "openlth")
-
 
 def number_to_prune(alive: int, ignored: int, fraction: float, mode: str) -> int:
     """Return how many of `alive` prunable weights one level drops if no magnitudes tie.

@@ -4,22 +4,21 @@ Every convolution but the first becomes a 1×k one to r channels and a k×1 one 
 its random weight as the matrix M[o·k1 + a, i·k2 + b] = W[o, i, a, b]. Classifier and shortcuts are unchanged.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Any
 
 from torch import Size, Tensor, nn
 from torch.optim import Optimizer
 
+from baselines.si_fd.settings import Settings
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.limits import Checked, Within
-from cuttlefish.lowrank.decay import FrobeniusDecay, decay_groups
+from cuttlefish.lowrank.decay import FrobeniusDecay
 from cuttlefish.lowrank.matrix import matrix_shape
 from cuttlefish.lowrank.surgery import factorize, find_layers
 from cuttlefish.lowrank.trace import trace
 from cuttlefish.methods.base import Context
-from cuttlefish.methods.own_recipe import all_decayed
-from cuttlefish.methods.target import Match, SizedMethod, TargetSize, find_fraction, one_size
+from cuttlefish.methods.sized import SizedMethod
+from cuttlefish.methods.target import find_fraction
 
 
 def factorized_convs(model: nn.Module, example: Tensor) -> dict[str, Size]:
@@ -51,24 +50,6 @@ def saved_parameters(shapes: Mapping[str, Size], rho: float) -> int:
     )
 
 
-@dataclass(frozen=True)
-class Settings(Checked):
-    """rho: ρ, the rank as a fraction of c_out·k1. target_params, match: a size from which ρ is found instead.
-
-    frobenius_decay: λ of the factors; 0 is ordinary weight decay. decay_all: L2 on norms and biases too, as
-    in the original.
-    """
-
-    rho: Annotated[float, Within(0, 1, "(]")] = 0.08
-    target_params: TargetSize = None
-    match: Match = None
-    frobenius_decay: Annotated[float, Within(0, 1000)] = 1e-4
-    decay_all: bool = False
-
-    def contradictions(self) -> Iterator[str]:
-        yield from one_size(self)  # rho has per-network presets and is ignored if a size is given
-
-
 class SpectralFrobenius(SizedMethod):
     """Single-phase method; the network is factorized before its first step."""
 
@@ -97,7 +78,7 @@ class SpectralFrobenius(SizedMethod):
 
     def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         exempt = self.decay.parameters() if self.decay is not None else set()
-        return (all_decayed if self.settings.decay_all else decay_groups)(model, weight_decay, exempt)
+        return super().param_groups(model, weight_decay, exempt)
 
     def on_optimizer(self, optimizer: Optimizer) -> None:
         if self.decay is not None:

@@ -1,44 +1,23 @@
 """Cuttlefish as a method of the trainer, with the decisions made by `cuttlefish.auto`."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from math import ceil
-from typing import Annotated, Any
+from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
 from cuttlefish.auto import Cuttlefish
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.limits import Within
+from cuttlefish.lowrank.check import check_settings
 from cuttlefish.lowrank.path import main_path
 from cuttlefish.lowrank.settings import Settings as CoreSettings
 from cuttlefish.methods.base import Context, Method, Phase, Transition
-from cuttlefish.methods.interval import Interval, as_epochs, check_interval
+from cuttlefish.methods.cuttlefish.settings import Settings
+from cuttlefish.methods.interval import as_epochs, check_interval
 from cuttlefish.methods.schedule import Linear, Milestones, Schedule, build_schedule
 from cuttlefish.record.folder import read_profile
-
-
-@dataclass(frozen=True)
-class Settings(CoreSettings):
-    """Those of the core, and some of the run.
-
-    interval: so many optimizer steps take an epoch's place in all settings. Ranks are then measured, and the
-    switch may come, within epochs, as fine-tuning needs, which has few.
-    restart_lr: the peak of a linear schedule of its own after the switch; that before it ends at the switch.
-    restart_scale: the peak of another schedule after the switch, as a multiple of that before.
-    forget_milestones: milestones passed by the switch count no more, as in the reference's code for ImageNet.
-    """
-
-    interval: Interval = None
-    restart_lr: Annotated[float | None, Within(0, ends="()")] = None
-    restart_scale: Annotated[float, Within(0, 1000, "(]")] = 1.0
-    forget_milestones: bool = False
-
-    def contradictions(self) -> Iterator[str]:
-        yield from super().contradictions()
-        if self.restart_lr is not None and (self.switch_epoch is None or not self.rewarm):
-            yield "restart_lr, a schedule of its own after the switch, needs switch_epoch and rewarm=true"
 
 
 class CuttlefishMethod(Method):
@@ -71,7 +50,7 @@ class CuttlefishMethod(Method):
         self._schedule(context)
         inputs = context.example_batch().inputs
         path = main_path(context.model, inputs, shortcuts=self.chosen.factorize_shortcuts)
-        self.chosen.check_model(context.model, path, self._length(context))
+        check_settings(self.chosen, context.model, path, self._length(context))
 
     def phases(self, context: Context) -> Iterator[Phase]:
         yield Phase("train", range(context.recipe.epochs), schedule=self._schedule(context))

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from baselines import lc_math
-from baselines.lc_math import Layer, Spectrum
-from baselines.lc_plan import Settings, make_plan
+from baselines.lc import c_step
+from baselines.lc.c_step import Layer, Spectrum
+from baselines.lc.plan import make_plan
+from baselines.lc.settings import Settings
 from cuttlefish.config.schema import RecipeConfig
 from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.decay import FrobeniusDecay, decay_groups
@@ -26,7 +27,7 @@ from cuttlefish.lowrank.profiling.timing import positions
 from cuttlefish.lowrank.surgery import factorize, find_layers, low_rank_layers
 from cuttlefish.lowrank.trace import NORMS
 from cuttlefish.methods.base import Context, Phase
-from cuttlefish.methods.target import SizedMethod
+from cuttlefish.methods.sized import SizedMethod
 from cuttlefish.record.folder import RANK_COLUMNS
 
 
@@ -57,7 +58,7 @@ class LC(SizedMethod):
         self.plan = make_plan(self.settings, context.recipe)
         self.dense = count_parameters(context.model).total
         self._find_layers(context.model, context.example_batch().inputs)
-        smallest = lc_math.compressed(self.dense, self.layers, dict.fromkeys(self.layers, 0))
+        smallest = c_step.compressed(self.dense, self.layers, dict.fromkeys(self.layers, 0))
         self.check_reachable(smallest, self.dense)
 
     def _find_layers(self, model: nn.Module, images: Tensor) -> None:
@@ -97,17 +98,17 @@ class LC(SizedMethod):
                 self.multipliers = {name: torch.zeros_like(weight) for name, weight in weights.items()}
             matrices, spectra = {}, {}
             for name, weight in weights.items():
-                shifted = lc_math.shifted(weight.detach(), self.multipliers[name], mu)
+                shifted = c_step.shifted(weight.detach(), self.multipliers[name], mu)
                 matrices[name] = unroll(shifted, self.settings.scheme)
-                spectra[name] = lc_math.spectrum(matrices[name])
+                spectra[name] = c_step.spectrum(matrices[name])
             self._choose_alpha(context, spectra)
             ranks = context.broadcast(self._ranks(spectra, mu))
-            found = {name: lc_math.truncate(matrices[name], spectra[name], ranks[name]) for name in matrices}
+            found = {name: c_step.truncate(matrices[name], spectra[name], ranks[name]) for name in matrices}
             self._take_up(context, ranks, found)
             if (self.done + 1) % self.settings.mu_rep == 0:
                 for name, weight in weights.items():
                     before, delta = self.multipliers[name], self.deltas[name]
-                    self.multipliers[name] = lc_math.next_multipliers(before, weight.detach(), delta, mu)
+                    self.multipliers[name] = c_step.next_multipliers(before, weight.detach(), delta, mu)
             self.done += 1
             self._pull(context.model)
         self._report(context, mu, spectra)
@@ -119,11 +120,11 @@ class LC(SizedMethod):
             self.alpha = chosen.alpha
         elif self.alpha is None or chosen.retarget:
             final = {"mu": self.plan.mus[-1], "normalize": chosen.normalize}
-            found = lc_math.alpha_for(self.target.params, self.dense, self.layers, spectra, **final)
+            found = c_step.alpha_for(self.target.params, self.dense, self.layers, spectra, **final)
             self.alpha = context.broadcast(chosen.alpha_factor * found)
 
     def _ranks(self, spectra: dict[str, Spectrum], mu: float) -> dict[str, int]:
-        learned = partial(lc_math.learned_rank, mu=mu, normalize=self.settings.normalize)
+        learned = partial(c_step.learned_rank, mu=mu, normalize=self.settings.normalize)
         return {
             name: learned(found, price=self.alpha * self.layers[name].unit) for name, found in spectra.items()
         }
@@ -141,16 +142,14 @@ class LC(SizedMethod):
         self._pulled = None
         if 0 < self.done < len(self.plan.mus):
             mu, weights = self.plan.mus[self.done], self._weights(model)
-            shifts = [
-                lc_math.penalty_shift(self.deltas[name], self.multipliers[name], mu) for name in weights
-            ]
+            shifts = [c_step.penalty_shift(self.deltas[name], self.multipliers[name], mu) for name in weights]
             self._pulled = list(weights.values()), shifts, mu
 
     def _report(self, context: Context, mu: float, spectra: dict[str, Spectrum]) -> None:
         """Record the learned ranks in the column scaled_rank, at the plan's epoch."""
         ranks, weights = {name: path[-1] for name, path in self.path.items()}, self._weights(context.model)
-        gaps = lc_math.relative_errors([*weights.values()], [self.deltas[name] for name in weights])
-        size = lc_math.compressed(self.dense, self.layers, ranks)
+        gaps = c_step.relative_errors([*weights.values()], [self.deltas[name] for name in weights])
+        size = c_step.compressed(self.dense, self.layers, ranks)
         context.log(
             f"C step {self.done} of {len(self.plan.mus)}: μ = {mu:.3g}, {size:,} parameters, "
             f"‖w - Δ‖ / ‖w‖ at most {max(gaps):.2g}"

@@ -7,9 +7,6 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-DISTANCES = ("newest_vs_queue", "consecutive")
-THRESHOLDS = ("exact", "original")
-
 
 def channel_masks(scales: Tensor, layers: Sequence[int], p: float, threshold: str = "exact") -> Tensor:
     """Return a bool vector over all channels, False for the smallest |γ| of the whole network, a fraction p.

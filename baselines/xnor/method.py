@@ -6,23 +6,20 @@ AdamW with a cosine, because the weights' gradients are scaled by up to thousand
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 from torch import nn
 
 from baselines.conv_norms import convolutions
-from baselines.xnor_math import BinaryConv2d, centre_and_clamp
-from cuttlefish.config.schema import LearningRate, OptimizerConfig, ScheduleConfig
+from baselines.xnor.binary import BinaryConv2d, centre_and_clamp
+from baselines.xnor.settings import Settings
+from cuttlefish.config.schema import OptimizerConfig, ScheduleConfig
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.limits import Checked, Within
 from cuttlefish.lowrank.count import count_parameters
-from cuttlefish.lowrank.decay import decay_groups
 from cuttlefish.lowrank.surgery import find_layers, replace_module
 from cuttlefish.lowrank.trace import Batch
 from cuttlefish.methods.base import Context, Method, Phase
 from cuttlefish.methods.norms import after_norm
-from cuttlefish.methods.own_recipe import all_decayed
 from cuttlefish.methods.schedule import build_schedule
 
 
@@ -80,21 +77,6 @@ def binary_weights(model: nn.Module) -> list[nn.Parameter]:
     ]
 
 
-@dataclass(frozen=True)
-class Settings(Checked):
-    """binarize_last_conv: the original keeps the last convolution's weights at full precision (its indexing
-    was made for networks that end in a convolution). act_scale: the paper's K beside α, which the original
-    computes and discards. learning_rate, weight_decay: of AdamW, with a cosine to 0. decay_all: decay on
-    norms and biases too. extra_epoch: one more at learning rate 0, as in the original."""
-
-    binarize_last_conv: bool = False
-    act_scale: bool = False
-    learning_rate: LearningRate = 1e-3
-    weight_decay: Annotated[float, Within(0, 1000)] = 1e-4
-    decay_all: bool = False
-    extra_epoch: bool = False
-
-
 class Xnor(Method):
     """Single-phase method with its own optimizer and schedule."""
 
@@ -118,9 +100,6 @@ class Xnor(Method):
         yield Phase(
             "train", range(epochs + self.settings.extra_epoch), optimizer=self._optimizer, schedule=schedule
         )
-
-    def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-        return (all_decayed if self.settings.decay_all else decay_groups)(model, weight_decay)
 
     def on_step_end(self, model: nn.Module) -> None:
         # The original does it before each forward pass, evaluation included, with equal results.
