@@ -4,7 +4,7 @@ Arms take turns, round after round, so that a slowdown of the machine affects al
 are shown. Run nothing else at the same time.
 
     python -m scripts.bench [ranks | steps | compile | compile-vgg19 | methods | overhead | checkpoints |
-                            processes | imagenet | glue | library ...]
+                            processes | imagenet | glue | library | models ...]
                             [--rounds 5] [--device cpu|cuda] [--small]
 """
 
@@ -25,6 +25,7 @@ from scripts.benches.decoding import bench_imagenet
 from scripts.benches.glue import bench_glue
 from scripts.benches.library import bench_library
 from scripts.benches.methods import bench_methods
+from scripts.benches.models import bench_models
 from scripts.benches.origin import RESULTS, file_of, origin
 from scripts.benches.parts import bench_checkpoints, bench_overhead
 from scripts.benches.processes import bench_processes
@@ -45,6 +46,7 @@ BENCHES = {
     "imagenet": bench_imagenet,
     "glue": bench_glue,
     "library": bench_library,
+    "models": bench_models,
 }
 
 

@@ -24,12 +24,14 @@ from scripts.slice.runner import Step, run_steps
 ROOT = Path(__file__).resolve().parents[1]
 TRAINED = {"cuttlefish-bf16": 240, "full-rank-bf16": 240, "full-rank-fp32": 90, "cuttlefish-fp32": 300}
 """Seconds each run may take in one slice, in order of value."""
+JOBS, SMALL_RUNS = 10, 300
+"""Reduced runs at once, which leave most of a GPU idle, and seconds for all of them in one slice."""
 
 
 def steps(out: Path, device: str) -> list[Step]:
     """Return all steps of a slice, the most valuable first."""
     toy, at = device == "cpu", f"--device {device} --out"
-    tests = ["-k", "core or full_rank and not two"] if toy else ["-n", "8"]
+    tests = ["-k", "core or full_rank and not two"] if toy else ["-n", "14"]
     size = "--repeats 1 --width 8 --batch 8 --zeta 3" if toy else "--repeats 3"
     pytest = _module("pytest", "tests/gpu -v --no-header -p no:cacheprovider -m", "gpu and not slow", *tests)
     profiles = []
@@ -48,10 +50,10 @@ def steps(out: Path, device: str) -> list[Step]:
         Step("ranks", _module("scripts.bench", f"ranks --rounds 3 {at}", out / "bench"), 30, why_not=slow),
         *profiles,
         _measure("data", at, out, 20),
+        _measure("models", at, out, 90),
         *(step for name, step in runs.items() if name.endswith("bf16")),
+        _small_runs(out, toy),
         _measure("compile", at, out, 300, slow),
-        Step("imagenet-models", [], 0, why_not="the suite has no bench of timm's ImageNet models yet"),
-        Step("bert-base", [], 0, why_not="the suite has no BERT yet"),
         *(step for name, step in runs.items() if name.endswith("fp32")),
     ]
     return [replace(step, limit=5 * step.limit) for step in found] if toy else found  # CPUs are shared
@@ -62,14 +64,28 @@ def _module(name: str, words: str, *more: str | Path) -> list[str]:
 
 
 def _measure(what: str, at: str, out: Path, limit: float, why_not: str = "") -> Step:
-    return Step(what, _module("scripts.slice.measures", f"{what} {at}", out), limit, why_not=why_not)
+    least = 60.0 if what == "compile" else 5.0  # an arm that is cut off leaves nothing
+    return Step(what, _module("scripts.slice.measures", f"{what} {at}", out), limit, least, why_not)
 
 
 def _training(out: Path, name: str, limit: float, toy: bool) -> Step:
     config = out / "configs" / f"{name}.json"
+    return Step(f"train-{name}", _module("cuttlefish.worker", "", config), limit, 20, _lacking(toy))
+
+
+def _small_runs(out: Path, toy: bool) -> Step:
+    """Return the step that trains the reduced scale's missing runs, as far as `pack` gave any."""
+    configs = out / "configs" / "small"
+    lacking = _lacking(toy) or ("" if configs.is_dir() else "there are none, or `pack` was not called")
+    jobs = 2 if toy else JOBS
+    return Step(
+        "small-runs", _module("scripts.slice.pool", f"--jobs {jobs}", configs), SMALL_RUNS, 30, lacking
+    )
+
+
+def _lacking(toy: bool) -> str:
     there = Path(os.environ["CUTTLEFISH_DATA"]) / "cifar-10-batches-py"
-    lacking = "" if toy or len(list(there.glob("*_batch*"))) == 6 else f"CIFAR-10 is not whole in {there}"
-    return Step(f"train-{name}", _module("cuttlefish.worker", "", config), limit, 20, lacking)
+    return "" if toy or len(list(there.glob("*_batch*"))) == 6 else f"CIFAR-10 is not whole in {there}"
 
 
 def prepare(out: Path, packed: Path | None, device: str) -> dict[str, str]:
@@ -98,9 +114,10 @@ def prepare(out: Path, packed: Path | None, device: str) -> dict[str, str]:
         from scripts.slice.pack import write_configs
 
         write_configs(out / "configs", ROOT / "conf", toy=device == "cpu")
-    for path in sorted((source or out / "configs").glob("*.json")):
+    configs = source or out / "configs"
+    for path in sorted(configs.rglob("*.json")):
         config = json.loads(path.read_text(encoding="utf-8")) | {"run_dir": str(out / "runs" / path.stem)}
-        write_atomic(out / "configs" / path.name, json.dumps(config, indent=1) + "\n")
+        write_atomic(out / "configs" / path.relative_to(configs), json.dumps(config, indent=1) + "\n")
     return environment
 
 

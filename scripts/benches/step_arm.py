@@ -89,9 +89,11 @@ def prepare(arm: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     return step, {"flops": flops, "first_step": seconds_of(step, arm["device"])}
 
 
-def noise(count: int, device: torch.device, channels_last: bool) -> ImageTask:
+def noise(
+    count: int, device: torch.device, channels_last: bool, shape: tuple[int, int, int] = SHAPE
+) -> ImageTask:
     """Return a task of random pixels and labels."""
-    channels, height, width = SHAPE
+    channels, height, width = shape
     pixels, labels = torch.randint(256, (count, height, width, channels)), torch.randint(10, (count,))
     images = ResidentImages(
         pixels.to(torch.uint8), labels, mean=[0.5] * 3, std=[0.25] * 3, device=device,

@@ -1,8 +1,9 @@
 """Benches measured within a slice: ceilings, data path, step times.
 
-    python -m scripts.slice.measures ceilings | data | steps | compile --device cuda --out runs/gpu-slice
+    python -m scripts.slice.measures ceilings | data | steps | compile | models --device cuda --out OUT
 
-Step times are written after each arm (OUT/arms) together with the bench so far, so a slice can be resumed.
+Step times are written after each arm (OUT/arms) together with the bench so far, so a slice can be resumed;
+those of `models` after each network.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from cuttlefish.record.atomic import write_atomic
 from cuttlefish.record.provenance import utc_now
 from cuttlefish.tasks.resident import ResidentImages
 from scripts.bench import write
+from scripts.benches.models import model_rows
 from scripts.benches.origin import origin
 from scripts.benches.step_arm import measure_here
 from scripts.benches.steps import rows_of, step_arms
@@ -74,7 +76,7 @@ def arms_of(what: str, device: str, toy: bool) -> Rows:
     if toy:
         return [arm | {"width": 8, "batch": 8} for arm in step_arms("cpu", True)[1:4]]
     if what == "steps":
-        arms = [arm for arm in step_arms(device, False) if arm["width"] == 64]
+        arms = [arm | {"steps": 10} for arm in step_arms(device, False) if arm["width"] == 64]
         return sorted(arms, key=lambda arm: "plain" in arm or arm.get("extra_bn", False))  # these come last
     shared = {"device": device, "batch": 1024, "width": 64, "steps": 20, "compile": True}
     return [
@@ -106,11 +108,19 @@ def step_times(what: str, device: str, toy: bool, out: Path, facts: dict[str, An
         write(what, rows, facts | {"time": utc_now()}, out / "bench")
 
 
+def models(device: str, toy: bool, out: Path, facts: dict[str, Any]) -> None:
+    """Measure the networks of Tables 2 to 4, and rewrite the bench after each."""
+    rows: Rows = []
+    for name in list(SPEC["models"])[: 1 if toy else None]:
+        rows += model_rows(name, device, ROUNDS, toy)
+        write("models", rows, facts | {"time": utc_now()}, out / "bench")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["ceilings", "data", "steps", "compile"])
+    parser.add_argument("what", choices=["ceilings", "data", "steps", "compile", "models"])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
@@ -120,6 +130,8 @@ def main() -> int:
     facts = origin(device) | {"rounds": ROUNDS, "small": toy}
     if options.what in ("steps", "compile"):
         step_times(options.what, options.device, toy, options.out, facts)
+    elif options.what == "models":
+        models(options.device, toy, options.out, facts)
     else:
         rows = {"ceilings": ceilings, "data": data}[options.what](options.device, toy)
         write(options.what, rows, facts | {"time": utc_now()}, options.out / "bench")

@@ -1,0 +1,125 @@
+"""Step times of the networks of Tables 2 to 4 on random input: dense, and at ranks of preset=reference."""
+
+import copy
+from fnmatch import fnmatchcase
+from math import floor
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from cuttlefish.config.schema import ModelConfig, TrainerConfig
+from cuttlefish.config.validate import convert
+from cuttlefish.engine.device import set_up
+from cuttlefish.lowrank.rank import full_rank
+from cuttlefish.lowrank.surgery import factorize
+from cuttlefish.lowrank.trace import call_model
+from cuttlefish.models import build_model
+from cuttlefish.tasks.base import Batch
+from scripts.benches.step_arm import noise, our_step
+from scripts.benches.turns import SPEC, Rows, matmul_rate, seconds_of, spread
+
+CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
+IMAGE = (3, 224, 224)
+SMALL = 2
+"""Batch size of a small bench and on a CPU, whose steps of the recipe's batch take minutes."""
+
+
+def bench_models(device: str, rounds: int, small: bool) -> Rows:
+    """Measure all networks at the recipe's batch of one device, in bf16 and strict fp32."""
+    names = list(SPEC["models"])[: 1 if small else None]
+    return [row for name in names for row in model_rows(name, device, rounds, small)]
+
+
+def model_rows(name: str, device: str, rounds: int, small: bool) -> Rows:
+    """Return one network's rows: two precisions × dense and low-rank."""
+    spec = SPEC["models"][name]
+    size = SMALL if small or device == "cpu" else spec["batch"]
+    torch.manual_seed(0)
+    dense = build_model(model_config(name), spec["classes"], None if "tokens" in spec else IMAGE)
+    low = low_rank(copy.deepcopy(dense), spec)
+    batch = _batch(spec, size, device)
+    rows: Rows = []
+    for precision in ("bf16", "fp32"):
+        trainer = TrainerConfig(device=device, precision=precision)
+        set_up(trainer, torch.device(device), 0)
+        product = matmul_rate(device)
+        times: dict[str, float] = {}
+        for arm, model in (("dense", dense), (spec["arm"], low)):
+            row = _measure(copy.deepcopy(model).to(device), spec, batch, trainer, rounds)
+            times[arm] = row["step_s"]
+            row |= {
+                "of_fp32_matmul": row["flops"] / row["step_s"] / product,
+                "matmul_gflop_per_s": product / 1e9,
+            }
+            head = {"model": name, "batch": size, "precision": precision, "arm": arm}
+            rows.append(head | row | {"speedup_over_dense": times["dense"] / row["step_s"]})
+    return rows
+
+
+def model_config(name: str) -> ModelConfig:
+    """Return a network's config with random weights, which need no network connection."""
+    config = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))
+    return convert(config | {"pretrained": False}, ModelConfig, "model")
+
+
+def low_rank(model: nn.Module, spec: dict[str, Any]) -> nn.Module:
+    """Factorize the layers that match, at the ratio of their full rank, with random factors of usual size."""
+    layers = {
+        name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)
+    }
+    named = [name for name in layers if any(fnmatchcase(name, pattern) for pattern in spec["layers"])]
+    ranks = {name: floor(spec["ratio"] * full_rank(layers[name].weight)) for name in named}
+    factorize(model, ranks, keep_dense=False, initialise=False)  # random weights need no SVD
+    for name in ranks:
+        for factor in (model.get_submodule(name).first, model.get_submodule(name).second):
+            nn.init.kaiming_normal_(factor.weight, nonlinearity="linear")
+    return model
+
+
+def _batch(spec: dict[str, Any], size: int, device: str) -> Batch:
+    if "tokens" not in spec:
+        return noise(size, torch.device(device), channels_last=True, shape=IMAGE).example_batch(size)
+    shape = (size, spec["tokens"])
+    words = torch.randint(spec["words"], shape, device=device)
+    inputs = {
+        "input_ids": words,
+        "attention_mask": torch.ones_like(words),
+        "token_type_ids": torch.zeros_like(words),
+    }
+    return Batch(inputs, torch.randint(spec["classes"], (size,), device=device), size)
+
+
+def _measure(
+    model: nn.Module, spec: dict[str, Any], batch: Batch, trainer: TrainerConfig, rounds: int
+) -> dict[str, Any]:
+    device, size = trainer.device, len(batch)
+    counter = FlopCounterMode(display=False)
+    with counter:
+        call_model(model, _first(batch, 2)).sum().backward()
+    model.zero_grad()
+    flops = counter.get_total_flops() * size // 2
+    task = noise(2, torch.device(device), channels_last=True)  # for its loss
+    step = our_step(model, task, batch, trainer, torch.device(device))
+    first = seconds_of(step, device)
+    count = 5 if device == "cuda" else 1
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    seconds = [seconds_of(lambda: [step() for _ in range(count)], device) / count for _ in range(rounds + 1)]
+    row = spread(seconds[1:])
+    return row | {
+        "samples_per_s": size / row["step_s"],
+        "params": sum(parameter.numel() for parameter in model.parameters()),
+        "peak_memory_bytes": torch.cuda.max_memory_allocated() if device == "cuda" else None,
+        "first_step_s": first,
+        "flops": flops,
+    }
+
+
+def _first(batch: Batch, count: int) -> Any:
+    if isinstance(batch.inputs, dict):
+        return {name: value[:count] for name, value in batch.inputs.items()}
+    return batch.inputs[:count]
