@@ -70,5 +70,6 @@ def gram(matrix: Tensor) -> Tensor:
 
 def power_of_two(matrix: Tensor) -> Tensor:
     """Return the power of two (float64) that brings the largest entry to [0.5, 1); 1 for a zero matrix."""
-    largest = torch.linalg.vector_norm(matrix, float("inf"), dtype=torch.float64)
+    least, greatest = torch.aminmax(matrix)  # many times as fast as the infinity norm
+    largest = torch.maximum(-least, greatest).double()
     return torch.where(largest == 0, 1.0, torch.frexp(largest).mantissa / largest)

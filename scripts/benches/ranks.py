@@ -1,41 +1,81 @@
-"""Stable ranks of all layers compared with a full SVD."""
+"""Stable ranks of all layers compared with a full SVD, of random weights and of trained ones."""
 
+from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
 import numpy as np
+import timm
 import torch
 from scipy.linalg import svdvals
+from torch import Tensor, nn
 
 from cuttlefish.config.schema import ModelConfig
-from cuttlefish.lowrank.path import main_path
+from cuttlefish.config.validate import convert
+from cuttlefish.lowrank.find import find_layers
+from cuttlefish.lowrank.matrix import unroll
 from cuttlefish.lowrank.rank import stable_ranks
 from cuttlefish.models import build_model
+from scripts.benches.glue_arm import model_config
 from scripts.benches.turns import Rows, seconds_of
+
+NETWORKS = ("resnet18", "resnet50", "deit_base_patch16_224")
+STEPS = 20
 
 
 def bench_ranks(device: str, rounds: int, small: bool) -> Rows:
     """Compare our stable ranks of all layers with scipy's svdvals; the error is that to a float64 SVD."""
-    return [_row(model, device, rounds) for model in (("resnet18",) if small else ("resnet18", "vgg19"))]
+    return [_row(name, kind, model.to(device), rounds) for name, kind, model in _networks(small)]
 
 
-def _row(name: str, device: str, rounds: int) -> dict[str, Any]:
-    model = build_model(ModelConfig(name=name), 10, (3, 32, 32)).to(device)
-    weights = [
-        layer.module.weight.detach() for layer in main_path(model, torch.zeros(2, 3, 32, 32, device=device))
-    ]
-    matrices = [weight.flatten(1).cpu().numpy() for weight in weights]
+def _networks(small: bool) -> Iterator[tuple[str, str, nn.Module]]:
+    """Yield name, where the weights come from, and the model: random, after a few steps, pretrained."""
+    for name in NETWORKS[: 1 if small else None]:
+        torch.manual_seed(0)
+        model = _network(name)
+        yield name, "random", model
+        yield name, f"after {STEPS} steps", _trained(model)
+    if not small:
+        config = convert(model_config("minilm"), ModelConfig, "model")
+        yield "minilm", "pretrained", build_model(config, 2, None)
+
+
+def _network(name: str) -> nn.Module:
+    if name == "resnet18":
+        return build_model(ModelConfig(name=name), 10, (3, 64, 64))
+    sizes = {"img_size": 64} if name.startswith("deit") else {}
+    return timm.create_model(name, num_classes=10, **sizes)
+
+
+def _trained(model: nn.Module) -> nn.Module:
+    """Train in place on noise, until the largest singular values stand out."""
+    device = next(model.parameters()).device
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    for _ in range(STEPS):
+        images, labels = torch.randn(16, 3, 64, 64, device=device), torch.randint(10, (16,), device=device)
+        nn.functional.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model
+
+
+def _row(name: str, kind: str, model: nn.Module, rounds: int) -> dict[str, Any]:
+    weights = [layer.weight.detach() for layer in find_layers(model).layers.values()]
+    device = weights[0].device.type
+    matrices = [unroll(weight).cpu().numpy() for weight in weights]
     ours, theirs = [], []
     stable_ranks(weights)
     for _ in range(rounds):
         ours.append(seconds_of(lambda: stable_ranks(weights), device))
         theirs.append(seconds_of(lambda: [svdvals(matrix) for matrix in matrices], "cpu"))
-    exact = [
-        float((s**2).sum() / s[0] ** 2) for s in (svdvals(matrix.astype(np.float64)) for matrix in matrices)
-    ]
-    error = max(abs(rank - true) / true for rank, true in zip(stable_ranks(weights), exact, strict=True))
     ratios = [slow / fast for fast, slow in zip(ours, theirs, strict=True)]
-    row = {"model": name, "width": 64, "layers": len(weights)}
+    row = {"model": name, "weights": kind, "layers": len(weights)}
     row |= {"ours_s": median(ours), "svdvals_s": median(theirs), "speedup": median(ratios)}
     row |= {"slowest_speedup": min(ratios), "fastest_speedup": max(ratios)}
-    return row | {"relative_error": f"{error:.1e}"}
+    return row | {"relative_error": f"{_error(weights, matrices):.1e}"}
+
+
+def _error(weights: list[Tensor], matrices: list[np.ndarray]) -> float:
+    spectra = [svdvals(matrix.astype(np.float64)) for matrix in matrices]
+    exact = [float((sigma**2).sum() / sigma[0] ** 2) for sigma in spectra]
+    return max(abs(rank - true) / true for rank, true in zip(stable_ranks(weights), exact, strict=True))

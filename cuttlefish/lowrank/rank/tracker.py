@@ -9,7 +9,7 @@ from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.matrix import matrix_shape, unroll
 from cuttlefish.lowrank.rank.beta import first_ranks, gaussian
 from cuttlefish.lowrank.rank.measures import MEASURES
-from cuttlefish.lowrank.rank.stable import stable_rank, stable_ranks
+from cuttlefish.lowrank.rank.stable import stable_rank
 
 SQUARE = 4
 """β of a square Gaussian matrix: β ≈ (1 + √(a/b))² for a × b."""
@@ -98,19 +98,13 @@ class RankTracker:
         Raises:
             CuttlefishError: A weight holds NaN or infinite values, or a layer has gone or changed its shape.
         """
-        weights = {name: self._weight(name) for name in self.history}
-        matrices = [unroll(weight.detach(), self.scheme) for weight in weights.values()]
-        values = (
-            stable_ranks(matrices)
-            if self.measure is stable_rank
-            else [float(self.measure(matrix)) for matrix in matrices]
-        )
-        ranks = dict(zip(weights, values, strict=True))
+        weights = {name: self._weight(name).detach() for name in self.history}
+        ranks = {name: self._measured(weight) for name, weight in weights.items()}
         bad = [name for name, rank in ranks.items() if not isfinite(rank)]
         if bad:
             raise CuttlefishError(self._explain(bad, weights))
         if not any(self.history.values()):
-            first = dict(zip(weights, matrices, strict=True))
+            first = {name: unroll(weight, self.scheme) for name, weight in weights.items()}
             self.first = first_ranks(self.beta, first, ranks, self.measure)
         for name, rank in ranks.items():
             self.history[name].append(rank)
@@ -164,6 +158,11 @@ class RankTracker:
         if hasattr(self, "history") and matrix_shape(weight.shape, self.scheme) != self.shapes[name]:
             raise CuttlefishError(f"Layer {name!r} has another shape than at first; make a new RankTracker.")
         return weight
+
+    def _measured(self, weight: Tensor) -> float:
+        # The stable rank does not ask in which order the columns come, and spares itself the copy.
+        ordered = self.measure is not stable_rank or self.scheme != "channel"
+        return float(self.measure(unroll(weight, self.scheme) if ordered else weight))
 
     def _initial(self, name: str) -> float:
         initial = self.history[name][0]

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from cuttlefish import CuttlefishError
-from cuttlefish.lowrank.rank import RankTracker, clamp_rank, full_rank, scaled_rank, stable_rank, stable_ranks
+from cuttlefish.lowrank.rank import (
+    RankTracker,
+    clamp_rank,
+    full_rank,
+    scaled_rank,
+    stable,
+    stable_rank,
+    stable_ranks,
+)
 from cuttlefish.lowrank.rank.measures import effective_rank, energy_rank
 
 
@@ -67,6 +75,52 @@ def test_repeated_largest_singular_value(repeats):
 def test_small_and_thin(shape):
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     assert stable_rank(weight) == pytest.approx(oracle(weight), rel=1e-6)
+
+
+@pytest.mark.parametrize("gap", [1e-2, 1e-4, 3e-6])
+def test_the_two_largest_singular_values_are_close(gap):
+    sigma = np.linspace(0.9, 0.1, 200)
+    sigma[:2] = 1, 1 - gap
+    weight = with_spectrum(200, 500, sigma)
+    assert stable_rank(weight) == pytest.approx(oracle(weight), rel=1e-6)
+
+
+STRUCTURED = {
+    "constant": lambda: torch.full((400, 3000), 0.1),  # rounding errors of equal sums all go one way
+    "identity": lambda: torch.eye(200),
+    "diagonal": lambda: torch.linspace(1, 2, 200).diag(),
+    "one row": lambda: torch.cat([torch.randn(1, 300), torch.zeros(199, 300)]),
+    "blocks": lambda: torch.block_diag(torch.randn(150, 150), 1.02 * torch.randn(150, 150)),
+    "positive": lambda: torch.rand(200, 900),
+    "heavy tails": lambda: torch.randn(200, 300) ** 5,
+    "bfloat16": lambda: torch.randn(200, 300).bfloat16(),
+}
+
+
+@pytest.mark.parametrize("name", STRUCTURED)
+def test_structured_matrices(name):
+    torch.manual_seed(0)
+    weight = STRUCTURED[name]()
+    assert stable_rank(weight) == pytest.approx(oracle(weight), rel=1e-6)
+
+
+def test_only_what_has_no_gap_takes_the_gram_matrix(monkeypatch):
+    taken, by_gram = [], stable._by_gram
+    monkeypatch.setattr(stable, "_by_gram", lambda matrix: taken.append(1) or by_gram(matrix))
+    stable_rank(with_spectrum(200, 500, np.arange(1, 201) ** -0.5))
+    assert not taken
+    crowded = with_spectrum(400, 500, 1 - 1e-3 * np.linspace(0, 1, 400) ** 2)
+    assert stable_rank(crowded) == pytest.approx(oracle(crowded), rel=1e-6)
+    stable_rank(torch.randn(64, 500))
+    assert len(taken) == 2
+
+
+def test_measuring_draws_no_random_numbers_and_repeats_exactly():
+    weight, state = torch.randn(200, 64, 3, 3), torch.get_rng_state()
+    assert stable_rank(weight) == stable_rank(weight)
+    assert torch.equal(torch.get_rng_state(), state)
+    last = weight.to(memory_format=torch.channels_last)
+    assert stable_rank(last) == pytest.approx(stable_rank(weight), rel=1e-6)
 
 
 def test_rank_one_and_zero():
