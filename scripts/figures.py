@@ -19,7 +19,7 @@ from cuttlefish.evidence.records import load_evidence
 from cuttlefish.planning.runs import planned_runs
 from cuttlefish.planning.spec import Spec, read_spec
 from cuttlefish.record.atomic import write_atomic
-from cuttlefish.record.fields import SCALES
+from cuttlefish.record.problems import SCALES
 from cuttlefish.report.figures.base import Sources, sources_of
 from cuttlefish.report.figures.gallery import DRAWERS, Drawn, draw_figure, is_of
 from cuttlefish.report.page.figure_list import LIST

@@ -12,8 +12,9 @@ from pathlib import Path
 from cuttlefish.errors import EXIT_BAD_INPUT, CuttlefishError
 from cuttlefish.loggers.plots import draw_run
 from cuttlefish.record.atomic import read_regular, write_atomic
-from cuttlefish.record.fields import Record, problems_of
+from cuttlefish.record.fields import Record
 from cuttlefish.record.folder import EPOCHS, LOG, PLOTS, PROFILE, RANKS, RECORD
+from cuttlefish.record.problems import problems_of
 from cuttlefish.record.record import clean_record, read_fields, read_record, write_record
 from cuttlefish.record.redact import redact_log
 from scripts.command import new_parser, reporting_errors

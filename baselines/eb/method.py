@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from baselines.eb.channels import Chain, find_chains, gammas, slim, slim_size
 from baselines.eb.masks import add_l1, channel_masks, drop_smallest, has_settled, nearest_drop, reinitialise
 from baselines.eb.settings import Settings
-from cuttlefish.config.schema import RecipeConfig
+from cuttlefish.config.recipe import RecipeConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.methods.base import Context, Phase

@@ -8,7 +8,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from cuttlefish.config.schema import RecipeConfig
+from cuttlefish.config.recipe import RecipeConfig
 from cuttlefish.errors import CuttlefishError
 
 

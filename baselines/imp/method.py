@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from baselines.imp.levels import Plan, ladder, next_masks, plan, shortened
 from baselines.imp.settings import Settings
-from cuttlefish.config.schema import RecipeConfig
+from cuttlefish.config.recipe import RecipeConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.methods.base import Context, Phase

@@ -18,7 +18,7 @@ from baselines.lc import c_step
 from baselines.lc.c_step import Layer, Spectrum
 from baselines.lc.plan import make_plan
 from baselines.lc.settings import Settings
-from cuttlefish.config.schema import RecipeConfig
+from cuttlefish.config.recipe import RecipeConfig
 from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.decay import FrobeniusDecay, decay_groups
 from cuttlefish.lowrank.matrix import fold, matrix_shape, unroll

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from baselines.lc.settings import Settings
-from cuttlefish.config.schema import OptimizerConfig, RecipeConfig
+from cuttlefish.config.recipe import OptimizerConfig, RecipeConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods.own_recipe import own_recipe
 from cuttlefish.methods.schedule import Exponential, Schedule, build_schedule

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from cuttlefish.config.schema import LearningRate
+from cuttlefish.config.recipe import LearningRate
 from cuttlefish.limits import Checked, Within
 from cuttlefish.lowrank.settings import Scheme
 from cuttlefish.methods.own_recipe import OwnRecipe

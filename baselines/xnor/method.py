@@ -13,7 +13,7 @@ from torch import nn
 from baselines.conv_norms import convolutions
 from baselines.xnor.binary import BinaryConv2d, centre_and_clamp
 from baselines.xnor.settings import Settings
-from cuttlefish.config.schema import OptimizerConfig, ScheduleConfig
+from cuttlefish.config.recipe import OptimizerConfig, ScheduleConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.surgery import find_layers, replace_module

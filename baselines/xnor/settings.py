@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from cuttlefish.config.schema import LearningRate
+from cuttlefish.config.recipe import LearningRate
 from cuttlefish.limits import Checked, Within
 
 

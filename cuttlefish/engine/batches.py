@@ -6,7 +6,8 @@ from itertools import islice
 
 from torch.utils._pytree import tree_leaves
 
-from cuttlefish.config.schema import RecipeConfig, TrainerConfig
+from cuttlefish.config.recipe import RecipeConfig
+from cuttlefish.config.schema import TrainerConfig
 from cuttlefish.engine.processes.world import World
 from cuttlefish.tasks.base import Batch, Task
 

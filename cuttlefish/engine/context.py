@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from cuttlefish.config.schema import RecipeConfig, TrainerConfig
+from cuttlefish.config.recipe import RecipeConfig
+from cuttlefish.config.schema import TrainerConfig
 from cuttlefish.engine.device import autocast
 from cuttlefish.engine.processes.world import World
 from cuttlefish.engine.timer import Timer

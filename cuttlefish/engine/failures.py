@@ -8,7 +8,8 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from cuttlefish.config.schema import RecipeConfig, TrainerConfig
+from cuttlefish.config.recipe import RecipeConfig
+from cuttlefish.config.schema import TrainerConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.trace import call_model
 from cuttlefish.tasks.base import Task

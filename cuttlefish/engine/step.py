@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cuttlefish.config.schema import OptimizerConfig, TrainerConfig
+from cuttlefish.config.recipe import OptimizerConfig
+from cuttlefish.config.schema import TrainerConfig
 from cuttlefish.engine.device import autocast
 from cuttlefish.engine.evaluate import at_least_float32
 from cuttlefish.engine.processes.sync_bn import statistics_kept, synchronise

@@ -14,8 +14,9 @@ from typing import Any
 from cuttlefish.config.identity import NOT_IN_KEY
 from cuttlefish.display.format import counted
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.record.fields import SCHEMA, Record, problems_of
+from cuttlefish.record.fields import SCHEMA, Record
 from cuttlefish.record.folder import RECORD
+from cuttlefish.record.problems import problems_of
 from cuttlefish.record.record import read_fields, value_of
 
 CELL = ("model", "data", "method", "preset", "recipe", "epochs", "scale")

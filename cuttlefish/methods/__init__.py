@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from importlib import import_module, util
 from typing import TYPE_CHECKING, Any
 
-from cuttlefish.config.schema import RecipeConfig
+from cuttlefish.config.recipe import RecipeConfig
 from cuttlefish.config.validate import build_settings
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.limits import Checked

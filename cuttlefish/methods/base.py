@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from cuttlefish.config.schema import OptimizerConfig, RecipeConfig
+from cuttlefish.config.recipe import OptimizerConfig, RecipeConfig
 from cuttlefish.limits import Checked
 from cuttlefish.lowrank.decay import decay_groups
 from cuttlefish.methods.own_recipe import own_recipe

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
-from cuttlefish.config.schema import Epochs, OptimizerConfig, RecipeConfig, ScheduleConfig
+from cuttlefish.config.recipe import Epochs, OptimizerConfig, RecipeConfig, ScheduleConfig
 from cuttlefish.config.validate import convert
 from cuttlefish.limits import Checked, OptionsOf
 

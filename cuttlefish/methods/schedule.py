@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from math import cos, floor, pi
 from typing import Any, ClassVar
 
-from cuttlefish.config.schema import ScheduleConfig
+from cuttlefish.config.recipe import ScheduleConfig
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.evidence.records import Evidence
 from cuttlefish.planning.planned_run import PlannedRun
-from cuttlefish.record.fields import STATUSES
 from cuttlefish.record.folder import LOCK, RECORD
+from cuttlefish.record.problems import STATUSES
 from cuttlefish.record.record import read_record
 
 

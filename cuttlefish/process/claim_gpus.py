@@ -8,7 +8,7 @@ from functools import cache
 from itertools import count
 from pathlib import Path
 
-from cuttlefish.process.lock import machine_id, take_kernel_lock
+from cuttlefish.process.machine import machine_id, take_kernel_lock
 
 SHARING = ("JoblibLauncher", "LocalLauncher")
 """Launcher classes whose jobs share the devices themselves (jobs of `processes` do so too)."""

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import errno
-import fcntl
-import hashlib
 import json
 import logging
 import os
 import secrets
 import signal
-import socket
 import threading
 import time
-import uuid
 from _thread import interrupt_main
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from cuttlefish.errors import Busy, CuttlefishError
+from cuttlefish.process.machine import machine_id, take_kernel_lock
 from cuttlefish.record.folder import LOCK
 
 log = logging.getLogger("cuttlefish.lock")
@@ -228,15 +225,6 @@ class RunLock:
             probe.unlink(missing_ok=True)
 
 
-def take_kernel_lock(handle: int) -> bool:
-    """Lock an open file until it is closed or the process ends; return False if another process has it."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def _content(handle: int) -> dict[str, Any]:
     try:
         owner = json.loads(os.pread(handle, 4096, 0))
@@ -247,11 +235,3 @@ def _content(handle: int) -> dict[str, Any]:
 
 def _named(owner: dict[str, Any]) -> str:
     return f"process {owner['pid']}" if "pid" in owner else "another process"
-
-
-def machine_id() -> str:
-    """Return an anonymous identity of this machine: the kernel's boot id, or a digest."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return hashlib.sha256(f"{socket.gethostname()} {uuid.getnode()}".encode()).hexdigest()[:32]

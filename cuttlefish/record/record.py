@@ -15,8 +15,9 @@ from typing import Any
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.record.atomic import read_regular, write_atomic
-from cuttlefish.record.fields import FIELDS, SCHEMA, Record, problems_of, type_problems
+from cuttlefish.record.fields import FIELDS, SCHEMA, Record
 from cuttlefish.record.folder import RECORD
+from cuttlefish.record.problems import problems_of, type_problems
 from cuttlefish.record.redact import redact_config, redact_log, redact_text
 
 log = logging.getLogger(__name__)

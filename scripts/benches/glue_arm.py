@@ -16,7 +16,8 @@ from typing import Any
 import torch
 import yaml
 
-from cuttlefish.config.schema import Config, DataConfig, ModelConfig, OptimizerConfig, TrainerConfig
+from cuttlefish.config.recipe import OptimizerConfig
+from cuttlefish.config.schema import Config, DataConfig, ModelConfig, TrainerConfig
 from cuttlefish.config.validate import convert
 from cuttlefish.engine.device import set_up
 from cuttlefish.engine.processes.world import World

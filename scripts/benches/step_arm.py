@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from cuttlefish.config.schema import Config, ModelConfig, OptimizerConfig, TrainerConfig
+from cuttlefish.config.recipe import OptimizerConfig
+from cuttlefish.config.schema import Config, ModelConfig, TrainerConfig
 from cuttlefish.engine.device import set_up
 from cuttlefish.engine.processes.world import World
 from cuttlefish.engine.step import StepRunner

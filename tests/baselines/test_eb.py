@@ -9,7 +9,7 @@ from torch import nn
 
 from baselines.eb.channels import mask_channels
 from baselines.eb.method import NEVER, SETTLED, Eb, Settings
-from cuttlefish.config.schema import RecipeConfig
+from cuttlefish.config.recipe import RecipeConfig
 from cuttlefish.engine import trainer as trainer_module
 from cuttlefish.engine.checkpoint import newest_checkpoint
 from cuttlefish.errors import CuttlefishError

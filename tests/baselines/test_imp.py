@@ -10,7 +10,7 @@ from torch import nn
 
 from baselines.imp.levels import ladder, next_masks
 from baselines.imp.method import Imp, Settings
-from cuttlefish.config.schema import RecipeConfig
+from cuttlefish.config.recipe import RecipeConfig
 from cuttlefish.engine import trainer as trainer_module
 from cuttlefish.engine.step import StepRunner
 from cuttlefish.errors import CuttlefishError

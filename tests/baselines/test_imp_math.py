@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from baselines.imp.levels import ladder, next_masks, number_to_prune, plan, shortened
-from cuttlefish.config.schema import RecipeConfig, ScheduleConfig
+from cuttlefish.config.recipe import RecipeConfig, ScheduleConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods.masks import prunable
 from cuttlefish.methods.schedule import build_schedule

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from baselines.lc.plan import make_plan, mu_schedule
 from baselines.lc.settings import Settings
-from cuttlefish.config.schema import OptimizerConfig, RecipeConfig, ScheduleConfig
+from cuttlefish.config.recipe import OptimizerConfig, RecipeConfig, ScheduleConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods.schedule import Exponential, Milestones
 from tests.helpers.runs import composed_settings

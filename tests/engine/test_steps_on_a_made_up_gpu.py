@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from cuttlefish.config.schema import OptimizerConfig, RecipeConfig, TrainerConfig
+from cuttlefish.config.recipe import OptimizerConfig, RecipeConfig
+from cuttlefish.config.schema import TrainerConfig
 from cuttlefish.engine.batches import Batches
 from cuttlefish.engine.evaluate import evaluate
 from cuttlefish.engine.processes.world import World

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from cuttlefish import Cuttlefish
-from cuttlefish.config.schema import ModelConfig, OptimizerConfig, TrainerConfig
+from cuttlefish.config.recipe import OptimizerConfig
+from cuttlefish.config.schema import ModelConfig, TrainerConfig
 from cuttlefish.engine.processes.world import World
 from cuttlefish.engine.step import StepRunner
 from cuttlefish.lowrank.find import find_layers

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cuttlefish.config.schema import ScheduleConfig
+from cuttlefish.config.recipe import ScheduleConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods.schedule import build_schedule, schedule_from_dict, schedule_to_dict
 

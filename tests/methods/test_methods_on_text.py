@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from cuttlefish.config.schema import ScheduleConfig
+from cuttlefish.config.recipe import ScheduleConfig
 from cuttlefish.config.validate import load_config
 from cuttlefish.engine.run import resolve_run
 from cuttlefish.engine.session import Session

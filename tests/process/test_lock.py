@@ -21,6 +21,7 @@ from cuttlefish.engine.trainer import Trainer
 from cuttlefish.errors import EXIT_BUSY, Busy, CuttlefishError, TakenOver, exit_code
 from cuttlefish.methods.cuttlefish.method import CuttlefishMethod
 from cuttlefish.process import lock as lock_module
+from cuttlefish.process import machine as machine_module
 from cuttlefish.process.lock import LOCK, RunLock
 from cuttlefish.process.signals import StopSignals
 from cuttlefish.worker import run_config, run_or_skip
@@ -158,7 +159,7 @@ def test_a_file_system_without_locks_has_the_heartbeat(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(lock_module.fcntl, "flock", refuse)
+    monkeypatch.setattr(machine_module.fcntl, "flock", refuse)
     with (
         RunLock(tmp_path, float, beat_seconds=0.05),
         pytest.raises(Busy, match="a sign of life"),
@@ -171,7 +172,7 @@ def test_a_file_system_without_locks_has_the_heartbeat(tmp_path, monkeypatch):
 @pytest.fixture
 def machines(monkeypatch):
     """Each thread is a machine of its own, and kernel locks do not reach from one to another."""
-    monkeypatch.setattr(lock_module.fcntl, "flock", lambda *_: None)
+    monkeypatch.setattr(machine_module.fcntl, "flock", lambda *_: None)
     monkeypatch.setattr(lock_module, "SETTLE_SECONDS", 0.3)
     monkeypatch.setattr(lock_module, "machine_id", lambda: threading.current_thread().name)
     beat = RunLock._beat
@@ -311,8 +312,8 @@ def test_a_machine_without_proc_has_an_identity_too(monkeypatch):
     monkeypatch.setattr(Path, "read_text", missing)
     names = []
     for name in ("anns-laptop", "bobs-laptop", "anns-laptop"):
-        monkeypatch.setattr(lock_module.socket, "gethostname", lambda name=name: name)
-        names.append(lock_module.machine_id())
+        monkeypatch.setattr(machine_module.socket, "gethostname", lambda name=name: name)
+        names.append(machine_module.machine_id())
     assert names[0] == names[2] != names[1] and all(names) and "laptop" not in "".join(names)
 
 

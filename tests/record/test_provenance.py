@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cuttlefish.record import provenance as origin
-from cuttlefish.record.fields import type_problems
+from cuttlefish.record.problems import type_problems
 from cuttlefish.record.provenance import (
     command_line,
     device_name,

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.record.fields import FIELDS, problems_of
+from cuttlefish.record.fields import FIELDS
+from cuttlefish.record.problems import problems_of
 from cuttlefish.record.record import (
     SCHEMA,
     error_text,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from cuttlefish.config.schema import RecipeConfig
+from cuttlefish.config.recipe import RecipeConfig
 from cuttlefish.lowrank.path import main_path
 from cuttlefish.lowrank.rank import RankTracker
 from cuttlefish.methods.base import Context, Method, Phase

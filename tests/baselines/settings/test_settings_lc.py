@@ -3,7 +3,7 @@
 import pytest
 
 from baselines.lc import c_step
-from cuttlefish.config.schema import OptimizerConfig
+from cuttlefish.config.recipe import OptimizerConfig
 from cuttlefish.engine.run import resolve_run
 from cuttlefish.engine.session import Session
 from cuttlefish.lowrank.matrix import unroll
