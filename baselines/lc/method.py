@@ -6,7 +6,7 @@ learned ranks and are fine-tuned.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from baselines.lc import c_step
 from baselines.lc.c_step import Layer, Spectrum
+from baselines.lc.penalty import Penalty
 from baselines.lc.plan import make_plan
 from baselines.lc.settings import Settings
 from cuttlefish.config.recipe import RecipeConfig
@@ -32,7 +33,7 @@ from cuttlefish.record.folder import RANK_COLUMNS
 
 
 class LC(SizedMethod):
-    """Stateful across phases: C steps done, Δ and λ of each penalised layer, the ranks of every C step."""
+    """Stateful across phases: C steps done, the penalty's Δ and λ, the ranks of every C step."""
 
     name = "lc"
     no_fork = ""
@@ -42,12 +43,10 @@ class LC(SizedMethod):
         super().__init__(settings)
         self.done = 0
         self.alpha: float | None = None
-        self.deltas: dict[str, Tensor] = {}
-        self.multipliers: dict[str, Tensor] = {}
+        self.penalty = Penalty()
         self.path: dict[str, list[int]] = {}
         self.factorized: dict[str, int] = {}
         self.decay: FrobeniusDecay | None = None
-        self._pulled: tuple[list[nn.Parameter], list[Tensor], float] | None = None
 
     @classmethod
     def planned_epochs(cls, settings: Settings, recipe: RecipeConfig) -> int:
@@ -94,21 +93,15 @@ class LC(SizedMethod):
         """Run the next C step and, at the last repeat of its μ, the multiplier step; then set the penalty."""
         mu, weights = self.plan.mus[self.done], self._weights(context.model)
         with context.section("ranks"):
-            if not self.multipliers:
-                self.multipliers = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-            matrices, spectra = {}, {}
-            for name, weight in weights.items():
-                shifted = c_step.shifted(weight.detach(), self.multipliers[name], mu)
-                matrices[name] = unroll(shifted, self.settings.scheme)
-                spectra[name] = c_step.spectrum(matrices[name])
+            shifted = self.penalty.shifted(weights, mu)
+            matrices = {name: unroll(weight, self.settings.scheme) for name, weight in shifted.items()}
+            spectra = {name: c_step.spectrum(matrix) for name, matrix in matrices.items()}
             self._choose_alpha(context, spectra)
             ranks = context.broadcast(self._ranks(spectra, mu))
             found = {name: c_step.truncate(matrices[name], spectra[name], ranks[name]) for name in matrices}
             self._take_up(context, ranks, found)
             if (self.done + 1) % self.settings.mu_rep == 0:
-                for name, weight in weights.items():
-                    before, delta = self.multipliers[name], self.deltas[name]
-                    self.multipliers[name] = c_step.next_multipliers(before, weight.detach(), delta, mu)
+                self.penalty.update_multipliers(weights, mu)
             self.done += 1
             self._pull(context.model)
         self._report(context, mu, spectra)
@@ -130,25 +123,24 @@ class LC(SizedMethod):
         }
 
     def _take_up(self, context: Context, ranks: dict[str, int], found: dict[str, Tensor]) -> None:
-        """Take Δ from the first process, in the shape and memory layout of the weights."""
+        """Take Δ from the first process."""
         agreed = context.broadcast({name: matrix.cpu() for name, matrix in found.items()})
-        for name, weight in self._weights(context.model).items():
-            delta = fold(agreed[name], weight.shape, self.settings.scheme)
-            self.deltas[name] = torch.empty_like(weight, requires_grad=False).copy_(delta)
+        weights, scheme = self._weights(context.model), self.settings.scheme
+        deltas = {name: fold(agreed[name], weight.shape, scheme) for name, weight in weights.items()}
+        self.penalty.set_deltas(weights, deltas)
+        for name in weights:
             self.path.setdefault(name, []).append(ranks[name])
 
     def _pull(self, model: nn.Module) -> None:
         """Set the penalty of the next L step, if there is one."""
-        self._pulled = None
+        self.penalty.end()
         if 0 < self.done < len(self.plan.mus):
-            mu, weights = self.plan.mus[self.done], self._weights(model)
-            shifts = [c_step.penalty_shift(self.deltas[name], self.multipliers[name], mu) for name in weights]
-            self._pulled = list(weights.values()), shifts, mu
+            self.penalty.begin(self._weights(model), self.plan.mus[self.done])
 
     def _report(self, context: Context, mu: float, spectra: dict[str, Spectrum]) -> None:
         """Record the learned ranks in the column scaled_rank, at the plan's epoch."""
         ranks, weights = {name: path[-1] for name, path in self.path.items()}, self._weights(context.model)
-        gaps = c_step.relative_errors([*weights.values()], [self.deltas[name] for name in weights])
+        gaps = c_step.relative_errors([*weights.values()], [self.penalty.deltas[name] for name in weights])
         size = c_step.compressed(self.dense, self.layers, ranks)
         context.log(
             f"C step {self.done} of {len(self.plan.mus)}: μ = {mu:.3g}, {size:,} parameters, "
@@ -163,38 +155,20 @@ class LC(SizedMethod):
 
     # L steps
 
-    @torch.no_grad()
     def on_optimizer(self, optimizer: Optimizer) -> None:
         if self.decay is not None:
             self.decay.attach(optimizer)
 
     def on_gradients(self, model: nn.Module) -> None:
         """Make gradients ∇L + μ(w - Δ) - λ in L steps; add Frobenius decay of factors in fine-tuning."""
-        if self._pulled is not None:
-            weights, shifts, mu = self._pulled
-            gradients = [weight.grad for weight in weights]
-            torch._foreach_add_(gradients, weights, alpha=mu)
-            torch._foreach_sub_(gradients, shifts)
+        self.penalty.add_gradients()
         if self.decay is not None:
             self.decay.add_gradients()
 
-    @contextmanager
-    def evaluating(self, model: nn.Module) -> Iterator[None]:
+    def evaluating(self, model: nn.Module) -> AbstractContextManager:
         """Evaluate at w := Δ (from before this L step) but with w's norm statistics; restore w bit by bit."""
         # The older Δ does not affect the record's final and best accuracies, which come from the factors.
-        if self._pulled is None:
-            yield
-            return
-        weights = self._weights(model)
-        with torch.no_grad():
-            saved = [weight.detach().clone() for weight in weights.values()]
-            for name, weight in weights.items():
-                weight.copy_(self.deltas[name])
-            try:
-                yield
-            finally:
-                for weight, value in zip(weights.values(), saved, strict=True):
-                    weight.copy_(value)
+        return self.penalty.at_deltas(self._weights(model)) if self.penalty.pulls else nullcontext()
 
     # Fine-tuning
 
@@ -208,7 +182,7 @@ class LC(SizedMethod):
             factorize(context.model, ranks, scheme=self.settings.scheme)
         self.factorized = {name: ranks[name] for name in low_rank_layers(context.model) if name in ranks}
         self._decay_products(context.model)
-        self.deltas, self.multipliers = {}, {}
+        self.penalty = Penalty()
         empty = [name for name, path in self.path.items() if path[-1] == 0]
         if empty:
             which = ", ".join(empty)
@@ -219,7 +193,7 @@ class LC(SizedMethod):
         """Set w := Δ except for layers of rank 0: factors of a zero matrix would never get a gradient."""
         for name, weight in self._weights(model).items():
             if self.path[name][-1] > 0:
-                weight.copy_(self.deltas[name])
+                weight.copy_(self.penalty.deltas[name])
 
     def _decay_products(self, model: nn.Module) -> None:
         self.decay = FrobeniusDecay(model, self.plan.sgd.weight_decay, layers=self.factorized)
@@ -250,8 +224,8 @@ class LC(SizedMethod):
         return self.with_target(found, count_parameters(context.model).total)
 
     def state_dict(self) -> dict[str, Any]:
-        names = ("done", "alpha", "path", "factorized", "deltas", "multipliers")
-        return {name: getattr(self, name) for name in names} | super().state_dict()
+        state = {name: getattr(self, name) for name in ("done", "alpha", "path", "factorized")}
+        return state | self.penalty.state_dict() | super().state_dict()
 
     def load_state_dict(self, context: Context, state: dict[str, Any]) -> None:
         """Load the state; one without these keys is another run's dense training, used as the reference."""
@@ -263,10 +237,7 @@ class LC(SizedMethod):
             factorize(model, self.factorized, scheme=scheme, keep_dense=False, initialise=False)
             self._decay_products(model)
             return
-        for name, weight in self._weights(model).items():
-            for mine, saved in ((self.deltas, "deltas"), (self.multipliers, "multipliers")):
-                if name in state.get(saved, {}):
-                    mine[name] = torch.empty_like(weight, requires_grad=False).copy_(state[saved][name])
+        self.penalty.load_state_dict(self._weights(model), state)
         self._pull(model)
 
     def _weights(self, model: nn.Module) -> dict[str, nn.Parameter]:

@@ -51,14 +51,16 @@ def test_an_l_step_adds_the_penalty_s_gradient_and_nothing_else(tmp_path):
         layer = name.removesuffix(".weight")
         expected = torch.ones_like(parameter)
         if layer in method.layers:
-            expected += mu * (parameter.detach() - method.deltas[layer]) - method.multipliers[layer]
+            expected += (
+                mu * (parameter.detach() - method.penalty.deltas[layer]) - method.penalty.multipliers[layer]
+            )
         torch.testing.assert_close(parameter.grad, expected)
     assert len(method.layers) == 16 and "conv1" not in method.layers and "fc" not in method.layers
 
 
 def test_the_steps_follow_the_order_of_the_algorithm(tmp_path):
     method, context = entered(tmp_path, 1)
-    first, layer = method.deltas["layer1.0.conv1"].clone(), "layer1.0.conv1"
+    first, layer = method.penalty.deltas["layer1.0.conv1"].clone(), "layer1.0.conv1"
     weight = context.model.get_submodule(layer).weight.detach().clone()
     mu = method.plan.mus
     A = unroll(weight).double()
@@ -66,11 +68,11 @@ def test_the_steps_follow_the_order_of_the_algorithm(tmp_path):
         unroll(first).double(), c_step(A, mu=mu[0], alpha=method.alpha).delta, atol=1e-6, rtol=0
     )
     multipliers = -mu[0] * (weight - first)
-    torch.testing.assert_close(method.multipliers[layer], multipliers)
+    torch.testing.assert_close(method.penalty.multipliers[layer], multipliers)
     method.compress(context)
     A = unroll(weight - multipliers / mu[1]).double()
     torch.testing.assert_close(
-        unroll(method.deltas[layer]).double(),
+        unroll(method.penalty.deltas[layer]).double(),
         c_step(A, mu=mu[1], alpha=method.alpha).delta,
         atol=1e-5,
         rtol=0,
@@ -79,9 +81,9 @@ def test_the_steps_follow_the_order_of_the_algorithm(tmp_path):
 
 def test_multipliers_move_at_the_last_repeat_of_a_mu(tmp_path):
     method, context = entered(tmp_path, 1, mu_rep=2)
-    assert not any(tensor.any() for tensor in method.multipliers.values())
+    assert not any(tensor.any() for tensor in method.penalty.multipliers.values())
     method.compress(context)
-    assert any(tensor.any() for tensor in method.multipliers.values())
+    assert any(tensor.any() for tensor in method.penalty.multipliers.values())
     assert len(method.plan.mus) == 6
 
 
@@ -89,7 +91,7 @@ def test_evaluation_is_at_delta_and_leaves_every_bit_of_w(tmp_path):
     method, context = entered(tmp_path, 1)
     before = {name: tensor.clone() for name, tensor in context.model.state_dict().items()}
     with pytest.raises(RuntimeError), method.evaluating(context.model):
-        for name, delta in method.deltas.items():
+        for name, delta in method.penalty.deltas.items():
             assert torch.equal(context.model.get_submodule(name).weight, delta)
         raise RuntimeError
     assert all(torch.equal(tensor, before[name]) for name, tensor in context.model.state_dict().items())
@@ -125,7 +127,7 @@ def test_reparametrised_layers_compute_the_truncated_network(tmp_path, knobs):
     method, context = entered(tmp_path, 2, alpha=5e-4, **knobs)
     scheme, mu = knobs.get("scheme", "channel"), method.plan.mus[-1]
     dense = deepcopy(context.model)
-    multipliers = {name: tensor.clone() for name, tensor in method.multipliers.items()}
+    multipliers = {name: tensor.clone() for name, tensor in method.penalty.multipliers.items()}
     method.reparametrise(context)
     assert method.factorized and method.factorized.keys() == low_rank_layers(context.model).keys()
     for name, path in method.path.items():
@@ -280,6 +282,6 @@ def test_a_full_rank_run_can_be_the_reference(tmp_path):
 def test_the_state_of_another_method_is_taken_for_the_reference(tmp_path):
     run = session(tmp_path)
     run.method.load_state_dict(run.context, {"history": {"layer1.0.conv1": [3.2]}})
-    assert isinstance(run.method, LC) and run.method.done == 0 and not run.method.deltas
+    assert isinstance(run.method, LC) and run.method.done == 0 and not run.method.penalty.deltas
     run.method.compress(run.context)
     assert run.method.done == 1
