@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def evaluated(run: Evidence, words: Sequence[str] = ()) -> Reevaluation:
     """Build one run's final network from its weights and evaluate it as the run did."""
-    from cuttlefish.engine.session import reevaluate  # imports torch
+    from cuttlefish.engine.reevaluate import reevaluate  # imports torch
 
     try:
         config = replayed_config(run.path, run.record, words)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from cuttlefish.engine.weights import load_weights
+from cuttlefish.engine.saving.weights import load_weights
 from cuttlefish.record.fields import Record
 from cuttlefish.replay import EXIT_DIFFERS
 from cuttlefish.worker import run_config

@@ -2,33 +2,31 @@
 
 import logging
 import operator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from cuttlefish.config.schema import Config
 from cuttlefish.config.validate import to_dict
 from cuttlefish.engine.batches import Batches
-from cuttlefish.engine.checkpoint import explain_misfit, newest_checkpoint
 from cuttlefish.engine.context import make_context
 from cuttlefish.engine.device import choose_device, element_type, peak_memory, set_up
-from cuttlefish.engine.evaluate import Scores, evaluate
 from cuttlefish.engine.failures import check_training_forward, explain_torch_errors
-from cuttlefish.engine.fork import fork_state
 from cuttlefish.engine.processes.sync_bn import check_has_norms, check_synchronisable
 from cuttlefish.engine.processes.world import World
-from cuttlefish.engine.run import Run, resolve_run
+from cuttlefish.engine.run import Run
+from cuttlefish.engine.saving.checkpoint import explain_misfit, newest_checkpoint
+from cuttlefish.engine.saving.fork import fork_state
+from cuttlefish.engine.saving.progress import Progress
+from cuttlefish.engine.saving.weights import save_weights
 from cuttlefish.engine.timer import Timer
 from cuttlefish.engine.trainer import Trainer
-from cuttlefish.engine.weights import load_weights, save_weights
+from cuttlefish.engine.training import Training
 from cuttlefish.errors import CuttlefishError, TakenOver
 from cuttlefish.loggers import build_loggers
 from cuttlefish.loggers.base import Loggers, RunInfo
 from cuttlefish.lowrank.count import count_macs, count_parameters, gradient_bytes
-from cuttlefish.lowrank.layout import to_channels_last
 from cuttlefish.models import build_model
 from cuttlefish.models.recompute import recompute_activations
 from cuttlefish.process.signals import StopSignals
@@ -105,50 +103,54 @@ class Session:
         Raises:
             TakenOver: Another process has taken over the run; nothing is recorded.
         """
+        stop = stop or StopSignals()
+        checkpoint = self._resume(lost_seconds)
+        training = Training(
+            self.context, self.method, self.batches, self.config.trainer, self.world, self.loggers,
+            self.timer, stop, self.run.identity(),
+        )  # fmt: skip
+        with self.loggers:
+            self._start_loggers(checkpoint)
+            try:
+                with explain_torch_errors(self.config.recipe, self.config.trainer):
+                    found = Trainer(training).fit(checkpoint)
+                    stop.check_owned()
+                    self._keep_weights()
+                    record = self._record("finished", training.progress, **self._counts(), **found)
+            except BaseException as error:
+                if not stop.owned():
+                    raise TakenOver from error
+                self._record_end(error, training.progress)
+                raise
+            self._write(record)
+        return record
+
+    def _resume(self, lost_seconds: float) -> dict[str, Any] | None:
+        """Return the newest checkpoint, or the state to fork from; the timer goes on from its time."""
         if self.world.is_first:  # the lock is held: no other process writes here
             for place in (self.run.folder, self._checkpoints):
                 remove_left_overs(place)
         # Read again: the state read before the lock was taken may be outdated.
         found = (self._newest() or self.fork) if self.world.is_first else None
         checkpoint = self.world.broadcast_object(found)
-        with explain_misfit(self._checkpoints):
-            resumed = operator.index(checkpoint["progress"]["trained"]) if checkpoint else 0
-        lost_seconds = max(lost_seconds, self._recorded_seconds())
+        if checkpoint:
+            with explain_misfit(self._checkpoints):
+                self.timer.load_state_dict(checkpoint["clock"])
+        self.timer.at_least(max(lost_seconds, self._recorded_seconds()))
+        return checkpoint
+
+    def _start_loggers(self, checkpoint: dict[str, Any] | None) -> None:
+        epochs, steps = 0, 0
+        if checkpoint:
+            with explain_misfit(self._checkpoints):
+                epochs = operator.index(checkpoint["progress"]["trained"])
+                steps = operator.index(checkpoint["progress"].get("step") or 0)
         if self.world.is_first:
             self.loggers.extend(build_loggers(self.config.logger))
-        stop = stop or StopSignals()
-        with self.loggers:
-            trainer = Trainer(
-                self.context, self.method, self.batches, self.config.trainer, self.world, self.loggers,
-                self.timer, stop, self.run.identity(),
-            )  # fmt: skip
-            with explain_misfit(self._checkpoints):
-                steps = checkpoint["progress"].get("step") or 0 if checkpoint else 0
-                within = steps / self.batches.steps
-            info = RunInfo(self.run.folder, to_dict(self.config), self.run.key, resumed, within)
-            self.loggers.start(info)
-            if checkpoint:
-                with explain_misfit(self._checkpoints):
-                    self.timer.load_state_dict(checkpoint["clock"])
-                self.loggers.message(f"going on after {resumed} epochs and {steps} steps")
-            self.timer.at_least(lost_seconds)
-            try:
-                with explain_torch_errors(self.config.recipe, self.config.trainer):
-                    found = trainer.fit(checkpoint)
-                    stop.check_owned()
-                    self._keep_weights()
-                    record = self._record("finished", trainer, **self._counts(), **found)
-            except BaseException as error:
-                if not stop.owned():
-                    raise TakenOver from error
-                self._record_end(error, trainer)
-                raise
-            self._write(record)
-        return record
-
-    def evaluate(self) -> Scores:
-        """Evaluate the context's model as the run does."""
-        return evaluate(self.context, self.method, self.task, self.batches.evaluate, self.world)
+        within = steps / self.batches.steps
+        self.loggers.start(RunInfo(self.run.folder, to_dict(self.config), self.run.key, epochs, within))
+        if checkpoint:
+            self.loggers.message(f"going on after {epochs} epochs and {steps} steps")
 
     def _check_model(self, model: nn.Module) -> None:
         """Raise CuttlefishError for a model that would fail during training."""
@@ -162,11 +164,11 @@ class Session:
     def _newest(self) -> dict[str, Any]:
         return newest_checkpoint(self._checkpoints, self.run.identity()) or {}
 
-    def _record_end(self, error: BaseException, trainer: Trainer) -> None:
+    def _record_end(self, error: BaseException, progress: Progress) -> None:
         """Record the error that ended the run; a failure to write the record does not replace that error."""
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         try:
-            self._write(self._record(status, trainer, error=error_text(error)))
+            self._write(self._record(status, progress, error=error_text(error)))
         except CuttlefishError as also:
             logger.warning("%s", also)
 
@@ -213,8 +215,8 @@ class Session:
             "macs_final": count_macs(model, self.task.example_batch(1).inputs),
         }
 
-    def _record(self, status: str, trainer: Trainer, **found: Any) -> Record:
-        progress, timer = trainer.progress, self.timer
+    def _record(self, status: str, progress: Progress, **found: Any) -> Record:
+        timer = self.timer
         phases = [dict(phase, seconds=timer.seconds.get(phase["name"], {})) for phase in progress.history]
         facts = self.run.facts() | {
             "forked_from": self.forked_from,
@@ -243,26 +245,3 @@ class Session:
     @property
     def _checkpoints(self) -> Path:
         return self.run.folder / "checkpoints"
-
-
-def reevaluate(config: Config, key: str, folder: Path) -> Scores:
-    """Evaluate the final weights in a finished run's folder as the run did. Writes nothing.
-
-    Raises:
-        CuttlefishError: The weights are missing, damaged, from another run, or do not fit the network.
-    """
-    weights = load_weights(folder)
-    if weights.run_key != key:
-        raise CuttlefishError(f"the weights in {folder} are those of run {weights.run_key}, not of {key}")
-    session = Session(replace(resolve_run(config), key=key, folder=folder), state=weights.method)
-    session.method.load_state_dict(session.context, weights.method)
-    try:
-        session.context.model.load_state_dict(weights.model)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CuttlefishError(
-            f"the weights in {folder} do not fit the network of their config: {reason}"
-        ) from error
-    if config.trainer.channels_last:  # as in the run: another layout changes the last bits
-        to_channels_last(session.context.model)
-    return session.evaluate()

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cuttlefish.config.recipe import OptimizerConfig
+from cuttlefish.config.recipe import OptimizerConfig, RecipeConfig
 from cuttlefish.config.schema import TrainerConfig
 from cuttlefish.engine.device import autocast
 from cuttlefish.engine.evaluate import at_least_float32
@@ -34,16 +34,13 @@ class StepRunner:
         model: nn.Module,
         task: Task,
         method: Method,
-        optimizer: OptimizerConfig,
+        recipe: RecipeConfig,
         lr: float,
         trainer: TrainerConfig,
         world: World,
         device: torch.device,
-        clip_norm: float | None = None,
-        accumulate: int = 1,
     ):
-        self.model, self.task, self.method = model, task, method
-        self.clip_norm, self.accumulate = clip_norm, accumulate
+        self.model, self.task, self.method, self.recipe = model, task, method, recipe
         self.trainer, self.world, self.device = trainer, world, device
         if trainer.channels_last:
             to_channels_last(model)
@@ -55,30 +52,31 @@ class StepRunner:
         if trainer.sync_bn and world.processes > 1:
             synchronise(model)
         self.run = world.wrap(model, device)
-        self.optimizer = build_optimizer(optimizer, method.param_groups(model, optimizer.weight_decay), lr)
+        groups = method.param_groups(model, recipe.optimizer.weight_decay)
+        self.optimizer = build_optimizer(recipe.optimizer, groups, lr)
         method.on_optimizer(self.optimizer)
 
-    def step(self, batch: Batch, label_smoothing: float, sums: Tensor) -> None:
+    def step(self, batch: Batch, sums: Tensor) -> None:
         """Take one step and add (sum of losses, correct, samples) to `sums` without a host sync."""
-        *others, last = batch.parts(self.accumulate)
+        *others, last = batch.parts(self.recipe.accumulate)
         if others:
             with self._unsynchronised():
                 for part in others:
-                    self._backward(part, label_smoothing, sums)
-        self._backward(last, label_smoothing, sums)
-        if self.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
+                    self._backward(part, sums)
+        self._backward(last, sums)
+        if self.recipe.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         self.method.on_gradients(self.model)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.method.on_step_end(self.model)
 
-    def warm_up(self, batches: Iterable[Batch], label_smoothing: float) -> None:
+    def warm_up(self, batches: Iterable[Batch]) -> None:
         """Compile for the shapes of `batches`; weights, statistics and random state are unchanged."""
         buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             for batch in batches:
-                loss, _ = self._forward(batch, label_smoothing)
+                loss, _ = self._forward(batch)
                 loss.backward()
                 self.optimizer.zero_grad(set_to_none=True)
         for name, buffer in self.model.named_buffers():
@@ -93,9 +91,9 @@ class StepRunner:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
 
-    def _backward(self, batch: Batch, label_smoothing: float, sums: Tensor) -> None:
+    def _backward(self, batch: Batch, sums: Tensor) -> None:
         with statistics_kept(self.model, len(batch)):
-            loss, outputs = self._forward(batch, label_smoothing)
+            loss, outputs = self._forward(batch)
         # Mean over the global batch, whatever this process's share: DDP averages over processes.
         (loss * (self.world.processes / batch.global_size)).backward()
         with torch.no_grad():
@@ -107,10 +105,10 @@ class StepRunner:
         """Return a context in which backward passes leave the sum over processes to a later one."""
         return self.run.no_sync() if self.world.processes > 1 else nullcontext()
 
-    def _forward(self, batch: Batch, label_smoothing: float) -> tuple[Tensor, Tensor]:
+    def _forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         with autocast(self.trainer, self.device):
             outputs = at_least_float32(call_model(self.run, batch.inputs))
-        return self.task.loss(outputs, batch, label_smoothing), outputs
+        return self.task.loss(outputs, batch, self.recipe.label_smoothing), outputs
 
 
 def allow_graphs(shapes: int) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import yaml
 
-from cuttlefish.config.recipe import OptimizerConfig
+from cuttlefish.config.recipe import OptimizerConfig, RecipeConfig
 from cuttlefish.config.schema import Config, DataConfig, ModelConfig, TrainerConfig
 from cuttlefish.config.validate import convert
 from cuttlefish.engine.device import set_up
@@ -52,10 +52,9 @@ def ours(arm: dict[str, Any]) -> tuple[Callable[[], tuple[float, int]], dict[str
     device, trainer = torch.device(arm["device"]), TrainerConfig(device=arm["device"])
     set_up(trainer, device, 0)
     task, model = _task(arm, device), _model(arm).to(device)
-    optimizer = OptimizerConfig(name="adamw", weight_decay=0.0)
-    runner = StepRunner(
-        model, task, build_method(Config().method), optimizer, RATE, trainer, World(), device, clip_norm=1.0
-    )
+    recipe = RecipeConfig(clip_norm=1.0, optimizer=OptimizerConfig(name="adamw", weight_decay=0.0))
+    method = build_method(Config().method)
+    runner = StepRunner(model, task, method, recipe, RATE, trainer, World(), device)
     sums = torch.zeros(3, dtype=torch.float64, device=device)
     epochs = count()
 
@@ -63,7 +62,7 @@ def ours(arm: dict[str, Any]) -> tuple[Callable[[], tuple[float, int]], dict[str
         began, masks = perf_counter(), []
         batches = task.train_batches(BATCH, seed=0, epoch=next(epochs))
         for batch in islice(batches, arm["steps"]):
-            runner.step(batch, 0.0, sums)
+            runner.step(batch, sums)
             masks.append(batch.inputs["attention_mask"])
         finish(arm["device"])
         seconds = perf_counter() - began

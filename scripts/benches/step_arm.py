@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from cuttlefish.config.recipe import OptimizerConfig
+from cuttlefish.config.recipe import RecipeConfig
 from cuttlefish.config.schema import Config, ModelConfig, TrainerConfig
 from cuttlefish.engine.device import set_up
 from cuttlefish.engine.processes.world import World
@@ -67,11 +67,10 @@ def plain_step(model: nn.Module, batch: Batch) -> Any:
 
 
 def our_step(model: nn.Module, task: Task, batch: Batch, trainer: TrainerConfig, device: torch.device) -> Any:
-    runner = StepRunner(
-        model, task, build_method(Config().method), OptimizerConfig(), 0.01, trainer, World(), device
-    )
+    method = build_method(Config().method)
+    runner = StepRunner(model, task, method, RecipeConfig(), 0.01, trainer, World(), device)
     sums = torch.zeros(3, dtype=torch.float64, device=device)
-    return lambda: runner.step(batch, 0.0, sums)
+    return lambda: runner.step(batch, sums)
 
 
 def prepare(arm: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -10,8 +10,8 @@ from torch import nn
 from baselines.eb.channels import mask_channels
 from baselines.eb.method import NEVER, SETTLED, Eb, Settings
 from cuttlefish.config.recipe import RecipeConfig
-from cuttlefish.engine import trainer as trainer_module
-from cuttlefish.engine.checkpoint import newest_checkpoint
+from cuttlefish.engine.saving import saver as saver_module
+from cuttlefish.engine.saving.checkpoint import newest_checkpoint
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods.own_recipe import own_recipe
 from cuttlefish.methods.schedule import build_schedule
@@ -29,13 +29,13 @@ STILL = {
 
 def saved_states(patch):
     """Every checkpoint of the runs to come, in memory."""
-    states, save = [], trainer_module.save_checkpoint
+    states, save = [], saver_module.save_checkpoint
 
     def saving(folder, number, state, step=None):
         states.append(deepcopy(state))
         return save(folder, number, state, step)
 
-    patch.setattr(trainer_module, "save_checkpoint", saving)
+    patch.setattr(saver_module, "save_checkpoint", saving)
     return states
 
 

@@ -10,8 +10,8 @@ from torch import nn
 
 from baselines.grasp.method import Grasp, chunks
 from baselines.grasp.scores import Samples, draw_per_class, removals
-from cuttlefish.engine.checkpoint import newest_checkpoint
 from cuttlefish.engine.run import resolve_run
+from cuttlefish.engine.saving.checkpoint import newest_checkpoint
 from cuttlefish.engine.session import Session
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods.masks import Masks, prunable

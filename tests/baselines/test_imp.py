@@ -11,7 +11,7 @@ from torch import nn
 from baselines.imp.levels import ladder, next_masks
 from baselines.imp.method import Imp, Settings
 from cuttlefish.config.recipe import RecipeConfig
-from cuttlefish.engine import trainer as trainer_module
+from cuttlefish.engine.saving import saver as saver_module
 from cuttlefish.engine.step import StepRunner
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods import planned_epochs
@@ -37,7 +37,7 @@ def run(tmp_path_factory):
         enter, step, save, train = (
             Imp._enter,
             Imp.on_step_end,
-            trainer_module.save_checkpoint,
+            saver_module.save_checkpoint,
             StepRunner.step,
         )
 
@@ -68,7 +68,7 @@ def run(tmp_path_factory):
         patch.setattr(Imp, "on_step_end", stepping)
         patch.setattr(Imp, "evaluating", evaluating)
         patch.setattr(StepRunner, "step", training)
-        patch.setattr(trainer_module, "save_checkpoint", saving)
+        patch.setattr(saver_module, "save_checkpoint", saving)
         options = {
             "method__level_epochs": 3,
             "method__rewind_epoch": 1,

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from baselines.xnor.binary import BinaryConv2d, centre_and_clamp
 from baselines.xnor.method import Settings, Xnor, binary_weights, convolutions, insert_units, plan
-from cuttlefish.engine.checkpoint import newest_checkpoint
+from cuttlefish.engine.saving.checkpoint import newest_checkpoint
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.methods.schedule import build_schedule

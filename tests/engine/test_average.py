@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cuttlefish.engine.average import Average
-from cuttlefish.engine.session import reevaluate
+from cuttlefish.engine.reevaluate import reevaluate
 from cuttlefish.lowrank.surgery import factorize, low_rank_layers
 from cuttlefish.worker import run_config
 from tests.helpers.runs import little_config

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from cuttlefish.engine.checkpoint import (
+from cuttlefish.engine.run import resolve_run
+from cuttlefish.engine.saving.checkpoint import (
     BEFORE_SWITCH,
     MAGIC,
     load_checkpoint,
     newest_checkpoint,
     save_checkpoint,
 )
-from cuttlefish.engine.run import resolve_run
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.record.record import read_record
 from cuttlefish.worker import run_config

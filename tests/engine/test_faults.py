@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cuttlefish.engine.checkpoint import newest_checkpoint
+from cuttlefish.engine.saving.checkpoint import newest_checkpoint
 from cuttlefish.engine.step import StepRunner
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.loggers import build_loggers

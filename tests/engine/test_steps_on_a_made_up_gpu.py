@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from cuttlefish.config.recipe import OptimizerConfig, RecipeConfig
+from cuttlefish.config.recipe import RecipeConfig
 from cuttlefish.config.schema import TrainerConfig
 from cuttlefish.engine.batches import Batches
+from cuttlefish.engine.epoch import EpochRunner
 from cuttlefish.engine.evaluate import evaluate
 from cuttlefish.engine.processes.world import World
-from cuttlefish.engine.progress import Progress
 from cuttlefish.engine.step import StepRunner
-from cuttlefish.engine.trainer import Trainer
+from cuttlefish.engine.training import Training
 from cuttlefish.loggers.base import Loggers
 from cuttlefish.lowrank.decay import FrobeniusDecay
 from cuttlefish.lowrank.layers import LowRankConv2d
@@ -46,8 +46,8 @@ def whole(sums):
     raise EpochOver
 
 
-def trainer_of(method):
-    """The parts of a trainer that the steps of an epoch need, on a GPU that is none."""
+def epochs_of(method):
+    """An `EpochRunner` with what the steps of an epoch need, on a GPU that is none."""
     with GPU:  # fake parameters cannot be moved, nor their layout changed
         model = ResNet(4, width=8)
     if isinstance(method, Decayed):
@@ -57,33 +57,43 @@ def trainer_of(method):
         pixels, labels, mean=[0.5] * 3, std=[0.5] * 3, crop_padding=1, flip=True, device=GPU
     )
     task = ImageTask("toy", "", 4, images, images)
-    world, config, recipe = (World(), TrainerConfig(channels_last=False), RecipeConfig(batch_size=16))
-    progress = Progress()
-    progress.begin_epoch({})
-    return SimpleNamespace(
-        device=GPU, config=config, recipe=recipe, average=None, world=SimpleNamespace(is_first=True, sum=whole, gather=None), progress=progress,
-        context=SimpleNamespace(folder=None, model=model, device=GPU, autocast=nullcontext), loggers=Loggers(),
-        timer=SimpleNamespace(section=lambda name: nullcontext()), _handle_requests=lambda sums: None, _ask_between_steps=lambda phase, epoch: None, _follow_schedule=lambda epoch: None,
-        batches=Batches(task, recipe, config, 0, world),
-        runner=StepRunner(model, task, method, OptimizerConfig(), 0.1, config, world, GPU, clip_norm=1.0, accumulate=3),
+    config, recipe = (
+        TrainerConfig(channels_last=False),
+        RecipeConfig(batch_size=16, clip_norm=1.0, accumulate=3),
+    )
+    training = Training(
+        SimpleNamespace(folder=None, model=model, device=GPU, autocast=nullcontext, recipe=recipe),
+        method, Batches(task, recipe, config, 0, World()), config,
+        SimpleNamespace(is_first=True, sum=whole, gather=None), Loggers(),
+        SimpleNamespace(section=lambda name: nullcontext()), None,
+        runner=StepRunner(model, task, method, recipe, 0.1, config, World(), GPU),
     )  # fmt: skip
+    training.progress.begin_epoch({})
+    training.context.schedule = SimpleNamespace(by_step=False)
+    saver = SimpleNamespace(handle_requests=lambda sums: None)
+    return EpochRunner(training, saver, lambda phase, epoch: None)
 
 
 @pytest.mark.parametrize("method", [Method, Decayed, Masked])
 def test_an_epoch_s_steps_mix_no_devices_and_wait_for_none(method, monkeypatch):
     with FakeTensorMode(allow_non_fake_inputs=True):
-        trainer = trainer_of(method(None))
+        epochs = epochs_of(method(None))
+        training = epochs.training
 
         def backward(loss):  # the engine of the real one asks the driver
-            for parameter in trainer.context.model.parameters():
+            for parameter in training.context.model.parameters():
                 parameter.grad = torch.zeros_like(parameter)
 
         monkeypatch.setattr(torch.Tensor, "backward", backward)
         monkeypatch.setattr(torch.optim.SGD, "step", lambda self: None)  # the fused one has no fake form
         with pytest.raises(EpochOver):
-            Trainer._train(trainer, Phase("train", range(1)), 0)
-        assert trainer.progress.step == 3, "two batches of 16 and one of 8"
+            epochs._train(Phase("train", range(1)), 0)
+        assert training.progress.step == 3, "two batches of 16 and one of 8"
         with pytest.raises(EpochOver):
             evaluate(
-                trainer.context, method(None), trainer.batches.task, trainer.batches.evaluate, trainer.world
+                training.context,
+                method(None),
+                training.batches.task,
+                training.batches.evaluate,
+                training.world,
             )

@@ -13,12 +13,13 @@ from baselines.lc.method import LC
 from cuttlefish import worker as worker_module
 from cuttlefish.config.schema import TrainerConfig
 from cuttlefish.engine import session as session_module
-from cuttlefish.engine import trainer as trainer_module
-from cuttlefish.engine.checkpoint import after_whole_epochs
+from cuttlefish.engine import training as training_module
+from cuttlefish.engine.epoch import EpochRunner
 from cuttlefish.engine.run import finished_record, resolve_run
+from cuttlefish.engine.saving.checkpoint import after_whole_epochs
+from cuttlefish.engine.saving.saver import Saver
 from cuttlefish.engine.step import StepRunner
 from cuttlefish.engine.timer import CheckpointTimer
-from cuttlefish.engine.trainer import Trainer
 from cuttlefish.errors import EXIT_SAVED, CuttlefishError, Interrupted, exit_code
 from cuttlefish.loggers.base import Loggers
 from cuttlefish.lowrank import surgery
@@ -86,7 +87,7 @@ def test_stops_within_an_epoch_and_resumes_to_the_same_bits(method, whole, tmp_p
     [
         (StepRunner, "step", 1, "epoch 1 after step 1"),
         (StepRunner, "step", 2 * STEPS, f"epoch 2 after step {STEPS}"),
-        (Trainer, "_evaluate", 2, f"epoch 2 after step {STEPS}"),
+        (EpochRunner, "_evaluate", 2, f"epoch 2 after step {STEPS}"),
         (FullRank, "on_epoch_start", 1, "before a step was trained"),
         (FullRank, "on_epoch_start", 3, "before another step was trained, state saved"),
     ],
@@ -136,7 +137,7 @@ def test_a_change_of_the_model_is_not_waited_for_and_made_again(method, whole, t
 
 def test_a_stop_requested_before_keeps_the_change_from_beginning(whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        signal_at(patch, Trainer, "_report", 2)
+        signal_at(patch, EpochRunner, "_report", 2)
         patch.setattr(surgery, "split_layer", lambda *_, **__: pytest.fail("it began"))
         with pytest.raises(Interrupted, match="before another step was trained, state saved"):
             run_config(little_config(tmp_path, "cuttlefish"))
@@ -157,7 +158,7 @@ def test_a_change_is_waited_for_where_epochs_would_be_lost(whole, tmp_path, monk
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "call"), [(StepRunner, "warm_up", 2), (trainer_module, "evaluate", 4)]
+    ("owner", "name", "call"), [(StepRunner, "warm_up", 2), (training_module, "evaluate", 4)]
 )
 def test_compiling_is_not_waited_for(owner, name, call, tmp_path, monkeypatch):
     """Neither of a changed model's step nor of its evaluation, which is compiled beforehand too: a stop could
@@ -289,13 +290,13 @@ def test_timed_checkpoints_within_an_epoch(whole, tmp_path, monkeypatch):
         pass
 
     def fall(self, *arguments):
-        if self.progress.trained == 2 and self.progress.step == 3:
+        if self.training.progress.trained == 2 and self.training.progress.step == 3:
             raise Fallen
         return grant(self, *arguments)
 
-    grant, always = Trainer._handle_requests, 1e-9
+    grant, always = Saver.handle_requests, 1e-9
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_handle_requests", fall)
+        patch.setattr(Saver, "handle_requests", fall)
         with pytest.raises(Fallen):
             run_config(little_config(tmp_path, "cuttlefish", trainer__checkpoint_minutes=always))
     assert [path.name for path in sorted((tmp_path / "checkpoints").glob("epoch*"))] == [

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cuttlefish.engine.checkpoint import load_checkpoint
+from cuttlefish.engine.saving.checkpoint import load_checkpoint
 from cuttlefish.engine.step import StepRunner
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.record.folder import read_epochs, read_ranks
@@ -10,6 +10,7 @@ from cuttlefish.record.record import validate_record
 from cuttlefish.worker import run_config
 from tests.helpers.comparing import assert_alike, differences
 from tests.helpers.runs import EXACT, little_config
+from tests.helpers.stopping import stopping_after
 
 INTERVAL = {"method__interval": 3, "method__switch_epoch": 2, "recipe__epochs": 3}
 """Of epochs of 4 steps: the ranks are measured before steps 0, 3 and 6, and there is the switch."""
@@ -105,16 +106,3 @@ def test_two_processes_switch_as_one(tmp_path):
     together = run_config(little_config(tmp_path / "together", "cuttlefish", trainer__devices=2, **settings))
     assert alone.switch_step == together.switch_step == 6
     assert_alike(tmp_path / "alone", alone, tmp_path / "together", together)
-
-
-def stopping_after(steps):
-    """Return a `StepRunner.step` that is interrupted after so many steps."""
-    taken, step = [], StepRunner.step
-
-    def stopping(*arguments):
-        if len(taken) == steps:
-            raise KeyboardInterrupt
-        taken.append(None)
-        return step(*arguments)
-
-    return stopping

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from cuttlefish.engine.checkpoint import save_checkpoint
+from cuttlefish.engine.saving.checkpoint import save_checkpoint
 from tests.torture import ARMS, Death, Killed, Trials, watched
 
 QUICK = ("cuttlefish", "imp")
@@ -60,7 +60,7 @@ def test_a_lost_bit_would_be_noticed(tmp_path, monkeypatch):
         )
 
     with monkeypatch.context() as patch:
-        patch.setattr("cuttlefish.engine.trainer.save_checkpoint", forgetful)
+        patch.setattr("cuttlefish.engine.saving.saver.save_checkpoint", forgetful)
         assert "model" in trials.killed_at([point]).problems
 
 

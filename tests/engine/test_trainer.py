@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from cuttlefish.engine import session
-from cuttlefish.engine.checkpoint import BEFORE_SWITCH, load_checkpoint, newest_checkpoint
 from cuttlefish.engine.failures import check_training_forward
+from cuttlefish.engine.saving.checkpoint import BEFORE_SWITCH, load_checkpoint, newest_checkpoint
 from cuttlefish.engine.session import Session
 from cuttlefish.engine.step import StepRunner
 from cuttlefish.errors import CuttlefishError
@@ -22,6 +22,7 @@ from cuttlefish.record.record import read_record
 from cuttlefish.tasks.base import Batch
 from cuttlefish.worker import run_config
 from tests.helpers.runs import EPOCHS, METHODS, little_config
+from tests.helpers.stopping import stopping_after
 
 
 def test_run_folder(tmp_path):
@@ -82,17 +83,11 @@ def test_profile_is_measured_once_and_reused(tmp_path, monkeypatch, steps):
     config = little_config(
         tmp_path, "cuttlefish", method__k="profile", method__profile_repeats=2, trainer__deterministic=False
     )
-    measured, taken, measure, step = [], [], timing.measure, StepRunner.step
+    measured, measure = [], timing.measure
     monkeypatch.setattr(timing, "measure", lambda *arguments: (measured.append(None), measure(*arguments))[1])
 
-    def stopping(*arguments):
-        if len(taken) == steps:
-            raise KeyboardInterrupt
-        taken.append(None)
-        return step(*arguments)
-
     with monkeypatch.context() as patch:
-        patch.setattr(StepRunner, "step", stopping)
+        patch.setattr(StepRunner, "step", stopping_after(steps))
         with pytest.raises(KeyboardInterrupt):
             run_config(config)
     assert bool(list((tmp_path / "checkpoints").glob("*.pt"))) == (steps > 0)

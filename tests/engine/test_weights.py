@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import nn
 
+from cuttlefish.engine.reevaluate import reevaluate
 from cuttlefish.engine.run import resolve_run
-from cuttlefish.engine.session import reevaluate
-from cuttlefish.engine.weights import load_weights, save_weights
+from cuttlefish.engine.saving.weights import load_weights, save_weights
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.record.atomic import write_atomic
 from cuttlefish.worker import run_config
@@ -95,7 +95,7 @@ def test_other_tools_read_the_network_by_its_names(tmp_path):
 
 def test_equal_runs_leave_equal_bytes(tmp_path):
     code = (
-        "import sys, torch; from pathlib import Path; from cuttlefish.engine.weights import save_weights; "
+        "import sys, torch; from pathlib import Path; from cuttlefish.engine.saving.weights import save_weights; "
         "torch.manual_seed(0); state = {'names': {'a', 'b', 'c', 'd'}, 'mask': torch.ones(2)}; "
         "save_weights(Path(sys.argv[1]), 'k', torch.nn.Conv2d(1, 1, 1), state)"
     )
@@ -140,6 +140,6 @@ def test_a_disk_that_refuses_the_weights_costs_the_run_nothing(tmp_path, monkeyp
             raise OSError(errno.ENOSPC, "No space left on device")
         write_atomic(path, data)
 
-    monkeypatch.setattr("cuttlefish.engine.weights.write_atomic", refuse)
+    monkeypatch.setattr("cuttlefish.engine.saving.weights.write_atomic", refuse)
     record = run_config(little_config(tmp_path, recipe__epochs=1, recipe__schedule__warmup_epochs=0))
     assert record.status == "finished" and "the final weights are not kept" in caplog.text

@@ -6,7 +6,7 @@ from math import isfinite
 import pytest
 import torch
 
-from cuttlefish.engine import trainer as trainer_module
+from cuttlefish.engine.saving import saver as saver_module
 from cuttlefish.engine.step import StepRunner
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.record.folder import read_epochs
@@ -39,7 +39,7 @@ def test_the_result_is_the_cpu_s(tmp_path, device, method):
 def test_resumes_to_the_same_bits(tmp_path, device, method, monkeypatch):
     whole = trained(tmp_path / "whole", method, device)
     assert whole.peak_memory_bytes > 0 and whole.device
-    save = trainer_module.save_checkpoint
+    save = saver_module.save_checkpoint
 
     def falling(folder, number, state, *step):
         save(folder, number, state, *step)
@@ -47,7 +47,7 @@ def test_resumes_to_the_same_bits(tmp_path, device, method, monkeypatch):
             raise Stopped
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer_module, "save_checkpoint", falling)
+        patch.setattr(saver_module, "save_checkpoint", falling)
         with pytest.raises(Stopped):
             trained(tmp_path / "stopped", method, device)
     tensors = [value for value in final_state(tmp_path / "stopped")["model"].values()]

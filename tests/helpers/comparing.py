@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from cuttlefish.engine.checkpoint import newest_checkpoint
+from cuttlefish.engine.saving.checkpoint import newest_checkpoint
 from cuttlefish.record.fields import Record
 from cuttlefish.record.folder import read_epochs, read_ranks
 

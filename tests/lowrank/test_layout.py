@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from cuttlefish import Cuttlefish
-from cuttlefish.config.recipe import OptimizerConfig
+from cuttlefish.config.recipe import RecipeConfig
 from cuttlefish.config.schema import ModelConfig, TrainerConfig
 from cuttlefish.engine.processes.world import World
 from cuttlefish.engine.step import StepRunner
@@ -161,14 +161,14 @@ def training() -> None:
         model,
         task,
         build_method({"name": "full_rank"}),
-        OptimizerConfig(),
+        RecipeConfig(),
         0.01,
         TrainerConfig(),
         World(),
         torch.device("cpu"),
     )
     for _ in range(20):
-        stage.step(Batch(images(), torch.randint(4, (16,)), 16), 0.0, torch.zeros(3, dtype=torch.float64))
+        stage.step(Batch(images(), torch.randint(4, (16,)), 16), torch.zeros(3, dtype=torch.float64))
 
 
 def profiling() -> None:

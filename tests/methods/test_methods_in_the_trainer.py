@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cuttlefish.engine import trainer as trainer_module
+from cuttlefish.engine.saving import saver as saver_module
 from cuttlefish.record.folder import read_epochs
 from cuttlefish.record.record import validate_record
 from cuttlefish.worker import run_config
@@ -19,14 +19,14 @@ class Stopped(Exception):
 def stop_after(monkeypatch, epochs):
     """Make the trainer fall over right after the checkpoint of so many trained epochs, as a killed process
     would."""
-    save = trainer_module.save_checkpoint
+    save = saver_module.save_checkpoint
 
     def saving(folder, number, state, step=None):
         save(folder, number, state, step)
         if number == epochs:
             raise Stopped
 
-    monkeypatch.setattr(trainer_module, "save_checkpoint", saving)
+    monkeypatch.setattr(saver_module, "save_checkpoint", saving)
 
 
 @pytest.fixture(scope="module", params=METHODS)

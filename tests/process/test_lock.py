@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from cuttlefish import worker as worker_module
+from cuttlefish.engine.epoch import EpochRunner
 from cuttlefish.engine.step import StepRunner
 from cuttlefish.engine.trainer import Trainer
 from cuttlefish.errors import EXIT_BUSY, Busy, CuttlefishError, TakenOver, exit_code
@@ -287,7 +288,7 @@ def overslept(folder, patch, owner, name, call, beat_seconds):
     [
         (StepRunner, "step", 2),
         (StepRunner, "step", 4),
-        (Trainer, "_evaluate", 2),
+        (EpochRunner, "_evaluate", 2),
         (Trainer, "_begin_epoch", 3),
         (CuttlefishMethod, "on_fit_end", 1),
     ],

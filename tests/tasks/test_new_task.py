@@ -11,8 +11,8 @@ import pytest
 from cuttlefish.config.compose import compose_config
 from cuttlefish.config.schema import DataConfig
 from cuttlefish.display.format import number
+from cuttlefish.engine.reevaluate import reevaluate
 from cuttlefish.engine.run import resolve_run
-from cuttlefish.engine.session import reevaluate
 from cuttlefish.engine.step import StepRunner
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.evidence.agreement import differences
@@ -23,6 +23,7 @@ from cuttlefish.replay import main as replay
 from cuttlefish.tasks import sets
 from cuttlefish.tasks.registry import data_set
 from cuttlefish.worker import run_config
+from tests.helpers.stopping import stopping_after
 from tests.helpers.tasks import toy
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -80,20 +81,9 @@ def test_a_regression_trains_and_is_recorded(conf, tmp_path, method):
 @pytest.mark.parametrize("steps", [1, 4, 6])
 def test_it_resumes_to_the_same_bits_at_any_step(conf, tmp_path, monkeypatch, steps):
     whole = run_config(composed(conf, tmp_path / "whole", *CUTTLEFISH))
-    config, taken, step = (
-        composed(conf, tmp_path / "run", *CUTTLEFISH, "trainer.checkpoint_minutes=0.0000001"),
-        [],
-        StepRunner.step,
-    )
-
-    def stopping(*arguments):
-        if len(taken) == steps:
-            raise KeyboardInterrupt
-        taken.append(None)
-        return step(*arguments)
-
+    config = composed(conf, tmp_path / "run", *CUTTLEFISH, "trainer.checkpoint_minutes=0.0000001")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(StepRunner, "step", stopping)
+        patch.setattr(StepRunner, "step", stopping_after(steps))
         run_config(config)
     resumed = run_config(config)
     assert (resumed.loss_final, resumed.metrics, resumed.ranks) == (

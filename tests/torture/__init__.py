@@ -16,7 +16,8 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from cuttlefish.engine import checkpoint, session
+from cuttlefish.engine import session
+from cuttlefish.engine.saving import checkpoint
 from cuttlefish.engine.step import StepRunner
 from cuttlefish.engine.timer import Timer
 from cuttlefish.record import atomic as files

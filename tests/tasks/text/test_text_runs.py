@@ -8,8 +8,8 @@ import yaml
 
 from cuttlefish.config.schema import ModelConfig
 from cuttlefish.config.validate import convert, load_config
-from cuttlefish.engine import trainer as trainer_module
 from cuttlefish.engine.run import resolve_run
+from cuttlefish.engine.saving.saver import Saver
 from cuttlefish.engine.session import Session
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.models import build_model
@@ -78,7 +78,7 @@ class Stopped(Exception):
 
 def stop_after(patch, steps):
     """Make the trainer save and fall over after so many steps of the run, within an epoch."""
-    handle, taken = trainer_module.Trainer._handle_requests, []
+    handle, taken = Saver.handle_requests, []
 
     def handling(self, sums=None):
         if sums is None:
@@ -86,11 +86,11 @@ def stop_after(patch, steps):
         taken.append(1)
         if len(taken) < steps:
             return handle(self, sums)
-        self.progress.sums = sums.tolist()
-        self._save_within_epoch()
+        self.training.progress.sums = sums.tolist()
+        self.save_within_epoch()
         raise Stopped
 
-    patch.setattr(trainer_module.Trainer, "_handle_requests", handling)
+    patch.setattr(Saver, "handle_requests", handling)
 
 
 def test_a_run_goes_on_to_the_same_bits_at_any_step(write_glue, tmp_path, monkeypatch):

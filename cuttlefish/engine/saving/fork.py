@@ -1,12 +1,13 @@
 """Start a run from another run's state before its switch, so that the two can be compared in pairs."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from cuttlefish.config.resolved import RESOLVED, load
 from cuttlefish.config.validate import to_dict
-from cuttlefish.engine.checkpoint import BEFORE_SWITCH, after_whole_epochs, load_checkpoint
 from cuttlefish.engine.run import Run
+from cuttlefish.engine.saving.checkpoint import BEFORE_SWITCH, after_whole_epochs, load_checkpoint
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.limits import shown
 
@@ -29,34 +30,10 @@ def fork_state(run: Run) -> tuple[dict[str, Any], str]:
     """
     source = Path(run.config.fork_from)
     folder, path = _locate(source)
-    origin, mine = load(folder / RESOLVED), to_dict(run.config)
-    other = origin["method"]["name"]
-    if run.method.no_fork and other != run.method.name:
-        raise CuttlefishError(
-            f"fork_from={source}: {run.method.name} {run.method.no_fork}, "
-            f"so it cannot start from a run of {other}"
-        )
-    for section in SHARED:
-        if not _same(section, origin.get(section), mine[section]):
-            raise CuttlefishError(
-                f"fork_from={source}: that run's {section} differs from this one's, so its state does not fit"
-            )
+    origin = load(folder / RESOLVED)
+    _refuse(source, _differences(run, origin))
     state = load_checkpoint(path)
-    key = (state.get("run") or {}).get("run_key", origin["run_key"])
-    if key != origin["run_key"]:
-        raise CuttlefishError(
-            f"fork_from={source}: {path.name} is of run {key}, and that folder of {origin['run_key']}"
-        )
-    if state["progress"]["phase"] != 0 or state["method"].get("switch_epoch") is not None:
-        raise CuttlefishError(
-            f"fork_from={source}: its checkpoint lies behind its switch; there is no earlier one"
-        )
-    theirs, ours = origin["method"].get("interval"), run.config.method.get("interval")
-    if state["method"].get("history") and theirs != ours:
-        raise CuttlefishError(
-            f"fork_from={source}: that run measured its ranks with method.interval={shown(theirs)} and this "
-            f"one has {shown(ours)}; take the same"
-        )
+    _refuse(source, _misfits(run, origin, state, path.name))
     if state["method_name"] != run.method.name:
         # Only the rank history has the same meaning in every method's state.
         state["method"] = {
@@ -64,6 +41,37 @@ def fork_state(run: Run) -> tuple[dict[str, Any], str]:
         }
     state["method"].pop("settings", None)  # the new run has its own settings
     return state, origin["run_key"]
+
+
+def _refuse(source: Path, reasons: Iterator[str]) -> None:
+    """Raise CuttlefishError for the first reason, if there is one."""
+    for reason in reasons:
+        raise CuttlefishError(f"fork_from={source}: {reason}")
+
+
+def _differences(run: Run, origin: Mapping[str, Any]) -> Iterator[str]:
+    """Yield reasons why a run of another config cannot start from the one resolved in `origin`."""
+    other, mine = origin["method"]["name"], to_dict(run.config)
+    if run.method.no_fork and other != run.method.name:
+        yield f"{run.method.name} {run.method.no_fork}, so it cannot start from a run of {other}"
+    for section in SHARED:
+        if not _same(section, origin.get(section), mine[section]):
+            yield f"that run's {section} differs from this one's, so its state does not fit"
+
+
+def _misfits(run: Run, origin: Mapping[str, Any], state: Mapping[str, Any], name: str) -> Iterator[str]:
+    """Yield reasons why a run cannot start from this checkpoint, whose file has this name."""
+    key = (state.get("run") or {}).get("run_key", origin["run_key"])
+    if key != origin["run_key"]:
+        yield f"{name} is of run {key}, and that folder of {origin['run_key']}"
+    if state["progress"]["phase"] != 0 or state["method"].get("switch_epoch") is not None:
+        yield "its checkpoint lies behind its switch; there is no earlier one"
+    theirs, ours = origin["method"].get("interval"), run.config.method.get("interval")
+    if state["method"].get("history") and theirs != ours:
+        yield (
+            f"that run measured its ranks with method.interval={shown(theirs)} and this one has "
+            f"{shown(ours)}; take the same"
+        )
 
 
 def _locate(source: Path) -> tuple[Path, Path]:
@@ -82,6 +90,6 @@ def _locate(source: Path) -> tuple[Path, Path]:
 def _same(section: str, theirs: Any, mine: Any) -> bool:
     if section not in ("data", "recipe") or theirs is None:
         return theirs == mine
-    return {k: v for k, v in theirs.items() if k not in LABELS_AND_PATHS} == {
-        k: v for k, v in mine.items() if k not in LABELS_AND_PATHS
-    }
+    return all(
+        theirs.get(key) == mine.get(key) for key in theirs.keys() | mine.keys() if key not in LABELS_AND_PATHS
+    )
