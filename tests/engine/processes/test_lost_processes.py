@@ -21,7 +21,7 @@ from cuttlefish.worker import run_config
 from tests.helpers.comparing import differences
 from tests.helpers.runs import little_config
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes through /proc"),

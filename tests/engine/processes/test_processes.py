@@ -26,7 +26,7 @@ from cuttlefish.worker import main, run_config
 from tests.helpers.comparing import assert_alike, differences, final_state
 from tests.helpers.runs import EXACT, little_config
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 TOKENS = {
