@@ -45,18 +45,20 @@ def provenance(device: str, threads: int | None = None) -> dict[str, Any]:
 
 
 def git_commit(source: Path = SOURCE) -> str | None:
-    """Return the commit of the repository that tracks `source`, else that in CUTTLEFISH_COMMIT.
+    """Return the commit in CUTTLEFISH_COMMIT, else that of the repository that tracks `source`.
 
-    None without either. A surrounding repository that does not track `source` is ignored.
+    None without either. A copied tree may lie in a repository of another commit, so what is told comes first.
+    A surrounding repository that does not track `source` is ignored.
     """
-    tracked = git(source, "ls-files", "--", ".")
-    return git(source, "rev-parse", "HEAD") if tracked else _told_commit()[0] or None
+    if told := _told_commit()[0]:
+        return told
+    return git(source, "rev-parse", "HEAD") if git(source, "ls-files", "--", ".") else None
 
 
 def git_dirty(source: Path = SOURCE) -> bool | None:
     """Return whether the code, including new files, differs from its commit; None without a commit."""
-    if not git(source, "ls-files", "--", "."):
-        commit, dirty = _told_commit()
+    commit, dirty = _told_commit()
+    if commit or not git(source, "ls-files", "--", "."):
         return bool(dirty) if commit else None
     root = git(source, "rev-parse", "--show-toplevel")
     status = git(Path(root), "status", "--porcelain", "--", *CODE) if root else None

@@ -45,7 +45,8 @@ class ResidentImages:
         crop_padding: Black pixels around a training image before cropping, as in torchvision's
             RandomCrop(padding=...) before ToTensor and Normalize.
         flip: Flip training images horizontally with probability 1/2.
-        dtype: Type of the batches' images, which are always computed in float32.
+        dtype: Type of the batches' images, which are computed in float32, or in float64 for that type: a
+            rounding that differs between devices grows a thousandfold within a few steps.
         channels_last: Memory format of the batches' images. The data is stored in it; False copies each
             batch.
     """
@@ -69,8 +70,9 @@ class ResidentImages:
         self.device, self.dtype, self.channels_last = images.device, dtype, channels_last
         _, height, width, channels = images.shape
         self.input_shape = (channels, height, width)
+        self._computed = torch.promote_types(torch.float32, dtype)
         self._row_mean, self._row_std = (
-            torch.tensor(values, device=device).repeat(width) for values in (mean, std)
+            torch.tensor(values, device=device, dtype=self._computed).repeat(width) for values in (mean, std)
         )
         self._crops = _all_crops(images, crop_padding, flip)
 
@@ -143,7 +145,7 @@ class ResidentImages:
 
     def _show(self, crops: _Crops, global_size: int | None = None) -> Batch:
         channels, height, width = self.input_shape
-        rows = self._gather(crops).view(-1, height, width * channels).to(torch.float32)
+        rows = self._gather(crops).view(-1, height, width * channels).to(self._computed)
         # The operations of ToTensor and Normalize, for bit-identical results.
         rows.div_(255).sub_(self._row_mean).div_(self._row_std)
         images = rows.view(-1, height, width, channels).permute(0, 3, 1, 2).to(self.dtype)

@@ -24,6 +24,7 @@ from scripts.benches.turns import SPEC, Rows, matmul_rate, seconds_of, spread
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
 IMAGE = (3, 224, 224)
+PRECISIONS = ("bf16", "fp32")
 SMALL = 2
 """Batch size of a small bench and on a CPU, whose steps of the recipe's batch take minutes."""
 
@@ -31,32 +32,31 @@ SMALL = 2
 def bench_models(device: str, rounds: int, small: bool) -> Rows:
     """Measure all networks at the recipe's batch of one device, in bf16 and strict fp32."""
     names = list(SPEC["models"])[: 1 if small else None]
-    return [row for name in names for row in model_rows(name, device, rounds, small)]
+    return [
+        row
+        for precision in PRECISIONS
+        for name in names
+        for row in model_rows(name, precision, device, rounds, small)
+    ]
 
 
-def model_rows(name: str, device: str, rounds: int, small: bool) -> Rows:
-    """Return one network's rows: two precisions × dense and low-rank."""
+def model_rows(name: str, precision: str, device: str, rounds: int, small: bool) -> Rows:
+    """Return one network's rows in one precision: dense and low-rank."""
     spec = SPEC["models"][name]
     size = SMALL if small or device == "cpu" else spec["batch"]
     torch.manual_seed(0)
     dense = build_model(model_config(name), spec["classes"], None if "tokens" in spec else IMAGE)
     low = low_rank(copy.deepcopy(dense), spec)
     batch = _batch(spec, size, device)
-    rows: Rows = []
-    for precision in ("bf16", "fp32"):
-        trainer = TrainerConfig(device=device, precision=precision)
-        set_up(trainer, torch.device(device), 0)
-        product = matmul_rate(device)
-        times: dict[str, float] = {}
-        for arm, model in (("dense", dense), (spec["arm"], low)):
-            row = _measure(copy.deepcopy(model).to(device), spec, batch, trainer, rounds)
-            times[arm] = row["step_s"]
-            row |= {
-                "of_fp32_matmul": row["flops"] / row["step_s"] / product,
-                "matmul_gflop_per_s": product / 1e9,
-            }
-            head = {"model": name, "batch": size, "precision": precision, "arm": arm}
-            rows.append(head | row | {"speedup_over_dense": times["dense"] / row["step_s"]})
+    trainer = TrainerConfig(device=device, precision=precision)
+    set_up(trainer, torch.device(device), 0)
+    product, rows = matmul_rate(device), []
+    for arm, model in (("dense", dense), (spec["arm"], low)):
+        row = _measure(model.to(device), spec, batch, trainer, rounds)
+        model.cpu()
+        row |= {"of_fp32_matmul": row["flops"] / row["step_s"] / product, "matmul_gflop_per_s": product / 1e9}
+        rows.append({"model": name, "batch": size, "precision": precision, "arm": arm} | row)
+        rows[-1]["speedup_over_dense"] = rows[0]["step_s"] / row["step_s"]
     return rows
 
 

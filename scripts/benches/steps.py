@@ -6,6 +6,9 @@ from typing import Any
 from scripts.benches.step_arm import measure_here
 from scripts.benches.turns import SPEC, Rows, Taken, spread, take_turns
 
+RATIOS = (("dense", None), ("rank 1/4", 0.25), ("rank 1/8", 0.125), ("rank 0.23, odd", 0.23))
+"""The last gives ranks that are no multiples of 8, in which tensor cores count, like ranks that are found."""
+
 
 def step_arms(device: str, small: bool) -> Rows:
     """Return the arms; `plain` is an ordinary training loop."""
@@ -16,7 +19,7 @@ def step_arms(device: str, small: bool) -> Rows:
         base = shared | {"model": model, "width": 64, "k": SPEC["k"][model]}
         arms.append(base | {"arm": "plain loop, dense", "plain": True})
         for precision in ("fp32", "bf16") if device == "cpu" else ("fp32", "tf32", "bf16"):
-            for name, ratio in (("dense", None), ("rank 1/4", 0.25), ("rank 1/8", 0.125)):
+            for name, ratio in RATIOS if device == "cuda" else RATIOS[:3]:
                 arms.append(base | {"arm": name, "ratio": ratio, "precision": precision})
         arms.append(base | {"arm": "rank 1/4, extra BN", "ratio": 0.25, "extra_bn": True})
     narrow = shared | {"model": "resnet18", "width": 16, "steps": 4, "k": SPEC["k"]["resnet18"]}

@@ -69,7 +69,7 @@ def import_back(out: Path, results: Path) -> Iterator[str]:
     from scripts.records import import_run
 
     for folder in sorted(path.parent for path in out.glob("runs/*/record.json")):
-        status = json.loads((folder / "record.json").read_text(encoding="utf-8")).get("status")
+        status = _record(folder).get("status")
         if status != "finished":
             yield f"{folder.name}: {status}, not imported"
             continue
@@ -83,15 +83,21 @@ def import_back(out: Path, results: Path) -> Iterator[str]:
 
 
 def _checkpoints(out: Path) -> list[Path]:
-    """Return the newest checkpoint of every run without a finished record, smallest first."""
-    found = []
+    """Return the newest checkpoint of every run without a finished record, the longest trained first."""
+    found = {}
     for folder in out.glob("runs/*/checkpoints"):
         there = sorted(folder.glob("epoch_*.pt"))
-        record = folder.parent / "record.json"
-        finished = record.exists() and '"finished"' in record.read_text(encoding="utf-8")
-        if there and not finished:
-            found.append(there[-1])
-    return sorted(found, key=lambda path: path.stat().st_size)
+        record = _record(folder.parent)
+        if there and record.get("status") != "finished":
+            found[there[-1]] = record.get("compute_seconds") or 0.0
+    return sorted(found, key=lambda path: -found[path])
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
 
 
 def _tar(out: Path, paths: list[Path], mode: str) -> bytes:

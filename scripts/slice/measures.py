@@ -3,7 +3,7 @@
     python -m scripts.slice.measures ceilings | data | steps | compile | models --device cuda --out OUT
 
 Step times are written after each arm (OUT/arms) together with the bench so far, so a slice can be resumed;
-those of `models` after each network.
+those of `models` after each network and precision.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from cuttlefish.record.atomic import write_atomic
 from cuttlefish.record.provenance import utc_now
 from cuttlefish.tasks.resident import ResidentImages
 from scripts.bench import write
-from scripts.benches.models import model_rows
+from scripts.benches.models import PRECISIONS, model_rows
 from scripts.benches.origin import origin
 from scripts.benches.step_arm import measure_here
 from scripts.benches.steps import rows_of, step_arms
@@ -30,9 +30,9 @@ from scripts.benches.turns import SPEC, Rows, Taken, seconds_of
 
 ROUNDS = 3
 COMPILED = [
-    ("bf16", "dense", None), ("bf16", "rank 1/4", 0.25), ("fp32", "dense", None), ("fp32", "rank 1/4", 0.25),
-    ("bf16", "rank 1/8", 0.125), ("tf32", "dense", None), ("tf32", "rank 1/4", 0.25),
-    ("fp32", "rank 1/8", 0.125), ("tf32", "rank 1/8", 0.125),
+    ("bf16", "dense", None), ("bf16", "rank 1/4", 0.25), ("bf16", "rank 0.23, odd", 0.23),
+    ("fp32", "dense", None), ("fp32", "rank 1/4", 0.25), ("bf16", "rank 1/8", 0.125), ("tf32", "dense", None),
+    ("tf32", "rank 1/4", 0.25), ("fp32", "rank 1/8", 0.125), ("tf32", "rank 1/8", 0.125),
 ]  # fmt: skip
 """In order of value: compiling takes half a minute per arm."""
 
@@ -109,11 +109,12 @@ def step_times(what: str, device: str, toy: bool, out: Path, facts: dict[str, An
 
 
 def models(device: str, toy: bool, out: Path, facts: dict[str, Any]) -> None:
-    """Measure the networks of Tables 2 to 4, and rewrite the bench after each."""
+    """Measure the networks of Tables 2 to 4, first in bf16: cuDNN searches for minutes in fp32."""
     rows: Rows = []
-    for name in list(SPEC["models"])[: 1 if toy else None]:
-        rows += model_rows(name, device, ROUNDS, toy)
-        write("models", rows, facts | {"time": utc_now()}, out / "bench")
+    for precision in PRECISIONS:
+        for name in list(SPEC["models"])[: 1 if toy else None]:
+            rows += model_rows(name, precision, device, ROUNDS, toy)
+            write("models", rows, facts | {"time": utc_now()}, out / "bench")
 
 
 def main() -> int:

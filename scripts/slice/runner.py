@@ -15,6 +15,7 @@ from cuttlefish.record.atomic import write_atomic
 
 GRACE = 12.0
 """Seconds that a step has to save its state and end after its time is over."""
+AGAIN = ("failed", "timed out")
 WORDS = 12
 """Number of output lines kept in a step's result."""
 
@@ -48,10 +49,12 @@ def run_steps(
 ) -> list[dict[str, Any]]:
     """Run the steps not yet done in `out`/steps until the time is over; return the result of every step.
 
+    Those that failed or took too long before come after all others, whose turn they would use up again.
+
     Status: done, failed, timed out, unfinished (saved; continues next time), skipped, not reached.
     """
-    deadline, results = monotonic() + seconds, []
-    for step in steps:
+    deadline, results = monotonic() + seconds, {}
+    for step in sorted(steps, key=lambda step: read_result(out, step.name).get("status") in AGAIN):
         result = read_result(out, step.name)
         if result.get("status") != "done":
             left = deadline - monotonic() - GRACE
@@ -62,9 +65,9 @@ def run_steps(
             else:
                 result = _run(step, out, min(step.limit, left), cwd, {**environment, **step.environment})
             after()
-        results.append(result)
+        results[step.name] = result
         print(f"{step.name}: {result['status']}, {result['seconds']:.0f} s", flush=True)
-    return results
+    return [results[step.name] for step in steps]
 
 
 def read_result(out: Path, name: str) -> dict[str, Any]:

@@ -63,7 +63,9 @@ def test_lower_precision_comes_near(tmp_path, device, method, precision):
         pytest.skip("tf32 exists on GPUs only")
     exact = trained(tmp_path / "fp32", method, device)
     rough = trained(tmp_path / precision, method, device, trainer__precision=precision)
-    assert isfinite(rough.loss_final) and rough.loss_final == pytest.approx(exact.loss_final, rel=0.15)
+    # of the first epoch: on so few images any rounding is another run within a few more
+    losses = [read_epochs(tmp_path / where)[0]["train_loss"] for where in (precision, "fp32")]
+    assert isfinite(rough.loss_final) and losses[0] == pytest.approx(losses[1], rel=0.03)
     assert rough.params_total == pytest.approx(exact.params_total, rel=0.05)
 
 

@@ -97,6 +97,14 @@ def test_evaluation_images_are_torchvisions_in_order():
         assert torch.equal(image, TF.normalize(TF.to_tensor(pixels[number].numpy()), MEAN, STD))
 
 
+def test_images_in_float64_are_computed_in_float64():
+    pixels = noise(5)
+    images, _ = collected(resident(pixels, dtype=torch.float64).batches(5, train=False))
+    mean, std = (torch.tensor(values, dtype=torch.float64) for values in (MEAN, STD))
+    expected = ((pixels.double() / 255 - mean) / std).permute(0, 3, 1, 2)
+    torch.testing.assert_close(torch.stack(list(images)), expected, rtol=1e-14, atol=1e-14)
+
+
 def test_layout_and_types():
     batch = next(iter(resident(noise(8)).batches(8, seed=0, epoch=0, train=True)))
     assert batch.inputs.shape == (8, 3, SIDE, SIDE) and batch.inputs.dtype == torch.float32

@@ -41,6 +41,17 @@ def test_a_run_that_is_not_finished_goes_on_elsewhere(tmp_path, monkeypatch):
     assert (tmp_path / "new" / newest).read_bytes() == (out / newest).read_bytes()
 
 
+def test_the_run_with_most_training_to_lose_comes_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "FILE", 12_000)
+    out = made(tmp_path / "out")
+    for name, seconds in (("c", 3.0), ("d", 200.0)):
+        write(out / "runs" / name / "checkpoints" / "epoch_00002.pt", bytes(range(256)) * 100)
+        record = {"status": "interrupted", "compute_seconds": seconds}
+        write(out / "runs" / name / "record.json", json.dumps(record).encode())
+    kept = pack_back(out, tmp_path / "back")["checkpoints"]
+    assert kept == [f"runs/{name}/checkpoints/epoch_00002.pt" for name in ("d", "c")]
+
+
 def test_a_checkpoint_that_does_not_fit_is_left_out_and_said(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "FILE", 5_000)
     (left_out,) = pack_back(made(tmp_path / "out"), tmp_path / "back")["left_out"]

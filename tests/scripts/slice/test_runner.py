@@ -34,6 +34,14 @@ def test_one_that_fails_or_takes_too_long_keeps_none_from_running(tmp_path, monk
     assert not (tmp_path / "made").exists(), "what is done is not done again"
 
 
+def test_what_failed_before_comes_after_what_was_never_tried(tmp_path):
+    failing = step("fails", "raise SystemExit(3)")
+    assert run([failing], tmp_path) == ["failed"]
+    order = "open('order', 'a').write('{} ')"
+    assert run([step("fails", order.format("fails")), step("new", order.format("new"))], tmp_path)
+    assert (tmp_path / "order").read_text() == "new fails "
+
+
 def test_what_the_time_does_not_reach_is_left_for_the_next(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "GRACE", 0.5)
     steps = [step("first", "import time; time.sleep(20)"), step("second", "")]
