@@ -36,10 +36,11 @@ PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x8
 CELL = ("experiment=table1", "model=resnet18", "data=cifar10", "preset=reference", "seed=0", "logger=quiet")
 RUNS = {
     "cuttlefish-bf16": ("method=cuttlefish", "trainer=gpu"),
-    "full-rank-bf16": ("method=full_rank", "preset=default", "trainer=gpu"),
+    "full-rank-bf16": ("method=full_rank", "preset=default", "method.track_ranks=true", "trainer=gpu"),
     "full-rank-fp32": (
         "method=full_rank",
         "preset=default",
+        "method.track_ranks=true",
         "trainer.device=cuda",
         "trainer.checkpoint_minutes=1",
     ),
