@@ -8,7 +8,7 @@ from torch import Tensor
 from cuttlefish.errors import CuttlefishError
 
 SCHEMES = ("channel", "spatial")
-GRAM_BLOCKS = 4
+GRAM_BLOCKS = 8
 """Column blocks of a Gram matrix. Of k blocks (k + 1) / 2k of the products are made."""
 
 

@@ -1,5 +1,7 @@
 """Split a dense layer into a low-rank one by truncated SVD (spectral initialisation), and merge it back."""
 
+from collections.abc import Iterable, Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -7,8 +9,9 @@ from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.layers import LowRankConv2d, LowRankLinear
 from cuttlefish.lowrank.layout import keep_plain
 from cuttlefish.lowrank.matrix import fold, gram, unroll
+from cuttlefish.lowrank.threads import side_by_side
 
-__all__ = ["fold", "merge_layer", "split_layer", "truncated_svd", "unroll"]
+__all__ = ["fold", "merge_layer", "split_layer", "truncated_svd", "truncated_svds", "unroll"]
 
 
 ACCURATE = 1e-8
@@ -42,12 +45,21 @@ def truncated_svd(matrix: Tensor, rank: int, *, exact: bool = False) -> tuple[Te
             f"Rank {rank} was asked of a {matrix.shape[0]}×{matrix.shape[1]} matrix; "
             f"it must be from 1 to {full}."
         )
-    double = matrix.detach().cpu().double()
+    U, Vt = _decomposed(matrix.detach().cpu().double(), rank, exact)
+    return U.to(matrix), Vt.to(matrix)
+
+
+def truncated_svds(matrices: Iterable[tuple[Tensor, int]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (U·√S, √S·Vᵀ) of each matrix at its rank in float64 on the CPU, computing several at a time."""
+    return side_by_side(_decomposed, ((matrix.detach().cpu().double(), rank) for matrix, rank in matrices))
+
+
+def _decomposed(double: Tensor, rank: int, exact: bool = False) -> tuple[Tensor, Tensor]:
     tall = double if double.shape[0] >= double.shape[1] else double.T
     factors = None if exact else _by_eigenvectors(tall, rank)
     left, right = factors or _by_singular_vectors(tall, rank)
     U, V = (left, right) if tall is double else (right, left)
-    return U.to(matrix), V.T.contiguous().to(matrix)
+    return U, V.T.contiguous()
 
 
 def _by_eigenvectors(tall: Tensor, rank: int) -> tuple[Tensor, Tensor] | None:
@@ -85,6 +97,7 @@ def split_layer(
     scheme: str = "channel",
     initialise: bool = True,
     exact: bool = False,
+    factors: tuple[Tensor, Tensor] | None = None,
 ) -> LowRankConv2d | LowRankLinear:
     """Return a new low-rank layer that computes what the dense one does, as nearly as its rank allows.
 
@@ -99,12 +112,14 @@ def split_layer(
         scheme: `channel` or `spatial`, see `LowRankConv2d`.
         initialise: False skips the SVD and leaves both factors zero, a structure to load a state dict into.
         exact: Split by the full SVD, see `truncated_svd`.
+        factors: What `truncated_svd` would return, if it is there already.
     """
     if not isinstance(module, nn.Conv2d | nn.Linear) or getattr(module, "groups", 1) != 1:
         raise CuttlefishError(f"Only nn.Conv2d without groups and nn.Linear can be split, not {module!r}.")
     layer = _structure(module, rank, extra_bn, first_bias, scheme)
     if initialise:
-        second, first = layer.shaped(*truncated_svd(unroll(module.weight, layer.scheme), rank, exact=exact))
+        factors = factors or truncated_svd(unroll(module.weight, layer.scheme), rank, exact=exact)
+        second, first = layer.shaped(*factors)
         layer.second.weight.copy_(second)
         layer.first.weight.copy_(first)
     for parameter in layer.parameters():

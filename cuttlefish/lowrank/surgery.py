@@ -2,16 +2,16 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from numbers import Integral
 
-from torch import nn
+from torch import Tensor, nn
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.find import Found, find_layers, low_rank_layers, nearest
 from cuttlefish.lowrank.layers import LowRankLayer, check_extra_bn
-from cuttlefish.lowrank.matrix import matrix_shape
-from cuttlefish.lowrank.split import merge_layer, split_layer
+from cuttlefish.lowrank.matrix import matrix_shape, unroll
+from cuttlefish.lowrank.split import merge_layer, split_layer, truncated_svds
 
 __all__ = [
     "Found",
@@ -62,9 +62,9 @@ def factorize(
 ) -> nn.Module:
     """Replace the named layers by low-rank ones of the given ranks, in place.
 
-    Everything is checked before anything changes, and each dense layer is dropped before the next is split.
-    Optimizers and wrappers made before are stale afterwards. Hooks of the layers go over, and so do
-    attributes of their parameters.
+    Everything is checked before anything changes. As many layers are decomposed at a time as torch has
+    threads, and a dense layer is dropped when its factors are there. Optimizers and wrappers made before are
+    stale afterwards. Hooks of the layers go over, and so do attributes of their parameters.
 
     Args:
         model: A plain module, neither wrapped nor compiled.
@@ -87,20 +87,35 @@ def factorize(
     check_ranks(model, ranks, scheme)
     if initialise:
         _check_finite(model, ranks)
+    smaller = _smaller(model, ranks, scheme) if keep_dense else ranks
+    factors = _factors(model, smaller, scheme) if initialise and not exact else [None] * len(smaller)
+    options = {"extra_bn": extra_bn, "first_bias": first_bias, "scheme": scheme}
     places = _places(model)
-    for name, rank in ranks.items():
+    for (name, rank), known in zip(smaller.items(), factors, strict=True):
         layer = model.get_submodule(name)
-        if keep_dense and rank >= break_even(layer, scheme):
-            LOG.info("%s stays dense: %s", name, saves_nothing(layer, rank, scheme))
-            continue
-        new = split_layer(
-            layer, int(rank), extra_bn=extra_bn, first_bias=first_bias, scheme=scheme,
-            initialise=initialise, exact=exact,
-        )  # fmt: skip
+        new = split_layer(layer, int(rank), **options, initialise=initialise, exact=exact, factors=known)
         _carry_over(name, layer, new)
         for parent, key in places.pop(layer):
             setattr(parent, key, new)
     return model
+
+
+def _smaller(model: nn.Module, ranks: Mapping[str, int], scheme: str) -> dict[str, int]:
+    """Return the ranks below break-even, and log which are not."""
+    smaller = {}
+    for name, rank in ranks.items():
+        layer = model.get_submodule(name)
+        if rank < break_even(layer, scheme):
+            smaller[name] = rank
+        else:
+            LOG.info("%s stays dense: %s", name, saves_nothing(layer, rank, scheme))
+    return smaller
+
+
+def _factors(model: nn.Module, ranks: Mapping[str, int], scheme: str) -> Iterator[tuple[Tensor, Tensor]]:
+    return truncated_svds(
+        (unroll(model.get_submodule(name).weight, scheme), int(rank)) for name, rank in ranks.items()
+    )
 
 
 def densify(model: nn.Module) -> nn.Module:
