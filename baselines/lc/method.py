@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from baselines.lc import c_step
 from baselines.lc.c_step import Layer, Spectrum
@@ -21,7 +20,7 @@ from baselines.lc.plan import make_plan
 from baselines.lc.settings import Settings
 from cuttlefish.config.recipe import RecipeConfig
 from cuttlefish.lowrank.count import count_parameters
-from cuttlefish.lowrank.decay import FrobeniusDecay, decay_groups
+from cuttlefish.lowrank.decay import FrobeniusDecay
 from cuttlefish.lowrank.matrix import fold, matrix_shape, unroll
 from cuttlefish.lowrank.path import candidates, main_path
 from cuttlefish.lowrank.profiling.timing import positions
@@ -46,7 +45,6 @@ class LC(SizedMethod):
         self.penalty = Penalty()
         self.path: dict[str, list[int]] = {}
         self.factorized: dict[str, int] = {}
-        self.decay: FrobeniusDecay | None = None
 
     @classmethod
     def planned_epochs(cls, settings: Settings, recipe: RecipeConfig) -> int:
@@ -155,15 +153,10 @@ class LC(SizedMethod):
 
     # L steps
 
-    def on_optimizer(self, optimizer: Optimizer) -> None:
-        if self.decay is not None:
-            self.decay.attach(optimizer)
-
     def on_gradients(self, model: nn.Module) -> None:
         """Make gradients ∇L + μ(w - Δ) - λ in L steps; add Frobenius decay of factors in fine-tuning."""
         self.penalty.add_gradients()
-        if self.decay is not None:
-            self.decay.add_gradients()
+        super().on_gradients(model)
 
     def evaluating(self, model: nn.Module) -> AbstractContextManager:
         """Evaluate at w := Δ (from before this L step) but with w's norm statistics; restore w bit by bit."""
@@ -199,8 +192,7 @@ class LC(SizedMethod):
         self.decay = FrobeniusDecay(model, self.plan.sgd.weight_decay, layers=self.factorized)
 
     def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-        exempt = self.decay.parameters() if self.decay is not None else set()
-        groups = decay_groups(model, weight_decay, exempt)
+        groups = super().param_groups(model, weight_decay)
         if not self.settings.decay_norms:
             return groups
         norms = [module for module in model.modules() if isinstance(module, NORMS)]

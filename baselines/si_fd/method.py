@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Size, Tensor, nn
-from torch.optim import Optimizer
 
 from baselines.si_fd.settings import Settings
 from cuttlefish.errors import CuttlefishError
@@ -56,7 +55,6 @@ class SpectralFrobenius(SizedMethod):
     name = "si_fd"
     no_fork = "factorizes the initial weights"
     Settings = Settings
-    decay: FrobeniusDecay | None = None
     ranks: dict[str, int]
     rho: float
 
@@ -75,18 +73,6 @@ class SpectralFrobenius(SizedMethod):
     def on_fit_start(self, context: Context) -> None:
         with context.section("switch"):
             self._factorize(context.model, initialise=True)
-
-    def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-        exempt = self.decay.parameters() if self.decay is not None else set()
-        return super().param_groups(model, weight_decay, exempt)
-
-    def on_optimizer(self, optimizer: Optimizer) -> None:
-        if self.decay is not None:
-            self.decay.attach(optimizer)
-
-    def on_gradients(self, model: nn.Module) -> None:
-        if self.decay is not None:
-            self.decay.add_gradients()
 
     def on_fit_end(self, context: Context) -> dict[str, Any]:
         found = {"ranks": self.ranks, "switch_epoch": 0, "switch_reason": "fixed", "k": 1, "rho": self.rho}

@@ -18,7 +18,7 @@ from torch import nn
 
 from cuttlefish.config.recipe import OptimizerConfig, RecipeConfig
 from cuttlefish.limits import Checked
-from cuttlefish.lowrank.decay import decay_groups
+from cuttlefish.lowrank.decay import FrobeniusDecay, decay_groups
 from cuttlefish.methods.own_recipe import own_recipe
 from cuttlefish.methods.schedule import Schedule
 from cuttlefish.tasks.base import Batch
@@ -112,6 +112,8 @@ class Method:
     history suffice."""
     interval: int | None = None
     """Steps between calls of `on_interval`; None: it is not called."""
+    decay: FrobeniusDecay | None = None
+    """Frobenius decay of the model's factors, where the method wants it."""
 
     @dataclass(frozen=True)
     class Settings(Checked):
@@ -151,21 +153,24 @@ class Method:
             steps: Optimizer steps so far, over all phases: a multiple of `interval`.
         """
 
-    def param_groups(
-        self, model: nn.Module, weight_decay: float, without_decay: Set[nn.Parameter] = frozenset()
-    ) -> list[dict[str, Any]]:
+    def param_groups(self, model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         """Return optimizer groups, every trainable parameter in one.
 
-        Default: no decay for 1-D parameters, unless there is a knob `decay_all` and it is true.
+        Default: no decay for what Frobenius decay is for, and for 1-D parameters, unless there is a knob
+        `decay_all` and it is true.
         """
         groups = all_decayed if getattr(self.settings, "decay_all", False) else decay_groups
-        return groups(model, weight_decay, without_decay)
+        return groups(model, weight_decay, set() if self.decay is None else self.decay.parameters())
 
     def on_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         """Learn of a new optimizer before its first step: at a phase's start, after a transition."""
+        if self.decay is not None:
+            self.decay.attach(optimizer)
 
     def on_gradients(self, model: nn.Module) -> None:
         """Change gradients after backward (and all-reduce), before the optimizer's step."""
+        if self.decay is not None:
+            self.decay.add_gradients()
 
     def on_step_end(self, model: nn.Module) -> None:
         """Change weights after the optimizer's step."""

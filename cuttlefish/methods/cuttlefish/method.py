@@ -113,8 +113,6 @@ class CuttlefishMethod(Method):
         }
         if self.chosen.rank_floor and core.switched:
             found["on_floor"] = [name for name in found["ranks"] if name in core.on_floor]
-        if core.reason == "declined":
-            found["kept_dense"] = core.kept_dense
         return found if core.profile is None else found | {"profile": core.profile}
 
     def _switch(self, context: Context) -> dict[str, Any]:
