@@ -11,6 +11,7 @@ import socket
 import sys
 import uuid
 from contextlib import suppress
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -102,6 +103,15 @@ class LoopbackRendezvous(RendezvousHandler):
         return True
 
 
+def _patience(seconds: int) -> dict[str, int]:
+    """Return the argument for how long the launcher waits for workers that were asked to end.
+
+    Before PyTorch 2.12 there is none, and a worker whose step takes longer than 30 s is killed.
+    """
+    known = {field.name for field in fields(LaunchConfig)}
+    return {"shutdown_timeout": seconds} if "shutdown_timeout" in known else {}
+
+
 def launch(resolved: Path, config: TrainerConfig) -> None:
     """Train resolved.yaml with `config.devices` processes and wait for them.
 
@@ -118,7 +128,7 @@ def launch(resolved: Path, config: TrainerConfig) -> None:
         min_nodes=1, max_nodes=1, nproc_per_node=config.devices, run_id=uuid.uuid4().hex,
         rdzv_backend=BACKEND, rdzv_endpoint=LOOPBACK, local_addr=LOOPBACK, max_restarts=0,
         monitor_interval=0.2, signals_to_handle="",
-        shutdown_timeout=int(60 * config.timeout_minutes) + GRACE_SECONDS,  # a step may take that long
+        **_patience(int(60 * config.timeout_minutes) + GRACE_SECONDS),  # a step may take that long
     )  # fmt: skip
     # The error that we raise replaces its long log output.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)

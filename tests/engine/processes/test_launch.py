@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import dataclass
 
 import pytest
 
@@ -95,3 +96,13 @@ def test_a_launch_that_is_refused_leaves_no_folder(tmp_path, monkeypatch):
         refused(tmp_path / "run", monkeypatch, CuttlefishError("bad input")) == {}
         and not (tmp_path / "run").exists()
     )
+
+
+def test_an_older_launcher_is_not_told_how_long_to_wait(monkeypatch):
+    @dataclass
+    class Older:
+        run_id: str = ""
+
+    assert launch_module._patience(90) == {"shutdown_timeout": 90}
+    monkeypatch.setattr(launch_module, "LaunchConfig", Older)
+    assert launch_module._patience(90) == {}
