@@ -37,6 +37,8 @@ class ScheduleConfig(Checked):
     warmup_epochs: Annotated[int, Within(0, 100_000)] = 0
     warmup_fraction: Annotated[float, Within(0, 1, "[)")] = 0.0
     """The same as a fraction of all epochs, of the linear schedule."""
+    warmup_steps: Annotated[int, Within(0, 10**9)] = 0
+    """The same in optimizer steps, of the linear schedule."""
     milestones: Annotated[list[float], Each(Within(0, 1, "(]"))] = field(default_factory=lambda: [0.5, 0.75])
     """Milestones as fractions of all epochs (epoch = floor(fraction * epochs))."""
     gamma: Annotated[float, Within(0, 1, "(]")] = 0.1
@@ -45,10 +47,11 @@ class ScheduleConfig(Checked):
     def contradictions(self) -> Iterator[str]:
         if any(low >= high for low, high in zip(self.milestones, self.milestones[1:], strict=False)):
             yield f"milestones must be ascending fractions of the run in (0, 1], not {shown(self.milestones)}"
-        if self.name != "linear" and self.warmup_fraction:
-            yield f"warmup_fraction is of name=linear; {self.name} takes warmup_epochs"
-        if self.warmup_fraction and self.warmup_epochs:
-            yield "warmup_fraction and warmup_epochs both set the warm-up; give one of them"
+        given = [key for key in ("warmup_fraction", "warmup_steps", "warmup_epochs") if getattr(self, key)]
+        if self.name != "linear" and given and given[0] != "warmup_epochs":
+            yield f"{given[0]} is of name=linear; {self.name} takes warmup_epochs"
+        if len(given) > 1:
+            yield f"{given[0]} and {given[1]} both set the warm-up; give one of them"
         if self.min_lr > self.peak_lr:
             yield f"min_lr must be in [0, peak_lr], not {self.min_lr}"
 

@@ -36,13 +36,14 @@ class ModelConfig(Checked):
     package:PACKAGE/FOLDER. None: the network of `arguments` with a tokenizer of characters."""
     folder: OptionalPlace = None
     """A copy of the checkpoint's files on this machine."""
+    revision: OptionalName = None
+    """Commit, tag or branch of the checkpoint's repository on the hub; None: its newest."""
 
     def contradictions(self) -> Iterator[str]:
         if self.source == "transformers":
             yield from self._of_transformers()
-        elif self.checkpoint is not None or self.folder is not None:
-            key = "folder" if self.checkpoint is None else "checkpoint"
-            yield f"{key} is for text models of transformers (model=hf, model=bert_base, …)"
+        elif given := [key for key in ("checkpoint", "folder", "revision") if getattr(self, key) is not None]:
+            yield f"{given[0]} is for text models of transformers (model=hf, model=bert_base, …)"
         if self.source != "suite" and self.width is not None:
             yield f"width applies to the suite's own networks; for {self.source} choose another model.name"
         if self.source == "suite" and self.pretrained:
@@ -54,6 +55,8 @@ class ModelConfig(Checked):
         nowhere = self.checkpoint is None and self.folder is None
         if self.pretrained and nowhere:
             yield f"pretrained: {self.name} has no checkpoint; give model.checkpoint or model.folder"
+        if self.revision is not None and (nowhere or self.folder is not None):
+            yield "revision is a commit on the hub; it goes with model.checkpoint, without model.folder"
         if nowhere and "model_type" not in self.arguments:
             yield "checkpoint or arguments.model_type (bert, distilbert, …) must say what network it is"
 

@@ -13,9 +13,10 @@ from cuttlefish.config.schema import TrainerConfig
 from cuttlefish.engine.device import autocast
 from cuttlefish.engine.processes.world import World
 from cuttlefish.engine.timer import Timer
+from cuttlefish.errors import CuttlefishError
 from cuttlefish.loggers.base import Loggers
 from cuttlefish.methods.base import Context
-from cuttlefish.methods.schedule import build_schedule
+from cuttlefish.methods.schedule import Schedule, build_schedule, timed
 from cuttlefish.record.atomic import write_atomic
 from cuttlefish.record.folder import PROFILE
 from cuttlefish.record.record import plain
@@ -42,7 +43,7 @@ def make_context(
         model_name=model_name,
         data_name=task.name,
         recipe=recipe,
-        schedule=build_schedule(recipe.schedule, recipe.epochs),
+        schedule=_schedule(recipe, steps),
         device=device,
         folder=folder,
         deterministic=trainer.deterministic,
@@ -58,3 +59,13 @@ def make_context(
         class_counts=task.class_counts(),
         steps=steps,
     )
+
+
+def _schedule(recipe: RecipeConfig, steps: int) -> Schedule:
+    """Return the recipe's schedule. Raises CuttlefishError for a warm-up that outlasts the run."""
+    warmup, whole = recipe.schedule.warmup_steps, recipe.epochs * steps
+    if warmup > whole:
+        raise CuttlefishError(
+            f"recipe.schedule.warmup_steps={warmup} does not fit into the run's {whole} steps; choose fewer"
+        )
+    return timed(build_schedule(recipe.schedule, recipe.epochs), steps)

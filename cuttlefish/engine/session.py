@@ -28,6 +28,7 @@ from cuttlefish.loggers import build_loggers
 from cuttlefish.loggers.base import Loggers, RunInfo
 from cuttlefish.lowrank.count import count_macs, count_parameters, gradient_bytes
 from cuttlefish.models import build_model
+from cuttlefish.models.checkpoints import hub_commit
 from cuttlefish.models.recompute import recompute_activations
 from cuttlefish.process.signals import StopSignals
 from cuttlefish.record.atomic import remove_left_overs
@@ -72,6 +73,7 @@ class Session:
                 "choose a smaller one"
             )
         model = build_model(self.config.model, self.task.classes or 1, self.task.input_shape)
+        self.revisions = hub_commit(self.config.model) | dict(self.task.revisions)
         if trainer.recompute:
             recompute_activations(model, self.config.model.name)
         model = model.to(self.device, dtype)
@@ -220,6 +222,7 @@ class Session:
         phases = [dict(phase, seconds=timer.seconds.get(phase["name"], {})) for phase in progress.history]
         facts = self.run.facts() | {
             "forked_from": self.forked_from,
+            "revisions": self.revisions or None,
             "threads": torch.get_num_threads(),
             "world_size": self.world.processes,
             "params_full": self.context.counts_full["params"],

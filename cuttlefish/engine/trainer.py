@@ -8,7 +8,7 @@ from cuttlefish.engine.saving.checkpoint import explain_misfit, keep_before_swit
 from cuttlefish.engine.saving.saver import Saver
 from cuttlefish.engine.training import Training
 from cuttlefish.methods.base import Phase, Transition
-from cuttlefish.methods.schedule import build_schedule
+from cuttlefish.methods.schedule import build_schedule, timed
 
 
 class Trainer:
@@ -64,7 +64,8 @@ class Trainer:
     def _enter(self, phase: Phase) -> None:
         training, recipe = self.training, self.context.recipe
         training.runner = None
-        self.context.schedule = phase.schedule or build_schedule(recipe.schedule, recipe.epochs)
+        schedule = phase.schedule or build_schedule(recipe.schedule, recipe.epochs)
+        self.context.schedule = timed(schedule, self.context.steps)
         if phase.enter is not None:
             with self.timer.section("enter"):
                 phase.enter(self.context)

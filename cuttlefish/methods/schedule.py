@@ -99,6 +99,7 @@ class Linear:
         restart: The epoch at which it begins again (the switch).
         restart_lr: The peak from there on. None: after the warm-up the line goes on as before.
         part_end: The epoch at which the part before the restart ends at min_lr; None: that of the run.
+        warmup_steps: A warm-up in steps, until `timed` makes epochs of it.
     """
 
     base_lr: float
@@ -109,6 +110,7 @@ class Linear:
     restart: float | None = None
     restart_lr: float | None = None
     part_end: int | None = None
+    warmup_steps: int = 0
     by_step: ClassVar[bool] = True
 
     def lr(self, epoch: float) -> float:
@@ -165,9 +167,17 @@ def build_schedule(config: ScheduleConfig, epochs: int) -> Schedule:
         return Cosine(config.base_lr, config.peak_lr, config.warmup_epochs, epochs, config.min_lr)
     if config.name == "linear":
         warmup = config.warmup_epochs or config.warmup_fraction * epochs
-        return Linear(config.base_lr, config.peak_lr, warmup, epochs, config.min_lr)
+        linear = Linear(config.base_lr, config.peak_lr, warmup, epochs, config.min_lr)
+        return replace(linear, warmup_steps=config.warmup_steps)
     milestones = tuple(floor(fraction * epochs) for fraction in config.milestones)
     return Milestones(config.base_lr, config.peak_lr, config.warmup_epochs, milestones, config.gamma)
+
+
+def timed(schedule: Schedule, steps: int) -> Schedule:
+    """Return the schedule of epochs of so many steps, in which a warm-up may be given."""
+    if not isinstance(schedule, Linear) or not schedule.warmup_steps:
+        return schedule
+    return replace(schedule, warmup_epochs=schedule.warmup_steps / steps, warmup_steps=0)
 
 
 def schedule_to_dict(schedule: Schedule) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from cuttlefish.config.schema import ModelConfig
 from cuttlefish.errors import CuttlefishError
 
 PACKAGE = "package:"
+PATHS = (".", "/", "~")
 DESCRIPTION = ("*.json", "vocab.txt", "*.model")
 """Files of the config and the tokenizer."""
 WEIGHTS = "*.safetensors"
@@ -24,13 +25,18 @@ def files_of(config: ModelConfig, weights: bool = True) -> Path:
     Raises:
         CuttlefishError: The files are neither here nor to be had.
     """
+    if config.revision is not None and not _on_the_hub(config):
+        raise CuttlefishError(
+            f"model.revision={config.revision} is a commit on the hub, and {config.checkpoint} is on this "
+            "machine; leave it out"
+        )
     if config.folder is not None:
         folder = _existing(Path(config.folder), f"model.folder={config.folder}")
     elif config.checkpoint.startswith(PACKAGE):
         folder = _in_package(config)
     elif Path(config.checkpoint).is_dir():
         folder = Path(config.checkpoint)
-    elif config.checkpoint.startswith((".", "/", "~")):
+    elif config.checkpoint.startswith(PATHS):
         folder = _existing(
             Path(config.checkpoint).expanduser(), f"{config.name}'s folder {config.checkpoint}"
         )
@@ -39,11 +45,39 @@ def files_of(config: ModelConfig, weights: bool = True) -> Path:
     if not (folder / "config.json").is_file():
         raise CuttlefishError(f"{folder} has no config.json, so it holds no model of transformers")
     if weights and not any(folder.glob(WEIGHTS)):
-        raise CuttlefishError(
+        raise CuttlefishError(_without_weights(config, folder))
+    return folder
+
+
+def hub_commit(config: ModelConfig) -> dict[str, str]:
+    """Return the repository of a pretrained text model and its commit in the hub's cache, if it is there."""
+    if not (config.pretrained and config.source == "transformers" and _on_the_hub(config)):
+        return {}
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(config.checkpoint, "config.json", revision=config.revision)
+    return {config.checkpoint: Path(found).parent.name} if isinstance(found, str) else {}
+
+
+def _on_the_hub(config: ModelConfig) -> bool:
+    name = config.checkpoint
+    return config.folder is None and not name.startswith((PACKAGE, *PATHS)) and not Path(name).is_dir()
+
+
+def _without_weights(config: ModelConfig, folder: Path) -> str:
+    """Return the message for a checkpoint of pickles, as old ones on the hub are."""
+    if not _on_the_hub(config):
+        return (
             f"{folder} has no weights as safetensors, the only form that is read: save the model with "
             "save_pretrained of transformers, or set model.pretrained=false"
         )
-    return folder
+    name = config.checkpoint
+    return (
+        f"{name} has no weights as safetensors on the hub, the only form that is read: take a revision that "
+        "has them (model.revision=refs/pr/1, if the hub's own conversion is there), or convert them once by "
+        f"transformers, AutoModel.from_pretrained('{name}').save_pretrained('COPY') and the same of "
+        "AutoTokenizer, and give model.folder=COPY"
+    )
 
 
 def own_files_digest(config: ModelConfig) -> str | None:
@@ -85,12 +119,13 @@ def _from_hub(config: ModelConfig, weights: bool) -> Path:
 
     patterns = [*DESCRIPTION, WEIGHTS] if weights else list(DESCRIPTION)
     try:
-        return Path(snapshot_download(config.checkpoint, allow_patterns=patterns))
+        return Path(snapshot_download(config.checkpoint, revision=config.revision, allow_patterns=patterns))
     except Exception as error:  # a failing download's exception depends on the version
         reason = f"{type(error).__name__}: {str(error).strip()}".split("\n")[0]
         known = (
             config.checkpoint if config.checkpoint == config.name else f"{config.name} ({config.checkpoint})"
         )
+        known += "" if config.revision is None else f" at revision {config.revision}"
         raise CuttlefishError(
             f"{known} is neither in the hub's cache nor can the hub be reached ({reason}): put its "
             "config.json, model.safetensors and tokenizer.json into a folder and give that as model.folder, "

@@ -119,6 +119,7 @@ class Record:
     platform: Text | None = _known("operating system")
     python: Text | None = _known("version")
     data_digest: Text = _always("hash of the data files' content")
+    revisions: dict[str, Text] | None = _known("repository on the hub -> commit read: weights, data")
     command: Text = _always("as typed, without secrets and folders")
     started: Text = _always("ISO 8601, UTC")
     extra: Mapped | None = _known("a method's own fields")

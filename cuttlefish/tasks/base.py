@@ -1,9 +1,10 @@
 """The interface of a task: batches, a loss and metrics. Engine, methods and records know no more of it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from types import MappingProxyType
 
 from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss
@@ -62,6 +63,7 @@ class Task(ABC):
             metric and the loss, keep their names; those of another one get its name appended.
         input_shape: (C, H, W) of images, which their models are built for; None for other inputs.
         unit: What a sample is called in messages.
+        revisions: Repository on the hub -> commit that the data was read at.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Task(ABC):
     evaluation_sets: tuple[str, ...] = ("",)
     input_shape: tuple[int, int, int] | None = None
     unit: str = "sample"
+    revisions: Mapping[str, str] = MappingProxyType({})
 
     @abstractmethod
     def train_batches(

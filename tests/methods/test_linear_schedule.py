@@ -6,8 +6,11 @@ import pytest
 import torch
 
 from cuttlefish.config.recipe import ScheduleConfig
+from cuttlefish.engine.step import StepRunner
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.methods.schedule import build_schedule, schedule_from_dict, schedule_to_dict
+from cuttlefish.methods.schedule import build_schedule, schedule_from_dict, schedule_to_dict, timed
+from cuttlefish.worker import run_config
+from tests.helpers.runs import little_config
 
 
 def linear(epochs=3, **settings):
@@ -22,14 +25,16 @@ def test_it_falls_to_zero_step_by_step():
         assert schedule.lr(t // steps + t % steps / steps) == pytest.approx(2e-5 * (1 - t / total), abs=1e-18)
 
 
+@pytest.mark.parametrize("unit", ["warmup_fraction", "warmup_steps"])
 @pytest.mark.parametrize("warmup", [0, 6, 20])
-def test_it_is_that_of_transformers_at_every_step(warmup):
+def test_it_is_that_of_transformers_at_every_step(warmup, unit):
     from transformers import get_linear_schedule_with_warmup  # seconds to import
 
     steps, epochs = 20, 3
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
     theirs = get_linear_schedule_with_warmup(optimizer, warmup, steps * epochs)
-    ours = linear(epochs, base_lr=1e-15, peak_lr=1e-3, warmup_fraction=warmup / (steps * epochs))
+    given = warmup if unit == "warmup_steps" else warmup / (steps * epochs)
+    ours = timed(linear(epochs, base_lr=1e-15, peak_lr=1e-3, **{unit: given}), steps)
     for t in range(steps * epochs):
         assert ours.lr(t // steps + t % steps / steps) == pytest.approx(
             optimizer.param_groups[0]["lr"], abs=1e-14
@@ -70,3 +75,19 @@ def test_its_warm_up_is_of_no_other_schedule():
         ScheduleConfig(name="cosine", warmup_fraction=0.1).check("recipe.schedule")
     with pytest.raises(CuttlefishError, match="both set the warm-up"):
         ScheduleConfig(name="linear", warmup_fraction=0.1, warmup_epochs=1).check("recipe.schedule")
+
+
+def test_a_warm_up_in_steps_is_one_of_the_run_s_steps(tmp_path, monkeypatch):
+    rates, step = [], StepRunner.step
+    monkeypatch.setattr(
+        StepRunner, "step", lambda runner, *given: (rates.append(runner.lr), step(runner, *given))[1]
+    )
+    schedule = {"name": "linear", "base_lr": 1e-9, "peak_lr": 0.01, "warmup_steps": 3}
+    settings = {"recipe__schedule": schedule, "recipe__epochs": 2, "method__switch_epoch": 1}
+    run_config(little_config(tmp_path / "run", "cuttlefish", **settings))
+    line = [0.01 * min(step / 3, (8 - step) / 5) for step in range(8)]
+    risen = [0.01] * 4 + [0.01 * (step - 4) / 3 for step in range(4, 8)]
+    assert rates == pytest.approx([min(pair) for pair in zip(line, risen, strict=True)], abs=1e-8)
+    schedule["warmup_steps"] = 9
+    with pytest.raises(CuttlefishError, match="warmup_steps=9 does not fit into the run's 8 steps"):
+        run_config(little_config(tmp_path / "other", "cuttlefish", **settings))

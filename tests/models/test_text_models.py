@@ -17,6 +17,7 @@ from cuttlefish.lowrank.find import find_layers
 from cuttlefish.lowrank.patterns import freeze, matches
 from cuttlefish.lowrank.rank import clamp_rank
 from cuttlefish.models import build_model
+from cuttlefish.models.checkpoints import hub_commit
 from cuttlefish.models.text import tokenizer_for
 from tests.helpers.runs import CONF
 
@@ -188,6 +189,54 @@ def test_one_sentence_for_files_that_are_not_there(tmp_path, monkeypatch):
     refused(lambda: built("minilm", folder=str(tmp_path)), "has no weights as safetensors")
     (tmp_path / "model.safetensors").write_bytes(b"damaged")
     refused(lambda: built("hf", name="x", checkpoint=str(tmp_path)), "cannot be loaded")
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """The hub's cache on this machine, without a network: add(repository, commit, branch) makes a snapshot."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+
+    def add(repository, commit, branch="main"):
+        place = tmp_path / f"models--{repository.replace('/', '--')}"
+        (place / "refs" / branch).parent.mkdir(parents=True, exist_ok=True)
+        (place / "refs" / branch).write_text(commit)
+        (place / "snapshots" / commit).mkdir(parents=True)
+        return place / "snapshots" / commit
+
+    return add
+
+
+def test_a_model_of_the_hub_at_a_revision(hub):
+    for number, branch in enumerate(("main", "refs/pr/1")):
+        torch.manual_seed(number)
+        build_model(chosen("bert_tiny"), 2, None).network.save_pretrained(
+            hub("own/bert", f"{number}" * 40, branch)
+        )
+    config = {"name": "own/bert", "checkpoint": "own/bert"}
+
+    def embeddings(**changes):
+        return built("hf", **config, **changes).network.get_input_embeddings().weight
+
+    assert not torch.equal(embeddings(), embeddings(revision="refs/pr/1"))
+    assert torch.equal(embeddings(revision="refs/pr/1"), embeddings(revision="1" * 40))
+    assert hub_commit(chosen("hf", **config)) == {"own/bert": "0" * 40}
+    assert hub_commit(chosen("hf", **config, revision="refs/pr/1")) == {"own/bert": "1" * 40}
+    assert hub_commit(chosen("bert_tiny")) == hub_commit(chosen("minilm")) == hub_commit(ModelConfig()) == {}
+    refused(lambda: built("hf", **config, revision="v2"), "own/bert at revision v2 is neither")
+
+
+def test_a_hub_model_of_pickles_says_how_to_convert_it(hub):
+    folder = hub("huawei-noah/TinyBERT_General_6L_768D", "a" * 40)
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    (folder / "pytorch_model.bin").write_bytes(b"a pickle")
+    refused(lambda: built("tinybert"), "model.revision=refs/pr/1", "save_pretrained", "model.folder=COPY")
+
+
+@pytest.mark.parametrize("choice", ["minilm", "bert_tiny", "hf"])
+def test_a_revision_of_something_that_is_not_on_the_hub(choice, tmp_path):
+    place = {"name": "x", "checkpoint": str(tmp_path)} if choice == "hf" else {}
+    refused(lambda: built(choice, **place, revision="v1"), "revision", "on the hub")
 
 
 def test_one_sentence_for_weights_of_another_model(tmp_path):

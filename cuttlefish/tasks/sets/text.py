@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -48,6 +48,8 @@ class Loaded:
     classes: int | None
     metrics: Sequence[str]
     names: Sequence[str] = ("",)
+    revisions: Mapping[str, str] = field(default_factory=dict)
+    """Repository on the hub -> commit that they were read at."""
 
     def digest(self) -> str:
         content = " ".join([str(self.classes), *(split.digest() for split in self.splits)])
@@ -74,10 +76,12 @@ class TextSet(DataSet):
         max_length = self.settings(data).max_length or tokenizer.max_positions
         check_tokenizer(tokenizer, config.model.name, max_length)
         train, evaluation = _splits(loaded, data)
-        return TextTask(
+        task = TextTask(
             data.name, loaded.digest(), train, evaluation, classes=loaded.classes, metrics=loaded.metrics,
             tokenizer=tokenizer, max_length=max_length, device=device, dtype=dtype,
         )  # fmt: skip
+        task.revisions = loaded.revisions
+        return task
 
 
 class Glue(TextSet):
@@ -88,11 +92,16 @@ class Glue(TextSet):
     @dataclass(frozen=True)
     class Settings(Checked):
         max_length: MaxLength = None
+        revision: OptionalName = None
+        """Commit, tag or branch of GLUE on the hub, for data.download=true; None: the newest."""
 
     def load(self, config: DataConfig) -> Loaded:
-        folder = data_root(config) / "glue"
+        folder, revision = data_root(config) / "glue", self.settings(config).revision
+        if revision is not None and (not config.download or self._files_are_there(config)):
+            why = "its files are on this machine" if config.download else "data.download is false"
+            raise CuttlefishError(f"data.revision={revision} is of GLUE on the hub, but {why}; leave it out")
         files = glue.split_files(glue.glue_task(config.name), folder / glue.glue_task(config.name).folder)
-        return _glue(config.name, folder, config.verify, config.download, _state(files))
+        return _glue(config.name, folder, config.verify, config.download, revision, _state(files))
 
     def published_digest(self, config: DataConfig) -> str:
         """Return the digest; without the files, that of the task's known copy, or one that no run has."""
@@ -157,16 +166,17 @@ class OwnText(TextSet):
 
 
 @lru_cache(maxsize=4)
-def _glue(name: str, folder: Path, verify: bool, download: bool, state: State) -> Loaded:
+def _glue(
+    name: str, folder: Path, verify: bool, download: bool, revision: str | None, state: State
+) -> Loaded:
     task = glue.glue_task(name)
-    on_disk = len(state) == 1 + len(task.evaluation)
-    splits = (
-        glue.load_hub(task)
-        if download and not on_disk
-        else glue.load_files(task, folder / task.folder, verify)
-    )
     names = ["", *(name.removeprefix("dev_") for name in task.evaluation[1:])]
-    return Loaded(splits, len(task.classes) or None, task.metrics, names)
+    on_disk, commits = len(state) == 1 + len(task.evaluation), {}
+    if download and not on_disk:
+        splits, commits = glue.load_hub(task, revision)
+    else:
+        splits = glue.load_files(task, folder / task.folder, verify)
+    return Loaded(splits, len(task.classes) or None, task.metrics, names, commits)
 
 
 @lru_cache(maxsize=4)

@@ -3,6 +3,7 @@
 The development sets are what is reported: the test sets have no labels. Diagnostics (AX) are left out.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,8 +145,8 @@ def load_files(task: GlueTask, folder: Path, verify: bool = True) -> list[Exampl
     return splits
 
 
-def load_hub(task: GlueTask) -> list[Examples]:
-    """Return the same from the hub, by `datasets`.
+def load_hub(task: GlueTask, revision: str | None = None) -> tuple[list[Examples], dict[str, str]]:
+    """Return the same from the hub, by `datasets`, and its repository there with the commit, where known.
 
     Raises:
         CuttlefishError: `datasets` is not installed, or the hub cannot be reached.
@@ -161,7 +162,8 @@ def load_hub(task: GlueTask) -> list[Examples]:
         ) from error
     splits = ["train", *(split.replace("dev", "validation") for split in task.evaluation)]
     try:
-        return [_from_hub(task, load_dataset(HUB, task.hub, split=split)) for split in splits]
+        read = [load_dataset(HUB, task.hub, split=split, revision=revision) for split in splits]
+        return [_from_hub(task, rows) for rows in read], hub_commit(HUB, read[0])
     except CuttlefishError:
         raise
     except Exception as error:  # its readers raise all kinds of errors without a network
@@ -170,6 +172,13 @@ def load_hub(task: GlueTask) -> list[Examples]:
             f"GLUE's {task.hub} could not be read from the hub ({reason}): try again with a network, or put "
             f"GLUE's TSV files into data.root/glue/{task.folder}"
         ) from error
+
+
+def hub_commit(repository: str, rows: Any) -> dict[str, str]:
+    """Return the repository and the commit in the addresses from which a `datasets.Dataset` was read."""
+    sources = getattr(getattr(rows, "info", None), "download_checksums", None) or {}
+    found = re.search(rf"{re.escape(repository)}@([0-9a-f]{{40}})/", " ".join(sources))
+    return {repository: found.group(1)} if found else {}
 
 
 def _from_hub(task: GlueTask, rows: Any) -> Examples:

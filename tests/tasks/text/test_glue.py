@@ -12,6 +12,8 @@ from cuttlefish.errors import CuttlefishError
 from cuttlefish.tasks.registry import data_set
 from cuttlefish.tasks.text.glue import DIGESTS, TASKS, load_files
 
+COMMIT = "0123456789abcdef" * 2 + "01234567"
+
 
 def load(name, root, **settings):
     config = DataConfig(name=name, kind="glue", root=str(root), verify=False, **settings)
@@ -106,18 +108,30 @@ def test_the_hub_needs_its_package(tmp_path, monkeypatch):
 def test_the_hub_gives_what_the_files_give(write_glue, tmp_path, monkeypatch):
     from_files = load("mnli", write_glue("MNLI", splits=("train", "dev_matched", "dev_mismatched")))
 
-    def load_dataset(path, name, split):
-        assert (path, name) == ("nyu-mll/glue", "mnli")
+    def load_dataset(path, name, split, revision):
+        assert (path, name, revision) == ("nyu-mll/glue", "mnli", "v1")
         where = ["train", "validation_matched", "validation_mismatched"].index(split)
         examples = from_files.splits[where]
-        return {
-            "premise": examples.sentences[0],
-            "hypothesis": examples.sentences[1],
-            "label": examples.labels.tolist(),
-        }
+        rows = Rows(
+            premise=examples.sentences[0], hypothesis=examples.sentences[1], label=examples.labels.tolist()
+        )
+        rows.info = SimpleNamespace(download_checksums={f"hf://datasets/{path}@{COMMIT}/mnli/{split}": None})
+        return rows
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
-    assert load("mnli", tmp_path / "empty", download=True).digest() == from_files.digest()
+    from_hub = load("mnli", tmp_path / "empty", download=True, settings={"revision": "v1"})
+    assert from_hub.digest() == from_files.digest()
+    assert (from_hub.revisions, from_files.revisions) == ({"nyu-mll/glue": COMMIT}, {})
+
+
+class Rows(dict):
+    """Columns by name, as of a `datasets.Dataset`."""
+
+
+@pytest.mark.parametrize(("download", "why"), [(False, "data.download is false"), (True, "are on this mach")])
+def test_a_revision_is_of_the_hub(write_glue, download, why):
+    with pytest.raises(CuttlefishError, match=f"data.revision=v1 is of GLUE on the hub, but .*{why}"):
+        load("rte", write_glue("RTE"), download=download, settings={"revision": "v1"})
 
 
 def test_without_its_files_a_task_still_has_its_known_digest(tmp_path):
