@@ -3,13 +3,13 @@
 The development sets are what is reported: the test sets have no labels. Diagnostics (AX) are left out.
 """
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cuttlefish.config.suggest import choose_from
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.tasks.hub import datasets_library, hub_commit
 from cuttlefish.tasks.text.examples import Examples, classified, measured
 from cuttlefish.tasks.text.rows import Table, read_table
 
@@ -153,16 +153,13 @@ def load_hub(task: GlueTask, revision: str | None = None) -> tuple[list[Examples
     """
     if task.hub is None:
         raise CuttlefishError(f"{task.folder} is not on the hub; put its files below data.root/glue")
-    try:
-        from datasets import load_dataset
-    except ImportError as error:
-        raise CuttlefishError(
-            "data.download=true reads GLUE from the hub by datasets, which is not installed: install "
-            f"datasets, or put GLUE's TSV files into data.root/glue/{task.folder}"
-        ) from error
+    library = datasets_library(
+        "data.download=true reads GLUE from the hub",
+        f"put GLUE's TSV files into data.root/glue/{task.folder}",
+    )
     splits = ["train", *(split.replace("dev", "validation") for split in task.evaluation)]
     try:
-        read = [load_dataset(HUB, task.hub, split=split, revision=revision) for split in splits]
+        read = [library.load_dataset(HUB, task.hub, split=split, revision=revision) for split in splits]
         return [_from_hub(task, rows) for rows in read], hub_commit(HUB, read[0])
     except CuttlefishError:
         raise
@@ -172,13 +169,6 @@ def load_hub(task: GlueTask, revision: str | None = None) -> tuple[list[Examples
             f"GLUE's {task.hub} could not be read from the hub ({reason}): try again with a network, or put "
             f"GLUE's TSV files into data.root/glue/{task.folder}"
         ) from error
-
-
-def hub_commit(repository: str, rows: Any) -> dict[str, str]:
-    """Return the repository and the commit in the addresses from which a `datasets.Dataset` was read."""
-    sources = getattr(getattr(rows, "info", None), "download_checksums", None) or {}
-    found = re.search(rf"{re.escape(repository)}@([0-9a-f]{{40}})/", " ".join(sources))
-    return {repository: found.group(1)} if found else {}
 
 
 def _from_hub(task: GlueTask, rows: Any) -> Examples:
