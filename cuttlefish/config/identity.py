@@ -20,7 +20,7 @@ NOT_IN_KEY = frozenset(
     "data.download data.verify data.workers trainer.device trainer.devices trainer.threads "
     "trainer.precision trainer.compile trainer.recompute trainer.channels_last trainer.checkpoint_epochs "
     "trainer.checkpoint_minutes trainer.timeout_minutes trainer.max_restarts trainer.torch_profile "
-    "method.name method.preset data.train data.eval data.revision".split()
+    "method.name method.preset data.train data.eval data.source data.revision".split()
 )
 """Fields not hashed: labels, paths, loggers, and the hardware, precision, processes and threads.
 

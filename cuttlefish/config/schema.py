@@ -218,7 +218,8 @@ class Config(Checked):
                 "so that its records compare; use scale=free"
             )
         if self.scale == "paper" and (
-            data.images_per_class is not None or data.kind in ("digits", "synthetic", "folder", "text")
+            data.images_per_class is not None
+            or data.kind in ("digits", "synthetic", "folder", "hfds", "text")
         ):
             yield (
                 "scale=paper means the whole of one of the paper's data sets, "

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -26,7 +26,13 @@ Box = tuple[int, int, int, int]
 """top, left, height, width"""
 
 
-def decoded(path: str | Path, box_of: Callable[[int, int], Box] | None = None, size: int = 0) -> Tensor:
+class Source(Protocol):
+    """An image file: a `Path`, or one inside of another file."""
+
+    def read_bytes(self) -> bytes: ...
+
+
+def decoded(path: str | Source, box_of: Callable[[int, int], Box] | None = None, size: int = 0) -> Tensor:
     """Return an image as (3, H, W) uint8, greyscale and CMYK files as RGB.
 
     Args:
@@ -38,7 +44,7 @@ def decoded(path: str | Path, box_of: Callable[[int, int], Box] | None = None, s
         CuttlefishError: The file cannot be read or is damaged.
     """
     try:
-        content = Path(path).read_bytes()
+        content = (Path(path) if isinstance(path, str) else path).read_bytes()
         with Image.open(BytesIO(content)) as header:
             width, height = header.size
             top, left, high, wide = box_of(height, width) if box_of else (0, 0, height, width)
@@ -73,7 +79,7 @@ class Evaluated:
     resize: int
     interpolation: str
 
-    def __call__(self, path: str | Path, word: int) -> Tensor:
+    def __call__(self, path: str | Source, word: int) -> Tensor:
         pixels = decoded(path, size=self.resize)
         pixels = F.resize(pixels, [self.resize], InterpolationMode(self.interpolation), antialias=True)
         return F.center_crop(pixels, [self.size]).permute(1, 2, 0).contiguous()
@@ -93,7 +99,7 @@ class Augmented:
     interpolation: str
     policy: Any = field(default=None)
 
-    def __call__(self, path: str | Path, word: int) -> Tensor:
+    def __call__(self, path: str | Source, word: int) -> Tensor:
         with seeded(word, numpy=self.policy is not None):
             pixels = decoded(path, self._box, self.size)
             pixels = F.resize(

@@ -28,7 +28,7 @@ class Split:
     """The images of a split, ordered by class and name.
 
     Attributes:
-        files: (N,) paths relative to the root, as bytes.
+        files: (N,) paths relative to the root, as bytes; of a set on the hub the numbers of its rows.
         sizes, labels: (N,) bytes and class numbers, int64.
     """
 
@@ -51,6 +51,10 @@ class Listing:
     classes: tuple[str, ...]
     train: Split
     val: Split
+
+    def source(self, split: str, file: bytes) -> Path:
+        """Return where an image of a split is."""
+        return self.root / os.fsdecode(file)
 
     def digest(self) -> str:
         """Return the SHA-256 of all names and sizes, and of the content of a small folder."""

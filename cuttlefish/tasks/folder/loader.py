@@ -1,10 +1,10 @@
 """Decode batches in worker processes, and bring them to the device while it computes."""
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.tasks.folder.images import Augmented, Evaluated
+from cuttlefish.tasks.folder.images import Augmented, Evaluated, Source
 
 Show = Augmented | Evaluated
 AHEAD = 3
@@ -43,15 +43,19 @@ class Draws:
 
 
 class Files(Dataset):
-    """Files by number; a sample that cannot be read is returned as its error."""
+    """Files by number; a sample that cannot be read is returned as its error.
 
-    def __init__(self, root: Path, files: np.ndarray, show: Show):
-        self.root, self.files, self.show = str(root), files, show
+    Args:
+        source: Returns where a file is.
+    """
+
+    def __init__(self, source: Callable[[Any], Source], files: np.ndarray, show: Show):
+        self.source, self.files, self.show = source, files, show
 
     def __getitem__(self, draw: tuple[int, int]) -> Tensor | str:
         index, word = draw
         try:
-            return self.show(f"{self.root}/{self.files[index].decode(errors='surrogateescape')}", word)
+            return self.show(self.source(self.files[index]), word)
         except CuttlefishError as error:
             return str(error)
 

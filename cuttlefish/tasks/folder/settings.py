@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from cuttlefish.limits import Checked, Count, Each, Name, Within
+from cuttlefish.limits import Checked, Count, Each, Name, Place, Within
 
 
 @dataclass(frozen=True)
@@ -36,3 +36,29 @@ class FolderSettings(Checked):
     def contradictions(self) -> Iterator[str]:
         if self.crop_scale is not None and self.crop_scale[0] > self.crop_scale[1]:
             yield f"crop_scale must be the smallest and the largest area, not {self.crop_scale}"
+
+
+@dataclass(frozen=True)
+class HubSettings(FolderSettings):
+    """Those of an image set of the Hugging Face hub.
+
+    source: its repository there, or a folder of Parquet files or of what `datasets` saved. subset: one of a
+    repository with several. revision: commit, tag or branch on the hub; None: the newest.
+    """
+
+    source: Annotated[str | None, Place()] = None
+    subset: Annotated[str | None, Name()] = None
+    train_split: Annotated[str, Name()] = "train"
+    val_split: Annotated[str, Name()] = "validation"
+    image_column: Annotated[str, Name()] = "image"
+    label_column: Annotated[str, Name()] = "label"
+    revision: Annotated[str | None, Name()] = None
+
+    def split(self, name: str) -> str:
+        """Return what the set calls train or val."""
+        return {"train": self.train_split, "val": self.val_split}[name]
+
+    def contradictions(self) -> Iterator[str]:
+        yield from super().contradictions()
+        if self.skip_unreadable:
+            yield "skip_unreadable is of data=folder; the rows of data=hfds are first read in training"

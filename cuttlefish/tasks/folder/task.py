@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import count
 
 import numpy as np
@@ -62,9 +63,11 @@ class FolderTask(Task):
         self.normalised = Normalised(data.mean, data.std, device, dtype)
         self.mixed = _mixed(settings, self.classes)
         evaluated = Evaluated(size, settings.eval_resize or round(size / CROP), settings.interpolation)
-        self.cropped = Files(listing.root, self.train.files, _crops(data, settings, size))
-        self._plain = Files(listing.root, self.train.files, evaluated)
-        self._tested = Files(listing.root, self.test.files, evaluated)
+        trained = partial(listing.source, "train")
+        tested = trained if data.evaluate_on == "validation" else partial(listing.source, "val")
+        self.cropped = Files(trained, self.train.files, _crops(data, settings, size))
+        self._plain = Files(trained, self.train.files, evaluated)
+        self._tested = Files(tested, self.test.files, evaluated)
         self._example: Tensor | None = None
 
     def train_batches(

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from cuttlefish.config.schema import Config, DataConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.tasks.files import data_root, digest_of
+from cuttlefish.tasks.folder.hub import HubListing, list_hub
 from cuttlefish.tasks.folder.listing import SPLITS, Listing, list_images
-from cuttlefish.tasks.folder.settings import FolderSettings
+from cuttlefish.tasks.folder.settings import FolderSettings, HubSettings
 from cuttlefish.tasks.registry import DataSet
 
 if TYPE_CHECKING:
@@ -87,4 +88,38 @@ class ImageNet(ImageFolder):
         return digest_of(ARCHIVES) if config.verify else self.digest(config)
 
 
-DATA_SETS = {"folder": ImageFolder(), "imagenet": ImageNet()}
+class HubImages(ImageFolder):
+    """`data=hfds data.source=timm/mini-imagenet data.download=true`, or a folder as source."""
+
+    title = "A set of the Hugging Face hub"
+    Settings = HubSettings
+
+    def listing(self, config: DataConfig) -> HubListing:
+        settings = self.settings(config)
+        source = settings.source
+        if source is None:
+            raise CuttlefishError(
+                "data=hfds needs data.source, a repository of images on the hub, or a folder of Parquet files"
+            )
+        local = Path(source).is_dir()
+        if not local and not config.download:
+            raise CuttlefishError(
+                f"data.source={source} is no folder on this machine; data.download=true reads it from the hub"
+            )
+        if local and settings.revision is not None:
+            raise CuttlefishError(
+                f"data.revision={settings.revision} is a commit on the hub, and {source} is a folder; leave "
+                "it out"
+            )
+        return list_hub(settings)
+
+    def is_there(self, config: DataConfig) -> bool:
+        return config.download or Path(self.settings(config).source or "").is_dir()
+
+    def task(self, config: Config, device: torch.device, dtype: torch.dtype) -> Task:
+        task = super().task(config, device, dtype)
+        task.revisions = self.listing(config.data).revisions
+        return task
+
+
+DATA_SETS = {"folder": ImageFolder(), "imagenet": ImageNet(), "hfds": HubImages()}
