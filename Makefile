@@ -41,6 +41,9 @@ gpu-slice: $(READY)  ## MINUTES=8 of a borrowed GPU in order of value: ceilings,
 bench: $(READY)  ## speed as ratios of one run, written to results/bench (run it with nothing beside it)
 	$(PY) -m scripts.bench
 
+estimate: $(READY)  ## hours and cost of Tables 2 to 4 by device, from measured steps (DEVICES=1,8 PRICE=H200=3.50,A100=1.80)
+	$(PY) -m scripts.estimate $(if $(DEVICES),--devices $(DEVICES)) $(if $(PRICE),--price $(PRICE))
+
 reevaluate: $(READY)  ## every accuracy whose final weights are under runs/, from them alone
 	$(PY) -m scripts.reevaluate
 
@@ -91,4 +94,4 @@ clean:  ## remove the environment and caches, not runs or results
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: docs gpu-slice readme reevaluate tables table1 table2 table3 table4 table5 overheads figure1 figure2 figure3 figure4 figure5 figure6 figures report claims help setup demo test test-slow test-gpu bench torture clean
+.PHONY: docs estimate gpu-slice readme reevaluate tables table1 table2 table3 table4 table5 overheads figure1 figure2 figure3 figure4 figure5 figure6 figures report claims help setup demo test test-slow test-gpu bench torture clean

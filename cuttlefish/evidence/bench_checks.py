@@ -35,6 +35,14 @@ def _file(row: Mapping[str, Any], **facts: Any) -> Any:
 
 KINDS: dict[str, Any] = {
     "steps": _file(dict.fromkeys(("batch", "step_s", "fastest_s", "slowest_s", "flops"), Positive)),
+    "models": _file(
+        {
+            "model": Text,
+            "arm": Text,
+            "precision": Text,
+            **dict.fromkeys(("batch", "step_s", "samples_per_s"), Positive),
+        }
+    ),
     "methods": _file({"params_nonzero": Positive}),
     "ranks": _file({"ours_s": Positive}),
     # One part of the time: per epoch of the narrow network, or once per run of the full-width one.

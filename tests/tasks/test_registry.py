@@ -29,9 +29,12 @@ def test_an_unknown_kind_is_told_the_nearest():
 @pytest.mark.parametrize(
     ("settings", "word"),
     [
-        ({"classes": 5}, "only data=synthetic"),
-        ({"kind": "digits", "train_images": 5}, "only data=synthetic"),
-        ({"kind": "svhn", "image_size": 16}, "only data=digits, data=folder, data=imagenet, data=synthetic"),
+        ({"classes": 5}, "a setting of data=synthetic"),
+        ({"kind": "digits", "train_images": 5}, "a setting of data=synthetic"),
+        (
+            {"kind": "svhn", "image_size": 16},
+            "of data=digits, data=folder, data=imagenet, data=hfds, data=synthetic",
+        ),
     ],
 )
 def test_a_setting_that_a_set_does_not_take_is_refused(settings, word):
