@@ -3,6 +3,7 @@
     python -m scripts.profile_layers stacks --model resnet18        full width, batch 128: figure 4, and K
     python -m scripts.profile_layers layers --model resnet50        batch 8: figure 6
     python -m scripts.profile_layers layers --model deit_small_patch16_224
+    python -m scripts.profile_layers layers --model resnet50 --run KEY     also at the ratios that a run chose
 
 Uses synthetic input and writes to results/bench/profile-…; run nothing else at the same time. On a GPU or
 with --scale paper the batches are the paper's, 1024 (stacks) and 128 (layers); --scale reduced uses the CPU.
@@ -20,6 +21,7 @@ import torch
 
 from cuttlefish.config.schema import ModelConfig, TrainerConfig
 from cuttlefish.engine.device import autocast, choose_device, set_up
+from cuttlefish.errors import CuttlefishError
 from cuttlefish.evidence.benches import PROFILED_BATCH
 from cuttlefish.lowrank.profiling.timing import Conditions
 from cuttlefish.models import build_model
@@ -28,6 +30,7 @@ from cuttlefish.record.atomic import write_atomic
 from cuttlefish.record.provenance import device_name, utc_now
 from scripts.benches.origin import RESULTS, file_of, origin
 from scripts.command import new_parser, reporting_errors
+from scripts.profiles.chosen import check_names, chosen_by
 from scripts.profiles.layers import profile_layers
 from scripts.profiles.stacks import DECIDING_RATIO, THRESHOLD, profile_of_stacks
 
@@ -38,6 +41,8 @@ WIDTH = 64
 @reporting_errors
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
+    if options.run is not None and options.what != "layers":
+        raise CuttlefishError("--run gives single layers ratios of their own, and stacks have one each")
     print(what_is_there(options) if options.dry_run else measure(options))
     return 0
 
@@ -69,9 +74,14 @@ def measure(options: argparse.Namespace) -> Path:
     model = build_model(config, classes, (3, side, side)).to(device)
     precision = partial(autocast, trainer, device)
     conditions = Conditions(batch, DECIDING_RATIO, options.zeta, False, False, precision)
+    profile, chosen = PROFILES[options.what], {}
+    if options.run is not None:
+        found = chosen_by(options.run)
+        check_names(found, dict(model.named_modules()), options.model)
+        profile, chosen = partial(profile_layers, chosen=found.ratios), {"chosen_by": found.facts()}
     began = perf_counter()
-    rows, repeats = PROFILES[options.what](model, conditions, options.ratios, options.repeats)
-    facts = _facts(options, device, batch_size, config.width, perf_counter() - began)
+    rows, repeats = profile(model, conditions, options.ratios, options.repeats)
+    facts = _facts(options, device, batch_size, config.width, perf_counter() - began) | chosen
     write_atomic(path, json.dumps({**facts, "repeats": repeats, "rows": rows}, indent=1) + "\n")
     return path
 
@@ -112,6 +122,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--scale", choices=["smoke", "reduced", "paper"], help=scale)
     parser.add_argument("--batch", type=int, help=f"default: {PROFILED_BATCH}")
     parser.add_argument("--ratios", type=float, nargs="+", default=[0.5, 0.25, 0.125, 0.0625])
+    run = "run key, folder or record: also time each layer at the ratio of its full rank that this run chose"
+    parser.add_argument("--run", help=run)
     parser.add_argument("--zeta", type=int, default=11, help="runs of each, the first dropped")
     parser.add_argument("--repeats", type=int, default=5, help="whole profiles, one after the other")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")

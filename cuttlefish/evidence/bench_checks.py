@@ -53,7 +53,17 @@ KINDS: dict[str, Any] = {
         {**TIMES, "stack": Text, "layers": list[Any]},
         **PROFILE | {"repeats": Annotated[list[_mapping(DECISION)], Field(min_length=1)]},
     ),
-    "layers": _file({**TIMES, "layer": Text, "kind": Text}, **PROFILE),
+    "layers": _file(
+        {
+            **TIMES,
+            "layer": Text,
+            "kind": Text,
+            "chosen_s": NotRequired[Series],
+            "chosen": NotRequired[dict[Text, Positive]],
+        },
+        **PROFILE,
+        chosen_by=NotRequired[dict[Text, Text]],
+    ),
 }
 """Required fields by kind; other kinds, which nothing reads, need only the hardware and the times."""
 
@@ -89,7 +99,9 @@ def _uneven(kind: str, content: Mapping[str, Any]) -> str:
         rounds = {len(row["rounds_s"]) for row in rows if row.get("rounds_s")}
         return "its rows have unlike rounds" if len(rounds) > 1 else ""
     if kind in ("stacks", "layers"):
-        lengths = {len(series) for row in rows for series in [row["full_s"], *row["low_s"]]}
+        own = [[row["chosen_s"]] if row.get("chosen_s") else [] for row in rows]
+        all_s = [[row["full_s"], *row["low_s"], *more] for row, more in zip(rows, own, strict=True)]
+        lengths = {len(series) for one in all_s for series in one}
         ratios = {len(row["low_s"]) for row in rows} - {len(content["ratios"])}
         return "its rows have unlike repetitions or ratios" if len(lengths) > 1 or ratios else ""
     return ""

@@ -1,6 +1,6 @@
 """Timed units (a layer or sub-block, at full rank and at each rank ratio), and repetitions of a profile."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from time import perf_counter
@@ -22,14 +22,12 @@ def at_each_ratio(layer: TracedLayer, conditions: Conditions, ratios: Sequence[f
     return [pairs[0][0], *(low for _, low in pairs)]
 
 
-def sub_block_at_each_ratio(
-    block: nn.Module, layers: Sequence[str], ratios: Sequence[float]
-) -> list[nn.Module]:
-    """Return the sub-block unchanged, then with linear layers at each ratio, even without savings."""
-    full = {name: full_rank(block.get_submodule(name).weight) for name in layers}
+def sub_block_at_ratios(block: nn.Module, each: Sequence[Mapping[str, float]]) -> list[nn.Module]:
+    """Return the sub-block unchanged, then with linear layers at given ratios, even without savings."""
     units = [deepcopy(block)]
-    for ratio in ratios:
-        ranks = {name: clamp_rank(round(ratio * rank), rank) for name, rank in full.items()}
+    for ratios in each:
+        full = {name: full_rank(block.get_submodule(name).weight) for name in ratios}
+        ranks = {name: clamp_rank(round(ratio * full[name]), full[name]) for name, ratio in ratios.items()}
         units.append(factorize(deepcopy(block), ranks, keep_dense=False))
     return units
 

@@ -309,6 +309,18 @@ def test_layers_are_drawn_by_kind_with_their_mean_speed_up(tmp_path):
     assert "head of ResNet-18 at 1/4: 2.00×" in drawing.figure.get_supxlabel().replace("\n", " ")
 
 
+def test_the_ratios_that_a_run_chose_are_marked_and_the_run_named(tmp_path):
+    row = {"layer": "l", "kind": "conv", "full_s": [0.004], "low_s": [[0.004], [0.002]]}
+    rows = [row, row | {"chosen": {"l": 0.3}, "chosen_s": [0.001]}, row]
+    run = {"run_key": "0123456789ab", "model": "resnet18", "data": "cifar10"}
+    (drawing,) = drawn(figure6.draw, sources(tmp_path, benches=[bench("layers", rows, chosen_by=run)]))
+    (axes,) = drawing.figure.axes
+    assert axes.get_legend().get_texts()[-1].get_text() == "as chosen (4.00×)"
+    assert [line.get_xydata().tolist() for line in axes.lines][-1] == [[2, 1.0]]
+    told = drawing.figure.get_supxlabel().replace("\n", " ")
+    assert "ResNet-18 as chosen: the ratios of run 0123456789ab, ResNet-18 on CIFAR-10" in told
+
+
 def test_every_profiled_network_is_called_by_its_name():
     models = {
         load.facts["model"]

@@ -6,13 +6,17 @@ import pytest
 import timm
 import torch
 
+from cuttlefish.evidence.benches import load_benches
 from cuttlefish.lowrank.path import main_path
 from cuttlefish.lowrank.profiling.timing import Conditions
 from cuttlefish.models.resnet_cifar import ResNet
+from cuttlefish.worker import run_config
 from scripts.profile_layers import main
 from scripts.profiles import stacks
+from scripts.profiles.chosen import chosen_by
 from scripts.profiles.layers import groups_of, profile_layers
-from scripts.profiles.units import sub_block_at_each_ratio
+from scripts.profiles.units import sub_block_at_ratios
+from tests.helpers.runs import little_config
 
 IMAGES = torch.zeros(2, 3, 32, 32)
 CONDITIONS = Conditions(IMAGES, 0.25, 2, False, False, torch.no_grad)
@@ -85,7 +89,9 @@ def test_a_transformers_sub_blocks_are_timed_as_a_whole():
 
 def test_a_sub_block_is_factorized_in_copies_at_each_ratio():
     block = timm.create_model("vit_tiny_patch16_224", depth=1).blocks[0].attn
-    full, half, quarter = sub_block_at_each_ratio(block, ["qkv", "proj"], [0.5, 0.25])
+    full, half, quarter = sub_block_at_ratios(
+        block, [dict.fromkeys(("qkv", "proj"), ratio) for ratio in (0.5, 0.25)]
+    )
     assert full.qkv.weight.shape == block.qkv.weight.shape == (576, 192)
     assert (
         sum(p.numel() for p in quarter.parameters())
@@ -207,3 +213,41 @@ def test_make_runs_what_is_lacking_unless_it_is_to_collate_only(target, trains):
         for figure in ("figure1", "figure2", "figure3", "figure5")
     )
     assert said.count("scripts.profile_layers") == 4 * trains and f"scripts.{target}" in said
+
+
+def test_layers_are_timed_at_the_ratios_that_a_run_chose(tmp_path):
+    """A real run of ResNet-18 whose last stack is low-rank; both parts of a transformer's block together."""
+    run_config(little_config(tmp_path / "run", "cuttlefish", method__k=13, method__switch_epoch=2))
+    words = (
+        "layers --model resnet18 --width 8 --batch 2 --zeta 2 --repeats 2 --device cpu --ratios 0.5".split()
+    )
+    words += ["--out", str(tmp_path / "bench"), "--run", str(tmp_path / "run")]
+    assert main(words) == 0
+    (bench,) = load_benches(tmp_path / "bench")
+    chosen = chosen_by(str(tmp_path / "run"))
+    assert bench.facts["chosen_by"] == chosen.facts() and chosen.model == "resnet18"
+    rows = [row for row in bench.rows if "chosen_s" in row]
+    assert {row["layer"]: row["chosen"][row["layer"]] for row in rows} == chosen.ratios and len(rows) == 4
+    assert all(len(row["chosen_s"]) == 2 and len(row["low_s"]) == 1 for row in rows)
+    assert all(name.startswith("layer4.") and 0 < ratio <= 1 for name, ratio in chosen.ratios.items())
+
+
+def test_a_sub_block_is_timed_at_its_layers_own_ratios():
+    model = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=1, num_classes=10)
+    own = {"blocks.0.mlp.fc1": 0.25, "blocks.0.mlp.fc2": 0.5}
+    rows, _ = profile_layers(model, CONDITIONS, [0.5], 1, chosen=own)
+    assert [(row["layer"], row["chosen"]) for row in rows if "chosen" in row] == [("blocks.0.mlp", own)]
+
+
+def test_a_run_of_other_layers_or_without_ranks_is_refused(tmp_path, capsys):
+    run_config(little_config(tmp_path / "dense"))
+    words = ["layers", "--model", "vgg19", "--device", "cpu", "--batch", "2", "--out", str(tmp_path), "--run"]
+    assert main([*words, str(tmp_path / "dense")]) == 2
+    assert "has no factorized layer" in capsys.readouterr().err
+    run_config(little_config(tmp_path / "low", "cuttlefish", method__k=13, method__switch_epoch=2))
+    assert main([*words, str(tmp_path / "low")]) == 2
+    assert (
+        "a run of resnet18, none of whose layers (layer4.0.conv1, …) is one of vgg19"
+        in capsys.readouterr().err
+    )
+    assert main(["stacks", *words[1:], str(tmp_path / "low")]) == 2

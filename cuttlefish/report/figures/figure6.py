@@ -34,6 +34,7 @@ def draw(sources: Sources) -> list[Drawing]:
         for word in profile_words(benches)
     ]
     words += _alone(sources, benches)
+    words += [_chooser(sources, bench) for bench in benches if bench.facts.get("chosen_by")]
     caption = "Forward time of single layers at full rank and at lower rank ratios."
     return [drawing(sources, "figure6", figure, caption, words, benches=benches)]
 
@@ -55,6 +56,13 @@ def _alone(sources: Sources, benches: list[Bench]) -> list[str]:
     return words
 
 
+def _chooser(sources: Sources, bench: Bench) -> str:
+    """Name the run whose ratios are the chosen ones."""
+    run = bench.facts["chosen_by"]
+    whose = sources.network(run["model"], run["data"])
+    return f"{sources.network(bench.facts['model'])} as chosen: the ratios of run {run['run_key']}, {whose}"
+
+
 def _speed_up(row: dict[str, Any], place: int) -> float:
     return median(row["full_s"]) / median(row["low_s"][place])
 
@@ -70,8 +78,19 @@ def _panel(axes: Axes, bench: Bench, kind: str) -> None:
             label = f"{ratio_word(ratios[index - 1])} ({times(faster)})"
         look = {"color": colour, "marker": "os^Dv"[index % 5], "markersize": 3.5, "linewidth": 1.2}
         axes.plot(range(1, len(rows) + 1), series, label=label, **look)
+    _chosen(axes, rows)
     part = "layer" if kind in ("conv", "fc") else "block"
     axes.set(xlabel=f"{part}, in order of execution", ylabel="forward pass (ms)", ylim=(0, None))
     axes.set_ylim(0, 1.28 * axes.get_ylim()[1])  # room for the legend
     axes.set_xlim(0.4, len(rows) + 0.6)
     axes.legend(loc="upper right", fontsize=8, ncols=len(ratios) + 1)
+
+
+def _chosen(axes: Axes, rows: list[dict[str, Any]]) -> None:
+    """Mark the layers that a run gave a ratio of their own."""
+    own = {place: row for place, row in enumerate(rows, 1) if row.get("chosen_s")}
+    if own:
+        faster = mean(median(row["full_s"]) / median(row["chosen_s"]) for row in own.values())
+        series = [1e3 * median(row["chosen_s"]) for row in own.values()]
+        look = {"color": style.ACCENT, "marker": "*", "markersize": 6, "linewidth": 0}
+        axes.plot(list(own), series, label=f"as chosen ({times(faster)})", **look)
