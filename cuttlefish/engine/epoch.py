@@ -54,6 +54,7 @@ class EpochRunner:
                 if progress.step:
                     self.between_steps(phase, epoch)
                 self._follow_schedule(epoch)
+                training.runner.number = progress.trained * training.batches.steps + progress.step
                 with training.timer.section("train"):
                     training.runner.step(batch, sums)
                     if training.average is not None:

@@ -11,6 +11,7 @@ from cuttlefish.config.recipe import OptimizerConfig, RecipeConfig
 from cuttlefish.config.schema import TrainerConfig
 from cuttlefish.engine.device import autocast
 from cuttlefish.engine.evaluate import at_least_float32
+from cuttlefish.engine.processes.stochastic_depth import StochasticDepth
 from cuttlefish.engine.processes.sync_bn import statistics_kept, synchronise
 from cuttlefish.engine.processes.world import World
 from cuttlefish.lowrank.layout import to_channels_last
@@ -27,6 +28,7 @@ class StepRunner:
     Attributes:
         model: The unwrapped module, whose parameters the optimizer updates.
         run: The callable of a step: the module itself, or DDP around it.
+        number: Steps of the run before the next one.
     """
 
     def __init__(
@@ -39,12 +41,14 @@ class StepRunner:
         trainer: TrainerConfig,
         world: World,
         device: torch.device,
+        seed: int = 0,
     ):
         self.model, self.task, self.method, self.recipe = model, task, method, recipe
         self.trainer, self.world, self.device = trainer, world, device
         if trainer.channels_last:
             to_channels_last(model)
         model.train()
+        self.depth, self.number = StochasticDepth(model, seed), 0
         if trainer.compile:
             # nn.Module.compile keeps state-dict keys; the reset drops the old graphs of a changed model.
             torch._dynamo.reset()
@@ -69,6 +73,7 @@ class StepRunner:
         self.method.on_gradients(self.model)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self.depth.forget()
         self.method.on_step_end(self.model)
 
     def warm_up(self, batches: Iterable[Batch]) -> None:
@@ -76,9 +81,11 @@ class StepRunner:
         buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             for batch in batches:
+                self.depth.choose(batch, 0)
                 loss, _ = self._forward(batch)
                 loss.backward()
                 self.optimizer.zero_grad(set_to_none=True)
+        self.depth.forget()
         for name, buffer in self.model.named_buffers():
             buffer.copy_(buffers[name])
 
@@ -92,6 +99,7 @@ class StepRunner:
             group["lr"] = lr
 
     def _backward(self, batch: Batch, sums: Tensor) -> None:
+        self.depth.choose(batch, self.number)
         with statistics_kept(self.model, len(batch)):
             loss, outputs = self._forward(batch)
         # Mean over the global batch, whatever this process's share: DDP averages over processes.

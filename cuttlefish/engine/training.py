@@ -51,7 +51,7 @@ class Training:
         self.runner = StepRunner(
             context.model, self.batches.task, self.method,
             replace(recipe, optimizer=optimizer or recipe.optimizer), context.schedule.lr(epoch),
-            self.config, self.world, context.device,
+            self.config, self.world, context.device, self.batches.seed,
         )  # fmt: skip
         if self.config.compile:
             with self.timer.section("compile"):

@@ -23,11 +23,13 @@ class Batch:
         inputs: What the model is called on (`cuttlefish.lowrank.trace.call_model`).
         targets: (B,) classes as int64, or values as float32.
         global_size: Number of samples in the global batch, over all processes.
+        first: Place of the first sample in the global batch.
     """
 
     inputs: Inputs
     targets: Tensor
     global_size: int
+    first: int = 0
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -43,7 +45,7 @@ class Batch:
         cut = (
             inputs[rows] if isinstance(inputs, Tensor) else {name: one[rows] for name, one in inputs.items()}
         )
-        return Batch(cut, self.targets[rows], self.global_size)
+        return Batch(cut, self.targets[rows], self.global_size, self.first + rows.start)
 
 
 class Task(ABC):

@@ -7,7 +7,7 @@ The flipped set is stored too, so that flipping is part of the same gather, with
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 import numpy as np
@@ -109,7 +109,7 @@ class ResidentImages:
         for start in range(first * batch_size, len(self), batch_size):
             size = min(batch_size, len(self) - start)
             share = slice(start + size * process // processes, start + size * (process + 1) // processes)
-            yield self._show(crops[share], size)
+            yield replace(self._show(crops[share], size), first=share.start - start)
 
     def samples(self, batch_size: int, seed: int, order: int = 0) -> Iterator[Batch]:
         """Yield augmented batches without end, the same on all processes and for any training order.

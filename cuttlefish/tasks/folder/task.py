@@ -87,7 +87,8 @@ class FolderTask(Task):
                 number = start // batch_size
                 word = int(random_integers((TRAINING, MIXING, seed, epoch, number), 1))
                 images, targets = self.mixed(images, targets, word)
-            yield Batch(self._laid_out(images), targets, min(batch_size, self.train_size - start))
+            size = min(batch_size, self.train_size - start)
+            yield Batch(self._laid_out(images), targets, size, share.start - start)
 
     def eval_batches(
         self, batch_size: int, *, split: str = "", process: int = 0, processes: int = 1

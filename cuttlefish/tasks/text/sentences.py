@@ -5,7 +5,7 @@ but one an epoch, for the lengths of its batches.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 import numpy as np
@@ -142,4 +142,4 @@ class ResidentSentences:
         for start, end, length in plan.cuts[first:]:
             size = end - start
             share = slice(start + size * process // processes, start + size * (process + 1) // processes)
-            yield self.gather(plan.order[share], length, size)
+            yield replace(self.gather(plan.order[share], length, size), first=share.start - start)
