@@ -29,6 +29,8 @@ STEP_ARMS |= {arm: f"ours, {arm}" for arm in ("dense", "rank 1/4", "rank 1/8")}
 NETWORKS = {"resnet18": "ResNet-18", "vgg19": "VGG-19"}
 MEASURED_ON = "intel-r-xeon-r-processor-2-cores"
 """The machine of the benches shown in docs/measured.md."""
+TIMM_ON_3090 = {"resnet50": "1,218", "wide_resnet50_2": "669", "resmlp_s36": "510", "deit_base": "390"}
+"""Training images a second that timm publishes for an RTX 3090 with AMP and channels_last."""
 
 
 SHOWN = {
@@ -126,6 +128,35 @@ def methods() -> str:
     return markdown(["a step over full rank's", *NETWORKS.values()], rows)
 
 
+def networks() -> str:
+    """Return steps of the networks of Tables 2 to 4, dense and low-rank, beside timm's published rates."""
+    rows = []
+    for path in sorted((RESULTS / "bench").glob("models-*.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        dense = {(row["model"], row["precision"]): row for row in found["rows"] if row["arm"] == "dense"}
+        for row in found["rows"]:
+            full = dense.get((row["model"], row["precision"]))
+            if full is not None and row is not full:
+                where = [f"{found['hardware']}, {row['precision']}", row["model"], str(row["batch"])]
+                rows.append([*where, *_dense_and_low(full, row), TIMM_ON_3090.get(row["model"], "")])
+    heads = [
+        "device",
+        "network",
+        "batch",
+        "dense step",
+        "samples a second",
+        "low-rank",
+        "step",
+        "timm, RTX 3090",
+    ]
+    return markdown(heads, rows) if rows else "Not measured yet.\n"
+
+
+def _dense_and_low(full: dict[str, Any], low: dict[str, Any]) -> list[str]:
+    step = f"{1e3 * low['step_s']:.3g} ms ({full['step_s'] / low['step_s']:.2f}×)"
+    return [f"{1e3 * full['step_s']:.3g} ms", f"{full['samples_per_s']:,.0f}", low["arm"], step]
+
+
 def bench(name: str) -> list[dict[str, Any]]:
     return json.loads((RESULTS / f"bench/{name}-{MEASURED_ON}.json").read_text(encoding="utf-8"))["rows"]
 
@@ -171,6 +202,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "claims": claims,
     "judged-claims": judged_claims,
     "methods": methods,
+    "networks": networks,
     "reduced-results": reduced_results,
     "steps": steps,
 }
