@@ -12,7 +12,9 @@ Interval = Annotated[int | None, Within(1, 10**7)]
 def check_interval(interval: int | None, steps: int) -> None:
     """Raise CuttlefishError if a run of so many steps never reaches the end of an interval."""
     if interval is not None and interval >= steps:
-        raise CuttlefishError(f"interval={interval} lies outside the run's {steps} steps")
+        raise CuttlefishError(
+            f"method.interval={interval} lies outside the run's {steps} steps; choose a lower one"
+        )
 
 
 def as_epochs(steps: int, of_epoch: int) -> float:
