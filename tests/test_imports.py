@@ -65,6 +65,21 @@ def test_every_methods_knobs_are_refused_without_torch():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
+HEAVY = (
+    "accelerate hydra lightning matplotlib omegaconf pandas PIL pydantic safetensors scipy sklearn sympy timm "
+    "torch._dynamo torch._inductor torchvision transformers triton wandb yaml"
+)
+
+
+def test_the_library_imports_hardly_more_than_torch():
+    code = (
+        "import sys, torch; before = set(sys.modules); from cuttlefish import *\n"
+        f"print(*sorted(set('{HEAVY}'.split()) & (set(sys.modules) - before)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert not found.stdout.split()
+
+
 def test_the_worker_trains_with_torch_and_pydantic_only(tmp_path):
     """Every other package of the suite is made unimportable; the config is JSON, since PyYAML is gone too."""
     config = to_dict(little_config(tmp_path / "run", "cuttlefish", recipe__epochs=3, logger__console=True))

@@ -1,6 +1,8 @@
 """The library's own cost: the switch beside one by full SVDs, and the calls of a loop beside its steps."""
 
 import copy
+import subprocess
+import sys
 from collections.abc import Callable
 from statistics import median
 from typing import Any
@@ -21,10 +23,21 @@ LOOPS = {"resnet18": 32, "deit_small_patch16_224": 8}
 
 
 def bench_library(device: str, rounds: int, small: bool) -> Rows:
-    """Time the switch at a quarter of full rank both ways, in turns, then an epoch's end beside a step."""
+    """Time the import, the switch at a quarter of full rank both ways, and an epoch's end beside a step."""
     switches = [_switch(name, device, rounds) for name in SWITCHED[: 1 if small else None]]
     loops = list(LOOPS.items())[: 1 if small else None]
-    return switches + [_loop(name, size, device, rounds) for name, size in loops]
+    return [_import(rounds), *switches, *(_loop(name, size, device, rounds) for name, size in loops)]
+
+
+def _import(rounds: int) -> dict[str, Any]:
+    """Time new processes that import torch, and the whole library beside it, in turns."""
+    bare, whole = [], []
+    for _ in range(rounds + 2):
+        for times, code in ((bare, "import torch"), (whole, "import torch; from cuttlefish import *")):
+            command = [sys.executable, "-c", code]
+            times.append(seconds_of(lambda command=command: subprocess.run(command, check=True), "cpu"))
+    over = [more - less for more, less in zip(whole, bare, strict=True)]
+    return {"part": "import over torch", "ours_s": median(over), "torch_s": median(bare)}
 
 
 def _switch(name: str, device: str, rounds: int) -> dict[str, Any]:
