@@ -8,8 +8,8 @@ import copy
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,13 @@ Made by `python -m scripts.probe`, not by hand: each network as its library buil
 in a small size (fewer blocks where all are alike).
 
 - *layers*: those with a weight matrix; *low-rank*: those that `Cuttlefish` chooses with k=1 and that get
-  smaller at a quarter of full rank; *most common reason* of those that stay dense
+  smaller at a quarter of full rank; *reason*: the most common one of those that stay dense
 - *exact*: at full rank the outputs differ by less than 1e-4
 - *trains*: within four steps of SGD gradients reach every factor and change some
+- *compiles*: torch.compile (graphs forward and backward, no code generation) gives the same outputs and
+  gradients for every factor
 - *exports*: torch.export gives the same outputs
 
-| network | library | layers | low-rank | parameters | most common reason | exact | trains | exports |
-|---|---|---|---|---|---|---|---|---|
 """
 
 
@@ -54,6 +54,7 @@ class Row:
     reason: str = "–"
     exact: str = "–"
     trains: str = "–"
+    compiles: str = "–"
     exports: str = "–"
 
     def __str__(self) -> str:
@@ -90,7 +91,9 @@ def write_row(page: Path, name: str, row: str) -> None:
         name: row
     }
     kept = [rows[name] for _, name, _ in NETWORKS if name in rows]
-    write_atomic(page, HEAD + "\n".join(kept) + "\n")
+    columns = [field.name.replace("_", "-") for field in fields(Row)]
+    table = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    write_atomic(page, "\n".join([HEAD, *table, *kept]) + "\n")
 
 
 def probe(library: str, name: str, build: Any) -> Row:
@@ -115,6 +118,7 @@ def probe(library: str, name: str, build: Any) -> Row:
     row.reason = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(1)) or "–"
     row.exact = _tried(lambda: _exact(whole, list(low), batch))
     row.trains = _tried(lambda: _trains(model, batch))
+    row.compiles = _tried(lambda: _compiles(model, batch))
     row.exports = _tried(lambda: _exports(model, batch))
     return row
 
@@ -152,6 +156,19 @@ def _trains(model: nn.Module, batch: Batch) -> bool:
     return reached and not all(torch.equal(*pair) for pair in zip(before, factors, strict=True))
 
 
+def _compiles(model: nn.Module, batch: Batch) -> bool:
+    torch.compiler.reset()
+    model.eval()
+    model.zero_grad()
+    compiled = torch.compile(model, backend="aot_eager")
+    ours = list(_outputs(call_model(compiled, batch)))
+    with torch.no_grad():
+        theirs = list(_outputs(call_model(model, batch)))
+    torch.stack([(output.float() - 1).square().mean() for output in ours]).sum().backward()
+    factors = [f.weight for layer in low_rank_layers(model).values() for f in (layer.first, layer.second)]
+    return _same(ours, theirs) and all(factor.grad is not None for factor in factors)
+
+
 def _exports(model: nn.Module, batch: Batch) -> bool:
     model.eval()
     words = () if isinstance(batch, dict) else batch if isinstance(batch, tuple) else (batch,)
@@ -159,8 +176,11 @@ def _exports(model: nn.Module, batch: Batch) -> bool:
     with torch.no_grad():
         program = torch.export.export(model, words, named, strict=False).module()
         ours = _outputs(program(*words, **(named or {})))
-        pairs = list(zip(ours, _outputs(call_model(model, batch)), strict=True))
-    return all(torch.allclose(a, b, atol=1e-4, rtol=1e-3) for a, b in pairs)
+        return _same(ours, _outputs(call_model(model, batch)))
+
+
+def _same(ours: Iterable[Tensor], theirs: Iterable[Tensor]) -> bool:
+    return all(torch.allclose(a, b, atol=1e-4, rtol=1e-3) for a, b in zip(ours, theirs, strict=True))
 
 
 def _outputs(outputs: Any) -> Iterator[Tensor]:

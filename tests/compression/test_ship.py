@@ -50,6 +50,20 @@ def test_export_takes_any_batch_size(model):
     torch.testing.assert_close(program(IMAGES[:3]), model(IMAGES[:3]), atol=1e-6, rtol=1e-5)
 
 
+def test_onnxruntime_computes_the_same(model, tmp_path):
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason=f"ONNX needs {package}")
+    import onnxruntime
+
+    path = str(tmp_path / "small.onnx")
+    dynamic = torch.export.Dim("batch", min=1, max=64)
+    torch.onnx.export(model, (IMAGES,), path, dynamo=True, dynamic_shapes=({0: dynamic},), verbose=False)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for images in (IMAGES, IMAGES[:3]):
+        (found,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+        torch.testing.assert_close(torch.from_numpy(found), model(images), atol=1e-5, rtol=1e-4)
+
+
 def test_dynamic_int8_of_the_factors():
     torch.manual_seed(0)
     model = factorize(nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 8)), {"0": 8, "2": 4}).eval()
