@@ -40,7 +40,7 @@ UNREAD = {
 def test_our_own_are_all_read():
     assert (
         len(load_benches(RESULTS / "bench")) == len(list((RESULTS / "bench").glob("*.json")))
-        and len(READ) == 7
+        and len(READ) >= 7
     )
 
 
