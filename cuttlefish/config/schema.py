@@ -37,13 +37,16 @@ class ModelConfig(Checked):
     folder: OptionalPlace = None
     """A copy of the checkpoint's files on this machine."""
     revision: OptionalName = None
-    """Commit, tag or branch of the checkpoint's repository on the hub; None: its newest."""
+    """Commit, tag or branch of the hub's repository of pretrained weights; None: its newest."""
 
     def contradictions(self) -> Iterator[str]:
         if self.source == "transformers":
             yield from self._of_transformers()
-        elif given := [key for key in ("checkpoint", "folder", "revision") if getattr(self, key) is not None]:
-            yield f"{given[0]} is for text models of transformers (model=hf, model=bert_base, …)"
+        elif self.checkpoint is not None or self.folder is not None:
+            key = "folder" if self.checkpoint is None else "checkpoint"
+            yield f"{key} is for text models of transformers (model=hf, model=bert_base, …)"
+        elif self.revision is not None and not (self.source == "timm" and self.pretrained):
+            yield "revision is of weights on the hub, which timm's have with model.pretrained=true"
         if self.source != "suite" and self.width is not None:
             yield f"width applies to the suite's own networks; for {self.source} choose another model.name"
         if self.source == "suite" and self.pretrained:

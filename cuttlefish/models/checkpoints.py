@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cuttlefish.config.schema import ModelConfig
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.models.libraries import timm_repository
 
 PACKAGE = "package:"
 PATHS = (".", "/", "~")
@@ -50,13 +51,18 @@ def files_of(config: ModelConfig, weights: bool = True) -> Path:
 
 
 def hub_commit(config: ModelConfig) -> dict[str, str]:
-    """Return the repository of a pretrained text model and its commit in the hub's cache, if it is there."""
-    if not (config.pretrained and config.source == "transformers" and _on_the_hub(config)):
+    """Return the hub's repository of pretrained weights and its commit in the cache, if it is there."""
+    repository, file = None, "config.json"
+    if config.pretrained and config.source == "timm":
+        repository, file = timm_repository(config), "model.safetensors"
+    elif config.pretrained and config.source == "transformers" and _on_the_hub(config):
+        repository = config.checkpoint
+    if repository is None:
         return {}
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(config.checkpoint, "config.json", revision=config.revision)
-    return {config.checkpoint: Path(found).parent.name} if isinstance(found, str) else {}
+    found = try_to_load_from_cache(repository, file, revision=config.revision)
+    return {repository: Path(found).parent.name} if isinstance(found, str) else {}
 
 
 def _on_the_hub(config: ModelConfig) -> bool:

@@ -36,10 +36,27 @@ def torchvision_names() -> list[str]:
 
 def build_timm(config: ModelConfig, classes: int) -> nn.Module:
     create = _imported("timm").create_model
+    weights = {"pretrained": config.pretrained}
+    if config.revision is not None:
+        weights["pretrained_cfg_overlay"] = {"hf_hub_id": f"{_repository_of(config)}@{config.revision}"}
     return _constructed(
-        config,
-        lambda: create(config.name, pretrained=config.pretrained, num_classes=classes, **config.arguments),
+        config, lambda: create(config.name, num_classes=classes, **weights, **config.arguments)
     )
+
+
+def timm_repository(config: ModelConfig) -> str | None:
+    """Return the hub's repository of a timm model's pretrained weights; None if they are elsewhere."""
+    found = _imported("timm").models.get_pretrained_cfg(config.name)
+    return None if found is None else found.hf_hub_id
+
+
+def _repository_of(config: ModelConfig) -> str:
+    repository = timm_repository(config)
+    if repository is None:
+        raise CuttlefishError(
+            f"model.revision={config.revision} is of weights on the hub, where timm has none of {config.name}"
+        )
+    return repository
 
 
 def build_torchvision(config: ModelConfig, classes: int) -> nn.Module:

@@ -2,14 +2,18 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from dataclasses import replace
 
 import pytest
+import timm
 import torch
 import torchvision
+from safetensors.torch import save_file
 
 from cuttlefish.config.schema import ModelConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.models import build_model
+from cuttlefish.models.checkpoints import hub_commit
 
 SHAPE = (3, 32, 32)
 
@@ -117,6 +121,28 @@ def test_pretrained_weights_load_except_for_the_head(monkeypatch):
     model = build_model(ModelConfig(source="torchvision", pretrained=True), 10, SHAPE)
     assert torch.equal(model.layer4[1].conv2.weight, weights["layer4.1.conv2.weight"])
     assert model.fc.weight.shape == (10, 512)
+
+
+def test_timm_s_weights_at_a_revision(hub):
+    saved = {}
+    for number, branch in enumerate(("main", "v1")):
+        torch.manual_seed(number)
+        saved[branch] = timm.create_model("resnet18", num_classes=1000).state_dict()
+        save_file(saved[branch], hub("timm/resnet18.a1_in1k", f"{number}" * 40, branch) / "model.safetensors")
+    config = ModelConfig(source="timm", pretrained=True)
+    for chosen, branch in ((config, "main"), (replace(config, revision="v1"), "v1")):
+        model = build_model(chosen, 10, SHAPE)
+        assert torch.equal(model.layer4[1].conv2.weight, saved[branch]["layer4.1.conv2.weight"])
+    assert hub_commit(config) == {"timm/resnet18.a1_in1k": "0" * 40}
+    assert hub_commit(replace(config, revision="v1")) == {"timm/resnet18.a1_in1k": "1" * 40}
+
+
+def test_a_revision_without_weights_on_the_hub_is_refused():
+    assert "model.pretrained=true" in refused(source="timm", revision="v1")
+    assert "model.pretrained=true" in refused(source="torchvision", pretrained=True, revision="v1")
+    assert "where timm has none of resmlp" in refused(
+        name="resmlp", source="timm", pretrained=True, revision="v1"
+    )
 
 
 def test_libraries_are_imported_only_when_asked():

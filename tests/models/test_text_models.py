@@ -191,22 +191,6 @@ def test_one_sentence_for_files_that_are_not_there(tmp_path, monkeypatch):
     refused(lambda: built("hf", name="x", checkpoint=str(tmp_path)), "cannot be loaded")
 
 
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """The hub's cache on this machine, without a network: add(repository, commit, branch) makes a snapshot."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-
-    def add(repository, commit, branch="main"):
-        place = tmp_path / f"models--{repository.replace('/', '--')}"
-        (place / "refs" / branch).parent.mkdir(parents=True, exist_ok=True)
-        (place / "refs" / branch).write_text(commit)
-        (place / "snapshots" / commit).mkdir(parents=True)
-        return place / "snapshots" / commit
-
-    return add
-
-
 def test_a_model_of_the_hub_at_a_revision(hub):
     for number, branch in enumerate(("main", "refs/pr/1")):
         torch.manual_seed(number)
