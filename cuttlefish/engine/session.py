@@ -86,13 +86,12 @@ class Session:
             saved=lambda: self._newest().get("method", {}) if state is None else state,
             steps=self.batches.steps,
         )  # fmt: skip
-        self.context.counts_full = {
-            "params": count_parameters(model).total,
-            "macs": count_macs(model, self.task.example_batch(1).inputs),
-            "gradient_bytes": gradient_bytes(model),
-        }
+        counts = {"params": count_parameters(model).total, "gradient_bytes": gradient_bytes(model)}
+        self.context.counts_full = counts
         self._check_model(model)
         self.method.prepare(self.context)
+        # Last, because torch's counter takes a second to import, which a refusal need not wait for.
+        counts["macs"] = count_macs(model, self.task.example_batch(1).inputs)
 
     def train(self, lost_seconds: float = 0.0, stop: StopSignals | None = None) -> Record:
         """Train and write the record. A failure is recorded and raised again.
