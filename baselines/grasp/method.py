@@ -61,7 +61,7 @@ class Grasp(SizedMethod):
     def on_fit_start(self, context: Context) -> None:
         with context.section("scoring"):
             copy = self._copy(context.model)
-            found = self._score(context, copy)
+            found = scores(copy, partial(self._parts, context), temperature=self.settings.temperature)
             masks = choose_masks(found, self.removed, self.settings.mode)
             self.masks = Masks(context.broadcast({name: mask.cpu() for name, mask in masks.items()}))
             self._examine(context, copy)
@@ -124,9 +124,6 @@ class Grasp(SizedMethod):
             nn.init.xavier_normal_(drawn, generator=generator)
             layer.weight.data.copy_(drawn)
         return copy
-
-    def _score(self, context: Context, copy: nn.Module) -> dict[str, Tensor]:
-        return scores(copy, partial(self._parts, context), temperature=self.settings.temperature)
 
     def _parts(self, context: Context) -> Iterator[Chunk]:
         """Yield the drawn parts, drawn anew for each pass: cheaper than storing them for ImageNet."""

@@ -5,7 +5,7 @@ of these but the last also have weights α·sign(W). Simulated in floating point
 AdamW with a cosine, because the weights' gradients are scaled by up to thousands.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import nn
@@ -94,11 +94,13 @@ class Xnor(Method):
         self._take_up(context.model)
         centre_and_clamp(self.latent)
 
-    def phases(self, context: Context):
-        epochs = context.recipe.epochs
-        schedule = build_schedule(self._schedule, epochs)
+    def phases(self, context: Context) -> Iterator[Phase]:
+        epochs, lr = context.recipe.epochs, self.settings.learning_rate
         yield Phase(
-            "train", range(epochs + self.settings.extra_epoch), optimizer=self._optimizer, schedule=schedule
+            "train",
+            range(epochs + self.settings.extra_epoch),
+            optimizer=OptimizerConfig("adamw", weight_decay=self.settings.weight_decay),
+            schedule=build_schedule(ScheduleConfig("cosine", base_lr=lr, peak_lr=lr), epochs),
         )
 
     def on_step_end(self, model: nn.Module) -> None:
@@ -127,13 +129,3 @@ class Xnor(Method):
             model, self.norms, last=self.settings.binarize_last_conv, act_scale=self.settings.act_scale
         )
         self.latent = binary_weights(model)
-
-    @property
-    def _optimizer(self) -> OptimizerConfig:
-        return OptimizerConfig("adamw", weight_decay=self.settings.weight_decay)
-
-    @property
-    def _schedule(self) -> ScheduleConfig:
-        return ScheduleConfig(
-            "cosine", base_lr=self.settings.learning_rate, peak_lr=self.settings.learning_rate
-        )

@@ -79,7 +79,7 @@ def by_front_door(root: Path) -> Callable[[PlannedRun, float], int]:
     def start(run: PlannedRun, seconds: float) -> int:
         command = [sys.executable, "run.py", *run.words]
         with StopSignals() as stop:
-            code = run_child(command, stop, root, None, seconds, _grace(seconds))
+            code = run_child(command, stop, root, seconds, _grace(seconds))
         return EXIT_SAVED if stop.requested else code
 
     return start

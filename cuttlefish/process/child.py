@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -16,12 +16,7 @@ LOOK_SECONDS = 0.2
 
 
 def run_child(
-    command: Sequence[str],
-    stop: StopSignals,
-    cwd: Path,
-    env: Mapping[str, str] | None = None,
-    seconds: float = math.inf,
-    grace: float = math.inf,
+    command: Sequence[str], stop: StopSignals, cwd: Path, seconds: float = math.inf, grace: float = math.inf
 ) -> int:
     """Run `command` until it ends. If this process is killed, the kernel sends the child SIGTERM.
 
@@ -29,7 +24,6 @@ def run_child(
         command: The program and its arguments.
         stop: Entered by the caller; on its first request the child gets SIGTERM.
         cwd: The child's working directory.
-        env: The child's environment, by default this process's.
         seconds: Time after which the child gets SIGTERM anyway.
         grace: Seconds from SIGTERM to SIGKILL.
 
@@ -39,7 +33,7 @@ def run_child(
     Raises:
         KeyboardInterrupt: A second Ctrl-C came, which the terminal sends to both, and the child has ended.
     """
-    process = subprocess.Popen(command, cwd=cwd, env=env, preexec_fn=partial(end_with_parent, os.getpid()))
+    process = subprocess.Popen(command, cwd=cwd, preexec_fn=partial(end_with_parent, os.getpid()))
     began = time.monotonic()
     asked = math.inf
     try:

@@ -3,6 +3,7 @@ training."""
 
 import copy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,10 +13,10 @@ from torch.nn import functional as F
 
 from baselines.xnor.binary import BinaryConv2d, centre_and_clamp
 from baselines.xnor.method import Settings, Xnor, binary_weights, convolutions, insert_units, plan
+from cuttlefish.config.recipe import RecipeConfig
 from cuttlefish.engine.saving.checkpoint import newest_checkpoint
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.count import count_parameters
-from cuttlefish.methods.schedule import build_schedule
 from cuttlefish.models.resnet_cifar import ResNet
 from cuttlefish.models.vgg_cifar import Vgg19
 from cuttlefish.worker import run_config
@@ -168,12 +169,8 @@ def test_it_learns_with_its_own_optimizer_and_schedule(tmp_path):
     state = newest_checkpoint(tmp_path / "checkpoints")
     assert record.epochs_trained == 5 and state["progress"]["last"]["lr"] == 0.0
     assert {group["betas"] for group in state["optimizer"]["param_groups"]} == {(0.9, 0.999)}
-    method = Xnor(Settings())
-    assert [round(build_schedule(method._schedule, 300).lr(epoch), 9) for epoch in (0, 150, 300)] == [
-        1e-3,
-        5e-4,
-        0.0,
-    ]
+    [phase] = Xnor(Settings()).phases(SimpleNamespace(recipe=RecipeConfig(epochs=300)))
+    assert [round(phase.schedule.lr(epoch), 9) for epoch in (0, 150, 300)] == [1e-3, 5e-4, 0.0]
 
 
 def test_decay_on_everything_is_the_original_s():
