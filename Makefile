@@ -22,10 +22,11 @@ setup: $(READY)  ## a virtual environment with everything the suite needs (LOCKE
 demo: $(READY)  ## full rank against Cuttlefish on embedded digits: minutes on a CPU, offline
 	$(PY) -m scripts.demo
 
-test: $(READY)  ## the fast tests and the linter
+test: $(READY)  ## the fast tests, the linters and the type checker
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(VENV)/bin/lint-imports --no-logo
+	$(VENV)/bin/pyrefly check --python-interpreter-path $(PY)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
 
 test-slow: $(READY)  ## the tests that take longer

@@ -4,7 +4,7 @@ The public names are imported on first use, so that reading a config or a record
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -33,7 +33,32 @@ _HOMES = {
     "profile_stacks": "cuttlefish.lowrank.profiling",
     "stable_rank": "cuttlefish.lowrank.rank",
 }
-__all__ = sorted(_HOMES)  # pyright: ignore
+__all__ = sorted(_HOMES)  # pyrefly: ignore[unresolvable-dunder-all]
+
+if TYPE_CHECKING:
+    from cuttlefish.auto import Cuttlefish as Cuttlefish
+    from cuttlefish.auto.switch import EpochReport as EpochReport
+    from cuttlefish.compression.compress import compress as compress
+    from cuttlefish.compression.explain import explain as explain
+    from cuttlefish.compression.files import load as load
+    from cuttlefish.compression.files import save as save
+    from cuttlefish.compression.pays import will_it_pay as will_it_pay
+    from cuttlefish.compression.plan import apply as apply
+    from cuttlefish.compression.plan import plan as plan
+    from cuttlefish.errors import CuttlefishError as CuttlefishError
+    from cuttlefish.lowrank.decay import FrobeniusDecay as FrobeniusDecay
+    from cuttlefish.lowrank.layers import LowRankConv2d as LowRankConv2d
+    from cuttlefish.lowrank.layers import LowRankLinear as LowRankLinear
+    from cuttlefish.lowrank.matrix import full_rank as full_rank
+    from cuttlefish.lowrank.profiling import StackProfile as StackProfile
+    from cuttlefish.lowrank.profiling import profile_stacks as profile_stacks
+    from cuttlefish.lowrank.rank import RankTracker as RankTracker
+    from cuttlefish.lowrank.rank import stable_rank as stable_rank
+    from cuttlefish.lowrank.rank.measures import effective_rank as effective_rank
+    from cuttlefish.lowrank.rank.measures import energy_rank as energy_rank
+    from cuttlefish.lowrank.stability import StabilityTest as StabilityTest
+    from cuttlefish.lowrank.surgery import densify as densify
+    from cuttlefish.lowrank.surgery import factorize as factorize
 
 
 def __getattr__(name: str) -> Any:

@@ -63,17 +63,16 @@ def choose_layers(
 
 def saved_choice(state: Mapping[str, Any]) -> Choice:
     """Return the choice that a state holds (`Cuttlefish.state_dict`)."""
-    names = ("k", "layers", "spared", "shortcuts")
-    history = list(state["history"])
-    return Choice(*(state[name] for name in names), history, dict(state["kept_dense"]), state["profile"])
+    known = {name: state[name] for name in ("k", "layers", "spared", "shortcuts", "profile")}
+    return Choice(**known, watched=list(state["history"]), reasons=dict(state["kept_dense"]))
 
 
 def _behind(
     model: nn.Module, path: list[TracedLayer], settings: Settings, profile: dict[str, Any] | None
 ) -> tuple[int, list[str]]:
-    if settings.k == "profile":
+    if settings.k == "profile" and profile is not None:
         return profile["k"], list(profile["layers"])
-    k = settings.paper_k if settings.k == "paper" else settings.k
+    k = settings.leading(otherwise=1)
     return k, candidates(model, path, k)
 
 
@@ -99,8 +98,10 @@ def _is_adapter(model: nn.Module, name: str) -> bool:
 
 def _too_slow(settings: Settings, profile: dict[str, Any] | None) -> dict[str, str]:
     """Return layer → why, of the stacks that the profile leaves dense."""
-    reasons = {}
-    for stack in profile.get("stacks", []) if profile and settings.k == "profile" else []:
+    reasons: dict[str, str] = {}
+    if profile is None or settings.k != "profile":
+        return reasons
+    for stack in profile.get("stacks", []):
         if not stack["factorize"]:
             speedup = f"{stack['speedup']:.2f} times as fast at {profile['ratio']} of its rank"
             why = f"its stack {stack['name']} gets {speedup}, and {profile['threshold']} must be passed"

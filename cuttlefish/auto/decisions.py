@@ -19,10 +19,9 @@ from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.check import check_settings
 from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.decay import FrobeniusDecay
-from cuttlefish.lowrank.find import find_layers, low_rank_layers
+from cuttlefish.lowrank.find import find_layers, freeze, low_rank_layers
 from cuttlefish.lowrank.layout import keep_plain
 from cuttlefish.lowrank.path import main_path
-from cuttlefish.lowrank.patterns import freeze
 from cuttlefish.lowrank.profiling import profile_stacks
 from cuttlefish.lowrank.rank import RankTracker
 from cuttlefish.lowrank.settings import Settings
@@ -51,16 +50,11 @@ class Decisions(Followers):
     def __init__(self, model: nn.Module, settings: Settings, forward: Forward | None):
         settings.check()
         super().__init__(model, settings, forward)
-        self.switch_epoch: int | None = None
         self.reason: str | None = None
         self.ranks: dict[str, int] = {}
         self.on_floor: list[str] = []
         self.steps = self._ended = 0
         self._example: Example | None = None
-
-    @property
-    def switched(self) -> bool:
-        return self.switch_epoch is not None
 
     @property
     def epoch(self) -> int:

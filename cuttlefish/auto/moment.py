@@ -43,9 +43,9 @@ class Moment:
     ):
         self.settings, self.epochs, self.broadcast, self.section = settings, epochs, broadcast, section
         self.waited = set(waited) - set(settings.untracked)
-        measure = measure or METRICS[settings.metric].measure
+        measured = measure or METRICS[settings.metric].measure
         self.tracker = RankTracker(
-            model, watched, measure=measure, scheme=settings.scheme, beta=settings.beta
+            model, watched, measure=measured, scheme=settings.scheme, beta=settings.beta
         )
         self.test = stability_test(settings, epochs)
         self.epoch = 0

@@ -3,11 +3,13 @@
 from bisect import bisect_right
 from collections.abc import Iterable
 from math import floor
+from typing import Any
 
 from torch import Tensor, nn
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.count import count_parameters
+from cuttlefish.lowrank.find import layer_of
 from cuttlefish.lowrank.matrix import matrix_shape
 from cuttlefish.lowrank.rank import RankTracker, clamp_rank
 from cuttlefish.lowrank.rank.misaligned import misaligned_ranks
@@ -33,11 +35,11 @@ def choose_ranks(
         rank_floor: Instead of the settings' own.
     """
     lowest = settings.rank_floor if rank_floor is None else rank_floor
-    bounds = {"rank_floor": lowest, "round_to": settings.round_to}
+    bounds: dict[str, Any] = {"rank_floor": lowest, "round_to": settings.round_to}
     if settings.ranks is not None:
         return {name: settings.ranks[name] for name in layers if name in settings.ranks}
     if settings.rank_ratio is not None:
-        shapes = {name: tracker.model.get_submodule(name).weight.shape for name in layers}
+        shapes = {name: layer_of(tracker.model, name).weight.shape for name in layers}
         full = {name: min(matrix_shape(shape, settings.scheme)) for name, shape in shapes.items()}
         return {
             name: clamp_rank(floor(settings.rank_ratio * rank), rank, **bounds) for name, rank in full.items()
@@ -61,7 +63,7 @@ def within_budget(model: nn.Module, ranks: dict[str, int], settings: Settings) -
     if target is None:
         return ranks
     total = count_parameters(model).total
-    weights = {name: model.get_submodule(name).weight for name in ranks}
+    weights = {name: layer_of(model, name).weight for name in ranks}
 
     def at(thousandths: int) -> dict[str, int]:
         return {name: max(1, rank * thousandths // 1000) for name, rank in ranks.items()}
@@ -88,7 +90,7 @@ def useless(model: nn.Module, ranks: dict[str, int], settings: Settings) -> dict
     """Return the layers that stay dense at their rank: name → why."""
     reasons = {}
     for name, rank in ranks.items():
-        layer = model.get_submodule(name)
+        layer = layer_of(model, name)
         if not layer.weight.any():
             reasons[name] = "its weight is still zero, so both factors would be zero and never learn"
         elif settings.keep_dense and rank >= break_even(layer, settings.scheme):

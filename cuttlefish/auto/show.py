@@ -30,7 +30,7 @@ def plot_ranks(cf: "Cuttlefish", axes: Any = None) -> Any:
     axes = axes or plt.subplots()[1]
     for name, values in cf.tracker.history.items():
         axes.plot([value / cf.tracker.full[name] for value in values], label=name, linewidth=1)
-    if cf.switched:
+    if cf.switch_epoch is not None:
         axes.axvline(cf.switch_epoch, linestyle="--", color="black", label=f"switch (E = {cf.switch_epoch})")
     axes.set(xlabel="epoch", ylabel=f"{cf.tracker.metric} rank / full rank")
     if len(cf.tracker.history) <= 12:

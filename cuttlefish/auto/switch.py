@@ -3,6 +3,7 @@
 import logging
 import weakref
 from dataclasses import dataclass, field
+from math import sqrt
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.lowrank.find import low_rank_layers
 from cuttlefish.lowrank.layers import LowRankLayer
 from cuttlefish.lowrank.settings import Settings
 from cuttlefish.lowrank.surgery import factorize
@@ -44,7 +46,7 @@ class EpochReport:
             return f"no switch here, after {self.epoch} dense epochs" + (
                 f" ({self.reason})" if self.reason else ""
             )
-        before, after = self.parameters_before, self.parameters_after
+        before, after = self.parameters_before or 0, self.parameters_after or 1
         lines = [
             f"low-rank from epoch {self.epoch} on ({self.reason}): {len(self.ranks)} layers, "
             f"{before:,} parameters before and {after:,} after ({before / after:.2f}×)"
@@ -108,7 +110,8 @@ def switch(
         CuttlefishError: The model does not run a new layer, since something else still holds the old one.
     """
     old = {name: _parameters(model, name) for name in ranks}
-    before = example.run(model)[0] if example is not None and initialise else None
+    compared = example if initialise else None
+    before = None if compared is None else compared.run(model)[0]
     plain = set() if settings.shortcut_bn else set(shortcuts)
     with_bn = {name: rank for name, rank in ranks.items() if settings.extra_bn and name not in plain}
     without = {name: rank for name, rank in ranks.items() if name not in with_bn}
@@ -116,7 +119,9 @@ def switch(
     for group in filter(None, (with_bn, without)):
         factorize(model, group, extra_bn=group is with_bn, keep_dense=False, **options)
     replaced = [entry for name in ranks for entry in _successors(model, name, old[name])]
-    return replaced, None if before is None else _compare(model, ranks, example, before)
+    if compared is None or before is None:
+        return replaced, None
+    return replaced, _compare(model, ranks, compared, before)
 
 
 def _compare(model: nn.Module, ranks: dict[str, int], example: Example, before: list[Tensor]) -> float:
@@ -128,9 +133,9 @@ def _compare(model: nn.Module, ranks: dict[str, int], example: Example, before: 
             "the model does not run the new one: something outside its modules (a closure, a cache) still "
             f"holds the old one; make it look the layer up, or leave it dense by dense={idle[:1]}"
         )
-    change = sum((a - b).square().sum() for a, b in zip(after, before, strict=True))
-    total = sum(b.square().sum() for b in before)
-    return float((change / total).sqrt()) if total > 0 else 0.0
+    change = sum(float((a - b).square().sum()) for a, b in zip(after, before, strict=True))
+    total = sum(float(b.square().sum()) for b in before)
+    return sqrt(change / total) if total > 0 else 0.0
 
 
 def _parameters(model: nn.Module, name: str) -> dict[str, weakref.ref[nn.Parameter]]:
@@ -139,7 +144,7 @@ def _parameters(model: nn.Module, name: str) -> dict[str, weakref.ref[nn.Paramet
 
 
 def _successors(model: nn.Module, name: str, old: dict[str, weakref.ref[nn.Parameter]]) -> list[Replaced]:
-    layer = model.get_submodule(name)
+    layer = low_rank_layers(model)[name]
     new = {f"{name}.{key}": parameter for key, parameter in layer.named_parameters()}
     factors = {key: new.pop(key) for key in (f"{name}.second.weight", f"{name}.first.weight")}
     bias = {key: new.pop(key) for key in (f"{name}.second.bias",) if key in new}

@@ -69,7 +69,7 @@ class Watch:
             return
         self._calls += 1
         self._ever_called = True
-        if self._same_gradient() and self._calls > 1:
+        if self._same_gradient(self.decay) and self._calls > 1:
             self._warn(
                 f"before_step() was called {self._calls} times before one optimizer step: Frobenius decay "
                 "was added each time; call it once a step, after the last micro-batch"
@@ -94,7 +94,9 @@ class Watch:
                 "make the optimizer again"
             )
         if self.decay is not None and self.decay.attached_to(optimizer):
-            self._calls = 0 if closure else self._decay_is_due()
+            if not closure:
+                self._decay_is_due(self.decay)
+            self._calls = 0
 
     def _first_sight(self, optimizer: Optimizer) -> bool:
         """Check an optimizer; return whether it holds parameters of the model."""
@@ -113,33 +115,31 @@ class Watch:
         self.seen[optimizer] = (mine[0][0], weakref.ref(mine[0][1]))
         if self.decay is not None:
             self.decay.attach(optimizer)
-            self._decayed_twice(optimizer)
+            self._decayed_twice(self.decay, optimizer)
         self._look_for_leftovers()
         return True
 
-    def _decay_is_due(self) -> int:
-        """Return 0, the calls of `before_step` from now on."""
+    def _decay_is_due(self, decay: FrobeniusDecay) -> None:
         if self._due:
             self._due = False
-            self.decay.add_gradients()
+            decay.add_gradients()
         elif not self._ever_called:
             raise CuttlefishError(
-                f"Frobenius decay of {self.decay.coefficient} is on, but before_step() was not called before "
+                f"Frobenius decay of {decay.coefficient} is on, but before_step() was not called before "
                 "the optimizer's step: call it after backward, or set frobenius_decay=0"
             )
         elif not self._calls:
             self._warn("an optimizer step came without before_step(): it had no Frobenius decay")
-        return 0
 
-    def _same_gradient(self) -> bool:
+    def _same_gradient(self, decay: FrobeniusDecay) -> bool:
         """Return whether gradients are still being summed up since the last call."""
-        factor = next(iter(self.decay.parameters()), None)
+        factor = next(iter(decay.parameters()), None)
         gradient = None if factor is None else factor.grad
         before, self._gradient = self._gradient, None if gradient is None else weakref.ref(gradient)
         return before is not None and gradient is not None and before() is gradient
 
-    def _decayed_twice(self, optimizer: Optimizer) -> None:
-        factors = self.decay.parameters()
+    def _decayed_twice(self, decay: FrobeniusDecay, optimizer: Optimizer) -> None:
+        factors = decay.parameters()
         for group in optimizer.param_groups:
             twice = [p for p in group["params"] if p in factors]
             if twice and group.get("weight_decay"):

@@ -84,9 +84,11 @@ def compress(
     if target_params is not None:
         shapes = {name: matrix_shape(layer.weight.shape) for name, layer in layers.items()}
         ranks = ranks_for(target_params, before, shapes, spectra)
-    elif ranks is None:
-        ranks = {name: _rank(spectrum, ratio, energy) for name, spectrum in spectra.items()}
-    smaller = {name: rank for name, rank in ranks.items() if rank < break_even(layers[name])}
+    elif ratio is not None:
+        ranks = {name: max(1, floor(ratio * len(spectrum))) for name, spectrum in spectra.items()}
+    elif energy is not None:
+        ranks = {name: energy_rank(spectrum, energy) for name, spectrum in spectra.items()}
+    smaller = {name: rank for name, rank in (ranks or {}).items() if rank < break_even(layers[name])}
     for name, rank in smaller.items():
         replace_module(model, name, _split(layers[name], rank, moments.get(name)))
     errors = {name: _error(spectra[name], rank) for name, rank in smaller.items()}
@@ -151,10 +153,6 @@ def _split(layer: nn.Conv2d | nn.Linear, rank: int, moment: Tensor | None) -> nn
     new.second.weight.copy_(second)
     new.first.weight.copy_(first)
     return new
-
-
-def _rank(spectrum: Tensor, ratio: float | None, energy: float | None) -> int:
-    return energy_rank(spectrum, energy) if ratio is None else max(1, floor(ratio * len(spectrum)))
 
 
 def _error(spectrum: Tensor, rank: int) -> float:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.lowrank.find import layer_of
 from cuttlefish.lowrank.matrix import full_rank
 from cuttlefish.lowrank.path import candidates, main_path
 from cuttlefish.lowrank.surgery import factorize
@@ -68,8 +69,7 @@ def will_it_pay(
     path = main_path(model, batch, forward=forward)
     low = copy.deepcopy(model)
     ranks = {
-        name: max(1, int(ratio * full_rank(model.get_submodule(name).weight)))
-        for name in candidates(model, path)
+        name: max(1, int(ratio * full_rank(layer_of(model, name).weight))) for name in candidates(model, path)
     }
     factorize(low, ranks)
     arms = [copy.deepcopy(model), low]

@@ -33,7 +33,7 @@ def input_moments(
     counts = dict.fromkeys(names, 0)
 
     def hook_of(name: str) -> Any:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        def hook(module: nn.Conv2d | nn.Linear, inputs: tuple[Tensor, ...]) -> None:
             x = rows(module, inputs[0])
             moment = (x.T @ x).double().cpu()
             sums[name] = sums[name] + moment if name in sums else moment

@@ -49,31 +49,36 @@ class CuttlefishCallback(Callback):
             checkpoint = torch.load(self.resume, map_location="cpu", weights_only=True)
             state = checkpoint["callbacks"].get(self.state_key)
         epochs = None if self.options.get("interval") else trainer.max_epochs
-        options = {"epochs": epochs} | self.options
+        options: dict[str, Any] = {"epochs": epochs} | self.options
         self.core = Cuttlefish(self._network(pl_module), self.batch, state=state, **options)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._step = trainer.global_step
 
-    def on_before_optimizer_step(self, *_: Any) -> None:
-        self.core.before_step()
+    def on_before_optimizer_step(self, *_: Any, **named: Any) -> None:
+        self._running().before_step()
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        if self.core.interval is not None and trainer.global_step > self._step:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **named: Any) -> None:
+        if self._running().interval is not None and trainer.global_step > self._step:
             self._step = trainer.global_step
-            if self.core.step_end():
+            if self._running().step_end():
                 self._follow(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.core.interval is None and self.core.epoch_end():
+        if self._running().interval is None and self._running().epoch_end():
             self._follow(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         return {} if self.core is None else self.core.state_dict()
 
+    def _running(self) -> Cuttlefish:
+        if self.core is None:
+            raise CuttlefishError("CuttlefishCallback was called in a training that it did not see begin.")
+        return self.core
+
     def _follow(self, trainer: Trainer) -> None:
         for optimizer in trainer.optimizers:
-            self.core.optimizer(optimizer)
+            self._running().optimizer(optimizer)
 
     def _network(self, pl_module: LightningModule) -> nn.Module:
         network = getattr(pl_module, self.module, None)

@@ -16,7 +16,14 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoConfig, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    AutoConfig,
+    PreTrainedModel,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from cuttlefish.auto import Cuttlefish, EpochReport
 from cuttlefish.compression.plan import apply, plan
@@ -84,26 +91,31 @@ class CuttlefishCallback(TrainerCallback):
             self.core.optimizer(optimizer)
 
     def on_pre_optimizer_step(self, *_: Any, **kwargs: Any) -> None:
-        self.core.before_step()
+        self._running().before_step()
 
     def on_step_end(self, *_: Any, **kwargs: Any) -> None:
         if self.interval is not None:
-            self._told(self.core.step_end())
+            self._told(self._running().step_end())
 
     def on_epoch_end(self, *_: Any, **kwargs: Any) -> None:
         if self.interval is None:
-            self._told(self.core.epoch_end())
+            self._told(self._running().epoch_end())
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        folder = Path(args.output_dir or ".") / f"checkpoint-{state.global_step}"
         if folder.is_dir():
-            (folder / STATE).write_text(json.dumps(self.core.state_dict()))
+            (folder / STATE).write_text(json.dumps(self._running().state_dict()))
+
+    def _running(self) -> Cuttlefish:
+        if self.core is None:
+            raise CuttlefishError("CuttlefishCallback was called in a training that it did not see begin.")
+        return self.core
 
     def _told(self, report: EpochReport) -> None:
         if report:
-            _write_plan(self.core.model)
+            _write_plan(self._running().model)
 
 
 def from_pretrained(model_class: Any, path: str | os.PathLike[str], **options: Any) -> nn.Module:
@@ -124,8 +136,11 @@ def from_pretrained(model_class: Any, path: str | os.PathLike[str], **options: A
     build = getattr(model_class, "from_config", None) or getattr(model_class, "_from_config", model_class)
     model = apply(build(config), found, initialise=False)
     missing, unknown = model.load_state_dict(_weights(Path(path)), strict=False)
-    model.tie_weights()
-    missing = [name for name in missing if name not in getattr(model, "all_tied_weights_keys", {})]
+    tied: Any = {}
+    if isinstance(model, PreTrainedModel):
+        model.tie_weights()
+        tied = model.all_tied_weights_keys
+    missing = [name for name in missing if name not in tied]
     if missing or unknown:
         raise CuttlefishError(
             f"the weights in {os.fspath(path)!r} do not fit its plan: {(missing or unknown)[0]!r} is "
@@ -134,7 +149,7 @@ def from_pretrained(model_class: Any, path: str | os.PathLike[str], **options: A
     return model.eval()
 
 
-def _write_plan(model: nn.Module) -> None:
+def _write_plan(model: Any) -> None:
     model.config.update({IN_CONFIG: plan(model)})
 
 

@@ -1,22 +1,18 @@
 """Check the knobs of automatic low-rank training against a model."""
 
-from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
 
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.lowrank.find import nearest
+from cuttlefish.lowrank.find import check_patterns, nearest
 from cuttlefish.lowrank.path import candidates
-from cuttlefish.lowrank.patterns import check_patterns
 from cuttlefish.lowrank.settings import Settings
 from cuttlefish.lowrank.surgery import check_ranks
 from cuttlefish.lowrank.trace import TracedLayer
 
 
-def check_settings(
-    settings: Settings, model: nn.Module, path: Sequence[TracedLayer], epochs: int | None
-) -> None:
+def check_settings(settings: Settings, model: nn.Module, path: list[TracedLayer], epochs: int | None) -> None:
     """Raise CuttlefishError where settings name what the model or the run does not have.
 
     Args:
@@ -41,7 +37,7 @@ def check_settings(
             )
     check_patterns(model, settings.freeze, "freeze")
     check_ranks(model, settings.ranks or {}, settings.scheme)
-    k = {"profile": 1, "paper": settings.paper_k}.get(settings.k, settings.k)
+    k = settings.leading(otherwise=1)
     for name in (settings.ranks or {}).keys() - candidates(model, path, k):
         raise CuttlefishError(
             f"ranks names {name!r}, which stays dense: it is a shortcut, the last layer or one of the "

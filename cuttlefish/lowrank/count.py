@@ -1,6 +1,6 @@
 """One way to count: parameters in four senses that are never mixed, and multiply-accumulates."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -56,7 +56,7 @@ def count_macs(model: nn.Module, example: Batch, forward: Forward = call_model) 
 
 
 @contextmanager
-def _visible_attention() -> Iterator[None]:
+def _visible_attention() -> Generator[None]:
     """Write fused attention out as matrix products: its kernels escape the counter on some devices."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

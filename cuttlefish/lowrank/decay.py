@@ -1,7 +1,7 @@
 """To what L2 decay applies, and Frobenius decay, that of a product U·Vᵀ instead of its factors."""
 
 from collections.abc import Iterable, Set
-from typing import Any
+from typing import Any, cast
 from weakref import WeakSet
 
 import torch
@@ -52,7 +52,7 @@ class FrobeniusDecay:
         self.coefficient = coefficient
         self.layers = _chosen(low_rank_layers(model), layers)
         self._optimizers: WeakSet[Optimizer] = WeakSet()
-        self._decoupled: dict[nn.Parameter, dict[str, Any]] = {}
+        self._decoupled: dict[Tensor, dict[str, Any]] = {}
 
     def attach(self, optimizer: Optimizer) -> None:
         """Say which optimizer takes the steps: the decay is decoupled if it is not an SGD.
@@ -103,9 +103,10 @@ class FrobeniusDecay:
 
     def parameters(self) -> set[nn.Parameter]:
         """Return the decayed factors."""
-        return {factor.weight for layer in self.layers.values() for factor in (layer.first, layer.second)}
+        layers = self.layers.values()
+        return {cast(nn.Parameter, part.weight) for layer in layers for part in (layer.first, layer.second)}
 
-    def _add(self, parameter: nn.Parameter, gradient: Tensor) -> None:
+    def _add(self, parameter: Tensor, gradient: Tensor) -> None:
         if not parameter.requires_grad:
             return
         group = self._decoupled.get(parameter)

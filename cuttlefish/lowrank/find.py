@@ -1,19 +1,24 @@
 """Which layers of a model can be factorized, and why the others cannot; found by looking, never by name."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from types import MethodType
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils.parametrize import is_parametrized
 
+from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.layers import LowRankLayer
 from cuttlefish.lowrank.layout import PlainConv2d
+
+Dense = nn.Conv2d | nn.Linear
+"""A layer that can be factorized."""
 
 READ_BY_ATTENTION = "nn.MultiheadAttention reads its weight instead of calling it"
 READ_BY_FAST_PATH = "the fast path of torch's transformer layers reads its weight instead of calling it"
@@ -33,7 +38,7 @@ class Found:
     held: the refused ones that plain Python containers hold, most likely by mistake.
     """
 
-    layers: dict[str, nn.Conv2d | nn.Linear]
+    layers: dict[str, Dense]
     refused: dict[str, str]
     held: set[str]
 
@@ -50,8 +55,13 @@ def find_layers(model: nn.Module) -> Found:
             found.refused[name] = reason or held[module]
             found.held.update([name] if not reason else [])
         else:
-            found.layers[name] = module
+            found.layers[name] = cast(Dense, module)
     return found
+
+
+def layer_of(model: nn.Module, name: str) -> Dense:
+    """Return the module of this dotted name, which is known to be a dense layer."""
+    return cast(Dense, model.get_submodule(name))
 
 
 def low_rank_layers(model: nn.Module) -> dict[str, LowRankLayer]:
@@ -63,6 +73,30 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Return the end of a sentence about an unknown name."""
     close = get_close_matches(name, list(known), n=3, cutoff=0.4)
     return f"; the nearest names are {', '.join(close)}" if close else ""
+
+
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Return whether a dotted name is one of the patterns' (`*` is any text, dots included)."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def check_patterns(model: nn.Module, patterns: Sequence[str], where: str) -> None:
+    """Raise CuttlefishError for a pattern that is no module of the model's."""
+    names = [name for name, _ in model.named_modules()]
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise CuttlefishError(
+                f"{where} names {pattern!r}, which is no layer of this model{nearest(pattern, names)}"
+            )
+
+
+def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
+    """Exempt the parameters of all modules of these names from training; they get no gradients."""
+    for name, module in model.named_modules():
+        if matches(name, patterns):
+            for parameter in module.parameters():
+                parameter.requires_grad_(False)
+                parameter.grad = None
 
 
 def _root(name: str) -> str | None:

@@ -1,7 +1,7 @@
 """Layers with a weight U·Vᵀ: a convolution or Linear to `rank` channels (Vᵀ), then one back out (U)."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,11 @@ class LowRankLayer(nn.Module):
     """
 
     __jit_unused_properties__ = ["weight", "bias"]
+
+    if TYPE_CHECKING:  # TorchScript would read these, too
+        first: nn.Conv2d | nn.Linear
+        second: nn.Conv2d | nn.Linear
+        bn: nn.BatchNorm2d | None
 
     def __init__(self, weight_shape: Sequence[int], rank: int, scheme: str):
         super().__init__()
@@ -47,7 +52,7 @@ class LowRankLayer(nn.Module):
     @property
     def bias(self) -> nn.Parameter | None:
         """The second factor's bias."""
-        return self.second.bias
+        return cast(nn.Parameter | None, self.second.bias)
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """Return (U, Vᵀ), m × r and r × n: the second and the first factor as matrices (differentiable)."""

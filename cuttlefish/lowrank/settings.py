@@ -64,12 +64,12 @@ class Settings(Checked):
     profile_repeats: Annotated[int, Within(2, 1000)] = 11
     profile_backward: bool = True
     always_profile: bool = False
-    metric: Literal[*METRICS] = "scaled"
+    metric: Literal[*METRICS] = "scaled"  # pyrefly: ignore[invalid-literal]
     beta: Literal["auto", "initial", "random", "energy"] = "auto"
     rank_floor: Annotated[float, Within(0, 1)] = 0.0
     round_to: Annotated[int, Within(1, 1024)] = 1
     floored: bool = False
-    stability: Literal[*PRESETS] = "scale_free"
+    stability: Literal[*PRESETS] = "scale_free"  # pyrefly: ignore[invalid-literal]
     stability_options: Annotated[dict[str, Any], OptionsOf(Rule)] = field(default_factory=dict)
     min_epoch: Epoch = None
     max_epoch: Epoch = None
@@ -124,6 +124,11 @@ class Settings(Checked):
                 "track_ranks=false needs switch_epoch and rank_ratio (or ranks), "
                 "which else are found by tracking"
             )
+
+    def leading(self, otherwise: int) -> int:
+        """Return K where it is given, and another number where a profile is to find it."""
+        k = self.paper_k if self.k == "paper" else self.k
+        return k if isinstance(k, int) else otherwise
 
     def leaves_dense(self, name: str) -> bool:
         """Return whether one of the patterns in `dense` names this layer."""

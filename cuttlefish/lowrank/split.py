@@ -1,18 +1,21 @@
 """Split a dense layer into a low-rank one by truncated SVD (spectral initialisation), and merge it back."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.lowrank.layers import LowRankConv2d, LowRankLinear
+from cuttlefish.lowrank.layers import LowRankConv2d, LowRankLayer, LowRankLinear
 from cuttlefish.lowrank.layout import keep_plain
 from cuttlefish.lowrank.matrix import fold, gram, unroll
 from cuttlefish.lowrank.threads import side_by_side
 
 __all__ = ["fold", "merge_layer", "split_layer", "truncated_svd", "truncated_svds", "unroll"]
 
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 ACCURATE = 1e-8
 """Smallest λᵣ / λ₁ of a Gram matrix from which σᵣ and its vectors are still taken."""
@@ -124,13 +127,13 @@ def split_layer(
         layer.first.weight.copy_(first)
     for parameter in layer.parameters():
         parameter.requires_grad_(module.weight.requires_grad)
-    if module.bias is not None:
+    if module.bias is not None and layer.second.bias is not None:
         layer.second.bias.copy_(module.bias).requires_grad_(module.bias.requires_grad)
     return layer.train(module.training)
 
 
 @torch.no_grad()
-def merge_layer(layer: LowRankConv2d | LowRankLinear) -> nn.Conv2d | nn.Linear:
+def merge_layer(layer: LowRankLayer) -> nn.Conv2d | nn.Linear:
     """Return a new dense layer that computes what the low-rank one does.
 
     An extra BN is folded in with its running statistics (exact in eval mode), which gives the layer a bias.
@@ -146,7 +149,7 @@ def merge_layer(layer: LowRankConv2d | LowRankLinear) -> nn.Conv2d | nn.Linear:
     dense = _dense(layer, bias is not None)
     dense.weight.copy_(fold(U @ Vt, layer.weight_shape, layer.scheme))
     dense.weight.requires_grad_(layer.first.weight.requires_grad or layer.second.weight.requires_grad)
-    if bias is not None:
+    if bias is not None and dense.bias is not None:
         owner = layer.second.weight if layer.second.bias is None else layer.second.bias
         dense.bias.copy_(bias).requires_grad_(owner.requires_grad)
     return dense.train(layer.training)
@@ -156,13 +159,15 @@ def _structure(
     module: nn.Conv2d | nn.Linear, rank: int, extra_bn: bool, first_bias: bool, scheme: str
 ) -> LowRankConv2d | LowRankLinear:
     """Return a layer of zeros where the dense weight lies; built without memory and random numbers."""
-    options = {"bias": module.bias is not None, "device": "meta", "dtype": module.weight.dtype}
+    options: dict[str, Any] = {"bias": module.bias is not None}
+    options |= {"device": "meta", "dtype": module.weight.dtype}
     if isinstance(module, nn.Linear):
         options |= {"first_bias": first_bias}
         layer = LowRankLinear(module.in_features, module.out_features, rank, **options)
     else:
         options |= {"scheme": scheme, "extra_bn": extra_bn, **_geometry(module)}
-        layer = LowRankConv2d(module.in_channels, module.out_channels, module.kernel_size, rank, **options)
+        kernel = (module.kernel_size[0], module.kernel_size[1])
+        layer = LowRankConv2d(module.in_channels, module.out_channels, kernel, rank, **options)
     _allocate(layer, module.weight)
     for parameter in layer.parameters():
         parameter.zero_()
@@ -171,12 +176,13 @@ def _structure(
     return layer
 
 
-def _dense(layer: LowRankConv2d | LowRankLinear, bias: bool) -> nn.Conv2d | nn.Linear:
+def _dense(layer: LowRankLayer, bias: bool) -> nn.Conv2d | nn.Linear:
     weight = layer.first.weight
-    options = {"bias": bias, "device": "meta", "dtype": weight.dtype}
+    options: dict[str, Any] = {"bias": bias, "device": "meta", "dtype": weight.dtype}
     if isinstance(layer, LowRankLinear):
         dense = nn.Linear(layer.in_features, layer.out_features, **options)
     else:
+        assert isinstance(layer, LowRankConv2d)
         dense = nn.Conv2d(
             layer.in_channels, layer.out_channels, layer.kernel_size, **_geometry(layer), **options
         )
@@ -187,11 +193,12 @@ def _geometry(module: nn.Conv2d | LowRankConv2d) -> dict:
     return {name: getattr(module, name) for name in ("stride", "padding", "dilation", "padding_mode")}
 
 
-def _allocate(module: nn.Module, like: Tensor) -> nn.Module:
+def _allocate(module: Layer, like: Tensor) -> Layer:
     """Give a module memory on the device and in the memory format of the weight `like`."""
     if _is_channels_last(like):
         module.to(memory_format=torch.channels_last)
-    return keep_plain(module.to_empty(device=like.device))
+    keep_plain(module.to_empty(device=like.device))
+    return module
 
 
 def _is_channels_last(weight: Tensor) -> bool:
@@ -205,7 +212,8 @@ def _is_channels_last(weight: Tensor) -> bool:
 def _affine(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Return the scale and shift of each channel in eval mode, float64."""
     weight, bias, mean, var = (
-        tensor.detach().cpu().double() for tensor in (bn.weight, bn.bias, bn.running_mean, bn.running_var)
+        cast(Tensor, tensor).detach().cpu().double()
+        for tensor in (bn.weight, bn.bias, bn.running_mean, bn.running_var)
     )
     scale = weight / (var + bn.eps).sqrt()
     return scale, bias - mean * scale

@@ -109,7 +109,7 @@ class StabilityTest:
             )
         self.epochs = epochs
         self.window = (
-            max(2, ceil(self.rule.window * epochs)) if self.rule.window < 1 else int(self.rule.window)
+            max(2, ceil(self.rule.window * (epochs or 1))) if self.rule.window < 1 else int(self.rule.window)
         )
         first = self.window if self.rule.first is None else self.rule.first
         self.first = max(first, (min_epoch or 0) - self.rule.lag)
@@ -159,7 +159,7 @@ class StabilityTest:
         rate = float(slope[-self.window :].mean())
         if not self.rule.relative:
             return rate
-        return rate / max(abs(smooth[-1]), 1e-12) * self.epochs / 10
+        return rate / max(abs(smooth[-1]), 1e-12) * (self.epochs or 1) / 10
 
     def _threshold(self, left: int) -> float:
         return next((epsilon for count, epsilon in self.relaxations if left <= count), self.rule.threshold)

@@ -8,7 +8,7 @@ from numbers import Integral
 from torch import Tensor, nn
 
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.lowrank.find import Found, find_layers, low_rank_layers, nearest
+from cuttlefish.lowrank.find import Found, find_layers, layer_of, low_rank_layers, nearest
 from cuttlefish.lowrank.layers import LowRankLayer, check_extra_bn
 from cuttlefish.lowrank.matrix import matrix_shape, unroll
 from cuttlefish.lowrank.split import merge_layer, split_layer, truncated_svds
@@ -92,7 +92,7 @@ def factorize(
     options = {"extra_bn": extra_bn, "first_bias": first_bias, "scheme": scheme}
     places = _places(model)
     for (name, rank), known in zip(smaller.items(), factors, strict=True):
-        layer = model.get_submodule(name)
+        layer = layer_of(model, name)
         new = split_layer(layer, int(rank), **options, initialise=initialise, exact=exact, factors=known)
         _carry_over(name, layer, new)
         for parent, key in places.pop(layer):
@@ -104,7 +104,7 @@ def _smaller(model: nn.Module, ranks: Mapping[str, int], scheme: str) -> dict[st
     """Return the ranks below break-even, and log which are not."""
     smaller = {}
     for name, rank in ranks.items():
-        layer = model.get_submodule(name)
+        layer = layer_of(model, name)
         if rank < break_even(layer, scheme):
             smaller[name] = rank
         else:
@@ -114,7 +114,7 @@ def _smaller(model: nn.Module, ranks: Mapping[str, int], scheme: str) -> dict[st
 
 def _factors(model: nn.Module, ranks: Mapping[str, int], scheme: str) -> Iterator[tuple[Tensor, Tensor]]:
     return truncated_svds(
-        (unroll(model.get_submodule(name).weight, scheme), int(rank)) for name, rank in ranks.items()
+        (unroll(layer_of(model, name).weight, scheme), int(rank)) for name, rank in ranks.items()
     )
 
 
@@ -124,8 +124,8 @@ def densify(model: nn.Module) -> nn.Module:
     Extra BNs are folded in by their running statistics: the result equals the low-rank model in eval mode.
     """
     require_bare(model)
-    for name in list(low_rank_layers(model)):
-        replace_module(model, name, merge_layer(model.get_submodule(name)))
+    for name, layer in low_rank_layers(model).items():
+        replace_module(model, name, merge_layer(layer))
     return model
 
 
@@ -144,10 +144,11 @@ def replace_module(model: nn.Module, name: str, new: nn.Module) -> None:
 
 def _places(model: nn.Module) -> dict[nn.Module, list[tuple[nn.Module, str]]]:
     """Return each module's places: the parents that hold it, and under which names."""
-    places = defaultdict(list)
+    places: defaultdict[nn.Module, list[tuple[nn.Module, str]]] = defaultdict(list)
     for parent in model.modules():
         for key, child in parent._modules.items():
-            places[child].append((parent, key))
+            if child is not None:
+                places[child].append((parent, key))
     return places
 
 
@@ -196,7 +197,7 @@ def check_ranks(model: nn.Module, ranks: Mapping[str, int], scheme: str = "chann
 
 def _check_finite(model: nn.Module, names: Iterable[str]) -> None:
     for name in names:
-        weight = model.get_submodule(name).weight.detach()
+        weight = layer_of(model, name).weight.detach()
         if not weight.sum().isfinite() and not weight.isfinite().all():
             raise CuttlefishError(
                 f"The weight of layer {name!r} holds NaN or infinite values; "

@@ -4,7 +4,7 @@ Layers are found by looking at one forward pass, never by their names or positio
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +39,7 @@ class TracedLayer:
     """
 
     name: str
-    module: nn.Module
+    module: nn.Conv2d | nn.Linear
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     shortcut: bool = False
@@ -85,7 +85,7 @@ def trace(model: nn.Module, example: Batch, forward: Forward | None = None) -> l
     """
     calls, normalised, flow, handles = [], set(), Flow(), []
 
-    def watch(name: str, module: nn.Module) -> None:
+    def watch(name: str, module: Any) -> None:
         def hook(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Tensor) -> None:
             x = inputs[0] if inputs else next(iter(named.values()))
             if isinstance(module, NORMS):
@@ -113,7 +113,7 @@ class Call:
     """One execution of a layer. It keeps both tensors alive, so that an id names one tensor."""
 
     name: str
-    module: nn.Module
+    module: nn.Conv2d | nn.Linear
     x: Tensor
     output: Tensor
 
@@ -204,7 +204,7 @@ def eager() -> AbstractContextManager[object]:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Generator[None]:
     """Set eval mode inside, and put back every module's own mode after."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

@@ -1,5 +1,7 @@
 """The callback in Lightning's own Trainer."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -69,3 +71,10 @@ def test_a_checkpoint_goes_on(tmp_path, epochs):
 def test_a_wrong_name_is_told(tmp_path):
     with pytest.raises(CuttlefishError, match="Classifier has no network 'model': name the attribute"):
         fit(tmp_path, CuttlefishCallback(IMAGES, **KNOBS), max_epochs=1)
+
+
+def test_several_processes_are_refused():
+    callback, module = CuttlefishCallback(IMAGES), Classifier()
+    with pytest.raises(CuttlefishError, match="was given 2 processes, whose DDP would go on"):
+        callback.setup(SimpleNamespace(world_size=2), module, "fit")
+    assert callback.core is None

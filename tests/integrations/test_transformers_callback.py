@@ -1,6 +1,7 @@
 """The callback in transformers' own Trainer on a tiny BERT, and its files."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -105,3 +106,12 @@ def test_resuming_needs_a_prepared_model(tmp_path):
     (tmp_path / "cuttlefish.json").write_text("{}")
     with pytest.raises(CuttlefishError, match="call prepare"):
         trainer(tmp_path, model(), CuttlefishCallback(resume=tmp_path)).train()
+
+
+def test_several_processes_are_refused(tmp_path):
+    network, callback = model(), CuttlefishCallback(interval=1, **KNOBS)
+    training = trainer(tmp_path, network, callback)
+    two = SimpleNamespace(world_size=2)
+    with pytest.raises(CuttlefishError, match="was given 2 processes, whose DDP would go on"):
+        callback.on_train_begin(two, training.state, training.control, model=network)
+    assert callback.core is None and not low_rank(network)

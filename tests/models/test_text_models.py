@@ -13,8 +13,7 @@ from cuttlefish import Cuttlefish, CuttlefishError, factorize
 from cuttlefish.config.schema import ModelConfig
 from cuttlefish.config.validate import load_config
 from cuttlefish.engine.run import resolve_run
-from cuttlefish.lowrank.find import find_layers
-from cuttlefish.lowrank.patterns import freeze, matches
+from cuttlefish.lowrank.find import find_layers, freeze, matches
 from cuttlefish.lowrank.rank import clamp_rank
 from cuttlefish.models import build_model
 from cuttlefish.models.checkpoints import hub_commit

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.lowrank.find import low_rank_layers
+from cuttlefish.lowrank.find import layer_of, low_rank_layers
 from cuttlefish.lowrank.layers import LowRankLayer
 from cuttlefish.lowrank.split import split_layer
 from cuttlefish.lowrank.surgery import replace_module
@@ -17,7 +17,8 @@ from cuttlefish.lowrank.surgery import replace_module
 
 def inner_model(average: nn.Module) -> nn.Module:
     """Return the averaged model itself: torch's AveragedModel and timm's ModelEma keep it as `module`."""
-    return getattr(average, "module", average)
+    inner = getattr(average, "module", average)
+    return inner if isinstance(inner, nn.Module) else average
 
 
 def check_average(model: nn.Module, average: nn.Module) -> None:
@@ -39,11 +40,10 @@ def split_average(model: nn.Module, average: nn.Module) -> None:
     """
     target = inner_model(average)
     for name, layer in low_rank_layers(model).items():
-        dense = target.get_submodule(name)
-        if isinstance(dense, LowRankLayer):
+        if isinstance(target.get_submodule(name), LowRankLayer):
             continue
         options = {"extra_bn": layer.bn is not None, "first_bias": layer.first.bias is not None}
-        new = split_layer(dense, layer.rank, scheme=layer.scheme, **options)
+        new = split_layer(layer_of(target, name), layer.rank, scheme=layer.scheme, **options)
         _turn(new, layer)
         replace_module(target, name, new)
 

@@ -21,17 +21,21 @@ class Followers:
     """The calls of `Cuttlefish` that keep a loop's other objects in step with the model."""
 
     layers: list[str]
-    switched: bool
     _form: type | frozenset[str]
 
     def __init__(self, model: nn.Module, settings: Settings, forward: Forward | None):
         self.model, self.settings, self.forward = model, settings, forward
         self.decay: FrobeniusDecay | None = None
+        self.switch_epoch: int | None = None
         self._watch: Watch | None = None
         self._replaced: list[Replaced] = []
         self._averages: list[nn.Module] = []
         self._waiting: WeakSet[Optimizer] = WeakSet()
         self._in_step: WeakSet[Optimizer] = WeakSet()
+
+    @property
+    def switched(self) -> bool:
+        return self.switch_epoch is not None
 
     def before_step(self) -> None:
         """Apply Frobenius decay: after backward (reduced, unscaled), before each optimizer step.

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler
 
+from cuttlefish.auto.follow.average import inner_model
 from cuttlefish.auto.switch import Replaced
 
 
@@ -53,5 +54,5 @@ def _is_average(kind: type) -> bool:
 
 
 def _is_dense(average: nn.Module, layers: set[str]) -> bool:
-    inner = dict(getattr(average, "module", average).named_modules())
+    inner = dict(inner_model(average).named_modules())
     return any(isinstance(inner.get(name), nn.Conv2d | nn.Linear) for name in layers)

@@ -8,6 +8,7 @@ from torch.optim import Optimizer
 
 from cuttlefish.auto.switch import Replaced
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.lowrank.layers import LowRankLayer
 from cuttlefish.lowrank.matrix import unroll
 
 Momentum = Literal["fresh", "projected"]
@@ -164,15 +165,14 @@ def _carry_state(state: dict[Any, Any], entry: Replaced, old: nn.Parameter, mome
         (new,) = entry.new.values()
         state[new] = past
     elif momentum == "projected":
-        for parameter, projected in _projected(entry, past).items():
+        for parameter, projected in _projected(entry.layer, past).items():
             state[parameter] = projected
 
 
-def _projected(entry: Replaced, past: dict[str, Any]) -> dict[nn.Parameter, dict[str, Any]]:
+def _projected(layer: LowRankLayer, past: dict[str, Any]) -> dict[Tensor, dict[str, Any]]:
     """Return the states of both factors: first moments by M·V and Uᵀ·M, second ones by squared factors."""
-    layer = entry.layer
     U, Vt = layer.factors()
-    states: dict[nn.Parameter, dict[str, Any]] = {layer.second.weight: {}, layer.first.weight: {}}
+    states: dict[Tensor, dict[str, Any]] = {layer.second.weight: {}, layer.first.weight: {}}
     for key, value in past.items():
         parts = (value, value)
         if isinstance(value, Tensor) and value.shape == layer.weight_shape:

@@ -45,7 +45,7 @@ class Stack:
     @property
     def backward_speedup(self) -> float | None:
         """The same backward; None where that was not timed."""
-        return self.full_backward / self.low_backward if self.low_backward else None
+        return self.full_backward / self.low_backward if self.full_backward and self.low_backward else None
 
 
 @dataclass
@@ -146,8 +146,10 @@ def _timed(name: str, layers: list[TracedLayer], conditions: timing.Conditions, 
     time_layer = timing.estimate if cost_model else timing.measure
     with torch.random.fork_rng():  # the throw-away layers must not move the run's random numbers
         timings = [time_layer(layer, conditions) for layer in layers]
-    columns = [None if column[0] is None else sum(column) for column in zip(*timings, strict=True)]
-    return Stack(name, [layer.name for layer in layers], *columns, _intensity(layers, len(conditions.batch)))
+    sums: list[Any] = [None if column[0] is None else sum(column) for column in zip(*timings, strict=True)]
+    forward, backward, means = sums[:2], sums[2:4], sums[4:]
+    names, intensity = [layer.name for layer in layers], _intensity(layers, len(conditions.batch))
+    return Stack(name, names, *forward, *backward, *means, intensity=intensity)
 
 
 def decide(path: list[TracedLayer], stacks: list[Stack], threshold: float) -> tuple[int, list[str]]:

@@ -49,8 +49,8 @@ def kernel_area(module: nn.Module) -> int:
 def measure(layer: TracedLayer, conditions: Conditions) -> Timing:
     """Return the seconds of one layer at full rank and at the conditions' ratio."""
     full, low = take_turns(units(layer, conditions), layer.input_shape, conditions)
-    back = (median(full.backward), median(low.backward)) if conditions.backward else (None, None)
-    return median(full.forward), median(low.forward), *back, mean(full.forward), mean(low.forward)
+    back = [median(passes.backward) if conditions.backward else None for passes in (full, low)]
+    return median(full.forward), median(low.forward), back[0], back[1], mean(full.forward), mean(low.forward)
 
 
 class Passes(NamedTuple):
@@ -86,16 +86,15 @@ def units(layer: TracedLayer, conditions: Conditions) -> tuple[nn.Module, nn.Mod
         if not isinstance(module, nn.Conv2d):
             plain = (module.in_features, module.out_features)
             return nn.Linear(*plain), LowRankLinear(*plain, rank)
-        shape = (module.in_channels, module.out_channels, module.kernel_size)
-        options = {name: getattr(module, name) for name in ("stride", "padding", "dilation")} | {
-            "bias": False
-        }
+        shape: tuple[Any, Any, Any] = (module.in_channels, module.out_channels, module.kernel_size)
+        options: dict[str, Any] = {"stride": module.stride, "padding": module.padding, "bias": False}
+        options |= {"dilation": module.dilation}
         low = LowRankConv2d(*shape, rank, extra_bn=conditions.extra_bn, **options)
         return _unit(nn.Conv2d(*shape, **options), layer), _unit(low, layer)
 
 
 def _unit(conv: nn.Module, layer: TracedLayer) -> nn.Module:
-    norm = [nn.BatchNorm2d(layer.module.out_channels)] if layer.normalised else []
+    norm = [nn.BatchNorm2d(layer.module.weight.shape[0])] if layer.normalised else []
     return nn.Sequential(conv, *norm, nn.ReLU(inplace=True))
 
 

@@ -5,7 +5,7 @@ pretrained weight's spectrum has decayed before training begins, a low-rank one'
 nothing about R: with β = R / s(0) all ranks would stay near R. What was tried: docs/pretrained.md.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import sqrt
 from statistics import median
 
@@ -45,7 +45,7 @@ def first_ranks(
         if rules[name] == "energy" and values[name] > 0:
             found[name] = float(rank_of_energy(matrix))
         elif rules[name] == "random" and values[name] > 0:
-            usual = float(measure(gaussian(tuple(matrix.shape))))
+            usual = float(measure(gaussian(matrix.shape)))
             found[name] = min(full[name] * values[name] / usual, full[name])
     return found
 
@@ -60,7 +60,7 @@ def rank_of_energy(matrix: Tensor, share: float = ENERGY) -> int:
     return min(1 + int((energies.cumsum(0) < share * energies.sum()).sum()), len(energies))
 
 
-def gaussian(shape: tuple[int, int]) -> Tensor:
+def gaussian(shape: Sequence[int]) -> Tensor:
     """Return the same Gaussian matrix at every call."""
     return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
 

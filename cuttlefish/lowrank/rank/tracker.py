@@ -6,6 +6,7 @@ from math import ceil, floor, isfinite
 from torch import Tensor, nn
 
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.lowrank.find import layer_of
 from cuttlefish.lowrank.matrix import matrix_shape, unroll
 from cuttlefish.lowrank.rank.beta import first_ranks, gaussian
 from cuttlefish.lowrank.rank.measures import MEASURES
@@ -87,7 +88,7 @@ class RankTracker:
             raise CuttlefishError(
                 f"The measure {measure!r} is unknown; it is {', '.join(MEASURES)} or a function."
             )
-        self.measure = MEASURES.get(measure, measure)
+        self.measure = MEASURES[measure] if isinstance(measure, str) else measure
         self.shapes = {name: matrix_shape(self._weight(name).shape, scheme) for name in layers}
         self.full = {name: min(shape) for name, shape in self.shapes.items()}
         self.history: dict[str, list[float]] = {name: [] for name in self.shapes}
@@ -150,7 +151,7 @@ class RankTracker:
     def _weight(self, name: str) -> Tensor:
         """Return the weight that the model has under this name now."""
         try:
-            weight = self.model.get_submodule(name).weight
+            weight = layer_of(self.model, name).weight
         except AttributeError as error:
             raise CuttlefishError(
                 f"The model has no layer {name!r} with a weight, which this tracker was made to follow."
