@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterable, Sequence
 from statistics import mean
 
-from cuttlefish.evidence.benches import Bench
+from cuttlefish.evidence.benches import Bench, newest
 from cuttlefish.evidence.quantities import Record, hours, hours_as_baseline
 from cuttlefish.evidence.records import Collection, Evidence
-from cuttlefish.evidence.step_times import dense_epoch
+from cuttlefish.evidence.step_times import dense_epoch, step_row
+from cuttlefish.planning.estimate import DENSE, SAMPLES
 from cuttlefish.planning.planned_run import PlannedRun
 
 
@@ -62,8 +63,15 @@ class Estimates:
         """Return device hours at the newest bench's dense step time, and its hardware; None if unknown."""
         if run.scale != "paper" or run.epochs is None:
             return None
-        found = dense_epoch(self._benches, run.model, run.data)
+        found = dense_epoch(self._benches, run.model, run.data) or self._of_networks(run)
         return (run.epochs * found[0] / 3600, str(found[1].facts["hardware"])) if found else None
+
+    def _of_networks(self, run: PlannedRun) -> tuple[float, Bench] | None:
+        """Return the same as `dense_epoch` of the networks of Tables 2 to 4, in the run's precision."""
+        bench, samples = newest(self._benches, "models"), SAMPLES.get(run.data)
+        chosen = {"model": run.choices("model")[0], "precision": run.precision, "arm": DENSE}
+        row = step_row(bench, **chosen) if bench and samples else None
+        return (samples / row["batch"] * row["step_s"], bench) if row else None
 
     def _newest(self, keys: Sequence[str]) -> list[Evidence]:
         found = [self._finished[key] for key in dict.fromkeys(keys) if key in self._finished]

@@ -10,10 +10,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from cuttlefish.config.compose import compose_config
 from cuttlefish.config.schema import Config
 from cuttlefish.evidence.benches import Bench
-from cuttlefish.lowrank.stability import StabilityTest
 from cuttlefish.planning.points import Point, points
 from cuttlefish.planning.spec import Spec
 from cuttlefish.record.fields import Record
@@ -23,6 +21,8 @@ from cuttlefish.tasks.text.glue import TASKS
 SCALE, ROW = "paper", "cuttlefish_reference"
 """The cells that are estimated: those of the row whose ranks the bench has."""
 DENSE = "dense"
+SAMPLES = {"imagenet": IMAGENET[1], **{name: task.rows[0] for name, task in TASKS.items()}}
+"""Numbers of training samples of these tables' data sets."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,8 @@ def cells(
         finished: Records of finished runs, whose E counts where the cell has any.
         given: E as a share of the epochs, in place of all others.
     """
+    from cuttlefish.config.compose import compose_config  # Hydra
+
     for table in tables:
         for point in points(spec, spec.table(table), SCALE):
             if point.row.name == ROW:
@@ -106,11 +108,13 @@ def _cell(point: Point, config: Config, finished: Sequence[Record], given: float
     model, data, epochs = config.model.name, config.data.name, config.recipe.epochs
     choices = tuple(dict(point.values)[key] for key in ("model", "data"))
     switch = _switch(config, finished) if given is None else SwitchEpoch(given * epochs, "given")
-    return Cell(point.table, choices, model, data, epochs, _samples(config), switch)
+    return Cell(point.table, choices, model, data, epochs, SAMPLES[data], switch)
 
 
 def _switch(config: Config, finished: Sequence[Record]) -> SwitchEpoch:
     """Return E: that of finished runs, else the fixed one, else the least that the stability test allows."""
+    from cuttlefish.lowrank.stability import StabilityTest  # torch
+
     found = [
         record.switch_epoch
         for record in finished
@@ -130,7 +134,3 @@ def _switch(config: Config, finished: Sequence[Record]) -> SwitchEpoch:
         **(method.get("stability_options") or {}),
     )
     return SwitchEpoch(test.first + test.rule.lag, "the least", least=True)
-
-
-def _samples(config: Config) -> int:
-    return TASKS[config.data.name].rows[0] if config.data.kind == "glue" else IMAGENET[1]

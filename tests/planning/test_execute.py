@@ -176,6 +176,19 @@ def test_a_bench_of_steps_estimates_otherwise_unknown_runs(tmp_path):
     )
 
 
+def test_networks_of_the_other_tables_have_a_bench_of_their_own():
+    row = {"model": "deit_base", "arm": "dense", "precision": "bf16", "batch": 128, "step_s": 0.1}
+    estimates = Estimates([], [], Collection([], []), [Bench("models-x.json", {"hardware": "a GPU"}, [row])])
+    run = wanted(
+        scale="paper", epochs=300, model="deit_base_patch16_224", data="imagenet", precision="bf16",
+        words=("model=deit_base",),
+    )  # fmt: skip
+    hours = 300 * 1_281_167 / 128 * 0.1 / 3600
+    assert estimates.by_bench(run) == (pytest.approx(hours), "a GPU")
+    for other in ({"precision": "fp32"}, {"data": "cifar10"}, {"words": ("model=deit_small",)}):
+        assert estimates.by_bench(replace(run, **other)) is None
+
+
 def test_hours_are_of_the_hardware_used_last():
     runs = [evidence("f", 2.0), evidence("f", 0.5, device="gpu", started="2026-02-01")]
     seeds = [FULL, wanted(row="full", run_key="f9", seed=9)]
