@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from cuttlefish import factorize
+from cuttlefish import compress, factorize
 from tests.helpers.little_networks import IMAGES, network
 
 
@@ -73,3 +73,17 @@ def test_dynamic_int8_of_the_factors():
     x = torch.randn(16, 32)
     assert torch.dist(small(x), model(x)) < 0.03 * model(x).norm()
     assert "quantized" in type(small[0].first).__module__
+
+
+def test_what_nuclear_norm_pruning_leaves_dense_is_made_small():
+    """Soft-thresholded singular values, as such optimizers leave them: the rank is there, the size is not."""
+    model = network().eval()
+    with torch.no_grad():
+        for name in ("3", "6"):
+            weight = model.get_submodule(name).weight
+            U, S, Vt = torch.linalg.svd(weight.flatten(1), full_matrices=False)
+            weight.copy_(((U * (S - S[4]).clamp_min(0)) @ Vt).view_as(weight))
+    before = model(IMAGES)
+    report = compress(model, energy=1 - 1e-9, dense=["0", "11"])
+    assert report.ranks == {"3": 4, "6": 4} and report.parameters_after < report.parameters_before / 2
+    torch.testing.assert_close(model(IMAGES), before, atol=1e-5, rtol=1e-4)

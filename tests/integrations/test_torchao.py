@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+# Not among the test extras: transformers imports torchao wherever it is installed, which takes time and warns.
 pytest.importorskip("torchao", reason="torchao is not installed")
 
 from torchao.prototype.pat.optim import PruneOptimizer  # noqa: E402
