@@ -1,5 +1,6 @@
 """Ranks for a number of parameters: a rank more goes to where it keeps the most energy for its numbers."""
 
+from bisect import bisect_left
 from collections.abc import Mapping
 
 import torch
@@ -48,12 +49,6 @@ def ranks_for(
             f"target_params={target:,} cannot be reached: with rank 1 in all {len(shapes)} layers the model "
             f"has {size(at(float('inf'))):,} parameters"
         )
-    levels = torch.cat(list(gains.values())).unique().tolist()
-    low, high = 0, len(levels)  # the lowest level that fits lies in levels[low:high], or behind all of them
-    while low < high:
-        middle = (low + high) // 2
-        if size(at(levels[middle])) <= target:
-            high = middle
-        else:
-            low = middle + 1
-    return at(levels[low] if low < len(levels) else float("inf"))
+    levels = [*torch.cat(list(gains.values())).unique().tolist(), float("inf")]
+    lowest = bisect_left(levels, True, key=lambda level: size(at(level)) <= target)
+    return at(levels[lowest])
