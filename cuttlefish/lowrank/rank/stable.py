@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -109,14 +108,13 @@ class Top(NamedTuple):
 
 def _top_of(numbers: Tensor) -> Top:
     """numbers: the diagonal of the tridiagonal matrix, then what stands beside it, the last one outside."""
-    diagonal, beside = numbers.double().cpu().numpy().reshape(2, -1)
-    closed = np.flatnonzero(beside <= CERTAIN * np.nanmax(diagonal))
+    diagonal, beside = numbers.double().cpu().reshape(2, -1)
+    closed = (beside <= CERTAIN * diagonal.nan_to_num().max()).nonzero()
     if len(closed):  # the vectors up to here span all that the start reaches; rounding made the next ones
         diagonal, beside = diagonal[: closed[0] + 1], beside[: closed[0] + 1]
-    values, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside[:-1], -1))
-    top, second = values[-1], values[-2] if len(values) > 1 else 0.0
-    residual = abs(beside[-1] * vectors[-1, -1])
-    return Top(float(top), float(residual), float(top - second), torch.from_numpy(vectors[:, -1]))
+    values, vectors = torch.linalg.eigh(diagonal.diag() + beside[:-1].diag(-1))
+    top, second = values[-1].item(), values[-2].item() if len(values) > 1 else 0.0
+    return Top(top, abs((beside[-1] * vectors[-1, -1]).item()), top - second, vectors[:, -1])
 
 
 def _confirmed(found: Top, basis: Tensor, wide: Tensor) -> float | None:
