@@ -34,7 +34,7 @@ def _networks(small: bool) -> Iterator[tuple[str, str, nn.Module]]:
         torch.manual_seed(0)
         model = _network(name)
         yield name, "random", model
-        yield name, f"after {STEPS} steps", _trained(model)
+        yield name, f"after {STEPS} steps", _trained(model, adam=name.startswith("deit"))
     if not small:
         config = convert(model_config("minilm"), ModelConfig, "model")
         yield "minilm", "pretrained", build_model(config, 2, None)
@@ -47,10 +47,13 @@ def _network(name: str) -> nn.Module:
     return timm.create_model(name, num_classes=10, **sizes)
 
 
-def _trained(model: nn.Module) -> nn.Module:
-    """Train in place on noise, until the largest singular values stand out."""
+def _trained(model: nn.Module, adam: bool) -> nn.Module:
+    """Train in place on noise, as these networks are trained: largest singular values begin to stand out."""
     device = next(model.parameters()).device
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    if adam:
+        optimizer: torch.optim.Optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    else:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
     for _ in range(STEPS):
         images, labels = torch.randn(16, 3, 64, 64, device=device), torch.randint(10, (16,), device=device)
         nn.functional.cross_entropy(model(images), labels).backward()
