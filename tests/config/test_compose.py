@@ -21,7 +21,7 @@ from tests.helpers.runs import CONF
         ("debg=smoke", "there is no key debg; did you mean debug?"),
         ("epochs=3", "there is no key epochs; did you mean recipe.epochs?"),
         ("trainer.epochs=3", "there is no key trainer.epochs; did you mean recipe.epochs?"),
-        ("recipe.schedule.warmup=3", "did you mean recipe.schedule.warmup_epochs?"),
+        ("recipe.schedule.warmup=3", "did you mean recipe.schedule.warmup_steps?"),
         (
             "method=cuttlefish method.thresold=2",
             "there is no key method.thresold; did you mean method.threshold?",
