@@ -24,6 +24,7 @@ from cuttlefish.process.command_line import run_command
 from cuttlefish.process.outcomes import LOST, Ending
 from cuttlefish.process.signals import StopSignals
 from cuttlefish.process.sweep import run_one
+from cuttlefish.record.folder import check_folder, check_origin
 from cuttlefish.tasks.files import data_digest, data_there
 from cuttlefish.tasks.registry import check_name
 
@@ -38,9 +39,12 @@ def run(composed: DictConfig) -> float | None:
 
 
 def train(config: Config, stop: StopSignals) -> Ending:
-    """Hand a config to the worker; wrong knobs and missing data are told of before torch is imported."""
-    check_knobs(config.method)
+    """Hand a config to the worker; wrong knobs and missing files are told of before torch is imported."""
+    check_knobs(config.method, config.recipe.epochs)
     check_name(config.data)
+    check_folder(Path(config.run_dir or config.runs_root))
+    if config.fork_from is not None:
+        check_origin(Path(config.fork_from))
     if not data_there(config.data):
         data_digest(config.data)  # says what is missing; reading all of it comes after the knobs are checked
     if LOST in os.environ:

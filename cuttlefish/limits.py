@@ -133,6 +133,10 @@ class Checked:
         """Yield a sentence, beginning with a field's name, for each set of contradictory values."""
         return iter(())
 
+    def outside(self, epochs: int) -> Iterator[str]:
+        """Yield a sentence, beginning with a field's name, for each value outside a run of so many epochs."""
+        return iter(())
+
     def check(self, where: str = "", contradictions: bool = True) -> None:
         """Raise CuttlefishError for the first broken limit or contradiction.
 

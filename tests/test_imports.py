@@ -60,6 +60,12 @@ def test_every_methods_knobs_are_refused_without_torch():
         "    try: check_knobs({'name': name, 'nosuch': 1})\n"
         "    except CuttlefishError as error: assert 'nosuch' in str(error)\n"
         "    else: sys.exit(name)\n"
+        "for name, key in {'cuttlefish': 'min_epoch', 'pufferfish': 'switch_epoch', 'eb': 'max_epoch',"
+        " 'imp': 'rewind_epoch'}.items():\n"
+        "    check_knobs({'name': name, key: 4}, 5)\n"
+        "    try: check_knobs({'name': name, key: 5}, 5)\n"
+        "    except CuttlefishError as error: assert f'method.{key}=5 lies outside' in str(error)\n"
+        "    else: sys.exit(name)\n"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -51,3 +51,8 @@ class Settings(Checked):
         yield from one_size(self, "p")
         if self.p_grid and self.target_params is None and self.match is None:
             yield "p_grid is what target_params or match chooses from; without them give p"
+
+    def outside(self, epochs: int) -> Iterator[str]:
+        epochs = self.recipe.get("epochs", epochs)
+        if self.max_epoch is not None and self.max_epoch >= epochs:
+            yield f"max_epoch={self.max_epoch} lies outside the run's {epochs} epochs"

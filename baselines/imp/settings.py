@@ -42,3 +42,8 @@ class Settings(Checked):
         yield from one_size(self, "levels")
         if self.level_epochs is not None and self.equal_budget:
             yield "level_epochs: give level_epochs or equal_budget, not both: each sets a level's length"
+
+    def outside(self, epochs: int) -> Iterator[str]:
+        length = self.level_epochs or self.recipe.get("epochs", epochs)
+        if self.rewind_epoch is not None and self.rewind_epoch >= length:
+            yield f"rewind_epoch={self.rewind_epoch} lies outside a level's {length} epochs"

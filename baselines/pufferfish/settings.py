@@ -39,3 +39,7 @@ class Settings(Checked):
 
     def contradictions(self) -> Iterator[str]:
         yield from one_size(self)  # rank_ratio has a value of its own and is ignored if a size is given
+
+    def outside(self, epochs: int) -> Iterator[str]:
+        if self.switch_epoch is not None and self.switch_epoch >= epochs:
+            yield f"switch_epoch={self.switch_epoch} lies outside the run's {epochs} epochs"

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from cuttlefish.auto.decisions import Decisions
 from cuttlefish.auto.distributed import from_first_process
 from cuttlefish.auto.show import plot_ranks, report_text
-from cuttlefish.auto.state import chosen_settings
+from cuttlefish.auto.state import checked_state, chosen_settings
 from cuttlefish.auto.switch import EpochReport, Example
 from cuttlefish.auto.watch import Watch
 from cuttlefish.errors import CuttlefishError
@@ -88,11 +88,12 @@ class Cuttlefish(Decisions):
         guard: bool = True,
         **knobs: Any,
     ):
-        state = state or {}
+        state = checked_state(state)
         require_bare(model)
         super().__init__(model, chosen_settings(settings, knobs, state.get("settings")), forward)
         self.broadcast, self.section = broadcast, section
-        self.epochs, self.interval = epochs or state.get("epochs"), interval or state.get("interval")
+        self.epochs = state.get("epochs") if epochs is None else epochs
+        self.interval = state.get("interval") if interval is None else interval
         self._check_lengths(batch, state)
         self._decide(batch, state, profile, measure, {"autocast": autocast, "cost_model": cost_model})
         if guard:

@@ -11,6 +11,13 @@ from cuttlefish.lowrank.rank import RankTracker
 from cuttlefish.lowrank.settings import Settings
 
 
+def checked_state(state: Any) -> Mapping[str, Any]:
+    """Return the state, an empty one for None. Raises CuttlefishError for what `state_dict` never returns."""
+    if state is not None and not isinstance(state, Mapping):
+        raise CuttlefishError(f"state is a {type(state).__name__}; give what state_dict() has returned")
+    return state or {}
+
+
 def chosen_settings(
     settings: Settings | None, knobs: Mapping[str, Any], saved: Mapping[str, Any] | None
 ) -> Settings:

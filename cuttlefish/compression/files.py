@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,21 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     Args:
         model: Low-rank or not. Tied weights are written once.
         path: The file, usually *.safetensors.
+
+    Raises:
+        CuttlefishError: The file cannot be written.
     """
     save_model = _safetensors().save_model
+    from safetensors import SafetensorError
+
     part = Path(path).with_name(f"{Path(path).name}.part")
-    save_model(model, str(part), metadata={KEY: json.dumps(plan(model))})
-    os.replace(part, path)
+    try:
+        save_model(model, str(part), metadata={KEY: json.dumps(plan(model))})
+        os.replace(part, path)
+    except (OSError, SafetensorError) as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise CuttlefishError(f"cannot write {os.fspath(path)!r}: {error}") from error
 
 
 def load(model_fn: Callable[[], nn.Module], path: str | os.PathLike[str]) -> nn.Module:
@@ -49,7 +60,11 @@ def load(model_fn: Callable[[], nn.Module], path: str | os.PathLike[str]) -> nn.
         raise CuttlefishError(f"{os.fspath(path)!r} is no safetensors file: {error}") from error
     if KEY not in metadata:
         raise CuttlefishError(f"{os.fspath(path)!r} holds no plan: it was not written by cuttlefish.save")
-    model = apply(model_fn(), json.loads(metadata[KEY]), initialise=False)
+    try:
+        found = json.loads(metadata[KEY])
+    except (ValueError, RecursionError) as error:
+        raise CuttlefishError(f"{os.fspath(path)!r} holds a damaged plan: {error}") from error
+    model = apply(model_fn(), found, initialise=False)
     try:
         tools.load_model(model, path)
     except RuntimeError as error:

@@ -10,6 +10,8 @@ from cuttlefish.lowrank.find import find_layers, low_rank_layers
 from cuttlefish.lowrank.surgery import check_ranks, factorize, require_bare
 
 FORMAT = "cuttlefish-plan-1"
+ENTRY = {"rank", "shape", "scheme", "extra_bn", "first_bias"}
+"""What a plan says of a layer."""
 
 
 def plan(model: nn.Module) -> dict[str, Any]:
@@ -47,10 +49,7 @@ def apply(model: nn.Module, plan: Mapping[str, Any], *, initialise: bool = True)
         CuttlefishError: The plan is none, or names a layer that the model has not, or of another shape.
             Nothing is changed then.
     """
-    if plan.get("format") != FORMAT or not isinstance(plan.get("layers"), Mapping):
-        raise CuttlefishError(
-            f"this is no plan of cuttlefish: its format is {plan.get('format')!r}, not {FORMAT!r}"
-        )
+    _check(plan)
     require_bare(model)
     layers = plan["layers"]
     found = find_layers(model).layers
@@ -65,6 +64,20 @@ def apply(model: nn.Module, plan: Mapping[str, Any], *, initialise: bool = True)
         ranks = {name: entry["rank"] for name, entry in layers.items() if _form(entry) == form}
         factorize(model, ranks, keep_dense=False, initialise=initialise, **dict(form))
     return model
+
+
+def _check(plan: Any) -> None:
+    """Raise CuttlefishError for anything but a plan, which may come from a file."""
+    if not isinstance(plan, Mapping):
+        raise CuttlefishError(f"this is no plan of cuttlefish but a {type(plan).__name__}")
+    if plan.get("format") != FORMAT:
+        raise CuttlefishError(
+            f"this is no plan of cuttlefish: its format is {plan.get('format')!r}, not {FORMAT!r}"
+        )
+    layers = plan.get("layers")
+    for name, entry in layers.items() if isinstance(layers, Mapping) else [("layers", layers)]:
+        if not isinstance(entry, Mapping) or ENTRY - entry.keys():
+            raise CuttlefishError(f"the plan is damaged: {name!r} has no {', '.join(sorted(ENTRY))}")
 
 
 def _form(entry: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from cuttlefish.config.resolved import RENAMED
-from cuttlefish.config.schema import ModelConfig
+from cuttlefish.config.schema import Config, ModelConfig
 from cuttlefish.config.suggest import choose_from
 from cuttlefish.errors import CuttlefishError
 
@@ -38,6 +38,16 @@ def refuse_two_sizes(words: Iterable[str]) -> None:
     knob = next((word for word in SIZE_KNOBS if word in given), None)
     if target and knob:
         raise CuttlefishError(f"{knob} and {target} both set the size; give one of them")
+
+
+def check_places(config: Config) -> None:
+    """Raise CuttlefishError for a run's folder that begins with ~, which only a shell expands."""
+    for key in ("run_dir", "runs_root", "fork_from"):
+        place = getattr(config, key)
+        if place is not None and place.startswith("~"):
+            raise CuttlefishError(
+                f"{key}={place} begins with ~, which only a shell expands; write the whole path"
+            )
 
 
 def check_preset(method: Mapping[str, Any], chosen: str, folders: Sequence[Path]) -> None:

@@ -14,7 +14,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from cuttlefish.config.choice_checks import check_model_choice, check_not_null, check_preset, refuse_old_words
+from cuttlefish.config.choice_checks import (
+    check_model_choice,
+    check_not_null,
+    check_places,
+    check_preset,
+    refuse_old_words,
+)
 from cuttlefish.config.choices import GROUPS, OPTIONAL, SEVERAL
 from cuttlefish.config.hydra_errors import sentence
 from cuttlefish.config.schema import Config
@@ -72,6 +78,7 @@ def checked_config(composed: DictConfig, hydra: DictConfig) -> Config:
         config = load_config(OmegaConf.to_container(composed, resolve=True, throw_on_missing=True))
     except OmegaConfBaseException as error:
         raise CuttlefishError(sentence(error)) from error
+    check_places(config)
     check_preset(config.method, choices.preset, folders)
     check_model_choice(config.model, choices.model, folders)
     check_not_null(config.method, choices.method, folders)

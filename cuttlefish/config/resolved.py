@@ -33,8 +33,11 @@ def load(path: str | Path) -> dict[str, Any]:
     Raises:
         CuttlefishError: The file is missing or not a mapping.
     """
+    path = Path(path)
     try:
-        mapping = _parse(Path(path).read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file():  # a named pipe could block forever
+            raise OSError("it is no regular file")
+        mapping = _parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise CuttlefishError(f"cannot read {path}: {' '.join(str(error).split())}") from error
     if not isinstance(mapping, dict):

@@ -1,7 +1,6 @@
 """A resolved run, and the checks of its folder before it starts."""
 
 import logging
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from cuttlefish.models.checkpoints import own_files_digest
 from cuttlefish.process.lock import RunLock
 from cuttlefish.record.atomic import write_atomic
 from cuttlefish.record.fields import Record
-from cuttlefish.record.folder import RECORD
+from cuttlefish.record.folder import RECORD, check_folder
 from cuttlefish.record.provenance import provenance
 from cuttlefish.record.record import OtherSchema, error_text, new_record, read_record, write_record
 from cuttlefish.tasks.files import data_digest
@@ -86,17 +85,6 @@ def resolve_run(config: Config) -> Run:
     folder = run_folder(config, key)
     check_folder(folder)
     return Run(config, method, key, folder, digest)
-
-
-def check_folder(folder: Path) -> None:
-    """Raise CuttlefishError if the folder cannot be made because of a file or a loop of links in its path."""
-    for place in (folder, *folder.absolute().parents):
-        if place.is_dir():
-            return
-        if os.path.lexists(place):
-            raise CuttlefishError(
-                f"cannot write to the run folder {folder}: {place} is no folder; choose another one"
-            )
 
 
 def finished_record(run: Run) -> Record | None:

@@ -20,10 +20,8 @@ def check_settings(settings: Settings, model: nn.Module, path: list[TracedLayer]
         path: Its main path (`main_path`).
         epochs: Length of the run, if known.
     """
-    for key in ("min_epoch", "max_epoch", "switch_epoch"):
-        epoch = getattr(settings, key)
-        if epoch is not None and epochs is not None and epoch >= epochs:
-            raise CuttlefishError(f"{key}={epoch} lies outside the run's {epochs} epochs")
+    for sentence in settings.outside(epochs) if epochs is not None else ():
+        raise CuttlefishError(sentence)
     names = [layer.name for layer in path]
     for name in settings.untracked:
         if name not in names:

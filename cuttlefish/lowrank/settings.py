@@ -130,6 +130,12 @@ class Settings(Checked):
         k = self.paper_k if self.k == "paper" else self.k
         return k if isinstance(k, int) else otherwise
 
+    def outside(self, epochs: int) -> Iterator[str]:
+        for key in ("min_epoch", "max_epoch", "switch_epoch"):
+            epoch = getattr(self, key)
+            if epoch is not None and epoch >= epochs:
+                yield f"{key}={epoch} lies outside the run's {epochs} epochs"
+
     def leaves_dense(self, name: str) -> bool:
         """Return whether one of the patterns in `dense` names this layer."""
         return any(fnmatchcase(name, pattern) for pattern in self.dense)

@@ -35,13 +35,19 @@ def load_settings(name: str) -> type[Checked]:
     return import_module(f"{home}.settings").Settings if is_folder else load_method(name).Settings
 
 
-def check_knobs(resolved: Mapping[str, Any]) -> Checked:
+def check_knobs(resolved: Mapping[str, Any], epochs: int | None = None) -> Checked:
     """Return the typed settings of a resolved config's `method`: its `name` and the knobs that are not null.
+
+    Args:
+        epochs: Those of the recipe, to check that settings lie within the run.
 
     Raises:
         CuttlefishError: There is no such method, or a knob is unknown or wrong.
     """
-    return build_settings(load_settings(resolved["name"]), resolved)
+    settings = build_settings(load_settings(resolved["name"]), resolved)
+    for sentence in settings.outside(epochs) if epochs is not None else ():
+        raise CuttlefishError(f"method.{sentence}")
+    return settings
 
 
 def build_method(resolved: Mapping[str, Any]) -> Method:

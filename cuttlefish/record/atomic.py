@@ -46,10 +46,8 @@ def write_atomic(path: str | Path, data: bytes | str) -> None:
 
 def read_regular(path: str | Path) -> bytes:
     """Read a regular file. Raises OSError for a folder or a named pipe, which could block forever."""
-    path = Path(path)
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
-    return path.read_bytes()
+    _refuse_pipes(Path(path))
+    return Path(path).read_bytes()
 
 
 def remove_left_overs(folder: Path) -> None:
@@ -66,6 +64,7 @@ def append_line(path: str | Path, line: str) -> None:
     A crash can tear only the last line; a full disk leaves the file unchanged.
     """
     path = Path(path)
+    _refuse_pipes(path)
     new = not path.exists()
     with open(path, "ab") as file:
         before = file.tell()
@@ -78,6 +77,11 @@ def append_line(path: str | Path, line: str) -> None:
             raise
     if new:
         _flush_folder(path.parent)
+
+
+def _refuse_pipes(path: Path) -> None:
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
 
 
 def _make_folder(folder: Path) -> None:

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import logging
+import os
 import re
 from collections.abc import Callable, Hashable
 from pathlib import Path
@@ -32,6 +33,25 @@ LONGEST = 10_000
 """Maximum characters in a row of ranks; layer names have about a hundred."""
 
 log = logging.getLogger(__name__)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise CuttlefishError if the folder cannot be made because of a file or a loop of links in its path."""
+    for place in (folder, *folder.absolute().parents):
+        if place.is_dir():
+            return
+        if os.path.lexists(place):
+            raise CuttlefishError(
+                f"cannot write to the run folder {folder}: {place} is no folder; choose another one"
+            )
+
+
+def check_origin(source: Path) -> None:
+    """Raise CuttlefishError if there is nothing at `source` to fork from."""
+    if not os.path.lexists(source):
+        raise CuttlefishError(
+            f"fork_from={source}: there is no checkpoint, neither a file nor a run folder with one"
+        )
 
 
 def read_epochs(folder: str | Path) -> list[dict[str, Any]]:
@@ -172,7 +192,10 @@ def _rank_cells(line: str) -> list[str] | None:
     """Split a valid row of ranks into its cells; None for the header or a damaged line."""
     if len(line) > LONGEST:
         return None
-    cells = next(csv.reader([line]), []) if '"' in line else line.split(",")
+    try:
+        cells = next(csv.reader([line]), []) if '"' in line else line.split(",")
+    except csv.Error:  # a bare carriage return, as in binary data
+        return None
     whole = len(RANK_COLUMNS) - 1 <= len(cells) <= len(RANK_COLUMNS)
     return cells if whole and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", cells[0]) else None
 

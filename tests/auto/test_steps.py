@@ -29,8 +29,11 @@ def test_one_of_both_ways_to_count():
         Cuttlefish(network(), IMAGES, interval=3, **FIXED).epoch_end()
     with pytest.raises(CuttlefishError, match="give interval="):
         Cuttlefish(network(), IMAGES, **FIXED).step_end()
-    with pytest.raises(CuttlefishError, match="interval=-1 must be a whole number"):
-        Cuttlefish(network(), IMAGES, interval=-1, **FIXED)
+    for length in ({"interval": -1}, {"interval": 0}, {"epochs": 0}):
+        with pytest.raises(CuttlefishError, match="must be a whole number of at least 1"):
+            Cuttlefish(network(), IMAGES, **length, **FIXED)
+    with pytest.raises(CuttlefishError, match="state is a list"):
+        Cuttlefish(network(), IMAGES, state=[], **FIXED)
     with pytest.raises(CuttlefishError, match="no batch was given"):
         Cuttlefish(network(), **FIXED)
 

@@ -67,6 +67,28 @@ def test_what_does_not_fit_is_refused(tmp_path):
         cuttlefish.load(with_another_head, path)
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000])
+def test_a_file_with_a_damaged_plan_is_refused(tmp_path, text):
+    save_file({"a": torch.zeros(1)}, tmp_path / "model", metadata={"cuttlefish_plan": text})
+    with pytest.raises(CuttlefishError, match="damaged plan|no plan of cuttlefish"):
+        cuttlefish.load(network, tmp_path / "model")
+
+
+@pytest.mark.parametrize("layers", [3, None, {"3": 4}, {"3": {"rank": 4}}])
+def test_a_plan_with_damaged_layers_changes_nothing(layers):
+    model = network()
+    with pytest.raises(CuttlefishError, match="the plan is damaged"):
+        cuttlefish.apply(model, cuttlefish.plan(model) | {"layers": layers})
+    assert cuttlefish.plan(model)["layers"] == {}
+
+
+def test_what_cannot_be_written_leaves_nothing(tmp_path):
+    for path in (tmp_path, tmp_path / "nosuch" / "model"):
+        with pytest.raises(CuttlefishError, match="cannot write"):
+            cuttlefish.save(network(), path)
+    assert not list(tmp_path.iterdir()) and not tmp_path.with_name(f"{tmp_path.name}.part").exists()
+
+
 class Tied(nn.Module):
     def __init__(self):
         super().__init__()

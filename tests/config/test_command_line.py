@@ -314,3 +314,15 @@ def test_a_python_without_hydra_says_which_one_has_it(tmp_path):
         cwd=tmp_path,
     )
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "make setup" in done.stderr
+
+
+@pytest.mark.parametrize("key", ["run_dir", "runs_root", "fork_from"])
+def test_a_place_below_a_home_is_not_made_by_that_name(command, tmp_path, key):
+    code, err, handed = command("data=synthetic", f"{key}='~/x'")
+    assert code == 2 and not handed and f"{key}=~/x begins with ~" in err, err
+    assert not list(tmp_path.glob("~*"))
+
+
+def test_nothing_to_fork_from_is_told_before_the_worker_is(command):
+    code, err, handed = command("data=synthetic", "fork_from=nosuch")
+    assert code == 2 and not handed and "fork_from=nosuch: there is no checkpoint" in err, err

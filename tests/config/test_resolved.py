@@ -1,5 +1,6 @@
 """resolved.yaml as a person may edit it, and the configs in all committed records: same values, same run keys."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,12 @@ def test_what_is_no_config_ends_in_one_sentence(tmp_path, text):
     with pytest.raises(CuttlefishError, match=f"{RESOLVED}|nested too deep") as caught:
         load_config(load(tmp_path / RESOLVED))
     assert "\n" not in str(caught.value)
+
+
+def test_a_named_pipe_is_no_config(tmp_path):
+    os.mkfifo(tmp_path / RESOLVED)
+    with pytest.raises(CuttlefishError, match="it is no regular file"):
+        load(tmp_path / RESOLVED)
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: f"{path.parts[-3]}-{path.parts[-2]}")

@@ -87,3 +87,9 @@ def test_a_run_that_names_no_threads_has_the_process_s_own():
     for threads, expected in ((own, own), (own + 1, own + 1), (None, own)):
         set_up(TrainerConfig(threads=threads), torch.device("cpu"), 0)
         assert torch.get_num_threads() == expected
+
+
+def test_an_ordinary_run_does_not_import_inductor(monkeypatch):
+    """torch imports it, seconds of work, to set what is set already."""
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda *_: pytest.fail("imports Inductor"))
+    set_up(TrainerConfig(), torch.device("cpu"), 0)

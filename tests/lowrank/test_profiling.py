@@ -107,3 +107,8 @@ def test_blocks_of_linear_layers():
     assert block_name("blocks.3.mlp.fc1") == "blocks.3"
     assert block_name("encoder.layer.11.attention.q") == "encoder.layer.11"
     assert block_name("head") == "head" and block_name("mlp.fc") == "mlp"
+
+
+def test_one_repeat_is_none():
+    with pytest.raises(CuttlefishError, match="repeats=1 must be at least 2"):
+        profile_stacks(nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8)), torch.ones(1, 8), repeats=1)

@@ -88,3 +88,9 @@ def test_lines_are_appended_whole(tmp_path):
     for word in ("one", "zwölf"):
         append_line(tmp_path / "log", word)
     assert (tmp_path / "log").read_bytes() == "one\nzwölf\n".encode()
+
+
+def test_a_named_pipe_in_place_of_a_log_is_an_error_at_once(tmp_path):
+    os.mkfifo(tmp_path / "log.txt")
+    with pytest.raises(OSError, match="it is no regular file"):
+        append_line(tmp_path / "log.txt", "started")

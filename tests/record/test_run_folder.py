@@ -79,3 +79,14 @@ def test_a_layer_of_which_nothing_is_left_has_rank_0(tmp_path, caplog):
 def test_a_folder_in_place_of_the_ranks_is_told(tmp_path, caplog):
     (tmp_path / "ranks.csv").mkdir()
     assert read_ranks(tmp_path) == [] and "cannot be read (IsADirectoryError)" in caplog.text
+
+
+@pytest.mark.parametrize("line", ['1,"a"\rb,0.5,2,4', '\r"\r', '1,"a,0.5,2,4'])
+def test_a_rank_row_that_is_no_csv_costs_no_other_row(tmp_path, line):
+    write(tmp_path, 2)
+    sound = read_ranks(tmp_path)
+    with (tmp_path / "ranks.csv").open("a", newline="") as file:
+        file.write(f"{line}\n")
+    assert read_ranks(tmp_path) == sound
+    assert cut_back(tmp_path, 2) == ["ranks.csv: 1 damaged rows are left out"]
+    assert read_ranks(tmp_path) == sound

@@ -10,6 +10,7 @@ from cuttlefish.engine.run import Run
 from cuttlefish.engine.saving.checkpoint import BEFORE_SWITCH, after_whole_epochs, load_checkpoint
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.limits import shown
+from cuttlefish.record.folder import check_origin
 
 SHARED = ("model", "data", "recipe", "seed")
 """Sections of the config that must equal those of the run it starts from."""
@@ -75,15 +76,14 @@ def _misfits(run: Run, origin: Mapping[str, Any], state: Mapping[str, Any], name
 
 
 def _locate(source: Path) -> tuple[Path, Path]:
+    check_origin(source)
     if source.is_file():
         return source.parent.parent, source
     checkpoints = source / "checkpoints"
     before = checkpoints / BEFORE_SWITCH
     found = [before] if before.exists() else after_whole_epochs(checkpoints)
     if not found:
-        raise CuttlefishError(
-            f"fork_from={source}: there is no checkpoint, neither a file nor a run folder with one"
-        )
+        raise CuttlefishError(f"fork_from={source}: the folder has no checkpoint of whole epochs")
     return source, found[-1]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.path import candidates, embeddings, main_path
 from cuttlefish.lowrank.profiling import timing
 from cuttlefish.lowrank.trace import Batch, Forward, TracedLayer, first_tensor
@@ -125,8 +126,10 @@ def profile_stacks(
         forward: How to call the model on a batch; model(x), model(*x) or model(**x) by default.
 
     Raises:
-        CuttlefishError: The model is wrapped or has nothing to factorize.
+        CuttlefishError: The model is wrapped or has nothing to factorize, or there are too few repeats.
     """
+    if not isinstance(repeats, int) or repeats < 2:
+        raise CuttlefishError(f"repeats={repeats!r} must be at least 2, for the first of the runs is dropped")
     began = perf_counter()
     path = main_path(model, batch, shortcuts=shortcuts, forward=forward)
     possible = set(candidates(model, path))

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.matrix import gram, power_of_two
 
 SMALL = 128
@@ -37,6 +38,8 @@ def stable_rank(weight: Tensor) -> float:
     error is below 1e-6 at any scale; where all singular values agree to a few 1e-6 (an orthogonal float32
     matrix), the value is within their spread. The same matrix gives the same value at every call.
     """
+    if weight.ndim < 2 or weight.numel() == 0:
+        raise CuttlefishError(f"a weight of shape {list(weight.shape)} is no matrix that has a stable rank")
     return _ratio(_matrix(weight.detach()))
 
 

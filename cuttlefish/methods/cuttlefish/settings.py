@@ -29,3 +29,7 @@ class Settings(CoreSettings):
         yield from super().contradictions()
         if self.restart_lr is not None and (self.switch_epoch is None or not self.rewarm):
             yield "restart_lr, a schedule of its own after the switch, needs switch_epoch and rewarm=true"
+
+    def outside(self, epochs: int) -> Iterator[str]:
+        if self.interval is None:  # else they are intervals, whose number the data's size decides
+            yield from super().outside(epochs)

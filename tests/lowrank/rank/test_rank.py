@@ -330,3 +330,9 @@ def test_tracker_measures_the_matrix_of_the_scheme():
     tracker = RankTracker(nn.Sequential(conv), ["0"], scheme="spatial")
     matrix = conv.weight.detach().permute(0, 2, 1, 3).reshape(64 * 3, 8 * 3)
     assert tracker.full == {"0": 24} and tracker.update()["0"] == pytest.approx(oracle(matrix), rel=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (0, 4), (4, 0)])
+def test_what_is_no_matrix_has_no_stable_rank(shape):
+    with pytest.raises(CuttlefishError, match="no matrix that has a stable rank"):
+        stable_rank(torch.zeros(shape))
