@@ -13,7 +13,8 @@ from typing import Any
 
 HIDDEN = "REDACTED"
 SECRET_WORD = (
-    r"secret|passw(?:or)?d|passphrase|credential|authorization|api[_-]?key|(?:access|private|auth)[_-]?key"
+    r"secret|passw(?:or)?d|passphrase|credential|authorization|api[_-]?key"
+    r"|(?:access|private|auth|account)[_-]?key"
 )
 TOKEN_WORD = r"(?<![a-z])token(?![a-z])"
 SECRET_KEY, TOKEN_KEY = re.compile(SECRET_WORD, re.IGNORECASE), re.compile(TOKEN_WORD, re.IGNORECASE)
@@ -22,12 +23,16 @@ KEY_END = re.compile(r"[\w.+~-]*+")
 VALUE = re.compile(r"[\"']?\s*+[=:]\s*+(?P<value>\"[^\"]*+\"|'[^']*+'|[^\s,{}\[\]\"']++)")
 SHAPES = {
     r"-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----(?s:.*?-----END [A-Z ]{0,20}PRIVATE KEY-----|.*)": HIDDEN,
-    r"(?:hf_|gh[pousr]_|github_pat_|glpat-|sk-|wandb_v1_)(?<![a-z0-9]sk-)[\w-]{16,}+": HIDDEN,
+    r"(?:hf_|gh[pousr]_|github_pat_|glpat-|sk-|wandb_v1_|npm_|AIza)(?<![a-z0-9]sk-)[\w-]{16,}+": HIDDEN,
+    r"(?<![\w-])(?:xox[a-z]-[\w-]{8,}+|eyJ[\w-]{8,}+\.eyJ[\w-]++(?:\.[\w-]++)?)": HIDDEN,
     r"://[^/\s@]++@": f"://{HIDDEN}@",
     r"([?&](?i:[\w-]{0,40}?signature|sig|hmac|auth|key|code)=)[^&\s\"'<>]++": rf"\1{HIDDEN}",
+    r"(?i:(authorization[\"']?+\s*+[=:]\s*+[\"']?+(?:bearer|basic|token)\s++))[^\s\"',]++": rf"\1{HIDDEN}",
+    r"(?i:((?:set-)?cookie[\"']?+:\s*+[\"']?+))[^\n\"']++": rf"\1{HIDDEN}",
+    r"(?i:(--[\w-]{0,40}?(?:password|secret|token|api[_-]key)\s++))[^\s-]\S*+": rf"\1{HIDDEN}",
     r"(?i:(bearer\s++))[\w.~+/=-]{16,}+": rf"\1{HIDDEN}",
 }
-"""Private keys; well-known tokens; a URL's user, with or without password; URL signatures; bearers."""
+"""Private keys; well-known tokens; a URL's user, with or without password; URL signatures; headers."""
 SHAPES = {re.compile(shape): blank for shape, blank in SHAPES.items()}
 BASIC = re.compile(r"(?i:(basic\s++))([A-Za-z0-9+/]{6,}+={0,2})")
 START = r"(?:(?<=~)[\w.-]*+/|(?<=/)(?!/))"

@@ -62,7 +62,15 @@ def test_numbers_can_be_passwords():
 
 
 @pytest.mark.parametrize(
-    "text", ["hf_" + "a1B2" * 8, "ghp_" + "x9" * 18, "sk-" + "k" * 40, "https://me:pass@host/x"]
+    "text",
+    [
+        "hf_" + "a1B2" * 8,
+        "xoxb-" + "a1B2" * 8,
+        "eyJ" + "a1B2" * 8 + ".eyJ" + "x9" * 18 + ".kkkk",
+        "ghp_" + "x9" * 18,
+        "sk-" + "k" * 40,
+        "https://me:pass@host/x",
+    ],
 )
 def test_well_known_shapes_are_hidden_under_any_name(text):
     assert HIDDEN in redact_text(f"clone {text} now")
@@ -75,6 +83,12 @@ CREDENTIALS = base64.b64encode(b"ann:hunter2").decode()
 
 @pytest.mark.parametrize("text, expected", [
     ("Authorization: Bearer abc.def-ghi_123456789", f"Authorization: {HIDDEN} {HIDDEN}"),
+    ("Authorization: Bearer abc.def, x", f"Authorization: {HIDDEN} {HIDDEN}, x"),
+    ('{"Authorization": "token abc"}', f'{{"Authorization": {HIDDEN}}}'),
+    ("Cookie: a=b; c=d\nx", f"Cookie: {HIDDEN}\nx"),
+    ("upload --password hunter2 --now", f"upload --password {HIDDEN} --now"),
+    ("AccountName=x;AccountKey=ab+/c==;y", f"AccountName=x;AccountKey={HIDDEN}"),
+    ("run --token-dim 64", "run --token-dim 64"),
     ("sent bearer abc.def-ghi_123456789 there", f"sent bearer {HIDDEN} there"),
     ("a bearer of news", "a bearer of news"),
     (f"Basic {CREDENTIALS} refused", f"Basic {HIDDEN} refused"),
