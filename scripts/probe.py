@@ -40,7 +40,6 @@ in a small size (fewer blocks where all are alike).
 - *compiles*: torch.compile (graphs forward and backward, no code generation) gives the same outputs and
   gradients for every factor
 - *exports*: torch.export gives the same outputs
-
 """
 
 

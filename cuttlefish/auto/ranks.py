@@ -72,9 +72,9 @@ def within_budget(model: nn.Module, ranks: dict[str, int], settings: Settings) -
         return total - sum(_saved(weights[name], rank, settings) for name, rank in chosen.items())
 
     if size(at(0)) > target:
+        smallest = f"with rank 1 in all {len(ranks)} layers" if ranks else "with no layer to factorize"
         raise CuttlefishError(
-            f"target_params={target:,} cannot be reached: with rank 1 in all {len(ranks)} layers the model "
-            f"has {size(at(0)):,} parameters"
+            f"target_params={target:,} cannot be reached: {smallest} the model has {size(at(0)):,} parameters"
         )
     return at(bisect_right(range(1, 1001), target, key=lambda thousandths: size(at(thousandths))))
 

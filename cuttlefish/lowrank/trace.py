@@ -99,9 +99,17 @@ def trace(model: nn.Module, example: Batch, forward: Forward | None = None) -> l
     for name, module in model.named_modules():
         if isinstance(module, (nn.Conv2d, nn.Linear, *NORMS)):
             watch(name, module)
+    samples = first_samples(example, 2)
     try:
         with evaluating(model), eager(), flow:
-            (forward or call_model)(model, first_samples(example, 2))
+            (forward or call_model)(model, samples)
+    except CuttlefishError:
+        raise
+    except Exception as error:
+        remedy = "make forward= fit both" if forward else "give its inputs, or say by forward= how to call it"
+        raise CuttlefishError(
+            f"the model does not run on the batch ({type(error).__name__}: {error}): {remedy}"
+        ) from error
     finally:
         for handle in handles:
             handle.remove()

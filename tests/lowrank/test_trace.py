@@ -197,3 +197,12 @@ def test_a_model_without_the_right_layers_says_which_it_has():
     model = nn.Sequential(nn.Conv1d(3, 3, 3), nn.Flatten(), nn.Linear(12, 2))
     with pytest.raises(CuttlefishError, match="no layer to factorize .*0: it is a Conv1d"):
         main_path(model, torch.randn(2, 3, 6))
+
+
+def test_a_batch_that_does_not_fit_is_told_and_nothing_is_changed():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 2))
+    with pytest.raises(CuttlefishError, match="does not run on the batch .RuntimeError: .*: give its inputs"):
+        trace(model, torch.randn(2, 5))
+    with pytest.raises(CuttlefishError, match="does not run on the batch .TypeError: .*: make forward= fit"):
+        trace(model, torch.randn(2, 3), lambda model, batch: model(batch, 1))
+    assert model.training and not model[0]._forward_hooks

@@ -53,6 +53,8 @@ def _matrix(weight: Tensor) -> Tensor:
     """Return the m × n matrix, its columns in the order in which they lie in memory."""
     if weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last):
         weight = weight.permute(0, 2, 3, 1)
+    if weight.ndim < 2:
+        raise CuttlefishError("a weight of fewer than two dimensions is no matrix and has no rank")
     return weight.flatten(1)
 
 

@@ -129,6 +129,11 @@ def test_rank_one_and_zero():
     assert stable_rank(torch.zeros(100, 80)) == 0.0
 
 
+def test_a_vector_has_no_rank():
+    with pytest.raises(CuttlefishError, match="is no matrix and has no rank"):
+        stable_rank(torch.randn(5))
+
+
 def test_not_a_number_is_not_hidden():
     weight = torch.randn(64, 64)
     weight[3, 3] = float("nan")
