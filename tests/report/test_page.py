@@ -22,7 +22,7 @@ from cuttlefish.report.page.site import Report, write_site
 from cuttlefish.report.tables.table import Block, Cell, Column, Table
 from tests.helpers.many_records import made_up_record, write_many, write_run
 
-HOSTILE = """</script></pre></title><script>alert(1)</script><img src=x onerror=alert(1)>"'&\u2028"""
+HOSTILE = """</script></pre></title><script>alert(1)</script><img src=x onerror=alert(1)>"'&\u2028\x1b[31m\x07\u202e"""
 
 
 class Outline(HTMLParser):
@@ -209,7 +209,7 @@ def test_nothing_in_a_record_becomes_markup(tmp_path):
     assert outlines[1].tags[:40] == outlines[0].tags[:40] and {tag for tag in outlines[1].tags} <= {
         tag for tag in outlines[0].tags
     }
-    assert "alert(1)" in outlines[1].text
+    assert "alert(1)" in outlines[1].text and not set("\x1b\x07\u202e") & set(outlines[1].text)
 
 
 def test_nothing_in_the_index_becomes_markup_or_ends_its_data(tmp_path):
@@ -233,8 +233,9 @@ def test_nothing_in_the_index_becomes_markup_or_ends_its_data(tmp_path):
         pages.append(index.read_text())
         assert [path.parent.name for path in root.rglob("*.html")].count("runs") == 1
     assert Outline(pages[0]).tags == Outline(pages[1]).tags
+    assert not any(mark in page for page in pages for mark in "\x1b\x07\u2028\u202e")
     data = re.search(r'id="run-data">(.*?)</script>', pages[1], re.DOTALL)[1]
-    assert HOSTILE in json.loads(data)["words"]
+    assert HOSTILE.translate(dict.fromkeys((0x2028, 0x202E))) in json.loads(data)["words"]
 
 
 def test_the_policy_allows_only_what_the_page_holds(tmp_path):

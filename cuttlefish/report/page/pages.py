@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from markupsafe import Markup
 from cuttlefish.display.format import UNKNOWN, number, stated
 
 HERE = Path(__file__).resolve().parent
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Terminals' escape codes, and what turns the direction of the text around it."""
 
 
 def render(template: str, **values: Any) -> str:
-    """Return a whole HTML page; values are escaped unless they are Markup."""
-    return _environment().get_template(template).render(values)
+    """Return a whole HTML page; values are escaped unless they are Markup, and lose control characters."""
+    return CONTROL.sub("", _environment().get_template(template).render(values))
 
 
 def as_json(value: Any) -> Markup:
