@@ -1,7 +1,9 @@
 """A budget of time for comparisons: the seconds that another, finished run took."""
 
+from collections.abc import Mapping
 from math import floor
 from statistics import median
+from typing import Any
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods.target import matched_run
@@ -25,7 +27,14 @@ def dense_epochs_within(match: str, most: int) -> tuple[int, float]:
         raise CuttlefishError(f"match={match}: that run has not finished, so it has no time to match")
     rows = read_epochs(path.parent if path.is_file() else path)
     dense = rows if record.switch_epoch is None else rows[: record.switch_epoch]
-    seconds = [row["seconds"]["train"] for row in dense]
+    seconds = [train for row in dense if (train := _train_seconds(row)) is not None]
     if not seconds:
         raise CuttlefishError(f"match={match}: that run has no dense epoch, whose time is to be known")
     return max(1, min(floor(record.compute_seconds / median(seconds)), most)), record.compute_seconds
+
+
+def _train_seconds(row: Mapping[str, Any]) -> float | None:
+    """Return an epoch's training time; None if the row, a file's, holds none."""
+    sections = row.get("seconds")
+    train = sections.get("train") if isinstance(sections, Mapping) else None
+    return train if isinstance(train, int | float) and train > 0 else None

@@ -12,6 +12,7 @@ import threading
 import time
 from _thread import interrupt_main
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,11 @@ DEAD_SECONDS = 90.0
 SETTLE_SECONDS = 1.0
 """When several machines take over a lock, the last writer wins; after this time all have written."""
 TAKEN_OVER = "%s was taken over by another process while this one showed no sign of life: this one stops"
+WRITTEN = {
+    "pid": lambda value: type(value) is int,
+    "wall_seconds": lambda value: type(value) in (int, float) and 0 <= value < inf,
+}
+"""What an owner writes under these keys."""
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 """Error codes of file systems without kernel locks."""
 
@@ -226,11 +232,14 @@ class RunLock:
 
 
 def _content(handle: int) -> dict[str, Any]:
+    """Return what an owner wrote, without what none writes; empty if it is torn or damaged."""
     try:
         owner = json.loads(os.pread(handle, 4096, 0))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
-    return owner if isinstance(owner, dict) else {}
+    if not isinstance(owner, dict):
+        return {}
+    return {key: value for key, value in owner.items() if key not in WRITTEN or WRITTEN[key](value)}
 
 
 def _named(owner: dict[str, Any]) -> str:

@@ -34,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
             "rank 100000; it must be .* from 1 to",
         ),
         ("cuttlefish", {"method__ranks": {"conv1": 2}}, "ranks names 'conv1', which stays dense"),
+        ("cuttlefish", {"method__target_params": 9}, "target_params=9 cannot be reached: with rank 1 in all"),
         ("cuttlefish", {"method__untracked": ["nosuch"]}, "untracked names 'nosuch'"),
         ("cuttlefish", {"method__max_epoch": 4}, "max_epoch=4 lies outside the run's 4 epochs"),
         ("cuttlefish", {"method__min_epoch": 4}, "min_epoch=4 lies outside the run's 4 epochs"),

@@ -53,6 +53,15 @@ def test_a_run_without_a_time_is_refused(finished, fields, said):
         dense_epochs_within(finished(**fields), most=4)
 
 
+@pytest.mark.parametrize("damage", [None, [], {"train": None}, {"train": "x"}, {"train": 0}, {}])
+def test_rows_without_a_training_time_are_passed_over(finished, tmp_path, damage):
+    finished()
+    rows = (tmp_path / "epochs.jsonl").read_text().splitlines()
+    rows[0] = json.dumps({"epoch": 0, "seconds": damage})
+    (tmp_path / "epochs.jsonl").write_text("\n".join(rows) + "\n")
+    assert dense_epochs_within(str(tmp_path), most=4)[0] == 3
+
+
 def test_the_schedule_ends_with_the_shorter_run(finished, tmp_path):
     config = {
         "method__match": finished(),

@@ -24,6 +24,7 @@ from cuttlefish.methods.cuttlefish.method import CuttlefishMethod
 from cuttlefish.process import lock as lock_module
 from cuttlefish.process import machine as machine_module
 from cuttlefish.process.lock import LOCK, RunLock
+from cuttlefish.process.machine import machine_id
 from cuttlefish.process.signals import StopSignals
 from cuttlefish.worker import run_config, run_or_skip
 from tests.helpers.runs import little_config
@@ -333,6 +334,18 @@ def test_the_heart_beats(tmp_path):
 
 def test_a_torn_lock_file_is_no_obstacle(tmp_path):
     (tmp_path / LOCK).write_text('{"pid": 1, "mach')
+    with RunLock(tmp_path, float) as lock:
+        assert lock.lost_seconds == 0
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[" * 4000, "null", '{"wall_seconds": "x"}', '{"wall_seconds": -5}', '{"wall_seconds": 1e999}'],
+)
+def test_a_damaged_lock_file_is_no_obstacle(tmp_path, content, monkeypatch):
+    monkeypatch.setattr(lock_module, "SETTLE_SECONDS", 0.01)
+    text = content.replace("{", f'{{"machine": "{machine_id()}", ')
+    (tmp_path / LOCK).write_text(text)
     with RunLock(tmp_path, float) as lock:
         assert lock.lost_seconds == 0
 

@@ -9,9 +9,10 @@ from torch import nn
 from torch.optim import Optimizer
 
 from cuttlefish.auto import Cuttlefish
+from cuttlefish.auto.ranks import within_budget
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.check import check_settings
-from cuttlefish.lowrank.path import main_path
+from cuttlefish.lowrank.path import candidates, main_path
 from cuttlefish.lowrank.settings import Settings as CoreSettings
 from cuttlefish.methods.base import Context, Method, Phase, Transition
 from cuttlefish.methods.cuttlefish.settings import Settings
@@ -51,6 +52,8 @@ class CuttlefishMethod(Method):
         inputs = context.example_batch().inputs
         path = main_path(context.model, inputs, shortcuts=self.chosen.factorize_shortcuts)
         check_settings(self.chosen, context.model, path, self._length(context))
+        possible = candidates(context.model, path, self.chosen.leading(otherwise=1))
+        within_budget(context.model, dict.fromkeys(possible, 1), self.chosen)  # a profile adds no layer
 
     def phases(self, context: Context) -> Iterator[Phase]:
         yield Phase("train", range(context.recipe.epochs), schedule=self._schedule(context))
