@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 VECTOR = 8
 """float32 numbers in an AVX2 register: with so many input channels, nothing is written behind the buffer."""
+EXPORT_IS_TOLD = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 12)
+"""Whether is_exporting() is False under torch.compile: before, torch.export(strict=True) is refused."""
 
 
 class PlainConv2d(nn.Conv2d):
@@ -23,7 +25,7 @@ class PlainConv2d(nn.Conv2d):
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if input.device.type == "cpu":
             if not torch.jit.is_scripting():  # of two nested conditions, torch.jit.script skips the second
-                if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+                if torch.compiler.is_compiling() and not (EXPORT_IS_TOLD and torch.compiler.is_exporting()):
                     return self._convolve_outside(input, weight, bias)
             input, weight = _plain(input), _plain(weight)
         # From here on what super() does, in words that torch.jit.script understands.

@@ -103,6 +103,10 @@ def test_an_older_launcher_is_not_told_how_long_to_wait(monkeypatch):
     class Older:
         run_id: str = ""
 
-    assert launch_module._patience(90) == {"shutdown_timeout": 90}
-    monkeypatch.setattr(launch_module, "LaunchConfig", Older)
-    assert launch_module._patience(90) == {}
+    @dataclass
+    class Newer(Older):
+        shutdown_timeout: int = 30
+
+    for version, told in ((Older, {}), (Newer, {"shutdown_timeout": 90})):
+        monkeypatch.setattr(launch_module, "LaunchConfig", version)
+        assert launch_module._patience(90) == told
