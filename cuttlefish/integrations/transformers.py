@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import (
@@ -28,6 +29,7 @@ from transformers import (
 from cuttlefish.auto import Cuttlefish, EpochReport
 from cuttlefish.compression.plan import apply, plan
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.record.atomic import read_regular
 
 STATE = "cuttlefish.json"
 """File in a checkpoint's folder: the state of `Cuttlefish`."""
@@ -60,7 +62,7 @@ class CuttlefishCallback(TrainerCallback):
         **options: Any,
     ):
         self.batch, self.interval, self.options = batch, interval, options
-        self.state = None if resume is None else json.loads((Path(resume) / STATE).read_text())
+        self.state = None if resume is None else _read(Path(resume) / STATE)
         self.core: Cuttlefish | None = None
 
     def prepare(self, model: nn.Module) -> nn.Module:
@@ -149,6 +151,17 @@ def from_pretrained(model_class: Any, path: str | os.PathLike[str], **options: A
     return model.eval()
 
 
+def _read(path: Path) -> dict[str, Any]:
+    """Return the mapping in a JSON file. Raises CuttlefishError if it is missing or damaged."""
+    try:
+        found = json.loads(read_regular(path))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CuttlefishError(f"{os.fspath(path)!r} cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise CuttlefishError(f"{os.fspath(path)!r} holds a {type(found).__name__}, not a mapping")
+    return found
+
+
 def _write_plan(model: Any) -> None:
     model.config.update({IN_CONFIG: plan(model)})
 
@@ -157,10 +170,13 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
     index = folder / "model.safetensors.index.json"
     names = {"model.safetensors"}
     if index.is_file():
-        names = set(json.loads(index.read_text())["weight_map"].values())
+        names = set(_read(index).get("weight_map", {}).values())
     weights: dict[str, torch.Tensor] = {}
     for name in names:
         if not (folder / name).is_file():
             raise CuttlefishError(f"there is no {name} in {os.fspath(folder)!r}")
-        weights |= load_file(folder / name)
+        try:
+            weights |= load_file(folder / name)
+        except SafetensorError as error:
+            raise CuttlefishError(f"{os.fspath(folder / name)!r} is no safetensors file: {error}") from error
     return weights

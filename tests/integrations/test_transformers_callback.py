@@ -87,6 +87,9 @@ def test_a_saved_model_keeps_its_ranks(tmp_path):
     model().save_pretrained(tmp_path / "dense")
     with pytest.raises(CuttlefishError, match="has no plan"):
         from_pretrained(BertForSequenceClassification, tmp_path / "dense")
+    (tmp_path / "small" / "model.safetensors").write_text("torn")
+    with pytest.raises(CuttlefishError, match="is no safetensors file"):
+        from_pretrained(BertForSequenceClassification, tmp_path / "small")
 
 
 @pytest.mark.parametrize("saved_at", [1, 4])
@@ -115,3 +118,11 @@ def test_several_processes_are_refused(tmp_path):
     with pytest.raises(CuttlefishError, match="was given 2 processes, whose DDP would go on"):
         callback.on_train_begin(two, training.state, training.control, model=network)
     assert callback.core is None and not low_rank(network)
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "[" * 100_000])
+def test_a_damaged_state_is_refused(tmp_path, content):
+    if content is not None:
+        (tmp_path / "cuttlefish.json").write_text(content)
+    with pytest.raises(CuttlefishError, match="cuttlefish.json"):
+        CuttlefishCallback(resume=tmp_path)
