@@ -1,4 +1,4 @@
-"""Small decompositions side by side: LAPACK hardly gets faster by a second thread, but two of it do."""
+"""Work on layers side by side: that on one hardly gets faster by a second thread, but two layers do."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator

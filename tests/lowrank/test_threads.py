@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from cuttlefish import factorize
+from cuttlefish.lowrank.rank import stable_rank, stable_ranks
 from cuttlefish.lowrank.threads import side_by_side
 
 
@@ -46,3 +47,11 @@ def test_factors_are_the_same_with_any_number_of_threads(threads):
     found = factors()
     torch.set_num_threads(1)
     torch.testing.assert_close(found, factors(), rtol=0, atol=0)
+
+
+def test_stable_ranks_are_the_same_with_any_number_of_threads(threads):
+    torch.manual_seed(0)
+    weights = [torch.randn(150 + i, 400) for i in range(6)] + [torch.randn(20, 30)]
+    found = stable_ranks(weights)
+    torch.set_num_threads(1)
+    assert found == stable_ranks(weights) == [stable_rank(weight) for weight in weights]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.matrix import gram, power_of_two
+from cuttlefish.lowrank.threads import side_by_side
 
 SMALL = 128
 """Smaller side up to which all eigenvalues of the Gram matrix are computed."""
@@ -36,25 +37,26 @@ def stable_rank(weight: Tensor) -> float:
 
     It is 0 for a zero matrix and NaN for one that is not finite, as are the other measures. Its relative
     error is below 1e-6 at any scale; where all singular values agree to a few 1e-6 (an orthogonal float32
-    matrix), the value is within their spread. The same matrix gives the same value at every call.
+    matrix), the value is within their spread. The same matrix gives the same value at every call, with any
+    number of threads.
     """
-    if weight.ndim < 2 or weight.numel() == 0:
-        raise CuttlefishError(f"a weight of shape {list(weight.shape)} is no matrix that has a stable rank")
-    return _ratio(_matrix(weight.detach()))
+    return stable_ranks([weight])[0]
 
 
-@torch.no_grad()
 def stable_ranks(weights: Sequence[Tensor]) -> list[float]:
     """Return the stable rank of each weight, computed where the weights are."""
-    return [stable_rank(weight) for weight in weights]
+    matrices = [_matrix(weight.detach()) for weight in weights]
+    if all(matrix.is_cpu for matrix in matrices):
+        return list(side_by_side(_ratio, ((matrix,) for matrix in matrices)))
+    return [_ratio(matrix) for matrix in matrices]
 
 
 def _matrix(weight: Tensor) -> Tensor:
     """Return the m × n matrix, its columns in the order in which they lie in memory."""
+    if weight.ndim < 2 or weight.numel() == 0:
+        raise CuttlefishError(f"a weight of shape {list(weight.shape)} is no matrix that has a stable rank")
     if weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last):
         weight = weight.permute(0, 2, 3, 1)
-    if weight.ndim < 2:
-        raise CuttlefishError("a weight of fewer than two dimensions is no matrix and has no rank")
     return weight.flatten(1)
 
 

@@ -10,7 +10,7 @@ from cuttlefish.lowrank.find import layer_of
 from cuttlefish.lowrank.matrix import matrix_shape, unroll
 from cuttlefish.lowrank.rank.beta import first_ranks, gaussian
 from cuttlefish.lowrank.rank.measures import MEASURES
-from cuttlefish.lowrank.rank.stable import stable_rank
+from cuttlefish.lowrank.rank.stable import stable_rank, stable_ranks
 
 SQUARE = 4
 """β of a square Gaussian matrix: β ≈ (1 + √(a/b))² for a × b."""
@@ -100,7 +100,7 @@ class RankTracker:
             CuttlefishError: A weight holds NaN or infinite values, or a layer has gone or changed its shape.
         """
         weights = {name: self._weight(name).detach() for name in self.history}
-        ranks = {name: self._measured(weight) for name, weight in weights.items()}
+        ranks = dict(zip(weights, self._measured(weights), strict=True))
         bad = [name for name, rank in ranks.items() if not isfinite(rank)]
         if bad:
             raise CuttlefishError(self._explain(bad, weights))
@@ -160,10 +160,13 @@ class RankTracker:
             raise CuttlefishError(f"Layer {name!r} has another shape than at first; make a new RankTracker.")
         return weight
 
-    def _measured(self, weight: Tensor) -> float:
-        # The stable rank does not ask in which order the columns come, and spares itself the copy.
-        ordered = self.measure is not stable_rank or self.scheme != "channel"
-        return float(self.measure(unroll(weight, self.scheme) if ordered else weight))
+    def _measured(self, weights: dict[str, Tensor]) -> list[float]:
+        if self.measure is stable_rank and self.scheme == "channel":
+            return stable_ranks(list(weights.values()))  # spares itself the copies that unrolling may make
+        matrices = [unroll(weight, self.scheme) for weight in weights.values()]
+        if self.measure is stable_rank:
+            return stable_ranks(matrices)
+        return [float(self.measure(matrix)) for matrix in matrices]
 
     def _initial(self, name: str) -> float:
         initial = self.history[name][0]
