@@ -71,8 +71,8 @@ def _diverged(model: nn.Module) -> str:
     worst = sorted(norms, key=order.__getitem__, reverse=True)[:3]
     layers = ", ".join(f"‖{name}‖ = {norms[name]:.3g}" for name in worst)
     return (
-        f"({layers}); the last checkpoint is from before it: "
-        "lower recipe.schedule.peak_lr or start again with precision=fp32"
+        f"({layers}); no checkpoint holds it: lower the learning rate (recipe.schedule.peak_lr, or the "
+        "method's own), or start again with trainer.precision=fp32 where it was a lower one"
     )
 
 
