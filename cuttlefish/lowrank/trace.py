@@ -151,6 +151,11 @@ class Flow(TorchDispatchMode):
             self.embedded.add(call)
         self.sources[self._storage(output)] = {call}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Keep torch from importing its compiler (1.7 s) to leave this out of graphs: `eager` does that."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         inputs = [self.sources.get(self._storage(tensor)) for tensor in _tensors((args, kwargs))]

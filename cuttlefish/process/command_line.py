@@ -15,6 +15,7 @@ from cuttlefish.config.choice_checks import refuse_old_words, refuse_two_sizes
 from cuttlefish.config.choices import GROUPS, SEVERAL, help_text
 from cuttlefish.config.compose import compose_config
 from cuttlefish.config.hydra_errors import sentence
+from cuttlefish.display.format import printable
 from cuttlefish.errors import (
     EXIT_AT_ONCE,
     EXIT_BAD_INPUT,
@@ -60,7 +61,7 @@ def run_command(run: Callable[[], object], argv: list[str], conf: Path) -> int:
     given, _ = get_args_parser().parse_known_args(argv[1:])
     folders = [*([Path(given.config_dir)] if given.config_dir else []), Path(given.config_path or conf)]
     if given.help:
-        print(help_text(folders))
+        print(printable(help_text(folders)))
         return 0
     try:
         _check(argv[1:], given.multirun and (given.cfg or given.info))

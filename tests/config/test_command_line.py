@@ -175,14 +175,16 @@ def test_optuna_finds_the_best_of_its_trials(command, tmp_path):
 
 def test_help_lists_what_a_config_dir_adds(tmp_path):
     (tmp_path / "debug").mkdir()
-    (tmp_path / "debug" / "mine.yaml").write_text("# My own way.\n")
+    (tmp_path / "debug" / "mine.yaml").write_text("# My own \x1b[31mway.\n")
     done = subprocess.run(
         [sys.executable, str(ROOT / "run.py"), f"--config-dir={tmp_path}", "--help"],
         capture_output=True,
         text=True,
     )
     assert (
-        done.returncode == 0 and "debug=mine     My own way." in done.stdout and "debug=smoke" in done.stdout
+        done.returncode == 0
+        and "debug=mine     My own [31mway." in done.stdout
+        and "debug=smoke" in done.stdout
     )
 
 
