@@ -14,7 +14,7 @@ from cuttlefish.lowrank.settings import Settings
 def checked_state(state: Any) -> Mapping[str, Any]:
     """Return the state, an empty one for None. Raises CuttlefishError for what `state_dict` never returns."""
     if state is not None and not isinstance(state, Mapping):
-        raise CuttlefishError(f"state is a {type(state).__name__}; give what state_dict() has returned")
+        raise CuttlefishError(f"state is of type {type(state).__name__}; give what state_dict() has returned")
     return state or {}
 
 

@@ -32,7 +32,7 @@ def test_one_of_both_ways_to_count():
     for length in ({"interval": -1}, {"interval": 0}, {"epochs": 0}):
         with pytest.raises(CuttlefishError, match="must be a whole number of at least 1"):
             Cuttlefish(network(), IMAGES, **length, **FIXED)
-    with pytest.raises(CuttlefishError, match="state is a list"):
+    with pytest.raises(CuttlefishError, match="state is of type list"):
         Cuttlefish(network(), IMAGES, state=[], **FIXED)
     with pytest.raises(CuttlefishError, match="no batch was given"):
         Cuttlefish(network(), **FIXED)

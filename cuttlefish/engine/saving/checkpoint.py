@@ -121,10 +121,11 @@ def explain_misfit(folder: Path) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError:
         raise
-    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
+    except (AttributeError, CuttlefishError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        kind = "" if isinstance(error, CuttlefishError) else f"{type(error).__name__}: "
         raise CuttlefishError(
             f"the checkpoint in {folder} does not fit this run "
-            f"({type(error).__name__}: {_first_line(error)}): remove that folder to start the run again"
+            f"({kind}{_first_line(error)}): remove that folder to start the run again"
         ) from error
 
 
