@@ -2,8 +2,8 @@
 
 import pytest
 
-from scripts.probe import main, probe
-from scripts.probed import NETWORKS
+from scripts.probe.__main__ import main, probe
+from scripts.probe.networks import NETWORKS
 
 
 def test_enough_networks_each_once():

@@ -57,5 +57,6 @@ def test_a_result_that_was_cut_off_counts_as_none(tmp_path):
 
 def test_the_step_that_runs_is_said_to_have_begun(tmp_path):
     path = tmp_path / "steps" / "one.json"
-    run([step("one", f"import shutil; shutil.copy({str(path)!r}, 'seen')")], tmp_path)
+    wait = f"import os, shutil, time\nwhile not os.path.exists({str(path)!r}): time.sleep(0.01)\n"
+    run([step("one", wait + f"shutil.copy({str(path)!r}, 'seen')")], tmp_path)
     assert json.loads((tmp_path / "seen").read_text())["status"] == "begun"

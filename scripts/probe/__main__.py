@@ -25,9 +25,9 @@ from cuttlefish.lowrank.surgery import factorize
 from cuttlefish.lowrank.trace import Batch, call_model, evaluating
 from cuttlefish.record.atomic import write_atomic
 from scripts.command import new_parser, reporting_errors
-from scripts.probed import NETWORKS
+from scripts.probe.networks import NETWORKS
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "models.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "models.md"
 HEAD = """# Models as they are
 
 Made by `python -m scripts.probe`, not by hand: each network as its library builds it, with random weights and
