@@ -54,5 +54,5 @@ def test_killed_gone_on_elsewhere_and_imported(tmp_path):
     records = [read_record(path.parent) for path in (tmp_path / "results" / "records").rglob("record.json")]
     assert len(records) == len(RUNS) and {record.status for record in records} == {"finished"}
     assert {bench.what for bench in load_benches(tmp_path / "results" / "bench")} == {
-        "ceilings", "data", "profile", "steps",
+        "ceilings", "data", "models", "profile", "steps",
     }  # fmt: skip
