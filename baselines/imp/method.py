@@ -16,6 +16,7 @@ from baselines.imp.settings import Settings
 from cuttlefish.config.recipe import RecipeConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.count import count_parameters
+from cuttlefish.lowrank.find import nearest
 from cuttlefish.methods.base import Context, Phase
 from cuttlefish.methods.masks import Masks, prunable
 from cuttlefish.methods.own_recipe import own_recipe
@@ -134,8 +135,8 @@ class Imp(SizedMethod):
             raise CuttlefishError("imp prunes convolutions and linear layers, and this model has none")
         for name in ignore:
             if name not in weights:
-                what = "which is no convolution or linear layer of this model"
-                raise CuttlefishError(f"ignore names {name!r}, {what}: {', '.join(weights)}")
+                what = f"which is no convolution or linear layer of this model{nearest(name, weights)}"
+                raise CuttlefishError(f"ignore names {name!r}, {what}")
         ignored = {name: weight for name, weight in weights.items() if name in ignore}
         if len(ignored) == len(weights):
             raise CuttlefishError("ignore names every layer, which leaves nothing to prune")

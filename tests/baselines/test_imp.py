@@ -190,7 +190,10 @@ def test_target_takes_the_nearest_number_of_levels(tmp_path):
         ({"target_params": 100}, "give levels, target_params or match"),
         ({"mode": "exact"}, "mode must be one of .* did you mean exact_k"),
         ({"fraction": 1.0}, "fraction must be .* not 1.0"),
-        ({"ignore": ["classifier"]}, "ignore names 'classifier'"),
+        (
+            {"ignore": ["layer1.0.conv9"]},
+            "ignore names .layer1.0.conv9., .*; the nearest names are layer1.0.conv",
+        ),
         ({"rewind_epoch": 2}, "rewind_epoch=2 lies outside a level's 2 epochs"),
         ({"equal_budget": True}, "give level_epochs or equal_budget"),
         ({"level_epochs": None, "equal_budget": True, "levels": 8}, "9 levels .* do not fit into 4 epochs"),
