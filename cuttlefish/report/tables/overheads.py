@@ -127,7 +127,7 @@ def _bench_row(spec: Spec, bench: Bench, row: Mapping[str, Any], claims: Claims)
     known = isinstance(share, int | float) and isfinite(share)
     stated = {"profile": "profiling seconds", "ranks": "ranks seconds"}.get(part, "")
     shown = [Cell(_percent(100 * share), 100 * share), text_cell("an epoch")] if known else [Cell(), Cell()]
-    paper = _stated(claims, stated if row.get("model") == MODEL else "")
+    paper = _stated(claims, stated if row.get("model") == MODEL and row.get("width") else "")
     label = text_cell(_label(spec, bench, part, row))
     return [label, Cell(duration(seconds), seconds), *shown, paper, text_cell(bench.name)]
 
@@ -138,7 +138,8 @@ def _label(spec: Spec, bench: Bench, part: str, row: Mapping[str, Any]) -> str:
     if bench.what == "checkpoints":
         return f"checkpoint; {model}, width {width}, epochs of {row['images']:,} images"
     if bench.what == "ranks":
-        return f"ranks of {row.get('layers')} layers, width {width} ({model})"
+        how = f"width {width}" if width else f"weights {row.get('weights')}"
+        return f"ranks of {row.get('layers')} layers, {how} ({model})"
     if row["per"] == "epoch":
         return f"{part} (width {width})"
     if "layers" in row:
