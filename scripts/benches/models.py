@@ -9,17 +9,15 @@ from typing import Any
 import torch
 import yaml
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from cuttlefish.config.schema import ModelConfig, TrainerConfig
 from cuttlefish.config.validate import convert
 from cuttlefish.engine.device import set_up
 from cuttlefish.lowrank.rank import full_rank
 from cuttlefish.lowrank.surgery import factorize
-from cuttlefish.lowrank.trace import call_model
 from cuttlefish.models import build_model
 from cuttlefish.tasks.base import Batch
-from scripts.benches.step_arm import noise, our_step
+from scripts.benches.step_arm import noise, our_step, step_flops
 from scripts.benches.turns import SPEC, Rows, matmul_rate, seconds_of, spread
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
@@ -97,11 +95,7 @@ def _measure(
     model: nn.Module, spec: dict[str, Any], batch: Batch, trainer: TrainerConfig, rounds: int
 ) -> dict[str, Any]:
     device, size = trainer.device, len(batch)
-    counter = FlopCounterMode(display=False)
-    with counter:
-        call_model(model, _first(batch, 2)).sum().backward()
-    model.zero_grad()
-    flops = counter.get_total_flops() * size // 2
+    flops = step_flops(model, _batch(spec, 2, device).inputs, size)
     task = noise(2, torch.device(device), channels_last=True)  # for its loss
     step = our_step(model, task, batch, trainer, torch.device(device))
     first = seconds_of(step, device)
@@ -117,9 +111,3 @@ def _measure(
         "first_step_s": first,
         "flops": flops,
     }
-
-
-def _first(batch: Batch, count: int) -> Any:
-    if isinstance(batch.inputs, dict):
-        return {name: value[:count] for name, value in batch.inputs.items()}
-    return batch.inputs[:count]

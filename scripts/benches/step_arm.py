@@ -21,9 +21,10 @@ from cuttlefish.engine.step import StepRunner
 from cuttlefish.lowrank.path import candidates, main_path
 from cuttlefish.lowrank.rank import full_rank
 from cuttlefish.lowrank.surgery import factorize
+from cuttlefish.lowrank.trace import call_model
 from cuttlefish.methods import build_method
 from cuttlefish.models import build_model
-from cuttlefish.tasks.base import Batch, Task
+from cuttlefish.tasks.base import Batch, Inputs, Task
 from cuttlefish.tasks.images import ImageTask
 from cuttlefish.tasks.resident import ResidentImages
 from scripts.benches.turns import matmul_rate, seconds_of
@@ -45,13 +46,13 @@ def build(arm: dict[str, Any], device: torch.device) -> nn.Module:
     return model.to(device)
 
 
-def step_flops(model: nn.Module, batch: int, device: torch.device) -> int:
-    """Return the FLOPs of a forward and backward pass, measured on two samples."""
+def step_flops(model: nn.Module, two: Inputs, size: int) -> int:
+    """Return the FLOPs of a forward and backward pass of `size` samples, measured on two."""
     counter = FlopCounterMode(display=False)
     with counter:
-        model(torch.zeros(2, *SHAPE, device=device)).sum().backward()
+        call_model(model, two).sum().backward()
     model.zero_grad()
-    return counter.get_total_flops() * batch // 2
+    return counter.get_total_flops() * size // 2
 
 
 def plain_step(model: nn.Module, batch: Batch) -> Any:
@@ -82,7 +83,7 @@ def prepare(arm: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     if not arm.get("plain"):
         set_up(trainer, device, 0)
     model = build(arm, device)
-    flops = step_flops(model, arm["batch"], device)
+    flops = step_flops(model, torch.zeros(2, *SHAPE, device=device), arm["batch"])
     task = noise(arm["batch"], device, channels_last=not arm.get("plain"))
     batch = task.example_batch(arm["batch"])
     step = plain_step(model, batch) if arm.get("plain") else our_step(model, task, batch, trainer, device)
