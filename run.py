@@ -17,6 +17,7 @@ except ModuleNotFoundError:
     sys.exit(2)
 from omegaconf import DictConfig
 
+from cuttlefish.config.library_names import check_library_name
 from cuttlefish.config.schema import Config
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods import check_knobs
@@ -42,6 +43,7 @@ def train(config: Config, stop: StopSignals) -> Ending:
     """Hand a config to the worker; wrong knobs and missing files are told of before torch is imported."""
     check_knobs(config.method, config.recipe.epochs)
     check_name(config.data)
+    check_library_name(config.model)
     check_folder(Path(config.run_dir or config.runs_root))
     if config.fork_from is not None:
         check_origin(Path(config.fork_from))

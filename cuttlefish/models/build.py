@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from cuttlefish.config.library_names import unknown_name
 from cuttlefish.config.schema import ModelConfig
-from cuttlefish.config.suggest import choose_from, did_you_mean
+from cuttlefish.config.suggest import choose_from
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.layout import keep_plain
 from cuttlefish.models.libraries import build_timm, build_torchvision, timm_names, torchvision_names
@@ -76,10 +77,7 @@ def _check_name(config: ModelConfig) -> None:
         return
     names = timm_names() if config.source == "timm" else torchvision_names()
     if config.name.partition(".")[0] not in names:
-        raise CuttlefishError(
-            f"model.name={config.name} is not a classifier of {config.source}"
-            f"{did_you_mean(config.name, names)}"
-        )
+        raise unknown_name(config, names)
 
 
 def _check_images(
