@@ -29,7 +29,6 @@ from cuttlefish.tasks.registry import data_set
 from scripts.benches.turns import finish
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
-MODELS = ("minilm", "bert_base")
 VOCABULARY = 30_522
 """Of MiniLM's tokenizer, whose tokens BERT-base gets too: its weights are random, and steps take as long."""
 BATCH, LENGTH, RATE = 32, 128, 2e-5
