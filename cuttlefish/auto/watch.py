@@ -152,7 +152,7 @@ class Watch:
     def _look_for_leftovers(self) -> None:
         if not self._looked_for_leftovers:
             self._looked_for_leftovers = True
-            for sentence in leftovers(self.model, self.replaced, self.followed):
+            for sentence in leftovers(self.replaced, self.followed):
                 self._warn(sentence)
 
     def _warn(self, sentence: str) -> None:

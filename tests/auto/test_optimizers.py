@@ -111,6 +111,17 @@ def test_refusals_change_nothing():
         cf.optimizer(optimizer, momentum="old")
 
 
+def test_an_optimizer_that_holds_the_factors_stays_as_it_is():
+    cf = Cuttlefish(network(), IMAGES, **FIXED)
+    assert cf.epoch_end()
+    again = Cuttlefish.resume(network, cf.state_dict())
+    optimizer = SGD(again.param_groups(0.1), lr=0.1)
+    held = [list(group["params"]) for group in optimizer.param_groups]
+    assert again.optimizer(optimizer) is optimizer
+    now = [group["params"] for group in optimizer.param_groups]
+    assert all(a is b for old, new in zip(held, now, strict=True) for a, b in zip(old, new, strict=True))
+
+
 def model_of(groups):
     return [parameter for group in groups for parameter in group["params"]]
 

@@ -56,6 +56,18 @@ def test_the_model_is_wrapped_again_after_the_switch(gloo, caplog):
     assert isinstance(again.module[3], LowRankConv2d) and step(again, optimizer, cf) > 0
 
 
+def test_an_old_wrapper_beside_a_new_one_is_no_mistake(gloo, caplog):
+    model = network()
+    cf = Cuttlefish(model, IMAGES, **FIXED)
+    kept = wrapped = DistributedDataParallel(model)  # kept by a checkpoint saver, say
+    optimizer = cf.optimizer(torch.optim.SGD(cf.param_groups(0.1), lr=0.1))
+    step(wrapped, optimizer, cf)
+    assert cf.epoch_end()
+    wrapped = DistributedDataParallel(model)
+    assert step(wrapped, optimizer, cf) > 0 and kept is not wrapped
+    assert not [record for record in caplog.records if record.name == "cuttlefish"]
+
+
 def test_low_rank_before_sharding_and_not_after(gloo):
     model = factorize(network(), {"3": 5})
     expected = model(IMAGES).detach()

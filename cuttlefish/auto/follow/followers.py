@@ -31,7 +31,6 @@ class Followers:
         self._replaced: list[Replaced] = []
         self._averages: list[nn.Module] = []
         self._waiting: WeakSet[Optimizer] = WeakSet()
-        self._in_step: WeakSet[Optimizer] = WeakSet()
 
     @property
     def switched(self) -> bool:
@@ -56,23 +55,22 @@ class Followers:
         """Let an optimizer follow the switch in place, now or when it comes; return it.
 
         Its class, groups, learning rates and the state of all other parameters stay, so that schedulers and
-        wrappers around it stay valid.
+        wrappers around it stay valid. One that holds the factors already (after a resume) is left as it is.
 
         Args:
             optimizer: That of the dense weights.
             momentum: Of the factors: `fresh`, or `projected` from the dense weights'.
 
         Raises:
-            CuttlefishError: It holds none of the weights to replace, or has no group without weight decay for
-                factors under Frobenius decay. Told now, if the switch is still to come.
+            CuttlefishError: It holds neither weights to replace nor factors, or has no group without weight
+                decay for factors under Frobenius decay. Told now, if the switch is still to come.
         """
         if not self.switched:
             check_can_follow(optimizer, self.model, self.layers, bool(self.settings.frobenius_decay))
             self._waiting.add(optimizer)
-        elif optimizer not in self._in_step:
+        else:
             decayed = set() if self.decay is None else self.decay.parameters()
             follow_switch(optimizer, self.model, self._replaced, decayed, momentum)
-            self._in_step.add(optimizer)
         return optimizer
 
     def follow(self, average: nn.Module) -> None:

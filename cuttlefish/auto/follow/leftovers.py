@@ -11,14 +11,16 @@ from cuttlefish.auto.follow.average import inner_model
 from cuttlefish.auto.switch import Replaced
 
 
-def leftovers(model: nn.Module, replaced: list[Replaced], followed: list[nn.Module]) -> Iterator[str]:
+def leftovers(replaced: list[Replaced], followed: list[nn.Module]) -> Iterator[str]:
     """Yield a sentence for each scheduler, average or DDP that a script has not renewed after the switch.
 
     All living Python objects are looked at, which takes a part of a second.
     """
     gc.collect()
     old = {id(parameter) for entry in replaced if (parameter := entry.parameter()) is not None}
+    new = {id(parameter) for entry in replaced for parameter in entry.new.values()}
     layers = {entry.name.rpartition(".")[0] for entry in replaced}
+    stale = renewed = False
     for thing in gc.get_objects():
         kind = type(thing)  # no isinstance: proxies answer it by running code
         if _is_scheduler(kind) and _holds(getattr(thing, "optimizer", None), old):
@@ -26,13 +28,16 @@ def leftovers(model: nn.Module, replaced: list[Replaced], followed: list[nn.Modu
                 f"a {kind.__name__} still drives the optimizer from before the switch: make it again for the "
                 "new one, or keep the optimizer by cf.optimizer()"
             )
-        elif issubclass(kind, DistributedDataParallel) and thing.module is model and _is_old(thing, old):
-            yield "a DistributedDataParallel from before the switch is alive: wrap the model in a new one"
+        elif issubclass(kind, DistributedDataParallel):
+            wrapped = {id(parameter) for parameter in getattr(thing, "_module_parameters", [])}
+            stale, renewed = stale or bool(wrapped & old), renewed or bool(wrapped & new)
         elif _is_average(kind) and thing not in followed and _is_dense(thing, layers):
             yield (
                 f"a {kind.__name__} still averages the dense weights: register it by cf.follow() before the "
                 "switch"
             )
+    if stale and not renewed:
+        yield "a DistributedDataParallel from before the switch is alive: wrap the model in a new one"
 
 
 def _is_scheduler(kind: type) -> bool:
@@ -42,10 +47,6 @@ def _is_scheduler(kind: type) -> bool:
 def _holds(optimizer: object, old: set[int]) -> bool:
     groups = getattr(optimizer, "param_groups", [])
     return any(id(parameter) in old for group in groups for parameter in group["params"])
-
-
-def _is_old(wrapped: DistributedDataParallel, old: set[int]) -> bool:
-    return any(id(parameter) in old for parameter in getattr(wrapped, "_module_parameters", []))
 
 
 def _is_average(kind: type) -> bool:

@@ -44,7 +44,7 @@ def follow_switch(
     decayed: set[nn.Parameter],
     momentum: Momentum = "fresh",
 ) -> None:
-    """Put the factors in the place of the dense weights that the optimizer holds.
+    """Put the factors in the place of the dense weights that the optimizer holds; if it has them, do nothing.
 
     A group whose parameters are in the model's order stays so: groups that are made anew from the low-rank
     model, as after a restart, are the same.
@@ -58,8 +58,8 @@ def follow_switch(
             through the other factor, M·V for U and Uᵀ·M for Vᵀ, and its second moments likewise.
 
     Raises:
-        CuttlefishError: The optimizer holds none of the replaced weights, or has no group for factors under
-            Frobenius decay. Nothing is changed then.
+        CuttlefishError: It holds neither a replaced weight nor a factor, or has no group for the factors
+            under Frobenius decay. Nothing is changed then.
     """
     if momentum not in ("fresh", "projected"):
         raise CuttlefishError(f"momentum={momentum!r} must be fresh or projected.")
@@ -86,10 +86,11 @@ def _moves(
         group = held.get(id(old))
         if old is not None and group is not None:
             moves.append((entry, old, group, _home(optimizer, group, entry, decayed)))
-    if not moves:
+    in_step = any(id(parameter) in held for entry in replaced for parameter in entry.new.values())
+    if not moves and not in_step:
         raise CuttlefishError(
-            f"the {type(optimizer).__name__} holds none of the weights that the switch has replaced: it is "
-            "not the one that trained this model, or has followed already"
+            f"the {type(optimizer).__name__} holds none of the weights that the switch has replaced and no "
+            "factor: it is not the one that trained this model"
         )
     return moves
 
