@@ -141,15 +141,18 @@ class Session:
         return checkpoint
 
     def _start_loggers(self, checkpoint: dict[str, Any] | None) -> None:
-        epochs, steps = 0, 0
+        epochs, steps, measured = 0, 0, 0
         if checkpoint:
             with explain_misfit(self._checkpoints):
                 epochs = operator.index(checkpoint["progress"]["trained"])
                 steps = operator.index(checkpoint["progress"].get("step") or 0)
+                if self.config.fork_from is None:  # a fork's folder has no ranks of its origin's epochs
+                    measured = max(map(len, checkpoint["method"].get("history", {}).values()), default=0)
         if self.world.is_first:
             self.loggers.extend(build_loggers(self.config.logger))
         within = steps / self.batches.steps
-        self.loggers.start(RunInfo(self.run.folder, to_dict(self.config), self.run.key, epochs, within))
+        config = to_dict(self.config)
+        self.loggers.start(RunInfo(self.run.folder, config, self.run.key, epochs, within, measured))
         if checkpoint:
             self.loggers.message(f"going on after {epochs} epochs and {steps} steps")
 

@@ -22,6 +22,7 @@ class RunInfo:
         config: The resolved config in plain containers.
         resumed_from: Trained epochs in the checkpoint, whose rows are kept; 0 for a new run.
         within: How much of the next epoch it has trained, as a fraction.
+        measured: How many times it has measured the ranks; 0 if that is not in this folder's rows.
     """
 
     folder: Path
@@ -29,6 +30,7 @@ class RunInfo:
     run_key: str
     resumed_from: int = 0
     within: float = 0.0
+    measured: int = 0
 
 
 class Logger:

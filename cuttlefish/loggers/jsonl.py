@@ -69,7 +69,7 @@ class JsonLines(Logger):
 
     def _open(self, run: RunInfo, begins: int | None) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        for problem in cut_back(self.folder, run.resumed_from, begins, run.within):
+        for problem in cut_back(self.folder, run.resumed_from, begins, run.within, run.measured):
             logger.warning("%s: %s", self.folder, problem)
             append_line(self.folder / LOG, _stamped(problem))
         if not (self.folder / RANKS).exists():

@@ -106,7 +106,9 @@ def csv_line(values: list[Any]) -> str:
     return buffer.getvalue()
 
 
-def cut_back(folder: str | Path, epochs: int, first: int | None = None, within: float = 0.0) -> list[str]:
+def cut_back(
+    folder: str | Path, epochs: int, first: int | None = None, within: float = 0.0, measured: int = 0
+) -> list[str]:
     """Remove the rows after a checkpoint of `epochs` trained epochs.
 
     `epochs.jsonl` counts trained epochs from 1, so rows up to `epochs` are kept. A row of `ranks.csv` belongs
@@ -116,6 +118,7 @@ def cut_back(folder: str | Path, epochs: int, first: int | None = None, within: 
     Args:
         first: First epoch whose rows must be present; None: that of the first row.
         within: How much of the next epoch the checkpoint has trained, as a fraction.
+        measured: How many times the checkpoint has measured the ranks.
 
     Returns:
         Problems of the files, one sentence each.
@@ -127,7 +130,11 @@ def cut_back(folder: str | Path, epochs: int, first: int | None = None, within: 
     lost = ", ".join(str(epoch) for epoch in owed if epoch not in there)
     if lost:
         told.append(f"{EPOCHS} has lost the rows of epochs that the checkpoint has trained: {lost}")
-    return told + _cut(folder / RANKS, _layer_of_csv, epochs + within)[1]
+    ranks, problems = _cut(folder / RANKS, _layer_of_csv, epochs + within)
+    times = len({epoch for epoch, _ in ranks})
+    if times < measured:
+        problems.append(f"{RANKS} has lost rows: it has ranks of {times} times, the checkpoint of {measured}")
+    return told + problems
 
 
 def forget_ranks(folder: str | Path, epochs: set[float]) -> None:

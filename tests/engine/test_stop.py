@@ -69,6 +69,25 @@ def interrupted(folder):
     return read_record(folder)
 
 
+@pytest.mark.parametrize("change", ["emptied", "nothing"])
+@pytest.mark.parametrize("method", ["full_rank", "cuttlefish"])
+def test_ranks_lost_from_the_log_are_told_on_resume(method, change, tmp_path, monkeypatch):
+    words = {"method__track_ranks": True} if method == "full_rank" else {}
+    config = little_config(tmp_path / "run", method, **words)
+    with monkeypatch.context() as patch:
+        signal_at(patch, StepRunner, "step", STEPS + 2)
+        with pytest.raises(Interrupted):
+            run_config(config)
+    if change == "emptied":
+        (tmp_path / "run" / "ranks.csv").write_text("")
+    run_config(config)
+    told = (
+        "ranks.csv has lost rows: it has ranks of 0 times, the checkpoint of"
+        in (tmp_path / "run" / "log.txt").read_text()
+    )
+    assert told == (change == "emptied")
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_stops_within_an_epoch_and_resumes_to_the_same_bits(method, whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:

@@ -90,3 +90,15 @@ def test_a_rank_row_that_is_no_csv_costs_no_other_row(tmp_path, line):
     assert read_ranks(tmp_path) == sound
     assert cut_back(tmp_path, 2) == ["ranks.csv: 1 damaged rows are left out"]
     assert read_ranks(tmp_path) == sound
+
+
+def test_lost_ranks_are_told(tmp_path):
+    write(tmp_path, 3)
+    lines = (tmp_path / "ranks.csv").read_text().splitlines()
+    times = len({line.split(",")[0] for line in lines[1:]})
+    assert cut_back(tmp_path, 3, measured=times) == []
+    (tmp_path / "ranks.csv").write_text(lines[0] + "\n" + lines[1] + "\n")
+    told = f"ranks.csv has lost rows: it has ranks of 1 times, the checkpoint of {times}"
+    assert cut_back(tmp_path, 3, measured=times) == [told]
+    (tmp_path / "ranks.csv").write_text("")
+    assert cut_back(tmp_path, 3, measured=times) == [told.replace("of 1 times", "of 0 times")]
