@@ -146,8 +146,10 @@ class Session:
             with explain_misfit(self._checkpoints):
                 epochs = operator.index(checkpoint["progress"]["trained"])
                 steps = operator.index(checkpoint["progress"].get("step") or 0)
-                if self.config.fork_from is None:  # a fork's folder has no ranks of its origin's epochs
-                    measured = max(map(len, checkpoint["method"].get("history", {}).values()), default=0)
+                ranks = checkpoint["method"].get("history")
+                # A fork's folder has no ranks of its origin's epochs; EB's history is none of ranks.
+                if isinstance(ranks, dict) and self.config.fork_from is None:
+                    measured = max(map(len, ranks.values()), default=0)
         if self.world.is_first:
             self.loggers.extend(build_loggers(self.config.logger))
         within = steps / self.batches.steps
