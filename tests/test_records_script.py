@@ -94,10 +94,8 @@ def test_repeats_of_a_key_lie_side_by_side(tmp_path):
         target = import_run(run, records)
         assert target.name.startswith("seed0-run") and read_record(target).started == started
     found = load_evidence(records)
-    assert (
-        sorted((one.record.started, one.record.device) for one in found.runs) == starts
-        and found.left_out == []
-    )
+    assert sorted((one.record.started, one.record.device) for one in found.runs) == starts
+    assert found.left_out == []
 
 
 def test_a_run_stopped_before_its_first_epoch_is_imported(tmp_path, monkeypatch):
@@ -105,9 +103,8 @@ def test_a_run_stopped_before_its_first_epoch_is_imported(tmp_path, monkeypatch)
     with pytest.raises(ZeroDivisionError):
         run_config(little_config(tmp_path / "run"))
     target = import_run(tmp_path / "run", tmp_path / "records")
-    assert (
-        draw(target, tmp_path / "records", tmp_path / "figures") is None and (target / "record.json").exists()
-    )
+    assert draw(target, tmp_path / "records", tmp_path / "figures") is None
+    assert (target / "record.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -137,9 +134,7 @@ def test_a_run_that_cannot_be_imported_is_told(tmp_path, monkeypatch, capsys):
     (tmp_path / "a").mkdir()
     assert main(["import", str(tmp_path / "a"), str(tmp_path / "b")]) == 2
     told = capsys.readouterr()
-    assert (
-        told.out == f"{tmp_path / 'records' / 'x' / 'seed0-b'}\n"
-        and told.err.count("\n") == 1
-        and "There is no record" in told.err
-    )
+    assert told.out == f"{tmp_path / 'records' / 'x' / 'seed0-b'}\n"
+    assert told.err.count("\n") == 1
+    assert "There is no record" in told.err
     assert main(["import"]) == 2 and "import which runs?" in capsys.readouterr().err

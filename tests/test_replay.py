@@ -74,11 +74,9 @@ def test_what_differs_is_named_and_fails(original, here, capsys):
     told = capsys.readouterr().out
     row = next(line for line in told.splitlines() if line.strip().startswith("accuracy_final"))
     assert "12.5" in row and "1.5 points" in row and "OUTSIDE" in row
-    assert (
-        "expected: within tolerance" in told
-        and "differs: torch 1.0 -> " in told
-        and "differs: git commit old -> " in told
-    )
+    assert "expected: within tolerance" in told
+    assert "differs: torch 1.0 -> " in told
+    assert "differs: git commit old -> " in told
 
 
 def test_an_epoch_that_differs_is_found(original, here, capsys):
@@ -112,12 +110,10 @@ def test_refusals_come_before_training(original, here, capsys, changes, words, s
     path = edited(original, here, **changes)
     assert main([f"replay={path}", *words]) == 2
     told = capsys.readouterr()
-    assert (
-        re.search(sentence, told.err)
-        and told.err.startswith("cuttlefish: ")
-        and told.err.count("\n") == 1
-        and told.out == ""
-    )
+    assert re.search(sentence, told.err)
+    assert told.err.startswith("cuttlefish: ")
+    assert told.err.count("\n") == 1
+    assert told.out == ""
     assert not (here / "runs").exists()
 
 

@@ -137,7 +137,8 @@ def test_a_sweep_goes_on_after_a_failure_and_sums_up(command):
 
     code, err, handed = command("-m", "seed=1,-1,2", worker=odd_fails)
     assert [config.seed for config in handed] == [1, 2]
-    assert code == 2 and err.splitlines() == [
+    assert code == 2
+    assert err.splitlines() == [
         "cuttlefish: seed=1: odd",
         "cuttlefish: seed=-1: seed must be in [0, 2**32), not -1",
         "cuttlefish: 3 runs: 1 finished, 2 failed (seed=1, seed=-1)",
@@ -181,11 +182,9 @@ def test_help_lists_what_a_config_dir_adds(tmp_path):
         capture_output=True,
         text=True,
     )
-    assert (
-        done.returncode == 0
-        and "debug=mine     My own [31mway." in done.stdout
-        and "debug=smoke" in done.stdout
-    )
+    assert done.returncode == 0
+    assert "debug=mine     My own [31mway." in done.stdout
+    assert "debug=smoke" in done.stdout
 
 
 def test_a_sweep_that_nobody_reads_of_goes_on(command, monkeypatch):
@@ -206,9 +205,8 @@ def test_a_sweep_that_nobody_reads_of_goes_on(command, monkeypatch):
 def test_a_sweep_after_a_failed_one_starts_afresh(command):
     assert command("seed=-1")[0] == 2
     code, err, handed = command("model=vgg19", "-m", "seed=1,2")
-    assert (code, err) == (0, "cuttlefish: 2 runs: 2 finished\n") and [
-        config.model.name for config in handed
-    ] == ["vgg19", "vgg19"]
+    assert (code, err) == (0, "cuttlefish: 2 runs: 2 finished\n")
+    assert [config.model.name for config in handed] == ["vgg19", "vgg19"]
 
 
 PROBE = """

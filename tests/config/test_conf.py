@@ -59,11 +59,9 @@ def test_every_recipe_drops_its_rate_within_the_run(composed, recipe):
     config = composed(f"recipe={recipe}").recipe
     drops = [floor(fraction * config.epochs) for fraction in config.schedule.milestones]
     assert config.name == recipe
-    assert (
-        drops == sorted(set(drops))
-        and min(drops) >= config.schedule.warmup_epochs
-        and max(drops) < config.epochs
-    )
+    assert drops == sorted(set(drops))
+    assert min(drops) >= config.schedule.warmup_epochs
+    assert max(drops) < config.epochs
 
 
 def test_every_group_is_in_the_defaults_list_and_has_a_folder():
@@ -116,9 +114,8 @@ def test_every_experiment_composes(composed, experiment):
             90 if experiment == "table2" else 300,
             None,
         )
-        assert (
-            config.experiment_name.startswith(("table", "figure")) and config.experiment_name.count("/") == 1
-        )
+        assert config.experiment_name.startswith(("table", "figure"))
+        assert config.experiment_name.count("/") == 1
         return
     assert config.scale == "reduced"
     assert config.experiment_name == f"reduced/{config.model.name}-{config.method['name']}"

@@ -66,12 +66,10 @@ def test_clean_cuttlefish_profiles_k():
     assert (resnet.k, resnet.paper_k, resnet.frobenius_decay, resnet.extra_bn) == ("profile", 5, 1e-4, False)
     assert (vgg.paper_k, vgg.frobenius_decay, vgg.extra_bn) == (4, 0.0, True)
     assert (other.paper_k, other.frobenius_decay, other.extra_bn) == (None, 0.0, False)
-    assert (
-        resnet.stability == "scale_free"
-        and resnet.keep_dense
-        and resnet.decay_untracked
-        and not resnet.overshoot
-    )
+    assert resnet.stability == "scale_free"
+    assert resnet.keep_dense
+    assert resnet.decay_untracked
+    assert not resnet.overshoot
 
 
 def test_reference_cuttlefish_does_what_the_public_code_did():

@@ -38,10 +38,8 @@ UNREAD = {
 
 
 def test_our_own_are_all_read():
-    assert (
-        len(load_benches(RESULTS / "bench")) == len(list((RESULTS / "bench").glob("*.json")))
-        and len(READ) >= 7
-    )
+    assert len(load_benches(RESULTS / "bench")) == len(list((RESULTS / "bench").glob("*.json")))
+    assert len(READ) >= 7
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +90,8 @@ def test_what_is_left_out_is_told(tmp_path, caplog):
     content = json.loads(next(path for path in READ if path.name.startswith("steps")).read_text())
     del content["rows"][3]["step_s"]
     (tmp_path / "steps-x.json").write_text(json.dumps(content))
-    assert (
-        load_benches(tmp_path) == []
-        and "steps-x.json is not a bench and is left out: step_s is None" in caplog.text
-    )
+    assert load_benches(tmp_path) == []
+    assert "steps-x.json is not a bench and is left out: step_s is None" in caplog.text
 
 
 @pytest.mark.parametrize("what", ["ranks", "overhead", "methods", "processes"])

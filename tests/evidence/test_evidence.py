@@ -33,10 +33,8 @@ def test_sound_records_are_read_in_order_and_unfinished_ones_are_kept_apart(tmp_
     found = load_evidence(tmp_path)
     assert [run.record.run_key[0] for run in found.runs] == ["a", "b", "c"] and found.left_out == []
     assert [run.record.run_key[0] for run in found.finished] == ["a", "b"]
-    assert found.runs[0].hardware == "a CPU · fp32 · 1 thread" and found.runs[0].timed_on == (
-        "a CPU · fp32 · 1 thread",
-        "2",
-    )
+    assert found.runs[0].hardware == "a CPU · fp32 · 1 thread"
+    assert found.runs[0].timed_on == ("a CPU · fp32 · 1 thread", "2")
     assert found.runs[0].cell == ("resnet18", "cifar10", "cuttlefish", None, "reduced", 30, "reduced")
 
 

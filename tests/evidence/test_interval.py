@@ -40,14 +40,10 @@ def test_where_an_interval_lies(interval, place):
 
 
 def test_above_is_without_the_limit_and_at_least_is_with_it():
-    assert (
-        range_of({"above": 0}).place((0.0, 1.0)) == "open"
-        and range_of({"at_least": 0}).place((0.0, 1.0)) == "inside"
-    )
-    assert (
-        range_of({"above": 0}).place((-1.0, 0.0)) == "outside"
-        and range_of({"below": 1}).place((0.0, 1.0)) == "open"
-    )
+    assert range_of({"above": 0}).place((0.0, 1.0)) == "open"
+    assert range_of({"at_least": 0}).place((0.0, 1.0)) == "inside"
+    assert range_of({"above": 0}).place((-1.0, 0.0)) == "outside"
+    assert range_of({"below": 1}).place((0.0, 1.0)) == "open"
     assert range_of({"above": 0}).limits() == (0.0, None) and range_of({"at_most": 5}).limits() == (None, 5.0)
     assert range_of({"within": [1, 2]}) == Range(1, 2) and Range() == Range(-inf, inf)
 

@@ -21,9 +21,8 @@ def test_mean_and_sample_deviation(values):
     runs = [ran("full", seed, accuracy_final=value, accuracy_best=100.0) for seed, value in enumerate(values)]
     over = over_seeds(runs, lambda record: record.accuracy_final)
     assert over.n == len(values)
-    assert over.mean == pytest.approx(np.mean(values)) and over.std == pytest.approx(
-        np.std(values, ddof=1), abs=1e-9
-    )
+    assert over.mean == pytest.approx(np.mean(values))
+    assert over.std == pytest.approx(np.std(values, ddof=1), abs=1e-9)
 
 
 def test_one_seed_has_no_deviation_and_a_gap_no_mean():

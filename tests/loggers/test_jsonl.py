@@ -150,9 +150,9 @@ def test_what_can_never_be_written_keeps_nothing_else_from_being_written(made_up
     logger = start(made_up, tmp_path)
     logger.message("\ud800")
     train(made_up, logger, 0, 1)
-    assert (
-        len(read_epochs(tmp_path)) == 1 and "left out of the log" in caplog.text and logger.settle() is None
-    )
+    assert len(read_epochs(tmp_path)) == 1
+    assert "left out of the log" in caplog.text
+    assert logger.settle() is None
 
 
 def no_space(file):

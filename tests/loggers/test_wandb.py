@@ -108,11 +108,9 @@ def test_summary_plots_and_exit_code(two_runs):
     for record in runs["a"]:
         if record.HasField("summary"):
             summary |= items(record.summary.update)
-    assert (
-        summary["accuracy_final"] == 78.93
-        and summary["switch_epoch"] == 5
-        and summary["status"] == "finished"
-    )
+    assert summary["accuracy_final"] == 78.93
+    assert summary["switch_epoch"] == 5
+    assert summary["status"] == "finished"
     assert summary["total_seconds/train"] == 742.0 and summary["final_rank/layer2.0.conv1"] > 0
     assert any(key.startswith("plots/rank_curves") for key in summary)
     codes = {

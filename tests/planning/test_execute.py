@@ -199,11 +199,8 @@ def test_hours_are_of_the_hardware_used_last():
 def test_the_list_names_each_run_once_and_sums_up(tmp_path):
     estimates = Estimates([FULL], [FULL], Collection([evidence("f", 2.0)], []))
     lines = run_list([FULL, LOW, FULL, LOST], Known({("f", "fp32"): None}, tmp_path), estimates)
-    assert [line.split()[-1] for line in lines[:3]] == [
-        "finished",
-        "hours",
-        "unknown",
-    ] and "data absent" in lines[2]
+    assert [line.split()[-1] for line in lines[:3]] == ["finished", "hours", "unknown"]
+    assert "data absent" in lines[2]
     assert lines[3] == "2 runs to do: about 4 device hours, and 1 of unknown length"
     assert run_list([FULL], Known({("f", "fp32"): None}, tmp_path), estimates)[-1] == "nothing to do"
     assert run_list([LOST], Known({}, tmp_path), estimates)[-1] == "1 run to do: 1 of unknown length"

@@ -104,18 +104,16 @@ def test_published_rows_take_the_methods_own_epochs(spec, cache):
         "imp_reference": None,
         "grasp_reference": 160,
     }
-    assert {run.kinds for run in runs} == {("published",)} and {run.waits_for_label for run in runs} == {
-        "Cuttlefish (as the public code)"
-    }
+    assert {run.kinds for run in runs} == {("published",)}
+    assert {run.waits_for_label for run in runs} == {"Cuttlefish (as the public code)"}
 
 
 def test_a_row_that_does_not_compose_is_named(spec, cache):
     broken = only(spec, "table1", ["xnor"], {"model": ["resnet18"], "data": ["cifar11"]})
     with pytest.raises(Exception, match="cifar11") as caught:
         planned_runs(broken, ["table1"], "paper", [0], ROOT, cache)
-    assert isinstance(caught.value, CuttlefishError) and "table1, row xnor at scale paper" in str(
-        caught.value
-    )
+    assert isinstance(caught.value, CuttlefishError)
+    assert "table1, row xnor at scale paper" in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", KINDS)

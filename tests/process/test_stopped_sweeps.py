@@ -107,18 +107,14 @@ def test_a_killed_job_is_told_of_and_the_others_go_on(started, tmp_path):
     key, pid = next(iter(begun(tmp_path).items()))
     os.kill(pid, signal.SIGKILL)
     _, said = parent.communicate(timeout=200)
-    assert (
-        parent.returncode == 2
-        and "its process was killed by SIGKILL; the same command goes on from the last checkpoint" in said
-    )
+    assert parent.returncode == 2
+    assert "its process was killed by SIGKILL; the same command goes on from the last checkpoint" in said
     assert said.splitlines()[-1].startswith("cuttlefish: 3 runs: 2 finished, 1 failed ("), said
     (lost,) = [record for record in records(tmp_path) if record.status == "failed"]
     assert key.startswith(lost.run_key) and "SIGKILL" in lost.error and validate_record(lost) == []
     again = sweep(tmp_path, "processes", *words)
-    assert (
-        again.returncode == 0
-        and told(again)[-1] == "cuttlefish: 3 runs: 1 finished, 2 skipped (finished before)"
-    )
+    assert again.returncode == 0
+    assert told(again)[-1] == "cuttlefish: 3 runs: 1 finished, 2 skipped (finished before)"
 
 
 DEAF = """

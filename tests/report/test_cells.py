@@ -34,9 +34,8 @@ def test_a_record_unlike_what_its_key_was_planned_for_is_refused(name, says, pla
     edited = ran("full")
     edited = replace(edited, record=replace(edited.record, **{name: says}))
     (cell,), left_out = cell_runs([wanted("full")], found(edited))
-    assert cell.runs == {} and [item.reason for item in left_out] == [
-        f"it is of {name} {says}, and the table1 cell of {planned}"
-    ]
+    assert cell.runs == {}
+    assert [item.reason for item in left_out] == [f"it is of {name} {says}, and the table1 cell of {planned}"]
 
 
 def test_of_repeats_the_first_started_counts():

@@ -82,16 +82,13 @@ def test_methods_are_points_at_their_size_accuracy_and_time(tmp_path):
     }
     assert points["FULL_RANK"].get_ydata()[0] == 77.5 and points["CUTTLEFISH"].get_ydata()[0] == 76.0
     assert points["GRASP"].get_markerfacecolor() == "white" != points["CUTTLEFISH"].get_markerfacecolor()
-    assert "bits a parameter" in left.containers[3].get_label() and "60.0 ↓" in {
-        text.get_text() for text in left.texts
-    }
+    assert "bits a parameter" in left.containers[3].get_label()
+    assert "60.0 ↓" in {text.get_text() for text in left.texts}
     assert [round(60 * float(box.lines[0].get_xdata()[0])) for box in right.containers] == [110, 80, 100, 100]
     assert "n = 1 to 2 seeds" in right.get_title(loc="right") and drawing.name == "figure1-methods"
     legend = [text.get_text() for text in drawing.figure.legends[0].get_texts()]
-    assert legend[:1] == ["FULL_RANK"] and legend[-2:] == [
-        "filled: all parameters",
-        "hollow: parameters\nnot zero (masked)",
-    ]
+    assert legend[:1] == ["FULL_RANK"]
+    assert legend[-2:] == ["filled: all parameters", "hollow: parameters\nnot zero (masked)"]
     (unmasked,) = drawn(methods.draw, sources(tmp_path, [plan for plan in plans if plan.row != "grasp"]))
     assert len(unmasked.figure.legends[0].get_texts()) == 3
     assert len(drawing.runs) == 5
@@ -197,12 +194,10 @@ def test_rank_curves_are_means_over_seeds(tmp_path):
     (drawing,) = drawn(figure2.draw, sources(tmp_path))
     (axes,) = drawing.figure.axes
     curves = [line for line in axes.lines if line.get_gid() != "leader"]
-    assert len(curves) == len(LAYERS) and {round(float(curve.get_ydata()[-1]), 6) for curve in curves} == {
-        0.5
-    }
-    assert (
-        "n = 2 seeds" in axes.get_title(loc="right") and axes.get_title(loc="left") == "ResNet-18 on CIFAR-10"
-    )
+    assert len(curves) == len(LAYERS)
+    assert {round(float(curve.get_ydata()[-1]), 6) for curve in curves} == {0.5}
+    assert "n = 2 seeds" in axes.get_title(loc="right")
+    assert axes.get_title(loc="left") == "ResNet-18 on CIFAR-10"
     with pytest.raises(NoData, match="track_ranks"):
         figure2.draw(sources(tmp_path / "nothing"))
 
@@ -243,15 +238,11 @@ def test_chosen_ranks_are_drawn_over_the_full_ones(tmp_path):
     (axes,) = drawing.figure.axes
     assert [bar.get_height() for bar in axes.patches] == list(LAYERS.values())
     ours, theirs = axes.lines
-    assert (
-        [y for y in ours.get_ydata()[1:3]] == [16, 16]
-        and theirs.get_ydata()[3] == 8
-        and theirs.get_label() == "LC"
-    )
-    assert (
-        axes.get_title(loc="left") == "ResNet-18 on CIFAR-10"
-        and axes.get_title(loc="right") == "equal budget, n = 1 seed"
-    )
+    assert [y for y in ours.get_ydata()[1:3]] == [16, 16]
+    assert theirs.get_ydata()[3] == 8
+    assert theirs.get_label() == "LC"
+    assert axes.get_title(loc="left") == "ResNet-18 on CIFAR-10"
+    assert axes.get_title(loc="right") == "equal budget, n = 1 seed"
     with pytest.raises(NoData, match="two of the methods"):
         figure5.draw(sources(tmp_path, plans[:1]))
 
@@ -289,9 +280,8 @@ def test_bars_are_medians_of_the_repetitions_in_milliseconds(tmp_path):
     (drawing,) = drawn(figure4.draw, sources(tmp_path, benches=[bench("stacks", [STACK, STACK])]))
     (axes,) = drawing.figure.axes
     assert [round(bar.get_height(), 9) for bar in axes.patches] == [5.0, 5.0, 4.0, 4.0, 2.0, 2.0]
-    assert {text.get_text() for text in axes.texts} == {"1/4: 2.50×"} and {
-        text.get_fontweight() for text in axes.texts
-    } == {"bold"}
+    assert {text.get_text() for text in axes.texts} == {"1/4: 2.50×"}
+    assert {text.get_fontweight() for text in axes.texts} == {"bold"}
     assert axes.get_title(loc="right") == "width 64, batch 128: K = 1 or 5"
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["full rank", "1/2", "1/4"]
 
@@ -328,11 +318,9 @@ def test_every_profiled_network_is_called_by_its_name():
         if load.what == "profile"
     }
     names = read_spec(PAPER / "tables.yaml").names
-    assert (
-        models <= names.keys()
-        and names["deit_small_patch16_224"] == "DeiT-small"
-        and names["resnet50"] == "ResNet-50"
-    )
+    assert models <= names.keys()
+    assert names["deit_small_patch16_224"] == "DeiT-small"
+    assert names["resnet50"] == "ResNet-50"
 
 
 def test_batches_and_precisions_are_not_mixed(tmp_path):
@@ -358,27 +346,21 @@ def test_a_gpus_profile_is_not_of_the_reduced_scale(tmp_path):
 
 def test_small_print_counts_seeds():
     runs = [Evidence(Path("x"), Record(seed=seed)) for seed in (0, 1, 1)]
-    assert (
-        seeds_of(runs) == "n = 2 seeds"
-        and seeds_of(runs, runs[:1]) == "n = 1 to 2 seeds"
-        and seeds_of(runs[:1]) == "n = 1 seed"
-    )
+    assert seeds_of(runs) == "n = 2 seeds"
+    assert seeds_of(runs, runs[:1]) == "n = 1 to 2 seeds"
+    assert seeds_of(runs[:1]) == "n = 1 seed"
     assert [ratio_word(ratio) for ratio in (0.5, 0.0625, 0.3)] == ["1/2", "1/16", "3/10"]
 
 
 def test_a_figure_whose_evidence_is_gone_goes_too(tmp_path):
     found = sources(tmp_path, benches=[bench("stacks", [STACK])])
     (one,) = draw_figure("figure4", DRAWERS["figure4"], found, tmp_path / "out")
-    assert (
-        sorted(path.name for path in (tmp_path / "out").iterdir()) == ["figure4.png", "figure4.svg"]
-        and not one.missing
-    )
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["figure4.png", "figure4.svg"]
+    assert not one.missing
     (one,) = draw_figure("figure4", DRAWERS["figure4"], replace(found, benches=[]), tmp_path / "out")
-    assert (
-        list((tmp_path / "out").iterdir()) == []
-        and one.command == "make figure4 SCALE=reduced"
-        and "no stack profile" in one.missing
-    )
+    assert list((tmp_path / "out").iterdir()) == []
+    assert one.command == "make figure4 SCALE=reduced"
+    assert "no stack profile" in one.missing
 
 
 def test_files_of_a_figure_drawn_no_more_are_removed(tmp_path):
@@ -415,11 +397,9 @@ def test_the_command_draws_what_it_can_and_says_what_is_missing(tmp_path, capsys
     assert "figure6" in out and "no layer profile" in out and "(1 run)" in out
     listed = {one["name"]: one for one in json.loads((tmp_path / "figures/reduced/figures.json").read_text())}
     assert list(listed) == ["figure1", "figure1-methods", "figure2", "figure6"]
-    assert (
-        listed["figure2"]["runs"]
-        and listed["figure6"]["missing"]
-        and (tmp_path / "figures/reduced/figure2.svg").exists()
-    )
+    assert listed["figure2"]["runs"]
+    assert listed["figure6"]["missing"]
+    assert (tmp_path / "figures/reduced/figure2.svg").exists()
 
 
 def test_smoke_runs_are_drawn_from_where_they_stay(tmp_path, monkeypatch):

@@ -134,28 +134,20 @@ def test_the_site(tmp_path):
     (tmp_path / "out" / "runs").mkdir(parents=True)
     (tmp_path / "out" / "runs" / "gone.html").write_text("stale")
     index = write_site(report, tmp_path / "out")
-    assert (
-        len(list((tmp_path / "out" / "runs").iterdir())) == 40
-        and not (tmp_path / "out" / "runs" / "gone.html").exists()
-    )
+    assert len(list((tmp_path / "out" / "runs").iterdir())) == 40
+    assert not (tmp_path / "out" / "runs" / "gone.html").exists()
     assert (tmp_path / "out" / "figures" / "reduced" / "figure2.svg").read_text() == "<svg/>"
     page = Outline(index.read_text())
-    assert len(page.ids) == len(set(page.ids)) and {
-        "claim-speed",
-        "table1",
-        "figure2-reduced",
-        "runs",
-    } <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+    assert {"claim-speed", "table1", "figure2-reduced", "runs"} <= set(page.ids)
     assert {
         "runs/000000000001.html",
         "#runs?keys=000000000001,000000000025",
         "figures/reduced/figure2.svg",
     } <= set(page.links)
-    assert (
-        "40 records: 40 finished runs" in page.text
-        and "fixed by 1234" in page.text
-        and "holds at reduced scale" in page.text
-    )
+    assert "40 records: 40 finished runs" in page.text
+    assert "fixed by 1234" in page.text
+    assert "holds at reduced scale" in page.text
     assert "1.5 (composed) [1.4, 1.6], n = 3" in page.text
     assert "no profile" in page.text and 'src="figures/reduced/figure2.svg"' in index.read_text()
     for link in page.links:
@@ -206,9 +198,8 @@ def test_nothing_in_a_record_becomes_markup(tmp_path):
         )
         outlines.append(Outline(run_page(RunView(evidence(folder, Record(**record)), "a", text))))
     assert [tag for tag in outlines[1].tags if tag[0] == "script"] == []
-    assert outlines[1].tags[:40] == outlines[0].tags[:40] and {tag for tag in outlines[1].tags} <= {
-        tag for tag in outlines[0].tags
-    }
+    assert outlines[1].tags[:40] == outlines[0].tags[:40]
+    assert {tag for tag in outlines[1].tags} <= {tag for tag in outlines[0].tags}
     assert "alert(1)" in outlines[1].text and not set("\x1b\x07\u202e") & set(outlines[1].text)
 
 
@@ -270,9 +261,9 @@ def test_a_damaged_neighbour_is_named_or_left_out(tmp_path, name, content, told)
     (folder / name).write_bytes(content.encode("latin-1"))
     html = run_page(RunView(evidence(folder, made_up_record(1)), "a"))
     page = Outline(html)
-    assert (
-        "E = 13" in page.text and told in page.text and ("Left out of this page" in page.text) == bool(told)
-    )
+    assert "E = 13" in page.text
+    assert told in page.text
+    assert ("Left out of this page" in page.text) == bool(told)
     assert not re.search(r'(points|d|c?[xy])="[^"]*(nan|inf)', html)
 
 
@@ -318,11 +309,9 @@ def test_left_out_records_are_listed_without_machine_folders(tmp_path):
             Report(tmp_path / "records", load_evidence(tmp_path / "records")), tmp_path / "out"
         ).read_text()
     )
-    assert (
-        "1 left out" in page.text
-        and "a copy of a/record.json" in page.text
-        and str(tmp_path) not in page.text
-    )
+    assert "1 left out" in page.text
+    assert "a copy of a/record.json" in page.text
+    assert str(tmp_path) not in page.text
 
 
 def test_figures_are_those_of_the_lists(tmp_path):

@@ -83,9 +83,8 @@ def test_only_a_page_of_runs_is_shown_and_more_can_be_turned_to(index):
     second = index.run(ROWS.format(0))
     assert len(second) == 50 and not set(first) & set(second)
     index.run("document.getElementById('later').click()")
-    assert len(index.run(ROWS.format(0))) == RUNS + 1 - 100 and index.run(
-        "document.getElementById('later').disabled"
-    )
+    assert len(index.run(ROWS.format(0))) == RUNS + 1 - 100
+    assert index.run("document.getElementById('later').disabled")
     assert f"{RUNS + 1} of {RUNS + 1} runs; 101–{RUNS + 1} shown" == index.run(
         "document.getElementById('run-count').textContent"
     )
@@ -106,14 +105,11 @@ def test_filters_and_search_stay_in_the_address(index):
     assert "method=lc" in address and "q=VGG19+svhn" in address
     shown = index.run(ROWS.format(0))
     index.open(Path(index.run("decodeURIComponent(location.pathname)")), fragment=address)
-    assert (
-        index.run(ROWS.format(0)) == shown
-        and index.run("document.getElementById('filter-method').value") == "lc"
-    )
+    assert index.run(ROWS.format(0)) == shown
+    assert index.run("document.getElementById('filter-method').value") == "lc"
     index.run("document.querySelector('#filters [type=reset]').click()")
-    assert (
-        len(index.run(ROWS.format(0))) == 50 and index.run("document.getElementById('filter-q').value") == ""
-    )
+    assert len(index.run(ROWS.format(0))) == 50
+    assert index.run("document.getElementById('filter-q').value") == ""
     index.type("no such run")
     index.run("document.getElementById('filter-q').focus()")
     index.type("no such run")
@@ -132,16 +128,12 @@ def test_the_list_is_sorted_by_keyboard_with_the_unknown_last(index):
     index.run(f"document.querySelector('{accuracy}').focus()")
     index.press("Enter")
     values = [float(text.split()[0]) for text in index.run(ROWS.format(8))]
-    assert (
-        values == sorted(values)
-        and index.run("document.querySelector('[data-key=accuracy]').ariaSort") == "ascending"
-    )
+    assert values == sorted(values)
+    assert index.run("document.querySelector('[data-key=accuracy]').ariaSort") == "ascending"
     index.press(" ")
     values = [float(text.split()[0]) for text in index.run(ROWS.format(8))]
-    assert (
-        values == sorted(values, reverse=True)
-        and index.run("document.querySelector('[data-key=accuracy]').ariaSort") == "descending"
-    )
+    assert values == sorted(values, reverse=True)
+    assert index.run("document.querySelector('[data-key=accuracy]').ariaSort") == "descending"
     for _ in range(2):
         index.run(f"document.querySelector('{switch}').click()")
         assert index.run(ROWS.format(11))[0] == "13"
@@ -219,9 +211,8 @@ def luminance(colour: str) -> float:
 def test_a_run_s_page_is_quiet_and_its_names_stay_text(site, browser):
     for name in ("000000000001", "e" * 12):
         browser.open(site / "runs" / f"{name}.html")
-        assert browser.complaints == [] and browser.requests == [
-            (site / "runs" / f"{name}.html").resolve().as_uri()
-        ]
+        assert browser.complaints == []
+        assert browser.requests == [(site / "runs" / f"{name}.html").resolve().as_uri()]
         assert browser.run("document.title") != "owned" and browser.run("document.scripts.length") == 0
     assert "<script>" in browser.run("document.querySelector('h1').textContent")
 

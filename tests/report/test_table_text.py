@@ -39,10 +39,8 @@ TABLE = Table(
 
 def test_markdown_has_a_table_a_block_and_marks_numbers():
     lines = to_markdown(TABLE).splitlines()
-    assert lines[0] == "# Table 1: 50 % & more" and [line for line in lines if line.startswith("##")] == [
-        "## a block · 1",
-        "## another",
-    ]
+    assert lines[0] == "# Table 1: 50 % & more"
+    assert [line for line in lines if line.startswith("##")] == ["## a block · 1", "## another"]
     assert lines[4:7] == [
         "| method | accuracy | size |",
         "| --- | ---: | ---: |",
@@ -62,11 +60,9 @@ def test_no_text_breaks_a_markdown_row(text):
 def test_csv_has_values_and_texts_and_run_keys():
     rows = list(csv.DictReader(io.StringIO(to_csv(TABLE))))
     assert len(rows) == 3 and [row["block"] for row in rows] == ["a block · 1", "a block · 1", "another"]
-    assert (
-        float(rows[0]["accuracy"]) == 78.931
-        and rows[0]["accuracy_text"] == "78.93 ± 0.21"
-        and rows[1]["accuracy"] == ""
-    )
+    assert float(rows[0]["accuracy"]) == 78.931
+    assert rows[0]["accuracy_text"] == "78.93 ± 0.21"
+    assert rows[1]["accuracy"] == ""
     assert (rows[0]["mark"], rows[0]["run_keys"], rows[0]["scale"], rows[1]["mark"]) == (
         "reduced",
         "abc def",

@@ -46,9 +46,8 @@ def test_each_repetition_is_written_with_the_k_it_would_choose(tmp_path, capsys)
     assert [len(row["layers"]) for row in found["rows"]] == [4, 4, 4, 4]
     for row in found["rows"]:
         times = [row["full_s"], *row["low_s"]]
-        assert len(row["low_s"]) == len(found["ratios"]) == 4 and all(
-            len(seconds) == 2 and min(seconds) > 0 for seconds in times
-        )
+        assert len(row["low_s"]) == len(found["ratios"]) == 4
+        assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in times)
     assert all(
         repeat["first_factorized"] == repeat["k"] + 1 and repeat["k"] in (1, 5, 9, 13, 18)
         for repeat in found["repeats"]
@@ -142,11 +141,9 @@ def test_a_dry_run_says_what_is_missing_and_writes_nothing(tmp_path, capsys):
     arguments = ["layers", "--model", "resnet50", "--device", "cpu", "--out", str(tmp_path), "--dry-run"]
     assert main(arguments) == 0
     (told,) = capsys.readouterr().out.splitlines()
-    assert (
-        told.startswith("profile-layers-resnet50-")
-        and told.endswith(".json: missing")
-        and list(tmp_path.iterdir()) == []
-    )
+    assert told.startswith("profile-layers-resnet50-")
+    assert told.endswith(".json: missing")
+    assert list(tmp_path.iterdir()) == []
     (tmp_path / told.partition(":")[0]).touch()
     assert main(arguments) == 0 and capsys.readouterr().out.endswith(".json: there\n")
 

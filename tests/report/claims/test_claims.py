@@ -67,11 +67,9 @@ def test_the_paper_scale_verdict_is_where_the_interval_lies(tmp_path, sizes, out
         assert found.paper.interval == pytest.approx(
             stats.t.interval(0.95, 2, loc=sum(ratios) / 3, scale=stats.sem(ratios))
         )
-        assert (
-            found.paper.ours == pytest.approx(sum(ratios) / 3)
-            and found.paper.n == 3
-            and len(found.paper.runs) == 3
-        )
+        assert found.paper.ours == pytest.approx(sum(ratios) / 3)
+        assert found.paper.n == 3
+        assert len(found.paper.runs) == 3
 
 
 @pytest.mark.parametrize(
@@ -198,11 +196,9 @@ def put_times(root, device, scale="paper", **changes):
 def test_times_count_on_one_gpu_in_fp32_only(tmp_path, device, changes, outcome):
     put_times(tmp_path, device, **changes)
     found = verdict_of(tmp_path, TIME)
-    assert (
-        found.verdict is outcome
-        and found.paper.ours == pytest.approx(1.196, abs=1e-3)
-        and len(found.paper.hardware) == 1
-    )
+    assert found.verdict is outcome
+    assert found.paper.ours == pytest.approx(1.196, abs=1e-3)
+    assert len(found.paper.hardware) == 1
 
 
 def test_times_that_are_no_evidence_are_shown_and_not_judged(tmp_path, capsys):
@@ -213,13 +209,10 @@ def test_times_that_are_no_evidence_are_shown_and_not_judged(tmp_path, capsys):
     )
     assert main(["--results", str(tmp_path), "--paper", str(tmp_path)]) == 0
     time, size = json.loads((tmp_path / "claims.json").read_text())["claims"]
-    assert time["reduced"]["verdict"] == "inconclusive" and time["reduced"]["ours"] == pytest.approx(
-        1.196, abs=1e-3
-    )
-    assert (
-        time["reduced"]["notes"] == ["no evidence of speed"]
-        and size["reduced"]["verdict"] == "holds at reduced scale"
-    )
+    assert time["reduced"]["verdict"] == "inconclusive"
+    assert time["reduced"]["ours"] == pytest.approx(1.196, abs=1e-3)
+    assert time["reduced"]["notes"] == ["no evidence of speed"]
+    assert size["reduced"]["verdict"] == "holds at reduced scale"
     (tmp_path / "tables.yaml").unlink()
     assert main(["--results", str(tmp_path), "--paper", str(tmp_path)]) == 0
     assert (
@@ -439,11 +432,8 @@ def test_the_commands_name_experiments_and_scripts_that_exist():
         for place, word in enumerate(commands[:-1])
         if word == "-m" and "." in commands[place + 1]
     }
-    assert experiments >= {"reduced/cell", "table1"} and modules >= {
-        "scripts.bench",
-        "scripts.claims",
-        "scripts.profile_layers",
-    }
+    assert experiments >= {"reduced/cell", "table1"}
+    assert modules >= {"scripts.bench", "scripts.claims", "scripts.profile_layers"}
     assert all((root / "conf" / "experiment" / f"{name}.yaml").is_file() for name in experiments)
     assert all((root / f"{name.replace('.', '/')}.py").is_file() for name in modules)
 
@@ -470,6 +460,5 @@ def test_no_reduced_command_promises_runs_that_cannot_be():
 
     commanded = [entry for entry in load_claims(CLAIMS) if "reduced" in (entry.get("run") or {})]
     wanted = {entry["id"]: data_of(entry.get("reduced_rule", entry["rule"])) for entry in commanded}
-    assert (
-        len(wanted) > 10 and [name for name, data in wanted.items() if data and "cifar10" not in data] == []
-    )
+    assert len(wanted) > 10
+    assert [name for name, data in wanted.items() if data and "cifar10" not in data] == []

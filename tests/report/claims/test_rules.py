@@ -163,11 +163,9 @@ def test_a_grid_says_what_many_points_do_to_the_error(tmp_path):
     for ratio in (0.125, 0.25):
         put(tmp_path, "pufferfish", params_total=300, params_trainable=1, knobs={"rank_ratio": ratio})
     (first, second) = measures(tmp_path, GRID)
-    assert (
-        first.notes == second.notes
-        and "2 points" in first.notes[0]
-        and "up to 0.05 of them" in first.notes[0]
-    )
+    assert first.notes == second.notes
+    assert "2 points" in first.notes[0]
+    assert "up to 0.05 of them" in first.notes[0]
 
 
 def test_a_grid_point_without_a_seed_of_ours_is_missing(tmp_path):
@@ -266,9 +264,9 @@ def test_a_composed_run_is_the_sum_of_its_measured_parts(tmp_path):
     # E = 100 of 300; ten steps an epoch; 0.6 of the dense step's 200 FLOPs at rank 1/4's 50 FLOPs a second:
     # 2.4 s a step
     ours = 10 * (100 * 4.0 + 200 * 2.4) + 20 + 2 + 101 * 0.5
-    assert (
-        found.samples == pytest.approx([300 * 10 * 4.0 / ours]) and found.composed and len(found.benches) == 3
-    )
+    assert found.samples == pytest.approx([300 * 10 * 4.0 / ours])
+    assert found.composed
+    assert len(found.benches) == 3
     (share,) = measures(tmp_path, COMPOSED | {"name": "composed_share", "of": "ranks"}, benches())
     assert share.samples == pytest.approx([100 * 50.5 / ours])
 
@@ -306,10 +304,8 @@ def test_a_step_saves_what_its_rounds_say(tmp_path):
     (found,) = measures(
         tmp_path, rule, benches()
     )  # no rounds kept: the widest that fastest and slowest allow
-    assert (
-        found.interval == pytest.approx((100 * (1 - 2.1 / 3.8), 100 * (1 - 1.9 / 4.2)))
-        and len(found.samples) == 1
-    )
+    assert found.interval == pytest.approx((100 * (1 - 2.1 / 3.8), 100 * (1 - 1.9 / 4.2)))
+    assert len(found.samples) == 1
 
 
 def profile(profiled, rows=(), **facts):
