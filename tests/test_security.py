@@ -11,6 +11,7 @@ import yaml
 from cuttlefish.config.validate import load_config, to_dict
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.worker import main, run_config
+from tests.helpers.mappings import with_value
 from tests.helpers.runs import little_config
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,38 +24,11 @@ SOURCES = [
     ),
 ]
 
-RUNS_CODE = {
-    *(
-        "eval",
-        "exec",
-        "compile",
-        "__import__",
-        "os.system",
-        "os.popen",
-        "pickle.load",
-        "pickle.loads",
-        "dill.load",
-        "joblib.load",
-    ),
-    *(
-        "marshal.loads",
-        "shelve.open",
-        "pandas.read_pickle",
-        "pd.read_pickle",
-        "torch.hub.load",
-        "yaml.unsafe_load",
-        "yaml.full_load",
-    ),
-    *(
-        "instantiate",
-        "hydra.utils.instantiate",
-        "get_class",
-        "get_method",
-        "get_object",
-        "runpy.run_path",
-        "locate",
-    ),
-}
+RUNS_CODE = set(
+    "eval exec compile __import__ os.system os.popen pickle.load pickle.loads dill.load joblib.load marshal.loads "
+    "shelve.open pandas.read_pickle pd.read_pickle torch.hub.load yaml.unsafe_load yaml.full_load instantiate "
+    "hydra.utils.instantiate get_class get_method get_object runpy.run_path locate".split()
+)
 """Calls with which data becomes code."""
 UNPACKS = {"extractall", "extract", "unpack_archive"}
 """They write wherever the archive says."""
@@ -128,14 +102,8 @@ def test_the_search_finds_what_it_is_for(line, tmp_path, monkeypatch):
     assert len(list(offences(path))) == 1
 
 
-def with_value(key: str, value: object) -> dict:
-    mapping = to_dict(little_config(Path("never")))
-    *path, last = key.split(".")
-    section = mapping
-    for part in path:
-        section = section[part]
-    section[last] = value
-    return mapping
+def config_with(key: str, value: object) -> dict:
+    return with_value(to_dict(little_config(Path("never"))), key, value)
 
 
 @pytest.mark.parametrize("section", ["", "model.", "data.", "recipe.optimizer.", "logger.wandb.", "method."])
@@ -143,7 +111,7 @@ def test_a_target_in_a_config_is_an_unknown_key(section, tmp_path, monkeypatch, 
     """Through the worker, which a bundle or a record's config reaches without the front door."""
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "resolved.yaml"
-    path.write_text(yaml.safe_dump(with_value(f"{section}_target_", "os.system")))
+    path.write_text(yaml.safe_dump(config_with(f"{section}_target_", "os.system")))
     assert main([str(path)]) == 2
     assert "_target_" in capsys.readouterr().err
     assert [item.name for item in tmp_path.iterdir()] == ["resolved.yaml"]
@@ -159,7 +127,7 @@ def test_a_name_in_a_config_imports_nothing_but_ours(key, value, tmp_path, monke
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "payload.py").write_text(PAYLOAD)
     with pytest.raises(CuttlefishError):
-        run_config(load_config({**with_value(key, value), "run_dir": str(tmp_path / "run")}))
+        run_config(load_config({**config_with(key, value), "run_dir": str(tmp_path / "run")}))
     assert sorted(item.name for item in tmp_path.iterdir()) == ["payload.py"]
 
 

@@ -4,25 +4,14 @@ import pytest
 
 from cuttlefish.config.validate import load_config
 from cuttlefish.errors import CuttlefishError
+from tests.helpers.mappings import with_value
 
 
-def nested(path: str, value: Any) -> dict[str, Any]:
-    """{"a": {"b": value}} of "a.b"."""
-    for key in reversed(path.split(".")):
-        value = {key: value}
-    return value
-
-
-def merged(*mappings: dict[str, Any]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for mapping in mappings:
-        for key, value in mapping.items():
-            result[key] = merged(result[key], value) if key in result and isinstance(value, dict) else value
-    return result
-
-
-def config_of(**values: Any) -> Any:
-    return load_config(merged(*(nested(path.replace("__", "."), value) for path, value in values.items())))
+def config_of(values: dict[str, Any]) -> Any:
+    mapping: dict[str, Any] = {}
+    for path, value in values.items():
+        with_value(mapping, path, value)
+    return load_config(mapping)
 
 
 @pytest.mark.parametrize(
@@ -76,65 +65,65 @@ def config_of(**values: Any) -> Any:
     ],
 )
 def test_out_of_range_names_the_key(path, bad, good):
-    load_config(nested(path, good))
+    config_of({path: good})
     with pytest.raises(CuttlefishError, match=path.split(".")[-1]) as caught:
-        load_config(nested(path, bad))
+        config_of({path: bad})
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("values", "word"),
     [
-        ({"recipe__epochs": 3, "recipe__schedule__warmup_epochs": 5}, "does not fit into 3 epochs"),
-        ({"recipe__optimizer__nesterov": True, "recipe__optimizer__momentum": 0.0}, "momentum above 0"),
-        ({"recipe__optimizer__nesterov": True, "recipe__optimizer__name": "adamw"}, "name=sgd"),
-        ({"trainer__device": "cpu", "trainer__precision": "tf32"}, "needs trainer.device=cuda"),
-        ({"trainer__overfit": True, "trainer__devices": 2}, "trainer.devices=2"),
-        ({"recipe__batch_size": 2, "trainer__devices": 4}, "trainer.devices=4"),
-        ({"model__pretrained": True}, "no pretrained resnet18"),
-        ({"model__arguments": {"drop": 0.1}}, "model.width only"),
-        ({"model__source": "timm", "model__width": 8}, "suite's own networks"),
-        ({"scale": "paper", "trainer__max_steps": 3}, "trainer.max_steps is for debugging"),
-        ({"scale": "paper", "trainer__overfit": True}, "scale=free"),
-        ({"scale": "paper", "data__images_per_class": 10}, "scale=paper means the whole"),
-        ({"scale": "paper", "data__kind": "digits"}, "scale=paper means the whole"),
+        ({"recipe.epochs": 3, "recipe.schedule.warmup_epochs": 5}, "does not fit into 3 epochs"),
+        ({"recipe.optimizer.nesterov": True, "recipe.optimizer.momentum": 0.0}, "momentum above 0"),
+        ({"recipe.optimizer.nesterov": True, "recipe.optimizer.name": "adamw"}, "name=sgd"),
+        ({"trainer.device": "cpu", "trainer.precision": "tf32"}, "needs trainer.device=cuda"),
+        ({"trainer.overfit": True, "trainer.devices": 2}, "trainer.devices=2"),
+        ({"recipe.batch_size": 2, "trainer.devices": 4}, "trainer.devices=4"),
+        ({"model.pretrained": True}, "no pretrained resnet18"),
+        ({"model.arguments": {"drop": 0.1}}, "model.width only"),
+        ({"model.source": "timm", "model.width": 8}, "suite's own networks"),
+        ({"scale": "paper", "trainer.max_steps": 3}, "trainer.max_steps is for debugging"),
+        ({"scale": "paper", "trainer.overfit": True}, "scale=free"),
+        ({"scale": "paper", "data.images_per_class": 10}, "scale=paper means the whole"),
+        ({"scale": "paper", "data.kind": "digits"}, "scale=paper means the whole"),
         ({"scale": "reduced"}, "data.images_per_class=1000"),
-        ({"data__images_seed": 1}, "give that too"),
+        ({"data.images_seed": 1}, "give that too"),
         (
-            {"scale": "reduced", "data__images_per_class": 1000, "data__images_seed": 1},
+            {"scale": "reduced", "data.images_per_class": 1000, "data.images_seed": 1},
             "so that its records compare",
         ),
-        ({"scale": "reduced", "data__images_per_class": 1000, "data__kind": "svhn"}, "data=cifar10"),
+        ({"scale": "reduced", "data.images_per_class": 1000, "data.kind": "svhn"}, "data=cifar10"),
         (
-            {"scale": "reduced", "data__images_per_class": 1000, "trainer__torch_profile": True},
+            {"scale": "reduced", "data.images_per_class": 1000, "trainer.torch_profile": True},
             "torch_profile is for debugging",
         ),
     ],
 )
 def test_contradictions_are_refused(values, word):
     with pytest.raises(CuttlefishError) as caught:
-        config_of(**values)
+        config_of(values)
     assert word in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     "values",
     [
-        {"trainer__device": "cpu", "trainer__precision": "bf16"},
-        {"trainer__device": "auto", "trainer__precision": "tf32"},
-        {"data__kind": "digits", "data__flip": True, "data__crop_padding": 4, "data__image_size": 32},
+        {"trainer.device": "cpu", "trainer.precision": "bf16"},
+        {"trainer.device": "auto", "trainer.precision": "tf32"},
+        {"data.kind": "digits", "data.flip": True, "data.crop_padding": 4, "data.image_size": 32},
         {
-            "data__kind": "synthetic",
-            "data__classes": 2,
-            "data__image_size": 8,
-            "data__train_images": 4,
-            "data__test_images": 4,
+            "data.kind": "synthetic",
+            "data.classes": 2,
+            "data.image_size": 8,
+            "data.train_images": 4,
+            "data.test_images": 4,
         },
-        {"model__source": "timm", "model__pretrained": True, "model__arguments": {"img_size": 32}},
-        {"scale": "reduced", "data__images_per_class": 1000},
+        {"model.source": "timm", "model.pretrained": True, "model.arguments": {"img_size": 32}},
+        {"scale": "reduced", "data.images_per_class": 1000},
         {"scale": "paper"},
-        {"scale": "smoke", "trainer__max_steps": 1, "trainer__overfit": True},
+        {"scale": "smoke", "trainer.max_steps": 1, "trainer.overfit": True},
     ],
 )
 def test_what_only_looks_odd_is_accepted(values):
-    config_of(**values)
+    config_of(values)

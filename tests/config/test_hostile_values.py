@@ -2,7 +2,6 @@
 
 from dataclasses import fields, is_dataclass
 from math import inf, nan
-from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -15,10 +14,10 @@ from cuttlefish.limits import Limit, OptionsOf
 from cuttlefish.lowrank.stability import Rule
 from cuttlefish.methods import build_method, load_method
 from cuttlefish.methods.own_recipe import Changes
+from tests.helpers.mappings import with_value
+from tests.helpers.runs import CONF
 
-METHODS = sorted(
-    path.stem for path in (Path(__file__).resolve().parents[2] / "conf" / "method").glob("*.yaml")
-)
+METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 FREE = {"model.arguments", "data.settings", "method", "untracked", "dense", "freeze", "ignore"}
 """Without a range: what a library's constructor or a method's Settings check, and names of layers."""
 
@@ -198,11 +197,5 @@ def test_a_size_to_match_stands_beside_the_rho_of_a_network(composed):
     ],
 )
 def test_an_absurd_value_is_refused(key, value):
-    config: dict[str, Any] = {}
-    *path, last = key.split(".")
-    section = config
-    for step in path:
-        section = section.setdefault(step, {})
-    section[last] = value
     with pytest.raises(CuttlefishError, match=key):
-        load_config(config)
+        load_config(with_value({}, key, value))

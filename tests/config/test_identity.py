@@ -9,52 +9,19 @@ from cuttlefish.config import identity
 from cuttlefish.config.identity import run_folder, run_key
 from cuttlefish.config.schema import Config, TrainerConfig
 from cuttlefish.config.validate import load_config, to_dict
+from tests.helpers.mappings import with_value
 
 DIGEST = "0" * 64
 RECIPE = {"recipe": {"schedule": {"peak_lr": 0.8, "warmup_epochs": 5}}}
 CUTTLEFISH = {"method": {"name": "cuttlefish", "preset": "reference", "k": "paper", "paper_k": 5}}
 
-NO_RESULT = {
-    *(
-        "logger.console",
-        "logger.plots",
-        "logger.csv",
-        "logger.tensorboard",
-        "logger.wandb.mode",
-        "logger.wandb.project",
-        "logger.wandb.entity",
-        "logger.wandb.group",
-        "logger.wandb.tags",
-    ),
-    *(
-        "run_dir",
-        "runs_root",
-        "experiment_name",
-        "scale",
-        "fork_from",
-        "recipe.name",
-        "model.folder",
-        "data.root",
-        "data.download",
-        "data.verify",
-    ),
-    *(
-        "trainer.device",
-        "trainer.devices",
-        "trainer.threads",
-        "trainer.precision",
-        "trainer.compile",
-        "trainer.recompute",
-        "trainer.channels_last",
-    ),
-    *(
-        "trainer.checkpoint_epochs",
-        "trainer.checkpoint_minutes",
-        "trainer.timeout_minutes",
-        "trainer.max_restarts",
-        "trainer.torch_profile",
-    ),
-}
+NO_RESULT = set(
+    "logger.console logger.plots logger.csv logger.tensorboard logger.wandb.mode logger.wandb.project "
+    "logger.wandb.entity logger.wandb.group logger.wandb.tags run_dir runs_root experiment_name scale fork_from "
+    "recipe.name model.folder data.root data.download data.verify trainer.device trainer.devices trainer.threads "
+    "trainer.precision trainer.compile trainer.recompute trainer.channels_last trainer.checkpoint_epochs "
+    "trainer.checkpoint_minutes trainer.timeout_minutes trainer.max_restarts trainer.torch_profile".split()
+)
 
 
 def key_of(mapping: dict[str, Any], **others: Any) -> str:
@@ -70,13 +37,8 @@ def leaves(mapping: dict[str, Any], where: str = "") -> Iterator[str]:
             yield path
 
 
-def with_value(path: str, value: Any) -> dict[str, Any]:
-    config = section = to_dict(Config())
-    *above, leaf = path.split(".")
-    for key in above:
-        section = section[key]
-    section[leaf] = value
-    return config
+def config_with(path: str, value: Any) -> dict[str, Any]:
+    return with_value(to_dict(Config()), path, value)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +95,7 @@ def test_a_new_knob_at_its_default_changes_no_key():
 
 @pytest.mark.parametrize("path", [path for path in leaves(to_dict(Config())) if path != "method"])
 def test_a_key_tells_exactly_what_changes_the_result(path):
-    changed = run_key(with_value(path, "something else"), DIGEST, 1) != run_key(to_dict(Config()), DIGEST, 1)
+    changed = run_key(config_with(path, "something else"), DIGEST, 1) != run_key(to_dict(Config()), DIGEST, 1)
     assert changed == (path not in NO_RESULT)
 
 
@@ -151,11 +113,11 @@ def test_method_data_and_version_count_but_not_the_preset_s_name():
 
 
 def test_the_spelling_of_a_value_does_not_count():
-    assert run_key(with_value("recipe.schedule.gamma", 1), DIGEST, 1) == run_key(
-        with_value("recipe.schedule.gamma", 1.0), DIGEST, 1
+    assert run_key(config_with("recipe.schedule.gamma", 1), DIGEST, 1) == run_key(
+        config_with("recipe.schedule.gamma", 1.0), DIGEST, 1
     )
-    assert run_key(with_value("data.mean", (0.1, 0.2, 0.3)), DIGEST, 1) == run_key(
-        with_value("data.mean", [0.1, 0.2, 0.3]), DIGEST, 1
+    assert run_key(config_with("data.mean", (0.1, 0.2, 0.3)), DIGEST, 1) == run_key(
+        config_with("data.mean", [0.1, 0.2, 0.3]), DIGEST, 1
     )
 
 
@@ -163,14 +125,14 @@ def test_the_order_of_keys_does_not_count():
     config = to_dict(Config())
     assert run_key(dict(reversed(config.items())), DIGEST, 1) == run_key(config, DIGEST, 1)
     one, other = (
-        with_value("model.arguments", arguments) for arguments in ({"a": 1, "b": 2}, {"b": 2, "a": 1})
+        config_with("model.arguments", arguments) for arguments in ({"a": 1, "b": 2}, {"b": 2, "a": 1})
     )
     assert run_key(one, DIGEST, 1) == run_key(other, DIGEST, 1)
 
 
 def test_true_is_not_one():
-    assert run_key(with_value("model.arguments", {"a": True}), DIGEST, 1) != run_key(
-        with_value("model.arguments", {"a": 1}), DIGEST, 1
+    assert run_key(config_with("model.arguments", {"a": True}), DIGEST, 1) != run_key(
+        config_with("model.arguments", {"a": 1}), DIGEST, 1
     )
 
 

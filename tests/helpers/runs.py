@@ -8,6 +8,7 @@ import yaml
 from cuttlefish.config.schema import Config
 from cuttlefish.config.validate import build_settings, load_config
 from cuttlefish.methods import load_method
+from tests.helpers.mappings import with_value
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -70,9 +71,5 @@ def little_config(folder: Path, method: str = "full_rank", **overrides: Any) -> 
         "run_dir": str(folder),
     }
     for key, value in overrides.items():
-        *path, last = key.split("__")
-        section = mapping
-        for part in path:
-            section = section.setdefault(part, {})
-        section[last] = value
+        with_value(mapping, key.replace("__", "."), value)
     return load_config(yaml.safe_load(yaml.safe_dump(mapping)))

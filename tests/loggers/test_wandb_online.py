@@ -21,6 +21,7 @@ from cuttlefish.record.folder import read_epochs
 from cuttlefish.record.record import read_record
 from cuttlefish.worker import run_config
 from tests.helpers.runs import little_config
+from tests.helpers.waiting import wait_for
 from tests.helpers.wandb_file import finished_run, items
 from tests.helpers.wandb_server import WandbServer
 
@@ -134,13 +135,6 @@ def test_pieces_that_are_sent_leave_each_epoch_once(pieces, made_up):
             )
     assert losses(server.lines) == EXPECTED
     assert json.loads(server.lines["wandb-summary.json"][-1])["accuracy_final"] == 78.93
-
-
-def wait_for(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
 
 
 @pytest.mark.slow

@@ -18,13 +18,7 @@ from cuttlefish.process.signals import StopSignals, end_with_parent
 from cuttlefish.record.folder import LOCK
 from cuttlefish.record.record import validate_record
 from tests.helpers.sweeps import LITTLE, ROOT, environment, records, sweep, told
-
-
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
+from tests.helpers.waiting import wait_for
 
 
 def begun(folder):

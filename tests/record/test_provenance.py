@@ -1,4 +1,3 @@
-import os
 import platform
 import re
 import socket
@@ -19,20 +18,7 @@ from cuttlefish.record.provenance import (
     package_versions,
     provenance,
 )
-
-
-def git(folder, *arguments):
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    identity = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false"]
-    done = subprocess.run(
-        ["git", *identity, *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.strip()
+from tests.helpers.repository import git
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from cuttlefish.record.folder import read_epochs
 from cuttlefish.worker import run_config
 from tests.helpers.comparing import differences
 from tests.helpers.runs import little_config
+from tests.helpers.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[3]
 pytestmark = [
@@ -199,13 +200,6 @@ def apart(tmp_path):
         for pid in [*below(node.pid), node.pid] if node.poll() is None else []:
             os.kill(pid, signal.SIGKILL)
         node.communicate()
-
-
-def wait_for(condition, seconds: float = 200) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
 
 
 def ended(nodes: list[subprocess.Popen], seconds: float) -> list[str]:

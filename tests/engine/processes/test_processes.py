@@ -25,6 +25,7 @@ from cuttlefish.record.record import read_record
 from cuttlefish.worker import main, run_config
 from tests.helpers.comparing import assert_alike, differences, final_state
 from tests.helpers.runs import EXACT, little_config
+from tests.helpers.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -85,13 +86,6 @@ def worker():
     for job in jobs:
         job.kill()  # the kernel then ends its workers
         job.wait()
-
-
-def wait_for(condition, seconds=240):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
 
 
 def rank_of(pid):

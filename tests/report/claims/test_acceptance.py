@@ -1,10 +1,9 @@
 """Which commit fixed the accepted ranges, in repositories made for it."""
 
-import subprocess
-
 import pytest
 
 from cuttlefish.report.claims.acceptance import fixed_by, words_of
+from tests.helpers.repository import git
 
 BASE = """- id: a
   what: a claim
@@ -18,13 +17,6 @@ BASE = """- id: a
     left: {config.method.switch_epoch: 120}
     correlation: {at_least: 0.7}
 """
-
-
-def git(folder, *arguments):
-    named = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false"]
-    return subprocess.run(
-        ["git", "-C", str(folder), *named, *arguments], check=True, capture_output=True, text=True
-    ).stdout.strip()
 
 
 def commit(claims, text):

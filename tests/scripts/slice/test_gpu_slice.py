@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from cuttlefish.evidence.benches import load_benches
 from cuttlefish.record.record import read_record
 from scripts.gpu_slice import main
 from scripts.slice.runner import read_result
+from tests.helpers.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[3]
 RUNS = ["cuttlefish-bf16", "cuttlefish-fp32", "full-rank-bf16", "full-rank-fp32"]
@@ -22,13 +22,6 @@ RUNS = ["cuttlefish-bf16", "cuttlefish-fp32", "full-rank-bf16", "full-rank-fp32"
 def started(out, back, *more):
     command = [sys.executable, "-m", "scripts.gpu_slice", "run", "--device", "cpu", "--minutes", "9"]
     return subprocess.Popen([*command, "--out", str(out), "--back", str(back), *more], cwd=ROOT)
-
-
-def wait_for(condition, seconds=240):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
 
 
 @pytest.mark.slow
