@@ -18,7 +18,7 @@ from cuttlefish.report.figures.gallery import DRAWERS
 from cuttlefish.report.page.site import Report, write_site
 from cuttlefish.report.paper import PAPER
 from cuttlefish.report.tables.build import all_tables
-from tests.helpers.planned_runs import CLAIMS, spec_of
+from tests.helpers.planned_runs import CLAIMS, spec_of, wanted
 from tests.helpers.synthetic_records import rank_rows, record
 from tests.record.test_run_folder import HEADER
 
@@ -70,11 +70,9 @@ def planned(run: Evidence, table: str = "table1") -> PlannedRun:
     number = int(run.path.parent.name)
     method = METHODS[number % 3]
     point = (("method.k", str(number % 4)),) if method == "pufferfish" else ()
-    return PlannedRun(
-        table=table, row=method, label="x", kinds=("equal budget",), baseline=method == "full_rank",
-        model="resnet18", data="cifar10",
-        scale="reduced", seed=number // 3, point=point, run_key=run.record.run_key, words=(), folder="",
-        epochs=30,
+    return wanted(
+        method, number // 3, table=table, label="x", baseline=method == "full_rank", point=point,
+        run_key=run.record.run_key,
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from cuttlefish.loggers.jsonl import JsonLines
 from cuttlefish.record.atomic import write_atomic
 from cuttlefish.record.fields import Record
 from cuttlefish.record.record import new_record, write_record
+from tests.helpers.finished import FINISHED, SWITCHED
 
 E, EPOCHS, KEY = 5, 12, "3f2a9c81d0b7"
 STACKS = {
@@ -77,46 +78,16 @@ def profile() -> dict:
 
 
 def record(status: str = "finished", **changes) -> Record:
-    fields = dict(
-        run_key=KEY,
-        model="resnet18",
-        data="cifar10",
-        method="cuttlefish",
-        recipe="reduced",
-        preset="scale_free",
-        seed=3,
-        epochs=EPOCHS,
-        scale="reduced",
-        epochs_trained=EPOCHS,
-        phases=[{"name": "train", "epochs": EPOCHS}],
-        accuracy_final=78.93,
-        accuracy_best=79.21,
-        loss_final=0.71,
-        params_full=11173962,
-        params_total=3389514,
-        params_trainable=3389514,
-        params_nonzero=3389514,
-        params_stored_bits=32 * 3389514,
-        macs_full=555422720,
-        macs_final=303422720,
-        switch_epoch=E,
-        switch_reason="settled",
-        k=5,
-        ranks={row["layer"]: row["scaled_rank"] for row in rank_rows(E)},
-        compute_seconds=812.4,
-        wall_seconds=901.2,
-        seconds={"train": 742.0, "evaluate": 60.2, "ranks": 1.3},
+    own = dict(
+        run_key=KEY, preset="scale_free", seed=3, epochs=EPOCHS, epochs_trained=EPOCHS,
+        accuracy_final=78.93, accuracy_best=79.21, loss_final=0.71,
+        params_full=11173962, params_total=3389514, params_trainable=3389514, params_nonzero=3389514,
+        params_stored_bits=32 * 3389514, macs_full=555422720, macs_final=303422720,
+        switch_epoch=E, ranks={row["layer"]: row["scaled_rank"] for row in rank_rows(E)},
+        compute_seconds=812.4, wall_seconds=901.2, seconds={"train": 742.0, "evaluate": 60.2, "ranks": 1.3},
         peak_memory_bytes=2**30,
-        device="a CPU, 2 cores",
-        precision="fp32",
-        threads=2,
-        world_size=1,
-        packages={"torch": "2"},
-        data_digest="abc",
-        command="python run.py",
-        started="2026-01-01T00:00:00+00:00",
-    )
-    return new_record(status, **(fields | changes))
+    )  # fmt: skip
+    return new_record(status, **(FINISHED | SWITCHED | own | changes))
 
 
 def full_rank_record(**changes) -> Record:

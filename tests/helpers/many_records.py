@@ -10,6 +10,7 @@ from cuttlefish.config.validate import to_dict
 from cuttlefish.record.fields import Record
 from cuttlefish.record.folder import RANK_COLUMNS
 from cuttlefish.record.record import new_record
+from tests.helpers.finished import FINISHED, SWITCHED
 
 MODELS, DATA = ("resnet18", "vgg19"), ("cifar10", "cifar100", "svhn")
 METHODS = ("full_rank", "cuttlefish", "pufferfish", "si_fd", "lc", "imp", "grasp", "eb", "xnor")
@@ -21,52 +22,19 @@ def made_up_record(number: int = 0, status: str = "finished", **changes: Any) ->
     method, rest = METHODS[number % 9], number // 9
     model, data, seed = MODELS[rest % 2], DATA[rest // 2 % 3], rest // 6
     low, params = method != "full_rank", 701466
-    fields = dict(
-        run_key=f"{number:012x}",
-        model=model,
-        data=data,
-        method=method,
-        recipe="reduced",
-        preset="default",
-        seed=seed,
-        epochs=EPOCHS,
-        scale="reduced",
+    switch = SWITCHED | {"switch_epoch": 13, "ranks": {f"layer{i}": 4 + i for i in range(LAYERS)}}
+    own = dict(
+        run_key=f"{number:012x}", model=model, data=data, method=method, seed=seed,
         experiment_name=f"reduced/{model}-{data}-{method}",
         config=to_dict(Config()) | {"seed": seed, "method": {"name": method}},
-        epochs_trained=EPOCHS,
-        phases=[{"name": "train", "epochs": EPOCHS}],
-        accuracy_final=70 + number % 1000 / 100,
-        accuracy_best=71 + number % 1000 / 100,
-        loss_final=0.7,
-        params_full=params,
-        params_total=params // 3 if low else params,
-        params_trainable=params // 3,
-        params_nonzero=params // 3,
-        params_stored_bits=32 * params // 3,
-        macs_full=35046656,
-        macs_final=20951296,
-        switch_epoch=13 if low else None,
-        switch_reason="settled" if low else None,
-        k=5 if low else None,
-        ranks={f"layer{i}": 4 + i for i in range(LAYERS)} if low else None,
-        compute_seconds=2300.0 + number,
-        wall_seconds=2900.0 + number,
-        seconds={"train": 2200.0, "evaluate": 600.0},
-        peak_memory_bytes=2**30,
-        device="a CPU, 1 core",
-        precision="fp32",
-        threads=1,
-        world_size=1,
-        git_commit="5cd7186",
-        git_dirty=False,
-        packages={"torch": "2"},
-        platform="Linux",
-        python="3.11",
-        data_digest="abc",
-        command="python run.py",
-        started="2026-01-01T00:00:00+00:00",
-    )
-    return new_record(status, **(fields | changes))
+        accuracy_final=70 + number % 1000 / 100, accuracy_best=71 + number % 1000 / 100,
+        params_full=params, params_total=params // 3 if low else params,
+        params_trainable=params // 3, params_nonzero=params // 3, params_stored_bits=32 * params // 3,
+        macs_full=35046656, macs_final=20951296, compute_seconds=2300.0 + number, wall_seconds=2900.0 + number,
+        seconds={"train": 2200.0, "evaluate": 600.0}, peak_memory_bytes=2**30,
+        device="a CPU, 1 core", threads=1, git_commit="5cd7186", git_dirty=False, platform="Linux", python="3.11",
+    )  # fmt: skip
+    return new_record(status, **(FINISHED | (switch if low else {}) | own | changes))
 
 
 def write_run(folder: Path, record: Record | dict[str, Any]) -> Path:

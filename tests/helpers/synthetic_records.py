@@ -7,8 +7,9 @@ from typing import Any
 from cuttlefish.record.fields import Record
 from cuttlefish.record.folder import RANK_COLUMNS, RANKS
 from cuttlefish.record.record import new_record, write_record
+from tests.helpers.finished import FINISHED, SWITCHED
 
-CPU, GPU = "a CPU, 2 cores", "a GPU"
+CPU, GPU = FINISHED["device"], "a GPU"
 LAYERS = {"conv1": 16, "layer2.0.conv1": 32, "layer3.0.conv1": 64, "layer4.0.conv1": 128, "fc": 10}
 
 
@@ -16,13 +17,16 @@ def record(method: str = "cuttlefish", seed: int = 0, **changes: Any) -> Record:
     """Return a finished run of its scale's setting; `setting` is laid over the config's sections."""
     paper = changes.get("scale") == "paper"
     epochs = changes.get("epochs", 300 if paper else 30)
-    knobs = (
-        {"name": method, "k": "paper", "extra_bn": changes.get("model") == "vgg19", "metric": "scaled"}
-        if method == "cuttlefish"
-        else {}
-    )
-    knobs |= {"k": 3, "rank_ratio": 0.25} if method == "pufferfish" else {}
-    knobs |= changes.pop("knobs", {})
+    of_method = {
+        "cuttlefish": {
+            "name": method,
+            "k": "paper",
+            "extra_bn": changes.get("model") == "vgg19",
+            "metric": "scaled",
+        },
+        "pufferfish": {"k": 3, "rank_ratio": 0.25},
+    }
+    knobs = of_method.get(method, {}) | changes.pop("knobs", {})
     recipe = {
         "epochs": epochs,
         "batch_size": 1024 if paper else 128,
@@ -32,49 +36,18 @@ def record(method: str = "cuttlefish", seed: int = 0, **changes: Any) -> Record:
     config = {"model": model, "data": data, "recipe": recipe, "method": knobs, "trainer": {}}
     for section, values in changes.pop("setting", {}).items():
         config[section] = config[section] | values
-    fields = dict(
-        run_key=sha256(repr((method, seed, sorted(changes.items(), key=repr), config)).encode()).hexdigest()[
-            :12
-        ],
-        model="resnet18",
-        data="cifar10",
+    identity = repr((method, seed, sorted(changes.items(), key=repr), config))
+    own = dict(
+        run_key=sha256(identity.encode()).hexdigest()[:12],
         method=method,
-        recipe="reduced",
-        preset="default",
         seed=seed,
         epochs=epochs,
-        scale="reduced",
-        device=CPU,
-        precision="fp32",
-        threads=2,
-        world_size=1,
-        packages={"torch": "2"},
-        data_digest="d",
-        started="2026-01-01T00:00:00+00:00",
-        command=f"python run.py experiment=reduced/resnet18_{method} seed={seed} runs_root=.../x",
         epochs_trained=epochs,
-        phases=[{"name": "train"}],
-        accuracy_final=76.0,
-        accuracy_best=80.0,
-        loss_final=0.7,
-        params_full=1000,
-        params_total=400,
-        params_trainable=400,
-        params_nonzero=400,
-        params_stored_bits=12800,
-        macs_full=1000,
-        macs_final=500,
-        compute_seconds=100.0,
-        wall_seconds=120.0,
-        seconds={"train": 95.0, "ranks": 0.5, "profiling": 2.0},
+        command=f"python run.py experiment=reduced/resnet18_{method} seed={seed} runs_root=.../x",
         config=config,
     )
-    fields |= (
-        {"switch_epoch": 10, "k": 5, "ranks": {"layer2.0.conv1": 16, "layer3.0.conv1": 16}}
-        if method == "cuttlefish"
-        else {}
-    )
-    return new_record("finished", **(fields | changes))
+    low_rank = SWITCHED if method == "cuttlefish" else {}
+    return new_record("finished", **(FINISHED | low_rank | own | changes))
 
 
 def put(

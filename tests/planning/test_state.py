@@ -4,28 +4,13 @@ import sys
 
 import pytest
 
-from cuttlefish.planning.planned_run import PlannedRun
 from cuttlefish.planning.state import Known, State, state_of, state_words
+from tests.helpers.planned_runs import wanted as planned
 
 
-def wanted(**changes):
-    fields = dict(
-        table="t",
-        row="r",
-        label="R",
-        kinds=(),
-        baseline=False,
-        model="m",
-        data="d",
-        scale="reduced",
-        seed=3,
-        point=(),
-        run_key="k" * 12,
-        words=(),
-        folder="runs/x/k",
-        epochs=1,
-    )
-    return PlannedRun(**(fields | changes))
+def wanted(row="r", seed=3, **changes):
+    own = {"table": "t", "model": "m", "data": "d", "run_key": "k" * 12, "folder": "runs/x/k", "epochs": 1}
+    return planned(row, seed, **(own | changes))
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import pytest
 from cuttlefish.display import style
 from cuttlefish.evidence.benches import Bench, load_benches
 from cuttlefish.evidence.records import Collection, Evidence, load_evidence
-from cuttlefish.planning.planned_run import PlannedRun
 from cuttlefish.planning.spec import read_spec
 from cuttlefish.record.fields import Record
 from cuttlefish.record.record import read_record, write_record
@@ -18,29 +17,17 @@ from cuttlefish.report.figures.groups import groups_of
 from cuttlefish.report.figures.looks import ratio_word
 from cuttlefish.report.paper import PAPER
 from scripts import figures as command
+from tests.helpers.planned_runs import wanted
 from tests.helpers.synthetic_records import CPU, GPU, LAYERS, put, rank_rows, record
 
 NAMES = {"resnet18": "ResNet-18", "cifar10": "CIFAR-10"}
 
 
-def planned(made, table="table1", kinds=("equal budget",), point=(), **changes):
-    fields = dict(
-        table=table,
-        row=made.method,
-        label=made.method.upper(),
-        kinds=kinds,
-        baseline=made.method == "full_rank",
-        model=made.model,
-        data=made.data,
-        scale=made.scale,
-        seed=made.seed,
-        point=point,
-        run_key=made.run_key,
-        words=(),
-        folder="",
-        epochs=30,
-    )
-    return PlannedRun(**(fields | changes))
+def planned(made, table="table1", **changes):
+    """The run that a record was made for."""
+    of_record = {name: getattr(made, name) for name in ("model", "data", "scale", "run_key")}
+    row = {"table": table, "row": made.method, "label": made.method.upper()}
+    return wanted(seed=made.seed, baseline=made.method == "full_rank", **(of_record | row | changes))
 
 
 def sources(root, plans=(), benches=()) -> Sources:
