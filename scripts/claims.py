@@ -17,7 +17,7 @@ from cuttlefish.errors import CuttlefishError
 from cuttlefish.evidence.admission import why_not_evidence
 from cuttlefish.evidence.benches import load_benches
 from cuttlefish.evidence.records import Evidence, load_evidence
-from cuttlefish.evidence.selection import by_seed, select
+from cuttlefish.evidence.selection import at_scale, by_seed, select
 from cuttlefish.planning.spec import read_scales
 from cuttlefish.record.atomic import write_atomic
 from cuttlefish.report.claims.acceptance import fixed_by
@@ -87,11 +87,11 @@ def _commands(base: str, rule: dict[str, Any], scale: str, runs: list[Evidence])
     base: The command of the left-hand runs without the seed, which defines their setting.
     """
     for run in by_seed(select(runs, rule["left"], scale)).values():
-        own = []
-        for path, value in rule["right"].items():
-            value = value.get(scale) if isinstance(value, dict) else value
-            if path.startswith("config.") and rule["left"].get(path) != value:
-                own.append(f"{path.removeprefix('config.')}={str(value).lower()}")
+        own = [
+            f"{path.removeprefix('config.')}={str(value).lower()}"
+            for path, value in at_scale(rule["right"], scale).items()
+            if path.startswith("config.") and rule["left"].get(path) != value
+        ]
         ranks = ",".join(f"{layer}:{rank}" for layer, rank in run.record.ranks.items())
         yield shlex.join([*shlex.split(base), f"seed={run.record.seed}", *own, f"method.ranks={{{ranks}}}"])
 

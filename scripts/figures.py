@@ -21,7 +21,7 @@ from cuttlefish.planning.spec import Spec, read_spec
 from cuttlefish.record.atomic import write_atomic
 from cuttlefish.record.problems import SCALES
 from cuttlefish.report.figures.base import Sources, sources_of
-from cuttlefish.report.figures.gallery import DRAWERS, Drawn, draw_figure, is_of
+from cuttlefish.report.figures.gallery import FIGURES, Drawn, draw_figure, is_of
 from cuttlefish.report.page.figure_list import LIST
 from cuttlefish.report.paper import PAPER, TABLES
 from scripts.command import new_parser, reporting_errors
@@ -47,9 +47,9 @@ def draw_scale(scale: str, numbers: list[int], results: Path) -> list[Drawn]:
     spec = read_spec(PAPER / TABLES)
     sources = _sources(scale, spec, results)
     folder = results / "figures" / scale
-    wanted = {name: draw for name, draw in DRAWERS.items() if not numbers or int(name[6]) in numbers}
-    drawn = [one for name, draw in wanted.items() for one in draw_figure(name, draw, sources, folder)]
-    _list(folder, drawn, list(wanted))
+    wanted = [name for name in FIGURES if not numbers or int(name[6]) in numbers]
+    drawn = [one for name in wanted for one in draw_figure(name, sources, folder)]
+    _list(folder, drawn, wanted)
     return drawn
 
 

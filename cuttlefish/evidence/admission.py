@@ -96,10 +96,10 @@ def scale_of(scale: str, data: str, method: str) -> dict[str, list[Any]]:
 
 
 @cache
-def own_batches(tables: Path = TABLES) -> dict[str, list[int]]:
+def own_batches() -> dict[str, list[int]]:
     """Return method -> batch sizes of rows of table 1 whose authors tuned for another than the paper's."""
     found: dict[str, list[int]] = defaultdict(list)
-    for row in yaml.safe_load(tables.read_text(encoding="utf-8"))["tables"]["table1"]["rows"].values():
+    for row in yaml.safe_load(TABLES.read_text(encoding="utf-8"))["tables"]["table1"]["rows"].values():
         words = dict(word.split("=", 1) for word in row["words"])
         if batch := words.get("recipe.batch_size"):
             found[words["method"]].append(int(batch))

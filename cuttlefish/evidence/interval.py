@@ -23,14 +23,14 @@ def t_interval(samples: Sequence[float]) -> Interval | None:
     return middle - margin, middle + margin
 
 
-def seeds_for(deviation: float, margin: float = 1.0) -> int:
-    """Return how many seeds bring the interval of a difference of two means down to ± `margin`.
+def seeds_for(deviation: float) -> int:
+    """Return how many seeds bring the interval of a difference of two means down to ± 1.
 
     The two are paired by seed and vary independently, each with this standard deviation, so their difference
     has √2 times it.
     """
     count = 2
-    while stdtrit(count - 1, (1 + LEVEL) / 2) * deviation * sqrt(2 / count) > margin:
+    while stdtrit(count - 1, (1 + LEVEL) / 2) * deviation * sqrt(2 / count) > 1:
         count += 1
     return count
 

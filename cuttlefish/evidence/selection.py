@@ -39,7 +39,7 @@ class Runs(list[Evidence]):
         asked = repr(where), scale
         if asked not in self._found:
             own = self._kept[scale, where["method"]] if isinstance(where.get("method"), str) else self
-            self._found[asked] = select(list(own), where, scale)
+            self._found[asked] = select(own, where, scale)
         return self._found[asked]
 
     def arm(self, where: Where, scale: str, name: str) -> list[Evidence]:
@@ -58,14 +58,17 @@ def select(runs: Iterable[Evidence], where: Where, scale: str) -> list[Evidence]
 
     A list gives alternatives; a mapping holds one value per scale.
     """
-    if isinstance(runs, Runs):
-        return runs.find(where, scale)
-    wanted = {}
     # The record's own fields first: they are fast.
-    for path in sorted(where, key=lambda path: path.count(".")):
-        value = where[path]
-        wanted[path] = value[scale] if isinstance(value, Mapping) and scale in value else value
+    wanted = dict(sorted(at_scale(where, scale).items(), key=lambda item: item[0].count(".")))
     return [run for run in runs if run.finished and run.record.scale == scale and _fits(run.record, wanted)]
+
+
+def at_scale(where: Where, scale: str) -> Where:
+    """Return a description with the value of one scale where it holds one per scale."""
+    return {
+        path: value[scale] if isinstance(value, Mapping) and scale in value else value
+        for path, value in where.items()
+    }
 
 
 def points_of(family: Where) -> Iterator[Where]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.evidence.admission import EPOCHS, scale_of
-from cuttlefish.evidence.selection import Where
+from cuttlefish.evidence.selection import Where, at_scale
 from cuttlefish.planning.cache import Words, kept
 from cuttlefish.planning.spec import Scale
 
@@ -36,9 +36,9 @@ def _commands(arm: Where, scale: str, words: Sequence[str]) -> Iterator[Words]:
     """Return run.py's arguments for each preset that counts; none for data without a recipe in the paper."""
     if not scale_of(scale, str(arm.get("data")), "").get(EPOCHS):
         return
-    at_scale = {path: value.get(scale) if isinstance(value, dict) else value for path, value in arm.items()}
-    chosen = [f"{name}={at_scale[name]}" for name in ("model", "data", "method") if name in at_scale]
-    preset = at_scale.get("preset")
+    own = at_scale(arm, scale)
+    chosen = [f"{name}={own[name]}" for name in ("model", "data", "method") if name in own]
+    preset = own.get("preset")
     for one in preset if isinstance(preset, list) else [preset]:
         yield (*chosen, *([f"preset={one}"] if one else []), *words, "epochs")
 

@@ -74,9 +74,10 @@ def spread(seconds: list[float]) -> dict[str, Any]:
     }
 
 
-def matmul_rate(device: str, size: int = 2048) -> float:
+def matmul_rate(device: str) -> float:
     """Return the FLOP/s of a float32 matrix product, TF32 off."""
     torch.backends.cuda.matmul.allow_tf32 = False
+    size = 2048
     left, right = torch.randn(size, size, device=device), torch.randn(size, size, device=device)
     return 2 * size**3 / min(seconds_of(lambda: left @ right, device) for _ in range(5))
 

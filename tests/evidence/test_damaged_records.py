@@ -14,7 +14,7 @@ from cuttlefish.record.fields import FIELDS
 from cuttlefish.report.claims.entry import load_claims
 from cuttlefish.report.claims.judge import judge
 from cuttlefish.report.figures.base import sources_of
-from cuttlefish.report.figures.gallery import DRAWERS
+from cuttlefish.report.figures.gallery import FIGURES
 from cuttlefish.report.page.site import Report, write_site
 from cuttlefish.report.paper import PAPER
 from cuttlefish.report.tables.build import all_tables
@@ -117,7 +117,8 @@ def test_figures_survive(collection, name):
     ]
     drawable = [run for run in collection.finished if all(getattr(run.record, name) for name in needed(run))]
     with style.styled():
-        assert DRAWERS[name](sources_of(Collection(drawable, []), [], "reduced", plans))
+        _, draw = FIGURES[name]
+        assert draw(sources_of(Collection(drawable, []), [], "reduced", plans))
 
 
 def test_pages_survive(collection, tmp_path):

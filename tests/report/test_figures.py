@@ -12,7 +12,7 @@ from cuttlefish.record.fields import Record
 from cuttlefish.record.record import read_record, write_record
 from cuttlefish.report.figures import figure1, figure2, figure3, figure4, figure5, figure6, methods
 from cuttlefish.report.figures.base import NoData, Sources, seeds_of, sources_of
-from cuttlefish.report.figures.gallery import DRAWERS, draw_figure
+from cuttlefish.report.figures.gallery import draw_figure
 from cuttlefish.report.figures.groups import groups_of
 from cuttlefish.report.figures.looks import ratio_word
 from cuttlefish.report.paper import PAPER
@@ -341,10 +341,10 @@ def test_small_print_counts_seeds():
 
 def test_a_figure_whose_evidence_is_gone_goes_too(tmp_path):
     found = sources(tmp_path, benches=[bench("stacks", [STACK])])
-    (one,) = draw_figure("figure4", DRAWERS["figure4"], found, tmp_path / "out")
+    (one,) = draw_figure("figure4", found, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["figure4.png", "figure4.svg"]
     assert not one.missing
-    (one,) = draw_figure("figure4", DRAWERS["figure4"], replace(found, benches=[]), tmp_path / "out")
+    (one,) = draw_figure("figure4", replace(found, benches=[]), tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
     assert one.command == "make figure4 SCALE=reduced"
     assert "no stack profile" in one.missing
@@ -353,9 +353,7 @@ def test_a_figure_whose_evidence_is_gone_goes_too(tmp_path):
 def test_files_of_a_figure_drawn_no_more_are_removed(tmp_path):
     for name in ("figure4-published", "figure44", "figure4-methods"):
         (tmp_path / f"{name}.svg").touch()
-    draw_figure(
-        "figure4", DRAWERS["figure4"], sources(tmp_path, benches=[bench("stacks", [STACK])]), tmp_path
-    )
+    draw_figure("figure4", sources(tmp_path, benches=[bench("stacks", [STACK])]), tmp_path)
     assert sorted(path.name for path in tmp_path.glob("*.svg")) == [
         "figure4-methods.svg",
         "figure4.svg",

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -11,9 +12,10 @@ from rich.text import Text
 
 from cuttlefish.display.format import UNKNOWN, number, stated
 from cuttlefish.display.screen import cells as _cells
+from cuttlefish.evidence.interval import Interval
 from cuttlefish.record.record import plain
 from cuttlefish.report.claims.acceptance import words_of
-from cuttlefish.report.claims.verdict import Interval, Judgement, Part, Reading, Verdict
+from cuttlefish.report.claims.verdict import Judgement, Part, Reading, Verdict
 
 GOOD = (Judgement.REPRODUCED, Judgement.HOLDS)
 BAD = (Judgement.NOT_REPRODUCED, Judgement.FAILS, Judgement.CONTRADICTED)
@@ -45,7 +47,7 @@ def counts(verdicts: Sequence[Verdict]) -> str:
 
 
 def to_json(verdicts: Sequence[Verdict], fixed: str) -> str:
-    content = {"accepted_ranges_fixed_by": fixed, "claims": [verdict.to_dict() for verdict in verdicts]}
+    content = {"accepted_ranges_fixed_by": fixed, "claims": list(map(asdict, verdicts))}
     return json.dumps(plain(content), indent=1, ensure_ascii=False) + "\n"
 
 

@@ -1,10 +1,9 @@
 """The verdict on a claim: a reading at paper scale and one at reduced scale, each with its evidence."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
-Interval = tuple[float, float]
+from cuttlefish.evidence.interval import Interval
 
 
 class Judgement(StrEnum):
@@ -95,6 +94,3 @@ class Verdict:
     def runs(self) -> list[str]:
         """Run keys of both scales without repetition."""
         return list(dict.fromkeys([*self.paper.runs, *self.reduced.runs]))
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)

@@ -24,28 +24,24 @@ class Drawn:
     benches: list[str] = field(default_factory=list)
 
 
-TITLES = {
-    "figure1": "Accuracy and size over (E, K, ratio)",
-    "figure1-methods": "Accuracy, size and time of all methods",
-    "figure2": "Ranks while training",
-    "figure3": "Settled rank of each layer", "figure4": "Profile of the stacks",
-    "figure5": "Ranks that methods choose", "figure6": "Times of single layers",
-}  # fmt: skip
+FIGURES: dict[str, tuple[str, Draw]] = {
+    "figure1": ("Accuracy and size over (E, K, ratio)", figure1.draw),
+    "figure1-methods": ("Accuracy, size and time of all methods", methods.draw),
+    "figure2": ("Ranks while training", figure2.draw),
+    "figure3": ("Settled rank of each layer", figure3.draw),
+    "figure4": ("Profile of the stacks", figure4.draw),
+    "figure5": ("Ranks that methods choose", figure5.draw),
+    "figure6": ("Times of single layers", figure6.draw),
+}
 
 
-DRAWERS: dict[str, Draw] = {
-    "figure1": figure1.draw, "figure1-methods": methods.draw, "figure2": figure2.draw,
-    "figure3": figure3.draw, "figure4": figure4.draw, "figure5": figure5.draw, "figure6": figure6.draw,
-}  # fmt: skip
-
-
-def draw_figure(name: str, draw: Draw, sources: Sources, folder: Path) -> list[Drawn]:
+def draw_figure(name: str, sources: Sources, folder: Path) -> list[Drawn]:
     """Draw one figure, save its PNG and SVG files and remove old ones that no longer have evidence.
 
     Returns:
         The files drawn, or one entry that names what is missing.
     """
-    number = name.partition("-")[0]
+    number, (title, draw) = name.partition("-")[0], FIGURES[name]
     try:
         with style.styled():
             drawings = draw(sources)
@@ -53,9 +49,9 @@ def draw_figure(name: str, draw: Draw, sources: Sources, folder: Path) -> list[D
                 style.save_figure(drawing.figure, folder, drawing.name)
     except NoData as error:
         _remove_all_but(folder, name, set())
-        return [Drawn(name, TITLES[name], missing=str(error), command=f"make {number} SCALE={sources.scale}")]
+        return [Drawn(name, title, missing=str(error), command=f"make {number} SCALE={sources.scale}")]
     _remove_all_but(folder, name, {drawing.name for drawing in drawings})
-    return [Drawn(d.name, TITLES[name], d.caption, runs=d.runs, benches=d.benches) for d in drawings]
+    return [Drawn(d.name, title, d.caption, runs=d.runs, benches=d.benches) for d in drawings]
 
 
 def is_of(file: str, name: str) -> bool:

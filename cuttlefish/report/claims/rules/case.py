@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from cuttlefish.evidence.benches import Bench
 from cuttlefish.evidence.interval import Interval, Range
 from cuttlefish.evidence.records import Evidence
-from cuttlefish.evidence.selection import Runs, Where
+from cuttlefish.evidence.selection import Runs, Where, at_scale
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,7 @@ class Case:
 
 def describe(where: Where, scale: str) -> str:
     """Return a description of runs as text: `resnet18 on cifar10, pufferfish`."""
-    named = {
-        path: value.get(scale, value) if isinstance(value, dict) else value for path, value in where.items()
-    }
+    named = at_scale(where, scale)
     network = " on ".join(str(named[path]) for path in ("model", "data") if path in named)
     rest = [_words(named["method"])] if "method" in named else []
     others = named.keys() - {"model", "data", "method"}
