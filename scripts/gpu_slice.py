@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cuttlefish.record.atomic import write_atomic
+from scripts.command import new_parser
 from scripts.slice.back import import_back, pack_back, unpack_back
 from scripts.slice.runner import Step, run_steps
 
@@ -139,9 +140,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser("gpu_slice", __doc__)
     actions = parser.add_subparsers(dest="action", required=True)
     runs = actions.add_parser("run")
     runs.add_argument("--out", type=Path, default=ROOT / "runs" / "gpu-slice")

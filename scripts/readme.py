@@ -139,17 +139,8 @@ def networks() -> str:
             if full is not None and row is not full:
                 where = [f"{found['hardware']}, {row['precision']}", row["model"], str(row["batch"])]
                 rows.append([*where, *_dense_and_low(full, row), TIMM_ON_3090.get(row["model"], "")])
-    heads = [
-        "device",
-        "network",
-        "batch",
-        "dense step",
-        "samples a second",
-        "low-rank",
-        "step",
-        "timm, RTX 3090",
-    ]
-    return markdown(heads, rows) if rows else "Not measured yet.\n"
+    heads = ["device", "network", "batch", "dense step", "samples a second", "low-rank", "step"]
+    return markdown([*heads, "timm, RTX 3090"], rows) if rows else "Not measured yet.\n"
 
 
 def _dense_and_low(full: dict[str, Any], low: dict[str, Any]) -> list[str]:

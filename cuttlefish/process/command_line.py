@@ -24,8 +24,7 @@ from cuttlefish.errors import (
     Interrupted,
     exit_code,
 )
-from cuttlefish.process.outcomes import NOTE, Notes, begin, made, say, show_traceback
-from cuttlefish.process.sweep import sum_up
+from cuttlefish.process.outcomes import NOTE, Notes, begin, made, say, show_traceback, sum_up
 
 NOT_HYDRAS = {
     r"hydra\.run\.dir=.*": "a run's folder is its own; choose it with run_dir=... or runs_root=...",

@@ -184,3 +184,16 @@ def collect() -> list[Outcome]:
     found = [Outcome(**json.loads(path.read_text(encoding="utf-8"))) for path in paths]
     shutil.rmtree(Notes.folder)
     return found
+
+
+def sum_up() -> int:
+    """Report the outcomes of the command's runs, and return the worst exit code."""
+    elsewhere = collect()
+    for outcome in elsewhere:
+        if outcome.said:
+            say(f"{outcome.asked}: {outcome.said}")
+    made.extend(elsewhere)
+    if len(made) > 1:
+        show_table(made)
+        say(summary(made))
+    return worst_code(made)

@@ -1,7 +1,4 @@
-"""Run one job of the command line or of a sweep, and summarise a sweep.
-
-A failed run does not stop the others; at the end a table and a sentence report all outcomes.
-"""
+"""Run one job of the command line or of a sweep; one that fails does not stop the others."""
 
 import os
 from collections.abc import Callable
@@ -15,21 +12,7 @@ from cuttlefish.config.compose import checked_config
 from cuttlefish.config.schema import Config
 from cuttlefish.errors import CuttlefishError, Interrupted
 from cuttlefish.process.claim_gpus import SHARING, take_devices
-from cuttlefish.process.outcomes import (
-    NOTE,
-    Ending,
-    collect,
-    failure,
-    in_front,
-    keep,
-    made,
-    say,
-    show_table,
-    show_traceback,
-    success,
-    summary,
-    worst_code,
-)
+from cuttlefish.process.outcomes import NOTE, Ending, failure, in_front, keep, say, show_traceback, success
 from cuttlefish.process.requeue import requeue
 from cuttlefish.process.signals import StopSignals, end_with_parent
 
@@ -68,19 +51,6 @@ def run_one(composed: DictConfig, train: Callable[[Config, StopSignals], Ending]
         # stopped a run that another process took over.)
         raise Interrupted(f"stopped by {stop.requested}; the same command goes on", stop.requested)
     return outcome.score
-
-
-def sum_up() -> int:
-    """Report the outcomes of the command's runs, and return the worst exit code."""
-    elsewhere = collect()
-    for outcome in elsewhere:
-        if outcome.said:
-            say(f"{outcome.asked}: {outcome.said}")
-    made.extend(elsewhere)
-    if len(made) > 1:
-        show_table(made)
-        say(summary(made))
-    return worst_code(made)
 
 
 def _shares_machine(hydra: DictConfig) -> bool:

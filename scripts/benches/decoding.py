@@ -13,7 +13,7 @@ from PIL import Image
 from cuttlefish.config.validate import load_config
 from cuttlefish.tasks.folder.loader import Draws, pixels_of
 from cuttlefish.tasks.registry import data_set
-from scripts.benches.turns import Rows, seconds_of
+from scripts.benches.turns import Rows, in_turns
 
 SIZE, BATCH = 224, 32
 SIZES = 6 * [(500, 375)] + 6 * [(375, 500)] + 3 * [(400, 300)] + [(1600, 1200)]
@@ -33,10 +33,7 @@ def bench_imagenet(device: str, rounds: int, small: bool) -> Rows:
         epochs = {"torchvision": _torchvision(folder), "timm": _timm(folder), "ours": _ours(folder)}
         torch.set_num_threads(1)
         try:
-            seconds = {name: [] for name in epochs}
-            for turn in range(rounds + 1):
-                for name, epoch in epochs.items():
-                    seconds[name].append(seconds_of(lambda epoch=epoch, turn=turn: epoch(turn), "cpu"))
+            seconds = in_turns(epochs, rounds + 1, "cpu")
         finally:
             torch.set_num_threads(threads)
     seconds = {name: taken[1:] for name, taken in seconds.items()}  # the first round warms up
@@ -76,34 +73,34 @@ def _photo(seed: int, width: int, height: int) -> Image.Image:
     return Image.fromarray((128 + 45 * mixed).clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
 
 
-def _torchvision(folder: str) -> Callable[[int], None]:
+def _torchvision(folder: str) -> Callable[[], None]:
     from torchvision import transforms
     from torchvision.datasets import ImageFolder
 
     steps = [transforms.RandomResizedCrop(SIZE), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
     images = ImageFolder(f"{folder}/train", transforms.Compose([*steps, transforms.Normalize(MEAN, STD)]))
     loader = torch.utils.data.DataLoader(images, BATCH, shuffle=True)
-    return lambda turn: _consume(images for images, _ in loader)
+    return lambda: _consume(images for images, _ in loader)
 
 
-def _timm(folder: str) -> Callable[[int], None]:
+def _timm(folder: str) -> Callable[[], None]:
     from timm.data import create_dataset, create_loader
 
     images = create_dataset("", f"{folder}/train", is_training=True)
     loader = create_loader(
         images, SIZE, BATCH, is_training=True, color_jitter=0.0, num_workers=0, device=torch.device("cpu")
     )
-    return lambda turn: _consume(images for images, _ in loader.loader)  # without its normalisation
+    return lambda: _consume(images for images, _ in loader.loader)  # without its normalisation
 
 
-def _ours(folder: str) -> Callable[[int], None]:
+def _ours(folder: str) -> Callable[[], None]:
     own = {"root": folder, "image_size": SIZE, "flip": True, "mean": MEAN, "std": STD}
     data = {"name": "folder", "kind": "folder", "crop_scale": [0.08, 1.0], "workers": 0, **own}
     config = load_config({"data": data})
     task = data_set(config.data).task(config, torch.device("cpu"), torch.float32)
     numbers = np.arange(task.train_size)
     shares = [slice(start, start + BATCH) for start in range(0, len(numbers), BATCH)]
-    return lambda turn: _consume(pixels_of(task.cropped, Draws(numbers, numbers, shares), 0, task.device))
+    return lambda: _consume(pixels_of(task.cropped, Draws(numbers, numbers, shares), 0, task.device))
 
 
 def _consume(batches: Iterator[torch.Tensor]) -> None:

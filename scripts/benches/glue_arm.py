@@ -9,16 +9,14 @@ import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from itertools import count, islice
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import torch
-import yaml
 
 from cuttlefish.config.recipe import OptimizerConfig, RecipeConfig
 from cuttlefish.config.schema import Config, DataConfig, ModelConfig, TrainerConfig
-from cuttlefish.config.validate import convert
+from cuttlefish.config.validate import convert, load_config
 from cuttlefish.engine.device import set_up
 from cuttlefish.engine.processes.world import World
 from cuttlefish.engine.step import StepRunner
@@ -26,9 +24,8 @@ from cuttlefish.methods import build_method
 from cuttlefish.models import build_model
 from cuttlefish.models.text import TextTokenizer, tokenizer_for
 from cuttlefish.tasks.registry import data_set
-from scripts.benches.turns import finish
+from scripts.benches.turns import finish, model_choice
 
-CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
 VOCABULARY = 30_522
 """Of MiniLM's tokenizer, whose tokens BERT-base gets too: its weights are random, and steps take as long."""
 BATCH, LENGTH, RATE = 32, 128, 2e-5
@@ -36,7 +33,7 @@ BATCH, LENGTH, RATE = 32, 128, 2e-5
 
 def model_config(name: str) -> dict[str, Any]:
     """Return a model's config; BERT-base with random weights, which need no network."""
-    config = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))
+    config = model_choice(name)
     if name == "minilm":
         return config
     return config | {"pretrained": False, "arguments": {**config["arguments"], "vocab_size": VOCABULARY}}
@@ -50,7 +47,7 @@ def ours(arm: dict[str, Any]) -> tuple[Callable[[], tuple[float, int]], dict[str
     """Return a round of our steps, and facts."""
     device, trainer = torch.device(arm["device"]), TrainerConfig(device=arm["device"])
     set_up(trainer, device, 0)
-    task, model = _task(arm, device), _model(arm).to(device)
+    task, model = _task(device), _model(arm).to(device)
     recipe = RecipeConfig(clip_norm=1.0, optimizer=OptimizerConfig(name="adamw", weight_decay=0.0))
     method = build_method(Config().method)
     runner = StepRunner(model, task, method, recipe, RATE, trainer, World(), device)
@@ -143,9 +140,7 @@ def _model(arm: dict[str, Any]) -> Any:
     return build_model(convert(model_config(arm["model"]), ModelConfig, "model"), 2, None)
 
 
-def _task(arm: dict[str, Any], device: torch.device) -> Any:
-    from cuttlefish.config.validate import load_config
-
+def _task(device: torch.device) -> Any:
     config = load_config(
         {"model": model_config("minilm"), "data": {"name": "mrpc", "kind": "glue", "max_length": LENGTH}}
     )

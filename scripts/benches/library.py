@@ -3,7 +3,7 @@
 import copy
 import subprocess
 import sys
-from collections.abc import Callable
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -15,7 +15,7 @@ from cuttlefish.lowrank.matrix import full_rank, unroll
 from cuttlefish.lowrank.path import candidates, main_path
 from cuttlefish.lowrank.split import truncated_svd
 from cuttlefish.lowrank.surgery import factorize
-from scripts.benches.turns import Rows, seconds_of
+from scripts.benches.turns import Rows, in_turns, seconds_of, speedups
 
 SWITCHED = ("convnext_tiny", "deit_base_patch16_224")
 LOOPS = {"resnet18": 32, "deit_small_patch16_224": 8}
@@ -31,11 +31,9 @@ def bench_library(device: str, rounds: int, small: bool) -> Rows:
 
 def _import(rounds: int) -> dict[str, Any]:
     """Time new processes that import torch, and the whole library beside it, in turns."""
-    bare, whole = [], []
-    for _ in range(rounds + 2):
-        for times, code in ((bare, "import torch"), (whole, "import torch; from cuttlefish import *")):
-            command = [sys.executable, "-c", code]
-            times.append(seconds_of(lambda command=command: subprocess.run(command, check=True), "cpu"))
+    codes = ("import torch", "import torch; from cuttlefish import *")
+    arms = {code: partial(subprocess.run, [sys.executable, "-c", code], check=True) for code in codes}
+    bare, whole = in_turns(arms, rounds + 2, "cpu").values()
     over = [more - less for more, less in zip(whole, bare, strict=True)]
     return {"part": "import over torch", "ours_s": median(over), "torch_s": median(bare)}
 
@@ -48,24 +46,17 @@ def _switch(name: str, device: str, rounds: int) -> dict[str, Any]:
     ours, svd = [], []
     for _ in range(rounds):
         for times, exact in ((ours, False), (svd, True)):
-            fresh = copy.deepcopy(model)
-            times.append(seconds_of(_switching(fresh, ranks, exact), device))
-    ratios = [slow / fast for fast, slow in zip(ours, svd, strict=True)]
+            switch = partial(factorize, copy.deepcopy(model), ranks, keep_dense=False, exact=exact)
+            times.append(seconds_of(switch, device))
     worst = max(_distance(weight, ranks[layer]) for layer, weight in weights.items())
     return {
         "part": f"switch of {name}",
         "layers": len(names),
         "ours_s": median(ours),
         "svd_s": median(svd),
-        "speedup": median(ratios),
-        "slowest_speedup": min(ratios),
-        "fastest_speedup": max(ratios),
+        **speedups(svd, ours),
         "relative_error": f"{worst:.1e}",
     }
-
-
-def _switching(model: nn.Module, ranks: dict[str, int], exact: bool) -> Callable[[], Any]:
-    return lambda: factorize(model, ranks, keep_dense=False, exact=exact)
 
 
 def _distance(weight: torch.Tensor, rank: int) -> float:

@@ -3,11 +3,9 @@
 import copy
 from fnmatch import fnmatchcase
 from math import floor
-from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import nn
 
 from cuttlefish.config.schema import ModelConfig, TrainerConfig
@@ -18,9 +16,8 @@ from cuttlefish.lowrank.surgery import factorize
 from cuttlefish.models import build_model
 from cuttlefish.tasks.base import Batch
 from scripts.benches.step_arm import noise, our_step, step_flops
-from scripts.benches.turns import SPEC, Rows, matmul_rate, seconds_of, spread
+from scripts.benches.turns import SPEC, Rows, matmul_rate, model_choice, seconds_of, spread
 
-CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
 IMAGE = (3, 224, 224)
 PRECISIONS = ("bf16", "fp32")
 SMALL = 2
@@ -60,8 +57,7 @@ def model_rows(name: str, precision: str, device: str, rounds: int, small: bool)
 
 def model_config(name: str) -> ModelConfig:
     """Return a network's config with random weights, which need no network connection."""
-    config = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))
-    return convert(config | {"pretrained": False}, ModelConfig, "model")
+    return convert(model_choice(name) | {"pretrained": False}, ModelConfig, "model")
 
 
 def low_rank(model: nn.Module, spec: dict[str, Any]) -> nn.Module:

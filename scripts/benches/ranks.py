@@ -17,7 +17,7 @@ from cuttlefish.lowrank.matrix import unroll
 from cuttlefish.lowrank.rank import stable_ranks
 from cuttlefish.models import build_model
 from scripts.benches.glue_arm import model_config
-from scripts.benches.turns import Rows, seconds_of
+from scripts.benches.turns import Rows, in_turns, speedups
 
 NETWORKS = ("resnet18", "resnet50", "deit_base_patch16_224")
 STEPS = 20
@@ -66,15 +66,11 @@ def _row(name: str, kind: str, model: nn.Module, rounds: int) -> dict[str, Any]:
     weights = [layer.weight.detach() for layer in find_layers(model).layers.values()]
     device = weights[0].device.type
     matrices = [unroll(weight).cpu().numpy() for weight in weights]
-    ours, theirs = [], []
+    arms = {"ours": lambda: stable_ranks(weights), "theirs": lambda: list(map(svdvals, matrices))}
     stable_ranks(weights)
-    for _ in range(rounds):
-        ours.append(seconds_of(lambda: stable_ranks(weights), device))
-        theirs.append(seconds_of(lambda: [svdvals(matrix) for matrix in matrices], "cpu"))
-    ratios = [slow / fast for fast, slow in zip(ours, theirs, strict=True)]
+    ours, theirs = in_turns(arms, rounds, device).values()
     row = {"model": name, "weights": kind, "layers": len(weights)}
-    row |= {"ours_s": median(ours), "svdvals_s": median(theirs), "speedup": median(ratios)}
-    row |= {"slowest_speedup": min(ratios), "fastest_speedup": max(ratios)}
+    row |= {"ours_s": median(ours), "svdvals_s": median(theirs), **speedups(theirs, ours)}
     return row | {"relative_error": f"{_error(weights, matrices):.1e}"}
 
 

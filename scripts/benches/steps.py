@@ -58,18 +58,17 @@ def _by_network(arms: Rows, rounds: int, device: str) -> Rows:
         group = [arm for arm in arms if (arm["model"], arm["width"]) == key]
         # A GPU's memory does not hold all arms at once; its times are steady without turns.
         if device == "cuda":
-            taken = one_by_one(group, rounds)
+            taken = gathered([measure_here(arm, rounds) for arm in group])
         else:
             taken = take_turns("scripts.benches.step_arm", group, rounds, device)
         rows += rows_of(group, taken)
     return rows
 
 
-def one_by_one(arms: Rows, rounds: int) -> Taken:
-    """Time the arms in this process, one after the other."""
-    measured = [measure_here(arm, rounds) for arm in arms]
-    products = [one["product"] for one in measured]
-    return Taken([one["facts"] for one in measured], [one["seconds"] for one in measured], median(products))
+def gathered(measured: Rows) -> Taken:
+    """Return the results of `measure_here`, arm by arm, together."""
+    facts, seconds = [one["facts"] for one in measured], [one["seconds"] for one in measured]
+    return Taken(facts, seconds, median(one["product"] for one in measured))
 
 
 def rows_of(arms: Rows, taken: Taken) -> Rows:

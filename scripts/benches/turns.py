@@ -7,7 +7,7 @@ seconds. Waiting costs nothing, and settings that a process cannot undo (the all
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -17,6 +17,7 @@ import torch
 import yaml
 
 Rows = list[dict[str, Any]]
+CONF = Path(__file__).resolve().parents[2] / "conf"
 SPEC: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "benches.yaml").read_text(encoding="utf-8"))
 """Networks trained in benches; see benches.yaml."""
 
@@ -34,9 +35,8 @@ def take_turns(module: str, arms: Rows, rounds: int, device: str) -> Taken:
     """Run `python -m module <arm as JSON>` for every arm. Raises RuntimeError if one dies."""
     children: list[subprocess.Popen[str]] = []
     try:
-        facts = [
-            _start(module, arm, children) for arm in arms
-        ]  # started one after the other, or they would slow each other down
+        # Started one after the other, or they would slow each other down.
+        facts = [_start(module, arm, children) for arm in arms]
         seconds: list[list[float]] = [[] for _ in arms]
         products = []
         for _ in range(rounds):
@@ -63,6 +63,26 @@ def _heard(child: subprocess.Popen[str], arm: dict[str, Any]) -> Any:
     if not line:
         raise RuntimeError(f"the arm {arm} ended with exit code {child.wait()}")
     return json.loads(line)
+
+
+def in_turns(arms: Mapping[str, Callable[[], Any]], rounds: int, device: str) -> dict[str, list[float]]:
+    """Return each arm's seconds per round, in this process."""
+    seconds: dict[str, list[float]] = {name: [] for name in arms}
+    for _ in range(rounds):
+        for name, work in arms.items():
+            seconds[name].append(seconds_of(work, device))
+    return seconds
+
+
+def speedups(slow: list[float], fast: list[float]) -> dict[str, float]:
+    """Return the median and the extremes of the rounds' ratios."""
+    ratios = [one / other for one, other in zip(slow, fast, strict=True)]
+    return {"speedup": median(ratios), "slowest_speedup": min(ratios), "fastest_speedup": max(ratios)}
+
+
+def model_choice(name: str) -> dict[str, Any]:
+    """Return the values of model=<name>."""
+    return yaml.safe_load((CONF / "model" / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
 def spread(seconds: list[float]) -> dict[str, Any]:

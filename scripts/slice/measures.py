@@ -6,7 +6,6 @@ Step times are written after each arm (OUT/arms) together with the bench so far,
 those of `models` after each network and precision.
 """
 
-import argparse
 import json
 import re
 import sys
@@ -25,8 +24,9 @@ from scripts.bench import write
 from scripts.benches.models import PRECISIONS, model_rows
 from scripts.benches.origin import origin
 from scripts.benches.step_arm import measure_here
-from scripts.benches.steps import rows_of, step_arms
-from scripts.benches.turns import SPEC, Rows, Taken, seconds_of
+from scripts.benches.steps import gathered, rows_of, step_arms
+from scripts.benches.turns import SPEC, Rows, seconds_of
+from scripts.command import new_parser
 
 ROUNDS = 3
 COMPILED = [
@@ -101,10 +101,7 @@ def step_times(what: str, device: str, toy: bool, out: Path, facts: dict[str, An
         rows = []
         for model in dict.fromkeys(arm["model"] for arm in arms[: len(measured)]):
             pairs = [(a, m) for a, m in zip(arms, measured, strict=False) if a["model"] == model]
-            own = [m for _, m in pairs]
-            product = median(m["product"] for m in own)
-            taken = Taken([m["facts"] for m in own], [m["seconds"] for m in own], product)
-            rows += rows_of([a for a, _ in pairs], taken)
+            rows += rows_of([a for a, _ in pairs], gathered([m for _, m in pairs]))
         write(what, rows, facts | {"time": utc_now()}, out / "bench")
 
 
@@ -118,9 +115,7 @@ def models(device: str, toy: bool, out: Path, facts: dict[str, Any]) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser("slice.measures", __doc__)
     parser.add_argument("what", choices=["ceilings", "data", "steps", "compile", "models"])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda")
     parser.add_argument("--out", type=Path, required=True)

@@ -5,7 +5,6 @@
 They share the device, so their times are no evidence. A stop signal goes to every run, which saves its state.
 """
 
-import argparse
 import json
 import os
 import signal
@@ -17,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cuttlefish.errors import EXIT_SAVED
+from scripts.command import new_parser
 
 
 def train(config: Path, stopped: threading.Event) -> int:
@@ -35,9 +35,7 @@ def train(config: Path, stopped: threading.Event) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser("slice.pool", __doc__)
     parser.add_argument("configs", type=Path)
     parser.add_argument("--jobs", type=int, default=10)
     options = parser.parse_args(arguments)
