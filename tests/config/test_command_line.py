@@ -236,14 +236,6 @@ def test_nothing_heavy_is_imported_before_the_config_is_sound(tmp_path, argument
     assert done.stdout.endswith("HEAVY []\n"), done.stdout + done.stderr
 
 
-def test_the_config_s_modules_need_neither_torch_nor_hydra():
-    modules = "config.schema config.identity config.validate config.choice_checks config.choices config.suggest tasks.files"
-    names = ", ".join(f"cuttlefish.{module}" for module in modules.split())
-    code = f"import sys, {names}; print([name for name in ('torch', 'hydra', 'omegaconf') if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout == "[]\n", done.stdout + done.stderr
-
-
 def test_a_sweep_tells_finished_skipped_busy_and_failed(command):
     def mixed(config: Config) -> str | None:
         if config.seed == 3:

@@ -1,5 +1,7 @@
 """What Hydra and OmegaConf refuse, told in one sentence with the nearest valid word."""
 
+import shutil
+
 import pytest
 
 from cuttlefish.config.compose import compose_config
@@ -61,9 +63,7 @@ def test_a_refused_composition(composed, conf, overrides, told):
     ],
 )
 def test_a_refused_override_in_a_file(tmp_path, overridden, told):
-    for path in CONF.rglob("*.yaml"):
-        (tmp_path / path.relative_to(CONF)).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path.relative_to(CONF)).write_text(path.read_text())
+    shutil.copytree(CONF, tmp_path, dirs_exist_ok=True)
     text = f"# @package _global_\ndefaults:\n  - _self_\n  - override {overridden}\n"
     (tmp_path / "experiment" / "mine.yaml").write_text(text)
     with pytest.raises(CuttlefishError, match=told):

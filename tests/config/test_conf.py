@@ -220,6 +220,8 @@ def test_smoke_is_small_and_narrows_only_the_suite_s_own_models(composed):
     config = composed("debug=smoke", "method=cuttlefish")
     assert (config.recipe.epochs, config.trainer.max_steps, config.model.width) == (4, 3, 8)
     assert config.method["switch_epoch"] == 2 < config.recipe.epochs and config.method["keep_dense"] is False
+    for words in ("experiment=demo/cuttlefish", "model=vgg19"):
+        assert composed(words, "debug=smoke").model.width == 8
     assert composed("debug=smoke", "model=timm", "model.name=resnet18").model.width is None
     assert composed("debug=smoke", "method=cuttlefish", "method.switch_epoch=1").method["switch_epoch"] == 1
 
@@ -228,11 +230,6 @@ def test_a_debugged_experiment_is_no_evidence(composed):
     for debug, scale in {"smoke": "smoke", "profile": "free"}.items():
         config = composed("experiment=reduced/vgg19_cuttlefish", f"debug={debug}")
         assert (config.scale, config.experiment_name) == (scale, "debug")
-
-
-def test_a_library_s_model_must_be_named(composed):
-    with pytest.raises(CuttlefishError, match="model.name must be given"):
-        composed("model=timm")
 
 
 def test_interpolations_are_resolved_or_refused(composed):

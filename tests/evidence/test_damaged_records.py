@@ -2,7 +2,6 @@
 or shown; never a crash."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -22,7 +21,6 @@ from tests.helpers.planned_runs import CLAIMS, spec_of, wanted
 from tests.helpers.synthetic_records import rank_rows, record
 from tests.record.test_run_folder import HEADER
 
-ROOT = Path(__file__).resolve().parents[2]
 METHODS = ("full_rank", "cuttlefish", "pufferfish")
 VALUES = [
     [["?"]], "x", "a/../b", "\ud800", "\0", "", {}, {"x": "y"}, {"x": None}, {"x": {"y": [None]}},

@@ -1,6 +1,5 @@
 """Headless Chromium for the tests of the report, driven over its debugging pipe, without a network."""
 
-import base64
 import fcntl
 import json
 import os
@@ -115,11 +114,6 @@ class Browser:
 
     def type(self, text: str) -> None:
         self.ask("Input.insertText", text=text)
-
-    def screenshot(self, path: Path, whole: bool = False) -> None:
-        path.write_bytes(
-            base64.b64decode(self.ask("Page.captureScreenshot", captureBeyondViewport=whole)["data"])
-        )
 
     @property
     def complaints(self) -> list[str]:

@@ -9,25 +9,11 @@ from cuttlefish.record.fields import Record
 from cuttlefish.record.record import read_record
 
 ROOT = Path(__file__).resolve().parents[2]
-LITTLE = [
-    *(
-        "model=resnet18",
-        "model.width=8",
-        "data=synthetic",
-        "data.image_size=12",
-        "data.classes=4",
-        "data.train_images=32",
-        "data.test_images=16",
-    ),
-    *(
-        "recipe.epochs=2",
-        "recipe.batch_size=16",
-        "recipe.schedule.warmup_epochs=1",
-        "logger=quiet",
-        "trainer.device=cpu",
-        "trainer.threads=1",
-    ),
-]
+LITTLE = (
+    "model=resnet18 model.width=8 data=synthetic data.image_size=12 data.classes=4 data.train_images=32 "
+    "data.test_images=16 recipe.epochs=2 recipe.batch_size=16 recipe.schedule.warmup_epochs=1 logger=quiet "
+    "trainer.device=cpu trainer.threads=1"
+).split()
 ONE_FAILS = "recipe.schedule.peak_lr=0.05,1e30"
 
 
@@ -35,20 +21,18 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
 
 
-def sweep(folder: Path, launcher: str, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """run.py -m with the launcher, runs below `folder`, started in `folder`."""
-    command = [
-        sys.executable,
-        str(ROOT / "run.py"),
-        "-m",
-        f"hydra/launcher={launcher}",
-        f"runs_root={folder / 'runs'}",
-        *LITTLE,
-        *words,
-    ]
+def command(folder: Path, launcher: str, *words: str) -> list[str]:
+    """run.py -m with the launcher, runs below `folder`."""
+    where = [f"hydra/launcher={launcher}", f"runs_root={folder / 'runs'}"]
+    return [sys.executable, str(ROOT / "run.py"), "-m", *where, *LITTLE, *words]
+
+
+def sweep(folder: Path, launcher: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a sweep, started in `folder`."""
     return subprocess.run(
-        command, cwd=folder, env=environment(**variables), capture_output=True, text=True, timeout=400
-    )
+        command(folder, launcher, *words),
+        cwd=folder, env=environment(), capture_output=True, text=True, timeout=400,
+    )  # fmt: skip
 
 
 def records(folder: Path) -> list[Record]:

@@ -1,11 +1,7 @@
-from pathlib import Path
-
 import pytest
 
 from cuttlefish.planning.spec import read_spec
 from cuttlefish.report.paper import PAPER
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from cuttlefish.process.jobs import Job, run_jobs
 from cuttlefish.process.signals import StopSignals, end_with_parent
 from cuttlefish.record.folder import LOCK
 from cuttlefish.record.record import validate_record
-from tests.helpers.sweeps import LITTLE, ROOT, environment, records, sweep, told
+from tests.helpers.sweeps import ROOT, command, environment, records, sweep, told
 from tests.helpers.waiting import wait_for
 
 
@@ -36,21 +36,9 @@ def started(tmp_path):
     sweeps, pids = [], []
 
     def start(*words, launcher="processes"):
-        command = [
-            sys.executable,
-            str(ROOT / "run.py"),
-            "-m",
-            f"hydra/launcher={launcher}",
-            f"runs_root={tmp_path / 'runs'}",
-            *LITTLE,
-            *words,
-        ]
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-        sweeps.append(
-            subprocess.Popen(
-                command, cwd=tmp_path, env=environment(), text=True, start_new_session=True, **pipes
-            )
-        )
+        how = {"cwd": tmp_path, "env": environment(), "text": True, "start_new_session": True}
+        sweeps.append(subprocess.Popen(command(tmp_path, launcher, *words), **pipes, **how))
         wait_for(lambda: len(begun(tmp_path)) == 2)
         pids.extend(begun(tmp_path).values())
         return sweeps[-1]

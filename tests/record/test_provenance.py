@@ -1,7 +1,6 @@
 import platform
 import re
 import socket
-import subprocess
 import sys
 from importlib.metadata import version
 
@@ -119,12 +118,3 @@ def test_fields_fit_the_record_and_give_neither_host_nor_environment_away(monkey
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", fields["started"])
     text = repr(fields)
     assert "n0body" not in text and "annslaptop" not in text and platform.node() not in text.split()
-
-
-def test_importing_it_does_not_import_torch():
-    modules = "cuttlefish.record.provenance, cuttlefish.record.record, cuttlefish.loggers.base"
-    code = f"import sys, {modules}; print('torch' in sys.modules, 'matplotlib' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=origin.SOURCE.parent, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split() == ["False", "False"]

@@ -19,25 +19,12 @@ from scripts.profiles.units import sub_block_at_ratios
 from tests.helpers.runs import little_config
 
 IMAGES = torch.zeros(2, 3, 32, 32)
+SMALL = "stacks --model resnet18 --width 4 --batch 2 --zeta 2 --device cpu"
 CONDITIONS = Conditions(IMAGES, 0.25, 2, False, False, torch.no_grad)
 
 
 def test_each_repetition_is_written_with_the_k_it_would_choose(tmp_path, capsys):
-    arguments = [
-        "stacks",
-        "--model",
-        "resnet18",
-        "--width",
-        "4",
-        "--batch",
-        "2",
-        "--zeta",
-        "2",
-        "--repeats",
-        "2",
-        "--device",
-        "cpu",
-    ]
+    arguments = f"{SMALL} --repeats 2".split()
     assert main([*arguments, "--out", str(tmp_path)]) == 0
     (path,) = tmp_path.iterdir()
     assert str(path) in capsys.readouterr().out
@@ -52,13 +39,8 @@ def test_each_repetition_is_written_with_the_k_it_would_choose(tmp_path, capsys)
         repeat["first_factorized"] == repeat["k"] + 1 and repeat["k"] in (1, 5, 9, 13, 18)
         for repeat in found["repeats"]
     )
-    assert (found["batch"], found["width"], found["precision"], found["device"], found["profiled"]) == (
-        2,
-        4,
-        "fp32",
-        "cpu",
-        "stacks",
-    )
+    facts = [found[name] for name in ("batch", "width", "precision", "device", "profiled")]
+    assert facts == [2, 4, "fp32", "cpu", "stacks"]
 
 
 @pytest.mark.parametrize("slow_stacks, k", [(0, 1), (1, 5), (2, 9), (4, 18)])
@@ -114,22 +96,7 @@ def test_an_unknown_model_ends_in_one_sentence(capsys, tmp_path):
 
 
 def test_what_is_there_is_not_measured_again(tmp_path, capsys):
-    arguments = [
-        "stacks",
-        "--model",
-        "resnet18",
-        "--width",
-        "4",
-        "--batch",
-        "2",
-        "--zeta",
-        "2",
-        "--repeats",
-        "1",
-        "--device",
-        "cpu",
-    ]
-    arguments += ["--missing", "--out", str(tmp_path)]
+    arguments = [*f"{SMALL} --repeats 1 --missing --out".split(), str(tmp_path)]
     assert main(arguments) == 0
     (path,) = tmp_path.iterdir()
     path.write_text("mine")

@@ -1,4 +1,5 @@
 import json
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,21 @@ from scripts.claims import main
 from tests.helpers.synthetic_records import CPU, GPU, put
 
 CLAIMS = PAPER / "claims.yaml"
+
+
+def run(root, *words):
+    """The command's exit code, with `root` as the folder of results and of the paper's files."""
+    return main([*words, "--results", str(root), "--paper", str(root)])
+
+
+def claims_of(root, *claims, **scales):
+    """The command's verdicts on these claims, as it writes them."""
+    (root / "claims.yaml").write_text(yaml.safe_dump(list(claims)))
+    (root / "tables.yaml").write_text(yaml.safe_dump({"scales": {"paper": {}, "reduced": {}} | scales}))
+    assert run(root) == 0
+    return json.loads((root / "claims.json").read_text())["claims"]
+
+
 SIZE = {
     "id": "size",
     "what": "full-rank over Cuttlefish parameters",
@@ -134,7 +150,7 @@ def test_a_label_alone_makes_no_run_count(tmp_path, capsys, scale, section, odd)
         put(tmp_path, seed=seed, scale=scale, setting={section: odd})
     found = verdict_of(tmp_path, SIZE)
     assert found.verdict is found.reduced_verdict is Judgement.NOT_RUN
-    assert main(["--results", str(tmp_path), "--paper", str(tmp_path)]) == 0
+    assert run(tmp_path) == 0
     assert f"{section}.{next(iter(odd))}=" in capsys.readouterr().out
 
 
@@ -161,27 +177,9 @@ TIME = SIZE | {
 
 
 def put_times(root, device, scale="paper", **changes):
-    for seed in range(5):
-        put(
-            root,
-            "full_rank",
-            seed,
-            device=device,
-            scale=scale,
-            compute_seconds=120.0 + seed,
-            wall_seconds=200.0,
-            **changes,
-        )
-        put(
-            root,
-            "cuttlefish",
-            seed,
-            device=device,
-            scale=scale,
-            compute_seconds=100.0 + seed,
-            wall_seconds=200.0,
-            **changes,
-        )
+    for seed, (method, seconds) in product(range(5), (("full_rank", 120.0), ("cuttlefish", 100.0))):
+        times = {"compute_seconds": seconds + seed, "wall_seconds": 200.0}
+        put(root, method, seed, device=device, scale=scale, **times, **changes)
 
 
 @pytest.mark.parametrize(
@@ -201,24 +199,17 @@ def test_times_count_on_one_gpu_in_fp32_only(tmp_path, device, changes, outcome)
     assert len(found.paper.hardware) == 1
 
 
-def test_times_that_are_no_evidence_are_shown_and_not_judged(tmp_path, capsys):
+def test_times_that_are_no_evidence_are_shown_and_not_judged(tmp_path):
     put_times(tmp_path, CPU, "reduced")
-    (tmp_path / "claims.yaml").write_text(yaml.safe_dump([TIME, SIZE]))
-    (tmp_path / "tables.yaml").write_text(
-        yaml.safe_dump({"scales": {"paper": {}, "reduced": {"times": "no evidence of speed."}}})
-    )
-    assert main(["--results", str(tmp_path), "--paper", str(tmp_path)]) == 0
-    time, size = json.loads((tmp_path / "claims.json").read_text())["claims"]
+    time, size = claims_of(tmp_path, TIME, SIZE, reduced={"times": "no evidence of speed."})
     assert time["reduced"]["verdict"] == "inconclusive"
     assert time["reduced"]["ours"] == pytest.approx(1.196, abs=1e-3)
     assert time["reduced"]["notes"] == ["no evidence of speed"]
     assert size["reduced"]["verdict"] == "holds at reduced scale"
     (tmp_path / "tables.yaml").unlink()
-    assert main(["--results", str(tmp_path), "--paper", str(tmp_path)]) == 0
-    assert (
-        json.loads((tmp_path / "claims.json").read_text())["claims"][0]["reduced"]["verdict"]
-        == "holds at reduced scale"
-    )
+    assert run(tmp_path) == 0
+    time, _ = json.loads((tmp_path / "claims.json").read_text())["claims"]
+    assert time["reduced"]["verdict"] == "holds at reduced scale"
 
 
 def test_times_of_two_machines_are_never_compared(tmp_path):
@@ -242,27 +233,20 @@ def test_absolute_claims_are_shown_and_imagenets_lack_data(tmp_path):
     )
 
 
-def test_data_that_a_scale_does_not_run_has_no_reading_there(tmp_path, capsys):
-    def about(*data):
-        return SIZE | {
-            "rule": [SIZE["rule"] | {"where": {"data": name, "method": "cuttlefish"}} for name in data]
-        }
-
-    (tmp_path / "tables.yaml").write_text(
-        yaml.safe_dump({"scales": {"paper": {}, "reduced": {"sweep": {"data": ["cifar10"]}}}})
-    )
-    for claim, outcome in (
-        (about("cifar100"), "no reading"),
-        (about("cifar100", "cifar10"), "not run"),
-        (about("cifar10"), "not run"),
+def test_data_that_a_scale_does_not_run_has_no_reading_there(tmp_path):
+    rule = SIZE["rule"]
+    for data, outcome in (
+        (["cifar100"], "no reading"),
+        (["cifar100", "cifar10"], "not run"),
+        (["cifar10"], "not run"),
     ):
-        (tmp_path / "claims.yaml").write_text(yaml.safe_dump([claim]))
-        assert main(["--results", str(tmp_path), "--paper", str(tmp_path)]) == 0
-        (found,) = json.loads((tmp_path / "claims.json").read_text())["claims"]
-        assert found["reduced"]["verdict"] == outcome and found["paper"]["verdict"] == "not run"
+        rules = [rule | {"where": {"data": name, "method": "cuttlefish"}} for name in data]
+        (found,) = claims_of(tmp_path, SIZE | {"rule": rules}, reduced={"sweep": {"data": ["cifar10"]}})
+        assert found["reduced"]["verdict"] == outcome
+        assert found["paper"]["verdict"] == "not run"
         text = (tmp_path / "claims.md").read_text()
-        assert ("the reduced scale has no cifar100" in text) == ("cifar100" in yaml.safe_dump(claim))
-        assert ("so this can fail there but not hold" in text) == (claim == about("cifar100", "cifar10"))
+        assert ("the reduced scale has no cifar100" in text) == ("cifar100" in data)
+        assert ("so this can fail there but not hold" in text) == (len(data) == 2)
 
 
 def test_a_largest_value_below_another_contradicts_the_paper(tmp_path):
@@ -292,6 +276,17 @@ def test_several_rules_must_all_hold_and_none_be_missing(tmp_path):
     )
 
 
+def refused(root, capsys, claims="", tables=None):
+    """What the command says of files that it cannot use, in one sentence."""
+    (root / "claims.yaml").write_text(claims if isinstance(claims, str) else yaml.safe_dump([claims]))
+    if tables is not None:
+        (root / "tables.yaml").write_text(tables)
+    assert run(root) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    return said
+
+
 @pytest.mark.parametrize(
     "text, words",
     [
@@ -299,40 +294,29 @@ def test_several_rules_must_all_hold_and_none_be_missing(tmp_path):
         ("- {id: a}", "a.what must be given"),
         (": [", "not valid YAML"),
         (yaml.safe_dump([SIZE, SIZE]), "several claims size"),
-        (yaml.safe_dump([SIZE | {"reach": "moon"}]), "'moon'"),
         ("- 3", "a claim must be a mapping, not 3"),
-        *(
-            (yaml.safe_dump([SIZE | change]), words)
-            for change, words in (
-                ({"seeds": 3}, "size.seeds must be a mapping, not 3"),
-                ({"accept": [9.2]}, "size.accept must be a list of 2, not [9.2]"),
-                ({"value": "much"}, "size.value must be a number or null, not 'much'"),
-                ({"rule": 3}, "size.rule must be"),
-                ({"run": "make"}, "size.run must be"),
-                ({"acept": [1, 2]}, "did you mean"),
-                ({"reach": ["here"]}, "size.reach must be one of here"),
-                ({"largest_of": ["no"]}, "size is the largest of claims, of which no has no value"),
-            )
-        ),
     ],
 )
 def test_a_bad_file_ends_in_one_sentence(tmp_path, capsys, text, words):
-    (tmp_path / "claims.yaml").write_text(text)
-    assert main(["--results", str(tmp_path), "--paper", str(tmp_path)]) == 2
-    assert words in capsys.readouterr().err
+    assert words in refused(tmp_path, capsys, text)
 
 
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"alik": ["hardware"]}, "unexpected keyword argument 'alik'"),
-        ({"same": 3}, "same of paired_quotient must"),
+        ({"reach": "moon"}, "'moon'"),
+        ({"seeds": 3}, "size.seeds must be a mapping, not 3"),
+        ({"accept": [9.2]}, "size.accept must be a list of 2, not [9.2]"),
+        ({"value": "much"}, "size.value must be a number or null, not 'much'"),
+        ({"rule": 3}, "size.rule must be"),
+        ({"run": "make"}, "size.run must be"),
+        ({"acept": [1, 2]}, "did you mean"),
+        ({"reach": ["here"]}, "size.reach must be one of here"),
+        ({"largest_of": ["no"]}, "size is the largest of claims, of which no has no value"),
     ],
 )
-def test_a_mistyped_condition_of_pairs_ends_in_one_sentence(tmp_path, capsys, change, words):
-    (tmp_path / "claims.yaml").write_text(yaml.safe_dump([TIME | {"rule": TIME["rule"] | change}]))
-    assert main(["--results", str(tmp_path), "--paper", str(tmp_path)]) == 2
-    assert words in capsys.readouterr().err
+def test_a_bad_claim_ends_in_one_sentence(tmp_path, capsys, change, words):
+    assert words in refused(tmp_path, capsys, SIZE | change)
 
 
 @pytest.mark.parametrize(
@@ -345,29 +329,25 @@ def test_a_mistyped_condition_of_pairs_ends_in_one_sentence(tmp_path, capsys, ch
     ],
 )
 def test_scales_that_are_none_end_in_one_sentence(tmp_path, capsys, scales, words):
-    (tmp_path / "claims.yaml").write_text(yaml.safe_dump([SIZE]))
-    (tmp_path / "tables.yaml").write_text(f"scales: {scales}\n")
-    assert main(["--results", str(tmp_path), "--paper", str(tmp_path)]) == 2
-    told = capsys.readouterr().err
-    assert words in told and told.count("\n") == 1
+    assert words in refused(tmp_path, capsys, SIZE, f"scales: {scales}\n")
 
 
 @pytest.mark.parametrize(
-    "change, words",
+    "claim, change, words",
     [
-        ({"name": "mean_over_seed"}, "did you mean mean_over_seeds"),
-        ({"off": 1}, "unexpected keyword argument 'off'"),
-        ({"where": 3}, "size: where of mean_over_seeds must be a mapping, not 3"),
-        ({"of": ["a"]}, "size: of of mean_over_seeds must be a string"),
-        ({"accept": 3}, "3 is not a range"),
-        ({"accept": {"at_least": "x"}}, "is not a range"),
-        ({"accept": {"within": [1]}}, "is not a range"),
+        (TIME, {"alik": ["hardware"]}, "unexpected keyword argument 'alik'"),
+        (TIME, {"same": 3}, "same of paired_quotient must"),
+        (SIZE, {"name": "mean_over_seed"}, "did you mean mean_over_seeds"),
+        (SIZE, {"off": 1}, "unexpected keyword argument 'off'"),
+        (SIZE, {"where": 3}, "size: where of mean_over_seeds must be a mapping, not 3"),
+        (SIZE, {"of": ["a"]}, "size: of of mean_over_seeds must be a string"),
+        (SIZE, {"accept": 3}, "3 is not a range"),
+        (SIZE, {"accept": {"at_least": "x"}}, "is not a range"),
+        (SIZE, {"accept": {"within": [1]}}, "is not a range"),
     ],
 )
-def test_a_mistyped_rule_ends_in_one_sentence(tmp_path, capsys, change, words):
-    (tmp_path / "claims.yaml").write_text(yaml.safe_dump([SIZE | {"rule": SIZE["rule"] | change}]))
-    assert main(["--results", str(tmp_path), "--paper", str(tmp_path)]) == 2
-    assert words in capsys.readouterr().err
+def test_a_mistyped_rule_ends_in_one_sentence(tmp_path, capsys, claim, change, words):
+    assert words in refused(tmp_path, capsys, claim | {"rule": claim["rule"] | change})
 
 
 def test_our_claims_are_judged_without_any_evidence(tmp_path):
@@ -387,7 +367,7 @@ def test_our_claims_are_judged_without_any_evidence(tmp_path):
 def test_the_command_writes_what_it_prints(tmp_path, capsys):
     (tmp_path / "claims.yaml").write_text(CLAIMS.read_text())
     put(tmp_path, seed=0)
-    assert main(["--results", str(tmp_path), "--paper", str(tmp_path)]) == 0
+    assert run(tmp_path) == 0
     out = capsys.readouterr().out
     content = json.loads((tmp_path / "claims.json").read_text())
     text = (tmp_path / "claims.md").read_text()
@@ -405,20 +385,17 @@ def test_arms_that_need_ranks_take_them_from_the_finished_run(tmp_path, capsys):
         command="python -m cuttlefish.worker .../a.json",
         started="2026-01-02T00:00:00+00:00",
     )  # a repeat
-    assert main(["arms", "e-matters", "--results", str(tmp_path), "--paper", str(tmp_path)]) == 0
+    assert run(tmp_path, "arms", "e-matters") == 0
     lines = capsys.readouterr().out.splitlines()
     ranks = "'method.ranks={layer2.0.conv1:16,layer3.0.conv1:16}'"
     start = (
         "python run.py experiment=reduced/resnet18_cuttlefish seed=3"  # however the record's run was started
     )
     assert lines == [f"{start} method.switch_epoch={epoch} {ranks}" for epoch in (0, 12)]
-    assert (
-        main(["arms", "e-matters", "--scale", "paper", "--results", str(tmp_path), "--paper", str(tmp_path)])
-        == 2
-    )
+    assert run(tmp_path, "arms", "e-matters", "--scale", "paper") == 2
     assert "first run python run.py experiment=table1 method=cuttlefish" in capsys.readouterr().err
-    assert main(["arms", "frontier", "--results", str(tmp_path), "--paper", str(tmp_path)]) == 2
-    assert main(["arms", "nothing", "--results", str(tmp_path)]) == 2
+    assert run(tmp_path, "arms", "frontier") == 2
+    assert run(tmp_path, "arms", "nothing") == 2
 
 
 def test_the_commands_name_experiments_and_scripts_that_exist():
