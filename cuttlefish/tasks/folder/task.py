@@ -134,12 +134,14 @@ class FolderTask(Task):
     def _drawn(self, stream: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return (N,) image numbers in the order of an epoch, and their integers for augmenting and erasing.
 
-        With repeated augmentation an epoch has the first N / repeats images of its order, each several times.
+        With repeated augmentation an epoch has about the first N / repeats images of its order, each several
+        times. Blocks of `repeats` images are gone through so often: neighbours, whose images mixup and cutmix
+        mix, are never copies of one image.
         """
         size, repeats = self.train_size, self.settings.repeats if stream == TRAINING else 1
         shuffled = random_integers((stream, ORDER, seed, epoch), size).argsort(stable=True)
-        order = shuffled[: -(-size // repeats)].repeat_interleave(repeats)[:size]
-        which = torch.arange(len(order)) % repeats
+        block, place = torch.arange(size) // repeats**2, torch.arange(size) % repeats**2
+        order, which = shuffled[block * repeats + place % repeats], place // repeats
         kinds = []
         for kind in (AUGMENTATION, ERASING):
             keys = [(stream, kind, seed, epoch, *([again] if again else [])) for again in range(repeats)]

@@ -84,8 +84,15 @@ def test_what_is_passed_on_a_resume_is_not_read(root, tmp_path):
 
 def test_repeated_augmentation_shows_fewer_images_several_times(root):
     order, words, _ = task_of(root, repeats=3)._drawn(0, 5, 0)
-    assert len(order) == 21 and len(set(order.tolist())) == 7 and len(set(words.tolist())) == 21
-    assert (order[0::3] == order[1::3]).all() and (order[0::3] == order[2::3]).all()
+    plain, _, _ = task_of(root)._drawn(0, 5, 0)
+    assert order.tolist() == [*plain[:3]] * 3 + [*plain[3:6]] * 3 + [*plain[6:9]]
+    assert len(set(words.tolist())) == 21, "each time augmented anew"
+
+
+@pytest.mark.parametrize("repeats", [2, 3, 4])
+def test_no_image_is_mixed_with_a_copy_of_itself(root, repeats):
+    order, _, _ = task_of(root, repeats=repeats)._drawn(0, 5, 0)
+    assert (order[1:] != order[:-1]).all()
 
 
 def test_evaluation_is_in_order_for_any_number_of_processes(root):
