@@ -35,21 +35,42 @@ def test_reference_minimum(preset, minimum):
     assert test.reason == "at the minimum E"
 
 
-@settings(deadline=None, max_examples=30)
-@given(st.lists(st.integers(1, 500), min_size=17, max_size=60))
-def test_reference_rule_rederived(values):
-    """pandas' ewm and a gradient by hand: the first update whose last 11 |slopes| average to at most 0.1."""
-    expected = None
-    for e in range(15, len(values)):
-        smooth = pd.Series(values[: e + 1], dtype=float).ewm(span=15, adjust=False).mean().to_numpy()
-        slopes = [smooth[1] - smooth[0], *((smooth[2:] - smooth[:-2]) / 2), smooth[-1] - smooth[-2]]
-        if np.mean(np.abs(slopes[-11:])) <= 0.5:  # one layer left: the relaxed threshold
-            expected = e
-            break
-    assert (
-        first_true(StabilityTest("reference"), lambda e: float(values[min(e, len(values) - 1)]), len(values))
-        == expected
-    )
+PUBLISHED = {
+    "reference": (15, 11, 15, {1: 0.5, 2: 0.25, 99: 0.1}),
+    "reference-imagenet": (5, 5, 6, {3: 1.65, 6: 0.825, 99: 0.33}),
+    "reference-deit": (5, 5, 6, {4: 2.055, 9: 1.0275, 99: 0.411}),
+}
+"""Span of the moving average, window, first update, and ε by the layers that are left at most."""
+
+
+def settled_by_hand(curves, span, window, first, bounds):
+    """pandas' ewm and a gradient by hand: layer → the update that settles it."""
+    settled = {}
+    for e in range(first, len(next(iter(curves.values())))):
+        left = len(curves) - len(settled)
+        bound = next(epsilon for count, epsilon in bounds.items() if left <= count)
+        for name in curves.keys() - settled.keys():
+            ranks = pd.Series(np.floor(curves[name][: e + 1]))
+            smooth = ranks.ewm(span=span, adjust=False).mean().to_numpy()
+            slopes = [smooth[1] - smooth[0], *((smooth[2:] - smooth[:-2]) / 2), smooth[-1] - smooth[-2]]
+            if np.mean(np.abs(slopes[-window:])) <= bound:
+                settled[name] = e
+    return settled
+
+
+@pytest.mark.parametrize("preset", PUBLISHED)
+@pytest.mark.parametrize("seed", range(6))
+def test_published_rules_rederived(preset, seed):
+    random, epochs = np.random.default_rng(seed), np.arange(120)
+    curves = {
+        f"layer{i}": random.uniform(20, 90) + random.uniform(20, 300) * np.exp(-epochs / random.uniform(2, 12))
+        for i in range(12)
+    }
+    test = StabilityTest(preset)
+    told = [test.update({name: curve[e] for name, curve in curves.items()}) for e in epochs]
+    expected = settled_by_hand(curves, *PUBLISHED[preset])
+    assert test.settled == expected and len(expected) == 12
+    assert told.index(True) == max(expected.values())
 
 
 def test_relaxation_counts_the_layers_left_at_the_start():
