@@ -46,10 +46,8 @@ def choose_ranks(
         }
     if settings.misaligned:
         return misaligned_ranks(tracker, layers, shortcuts, rank_floor=lowest)
-    scaled = METRICS[settings.metric].scaled
-    found = (
-        tracker.scaled_ranks(floored=settings.floored, **bounds) if scaled else tracker.stable_ranks(**bounds)
-    )
+    ranks_by = tracker.scaled_ranks if METRICS[settings.metric].scaled else tracker.stable_ranks
+    found = ranks_by(floored=settings.floored, **bounds)
     return {name: found[name] for name in layers}
 
 

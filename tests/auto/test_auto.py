@@ -97,7 +97,10 @@ def test_unscaled_floor_round_and_ratio():
         return cf.ranks
 
     assert ranks() == dict.fromkeys(LAYERS, 32), "at initialisation the scaled rank is full rank"
-    assert all(8 < rank < 32 for rank in ranks(metric="unscaled").values())
+    stable = {name: cuttlefish.stable_rank(network().get_submodule(name).weight) for name in LAYERS}
+    assert ranks(metric="unscaled") == {name: math.ceil(rank) for name, rank in stable.items()}
+    assert ranks(metric="unscaled", floored=True) == {name: int(rank) for name, rank in stable.items()}
+    assert all(8 < rank < 32 for rank in stable.values())
     assert ranks(rank_ratio=0.25) == dict.fromkeys(LAYERS, 8)
     assert ranks(rank_ratio=0.05, rank_floor=0.2) == dict.fromkeys(LAYERS, 6)
     assert ranks(rank_ratio=0.3, round_to=8) == dict.fromkeys(LAYERS, 16)

@@ -126,10 +126,13 @@ class RankTracker:
             for name, values in self.history.items()
         }
 
-    def stable_ranks(self, *, rank_floor: float = 0.0, round_to: int = 1) -> dict[str, int]:
-        """Return the unscaled alternative: ⌈s⌉, bounded likewise."""
+    def stable_ranks(
+        self, *, floored: bool = False, rank_floor: float = 0.0, round_to: int = 1
+    ) -> dict[str, int]:
+        """Return the unscaled alternative: ⌈s⌉ (or ⌊s⌋), bounded likewise."""
+        whole = floor if floored else ceil
         return {
-            name: clamp_rank(ceil(values[-1]), self.full[name], rank_floor, round_to)
+            name: clamp_rank(whole(values[-1]), self.full[name], rank_floor, round_to)
             for name, values in self.history.items()
         }
 
