@@ -13,11 +13,9 @@ from cuttlefish.config.recipe import RecipeConfig
 from cuttlefish.engine.saving import saver as saver_module
 from cuttlefish.engine.saving.checkpoint import newest_checkpoint
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.methods.own_recipe import own_recipe
-from cuttlefish.methods.schedule import build_schedule
 from cuttlefish.record.folder import read_epochs
 from cuttlefish.worker import run_config
-from tests.helpers.runs import composed_settings, little_config
+from tests.helpers.runs import little_config
 
 STILL = {
     "recipe__schedule": {"base_lr": 1e-12, "peak_lr": 1e-12},
@@ -290,27 +288,3 @@ def test_prepare_leaves_the_model_alone():
     Eb(Settings()).prepare(context)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert torch.equal(random, torch.get_rng_state()) and model.training
-
-
-PUBLISHED = [("resnet50", 1.0, False, 90, (30, 60)), ("resnet18", 0.5, True, 160, (80, 120))]
-
-
-@pytest.mark.parametrize(("model", "gamma", "l1_retrain", "epochs", "milestones"), PUBLISHED)
-def test_the_published_recipes_are_the_audit_s(model, gamma, l1_retrain, epochs, milestones):
-    chosen = composed_settings("eb", "preset=reference", f"model={model}")
-    recipe = own_recipe(RecipeConfig(), chosen.recipe)
-    schedule = build_schedule(recipe.schedule, recipe.epochs)
-    assert (chosen.gamma_init, chosen.l1_retrain, recipe.epochs, schedule.milestones) == (
-        gamma,
-        l1_retrain,
-        epochs,
-        milestones,
-    )
-    assert [schedule.lr(epoch) for epoch in (0, *milestones)] == pytest.approx([0.1, 0.01, 0.001])
-    assert (chosen.s, chosen.threshold, chosen.guard, chosen.inherit_weights, chosen.decay_all) == (
-        1e-4,
-        "original",
-        False,
-        False,
-        True,
-    )

@@ -16,12 +16,10 @@ from cuttlefish.engine.step import StepRunner
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods import planned_epochs
 from cuttlefish.methods.base import Method, Phase
-from cuttlefish.methods.own_recipe import own_recipe
-from cuttlefish.methods.schedule import build_schedule
 from cuttlefish.record.folder import read_epochs
 from cuttlefish.record.record import read_record
 from cuttlefish.worker import run_config
-from tests.helpers.runs import composed_settings, little_config
+from tests.helpers.runs import little_config
 
 STEPS = math.ceil(56 / 16)
 
@@ -224,23 +222,3 @@ def test_a_model_without_layers_is_refused():
     context = SimpleNamespace(model=nn.Sequential(nn.Flatten()), recipe=RecipeConfig())
     with pytest.raises(CuttlefishError, match="this model has none"):
         Imp(Settings()).prepare(context)
-
-
-def test_the_published_recipes_are_the_audit_s():
-    resnet50, vgg, other = (
-        composed_settings("imp", "preset=reference", f"model={name}")
-        for name in ("resnet50", "vgg19", "resnet18")
-    )
-    assert (resnet50.mode, resnet50.rewind_epoch, resnet50.decay_all, resnet50.ignore) == (
-        "openlth",
-        6,
-        True,
-        [],
-    )
-    assert vgg.ignore == ["classifier"] and vgg.recipe == other.recipe != resnet50.recipe
-    recipe = own_recipe(RecipeConfig(), resnet50.recipe)
-    schedule = build_schedule(recipe.schedule, recipe.epochs)
-    assert (recipe.epochs, schedule.milestones, schedule.warmup_epochs) == (90, (30, 60, 80), 5)
-    assert [schedule.lr(epoch) for epoch in (5, 29, 30, 60, 80)] == pytest.approx(
-        [0.4, 0.4, 0.04, 0.004, 0.0004]
-    )

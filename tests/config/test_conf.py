@@ -141,40 +141,6 @@ def test_the_reduced_setting_is_the_design_s(composed, model):
     assert config.recipe.optimizer == composed("recipe=cifar").recipe.optimizer
 
 
-def test_the_cifar_recipe_is_the_reference_s(composed):
-    config = composed("data=cifar100", "model=vgg19")
-    assert (config.recipe.epochs, config.recipe.batch_size) == (300, 1024)
-    assert lrs(config, [0, 1, 2, 3, 4, 5, 149, 150, 224, 225]) == [
-        0.1,
-        0.24,
-        0.38,
-        0.52,
-        0.66,
-        0.8,
-        0.8,
-        0.08,
-        0.08,
-        0.008,
-    ]
-    assert (config.data.crop_padding, config.data.flip, config.data.mean[0], config.data.std[2]) == (
-        4,
-        True,
-        0.485,
-        0.225,
-    )
-    assert (
-        config.recipe.optimizer.momentum,
-        config.recipe.optimizer.nesterov,
-        config.recipe.label_smoothing,
-    ) == (0.9, False, 0.0)
-
-
-def test_svhn_brings_its_200_epochs(composed):
-    config = composed("data=svhn")
-    assert config.recipe.epochs == 200 and config.data.crop_padding == 4
-    assert lrs(config, [99, 100, 149, 150]) == [0.8, 0.08, 0.08, 0.008]
-
-
 @pytest.mark.parametrize(
     ("chosen", "recipe"),
     [

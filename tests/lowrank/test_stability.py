@@ -63,7 +63,8 @@ def settled_by_hand(curves, span, window, first, bounds):
 def test_published_rules_rederived(preset, seed):
     random, epochs = np.random.default_rng(seed), np.arange(120)
     curves = {
-        f"layer{i}": random.uniform(20, 90) + random.uniform(20, 300) * np.exp(-epochs / random.uniform(2, 12))
+        f"layer{i}": random.uniform(20, 90)
+        + random.uniform(20, 300) * np.exp(-epochs / random.uniform(2, 12))
         for i in range(12)
     }
     test = StabilityTest(preset)

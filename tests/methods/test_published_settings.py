@@ -37,7 +37,12 @@ TRANSFORMER = {
 }  # fmt: skip
 FEED_FORWARD = ["*.intermediate.dense", "*[0-9].output.dense"]
 BERT = {"paper_k": 1, "stability_options": {"window": 1, "lag": 0}}
-IMAGENET_CODE = {"stability": "reference-imagenet", "rank_floor": 0.2, "shortcut_bn": False, "forget_milestones": True}
+IMAGENET_CODE = {
+    "stability": "reference-imagenet",
+    "rank_floor": 0.2,
+    "shortcut_bn": False,
+    "forget_milestones": True,
+}
 PUFFERFISH_CODE = {"keep_dense": False, "overshoot": True}
 LC_CODE = {
     "alpha": 4e-9, "retarget": False, "criterion": "flops", "include_first": True, "include_shortcuts": True, "steps": 50,
@@ -100,28 +105,27 @@ CHANGED = {
     "grasp resnet18 reference": GRASP_CODE,
     "grasp vgg19 reference": GRASP_CODE,
     "grasp resnet50 reference": GRASP_CODE | GRASP_IMAGENET,
+    "grasp resnet18 reference cifar100": GRASP_CODE | {"samples_per_class": 5, "num_iters": 2},
+    "grasp vgg19 reference cifar100": GRASP_CODE,
     "eb resnet18 reference": EB_CODE,
     "eb resnet50 reference": EB_CODE | {"gamma_init": 1.0, "l1_retrain": False},
 }
-"""method, model and preset → all that differs from the method's defaults, but for `recipe`."""
+"""method, model, preset and data → all that differs from the method's defaults, but for `recipe`."""
 
-RATES = {
-    "imp": {0: 0.1, 79: 0.1, 80: 0.01, 120: 0.001},
-    "grasp": {0: 0.1, 79: 0.1, 80: 0.01, 120: 0.001},
-    "eb": {0: 0.1, 79: 0.1, 80: 0.01, 120: 0.001},
-    "lc": {0: 0.1, 99: 0.1, 100: 0.01, 150: 0.001},
-}
+CIFAR_RATES = {0: 0.1, 79: 0.1, 80: 0.01, 120: 0.001}
 IMAGENET_RATES = {0: 0.1, 29: 0.1, 30: 0.01, 60: 0.001}
 OWN = {
-    "imp resnet18 reference": (160, 1e-4, RATES["imp"]),
-    "imp vgg19 reference": (160, 1e-4, RATES["imp"]),
+    "imp resnet18 reference": (160, 1e-4, CIFAR_RATES),
+    "imp vgg19 reference": (160, 1e-4, CIFAR_RATES),
     "imp resnet50 reference": (90, 1e-4, {5: 0.4, 29: 0.4, 30: 0.04, 60: 0.004, 80: 0.0004}),
-    "grasp resnet18 reference": (160, 1e-4, RATES["grasp"]),
-    "grasp vgg19 reference": (160, 5e-4, RATES["grasp"]),
+    "grasp resnet18 reference": (160, 1e-4, CIFAR_RATES),
+    "grasp vgg19 reference": (160, 5e-4, CIFAR_RATES),
     "grasp resnet50 reference": (90, 1e-4, IMAGENET_RATES),
-    "eb resnet18 reference": (160, 1e-4, RATES["eb"]),
+    "grasp resnet18 reference cifar100": (160, 1e-4, CIFAR_RATES),
+    "grasp vgg19 reference cifar100": (160, 5e-4, CIFAR_RATES),
+    "eb resnet18 reference": (160, 1e-4, CIFAR_RATES),
     "eb resnet50 reference": (90, 1e-4, IMAGENET_RATES),
-    "lc resnet18 reference": (200, 2e-4, RATES["lc"]),
+    "lc resnet18 reference": (200, 2e-4, {0: 0.1, 99: 0.1, 100: 0.01, 150: 0.001}),
     "lc vgg19 reference": (300, 1e-3, {0: 0.05}),
 }
 """Of those with a recipe of their own: epochs, weight decay, and learning rates by epoch."""
@@ -135,11 +139,14 @@ def test_defaults_that_the_authors_share(method):
 
 @pytest.mark.parametrize("case", CHANGED)
 def test_a_cell_changes_what_was_published_and_no_more(case):
-    method, model, *preset = case.split()
-    settings, usual = composed_settings(method, f"model={model}", *(f"preset={name}" for name in preset)), None
+    method, model, *others = case.split()
+    words = [f"{group}={name}" for group, name in zip(("preset", "data"), others, strict=False)]
+    settings = composed_settings(method, f"model={model}", *words)
     usual = load_settings(method)()
     names = [field.name for field in fields(usual) if field.name != "recipe"]
-    changed = {name: getattr(settings, name) for name in names if getattr(settings, name) != getattr(usual, name)}
+    changed = {
+        name: getattr(settings, name) for name in names if getattr(settings, name) != getattr(usual, name)
+    }
     assert changed == CHANGED[case]
     if case not in OWN:
         assert not getattr(settings, "recipe", None)
@@ -152,10 +159,11 @@ def test_a_cell_changes_what_was_published_and_no_more(case):
 
 
 SGD = OptimizerConfig("sgd", 0.9, nesterov=False, weight_decay=1e-4)
+CIFAR_WARM = {0: 0.1, 1: 0.24, 2: 0.38, 3: 0.52, 4: 0.66, 5: 0.8}
 GLUE_RATES = {0: 2e-5, 1.5: 1e-5, 3: 0.0}
 RECIPES = {
-    "data=cifar10": (300, 1024, 0.0, None, SGD, {0: 0.1, 1: 0.24, 5: 0.8, 149: 0.8, 150: 0.08, 225: 0.008}),
-    "data=svhn": (200, 1024, 0.0, None, SGD, {0: 0.1, 1: 0.24, 5: 0.8, 99: 0.8, 100: 0.08, 150: 0.008}),
+    "data=cifar10": (300, 1024, 0.0, None, SGD, CIFAR_WARM | {149: 0.8, 150: 0.08, 224: 0.08, 225: 0.008}),
+    "data=svhn": (200, 1024, 0.0, None, SGD, CIFAR_WARM | {99: 0.8, 100: 0.08, 149: 0.08, 150: 0.008}),
     "data=imagenet": (90, 256, 0.1, None, SGD, {0: 0.1, 29: 0.1, 30: 0.01, 60: 1e-3, 80: 1e-4}),
     "data=imagenet recipe=deit": (
         300, 1024, 0.1, None, OptimizerConfig("adamw", weight_decay=0.05, betas=[0.9, 0.999], eps=1e-8),
@@ -179,6 +187,13 @@ def test_the_recipes_are_those_of_the_public_code(words):
     assert (recipe.optimizer.betas, recipe.optimizer.eps) == (optimizer.betas, optimizer.eps)
     schedule = build_schedule(recipe.schedule, recipe.epochs)
     assert {epoch: schedule.lr(epoch) for epoch in rates} == pytest.approx(rates, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn"])
+def test_small_images_are_cropped_and_flipped_digits_too(name):
+    data = compose_config(CONF, [f"data={name}"]).data
+    assert (data.crop_padding, data.flip) == (4, True)
+    assert (data.mean, data.std) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]), "ImageNet's"
 
 
 def test_deit_augments_as_the_public_code():

@@ -1,4 +1,4 @@
-"""Learning rates behind the switch as the public code has them on ImageNet, by the audit's numbers."""
+"""Learning rates behind the switch as the public code has them, by the audit's numbers."""
 
 import pytest
 
@@ -14,6 +14,20 @@ REFERENCE = ["preset=reference", "data=imagenet"]
 def schedule_of(recipe):
     config = compose_config(CONF, ["data=imagenet", f"recipe={recipe}"]).recipe
     return build_schedule(config.schedule, config.epochs)
+
+
+def test_on_cifar_the_rate_rises_again_in_five_epochs():
+    schedule = schedule_of("cifar")
+    assert [schedule.lr(epoch) for epoch in (81, 82)] == [0.8, 0.8]
+    risen = {82 + i: 0.1 * (1 + 7 * i / 5) for i in range(6)}
+    for overshoot in (False, True):
+        again = schedule.restarted(82, overshoot)
+        expected = {81: 0.8} | risen | {149: 0.8, 150: 0.08, 224: 0.08, 225: 0.008}
+        assert {epoch: again.lr(epoch) for epoch in expected} == pytest.approx(expected)
+    late = schedule.restarted(200, overshoot=True)
+    assert [late.lr(epoch) for epoch in (200, 201, 205, 225)] == pytest.approx([0.1, 0.08, 0.08, 0.008])
+    damped = schedule.restarted(200)
+    assert [damped.lr(epoch) for epoch in (200, 201, 205, 225)] == pytest.approx([0.01, 0.024, 0.08, 0.008])
 
 
 def test_behind_epoch_30_the_convolutional_networks_start_again_at_a_tenth():
