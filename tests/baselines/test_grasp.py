@@ -1,6 +1,7 @@
 """GraSP in the trainer: one pruning before the first step, sizes, refusals, and what training leaves of the
 masks."""
 
+import math
 from copy import deepcopy
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from baselines.grasp.method import Grasp, chunks
+from baselines.grasp.method import Grasp, Settings, chunks
 from baselines.grasp.scores import Samples, draw_per_class, removals
 from cuttlefish.engine.run import resolve_run
 from cuttlefish.engine.saving.checkpoint import newest_checkpoint
@@ -80,6 +81,20 @@ def test_a_redrawn_classifier_is_scored_but_not_trained(tmp_path):
     assert not torch.equal(copy.fc.weight, weight) and torch.equal(copy.fc.weight, again.fc.weight)
     run.method.on_fit_start(run.context)
     assert torch.equal(run.context.model.fc.weight, weight * run.method.masks["fc.weight"])
+
+
+@pytest.mark.parametrize(("which", "drawn"), [("none", ""), ("last", "1"), ("all", "01")])
+def test_which_linear_layers_are_drawn_afresh_and_how(which, drawn):
+    model = nn.Sequential(nn.Linear(300, 200), nn.Linear(200, 100)).eval()
+    copy = Grasp(Settings(reinit_classifier=which))._copy(model)
+    for name, layer in model.named_children():
+        weight = copy.get_submodule(name).weight.detach()
+        assert torch.equal(weight, layer.weight) != (name in drawn)
+        if name in drawn:
+            xavier = math.sqrt(2 / sum(weight.shape))
+            assert weight.std().item() == pytest.approx(xavier, rel=0.02) and weight.max() > 3 * xavier
+        assert torch.equal(copy.get_submodule(name).bias, layer.bias)
+    assert copy.training and not model.training, "batch statistics are scored with"
 
 
 @pytest.mark.parametrize("mode", ["exact_k", "original"])

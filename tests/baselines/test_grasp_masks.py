@@ -50,6 +50,7 @@ def test_a_ratio_of_a_third_does_not_lose_one_to_truncation():
         if removals(ratio, total, "original") < removals(ratio, total)
     ]
     assert lost and removals(1 / 3, total) == 100 and removals(0.0, total) == 0
+    assert removals(0.29, 100, "original") == 29 != int(0.29 * 100), "it is 1 - (1 - ratio) that is truncated"
 
 
 def test_scores_that_are_no_numbers_give_no_order():

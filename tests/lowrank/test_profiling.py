@@ -1,11 +1,14 @@
 """Stacks, the rule for K and its bounds. Timed profiles are checked for form only, never for their K."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
 
 from cuttlefish.config.schema import ModelConfig
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.lowrank.layers import LowRankConv2d
 from cuttlefish.lowrank.path import candidates, main_path
 from cuttlefish.lowrank.profiling import block_name, profile_stacks, stacks, timing
 from cuttlefish.models import build_model
@@ -69,6 +72,24 @@ def test_arithmetic_intensity_of_the_paper():
     path = {layer.name: layer for layer in main_path(model, IMAGES)}
     for stack, expected in enumerate([576, 1147, 2226, 3596], start=1):
         assert stacks._intensity([path[f"layer{stack}.1.conv1"]], 1024) == pytest.approx(expected, rel=0.01)
+
+
+def test_of_eleven_runs_the_first_is_dropped_and_the_median_counts(resnet, monkeypatch):
+    """ζ = 11 runs of the layer at full rank and at α = 1/4 of it, in turns, each with its norm and activation."""
+    layer = {layer.name: layer for layer in main_path(resnet, IMAGES)}["layer2.0.conv1"]
+    seconds, units = [100, 1, 1, 1, 1, 2, 4, 9, 9, 9, 9], []
+
+    def timed(unit, *_):
+        units.append(unit)
+        run = seconds[(len(units) - 1) // 2]
+        return (run, 3 * run) if len(units) % 2 else (2 * run, 5 * run)
+
+    monkeypatch.setattr(timing, "_time", timed)
+    found = timing.measure(layer, timing.Conditions(IMAGES, 0.25, 11, True, False, nullcontext))
+    assert found == (3, 6, 9, 15, 4.6, 9.2) and len(units) == 22
+    for unit, kind in zip(units, [nn.Conv2d, LowRankConv2d] * 11, strict=True):
+        assert [type(part) for part in unit[1:]] == [nn.BatchNorm2d, nn.ReLU] and isinstance(unit[0], kind)
+    assert units[1][0].rank == 4 and units[1][0].stride == (2, 2)
 
 
 def test_a_real_clock_fills_every_column(resnet):

@@ -41,6 +41,8 @@ def test_behind_epoch_30_the_convolutional_networks_start_again_at_a_tenth():
     )
     late = schedule.restarted(35, overshoot=True).forgetting(35)
     assert [late.lr(epoch) for epoch in (35, 36, 59, 60, 80)] == pytest.approx([0.1, 0.1, 0.1, 0.01, 1e-3])
+    at = schedule.restarted(30, overshoot=True).forgetting(30)
+    assert [at.lr(epoch) for epoch in (31, 60, 80)] == pytest.approx([0.01, 1e-3, 1e-4])
     early = schedule.restarted(20, overshoot=True).forgetting(20)
     assert [early.lr(epoch) for epoch in (20, 29, 30, 60)] == pytest.approx([0.1, 0.1, 0.01, 1e-3])
 

@@ -82,6 +82,7 @@ def test_logits_with_and_without_a_mask(dtype):
     ids = torch.arange(5, 21).view(2, 8)
     logits = model(ids)
     assert logits.shape == (2, 3) and logits.dtype == dtype
+    assert torch.allclose(model(ids.flip(0)), logits.flip(0), atol=1e-2 if dtype == torch.bfloat16 else 1e-6)
     assert torch.allclose(
         logits, model(ids, torch.ones_like(ids)), atol=1e-2 if dtype == torch.bfloat16 else 1e-6
     )

@@ -1,3 +1,4 @@
+import math
 import os
 import sys
 from collections import Counter
@@ -132,6 +133,20 @@ class Rows(dict):
 def test_a_revision_is_of_the_hub(write_glue, download, why):
     with pytest.raises(CuttlefishError, match=f"data.revision=v1 is of GLUE on the hub, but .*{why}"):
         load("rte", write_glue("RTE"), download=download, settings={"revision": "v1"})
+
+
+def test_an_epoch_has_the_steps_of_the_public_code():
+    steps = {
+        "cola": 268,
+        "sst2": 2105,
+        "mrpc": 115,
+        "stsb": 180,
+        "qqp": 11371,
+        "mnli": 12272,
+        "qnli": 3274,
+        "rte": 78,
+    }
+    assert {name: math.ceil(TASKS[name].rows[0] / 32) for name in steps} == steps
 
 
 def test_without_its_files_a_task_still_has_its_known_digest(tmp_path):
