@@ -50,10 +50,8 @@ def test_the_same_bits_again_in_a_folder_of_its_own(original, here, capsys):
     assert repeated.started >= record.started and repeated.loss_final == record.loss_final
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert main([f"replay={folder / 'record.json'}"]) == 0
-    assert sorted(path.name for path in (here / "runs" / "replay").iterdir()) == [
-        f"{record.run_key}-1",
-        f"{record.run_key}-2",
-    ]
+    found = sorted(path.name for path in (here / "runs" / "replay").iterdir())
+    assert found == [f"{record.run_key}-1", f"{record.run_key}-2"]
 
 
 def test_other_threads_are_told_and_held_to_no_bit(original, here, capsys):
@@ -122,12 +120,8 @@ def test_folders_of_the_other_machine_are_this_one_s(here):
     record.config.update({"runs_root": ".../runs", "method": {"name": "full_rank"}})
     record.config["data"] = record.config["data"] | {"root": ".../data"}
     config = replayed_config(here / "record.json", record, ["data.root=there", "logger.wandb.mode=disabled"])
-    assert (config.runs_root, config.data.root, config.logger.wandb.mode, config.trainer.threads) == (
-        "runs",
-        "there",
-        "disabled",
-        1,
-    )
+    found = (config.runs_root, config.data.root, config.logger.wandb.mode, config.trainer.threads)
+    assert found == ("runs", "there", "disabled", 1)
     assert replayed_config(here / "record.json", record, []).data.root is None
     record.config["sink"] = {"console": False}  # as it was called in earlier versions
     assert replayed_config(here / "record.json", record, []).logger.console is False

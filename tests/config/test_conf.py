@@ -108,12 +108,8 @@ def test_every_experiment_composes(composed, experiment):
         assert both[0].model == both[1].model and both[0].recipe == both[1].recipe, "the method alone differs"
         return
     if not experiment.startswith("reduced/"):  # a row of a table or figure, by itself at the paper's scale
-        assert (config.scale, config.model.width, config.recipe.epochs, config.data.images_per_class) == (
-            "paper",
-            None,
-            90 if experiment == "table2" else 300,
-            None,
-        )
+        found = (config.scale, config.model.width, config.recipe.epochs, config.data.images_per_class)
+        assert found == ("paper", None, 90 if experiment == "table2" else 300, None)
         assert config.experiment_name.startswith(("table", "figure"))
         assert config.experiment_name.count("/") == 1
         return
@@ -125,17 +121,10 @@ def test_every_experiment_composes(composed, experiment):
 @pytest.mark.parametrize("model", ["resnet18", "vgg19"])
 def test_the_reduced_setting_is_the_design_s(composed, model):
     config = composed(f"experiment=reduced/{model}_cuttlefish")
-    assert (config.data.kind, config.data.images_per_class, config.model.name, config.model.width) == (
-        "cifar10",
-        1000,
-        model,
-        16,
-    )
-    assert (config.recipe.epochs, config.recipe.batch_size, config.recipe.optimizer.weight_decay) == (
-        30,
-        128,
-        1e-4,
-    )
+    found = (config.data.kind, config.data.images_per_class, config.model.name, config.model.width)
+    assert found == ("cifar10", 1000, model, 16)
+    found = (config.recipe.epochs, config.recipe.batch_size, config.recipe.optimizer.weight_decay)
+    assert found == (30, 128, 1e-4)
     assert lrs(config, [0, 1, 2, 14, 15, 21, 22, 29]) == [0.0333, 0.0667, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
     assert config.method["k"] == "paper" and config.method["preset"] == "default"
     assert config.recipe.optimizer == composed("recipe=cifar").recipe.optimizer
@@ -167,12 +156,8 @@ def test_every_key_of_the_schema_can_be_set_without_a_plus(composed):
         "logger.wandb.tags=[a]",
         "fork_from=x",
     )
-    assert (config.model.width, config.data.train_images, config.trainer.threads, config.fork_from) == (
-        8,
-        4,
-        1,
-        "x",
-    )
+    found = (config.model.width, config.data.train_images, config.trainer.threads, config.fork_from)
+    assert found == (8, 4, 1, "x")
     timm = composed(
         "model=timm",
         "model.name=deit_tiny_patch16_224",

@@ -25,12 +25,8 @@ def test_when_the_same_bits_are_promised(changes, expected):
 
 def test_what_differs_of_hardware_and_software():
     other = made_up_record(1, device="B", packages={"torch": "3", "numpy": "1"}, threads=None)
-    assert unlike(made_up_record(1), other) == [
-        "device a CPU, 1 core -> B",
-        "threads 1 -> –",
-        "numpy – -> 1",
-        "torch 2 -> 3",
-    ]
+    found = unlike(made_up_record(1), other)
+    assert found == ["device a CPU, 1 core -> B", "threads 1 -> –", "numpy – -> 1", "torch 2 -> 3"]
     assert unlike(other, other) == []
 
 

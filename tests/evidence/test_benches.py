@@ -16,25 +16,13 @@ from cuttlefish.report.figures.base import NoData, sources_of
 from cuttlefish.report.paper import PAPER
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
-READ = sorted(
-    path
-    for path in (RESULTS / "bench").glob("*.json")
-    if path.name.split("-")[0] in ("steps", "ranks", "overhead", "profile")
-)
+KINDS = ("steps", "ranks", "overhead", "profile")
+READ = sorted(path for kind in KINDS for path in (RESULTS / "bench").glob(f"{kind}-*.json"))
 GONE = object()
-UNREAD = {
-    "commit",
-    "packages",
-    "input",
-    "device",
-    "rounds",
-    "small",
-    "first_step_s",
-    "gflop_per_s",
-    "of_fp32_matmul",
-    "matmul_gflop_per_s",
-    "share",
-}
+UNREAD = set(
+    "commit packages input device rounds small first_step_s gflop_per_s of_fp32_matmul matmul_gflop_per_s "
+    "share".split()
+)
 
 
 def test_our_own_are_all_read():
@@ -96,14 +84,7 @@ def test_what_is_left_out_is_told(tmp_path, caplog):
 
 @pytest.mark.parametrize("what", ["ranks", "overhead", "methods", "processes"])
 def test_rounds_of_any_bench_are_lists_of_seconds(tmp_path, what):
-    row = {
-        "part": "data",
-        "per": "epoch",
-        "width": 16,
-        "seconds": 1.0,
-        "ours_s": 1.0,
-        "params_nonzero": 1,
-        "rounds_s": 3,
-    }
+    row = {"part": "data", "per": "epoch", "width": 16, "seconds": 1.0, "ours_s": 1.0}
+    row |= {"params_nonzero": 1, "rounds_s": 3}
     (tmp_path / f"{what}-x.json").write_text(json.dumps({"hardware": "a CPU, 2 cores", "rows": [row]}))
     assert load_benches(tmp_path) == []

@@ -10,26 +10,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = next(
-    filter(
-        None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))
-    ),
-    None,
-)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--hide-scrollbars",
-    "--no-first-run",
-    "--mute-audio",
-    "--disable-extensions",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--remote-debugging-pipe",
-)
+    "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --hide-scrollbars --no-first-run "
+    "--mute-audio --disable-extensions --disable-background-networking --disable-component-update "
+    "--disable-sync --remote-debugging-pipe"
+).split()
 KEYS = {"Tab": 9, "Enter": 13, " ": 32}
 
 
@@ -53,17 +40,15 @@ class Browser:
         os.close(theirs_out)
         self.waiting, self.events, self.number, self.session = b"", [], 0, None
         target = next(item for item in self.ask("Target.getTargets")["targetInfos"] if item["type"] == "page")
-        self.session = self.ask("Target.attachToTarget", targetId=target["targetId"], flatten=True)[
-            "sessionId"
-        ]
+        attached = self.ask("Target.attachToTarget", targetId=target["targetId"], flatten=True)
+        self.session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.ask(f"{domain}.enable")
 
     def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
         self.number += 1
-        message = {"id": self.number, "method": method, "params": parameters} | (
-            {"sessionId": self.session} if self.session else {}
-        )
+        message = {"id": self.number, "method": method, "params": parameters}
+        message |= {"sessionId": self.session} if self.session else {}
         os.write(self.out, json.dumps(message).encode() + b"\0")
         while True:
             answer = self._next()
@@ -75,17 +60,10 @@ class Browser:
     def open(
         self, path: Path, width: int = 1280, height: int = 900, dark: bool = False, fragment: str = ""
     ) -> None:
-        self.ask(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=1,
-            mobile=width < 600,
-        )
-        self.ask(
-            "Emulation.setEmulatedMedia",
-            features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
-        )
+        screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.ask("Emulation.setDeviceMetricsOverride", **screen)
+        colours = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.ask("Emulation.setEmulatedMedia", features=[colours])
         self._load("about:blank")  # or a change of the fragment alone would load nothing
         self._load(path.resolve().as_uri() + fragment)
 
@@ -104,13 +82,8 @@ class Browser:
     def press(self, key: str) -> None:
         text = {"Enter": "\r", " ": " "}.get(key, "")
         for kind in ("keyDown", "keyUp"):
-            self.ask(
-                "Input.dispatchKeyEvent",
-                type=kind,
-                key=key,
-                windowsVirtualKeyCode=KEYS[key],
-                text=text if kind == "keyDown" else "",
-            )
+            event = {"type": kind, "key": key, "windowsVirtualKeyCode": KEYS[key]}
+            self.ask("Input.dispatchKeyEvent", **event, text=text if kind == "keyDown" else "")
 
     def type(self, text: str) -> None:
         self.ask("Input.insertText", text=text)
@@ -125,11 +98,8 @@ class Browser:
     @property
     def requests(self) -> list[str]:
         """Addresses that the page asked for."""
-        return [
-            event["params"]["request"]["url"]
-            for event in self.events
-            if event.get("method") == "Network.requestWillBeSent"
-        ]
+        asked = [event for event in self.events if event.get("method") == "Network.requestWillBeSent"]
+        return [event["params"]["request"]["url"] for event in asked]
 
     def close(self) -> None:
         self.process.terminate()

@@ -11,16 +11,8 @@ from cuttlefish.record.fields import Record
 from cuttlefish.record.folder import read_epochs, read_ranks
 
 METRICS = (
-    "accuracy_final",
-    "accuracy_best",
-    "loss_final",
-    "switch_epoch",
-    "switch_reason",
-    "ranks",
-    "k",
-    "params_total",
-    "epochs_trained",
-)
+    "accuracy_final accuracy_best loss_final switch_epoch switch_reason ranks k params_total epochs_trained"
+).split()
 TIMES = {"seconds", "compute_seconds", "wall_seconds"}
 
 
@@ -34,11 +26,8 @@ def differences(folder: Path, record: Record, other_folder: Path, other_record: 
     """What differs between two finished runs, to the last bit, apart from clocks."""
     one, other = final_state(folder), final_state(other_folder)
     found = [field for field in METRICS if getattr(record, field) != getattr(other_record, field)]
-    found += [
-        part
-        for part in ("model", "optimizer", "method", "random", "schedule")
-        if not same(one[part], other[part])
-    ]
+    parts = ("model", "optimizer", "method", "random", "schedule")
+    found += [part for part in parts if not same(one[part], other[part])]
     if not same(read_epochs(folder), read_epochs(other_folder)):
         found.append("epochs.jsonl")
     if read_ranks(folder) != read_ranks(other_folder):

@@ -88,10 +88,8 @@ def test_a_full_disk_loses_neither_row_nor_order(made_up, tmp_path, monkeypatch,
             files, "_flush", no_space
         )  # after the bytes have gone out: what is there must be taken back
         train(made_up, logger, 2, 4)
-        assert (
-            logger.settle()
-            == f"cannot write to the log of the run in {tmp_path / 'full'}: No space left on device"
-        )
+        shown = logger.settle()
+        assert shown == f"cannot write to the log of the run in {tmp_path / 'full'}: No space left on device"
     assert [row["epoch"] for row in read_epochs(tmp_path / "full")] == [1, 2]
     assert sum("wait for room" in line for line in caplog.messages) == 1, "told once"
     train(made_up, logger, 4, 6)

@@ -36,11 +36,8 @@ def test_a_finished_run_releases_those_that_take_its_size(tmp_path):
 
     outcomes = list(execute(in_order_of_value([LOW, FULL, LOST, FULL]), Known({}, tmp_path), start))
     assert started == ["f", "l"]
-    assert [(run.run_key, state, code) for run, state, code in outcomes] == [
-        ("f", "missing", 0),
-        ("x", "data absent", 0),
-        ("l", "missing", 0),
-    ]
+    found = [(run.run_key, state, code) for run, state, code in outcomes]
+    assert found == [("f", "missing", 0), ("x", "data absent", 0), ("l", "missing", 0)]
     assert [state for _, state, _ in execute(in_order_of_value([LOW, FULL]), Known({}, tmp_path), start)] == [
         "finished",
         "finished",
@@ -77,10 +74,8 @@ def test_the_order_of_value_comes_before_all_others():
         for seed in (0, 1)
     ]
     order = [OrderBlock("u", [1], ["d"], ["m"], ["b"]), OrderBlock("t", [1, 0], ["d"], ["m"], ["b", "a"])]
-    assert [run.run_key for run in in_order_of_value(runs, order)] == [
-        *("ub1", "tb1", "ta1", "tb0", "ta0"),
-        *("ua0", "ua1", "ub0"),
-    ]
+    found = [run.run_key for run in in_order_of_value(runs, order)]
+    assert found == [*("ub1", "tb1", "ta1", "tb0", "ta0"), *("ua0", "ua1", "ub0")]
 
 
 def test_runs_that_do_not_fit_into_the_time_are_passed_over(tmp_path):
@@ -107,13 +102,8 @@ def test_runs_that_do_not_fit_into_the_time_are_passed_over(tmp_path):
     limit = TimeLimit((300 + GRACE) / 60, estimates, tmp_path, clock=lambda: now[0])
     outcomes = list(execute([short, long, half, unknown, short], Known({}, tmp_path), start, limit))
     assert started == [("short", 300.0), ("half", 200.0), ("unknown", 100.0)]
-    assert [state for _, state, _ in outcomes] == [
-        "missing",
-        State.NO_TIME,
-        "interrupted",
-        "missing",
-        State.NO_TIME,
-    ]
+    found = [state for _, state, _ in outcomes]
+    assert found == ["missing", State.NO_TIME, "interrupted", "missing", State.NO_TIME]
 
 
 def test_a_run_under_way_at_the_end_of_its_time_is_asked_to_stop(tmp_path):

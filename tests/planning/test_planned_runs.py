@@ -80,12 +80,8 @@ def test_matched_runs_have_a_partner_of_the_same_seed(spec, cache):
     runs = planned_runs(
         only(spec, "table1", ["cuttlefish", "si_fd"]), ["table1"], "reduced", [0, 1], ROOT, cache
     )
-    assert [(run.row, run.seed) for run in runs] == [
-        ("cuttlefish", 0),
-        ("cuttlefish", 1),
-        ("si_fd", 0),
-        ("si_fd", 1),
-    ]
+    found = [(run.row, run.seed) for run in runs]
+    assert found == [("cuttlefish", 0), ("cuttlefish", 1), ("si_fd", 0), ("si_fd", 1)]
     assert [run.waits_for for run in runs[2:]] == [run.run_key for run in runs[:2]]
     assert runs[3].words[-1] == f"method.match='{runs[1].run_key}'"
 
@@ -99,11 +95,8 @@ def test_published_rows_take_the_methods_own_epochs(spec, cache):
         ROOT,
         cache,
     )
-    assert {run.row: run.epochs for run in runs} == {
-        "lc_reference": 1135,
-        "imp_reference": None,
-        "grasp_reference": 160,
-    }
+    found = {run.row: run.epochs for run in runs}
+    assert found == {"lc_reference": 1135, "imp_reference": None, "grasp_reference": 160}
     assert {run.kinds for run in runs} == {("published",)}
     assert {run.waits_for_label for run in runs} == {"Cuttlefish (as the public code)"}
 

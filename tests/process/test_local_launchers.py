@@ -115,8 +115,6 @@ def test_jobs_have_the_sweep_s_flags_and_hydra_words(tmp_path, launcher):
         path.relative_to(tmp_path).as_posix(): json.loads(path.read_text())
         for path in tmp_path.rglob("record.json")
     }
-    assert {path: record["seed"] for path, record in left.items()} == {
-        "sweep/job0/here/record.json": 0,
-        "sweep/job1/here/record.json": 1,
-    }
+    found = {path: record["seed"] for path, record in left.items()}
+    assert found == {"sweep/job0/here/record.json": 0, "sweep/job1/here/record.json": 1}
     assert [record["config"]["recipe"]["label_smoothing"] for record in left.values()] == [0.2, 0.2]

@@ -96,14 +96,10 @@ def test_the_command_is_what_one_would_type():
         "logger.token=t0psecret",
         "x=[a, b]",
     ]
-    assert (
-        command_line(arguments)
-        == "python run.py model=vgg19 seed=0,1 data.root=.../data logger.token=REDACTED 'x=[a, b]'"
-    )
-    assert (
-        command_line(["/x/cuttlefish/worker.py", "resolved.yaml"], "cuttlefish.worker")
-        == "python -m cuttlefish.worker resolved.yaml"
-    )
+    shown = command_line(arguments)
+    assert shown == "python run.py model=vgg19 seed=0,1 data.root=.../data logger.token=REDACTED 'x=[a, b]'"
+    shown = command_line(["/x/cuttlefish/worker.py", "resolved.yaml"], "cuttlefish.worker")
+    assert shown == "python -m cuttlefish.worker resolved.yaml"
 
 
 def test_fields_fit_the_record_and_give_neither_host_nor_environment_away(monkeypatch):

@@ -61,12 +61,8 @@ def test_methods_are_points_at_their_size_accuracy_and_time(tmp_path):
     (drawing,) = drawn(methods.draw, sources(tmp_path, plans))
     left, right = drawing.figure.axes
     points = {box.get_label().split("\n")[0]: box.lines[0] for box in left.containers}
-    assert {name: float(line.get_xdata()[0]) for name, line in points.items()} == {
-        "FULL_RANK": 1000,
-        "CUTTLEFISH": 400,
-        "GRASP": 300,
-        "XNOR": 1000,
-    }
+    shown = {name: float(line.get_xdata()[0]) for name, line in points.items()}
+    assert shown == {"FULL_RANK": 1000, "CUTTLEFISH": 400, "GRASP": 300, "XNOR": 1000}
     assert points["FULL_RANK"].get_ydata()[0] == 77.5 and points["CUTTLEFISH"].get_ydata()[0] == 76.0
     assert points["GRASP"].get_markerfacecolor() == "white" != points["CUTTLEFISH"].get_markerfacecolor()
     assert "bits a parameter" in left.containers[3].get_label()
@@ -147,14 +143,8 @@ def test_the_grid_has_a_point_a_setting_and_a_star(tmp_path):
         )
     (drawing,) = drawn(figure1.draw, sources(tmp_path, plans))
     (axes,) = drawing.figure.axes
-    assert sorted(float(box.lines[0].get_xdata()[0]) for box in axes.containers) == [
-        200,
-        201,
-        202,
-        203,
-        400,
-        1000,
-    ]
+    shown = sorted(float(box.lines[0].get_xdata()[0]) for box in axes.containers)
+    assert shown == [200, 201, 202, 203, 400, 1000]
     words = {text.get_text() for text in axes.get_legend().get_texts()}
     assert words == {"E = 0.1 of the run", "E = 0.4 of the run", "K = 1", "K = 5", "CUTTLEFISH", "FULL_RANK"}
     assert "4 points of the grid" in axes.get_title(loc="right")
@@ -278,11 +268,8 @@ def test_layers_are_drawn_by_kind_with_their_mean_speed_up(tmp_path):
     rows = [row, row, row | {"low_s": [[0.002], [0.001]]}, row | {"kind": "fc", "layer": "head"}]
     (drawing,) = drawn(figure6.draw, sources(tmp_path, benches=[bench("layers", rows)]))
     (axes,) = drawing.figure.axes
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
-        "full rank",
-        "1/2 (1.33×)",
-        "1/4 (2.67×)",
-    ]
+    shown = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert shown == ["full rank", "1/2 (1.33×)", "1/4 (2.67×)"]
     assert "head of ResNet-18 at 1/4: 2.00×" in drawing.figure.get_supxlabel().replace("\n", " ")
 
 
@@ -354,11 +341,8 @@ def test_files_of_a_figure_drawn_no_more_are_removed(tmp_path):
     for name in ("figure4-published", "figure44", "figure4-methods"):
         (tmp_path / f"{name}.svg").touch()
     draw_figure("figure4", sources(tmp_path, benches=[bench("stacks", [STACK])]), tmp_path)
-    assert sorted(path.name for path in tmp_path.glob("*.svg")) == [
-        "figure4-methods.svg",
-        "figure4.svg",
-        "figure44.svg",
-    ]
+    shown = sorted(path.name for path in tmp_path.glob("*.svg"))
+    assert shown == ["figure4-methods.svg", "figure4.svg", "figure44.svg"]
 
 
 @pytest.mark.parametrize("text", ["{", "[3]", "3"])

@@ -77,18 +77,12 @@ def test_benches_and_what_they_compose_stand_beside_the_paper():
         "3.98 s (P 4.3)",
         "–",
     ], "the paper's is of ResNet-18"
-    assert measured["checkpoint; ResNet-18, width 64, epochs of 50,000 images"][1:3] == [
-        "0.023 %",
-        "an epoch",
-    ]
+    got = measured["checkpoint; ResNet-18, width 64, epochs of 50,000 images"][1:3]
+    assert got == ["0.023 %", "an epoch"]
     claimed = judge(collection, benches, [CLAIMS["rank-share"]])[0].reduced
     row = table.blocks[last].rows[1]
-    assert (row[0].text, row[2].value, row[2].mark, row[2].runs) == (
-        "ranks",
-        claimed.ours,
-        "composed",
-        tuple(claimed.runs),
-    )
+    got = (row[0].text, row[2].value, row[2].mark, row[2].runs)
+    assert got == ("ranks", claimed.ours, "composed", tuple(claimed.runs))
     assert composed["profiling"][3] == "0.16 % (P 4.3)" and table.notes[0].startswith("composed of")
     known = [cell for _, row in table.rows for cell in row if cell.text != "–"]
     assert [cell.text for cell in known if cell.value is None] == [], "what is known can be sorted by"

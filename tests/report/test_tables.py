@@ -28,11 +28,8 @@ def test_a_row_shows_means_sizes_hours_and_its_runs():
     table, _ = table_of([ran("full", 0, compute_seconds=7200.0, wall_seconds=8000.0, seconds={}), *low])
     low = cells(table, 0, 1)
     assert low["accuracy"].text == "75.00 ± 1.41 (80.00)" and low["accuracy"].value == 75.0
-    assert (low["seeds"].text, low["params_total"].text, low["hours"].text) == (
-        "2",
-        "400 (2.50×)",
-        "0.0278 h",
-    )
+    got = (low["seeds"].text, low["params_total"].text, low["hours"].text)
+    assert got == ("2", "400 (2.50×)", "0.0278 h")
     assert low["speedup"].text == "72.00×" and cells(table, 0, 0)["speedup"].text == UNKNOWN
     assert low["accuracy"].runs == (key_of("low", 0), key_of("low", 1)) == tuple(low["runs"].text.split(", "))
 
@@ -44,10 +41,8 @@ def test_a_mask_is_never_sold_as_speed():
     )
     fast, _ = table_of([full, ran("low", compute_seconds=50.0, **masked)])
     slow, _ = table_of([full, ran("low", compute_seconds=200.0, **masked)])
-    assert (cells(fast, 0, 1)["speedup"].text, cells(fast, 0, 1)["speedup"].value) == (
-        "none: as many MACs",
-        None,
-    )
+    got = (cells(fast, 0, 1)["speedup"].text, cells(fast, 0, 1)["speedup"].value)
+    assert got == ("none: as many MACs", None)
     assert cells(slow, 0, 1)["speedup"].text == "0.50×"
 
 

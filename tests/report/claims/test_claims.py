@@ -354,11 +354,8 @@ def test_our_claims_are_judged_without_any_evidence(tmp_path):
     claims = load_claims(CLAIMS)
     found = judge(load_evidence(tmp_path), [], claims, read_scales(CLAIMS.with_name("tables.yaml")))
     assert [verdict.id for verdict in found] == [entry["id"] for entry in claims] and len(found) == 38
-    assert {verdict.verdict for verdict in found} == {
-        Judgement.NOT_RUN,
-        Judgement.DATA_ABSENT,
-        Judgement.CONTRADICTED,
-    }
+    shown = {verdict.verdict for verdict in found}
+    assert shown == {Judgement.NOT_RUN, Judgement.DATA_ABSENT, Judgement.CONTRADICTED}
     assert [verdict.id for verdict in found if verdict.verdict is Judgement.CONTRADICTED] == ["size-max"]
     assert all(verdict.reduced.command for verdict in found if verdict.reduced_verdict is Judgement.NOT_RUN)
     assert all(verdict.paper.command for verdict in found if verdict.verdict is Judgement.NOT_RUN)
