@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -17,8 +16,7 @@ from cuttlefish.process.signals import StopSignals
 from cuttlefish.record.fields import Record
 from cuttlefish.record.record import new_record
 from cuttlefish.tasks.registry import data_set
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.helpers.sweeps import ROOT, environment, front_door
 
 
 @pytest.fixture
@@ -177,11 +175,7 @@ def test_optuna_finds_the_best_of_its_trials(command, tmp_path):
 def test_help_lists_what_a_config_dir_adds(tmp_path):
     (tmp_path / "debug").mkdir()
     (tmp_path / "debug" / "mine.yaml").write_text("# My own \x1b[31mway.\n")
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), f"--config-dir={tmp_path}", "--help"],
-        capture_output=True,
-        text=True,
-    )
+    done = front_door(tmp_path, f"--config-dir={tmp_path}", "--help")
     assert done.returncode == 0
     assert "debug=mine     My own [31mway." in done.stdout
     assert "debug=smoke" in done.stdout
@@ -228,10 +222,8 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 )
 def test_nothing_heavy_is_imported_before_the_config_is_sound(tmp_path, arguments, code, shown):
     probe = PROBE.format(argv=[str(ROOT / "run.py"), *arguments])
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", probe], cwd=tmp_path, capture_output=True, text=True, env=environment
-    )
+    command = [sys.executable, "-c", probe]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment())
     assert done.returncode == code and shown in done.stdout
     assert done.stdout.endswith("HEAVY []\n"), done.stdout + done.stderr
 
@@ -297,14 +289,7 @@ def test_a_stop_that_comes_too_late_for_a_run_ends_its_sweep(lost, command):
 
 def test_a_python_without_hydra_says_which_one_has_it(tmp_path):
     (tmp_path / "hydra.py").write_text("raise ModuleNotFoundError(\"No module named 'hydra'\")")
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), "data=synthetic"],
-        capture_output=True,
-        text=True,
-        env=environment,
-        cwd=tmp_path,
-    )
+    done = front_door(tmp_path, "data=synthetic", PYTHONPATH=str(tmp_path))
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "make setup" in done.stderr
 
 

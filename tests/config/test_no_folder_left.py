@@ -1,17 +1,12 @@
 """What only the data, the model or the machine can tell is refused before there is a folder."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from cuttlefish.engine import device
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.worker import run_config
 from tests.helpers.runs import little_config
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.helpers.sweeps import front_door
 
 
 @pytest.mark.parametrize(
@@ -76,7 +71,6 @@ def test_a_fork_from_a_loop_of_links(tmp_path):
 
 def test_a_runs_root_that_is_a_file_ends_in_one_sentence(tmp_path):
     (tmp_path / "file").touch()
-    words = ["run.py", "data=synthetic", f"runs_root={tmp_path / 'file'}"]
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = front_door(tmp_path, "data=synthetic", f"runs_root={tmp_path / 'file'}")
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert "is no folder; choose another one" in done.stderr

@@ -1,9 +1,6 @@
 """A cell's values: which file wins, and that Hydra shows exactly what the run will have."""
 
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 import yaml
@@ -12,6 +9,7 @@ from cuttlefish.config.compose import compose_config
 from cuttlefish.config.validate import load_config, to_dict
 from cuttlefish.errors import CuttlefishError
 from tests.helpers.runs import CONF
+from tests.helpers.sweeps import front_door
 
 LAYERS = {
     "method/toy": "name: toy\npreset: default\na: 0\nb: 0\nc: 0\nd: 0\ne: 0\nf: 0\ng: 0\n",
@@ -62,9 +60,7 @@ def test_a_preset_that_the_method_has_not_is_refused(toy):
     "experiment=table1 method=eb preset=reference recipe.batch_size=256", "experiment=demo/cuttlefish", "data=svhn",
 ])  # fmt: skip
 def test_cfg_job_shows_exactly_what_the_run_will_have(words, tmp_path):
-    command = [sys.executable, str(CONF.parent / "run.py"), *words.split(), "--cfg", "job", "--resolve"]
-    environment = {**os.environ, "PYTHONPATH": str(CONF.parent)}
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=True)
+    done = front_door(tmp_path, *words.split(), "--cfg", "job", "--resolve")
     shown, config = yaml.safe_load(done.stdout), to_dict(compose_config(CONF, words.split()))
     shown["method"] = {key: value for key, value in shown["method"].items() if value is not None}
     assert to_dict(load_config(shown)) == config and set(shown) == set(config)

@@ -17,6 +17,7 @@ from cuttlefish.report.figures.gallery import FIGURES
 from cuttlefish.report.page.site import Report, write_site
 from cuttlefish.report.paper import PAPER
 from cuttlefish.report.tables.build import all_tables
+from tests.helpers.finished import DENSE
 from tests.helpers.planned_runs import CLAIMS, spec_of, wanted
 from tests.helpers.synthetic_records import rank_rows, record
 from tests.record.test_run_folder import HEADER
@@ -41,8 +42,9 @@ CHANGES = [{name: value} for name in FIELDS for value in VALUES] + INSIDE
 
 def made(method: str, seed: int) -> dict:
     low = {"switch_epoch": 3, "k": seed % 4, "ranks": {"layer3.0.conv1": 4, "layer4.0.conv1": 8}}
-    full = {name: 1000 for name in ("params_total", "params_trainable", "params_nonzero")}
-    return record(method, seed, run_key=f"{method[0]}{seed:011x}", **(full if method == "full_rank" else low))
+    return record(
+        method, seed, run_key=f"{method[0]}{seed:011x}", **(DENSE if method == "full_rank" else low)
+    )
 
 
 @pytest.fixture(scope="module")

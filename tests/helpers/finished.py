@@ -15,6 +15,8 @@ FINISHED: dict[str, Any] = STARTED | dict(
     params_stored_bits=12800, macs_full=1000, macs_final=500, compute_seconds=100.0, wall_seconds=120.0,
     seconds={"train": 95.0, "ranks": 0.5, "profiling": 2.0},
 )  # fmt: skip
+DENSE = dict.fromkeys(("params_total", "params_trainable", "params_nonzero"), FINISHED["params_full"])
+"""The sizes of a run at full rank."""
 SWITCHED: dict[str, Any] = dict(
     switch_epoch=10, switch_reason="settled", k=5, ranks={"layer2.0.conv1": 16, "layer3.0.conv1": 16}
 )

@@ -2,12 +2,14 @@
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 from cuttlefish.loggers.base import RunInfo
 from cuttlefish.loggers.jsonl import JsonLines
 from cuttlefish.record.atomic import write_atomic
 from cuttlefish.record.fields import Record
+from cuttlefish.record.folder import RANK_COLUMNS
 from cuttlefish.record.record import new_record, write_record
 from tests.helpers.finished import FINISHED, SWITCHED
 
@@ -31,16 +33,14 @@ def rank_rows(epoch: int) -> list[dict]:
     for index, layer in enumerate(layer for layers in list(STACKS.values())[1:] for layer in layers):
         full = 128 * 2 ** (index // 4)
         ratio = 0.6 - 0.03 * index + (0.4 + 0.03 * index) * math.exp(-epoch)
-        rows.append(
-            dict(
-                epoch=epoch,
-                layer=layer,
-                stable_rank=ratio * full / 1.778,
-                scaled_rank=math.ceil(ratio * full),
-                full_rank=full,
-            )
-        )
+        ranks = ratio * full / 1.778, math.ceil(ratio * full), full
+        rows.append(dict(zip(RANK_COLUMNS, (epoch, layer, *ranks), strict=False)))
     return rows
+
+
+def ranks_of(layer: str, epochs: Iterable[int]) -> dict[int, float]:
+    rows = [row for epoch in epochs for row in rank_rows(epoch)]
+    return {row["epoch"]: row["stable_rank"] for row in rows if row["layer"] == layer}
 
 
 def epoch_row(epoch: int) -> dict:

@@ -21,18 +21,21 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
 
 
-def command(folder: Path, launcher: str, *words: str) -> list[str]:
-    """run.py -m with the launcher, runs below `folder`."""
-    where = [f"hydra/launcher={launcher}", f"runs_root={folder / 'runs'}"]
-    return [sys.executable, str(ROOT / "run.py"), "-m", *where, *LITTLE, *words]
+def words_of(folder: Path, launcher: str, *words: str) -> list[str]:
+    """Words of a sweep with the launcher, of little runs below `folder`."""
+    return ["-m", f"hydra/launcher={launcher}", f"runs_root={folder / 'runs'}", *LITTLE, *words]
+
+
+def front_door(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run run.py, started in `folder`."""
+    start, told = [sys.executable, str(ROOT / "run.py")], environment(**variables)
+    return subprocess.run(
+        [*start, *words], cwd=folder, env=told, capture_output=True, text=True, timeout=400, check=False
+    )
 
 
 def sweep(folder: Path, launcher: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a sweep, started in `folder`."""
-    return subprocess.run(
-        command(folder, launcher, *words),
-        cwd=folder, env=environment(), capture_output=True, text=True, timeout=400,
-    )  # fmt: skip
+    return front_door(folder, *words_of(folder, launcher, *words))
 
 
 def records(folder: Path) -> list[Record]:

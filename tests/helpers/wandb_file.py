@@ -36,5 +36,21 @@ def finished_run(path, seconds=20.0):
         time.sleep(0.1)
 
 
+def run_of(records):
+    return next(record.run for record in records if record.HasField("run"))
+
+
+def history_of(records):
+    return [items(record.history.item) for record in records if record.HasField("history")]
+
+
+def summary_of(records):
+    summary = {}
+    for record in records:
+        if record.HasField("summary"):
+            summary |= items(record.summary.update)
+    return summary
+
+
 def items(entries):
     return {"/".join(entry.nested_key) or entry.key: json.loads(entry.value_json) for entry in entries}

@@ -42,12 +42,7 @@ def test_metrics_ranks_and_speedups_by_epoch(made_up, tmp_path, events):
     found = events()
     assert curve(found, "train_loss") == [(1, 2.3), (2, 1.15)]
     assert curve(found, "seconds/train") == [(1, 28.5), (2, 28.5)]
-    ranks = {
-        epoch: row["stable_rank"]
-        for epoch in (0, 1)
-        for row in made_up.rank_rows(epoch)
-        if row["layer"] == "layer3.1.conv2"
-    }
+    ranks = made_up.ranks_of("layer3.1.conv2", (0, 1))
     assert curve(found, "ranks/layer3.1.conv2") == list(ranks.items())
     assert curve(found, "speedup/4×4")[0][0] == 0
     assert "test_loss" not in found.Tags()["scalars"]

@@ -10,7 +10,7 @@ import pytest
 from cuttlefish.config.schema import WandbConfig
 from cuttlefish.loggers.base import Loggers, RunInfo
 from cuttlefish.loggers.wandb import WandbLogger, labels, run_id
-from tests.helpers.wandb_file import finished_run, items
+from tests.helpers.wandb_file import finished_run, history_of, items, run_of, summary_of
 
 wandb = pytest.importorskip("wandb")
 
@@ -42,9 +42,7 @@ def two_runs(made_up, tmp_path_factory):
 def test_every_run_of_a_process_has_its_own_folder_and_id(two_runs):
     runs, base = two_runs
     assert sorted(runs) == ["a", "b"]
-    ids = [
-        next(record.run.run_id for record in records if record.HasField("run")) for records in runs.values()
-    ]
+    ids = [run_of(records).run_id for records in runs.values()]
     assert len(set(ids)) == 2
     assert {(base / name / "wandb" / "run_id.txt").read_text().strip() for name in runs} == set(ids)
 
@@ -52,7 +50,7 @@ def test_every_run_of_a_process_has_its_own_folder_and_id(two_runs):
 def test_the_config_has_no_secrets_paths_or_machine(two_runs):
     runs, _ = two_runs
     records = runs["a"]
-    run = next(record.run for record in records if record.HasField("run"))
+    run = run_of(records)
     config = items(run.config.update)
     assert config["run_key"] == "3f2a9c81d0b7" and config["recipe"]["epochs"] == 12
     assert config["method"]["api_key"] == "REDACTED" and config["data"]["root"] == ".../data"
@@ -78,29 +76,20 @@ def test_no_name_of_the_machine_or_its_user_is_in_the_run_file(made_up, tmp_path
 
 def test_metrics_curves_and_seconds_are_logged_by_epoch(two_runs, made_up):
     runs, _ = two_runs
-    history = [items(record.history.item) for record in runs["a"] if record.HasField("history")]
+    history = history_of(runs["a"])
     rows = [row for row in history if "train_loss" in row]
     found = [(row["epoch"], row["train_loss"], row["seconds/train"]) for row in rows]
     assert found == [(1, 2.3, 28.5), (2, 1.15, 28.5)]
     assert all("test_loss" not in row and row["params_total"] == 11173962 for row in rows)
     curve = {row["epoch"]: row["ranks/layer3.1.conv2"] for row in history if "ranks/layer3.1.conv2" in row}
-    expected = {
-        epoch: row["stable_rank"]
-        for epoch in (0, 1)
-        for row in made_up.rank_rows(epoch)
-        if row["layer"] == "layer3.1.conv2"
-    }
-    assert curve == pytest.approx(expected)
+    assert curve == pytest.approx(made_up.ranks_of("layer3.1.conv2", (0, 1)))
     metrics = [record.metric for record in runs["a"] if record.HasField("metric")]
     assert any(metric.glob_name == "*" and metric.step_metric == "epoch" for metric in metrics)
 
 
 def test_summary_plots_and_exit_code(two_runs):
     runs, _ = two_runs
-    summary = {}
-    for record in runs["a"]:
-        if record.HasField("summary"):
-            summary |= items(record.summary.update)
+    summary = summary_of(runs["a"])
     assert summary["accuracy_final"] == 78.93
     assert summary["switch_epoch"] == 5
     assert summary["status"] == "finished"
@@ -192,14 +181,11 @@ def test_control_characters_reach_neither_labels_nor_values(made_up, tmp_path):
         assert len(loggers) == 1
     (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     records = finished_run(path)
-    run = next(record.run for record in records if record.HasField("run"))
+    run = run_of(records)
     assert run.run_group == "]0;owneda b" and run.tags[0] == "]0;owneda b"
     assert run.display_name.startswith("]0;owneda b cifar10")
     assert items(run.config.update)["]0;owneda\nb"]["note"] == ["]0;owneda\nb"]
-    summary = {}
-    for record in records:
-        if record.HasField("summary"):
-            summary |= items(record.summary.update)
+    summary = summary_of(records)
     assert summary["error"] == "]0;owneda\nb" and summary["final_rank/]0;owneda\nb"] == 3
 
 

@@ -22,7 +22,7 @@ from cuttlefish.record.record import read_record
 from cuttlefish.worker import run_config
 from tests.helpers.runs import little_config
 from tests.helpers.waiting import wait_for
-from tests.helpers.wandb_file import finished_run, items
+from tests.helpers.wandb_file import finished_run, history_of, run_of
 from tests.helpers.wandb_server import WandbServer
 
 wandb = pytest.importorskip("wandb", reason="wandb is not installed")
@@ -115,11 +115,8 @@ EXPECTED = [(1, 1.0), (2, 2.0), (3, 3.2), (4, 4.2), (5, 5.2)]
 
 def test_a_resumed_piece_holds_the_whole_history(pieces, made_up):
     first, second = [finished_run(next(piece.glob("*.wandb"))) for piece in pieces]
-    ids = {
-        next(record.run.run_id for record in records if record.HasField("run")) for records in (first, second)
-    }
-    assert len(ids) == 1
-    history = [items(record.history.item) for record in second if record.HasField("history")]
+    assert run_of(first).run_id == run_of(second).run_id
+    history = history_of(second)
     assert [(row["epoch"], row["train_loss"]) for row in history if "train_loss" in row] == EXPECTED
     steps = [row["_step"] for row in history]
     assert steps == list(range(len(steps)))

@@ -4,14 +4,14 @@ import pytest
 from test_state import put, wanted
 
 from cuttlefish.evidence.benches import Bench
-from cuttlefish.evidence.records import Collection, Evidence
+from cuttlefish.evidence.records import Collection
 from cuttlefish.planning.cost import Estimates
 from cuttlefish.planning.execute import by_front_door, execute, exit_code_of, in_order_of_value
 from cuttlefish.planning.listing import run_list
 from cuttlefish.planning.spec import OrderBlock
 from cuttlefish.planning.state import Known, State
 from cuttlefish.planning.time_limit import GRACE, TimeLimit
-from cuttlefish.record.fields import Record
+from tests.helpers.planned_runs import ran
 
 FULL = wanted(row="full", run_key="f", folder="runs/x/f", baseline=True, epochs=30)
 LOW = wanted(
@@ -123,21 +123,8 @@ def test_a_request_to_stop_is_handed_on_and_ends_the_list(tmp_path):
 
 
 def evidence(key, hours, **changes):
-    record = {
-        "run_key": key,
-        "status": "finished",
-        "compute_seconds": 3600.0 * hours,
-        "seconds": {"ranks": 0.0},
-        "epochs_trained": 30,
-    }
-    record |= {
-        "device": "cpu",
-        "precision": "fp32",
-        "world_size": 1,
-        "started": "2026-01-01",
-        "scale": "reduced",
-    } | changes
-    return Evidence(None, Record(**record))
+    times = {"compute_seconds": 3600.0 * hours, "seconds": {"ranks": 0.0}}
+    return ran("low", run_key=key, **(times | changes))
 
 
 def test_hours_are_the_cells_own_else_the_baselines_by_epochs():

@@ -17,7 +17,7 @@ from cuttlefish.process.jobs import Job, run_jobs
 from cuttlefish.process.signals import StopSignals, end_with_parent
 from cuttlefish.record.folder import LOCK
 from cuttlefish.record.record import validate_record
-from tests.helpers.sweeps import ROOT, command, environment, records, sweep, told
+from tests.helpers.sweeps import ROOT, environment, records, sweep, told, words_of
 from tests.helpers.waiting import wait_for
 
 
@@ -38,7 +38,8 @@ def started(tmp_path):
     def start(*words, launcher="processes"):
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
         how = {"cwd": tmp_path, "env": environment(), "text": True, "start_new_session": True}
-        sweeps.append(subprocess.Popen(command(tmp_path, launcher, *words), **pipes, **how))
+        command = [sys.executable, str(ROOT / "run.py"), *words_of(tmp_path, launcher, *words)]
+        sweeps.append(subprocess.Popen(command, **pipes, **how))
         wait_for(lambda: len(begun(tmp_path)) == 2)
         pids.extend(begun(tmp_path).values())
         return sweeps[-1]

@@ -17,6 +17,7 @@ from cuttlefish.report.figures.groups import groups_of
 from cuttlefish.report.figures.looks import ratio_word
 from cuttlefish.report.paper import PAPER
 from scripts import figures as command
+from tests.helpers.finished import DENSE
 from tests.helpers.planned_runs import wanted
 from tests.helpers.synthetic_records import CPU, GPU, LAYERS, put, rank_rows, record
 
@@ -40,12 +41,7 @@ def drawn(draw, *arguments):
 
 
 def nine(tmp_path):
-    full = {
-        "params_total": 1000,
-        "params_trainable": 1000,
-        "params_nonzero": 1000,
-        "params_stored_bits": 32000,
-    }
+    full = DENSE | {"params_stored_bits": 32000}
     made = [
         put(tmp_path, "full_rank", seed, accuracy_final=77.0 + seed, compute_seconds=110.0, **full)
         for seed in (0, 1)
@@ -160,9 +156,8 @@ def test_the_grid_has_a_point_a_setting_and_a_star(tmp_path):
 
 
 def tracked(root, seed, last, **changes):
-    size = {"params_total": 1000, "params_nonzero": 1000, "params_trainable": 1000}
     rows = rank_rows(lambda layer, epoch: 1 + (last - 1) * min(epoch, 10) / 10)
-    return put(root, "full_rank", seed, rows=rows, **size, **changes)
+    return put(root, "full_rank", seed, rows=rows, **DENSE, **changes)
 
 
 def test_rank_curves_are_means_over_seeds(tmp_path):

@@ -51,51 +51,28 @@ def evidence(folder: Path, record: Record) -> Evidence:
 
 def claim(ident="speed", runs=("000000000001",), **changes) -> Verdict:
     part = Part("speed-up", 1.5, (1.4, 1.6), 3, 3, (1.2, None), "inside")
-    found = (
-        1.5,
-        (1.4, 1.6),
-        3,
-        3,
-        ["a CPU"],
-        list(runs),
-        ["steps.json"],
-        True,
-        [part, part],
-        ["a note"],
-        "python run.py",
-        "1 h",
+    numbers = {
+        "ours": 1.5,
+        "interval": (1.4, 1.6),
+        "n": 3,
+        "needs": 3,
+        "parts": [part, part],
+        "composed": True,
+    }
+    sources = {"hardware": ["a CPU"], "runs": list(runs), "benches": ["steps.json"], "notes": ["a note"]}
+    reading = Reading(Judgement.HOLDS, **numbers, **sources, command="python run.py", cost="1 h")
+    both = Reading(Judgement.NOT_RUN), reading
+    made = Verdict(
+        ident, "it is faster", "Table 1", "here", 1.2, (1.1, 1.3), "above 1", "above 1.2", "as read", *both
     )
-    reading = Reading(Judgement.HOLDS, *found)
-    values = dict(
-        id=ident,
-        what="it is faster",
-        source="Table 1",
-        reach="here",
-        value=1.2,
-        accept=(1.1, 1.3),
-        accepted="above 1",
-        note="as read",
-    )
-    return Verdict(
-        **(values | changes), accepted_reduced="above 1.2", paper=Reading(Judgement.NOT_RUN), reduced=reading
-    )
+    return replace(made, **changes)
 
 
 def table(**changes) -> Table:
     columns = [Column("method", "method", numeric=False), Column("accuracy", "accuracy", "%")]
     row = [Cell("cuttlefish", "cuttlefish"), Cell("78.9", 78.9, "reduced", ("000000000001", "000000000025"))]
-    return Table(
-        **(
-            {
-                "name": "table1",
-                "title": "Table 1",
-                "columns": columns,
-                "blocks": [Block("resnet18", [row])],
-                "notes": ["n"],
-            }
-            | changes
-        )
-    )
+    made = Table("table1", "Table 1", columns, [Block("resnet18", [row])], ["n"])
+    return replace(made, **changes)
 
 
 def strings_replaced(value, text):
@@ -103,11 +80,9 @@ def strings_replaced(value, text):
         return text
     if isinstance(value, list):
         return [strings_replaced(item, text) for item in value]
-    return (
-        {key: strings_replaced(item, text) for key, item in value.items()}
-        if isinstance(value, dict)
-        else value
-    )
+    if isinstance(value, dict):
+        return {key: strings_replaced(item, text) for key, item in value.items()}
+    return value
 
 
 def test_the_site(tmp_path):
@@ -118,15 +93,9 @@ def test_the_site(tmp_path):
         Figure("figure2", picture, "Ranks by epoch", "reduced", "Figure 2", ("000000000001",)),
         Figure("figure4", None, missing="no profile"),
     ]
-    report = Report(
-        tmp_path / "records",
-        load_evidence(tmp_path / "records"),
-        [table()],
-        [claim()],
-        figures,
-        "fixed by 1234",
-        "from commit x",
-    )
+    records = tmp_path / "records"
+    told = {"fixed": "fixed by 1234", "footer": "from commit x"}
+    report = Report(records, load_evidence(records), [table()], [claim()], figures, **told)
     (record,) = (tmp_path / "records").rglob("*000000000001")
     plots = tmp_path / "figures" / record.relative_to(tmp_path / "records")
     plots.mkdir(parents=True)
@@ -278,15 +247,8 @@ mappings = st.dictionaries(st.text(), json_values, max_size=4)
 @settings(deadline=None, max_examples=60)
 @given(mappings, mappings, mappings, mappings, st.lists(json_values, max_size=3))
 def test_whatever_a_sound_record_s_mappings_hold(config, extra, seconds, packages, phases):
-    record = replace(
-        made_up_record(1),
-        config=config,
-        extra=extra,
-        seconds=seconds,
-        packages=packages,
-        phases=phases,
-        metrics=extra,
-    )
+    held = {"config": config, "extra": extra, "metrics": extra, "seconds": seconds}
+    record = replace(made_up_record(1), packages=packages, phases=phases, **held)
     run_page(RunView(evidence(Path("nowhere"), record), "a"))
 
 
@@ -304,11 +266,8 @@ def test_repeats_have_pages_of_their_own_and_links_find_them(tmp_path):
 def test_left_out_records_are_listed_without_machine_folders(tmp_path):
     write_run(tmp_path / "records" / "a", made_up_record(1))
     write_run(tmp_path / "records" / "b", made_up_record(1))
-    page = Outline(
-        write_site(
-            Report(tmp_path / "records", load_evidence(tmp_path / "records")), tmp_path / "out"
-        ).read_text()
-    )
+    report = Report(tmp_path / "records", load_evidence(tmp_path / "records"))
+    page = Outline(write_site(report, tmp_path / "out").read_text())
     assert "1 left out" in page.text
     assert "a copy of a/record.json" in page.text
     assert str(tmp_path) not in page.text
