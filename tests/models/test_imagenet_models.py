@@ -1,7 +1,10 @@
 """The networks of Tables 2 and 3 by their config files: audited sizes, and what each preset factorizes."""
 
+import math
+
 import pytest
 import torch
+from torch import nn
 
 from cuttlefish.auto import Cuttlefish
 from cuttlefish.config.compose import compose_config
@@ -60,6 +63,19 @@ def size_of(model) -> int:
 @pytest.mark.parametrize("name", FULL)
 def test_audited_sizes_at_full_rank(name):
     assert size_of(composed(name)[0]) == FULL[name]
+
+
+def test_resnet50_begins_as_the_public_code_s():
+    """Convolutions normal by fan-out, and every norm at one, the last of a block too."""
+    config = compose_config(CONF, ["model=resnet50"])
+    model = build_model(config.model, 1000, (3, 224, 224))
+    for name, module in model.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert (module.weight == 1).all() and not module.bias.any(), name
+        if isinstance(module, nn.Conv2d):
+            spread = math.sqrt(2 / (module.out_channels * math.prod(module.kernel_size)))
+            assert module.weight.std().item() == pytest.approx(spread, rel=0.05), name
+    assert model.layer4[1].conv2.weight.abs().max() > 4 * math.sqrt(2 / (512 * 9)), "normal, not uniform"
 
 
 @pytest.mark.parametrize(
