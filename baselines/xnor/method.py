@@ -13,7 +13,7 @@ from torch import nn
 from baselines.conv_norms import convolutions
 from baselines.xnor.binary import BinaryConv2d, centre_and_clamp
 from baselines.xnor.settings import Settings
-from cuttlefish.config.recipe import OptimizerConfig, ScheduleConfig
+from cuttlefish.config.recipe import OptimizerConfig, RecipeConfig, ScheduleConfig
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.surgery import find_layers, replace_module
@@ -86,6 +86,10 @@ class Xnor(Method):
     norms: dict[str, str | None]
     latent: list[nn.Parameter]
 
+    @classmethod
+    def planned_epochs(cls, settings: Settings, recipe: RecipeConfig) -> int:
+        return recipe.epochs + settings.extra_epoch
+
     def prepare(self, context: Context) -> None:
         inputs = context.example_batch().inputs
         self.norms = plan(context.model, inputs)
@@ -98,7 +102,7 @@ class Xnor(Method):
         epochs, lr = context.recipe.epochs, self.settings.learning_rate
         yield Phase(
             "train",
-            range(epochs + self.settings.extra_epoch),
+            range(self.planned_epochs(self.settings, context.recipe)),
             optimizer=OptimizerConfig("adamw", weight_decay=self.settings.weight_decay),
             schedule=build_schedule(ScheduleConfig("cosine", base_lr=lr, peak_lr=lr), epochs),
         )

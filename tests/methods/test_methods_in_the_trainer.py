@@ -5,6 +5,7 @@ import json
 import pytest
 
 from cuttlefish.engine.saving import saver as saver_module
+from cuttlefish.methods import planned_epochs
 from cuttlefish.record.folder import read_epochs
 from cuttlefish.record.record import validate_record
 from cuttlefish.worker import run_config
@@ -41,6 +42,8 @@ def test_record_is_complete(finished):
     assert validate_record(record) == []
     assert record.params_total > 0 and record.compute_seconds > 0
     assert sum(phase["epochs"] for phase in record.phases) == record.epochs_trained
+    config = little_config(folder, method)
+    assert planned_epochs(config.method, config.recipe) == record.epochs_trained
 
 
 def test_resumes_to_the_same_bits_from_any_epoch(finished, tmp_path, monkeypatch):
