@@ -61,15 +61,11 @@ def _tables(
     for scale in spec.scales:
         seeds = sorted({run.record.seed for run in collection.finished if run.record.scale == scale})
         if seeds:
-            planned = planned_runs(spec, _names(spec), scale, seeds, ROOT)
+            planned = planned_runs(spec, spec.table_names, scale, seeds, ROOT)
             found, left_out = all_tables(spec, planned, collection, claims, scale, benches)
             tables += found
             refused |= {item.path: item for item in left_out}
     return tables, list(refused.values())
-
-
-def _names(spec: Spec) -> list[str]:
-    return [name for name, table in spec.tables.items() if not table.is_figure]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -17,7 +17,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from cuttlefish.evidence.benches import load_benches
 from cuttlefish.evidence.records import Collection, load_evidence
@@ -48,8 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     spec = read_spec(options.paper / TABLES).with_words(
         options.scale, [word for word in words if word not in picks]
     )
-    names = [name for name in options.names if "=" not in name]
-    names = names or [name for name, table in spec.tables.items() if not table.is_figure]
+    names = [name for name in options.names if "=" not in name] or spec.table_names
     work = Work(spec, names, options)
     runs = pick(work.planned(options.seeds), dict(word.split("=", 1) for word in picks))
     if options.dry_run:
@@ -68,8 +66,8 @@ class Work:
         self.options, self.root, self.results = options, options.root, options.root / "results"
         self.records = records_of(self.scale, self.results)
 
-    def planned(self, seeds: Sequence[int], **only: Any) -> list[PlannedRun]:
-        return planned_runs(self.spec, only.pop("names", self.names), self.scale, seeds, self.root, **only)
+    def planned(self, seeds: Sequence[int]) -> list[PlannedRun]:
+        return planned_runs(self.spec, self.names, self.scale, seeds, self.root)
 
     def show(self, runs: list[PlannedRun]) -> None:
         """Print the runs with their states and costs."""
@@ -111,7 +109,7 @@ class Work:
     def _estimates(self, collection: Collection) -> Estimates:
         seeds = self._seeds(collection)
         tables = [name for name, table in self.spec.tables.items() if table.rows]
-        baselines = self.planned(seeds, names=tables, only_baselines=True)
+        baselines = planned_runs(self.spec, tables, self.scale, seeds, self.root, only_baselines=True)
         return Estimates(self.planned(seeds), baselines, collection, load_benches(self.results / "bench"))
 
     def _seeds(self, collection: Collection) -> list[int]:

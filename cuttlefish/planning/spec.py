@@ -121,6 +121,11 @@ class Spec:
     tables: dict[str, TableSpec]
     names: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def table_names(self) -> list[str]:
+        """The names of tables, without figures."""
+        return [name for name, table in self.tables.items() if not table.is_figure]
+
     def called(self, name: str) -> str:
         return self.names.get(name, name)
 

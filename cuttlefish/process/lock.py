@@ -14,13 +14,14 @@ from _thread import interrupt_main
 from collections.abc import Callable
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cuttlefish.errors import Busy, CuttlefishError
 from cuttlefish.process.machine import machine_id, take_kernel_lock
 from cuttlefish.record.folder import LOCK
 
 log = logging.getLogger("cuttlefish.lock")
+T = TypeVar("T")
 
 BEAT_SECONDS = 10.0
 DEAD_SECONDS = 90.0
@@ -111,7 +112,7 @@ class RunLock:
             self._outwait()
         elif not certain:  # created by a machine before its first beat, or torn
             time.sleep(SETTLE_SECONDS)
-            if self._owner_there():
+            if self._reopened(_content):
                 return False
         if not self._is_current(handle):
             return False
@@ -161,30 +162,25 @@ class RunLock:
                 log.warning(words, self.path.parent, patience)
             time.sleep(min(self.beat_seconds / 10, left))
 
-    def _last_beat(self) -> float | None:
-        """Return the modification time of the file; None after its owner has removed it.
+    def _reopened(self, read: Callable[[int], T]) -> T | None:
+        """Return what `read` finds in the lock file now; None after its owner has removed it.
 
-        Reopen it each time, which forces a network file system to ask its server.
+        Reopening it forces a network file system to ask its server.
         """
         try:
             with self.path.open("rb") as file:
-                return os.fstat(file.fileno()).st_mtime
+                return read(file.fileno())
         except FileNotFoundError:
             return None
+
+    def _last_beat(self) -> float | None:
+        return self._reopened(lambda handle: os.fstat(handle).st_mtime)
 
     def _is_current(self, handle: int) -> bool:
         try:
             return os.stat(self.path).st_ino == os.fstat(handle).st_ino
         except FileNotFoundError:
             return False
-
-    def _owner_there(self) -> dict[str, Any] | None:
-        """Return the lock's current content, reopened as in `_last_beat`; None without a lock file."""
-        try:
-            with self.path.open("rb") as file:
-                return _content(file.fileno())
-        except FileNotFoundError:
-            return None
 
     def owned(self) -> bool:
         """Return False if another process has taken the lock over; True also if it cannot be read now."""
@@ -195,7 +191,7 @@ class RunLock:
 
     def _is_ours(self) -> bool:
         """Return whether the lock has our nonce, or is torn: a full disk may have cut our last beat."""
-        owner = self._owner_there()
+        owner = self._reopened(_content)
         return owner is not None and owner.get("nonce", self.nonce if not owner else None) == self.nonce
 
     def _beat(self, handle: int) -> None:

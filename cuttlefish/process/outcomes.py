@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra.experimental.callback import Callback
+
 from cuttlefish.config.identity import run_folder
 from cuttlefish.config.schema import Config
 from cuttlefish.errors import EXIT_BAD_INPUT, EXIT_BUSY, EXIT_CRASH, EXIT_SAVED, exit_code
@@ -141,7 +143,7 @@ def show_traceback(error: Exception) -> None:
         traceback.print_exception(error)
 
 
-class Notes:
+class Notes(Callback):
     """Hydra callback that writes the outcomes of jobs in other processes (set in conf/config.yaml).
 
     `Notes.folder` has those of the latest sweep; None if the jobs run in the first process.
@@ -158,11 +160,6 @@ class Notes:
     def on_job_end(self, config: Any, job_return: Any, **_: Any) -> None:
         if self.mine is not None and job_return.status.name == "COMPLETED" and made and not in_front():
             write_note(self.mine / f"{config.hydra.job.num:06d}.json", made[-1])
-
-    def on_run_start(self, **_: Any) -> None: ...
-    def on_run_end(self, **_: Any) -> None: ...
-    def on_multirun_end(self, **_: Any) -> None: ...
-    def on_job_start(self, **_: Any) -> None: ...
 
 
 def keep(outcome: Outcome) -> None:

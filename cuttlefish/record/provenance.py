@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -73,8 +74,11 @@ def _told_commit() -> tuple[str, str]:
 
 def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str]:
     """Return the versions of the installed packages among `names`, without importing them."""
-    found = {name: _version(name) for name in names}
-    return {name: number for name, number in found.items() if number is not None}
+    found = {}
+    for name in names:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def device_name(device: str, threads: int | None = None) -> str:
@@ -114,13 +118,6 @@ def main_module() -> str | None:
 def utc_now() -> str:
     """Return the current time in UTC, ISO 8601 in whole seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def _cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cuttlefish.record.atomic import write_atomic
+from scripts.slice.runner import read_json
 
 MIB = 2**20
 FILE, FILES, ALL = 16 * MIB, 8, 64 * MIB
@@ -69,7 +70,7 @@ def import_back(out: Path, results: Path) -> Iterator[str]:
     from scripts.records import import_run
 
     for folder in sorted(path.parent for path in out.glob("runs/*/record.json")):
-        status = _record(folder).get("status")
+        status = read_json(folder / "record.json").get("status")
         if status != "finished":
             yield f"{folder.name}: {status}, not imported"
             continue
@@ -87,17 +88,10 @@ def _checkpoints(out: Path) -> list[Path]:
     found = {}
     for folder in out.glob("runs/*/checkpoints"):
         there = sorted(folder.glob("epoch_*.pt"))
-        record = _record(folder.parent)
+        record = read_json(folder.parent / "record.json")
         if there and record.get("status") != "finished":
             found[there[-1]] = record.get("compute_seconds") or 0.0
     return sorted(found, key=lambda path: -found[path])
-
-
-def _record(folder: Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / "record.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
 
 
 def _tar(out: Path, paths: list[Path], mode: str) -> bytes:

@@ -72,8 +72,13 @@ def run_steps(
 
 def read_result(out: Path, name: str) -> dict[str, Any]:
     """Return a step's result from `out`; empty if missing or unreadable."""
+    return read_json(out / "steps" / f"{name}.json")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return a file's content; empty if missing or unreadable."""
     try:
-        return json.loads((out / "steps" / f"{name}.json").read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
 

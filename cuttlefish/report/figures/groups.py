@@ -32,10 +32,9 @@ def groups_of(sources: Sources, table: str) -> dict[Network, list[Group]]:
     cells, _ = cell_runs([one for one in sources.planned if one.table == table], Collection(sources.runs, []))
     networks: dict[Network, list[Group]] = defaultdict(list)
     for cell in cells:
-        if runs := by_seed(run for own in cell.runs.values() for run in own):
-            networks[cell.planned[0].model, cell.planned[0].data].append(
-                Group(cell.planned[0], list(runs.values()))
-            )
+        if runs := by_seed(cell.anywhere):
+            plan = cell.planned[0]
+            networks[plan.model, plan.data].append(Group(plan, list(runs.values())))
     return dict(networks)
 
 

@@ -1,6 +1,7 @@
 """The paper's tables: one block of comparable rows per model, data set, recipe kind and hardware."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
 
 from cuttlefish.evidence.benches import Bench
 from cuttlefish.evidence.records import Collection, Evidence, LeftOut
@@ -49,9 +50,7 @@ def all_tables(
     """
     wanted = list(planned)
     tables, left_out = [], {}
-    for table in spec.tables.values():
-        if table.is_figure:
-            continue
+    for table in map(spec.table, spec.table_names):
         cells, refused = cell_runs([run for run in wanted if run.table == table.name], collection)
         left_out = {item.path: item for item in refused} | left_out
         if table.name == overheads.NAME:
@@ -88,11 +87,10 @@ class _Builder:
         """
         budget = "recipes as published" if kind == PUBLISHED else "equal budget"
         title = f"{self.spec.called(model)} on {self.spec.called(data)}, {budget}"
-        shared = _hardware if self.timed else device_and_precision
-        runs = [run for cell in cells for own in cell.runs.values() for run in own]
+        shared = attrgetter("hardware") if self.timed else device_and_precision
+        runs = [run for cell in cells for run in cell.anywhere]
         for key in dict.fromkeys(map(shared, runs)) or [None]:
-            pools = [_pool(cell, lambda run, key=key: shared(run) == key) for cell in cells]
-            pairs = list(zip(cells, pools, strict=True))
+            pairs = [(cell, _first_of_each_seed(cell, shared, key)) for cell in cells]
             baseline = next((pool for cell, pool in pairs if cell.planned[0].baseline), [])
             rows = [self._row(cell, pool, baseline) for cell, pool in pairs]
             hardware = dict.fromkeys(run.hardware for run in runs if shared(run) == key)
@@ -123,10 +121,6 @@ def _groups(cells: Sequence[CellRuns]) -> Iterator[tuple[str, str, str, list[Cel
                 yield model, data, kind, own
 
 
-def _hardware(run: Evidence) -> str:
-    return run.hardware
-
-
-def _pool(cell: CellRuns, counts: Callable[[Evidence], bool]) -> list[Evidence]:
-    """Return the cell's runs in a block, of each seed the one started first."""
-    return list(by_seed(run for own in cell.runs.values() for run in own if counts(run)).values())
+def _first_of_each_seed(cell: CellRuns, shared: Callable[[Evidence], str], key: str | None) -> list[Evidence]:
+    """Return the cell's runs in the block of that key."""
+    return list(by_seed(run for run in cell.anywhere if shared(run) == key).values())

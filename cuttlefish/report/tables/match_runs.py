@@ -23,6 +23,11 @@ class CellRuns:
     unfinished: list[str] = field(default_factory=list)
 
     @property
+    def anywhere(self) -> list[Evidence]:
+        """The runs that count, of all hardware."""
+        return [run for own in self.runs.values() for run in own]
+
+    @property
     def state(self) -> str:
         """The reason for an empty cell without finished runs."""
         if self.unfinished:

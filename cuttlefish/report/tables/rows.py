@@ -48,11 +48,17 @@ class Filling:
     def cell(self, text: str, value: float | str | None) -> Cell:
         return Cell() if value is None else Cell(text, value, self.mark, self.keys)
 
-    def mean(self, quantity: Quantity, show: Callable[[float], str], ratio: Quantity | None = None) -> Cell:
-        """Return mean ± deviation of a quantity that is no time, with the mean of a ratio beside it."""
+    def mean(self, quantity: Quantity, show: Callable[[float], str], beside: str = "") -> Cell:
+        """Return mean ± deviation of a quantity that is no time, with a text beside it."""
         found = over_seeds(self.runs, quantity, any_machine=True)
-        beside = f" ({times(_mean(self.runs, ratio))})" if ratio else ""
         return self.cell(f"{found.text(show)}{beside}", found.mean) if found else Cell()
+
+    def ratio(self, quantity: Quantity) -> str:
+        return f" ({times(_mean(self.runs, quantity))})"
+
+    def best(self, quantity: Quantity) -> str:
+        found = _mean(self.runs, quantity)
+        return "" if found is None else f" ({found:.2f})"
 
     def hours(self, quantity: Quantity) -> Cell:
         """Return mean ± deviation of a time; unknown for runs of several machines."""
@@ -82,7 +88,7 @@ def row_cells(
         Cell(label, label, mark, fill.keys),
         Cell(str(len(runs)), len(runs), runs=fill.keys),
         *(_metrics_and_sizes(fill) if metrics else _accuracy_and_sizes(fill)),
-        fill.mean(_of("macs_final"), short_count, q.fewer_macs),
+        fill.mean(_of("macs_final"), short_count, fill.ratio(q.fewer_macs)),
         fill.mean(_of("switch_epoch"), lambda epoch: f"{epoch:.3g}"),
         *(FURTHER[key][1](fill) for key in further),
         fill.hours(q.hours_as_baseline if is_baseline else q.hours),
@@ -106,17 +112,17 @@ def empty_cells(label: str, why: str, columns: Sequence[Column] = COLUMNS) -> li
 
 def _accuracy_and_sizes(fill: Filling) -> list[Cell]:
     return [
-        _accuracy(fill),
-        fill.mean(_of("params_total"), count, q.compression),
-        fill.mean(_of("params_nonzero"), count, q.compression_nonzero),
-        fill.mean(_stored, lambda size: f"{size:.3g} MiB", q.compression_stored),
+        fill.mean(_of("score"), "{:.2f}".format, fill.best(_of("score_best"))),
+        fill.mean(_of("params_total"), count, fill.ratio(q.compression)),
+        fill.mean(_of("params_nonzero"), count, fill.ratio(q.compression_nonzero)),
+        fill.mean(_stored, lambda size: f"{size:.3g} MiB", fill.ratio(q.compression_stored)),
     ]
 
 
 def _metrics_and_sizes(fill: Filling) -> list[Cell]:
     return [
         _metrics(fill),
-        fill.mean(_of("params_total"), count, q.compression),
+        fill.mean(_of("params_total"), count, fill.ratio(q.compression)),
         fill.mean(_of("params_trainable"), count),
     ]
 
@@ -128,9 +134,8 @@ def _metrics(fill: Filling) -> Cell:
     texts, headline = [], None
     for name in names:
         found = over_seeds(fill.runs, _metric("metrics", name), any_machine=True)
-        best = _mean(fill.runs, _metric("metrics_best", name)) if name == first.metric else None
         if found:
-            beside = "" if best is None else f" ({best:.2f})"
+            beside = fill.best(_metric("metrics_best", name)) if name == first.metric else ""
             texts.append(f"{name} {found.text('{:.2f}'.format)}{beside}")
             headline = found.mean if headline is None else headline
     return fill.cell(", ".join(texts), headline)
@@ -157,13 +162,6 @@ FURTHER: dict[str, tuple[Column, Callable[[Filling], Cell]]] = {
     "on_floor": (Column("on_floor", "ranks on their floor"), _on_floor),
 }
 """Columns that single tables have beside the others, and what fills them."""
-
-
-def _accuracy(fill: Filling) -> Cell:
-    final = over_seeds(fill.runs, _of("score"), any_machine=True)
-    best = _mean(fill.runs, _of("score_best"))
-    beside = "" if best is None else f" ({best:.2f})"
-    return fill.cell(f"{final.text('{:.2f}'.format)}{beside}", final.mean) if final else Cell()
 
 
 def _speedup(fill: Filling, baseline: Sequence[Evidence]) -> Cell:

@@ -14,7 +14,7 @@ def seeds_notes(spec: Spec, cells: Iterable[CellRuns]) -> list[str]:
     """Return one sentence over the baseline's runs, as far as there are two seeds; none without."""
     parts = []
     for cell in cells:
-        runs = by_seed(run for own in cell.runs.values() for run in own).values()
+        runs = by_seed(cell.anywhere).values()
         scores = [run.record.score for run in runs if run.record.score is not None]
         if cell.planned[0].baseline and len(scores) > 1:
             deviation = stdev(scores)
