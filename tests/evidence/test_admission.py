@@ -1,7 +1,5 @@
 """What a scale is, against the experiments that run it."""
 
-from pathlib import Path
-
 import pytest
 
 from cuttlefish.config.compose import compose_config
@@ -9,8 +7,14 @@ from cuttlefish.config.validate import to_dict
 from cuttlefish.evidence.admission import not_admitted, own_batches, why_not_evidence
 from cuttlefish.record.fields import Record
 from tests.helpers.planned_runs import ran
+from tests.helpers.runs import CONF
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
+
+def recorded(*words):
+    """A record with the config of these words."""
+    config = to_dict(compose_config(CONF, words))
+    named = {name: config[name]["name"] for name in ("data", "method", "model")}
+    return Record(scale=config["scale"], seed=config["seed"], config=config, **named)
 
 
 @pytest.mark.parametrize("words", [
@@ -35,9 +39,8 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
     ),
 ])  # fmt: skip
 def test_what_the_experiments_run_counts(words):
-    config = to_dict(compose_config(CONF, words.split()))
-    named = {name: config[name]["name"] for name in ("data", "method", "model")}
-    record = Record(scale=config["scale"], seed=config["seed"], config=config, **named)
+    record = recorded(*words.split())
+    config = record.config
     assert why_not_evidence(record) == ""
     config["recipe"]["epochs"] += 1
     assert f"recipe.epochs={config['recipe']['epochs']}" in why_not_evidence(record)
@@ -45,9 +48,7 @@ def test_what_the_experiments_run_counts(words):
 
 def test_a_network_of_another_size_counts_for_no_claim():
     words = "experiment=table3 model=reduced/deit data=cifar10 recipe=reduced_adamw data.images_per_class=1000 scale=reduced"
-    config = to_dict(compose_config(CONF, [*words.split(), "model.arguments.depth=4", "method=full_rank"]))
-    named = {name: config[name]["name"] for name in ("data", "method", "model")}
-    record = Record(scale=config["scale"], seed=config["seed"], config=config, **named)
+    record = recorded(*words.split(), "model.arguments.depth=4", "method=full_rank")
     assert "model.arguments={" in why_not_evidence(record) and "'depth': 4" in why_not_evidence(record)
 
 

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from cuttlefish.record.fields import Record
 from cuttlefish.record.record import read_record
 
@@ -36,6 +38,11 @@ def front_door(folder: Path, *words: str, **variables: str) -> subprocess.Comple
 
 def sweep(folder: Path, launcher: str, *words: str) -> subprocess.CompletedProcess[str]:
     return front_door(folder, *words_of(folder, launcher, *words))
+
+
+def needs(launcher: str) -> None:
+    name = f"hydra_{launcher}_launcher"
+    pytest.importorskip(f"hydra_plugins.{name}", reason=f"{name.replace('_', '-')} is not installed")
 
 
 def records(folder: Path) -> list[Record]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.sweeps import ROOT, check_one_of_two_fails, records, sweep, told
+from tests.helpers.sweeps import ROOT, check_one_of_two_fails, needs, records, sweep, told
 
 
 def test_processes(tmp_path):
@@ -18,9 +18,7 @@ def test_processes(tmp_path):
 
 
 def test_joblib(tmp_path):
-    pytest.importorskip(
-        "hydra_plugins.hydra_joblib_launcher", reason="hydra-joblib-launcher is not installed"
-    )
+    needs("joblib")
     check_one_of_two_fails(tmp_path, "joblib")
 
 
@@ -28,9 +26,7 @@ def test_joblib_with_one_job_at_a_time_counts_each_run_once(tmp_path):
     """joblib then runs them in the first process, which lives on when the thread or shell that started it
     ends.
     """
-    pytest.importorskip(
-        "hydra_plugins.hydra_joblib_launcher", reason="hydra-joblib-launcher is not installed"
-    )
+    needs("joblib")
     done = sweep(tmp_path, "joblib", "hydra.launcher.n_jobs=1", "seed=0,1", "recipe.epochs=1")
     assert (done.returncode, told(done)[-1]) == (0, "cuttlefish: 2 runs: 2 finished"), done.stderr
     rows = [line.split() for line in done.stdout.splitlines() if line.startswith("seed=")]
@@ -39,24 +35,20 @@ def test_joblib_with_one_job_at_a_time_counts_each_run_once(tmp_path):
 
 
 def test_submitit_local(tmp_path):
-    pytest.importorskip(
-        "hydra_plugins.hydra_submitit_launcher", reason="hydra-submitit-launcher is not installed"
-    )
+    needs("submitit")
     check_one_of_two_fails(tmp_path, "submitit_local")
     assert list(tmp_path.glob("runs/.hydra/submitit/*/*_log.out"))
 
 
 @pytest.mark.slow
 def test_ray(tmp_path):
-    pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="hydra-ray-launcher is not installed")
+    needs("ray")
     check_one_of_two_fails(tmp_path, "ray", "hydra.launcher.ray.init.num_cpus=2")
 
 
 @pytest.mark.slow
 def test_a_job_that_is_warned_saves_and_is_requeued(tmp_path):
-    pytest.importorskip(
-        "hydra_plugins.hydra_submitit_launcher", reason="hydra-submitit-launcher is not installed"
-    )
+    needs("submitit")
     logs, warned = tmp_path / "runs/.hydra/submitit", []
 
     def warn() -> None:

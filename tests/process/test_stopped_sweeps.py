@@ -17,7 +17,7 @@ from cuttlefish.process.jobs import Job, run_jobs
 from cuttlefish.process.signals import StopSignals, end_with_parent
 from cuttlefish.record.folder import LOCK
 from cuttlefish.record.record import validate_record
-from tests.helpers.sweeps import ROOT, environment, records, sweep, told, words_of
+from tests.helpers.sweeps import ROOT, environment, needs, records, sweep, told, words_of
 from tests.helpers.waiting import wait_for
 
 
@@ -76,9 +76,7 @@ def test_a_stopped_sweep_saves_its_runs_and_sums_up(started, tmp_path, number, s
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_the_runs_of_a_sweep_that_is_killed_save_themselves(started, tmp_path, launcher, number):
     if launcher == "joblib":
-        pytest.importorskip(
-            "hydra_plugins.hydra_joblib_launcher", reason="hydra-joblib-launcher is not installed"
-        )
+        needs("joblib")
     started("seed=0,1,2", "recipe.epochs=5000", launcher=launcher).send_signal(number)
     wait_for(lambda: [record.status for record in records(tmp_path)] == ["interrupted", "interrupted"])
 

@@ -97,6 +97,11 @@ def test_each_problem_is_named(changes, words):
     assert any(words in problem for problem in problems), problems
 
 
+@pytest.mark.parametrize("field", FIELDS)
+def test_no_field_may_be_a_list_of_lists(field):
+    assert problems_of(vars(finished()) | {field: [["?"]]})
+
+
 def test_a_run_that_ended_before_its_first_epoch_is_sound():
     assert validate_record(new_record("interrupted", **STARTED, epochs_trained=0)) == []
 
