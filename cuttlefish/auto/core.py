@@ -61,7 +61,7 @@ class Cuttlefish(Decisions):
         reason: Why the model was factorized, or will not be (`declined`, `never`); None while that is open.
         ranks: The rank found for each layer at the switch.
         on_floor: The layers whose rank would be lower without `rank_floor`.
-        kept_dense: Executed layer → why it stays dense.
+        kept_dense: Layer → why it stays dense.
         tracker: The ranks over the epochs.
 
     Raises:
@@ -98,7 +98,7 @@ class Cuttlefish(Decisions):
         self._decide(batch, state, profile, measure, {"autocast": autocast, "cost_model": cost_model})
         if guard:
             self._watch = Watch(model)
-            self._example = None if batch is None else Example(batch, forward)
+            self._example = None if batch is None else Example(model, batch, forward)
         if optimizer is not None and not state.get("switch_epoch"):
             self.optimizer(optimizer)
         self._begin(state)
@@ -114,6 +114,12 @@ class Cuttlefish(Decisions):
                 compared at a switch to come.
         """
         return cls(model_fn(), state=state, **options)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise CuttlefishError(
+            "a Cuttlefish object watches one loop and cannot be copied or pickled: keep its state_dict() and "
+            "the model's, and go on by Cuttlefish.resume()"
+        )
 
     def epoch_end(self, epoch: int | None = None) -> EpochReport:
         """Call after each epoch. The report is true once: the model has just been factorized.

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.decay import FrobeniusDecay
 from cuttlefish.lowrank.find import find_layers, freeze, low_rank_layers
 from cuttlefish.lowrank.layout import keep_plain
-from cuttlefish.lowrank.path import main_path
+from cuttlefish.lowrank.path import main_path, why_apart
 from cuttlefish.lowrank.profiling import profile_stacks
 from cuttlefish.lowrank.rank import RankTracker
 from cuttlefish.lowrank.settings import Settings
@@ -190,7 +190,8 @@ class Decisions(Followers):
         if batch is None:
             return saved_choice(state)
         chosen, forward = self.settings, self.forward
-        path = main_path(self.model, batch, shortcuts=chosen.factorize_shortcuts, forward=forward)
+        traced = main_path(self.model, batch, shortcuts=True, forward=forward)
+        path = [layer for layer in traced if chosen.factorize_shortcuts or not layer.shortcut]
         check_settings(chosen, self.model, path, self.epochs)
 
         def measure() -> dict[str, Any]:
@@ -202,7 +203,10 @@ class Decisions(Followers):
             return self.broadcast(measured.to_dict())
 
         with self.section("profiling"):
-            return choose_layers(self.model, path, chosen, profile, measure)
+            choice = choose_layers(self.model, path, chosen, profile, measure)
+        apart = why_apart(self.model, traced)
+        reasons = {name: why for name, why in apart.items() if name not in choice.layers}
+        return replace(choice, reasons=reasons | choice.reasons)
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         check_history(self.tracker, state)

@@ -89,7 +89,9 @@ def useless(model: nn.Module, ranks: dict[str, int], settings: Settings) -> dict
     reasons = {}
     for name, rank in ranks.items():
         layer = layer_of(model, name)
-        if not layer.weight.any():
+        if not layer.weight.requires_grad:
+            reasons[name] = "it has been frozen"
+        elif not layer.weight.any():
             reasons[name] = "its weight is still zero, so both factors would be zero and never learn"
         elif settings.keep_dense and rank >= break_even(layer, settings.scheme):
             reasons[name] = saves_nothing(layer, rank, settings.scheme)

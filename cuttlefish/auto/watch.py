@@ -60,6 +60,7 @@ class Watch:
         """Look at all optimizers anew: the model has other parameters now."""
         self.replaced, self.decay, self.followed = replaced, decay, followed
         self._looked_for_leftovers = False
+        self.tally.epochs += 1  # it is low-rank, whatever calls come
         self.seen.clear()
         self.foreign.clear()
 

@@ -5,17 +5,17 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from cuttlefish.lowrank.find import find_layers
+from cuttlefish.lowrank.find import Dense, find_layers
 from cuttlefish.lowrank.matrix import full_rank, matrix_shape
-from cuttlefish.lowrank.path import candidates, main_path, why_dense
+from cuttlefish.lowrank.path import candidates, main_path, why_apart, why_dense
 from cuttlefish.lowrank.rank import stable_ranks
 from cuttlefish.lowrank.surgery import break_even
-from cuttlefish.lowrank.trace import Batch, Forward, TracedLayer
+from cuttlefish.lowrank.trace import Batch, Forward
 
 
 @dataclass(frozen=True)
 class Row:
-    """One executed layer. shape: of its matrix. break_even: the rank at which factors are as large.
+    """One layer. shape: of its matrix. break_even: the rank at which factors are as large.
 
     decision: factorize or dense; reason: why it stays dense, or empty.
     """
@@ -52,7 +52,7 @@ class Explanation:
 
 
 def explain(model: nn.Module, batch: Batch, *, k: int = 1, forward: Forward | None = None) -> Explanation:
-    """Return what `Cuttlefish` would do with each layer that one batch runs through.
+    """Return what `Cuttlefish` would do with each layer; those that the batch does not run come last.
 
     Args:
         model: A plain module; it is only looked at.
@@ -64,29 +64,31 @@ def explain(model: nn.Module, batch: Batch, *, k: int = 1, forward: Forward | No
         CuttlefishError: The model is wrapped, or has no layer to factorize.
     """
     path = main_path(model, batch, shortcuts=True, forward=forward)
-    beside = {layer.name: "it is a shortcut" for layer in path if layer.shortcut}
-    chosen = [name for name in candidates(model, path, k) if name not in beside]
-    reasons = why_dense(model, path, chosen, k) | beside | _refused(model)
-    ranks = stable_ranks([layer.module.weight for layer in path])
+    found, apart = find_layers(model), why_apart(model, path)
+    chosen = [name for name in candidates(model, path, k) if name not in apart]
+    reasons = why_dense(model, path, chosen, k) | apart | found.refused
+    layers = {layer.name: layer.module for layer in path} | {
+        name: found.layers[name] for name in apart if name in found.layers
+    }
+    ranks = stable_ranks([module.weight for module in layers.values()])
     return Explanation(
-        [_row(layer, rank, layer.name in chosen, reasons) for layer, rank in zip(path, ranks, strict=True)]
+        [
+            _row(name, module, rank, "" if name in chosen else reasons.get(name, ""))
+            for (name, module), rank in zip(layers.items(), ranks, strict=True)
+        ]
     )
 
 
-def _refused(model: nn.Module) -> dict[str, str]:
-    return find_layers(model).refused
-
-
-def _row(layer: TracedLayer, rank: float, chosen: bool, reasons: dict[str, str]) -> Row:
-    weight = layer.module.weight
+def _row(name: str, module: Dense, rank: float, reason: str) -> Row:
+    weight = module.weight
     return Row(
-        layer.name,
-        type(layer.module).__name__,
+        name,
+        type(module).__name__,
         matrix_shape(weight.shape),
-        sum(parameter.numel() for parameter in layer.module.parameters()),
+        sum(parameter.numel() for parameter in module.parameters()),
         full_rank(weight),
         rank,
-        break_even(layer.module),
-        "factorize" if chosen else "dense",
-        "" if chosen else reasons.get(layer.name, ""),
+        break_even(module),
+        "dense" if reason else "factorize",
+        reason,
     )

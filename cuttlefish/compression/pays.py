@@ -62,7 +62,8 @@ def will_it_pay(
         forward: How to call the model on a batch.
 
     Raises:
-        CuttlefishError: The model has nothing to factorize, or the ratio is not in (0, 1).
+        CuttlefishError: The model has nothing to factorize or no output with a gradient, or the ratio is not
+            in (0, 1).
     """
     if not 0 < ratio < 1:
         raise CuttlefishError(f"ratio={ratio} must lie between 0 and 1, both excluded.")
@@ -105,4 +106,8 @@ def _step(model: nn.Module, batch: Batch, forward: Forward, device: torch.device
 def _as_loss(outputs: Any) -> Tensor:
     """Return a scalar through which gradients reach every output."""
     tensors = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.requires_grad]
+    if not tensors:
+        raise CuttlefishError(
+            "the model puts out no tensor that has a gradient: train() it, and say by forward= what to return"
+        )
     return torch.stack([tensor.float().mean() for tensor in tensors]).sum()

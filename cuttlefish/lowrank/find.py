@@ -141,6 +141,8 @@ def _reason(module: nn.Module) -> str | None:
         return "its weight is computed from other tensors (a parametrization, weight norm or pruning)"
     if type(module) not in (nn.Conv2d, PlainConv2d, nn.Linear) or "forward" in vars(module):
         return f"it is a {kind} with behaviour of its own, which a low-rank layer would not follow"
+    if module.weight.is_complex():
+        return "its weight is complex"
     groups = getattr(module, "groups", 1)
     if groups != 1:
         which = "depthwise" if groups == module.in_channels else "grouped"

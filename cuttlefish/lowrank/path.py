@@ -12,6 +12,8 @@ from cuttlefish.lowrank.find import Found, find_layers
 from cuttlefish.lowrank.surgery import require_bare
 from cuttlefish.lowrank.trace import Batch, Forward, TracedLayer, trace
 
+OUTPUT = "it feeds the model's output"
+
 
 def main_path(
     model: nn.Module, example: Batch, *, shortcuts: bool = False, forward: Forward | None = None
@@ -21,10 +23,12 @@ def main_path(
     Arguments and errors are those of `cuttlefish.lowrank.profiling.profile_stacks`.
     """
     require_bare(model)
-    path = [layer for layer in trace(model, example, forward) if shortcuts or not layer.shortcut]
+    traced = trace(model, example, forward)
+    path = [layer for layer in traced if shortcuts or not layer.shortcut]
     found = find_layers(model)
     if not _behind(path, 1, found):
-        why = "; ".join(f"{name}: {reason}" for name, reason in list(found.refused.items())[:3])
+        reasons = found.refused | why_apart(model, traced) | why_dense(model, path, (), 1)
+        why = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:3])
         raise CuttlefishError(
             f"this model has no layer to factorize between its first and its last{f' ({why})' if why else ''}"
         )
@@ -83,6 +87,14 @@ def _pooled(path: list[TracedLayer], found: Found) -> set[str]:
     return {layer.name for layer in behind} if encoder and linear else set()
 
 
+def why_apart(model: nn.Module, traced: list[TracedLayer]) -> dict[str, str]:
+    """Return dotted name → reason for each layer outside the main path: shortcuts, and what does not run."""
+    idle = find_layers(model).layers.keys() - {layer.name for layer in traced}
+    shortcut = "it is a 1×1 shortcut (factorize_shortcuts takes those, too)"
+    beside = {layer.name: OUTPUT if layer.head else shortcut for layer in traced if layer.shortcut}
+    return dict.fromkeys(sorted(idle), "the model does not call it on this batch") | beside
+
+
 def why_dense(model: nn.Module, path: list[TracedLayer], chosen: Collection[str], k: int) -> dict[str, str]:
     """Return dotted name → reason for each layer of the path that is not among the chosen ones."""
     found = find_layers(model)
@@ -92,7 +104,7 @@ def why_dense(model: nn.Module, path: list[TracedLayer], chosen: Collection[str]
         if layer.name in found.refused:
             return found.refused[layer.name]
         if layer.head:
-            return "it feeds the model's output"
+            return OUTPUT
         if layer.name in pooled:
             return "it works on one vector a sample, behind all tokens, as part of the head"
         return f"it is among the leading dense layers (K = {k})"

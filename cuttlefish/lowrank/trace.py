@@ -11,10 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from cuttlefish.errors import CuttlefishError
+from cuttlefish.lowrank.find import find_layers
 
 NORMS = (nn.modules.batchnorm._BatchNorm,)
 
@@ -80,9 +82,37 @@ def first_samples(batch: Batch, count: int) -> Batch:
 def trace(model: nn.Module, example: Batch, forward: Forward | None = None) -> list[TracedLayer]:
     """Return convolutions and linear layers in the order of their first execution on `example`.
 
-    Runs the model once in eval mode on at most two samples, as `forward` says (by default `call_model`);
-    weights, statistics and modes are as before afterwards.
+    Runs the model in eval mode, as `forward` says (by default `call_model`): on two samples, or on the whole
+    batch if it does not run on two of them (a list of images, a graph) or runs further layers on all (experts
+    behind a router). Weights, statistics and modes are as before afterwards.
     """
+    run, whole, failure = forward or call_model, _plain(example), None
+    for samples in (first_samples(example, 2), whole):
+        try:
+            layers = _traced(model, samples, run)
+            if samples is whole or not _runs_more(model, {layer.name for layer in layers}, whole, run):
+                return layers
+        except CuttlefishError:
+            raise
+        except Exception as error:
+            failure = error
+    remedy = "make forward= fit both" if forward else "give its inputs, or say by forward= how to call it"
+    raise CuttlefishError(
+        f"the model does not run on the batch ({type(failure).__name__}: {failure}): {remedy}"
+    ) from failure
+
+
+def _runs_more(model: nn.Module, called: set[str], batch: Batch, run: Forward) -> bool:
+    """Return whether the batch runs layers that could be factorized, beside the called ones."""
+    ran: set[nn.Module] = set()
+    idle = [layer for name, layer in find_layers(model).layers.items() if name not in called]
+    with register_module_forward_hook(lambda module, *_: ran.add(module)), evaluating(model), eager():
+        if idle:
+            run(model, batch)
+    return not ran.isdisjoint(idle)
+
+
+def _traced(model: nn.Module, samples: Batch, run: Forward) -> list[TracedLayer]:
     calls, normalised, flow, handles = [], set(), Flow(), []
 
     def watch(name: str, module: Any) -> None:
@@ -99,17 +129,9 @@ def trace(model: nn.Module, example: Batch, forward: Forward | None = None) -> l
     for name, module in model.named_modules():
         if isinstance(module, (nn.Conv2d, nn.Linear, *NORMS)):
             watch(name, module)
-    samples = first_samples(example, 2)
     try:
         with evaluating(model), eager(), flow:
-            (forward or call_model)(model, samples)
-    except CuttlefishError:
-        raise
-    except Exception as error:
-        remedy = "make forward= fit both" if forward else "give its inputs, or say by forward= how to call it"
-        raise CuttlefishError(
-            f"the model does not run on the batch ({type(error).__name__}: {error}): {remedy}"
-        ) from error
+            run(model, samples)
     finally:
         for handle in handles:
             handle.remove()

@@ -96,7 +96,7 @@ def test_refusals_change_nothing():
         CuttlefishError, match="3.weight comes under Frobenius decay, .* no group with weight_decay=0"
     ):
         cf.optimizer(optimizer)
-    with pytest.raises(CuttlefishError, match="holds none of the weights that the switch will replace"):
+    with pytest.raises(CuttlefishError, match="holds no parameter of this model"):
         cf.optimizer(SGD(network().parameters(), lr=0.1))
     with pytest.raises(CuttlefishError, match="LBFGS has one state for all"):
         Cuttlefish(network(), IMAGES, optimizer=torch.optim.LBFGS(network().parameters()), **FIXED)
@@ -105,7 +105,7 @@ def test_refusals_change_nothing():
     with pytest.raises(CuttlefishError, match="no group with weight_decay=0"):
         cf.optimizer(optimizer)
     assert all(a is b for a, b in zip(held, optimizer.param_groups[0]["params"], strict=True))
-    with pytest.raises(CuttlefishError, match="holds none of the weights"):
+    with pytest.raises(CuttlefishError, match="holds no parameter of this model"):
         cf.optimizer(SGD(network().parameters(), lr=0.1))
     with pytest.raises(CuttlefishError, match="must be fresh or projected"):
         cf.optimizer(optimizer, momentum="old")
@@ -120,6 +120,44 @@ def test_an_optimizer_that_holds_the_factors_stays_as_it_is():
     assert again.optimizer(optimizer) is optimizer
     now = [group["params"] for group in optimizer.param_groups]
     assert all(a is b for old, new in zip(held, now, strict=True) for a, b in zip(old, new, strict=True))
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_two_optimizers_of_one_model_follow(early):
+    """As Muon for the matrices and AdamW for all else: that one holds the biases, or no part of a layer."""
+    model = network()
+    cf = Cuttlefish(model, IMAGES, **FIXED)
+    matrices = [model[index].weight for index in (3, 6)]
+    biases = [model[index].bias for index in (3, 6)]
+    optimizers = [SGD(matrices, lr=0.1), AdamW(biases, lr=1e-3), AdamW(model[11].parameters(), lr=1e-3)]
+    for optimizer in optimizers if early else ():
+        cf.optimizer(optimizer)
+    model(IMAGES).square().mean().backward()
+    assert cf.epoch_end()
+    for optimizer in () if early else optimizers:
+        cf.optimizer(optimizer)
+    held = [id(p) for optimizer in optimizers[:2] for p in optimizer.param_groups[0]["params"]]
+    factors = [part.weight for index in (3, 6) for part in (model[index].first, model[index].second)]
+    assert sorted(held) == sorted(map(id, [*factors, model[3].bias, model[6].bias]))
+
+
+@pytest.mark.parametrize(
+    ("make", "key"),
+    [
+        (torch.optim.Adamax, "exp_inf"),
+        (torch.optim.Adadelta, "acc_delta"),
+        (torch.optim.Adafactor, "row_var"),
+        (lambda groups: torch.optim.RMSprop(groups, centered=True), "grad_avg"),
+    ],
+)
+def test_states_without_a_projection_are_refused(make, key):
+    model, cf, optimizer = trained(make)
+    assert cf.epoch_end()
+    before = list(optimizer.param_groups[0]["params"])
+    with pytest.raises(CuttlefishError, match=f"{key} of 3.weight has no projection.*momentum='fresh'"):
+        cf.optimizer(optimizer, momentum="projected")
+    assert all(a is b for a, b in zip(before, optimizer.param_groups[0]["params"], strict=True))
+    step(model, cf.optimizer(optimizer), cf)
 
 
 def model_of(groups):

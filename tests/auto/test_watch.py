@@ -194,7 +194,7 @@ class HoldsItsLayer(nn.Module):
 def test_a_layer_that_the_model_does_not_run_is_noticed():
     cf = Cuttlefish(HoldsItsLayer(), IMAGES, **FIXED)
     with pytest.raises(
-        CuttlefishError, match="layer 'body.6' was replaced, but the model does not run the new"
+        CuttlefishError, match="layer 'body.6' was replaced, but the model still runs the old one"
     ):
         cf.epoch_end()
 

@@ -49,3 +49,8 @@ def test_a_plain_yes_or_no():
 def test_bad_ratios_are_refused():
     with pytest.raises(CuttlefishError, match="ratio=1 must lie between 0 and 1"):
         will_it_pay(network(), IMAGES, ratio=1)
+
+
+def test_outputs_without_a_gradient_are_refused():
+    with pytest.raises(CuttlefishError, match="no tensor that has a gradient"):
+        will_it_pay(network(), IMAGES, repeats=1, forward=lambda model, images: model(images).detach())

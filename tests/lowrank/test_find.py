@@ -69,6 +69,7 @@ def reason(module):
         (lambda: parametrizations.spectral_norm(nn.Conv2d(4, 4, 3)), "computed from other tensors"),
         (lambda: prune.l1_unstructured(nn.Linear(4, 4), "weight", amount=1), "computed from other tensors"),
         (lambda: nn.utils.weight_norm(nn.Linear(4, 4)), "computed from other tensors"),
+        (lambda: nn.Linear(4, 4, dtype=torch.cfloat), "weight is complex"),
         (lambda: LowRankLinear(4, 4, 3), "low-rank already (rank 3)"),
         (lambda: nn.Conv1d(4, 4, 3), "it is a Conv1d; only nn.Conv2d and nn.Linear"),
         (lambda: nn.Conv3d(4, 4, 3), "it is a Conv3d; only"),

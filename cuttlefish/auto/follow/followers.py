@@ -62,8 +62,9 @@ class Followers:
             momentum: Of the factors: `fresh`, or `projected` from the dense weights'.
 
         Raises:
-            CuttlefishError: It holds neither weights to replace nor factors, or has no group without weight
-                decay for factors under Frobenius decay. Told now, if the switch is still to come.
+            CuttlefishError: It holds no parameter of the model, or has no group without weight decay for
+                factors under Frobenius decay; told now, if the switch is still to come. Or it has a state
+                that cannot be projected (as Adafactor's).
         """
         if not self.switched:
             check_can_follow(optimizer, self.model, self.layers, bool(self.settings.frobenius_decay))

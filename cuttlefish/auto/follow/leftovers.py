@@ -12,14 +12,14 @@ from cuttlefish.auto.switch import Replaced
 
 
 def leftovers(replaced: list[Replaced], followed: list[nn.Module]) -> Iterator[str]:
-    """Yield a sentence for each scheduler, average or DDP that a script has not renewed after the switch.
+    """Yield a sentence for each scheduler, average, DDP or other model that the switch has left behind.
 
     All living Python objects are looked at, which takes a part of a second.
     """
     gc.collect()
     old = {id(parameter) for entry in replaced if (parameter := entry.parameter()) is not None}
     new = {id(parameter) for entry in replaced for parameter in entry.new.values()}
-    layers = {entry.name.rpartition(".")[0] for entry in replaced}
+    dense = {id(layer): entry.name for entry in replaced if (layer := entry.dense()) is not None}
     stale = renewed = False
     for thing in gc.get_objects():
         kind = type(thing)  # no isinstance: proxies answer it by running code
@@ -31,11 +31,18 @@ def leftovers(replaced: list[Replaced], followed: list[nn.Module]) -> Iterator[s
         elif issubclass(kind, DistributedDataParallel):
             wrapped = {id(parameter) for parameter in getattr(thing, "_module_parameters", [])}
             stale, renewed = stale or bool(wrapped & old), renewed or bool(wrapped & new)
-        elif _is_average(kind) and thing not in followed and _is_dense(thing, layers):
+        elif _is_average(kind) and thing not in followed and _is_dense(thing, replaced):
             yield (
                 f"a {kind.__name__} still averages the dense weights: register it by cf.follow() before the "
                 "switch"
             )
+        elif dense and issubclass(kind, nn.Module):
+            children = vars(thing).get("_modules", {}).values()
+            for name in (dense[id(child)] for child in children if id(child) in dense):
+                yield (
+                    f"a {kind.__name__} outside the model shared {name} and still has the dense one: leave "
+                    "it dense (dense=), or share a module that holds it"
+                )
     if stale and not renewed:
         yield "a DistributedDataParallel from before the switch is alive: wrap the model in a new one"
 
@@ -54,6 +61,7 @@ def _is_average(kind: type) -> bool:
     return issubclass(kind, nn.Module) and ("Average" in name or "Ema" in name or "EMA" in name)
 
 
-def _is_dense(average: nn.Module, layers: set[str]) -> bool:
-    inner = dict(inner_model(average).named_modules())
-    return any(isinstance(inner.get(name), nn.Conv2d | nn.Linear) for name in layers)
+def _is_dense(average: nn.Module, replaced: list[Replaced]) -> bool:
+    """Return whether an average holds all weights as they were before the switch, by name and shape."""
+    shapes = {name: parameter.shape for name, parameter in inner_model(average).named_parameters()}
+    return all(shapes.get(e.name) == e.layer.weight_shape for e in replaced if e.layer is not None)

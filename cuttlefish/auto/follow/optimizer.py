@@ -1,5 +1,6 @@
 """An optimizer follows the switch in place: its class, groups and other parameters' states stay."""
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
@@ -13,6 +14,10 @@ from cuttlefish.lowrank.matrix import unroll
 
 Momentum = Literal["fresh", "projected"]
 Group = dict[str, Any]
+FIRST = {"momentum_buffer", "exp_avg"}
+"""What optimizers call means of gradients, which are linear in them."""
+SECOND = {"exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum"}
+"""What they call means or sums of squared gradients."""
 
 
 def check_can_follow(optimizer: Optimizer, model: nn.Module, layers: list[str], decayed: bool) -> None:
@@ -24,14 +29,9 @@ def check_can_follow(optimizer: Optimizer, model: nn.Module, layers: list[str], 
         layers: Those that will be factorized.
         decayed: Whether their factors will be under Frobenius decay.
     """
-    held = _groups_by_parameter(optimizer)
-    groups = [held.get(id(model.get_submodule(name).weight)) for name in layers]
-    if layers and not any(group is not None for group in groups):
-        raise CuttlefishError(
-            f"the {type(optimizer).__name__} holds none of the weights that the switch will replace: it "
-            "is not the one that trains this model"
-        )
-    for name, group in zip(layers, groups, strict=True):
+    held = _held(optimizer, model)
+    for name in layers:
+        group = held.get(id(model.get_submodule(name).weight))
         if decayed and group is not None and group.get("weight_decay"):
             _require_home(optimizer, group, f"{name}.weight")
 
@@ -44,7 +44,7 @@ def follow_switch(
     decayed: set[nn.Parameter],
     momentum: Momentum = "fresh",
 ) -> None:
-    """Put the factors in the place of the dense weights that the optimizer holds; if it has them, do nothing.
+    """Put factors in the place of the dense weights that the optimizer holds, if it still holds any.
 
     A group whose parameters are in the model's order stays so: groups that are made anew from the low-rank
     model, as after a restart, are the same.
@@ -58,12 +58,14 @@ def follow_switch(
             through the other factor, M·V for U and Uᵀ·M for Vᵀ, and its second moments likewise.
 
     Raises:
-        CuttlefishError: It holds neither a replaced weight nor a factor, or has no group for the factors
-            under Frobenius decay. Nothing is changed then.
+        CuttlefishError: It holds no parameter of the model, has no group for factors under Frobenius decay,
+            or a state that cannot be projected. Nothing is changed then.
     """
     if momentum not in ("fresh", "projected"):
         raise CuttlefishError(f"momentum={momentum!r} must be fresh or projected.")
-    moves = _moves(optimizer, replaced, decayed)
+    moves = _moves(optimizer, model, replaced, decayed)
+    if momentum == "projected":
+        _check_projectable(optimizer, moves)
     order = {id(parameter): index for index, parameter in enumerate(model.parameters())}
     order |= {id(old): min(order[id(new)] for new in entry.new.values()) for entry, old, _, _ in moves}
     ordered = [group for group in optimizer.param_groups if _is_ordered(group, order)]
@@ -76,29 +78,28 @@ def follow_switch(
 
 
 def _moves(
-    optimizer: Optimizer, replaced: list[Replaced], decayed: set[nn.Parameter]
+    optimizer: Optimizer, model: nn.Module, replaced: list[Replaced], decayed: set[nn.Parameter]
 ) -> list[tuple[Replaced, nn.Parameter, Group, Group]]:
     """Return what was replaced, the old parameter, its group and that of the new ones."""
-    held = _groups_by_parameter(optimizer)
-    moves = []
-    for entry in replaced:
-        old = entry.parameter()
-        group = held.get(id(old))
-        if old is not None and group is not None:
-            moves.append((entry, old, group, _home(optimizer, group, entry, decayed)))
-    in_step = any(id(parameter) in held for entry in replaced for parameter in entry.new.values())
-    if not moves and not in_step:
-        raise CuttlefishError(
-            f"the {type(optimizer).__name__} holds none of the weights that the switch has replaced and no "
-            "factor: it is not the one that trained this model"
-        )
-    return moves
+    old = [(entry, parameter) for entry in replaced if (parameter := entry.parameter()) is not None]
+    held = _held(optimizer, model, [parameter for _, parameter in old])
+    return [
+        (entry, parameter, group, _home(optimizer, group, entry, decayed))
+        for entry, parameter in old
+        if (group := held.get(id(parameter))) is not None
+    ]
 
 
-def _groups_by_parameter(optimizer: Optimizer) -> dict[int, Group]:
+def _held(optimizer: Optimizer, model: nn.Module, old: Iterable[nn.Parameter] = ()) -> dict[int, Group]:
+    """Return id → group of the optimizer's parameters; some must be the model's, or old ones of it."""
     if isinstance(optimizer, torch.optim.LBFGS):
         raise CuttlefishError("LBFGS has one state for all parameters and cannot follow: make a new one.")
-    return {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
+    held = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
+    if held.keys().isdisjoint(map(id, (*model.parameters(), *old))):
+        raise CuttlefishError(
+            f"the {type(optimizer).__name__} holds no parameter of this model: it is not one that trains it"
+        )
+    return held
 
 
 def _home(optimizer: Optimizer, group: Group, entry: Replaced, decayed: set[nn.Parameter]) -> Group:
@@ -170,6 +171,23 @@ def _carry_state(state: dict[Any, Any], entry: Replaced, old: nn.Parameter, mome
             state[parameter] = projected
 
 
+def _check_projectable(
+    optimizer: Optimizer, moves: list[tuple[Replaced, nn.Parameter, Group, Group]]
+) -> None:
+    for entry, old, _, _ in moves:
+        for key, value in optimizer.state.get(old, {}).items():
+            if (
+                entry.layer is not None
+                and key not in FIRST | SECOND
+                and isinstance(value, Tensor)
+                and value.numel() > 1
+            ):
+                raise CuttlefishError(
+                    f"the {type(optimizer).__name__}'s {key} of {entry.name} has no projection, only "
+                    f"{', '.join(sorted(FIRST | SECOND))} have: use momentum='fresh'"
+                )
+
+
 def _projected(layer: LowRankLayer, past: dict[str, Any]) -> dict[Tensor, dict[str, Any]]:
     """Return the states of both factors: first moments by M·V and Uᵀ·M, second ones by squared factors."""
     U, Vt = layer.factors()
@@ -178,13 +196,9 @@ def _projected(layer: LowRankLayer, past: dict[str, Any]) -> dict[Tensor, dict[s
         parts = (value, value)
         if isinstance(value, Tensor) and value.shape == layer.weight_shape:
             M = unroll(value, layer.scheme)
-            left, right = (U.square(), Vt.square()) if _is_second_moment(key) else (U, Vt)
+            left, right = (U.square(), Vt.square()) if key in SECOND else (U, Vt)
             parts = layer.shaped(M @ right.T.to(M), left.T.to(M) @ M)
         for factor, part in zip(states, parts, strict=True):
             same = isinstance(part, Tensor)
             states[factor][key] = part.clone(memory_format=torch.preserve_format) if same else part
     return states
-
-
-def _is_second_moment(key: str) -> bool:
-    return "sq" in key or "square" in key or key == "sum"
