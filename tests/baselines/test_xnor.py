@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from baselines.xnor.binary import BinaryConv2d, centre_and_clamp
 from baselines.xnor.method import Settings, Xnor, binary_weights, convolutions, insert_units, plan
-from cuttlefish.config.recipe import RecipeConfig
+from cuttlefish.config.recipe import OptimizerConfig, RecipeConfig
 from cuttlefish.engine.saving.checkpoint import newest_checkpoint
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.count import count_parameters
@@ -173,6 +173,10 @@ def test_it_learns_with_its_own_optimizer_and_schedule(tmp_path):
     assert {group["betas"] for group in state["optimizer"]["param_groups"]} == {(0.9, 0.999)}
     [phase] = Xnor(Settings()).phases(SimpleNamespace(recipe=RecipeConfig(epochs=300)))
     assert [round(phase.schedule.lr(epoch), 9) for epoch in (0, 150, 300)] == [1e-3, 5e-4, 0.0]
+    assert phase.optimizer == OptimizerConfig("adamw", weight_decay=1e-4)
+    other = Settings(learning_rate=0.02, weight_decay=0.3)
+    [phase] = Xnor(other).phases(SimpleNamespace(recipe=RecipeConfig(epochs=2)))
+    assert (phase.schedule.lr(0), phase.schedule.lr(1), phase.optimizer.weight_decay) == (0.02, 0.01, 0.3)
 
 
 def test_decay_on_everything_is_the_original_s():
