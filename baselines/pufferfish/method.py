@@ -52,7 +52,11 @@ def fixed_ranks(
                 f"dense names {pattern!r}, which is no layer of this model{nearest(pattern, names)}"
             )
     chosen = [name for name in names if not any(fnmatchcase(name, pattern) for pattern in dense)]
-    full = {name: full_rank(model.get_submodule(name).weight) for name in chosen}
+    return share_of({name: full_rank(model.get_submodule(name).weight) for name in chosen}, ratio)
+
+
+def share_of(full: Mapping[str, int], ratio: float) -> dict[str, int]:
+    """Return layer → ⌊ratio · full rank⌋, at least 1."""
     return {name: clamp_rank(floor(ratio * rank), rank) for name, rank in full.items()}
 
 
@@ -136,7 +140,7 @@ class Pufferfish(SizedMethod, CuttlefishMethod):
         full = self._at(context, k, 1.0)
 
         def size_at(ratio: float) -> int:
-            return size({name: clamp_rank(floor(ratio * rank), rank) for name, rank in full.items()})
+            return size(share_of(full, ratio))
 
         self.check_reachable(size_at(0.0), size_at(1.0))
         return self._at(context, k, find_fraction(size_at, self.target.params))

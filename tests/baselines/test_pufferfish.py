@@ -127,6 +127,9 @@ def test_layers_behind_k_get_a_quarter_of_their_rank():
 def test_a_tiny_ratio_leaves_rank_one_and_patterns_stay_dense():
     model, example = ResNet(4, width=8), torch.zeros(1, 3, 12, 12)
     assert set(fixed_ranks(model, example, 3, 0.01).values()) == {1}
+    assert set(fixed_ranks(model, example, 3, 0.35).values()) == {2, 5, 11, 22}, (
+        "of 8, 16, 32, 64, never rounded up"
+    )
     assert set(fixed_ranks(model, example, 3, 0.25, dense=["layer[123].*"])) == {
         f"layer4.{i}.conv{j}" for i in (0, 1) for j in (1, 2)
     }
