@@ -47,10 +47,15 @@ class Watch:
         self._looked_for_leftovers = True
         _listen(self)
 
-    def epoch_ended(self) -> None:
-        """Warn of an epoch without a step, where there were some before."""
+    def epoch_ended(self, interval: int | None = None) -> None:
+        """Warn of an epoch without a step, where there were some before, and of a step for several calls."""
         if self.tally.total and not self.tally.steps:
             self._warn("epoch_end() was called again without an optimizer step since; call it once an epoch")
+        elif interval and 0 < 2 * self.tally.steps <= interval:
+            self._warn(
+                f"step_end() was called {interval} times for {self.tally.steps} optimizer steps: call it "
+                "once a step, after the last micro-batch"
+            )
         self._look_for_leftovers()
         self.tally.steps, self.tally.epochs = 0, self.tally.epochs + 1
 
@@ -96,7 +101,7 @@ class Watch:
             )
         if self.decay is not None and self.decay.attached_to(optimizer):
             if not closure:
-                self._decay_is_due(self.decay)
+                self._decay_is_due(self.decay, optimizer)
             self._calls = 0
 
     def _first_sight(self, optimizer: Optimizer) -> bool:
@@ -120,7 +125,7 @@ class Watch:
         self._look_for_leftovers()
         return True
 
-    def _decay_is_due(self, decay: FrobeniusDecay) -> None:
+    def _decay_is_due(self, decay: FrobeniusDecay, optimizer: Optimizer) -> None:
         if self._due:
             self._due = False
             decay.add_gradients()
@@ -129,8 +134,13 @@ class Watch:
                 f"Frobenius decay of {decay.coefficient} is on, but before_step() was not called before "
                 "the optimizer's step: call it after backward, or set frobenius_decay=0"
             )
-        elif not self._calls:
+        elif not self._calls and not self._is_wrapped(optimizer):
             self._warn("an optimizer step came without before_step(): it had no Frobenius decay")
+
+    def _is_wrapped(self, optimizer: Optimizer) -> bool:
+        """Return whether another optimizer steps by this one (Lookahead, SAM): both have the same groups."""
+        others = (other for other in self.seen if other is not optimizer)
+        return any(other.param_groups is optimizer.param_groups for other in others)
 
     def _same_gradient(self, decay: FrobeniusDecay) -> bool:
         """Return whether gradients are still being summed up since the last call."""

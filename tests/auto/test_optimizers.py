@@ -150,14 +150,20 @@ def test_two_optimizers_of_one_model_follow(early):
         (lambda groups: torch.optim.RMSprop(groups, centered=True), "grad_avg"),
     ],
 )
-def test_states_without_a_projection_are_refused(make, key):
+def test_states_without_a_projection_start_fresh(make, key, caplog):
     model, cf, optimizer = trained(make)
+    cf.optimizer(optimizer, momentum="projected")
     assert cf.epoch_end()
-    before = list(optimizer.param_groups[0]["params"])
-    with pytest.raises(CuttlefishError, match=f"{key} of 3.weight has no projection.*momentum='fresh'"):
-        cf.optimizer(optimizer, momentum="projected")
-    assert all(a is b for a, b in zip(before, optimizer.param_groups[0]["params"], strict=True))
-    step(model, cf.optimizer(optimizer), cf)
+    assert f"'s {key} has no projection" in caplog.text and model[3].first.weight not in optimizer.state
+    step(model, optimizer, cf)
+
+
+def test_a_projection_asked_for_before_the_switch_is_made():
+    model, cf, optimizer = trained(sgd)
+    with pytest.raises(CuttlefishError, match="must be fresh or projected"):
+        cf.optimizer(optimizer, momentum="old")
+    cf.optimizer(optimizer, momentum="projected")
+    assert cf.epoch_end() and optimizer.state[model[3].first.weight]["momentum_buffer"].any()
 
 
 def model_of(groups):

@@ -5,6 +5,7 @@ import gc
 
 import pytest
 import torch
+from timm.optim import Lookahead
 from timm.scheduler import CosineLRScheduler
 from torch import nn
 from torch.optim import SGD, AdamW
@@ -117,6 +118,27 @@ def test_decay_by_micro_batch_is_named(caplog):
         optimizer.step()
         optimizer.zero_grad()
     assert "before_step() was called 2 times before one optimizer step" in told(caplog)[0]
+
+
+def test_an_optimizer_around_another_takes_one_step(caplog):
+    model, cf, optimizer = begin(lambda groups: Lookahead(AdamW(groups, lr=1e-3)), frobenius_decay=1e-3)
+    cf.epoch_end()
+    cf.optimizer(optimizer)
+    for _ in range(2):
+        step(model, optimizer, cf)
+    assert told(caplog) == []
+
+
+def test_an_interval_of_micro_batches_is_named(caplog):
+    model = network()
+    cf = Cuttlefish(model, IMAGES, interval=4, **FIXED)
+    optimizer = cf.optimizer(SGD(model.parameters(), lr=0.1))
+    for micro in range(4):
+        model(IMAGES).square().mean().backward()
+        if micro % 2:
+            optimizer.step()
+        cf.step_end()
+    assert "step_end() was called 4 times for 2 optimizer steps" in told(caplog)[0]
 
 
 def test_steps_skipped_by_a_gradient_scaler_are_no_mistake(caplog):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from torch import nn
 from torch.optim import Optimizer
@@ -30,7 +30,7 @@ class Followers:
         self._watch: Watch | None = None
         self._replaced: list[Replaced] = []
         self._averages: list[nn.Module] = []
-        self._waiting: WeakSet[Optimizer] = WeakSet()
+        self._waiting: WeakKeyDictionary[Optimizer, Momentum] = WeakKeyDictionary()
 
     @property
     def switched(self) -> bool:
@@ -59,19 +59,21 @@ class Followers:
 
         Args:
             optimizer: That of the dense weights.
-            momentum: Of the factors: `fresh`, or `projected` from the dense weights'.
+            momentum: Of the factors: `fresh`, or `projected` from the dense weights' (states like SGD's and
+                Adam's; others, as Adafactor's, start fresh, which the log says).
 
         Raises:
             CuttlefishError: It holds no parameter of the model, or has no group without weight decay for
-                factors under Frobenius decay; told now, if the switch is still to come. Or it has a state
-                that cannot be projected (as Adafactor's).
+                factors under Frobenius decay. Told now, if the switch is still to come.
         """
         if not self.switched:
-            check_can_follow(optimizer, self.model, self.layers, bool(self.settings.frobenius_decay))
-            self._waiting.add(optimizer)
+            check_can_follow(
+                optimizer, self.model, self.layers, bool(self.settings.frobenius_decay), momentum
+            )
+            self._waiting[optimizer] = momentum
         else:
-            decayed = set() if self.decay is None else self.decay.parameters()
-            follow_switch(optimizer, self.model, self._replaced, decayed, momentum)
+            factors = set() if self.decay is None else self.decay.parameters()
+            follow_switch(optimizer, self.model, self._replaced, factors, momentum)
         return optimizer
 
     def follow(self, average: nn.Module) -> None:
@@ -104,8 +106,8 @@ class Followers:
     def _follow_switch(self) -> None:
         for average in self._averages:
             split_average(self.model, average)
-        for optimizer in list(self._waiting):
-            self.optimizer(optimizer)
+        for optimizer, momentum in list(self._waiting.items()):
+            self.optimizer(optimizer, momentum)
         if self._watch is not None:
             self._watch.switched(self._replaced, self.decay, self._averages)
 

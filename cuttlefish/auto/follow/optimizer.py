@@ -1,5 +1,6 @@
 """An optimizer follows the switch in place: its class, groups and other parameters' states stay."""
 
+import logging
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -12,15 +13,21 @@ from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.layers import LowRankLayer
 from cuttlefish.lowrank.matrix import unroll
 
+logger = logging.getLogger("cuttlefish")
+
 Momentum = Literal["fresh", "projected"]
 Group = dict[str, Any]
+Move = tuple[Replaced, nn.Parameter, Group, Group]
+"""What was replaced, the old parameter, its group and that of the new ones."""
 FIRST = {"momentum_buffer", "exp_avg"}
 """What optimizers call means of gradients, which are linear in them."""
 SECOND = {"exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum"}
 """What they call means or sums of squared gradients."""
 
 
-def check_can_follow(optimizer: Optimizer, model: nn.Module, layers: list[str], decayed: bool) -> None:
+def check_can_follow(
+    optimizer: Optimizer, model: nn.Module, layers: list[str], decayed: bool, momentum: Momentum
+) -> None:
     """Raise CuttlefishError, before anything has changed, if an optimizer cannot follow the switch.
 
     Args:
@@ -28,12 +35,19 @@ def check_can_follow(optimizer: Optimizer, model: nn.Module, layers: list[str], 
         model: The full-rank model.
         layers: Those that will be factorized.
         decayed: Whether their factors will be under Frobenius decay.
+        momentum: What is asked for, as by `follow_switch`.
     """
+    _check_momentum(momentum)
     held = _held(optimizer, model)
     for name in layers:
         group = held.get(id(model.get_submodule(name).weight))
         if decayed and group is not None and group.get("weight_decay"):
             _require_home(optimizer, group, f"{name}.weight")
+
+
+def _check_momentum(momentum: str) -> None:
+    if momentum not in ("fresh", "projected"):
+        raise CuttlefishError(f"momentum={momentum!r} must be fresh or projected.")
 
 
 @torch.no_grad()
@@ -58,14 +72,14 @@ def follow_switch(
             through the other factor, M·V for U and Uᵀ·M for Vᵀ, and its second moments likewise.
 
     Raises:
-        CuttlefishError: It holds no parameter of the model, has no group for factors under Frobenius decay,
-            or a state that cannot be projected. Nothing is changed then.
+        CuttlefishError: It holds no parameter of the model, or has no group for factors under Frobenius
+            decay. Nothing is changed then.
     """
-    if momentum not in ("fresh", "projected"):
-        raise CuttlefishError(f"momentum={momentum!r} must be fresh or projected.")
+    _check_momentum(momentum)
     moves = _moves(optimizer, model, replaced, decayed)
-    if momentum == "projected":
-        _check_projectable(optimizer, moves)
+    if momentum == "projected" and (key := _unprojectable(optimizer, moves)):
+        logger.warning("momentum starts fresh: the %s's %s has no projection", type(optimizer).__name__, key)
+        momentum = "fresh"
     order = {id(parameter): index for index, parameter in enumerate(model.parameters())}
     order |= {id(old): min(order[id(new)] for new in entry.new.values()) for entry, old, _, _ in moves}
     ordered = [group for group in optimizer.param_groups if _is_ordered(group, order)]
@@ -79,8 +93,7 @@ def follow_switch(
 
 def _moves(
     optimizer: Optimizer, model: nn.Module, replaced: list[Replaced], decayed: set[nn.Parameter]
-) -> list[tuple[Replaced, nn.Parameter, Group, Group]]:
-    """Return what was replaced, the old parameter, its group and that of the new ones."""
+) -> list[Move]:
     old = [(entry, parameter) for entry in replaced if (parameter := entry.parameter()) is not None]
     held = _held(optimizer, model, [parameter for _, parameter in old])
     return [
@@ -171,21 +184,11 @@ def _carry_state(state: dict[Any, Any], entry: Replaced, old: nn.Parameter, mome
             state[parameter] = projected
 
 
-def _check_projectable(
-    optimizer: Optimizer, moves: list[tuple[Replaced, nn.Parameter, Group, Group]]
-) -> None:
-    for entry, old, _, _ in moves:
-        for key, value in optimizer.state.get(old, {}).items():
-            if (
-                entry.layer is not None
-                and key not in FIRST | SECOND
-                and isinstance(value, Tensor)
-                and value.numel() > 1
-            ):
-                raise CuttlefishError(
-                    f"the {type(optimizer).__name__}'s {key} of {entry.name} has no projection, only "
-                    f"{', '.join(sorted(FIRST | SECOND))} have: use momentum='fresh'"
-                )
+def _unprojectable(optimizer: Optimizer, moves: list[Move]) -> str | None:
+    """Return the name of a state of the dense weights that is no mean of gradients or of their squares."""
+    states = (optimizer.state.get(old, {}) for entry, old, _, _ in moves if entry.layer is not None)
+    items = (item for state in states for item in state.items() if item[0] not in FIRST | SECOND)
+    return next((key for key, value in items if isinstance(value, Tensor) and value.numel() > 1), None)
 
 
 def _projected(layer: LowRankLayer, past: dict[str, Any]) -> dict[Tensor, dict[str, Any]]:
