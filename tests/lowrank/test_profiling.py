@@ -74,7 +74,7 @@ def test_arithmetic_intensity_of_the_paper():
         assert stacks._intensity([path[f"layer{stack}.1.conv1"]], 1024) == pytest.approx(expected, rel=0.01)
 
 
-def test_of_eleven_runs_the_first_is_dropped_and_the_median_counts(resnet, monkeypatch):
+def test_of_eleven_runs_the_first_is_dropped(resnet, monkeypatch):
     """ζ = 11 runs of the layer at full rank and at α = 1/4 of it, in turns, each with its norm and activation."""
     layer = {layer.name: layer for layer in main_path(resnet, IMAGES)}["layer2.0.conv1"]
     seconds, units = [100, 1, 1, 1, 1, 2, 4, 9, 9, 9, 9], []
