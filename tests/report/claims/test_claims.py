@@ -1,4 +1,5 @@
 import json
+import re
 from itertools import product
 from pathlib import Path
 
@@ -107,29 +108,22 @@ def test_the_reduced_verdict_has_words_of_its_own(tmp_path, sizes, outcome):
 
 def test_of_repeats_of_a_seed_the_first_started_counts(tmp_path):
     for repeat in (2, 0, 3, 1):
-        put(
-            tmp_path,
-            seed=0,
-            params_total=400 + repeat,
-            scale="paper",
-            started=f"2026-01-0{repeat + 1}T00:00:00+00:00",
-        )
+        started = f"2026-01-0{repeat + 1}T00:00:00+00:00"
+        put(tmp_path, seed=0, params_total=400 + repeat, scale="paper", started=started)
     found = verdict_of(tmp_path, SIZE).paper
     assert found.n == 1 and found.ours == 1000 / 400 and len(found.runs) == 1
 
 
-def test_runs_of_two_settings_are_not_averaged(tmp_path):
-    for seed, ratio in enumerate((0.25, 0.25, 0.5)):
-        put(tmp_path, seed=seed, scale="paper", knobs={"ratio": ratio})
+@pytest.mark.parametrize(
+    "odd", [{"knobs": {"ratio": 0.5}}, {"precision": "bf16"}, {"setting": {"trainer": {"compile": True}}}]
+)
+def test_runs_of_two_settings_are_not_averaged(tmp_path, odd):
+    usual = {"knobs": {"ratio": 0.25}}
+    for seed, changes in enumerate((usual, usual, usual | odd)):
+        put(tmp_path, seed=seed, scale="paper", **changes)
     found = verdict_of(tmp_path, SIZE)
-    assert found.verdict is Judgement.NOT_RUN and "2 settings" in found.paper.notes[0]
-
-
-@pytest.mark.parametrize("odd", [{"precision": "bf16"}, {"setting": {"trainer": {"compile": True}}}])
-def test_runs_of_two_precisions_are_not_averaged(tmp_path, odd):
-    for seed in range(3):
-        put(tmp_path, seed=seed, scale="paper", **(odd if seed == 2 else {}))
-    assert "2 settings" in verdict_of(tmp_path, SIZE).paper.notes[0]
+    assert found.verdict is Judgement.NOT_RUN
+    assert "2 settings" in found.paper.notes[0]
 
 
 @pytest.mark.parametrize("scale", ["paper", "reduced"])
@@ -222,15 +216,11 @@ def test_times_of_two_machines_are_never_compared(tmp_path):
 def test_absolute_claims_are_shown_and_imagenets_lack_data(tmp_path):
     put_times(tmp_path, GPU)
     assert verdict_of(tmp_path, TIME | {"reach": "absolute"}).verdict is Judgement.SHOWN
-    other = TIME | {
-        "reach": "imagenet",
-        "rule": TIME["rule"] | {"left": {"data": "imagenet", "method": "full_rank"}},
-    }
-    assert verdict_of(tmp_path, other).verdict is Judgement.DATA_ABSENT
-    assert (
-        verdict_of(tmp_path, {key: value for key, value in TIME.items() if key != "reduced"}).reduced_verdict
-        is Judgement.NO_READING
-    )
+    rule = TIME["rule"] | {"left": {"data": "imagenet", "method": "full_rank"}}
+    of_imagenet = TIME | {"reach": "imagenet", "rule": rule}
+    assert verdict_of(tmp_path, of_imagenet).verdict is Judgement.DATA_ABSENT
+    at_one_scale = {key: value for key, value in TIME.items() if key != "reduced"}
+    assert verdict_of(tmp_path, at_one_scale).reduced_verdict is Judgement.NO_READING
 
 
 def test_data_that_a_scale_does_not_run_has_no_reading_there(tmp_path):
@@ -252,28 +242,24 @@ def test_data_that_a_scale_does_not_run_has_no_reading_there(tmp_path):
 def test_a_largest_value_below_another_contradicts_the_paper(tmp_path):
     other = SIZE | {"id": "one", "value": 10.8, "accept": [9.2, 12.4]}
     largest = SIZE | {"largest_of": ["one"]}
+    overlapping = other | {"value": 2.9, "accept": [2.5, 3.2]}
     assert verdict_of(tmp_path, largest, other).verdict is Judgement.CONTRADICTED
-    assert (
-        verdict_of(tmp_path, largest, other | {"value": 2.9, "accept": [2.5, 3.2]}).verdict
-        is Judgement.NOT_RUN
-    )
+    assert verdict_of(tmp_path, largest, overlapping).verdict is Judgement.NOT_RUN
 
 
 def test_several_rules_must_all_hold_and_none_be_missing(tmp_path):
     for seed in range(3):
         put(tmp_path, seed=seed, scale="paper", accuracy_final=76.0 + seed / 10)
     size = SIZE["rule"]
-    both = [size, size | {"of": "accuracy_final", "over": "epochs", "times": 10, "accept": {"at_least": 2}}]
-    assert (found := verdict_of(tmp_path, SIZE | {"rule": both})).verdict is Judgement.REPRODUCED
-    assert "n = 3, one of 2 parts |" in to_markdown([found], "")
-    assert (
-        verdict_of(tmp_path, SIZE | {"rule": [size, both[1] | {"accept": {"above": 3}}]}).verdict
-        is Judgement.NOT_REPRODUCED
-    )
-    assert (
-        verdict_of(tmp_path, SIZE | {"rule": [size, size | {"where": {"method": "xnor"}}]}).verdict
-        is Judgement.INCONCLUSIVE
-    )
+    accuracy = size | {"of": "accuracy_final", "over": "epochs", "times": 10, "accept": {"at_least": 2}}
+    for second, outcome in (
+        (accuracy, Judgement.REPRODUCED),
+        (accuracy | {"accept": {"above": 3}}, Judgement.NOT_REPRODUCED),
+        (size | {"where": {"method": "xnor"}}, Judgement.INCONCLUSIVE),
+    ):
+        found = verdict_of(tmp_path, SIZE | {"rule": [size, second]})
+        assert found.verdict is outcome
+        assert "n = 3, one of 2 parts |" in to_markdown([found], "")
 
 
 def refused(root, capsys, claims="", tables=None):
@@ -375,19 +361,13 @@ def test_the_command_writes_what_it_prints(tmp_path, capsys):
 
 def test_arms_that_need_ranks_take_them_from_the_finished_run(tmp_path, capsys):
     (tmp_path / "claims.yaml").write_text(CLAIMS.read_text())
-    put(tmp_path, seed=3, command="python -m cuttlefish.worker .../a.json")
-    put(
-        tmp_path,
-        seed=3,
-        command="python -m cuttlefish.worker .../a.json",
-        started="2026-01-02T00:00:00+00:00",
-    )  # a repeat
+    of_a_worker = {"seed": 3, "command": "python -m cuttlefish.worker .../a.json"}
+    put(tmp_path, **of_a_worker)
+    put(tmp_path, **of_a_worker, started="2026-01-02T00:00:00+00:00")  # a repeat
     assert run(tmp_path, "arms", "e-matters") == 0
     lines = capsys.readouterr().out.splitlines()
     ranks = "'method.ranks={layer2.0.conv1:16,layer3.0.conv1:16}'"
-    start = (
-        "python run.py experiment=reduced/resnet18_cuttlefish seed=3"  # however the record's run was started
-    )
+    start = "python run.py experiment=reduced/resnet18_cuttlefish seed=3"  # not as the worker was started
     assert lines == [f"{start} method.switch_epoch={epoch} {ranks}" for epoch in (0, 12)]
     assert run(tmp_path, "arms", "e-matters", "--scale", "paper") == 2
     assert "first run python run.py experiment=table1 method=cuttlefish" in capsys.readouterr().err
@@ -399,13 +379,9 @@ def test_the_commands_name_experiments_and_scripts_that_exist():
     root = Path(__file__).resolve().parents[3]
     commands = " ".join(
         command for entry in load_claims(CLAIMS) for command in (entry.get("run") or {}).values()
-    ).split()
-    experiments = {word.removeprefix("experiment=") for word in commands if word.startswith("experiment=")}
-    modules = {
-        commands[place + 1]
-        for place, word in enumerate(commands[:-1])
-        if word == "-m" and "." in commands[place + 1]
-    }
+    )
+    experiments = set(re.findall(r"experiment=(\S+)", commands))
+    modules = set(re.findall(r" -m (\S+\.\S+)", commands))
     assert experiments >= {"reduced/cell", "table1"}
     assert modules >= {"scripts.bench", "scripts.claims", "scripts.profile_layers"}
     assert all((root / "conf" / "experiment" / f"{name}.yaml").is_file() for name in experiments)

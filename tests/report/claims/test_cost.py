@@ -28,27 +28,13 @@ RULE = {
     "where": {"model": "resnet18", "data": "cifar10", "method": "cuttlefish"},
     "of": "params_total",
 }
-STEPS = Bench(
-    "steps-x.json",
-    {"hardware": CPU},
-    [
-        {
-            "model": "resnet18",
-            "width": 64,
-            "batch": 100,
-            "precision": "fp32",
-            "arm": "dense",
-            "step_s": 0.36,
-            "rounds_s": [100.0, 20.0],
-        }
-    ],
-)
+DENSE = {"model": "resnet18", "width": 64, "batch": 100, "precision": "fp32", "arm": "dense"}
+STEPS = Bench("steps-x.json", {"hardware": CPU}, [{**DENSE, "step_s": 0.36, "rounds_s": [100.0, 20.0]}])
 
 
 def cost(root, rule=RULE, scale="reduced", benches=(), command="", claims=()):
-    return Costs(load_evidence(root / "records").runs, list(benches), claims, SCALES).of(
-        rule, scale, 5, command
-    )
+    costs = Costs(load_evidence(root / "records").runs, list(benches), claims, SCALES)
+    return costs.of(rule, scale, 5, command)
 
 
 def test_runs_cost_what_their_like_took_to_the_epoch(tmp_path):
@@ -57,15 +43,12 @@ def test_runs_cost_what_their_like_took_to_the_epoch(tmp_path):
     put(tmp_path, seed=2, wall_seconds=9000.0)
     put(tmp_path, "full_rank", wall_seconds=36000.0)
     room = memory(5 * (1000 * 4 * COPIES + FILES))
-    assert (
-        cost(tmp_path)
-        == f"5 runs in all (2 missing), about 7 h on {CPU}, going by 3 finished runs of resnet18; "
-        f"about {room} of disk"
+    told = (
+        f"5 runs in all (2 missing), about 7 h on {CPU}, going by 3 finished runs of resnet18; about {room}"
     )
-    other = {
-        **RULE,
-        "where": {**RULE["where"], "method": "lc", "preset": "reference"},
-    }  # no LC here: as all of the network, for 1,135 epochs
+    assert cost(tmp_path) == f"{told} of disk"
+    # no LC here: as all of the network, for 1,135 epochs
+    other = {**RULE, "where": {**RULE["where"], "method": "lc", "preset": "reference"}}
     epoch = (5000 + 9000) / 2 / 30
     assert cost(tmp_path, other).startswith(
         f"5 runs, about {5 * 1135 * epoch / 3600:,.0f} h on {CPU}, going by 4 finished runs"
@@ -121,32 +104,25 @@ def test_at_paper_scale_stated_and_measured_times_stand_in(tmp_path):
 )
 def test_a_bench_costs_what_it_took_when_it_was_last_made(command, told):
     overhead = Bench("overhead-x.json", {"hardware": CPU, "seconds": 40.0}, [])
-    profile = Bench(
-        "profile-x.json",
-        {"hardware": CPU, "seconds": 200.0, "profiled": "stacks", "model": "vgg19", "batch": 128},
-        [],
-    )
+    profiled = {"profiled": "stacks", "model": "vgg19", "batch": 128}
+    profile = Bench("profile-x.json", {"hardware": CPU, "seconds": 200.0, **profiled}, [])
     assert bench_costs(command, [STEPS, overhead, profile]) == told
 
 
 def test_every_decidable_claim_says_how_and_at_what_cost():
     """With the committed evidence: a command, device time with its source, and disk."""
-    verdicts = judge(
-        load_evidence(ROOT / "results" / "records"),
-        load_benches(ROOT / "results" / "bench"),
-        CLAIMS,
-        scales=SCALES,
-    )
-    open_ones = [verdict for verdict in verdicts if verdict.reach != "imagenet"]
+    evidence, benches = load_evidence(ROOT / "results/records"), load_benches(ROOT / "results/bench")
+    open_ones = [
+        verdict for verdict in judge(evidence, benches, CLAIMS, scales=SCALES) if verdict.reach != "imagenet"
+    ]
     readings = [
         reading for verdict in open_ones for reading in (verdict.paper, verdict.reduced) if reading.command
     ]
-    assert len(open_ones) == 30 and all(verdict.paper.command for verdict in open_ones) and len(readings) > 45
-    assert [
-        reading.command
-        for reading in readings
-        if " of disk" not in reading.cost or " on " not in reading.cost
-    ] == []
+    assert len(open_ones) == 30
+    assert all(verdict.paper.command for verdict in open_ones)
+    assert len(readings) > 45
+    uncosted = [one.command for one in readings if not (" of disk" in one.cost and " on " in one.cost)]
+    assert uncosted == []
 
 
 def asked_of(scale):

@@ -16,18 +16,26 @@ from tests.helpers.synthetic_records import CPU, put, rank_rows
 OURS, FULL = {"method": "cuttlefish"}, {"method": "full_rank"}
 
 
-def measures(root, rule, benches=(), needs=2):
-    return book.apply(
-        rule,
-        Case("claim", "reduced", Runs(load_evidence(root / "records").runs), list(benches), Range(), needs),
-    )
+def rule(name, **parameters):
+    return {"name": name, **parameters}
+
+
+SPEEDUP = rule("paired_quotient", left=FULL, right=OURS, of="compute_seconds")
+GRID = rule("frontier", ours=OURS, grid=[{"method": "pufferfish", "config.method.rank_ratio": [0.125, 0.25]}])
+
+
+def measures(root, spec, benches=(), needs=2):
+    runs = Runs(load_evidence(root / "records").runs)
+    return book.apply(spec, Case("claim", "reduced", runs, list(benches), Range(), needs))
 
 
 def test_a_quotient_of_fields_with_its_affine_map(tmp_path):
     for seed in (0, 1):
         put(tmp_path, seed=seed, seconds={"profiling": 1.0 + seed}, compute_seconds=50.0)
-    quotient = {"of": "seconds.profiling", "over": "compute_seconds", "times": 100, "plus": 1}
-    (found,) = measures(tmp_path, {"name": "mean_over_seeds", "where": OURS, **quotient})
+    share = rule(
+        "mean_over_seeds", where=OURS, of="seconds.profiling", over="compute_seconds", times=100, plus=1
+    )
+    (found,) = measures(tmp_path, share)
     assert found.samples == pytest.approx([3.0, 5.0])
 
 
@@ -35,9 +43,8 @@ def test_the_largest_cell_counts(tmp_path):
     put(tmp_path, params_total=500, params_trainable=1)
     put(tmp_path, data="cifar100", params_total=250, params_trainable=1)
     cells = [{"data": "cifar10"}, {"data": "cifar100"}, {"data": "svhn"}]
-    (found,) = measures(
-        tmp_path, {"name": "largest_over_cells", "cells": cells, "of": "params_full", "over": "params_total"}
-    )
+    largest = rule("largest_over_cells", cells=cells, of="params_full", over="params_total")
+    (found,) = measures(tmp_path, largest)
     assert found.samples == [4.0]
 
 
@@ -45,16 +52,13 @@ def test_the_variation_of_sizes_over_seeds(tmp_path):
     for seed, size in enumerate((100, 104, 97)):
         put(tmp_path, seed=seed, params_total=size, params_trainable=1)
     put(tmp_path, model="vgg19")
-    rule = {
-        "name": "variation_over_seeds",
-        "cells": [{"model": "resnet18"}, {"model": "vgg19"}],
-        "of": "params_total",
-    }
-    (found,) = measures(tmp_path, rule)  # VGG-19 has too few seeds to count
+    cells = [{"model": "resnet18"}, {"model": "vgg19"}]
+    variation = rule("variation_over_seeds", cells=cells, of="params_total")
+    (found,) = measures(tmp_path, variation)  # VGG-19 has too few seeds to count
     assert found.value == pytest.approx(stats.variation([100, 104, 97], ddof=1))
     assert found.interval[0] < found.value < found.interval[1]
     assert found.notes == ["without vgg19: 1 of 2 seeds"]
-    assert [measure.samples for measure in measures(tmp_path, rule, needs=5)] == [[100, 104, 97], [400]]
+    assert [measure.samples for measure in measures(tmp_path, variation, needs=5)] == [[100, 104, 97], [400]]
 
 
 def test_differences_are_within_pairs_of_one_seed_and_data(tmp_path):
@@ -64,13 +68,8 @@ def test_differences_are_within_pairs_of_one_seed_and_data(tmp_path):
     put(tmp_path, "full_rank", 9, accuracy_final=10.0)
     runs = load_evidence(tmp_path / "records").finished
     assert len(runs) == 7
-    rule = {
-        "name": "paired_difference",
-        "left": OURS,
-        "right": FULL | {"data_digest": "d"},
-        "of": "accuracy_final",
-    }
-    (found,) = measures(tmp_path, rule)
+    right = FULL | {"data_digest": "d"}
+    (found,) = measures(tmp_path, rule("paired_difference", left=OURS, right=right, of="accuracy_final"))
     assert found.samples == [1.0, 3.0] and len(found.runs) == 4
 
 
@@ -78,14 +77,10 @@ def test_pairs_of_unlike_ranks_or_sizes_are_dropped_and_told(tmp_path):
     for seed, ranks, size in ((0, {"a": 1}, 400), (1, {"a": 2}, 400), (2, {"a": 1}, 700)):
         put(tmp_path, "cuttlefish", seed, ranks={"a": 1})
         put(tmp_path, "si_fd", seed, ranks=ranks, params_total=size, params_trainable=1, accuracy_final=75.0)
-    rule = {
-        "name": "paired_difference",
-        "left": OURS,
-        "right": {"method": "si_fd"},
-        "of": "accuracy_final",
-        "same": ["ranks"],
-    }
-    (found,) = measures(tmp_path, rule | {"right_sized_as": OURS, "tolerance": 0.05})
+    alike = {"same": ["ranks"], "right_sized_as": OURS, "tolerance": 0.05}
+    right = {"method": "si_fd"}
+    difference = rule("paired_difference", left=OURS, right=right, of="accuracy_final", **alike)
+    (found,) = measures(tmp_path, difference)
     assert found.samples == [1.0]
     unlike, unsized = found.notes
     assert unlike == "1 pairs dropped: unlike ranks"
@@ -96,55 +91,38 @@ def test_times_come_from_the_machine_with_most_seeds(tmp_path):
     for seed, device in ((0, "A, 2 cores"), (1, "A, 2 cores"), (1, "B, 2 cores")):
         for method, seconds in (("full_rank", 110.0), ("cuttlefish", 100.0 if device[0] == "A" else 10.0)):
             put(tmp_path, method, seed, device=device, compute_seconds=seconds)
-    rule = {
-        "name": "paired_quotient",
-        "left": FULL,
-        "right": OURS,
-        "of": "compute_seconds",
-        "alike": ["hardware"],
-    }
-    assert measures(tmp_path, rule)[0].samples == pytest.approx([1.1, 1.1])
-    saved = rule | {"left": OURS, "right": FULL, "times": -100, "plus": 100}
+    on_one_machine = SPEEDUP | {"alike": ["hardware"]}
+    assert measures(tmp_path, on_one_machine)[0].samples == pytest.approx([1.1, 1.1])
+    saved = on_one_machine | {"left": OURS, "right": FULL, "times": -100, "plus": 100}
     assert measures(tmp_path, saved)[0].samples == pytest.approx([100 / 11, 100 / 11])
-
-
-GRID = {
-    "name": "frontier",
-    "ours": OURS,
-    "grid": [{"method": "pufferfish", "config.method.rank_ratio": [0.125, 0.25]}],
-}
 
 
 @pytest.mark.parametrize(
     "odd", [{"setting": {"trainer": {"compile": True}}}, {"packages": {"torch": "2.15.0"}}]
 )
 def test_a_speed_up_is_of_runs_compiled_alike_by_one_torch(tmp_path, odd):
-    rule = {"name": "paired_quotient", "left": FULL, "right": OURS, "of": "compute_seconds"}
     put(tmp_path, "full_rank", packages={"torch": "2.14.0"})
     put(tmp_path, "cuttlefish", **{"packages": {"torch": "2.14.1"}} | odd)
-    assert measures(tmp_path, rule)[0].missing == "the two arms have no seed in common"
+    assert measures(tmp_path, SPEEDUP)[0].missing == "the two arms have no seed in common"
 
 
 def test_patch_releases_of_torch_compare(tmp_path):
-    rule = {"name": "paired_quotient", "left": FULL, "right": OURS, "of": "compute_seconds"}
     put(tmp_path, "full_rank", packages={"torch": "2.14.0"})
     put(tmp_path, "cuttlefish", packages={"torch": "2.14.1+cu130"})
-    assert measures(tmp_path, rule)[0].samples == [1.0]
+    assert measures(tmp_path, SPEEDUP)[0].samples == [1.0]
+
+
+def put_point(root, seed=0, ratio=0.125, size=300, accuracy=70.0):
+    """Put a run of the grid."""
+    knobs = {"rank_ratio": ratio}
+    put(root, "pufferfish", seed, params_total=size, params_trainable=1, accuracy_final=accuracy, knobs=knobs)
 
 
 def test_only_smaller_grid_points_are_held_against_ours(tmp_path):
     for seed in (0, 1):
         put(tmp_path, seed=seed, accuracy_final=76.0)
-        put(
-            tmp_path,
-            "pufferfish",
-            seed,
-            params_total=300,
-            params_trainable=1,
-            accuracy_final=75.0 + seed,
-            knobs={"rank_ratio": 0.125},
-        )
-        put(tmp_path, "pufferfish", seed, params_total=900, params_trainable=1, accuracy_final=79.0)
+        put_point(tmp_path, seed, accuracy=75.0 + seed)
+        put_point(tmp_path, seed, ratio=0.25, size=900, accuracy=79.0)
     (found,) = measures(tmp_path, GRID)
     assert found.samples == [-1.0, 0.0] and "rank_ratio 0.125" in found.name
 
@@ -152,7 +130,7 @@ def test_only_smaller_grid_points_are_held_against_ours(tmp_path):
 def test_a_grid_is_its_points_not_their_number(tmp_path):
     put(tmp_path)
     for ratio in (0.125, 0.5):  # the second is no point of the grid
-        put(tmp_path, "pufferfish", params_total=300, params_trainable=1, knobs={"rank_ratio": ratio})
+        put_point(tmp_path, ratio=ratio)
     found, absent = measures(tmp_path, GRID)
     assert found.samples and absent.missing == "1 of the grid's 2 points have no run" and absent.samples == []
 
@@ -160,7 +138,7 @@ def test_a_grid_is_its_points_not_their_number(tmp_path):
 def test_a_grid_says_what_many_points_do_to_the_error(tmp_path):
     put(tmp_path)
     for ratio in (0.125, 0.25):
-        put(tmp_path, "pufferfish", params_total=300, params_trainable=1, knobs={"rank_ratio": ratio})
+        put_point(tmp_path, ratio=ratio)
     (first, second) = measures(tmp_path, GRID)
     assert first.notes == second.notes
     assert "2 points" in first.notes[0]
@@ -170,7 +148,7 @@ def test_a_grid_says_what_many_points_do_to_the_error(tmp_path):
 def test_a_grid_point_without_a_seed_of_ours_is_missing(tmp_path):
     put(tmp_path, seed=0)
     for seed, ratio in ((0, 0.125), (1, 0.25)):
-        put(tmp_path, "pufferfish", seed, params_total=300, params_trainable=1, knobs={"rank_ratio": ratio})
+        put_point(tmp_path, seed, ratio)
     found, absent = measures(tmp_path, GRID)
     assert found.samples and "no seed in common" in absent.missing and "rank_ratio 0.25" in absent.missing
 
@@ -182,20 +160,19 @@ def test_settling_is_the_slowest_layers_late_over_early_change(tmp_path):
         return 1 - 0.1 * min(epoch, 3) - late * max(epoch - 3, 0)
 
     put(tmp_path, "full_rank", rows=rank_rows(ratio, epochs=16))
-    (found,) = measures(
-        tmp_path, {"name": "ranks_settle", "where": FULL, "early": [1, 3], "late_before_drop": 5}
-    )
+    settle = rule("ranks_settle", where=FULL, early=[1, 3])
+    (found,) = measures(tmp_path, settle | {"late_before_drop": 5})
     assert found.samples == pytest.approx([0.2])
-    (found,) = measures(tmp_path, {"name": "ranks_settle", "where": FULL, "early": [1, 3], "late": [3, 4]})
+    (found,) = measures(tmp_path, settle | {"late": [3, 4]})
     assert found.samples == pytest.approx([(0.1 + 0.02) / 2 / 0.1])
-    (found,) = measures(tmp_path, {"name": "ranks_settle", "where": FULL, "early": [1, 3], "late": [80, 150]})
+    (found,) = measures(tmp_path, settle | {"late": [80, 150]})
     assert "has recorded its ranks" in found.missing
 
 
 def test_the_spread_of_ratios_leaves_the_outer_layers_out(tmp_path):
     last = {"conv1": 0.1, "layer2.0.conv1": 0.6, "layer3.0.conv1": 0.3, "layer4.0.conv1": 0.2, "fc": 0.01}
     put(tmp_path, "full_rank", rows=rank_rows(lambda layer, epoch: last[layer] if epoch else 1))
-    (found,) = measures(tmp_path, {"name": "ranks_differ", "where": FULL})
+    (found,) = measures(tmp_path, rule("ranks_differ", where=FULL))
     assert found.samples == pytest.approx([3.0])
 
 
@@ -204,30 +181,20 @@ def test_ranks_of_two_methods_agree_by_order_and_by_size(tmp_path):
     rows = rank_rows(lambda *_: 1, 1, {"first": 8, **{name: 64 for name in names}})
     put(tmp_path, "cuttlefish", ranks=dict(zip(names, (10, 20, 30, 40), strict=True)), rows=rows)
     put(tmp_path, "lc", ranks=dict(zip(names[:3], (5, 20, 15), strict=True)))  # d stayed dense: 64
-    rule = {
-        "name": "ranks_agree",
-        "left": OURS,
-        "right": {"method": "lc"},
-        "correlation": {"at_least": 0.7},
-        "quotient": {"within": [0.5, 2]},
-    }
-    correlation, quotient = measures(tmp_path, rule)
+    accept = {"correlation": {"at_least": 0.7}, "quotient": {"within": [0.5, 2]}}
+    correlation, quotient = measures(
+        tmp_path, rule("ranks_agree", left=OURS, right={"method": "lc"}, **accept)
+    )
     assert correlation.samples == pytest.approx([0.8])  # 1 - 6 * (1 + 1) / (4 * 15)
     assert quotient.samples == [pytest.approx((2 + 1) / 2)] and quotient.accept == Range(0.5, 2)
 
 
+ARM = {"model": "resnet18", "width": 64, "batch": 100, "precision": "fp32"}
+
+
 def step(arm, seconds, flops, **more):
     spread = {"step_s": seconds[1], "fastest_s": seconds[0], "slowest_s": seconds[2]}
-    return {
-        "model": "resnet18",
-        "width": 64,
-        "batch": 100,
-        "precision": "fp32",
-        "arm": arm,
-        "flops": flops,
-        **spread,
-        **more,
-    }
+    return {**ARM, "arm": arm, "flops": flops, **spread, **more}
 
 
 def benches(rounds=False):
@@ -248,13 +215,7 @@ def benches(rounds=False):
     ]
 
 
-COMPOSED = {
-    "name": "composed_speedup",
-    "where": OURS,
-    "arm": {"model": "resnet18", "width": 64, "batch": 100, "precision": "fp32"},
-    "run": {"epochs": 300, "images": 1000},
-    "unnamed": True,
-}
+COMPOSED = rule("composed_speedup", where=OURS, arm=ARM, run={"epochs": 300, "images": 1000}, unnamed=True)
 
 
 def test_a_composed_run_is_the_sum_of_its_measured_parts(tmp_path):
@@ -295,14 +256,12 @@ def test_a_composed_run_is_of_one_machine(tmp_path, other):
 
 
 def test_a_step_saves_what_its_rounds_say(tmp_path):
-    rule = {"name": "step_saving", "slow": {"arm": "dense"}, "fast": {"arm": "rank 1/4"}}
-    (found,) = measures(tmp_path, rule, benches(rounds=True))
+    saving = rule("step_saving", slow={"arm": "dense"}, fast={"arm": "rank 1/4"})
+    (found,) = measures(tmp_path, saving, benches(rounds=True))
     low, high = stats.t.interval(0.95, 2, loc=2.0, scale=stats.sem([2.0, 2.1, 1.9]))
     assert found.samples == pytest.approx([50.0, 100 * (1 - 1 / 2.1), 100 * (1 - 1 / 1.9)])
     assert found.interval == pytest.approx((100 * (1 - 1 / low), 100 * (1 - 1 / high)))
-    (found,) = measures(
-        tmp_path, rule, benches()
-    )  # no rounds kept: the widest that fastest and slowest allow
+    (found,) = measures(tmp_path, saving, benches())  # no rounds kept: the widest of fastest and slowest
     assert found.interval == pytest.approx((100 * (1 - 2.1 / 3.8), 100 * (1 - 1.9 / 4.2)))
     assert len(found.samples) == 1
 
@@ -314,9 +273,9 @@ def profile(profiled, rows=(), **facts):
 
 def test_profiled_k_has_a_sample_a_repetition(tmp_path):
     bench = profile("stacks", repeats=[{"k": 1, "first_factorized": 2}, {"k": 5, "first_factorized": 6}])
-    rule = {"name": "profiled_k", "model": "resnet18", "counted": "first_factorized", "facts": {"batch": 8}}
-    assert measures(tmp_path, rule, [bench])[0].samples == [2.0, 6.0]
-    assert "batch 9" in measures(tmp_path, rule | {"facts": {"batch": 9}}, [bench])[0].missing
+    profiled = rule("profiled_k", model="resnet18", counted="first_factorized", facts={"batch": 8})
+    assert measures(tmp_path, profiled, [bench])[0].samples == [2.0, 6.0]
+    assert "batch 9" in measures(tmp_path, profiled | {"facts": {"batch": 9}}, [bench])[0].missing
 
 
 def test_a_layer_speed_up_is_the_mean_over_layers_of_a_kind(tmp_path):
@@ -325,15 +284,7 @@ def test_a_layer_speed_up_is_the_mean_over_layers_of_a_kind(tmp_path):
         {"kind": "conv", "full_s": [3.0, 3.0], "low_s": [[9.0, 9.0], [3.0, 1.0]]},
         {"kind": "fc", "full_s": [1.0, 1.0], "low_s": [[9.0, 9.0], [5.0, 5.0]]},
     ]
-    rule = {
-        "name": "layer_speedup",
-        "model": "resnet18",
-        "kind": "conv",
-        "ratio": 0.25,
-        "facts": {"batch": 8},
-    }
-    assert measures(tmp_path, rule, [profile("layers", rows)])[0].samples == [1.5, 3.0]
-    assert (
-        "rank ratio 0.125"
-        in measures(tmp_path, rule | {"ratio": 0.125}, [profile("layers", rows)])[0].missing
-    )
+    speedup = rule("layer_speedup", model="resnet18", kind="conv", ratio=0.25, facts={"batch": 8})
+    benches = [profile("layers", rows)]
+    assert measures(tmp_path, speedup, benches)[0].samples == [1.5, 3.0]
+    assert "rank ratio 0.125" in measures(tmp_path, speedup | {"ratio": 0.125}, benches)[0].missing

@@ -9,6 +9,8 @@ from cuttlefish.evidence.interval import Interval, Range
 from cuttlefish.evidence.records import Evidence
 from cuttlefish.evidence.selection import Runs, Where, at_scale
 
+NETWORK = ("model", "data")
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -48,7 +50,19 @@ class Case:
 
     def arm(self, where: Where) -> list[Evidence]:
         """Return the runs of one setting. Raises Unlike if the description fits several."""
-        return self.runs.arm(where, self.scale, describe(where, self.scale))
+        return self.runs.arm(where, self.scale, self.describe(where))
+
+    def describe(self, where: Where) -> str:
+        """Return a description of runs as text: `resnet18 on cifar10, pufferfish`."""
+        named = at_scale(where, self.scale)
+        network = " on ".join(str(named[path]) for path in NETWORK if path in named)
+        rest = [_words(named["method"])] if "method" in named else []
+        rest += [
+            f"{path.split('.')[-1]} {_words(value)}"
+            for path, value in named.items()
+            if path not in (*NETWORK, "method") and value is not None
+        ]
+        return ", ".join([network, *rest])
 
     def measure(self, samples: list[float], runs: list[Evidence], **more: object) -> Measure:
         return Measure(self.name, samples, self.accept, self.needs, runs, **more)
@@ -58,17 +72,6 @@ class Case:
 
     def part(self, name: str, accept: Range) -> Case:
         return replace(self, name=name, accept=accept)
-
-
-def describe(where: Where, scale: str) -> str:
-    """Return a description of runs as text: `resnet18 on cifar10, pufferfish`."""
-    named = at_scale(where, scale)
-    network = " on ".join(str(named[path]) for path in ("model", "data") if path in named)
-    rest = [_words(named["method"])] if "method" in named else []
-    others = named.keys() - {"model", "data", "method"}
-    known = [(path, value) for path, value in named.items() if path in others and value is not None]
-    rest += [f"{path.split('.')[-1]} {_words(value)}" for path, value in known]
-    return ", ".join([network, *rest])
 
 
 def _words(value: object) -> str:

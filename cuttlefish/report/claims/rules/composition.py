@@ -14,7 +14,7 @@ from cuttlefish.evidence.interval import Interval, t_interval
 from cuttlefish.evidence.selection import Where, by_seed
 from cuttlefish.evidence.step_times import StepRatio, step_ratio, step_row
 from cuttlefish.record.fields import Record
-from cuttlefish.report.claims.rules.case import Case, Measure, describe
+from cuttlefish.report.claims.rules.case import Case, Measure
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _measure(
 ) -> Measure:  # fmt: skip
     runs = list(by_seed(one for one in case.arm(where) if one.record.switch_epoch is not None).values())
     if not runs:
-        return case.missing(f"no run of {describe(where, case.scale)}")
+        return case.missing(f"no run of {case.describe(where)}")
     costs = _costs(case, arm, unnamed)
     if isinstance(costs, str):
         return case.missing(costs)

@@ -6,7 +6,7 @@ from cuttlefish.evidence.interval import LEVEL
 from cuttlefish.evidence.records import Evidence
 from cuttlefish.evidence.selection import Where, by_seed, points_of
 from cuttlefish.record.record import value_of
-from cuttlefish.report.claims.rules.case import Case, Measure, describe
+from cuttlefish.report.claims.rules.case import Case, Measure
 from cuttlefish.report.claims.rules.pairs import pairs
 
 
@@ -27,12 +27,11 @@ def frontier(
     points = [(where, case.arm(where)) for family in grid for where in points_of(family)]
     found = [(where, runs) for where, runs in points if runs]
     if not mine or not found:
-        return [case.missing(f"no run of {describe(ours, case.scale)}" if not mine else "no run of the grid")]
+        return [case.missing(f"no run of {case.describe(ours)}" if not mine else "no run of the grid")]
     limit = _size(mine, size)
     smaller = [(where, runs) for where, runs in found if _size(runs, size) <= limit]
     measures = [
-        _gain(case, mine, runs, of, describe(where, case.scale), _chance(len(smaller)))
-        for where, runs in smaller
+        _gain(case, mine, runs, of, case.describe(where), _chance(len(smaller))) for where, runs in smaller
     ]
     if len(found) < len(points):
         measures.append(

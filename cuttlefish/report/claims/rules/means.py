@@ -6,7 +6,7 @@ from cuttlefish.evidence.interval import variation_interval
 from cuttlefish.evidence.records import Evidence
 from cuttlefish.evidence.selection import Where, by_seed, is_time, on_one_machine
 from cuttlefish.record.record import value_of
-from cuttlefish.report.claims.rules.case import Case, Measure, describe
+from cuttlefish.report.claims.rules.case import Case, Measure
 
 
 def mean_over_seeds(
@@ -16,7 +16,7 @@ def mean_over_seeds(
     runs = list(by_seed(on_one_machine(case.arm(where)) if is_time(of) else case.arm(where)).values())
     samples = [times * value + plus for run in runs if (value := _number(run, of, over)) is not None]
     if not samples:
-        return [case.missing(f"no run of {describe(where, case.scale)} has it")]
+        return [case.missing(f"no run of {case.describe(where)} has it")]
     return [case.measure(samples, runs)]
 
 
@@ -33,12 +33,12 @@ def variation_over_seeds(case: Case, cells: list[Where], of: str) -> list[Measur
     found = [(where, list(by_seed(case.arm(where)).values())) for where in cells]
     counted = [(where, runs) for where, runs in found if len(runs) >= case.needs]
     few = [
-        f"without {describe(where, case.scale)}: {len(runs)} of {case.needs} seeds"
+        f"without {case.describe(where)}: {len(runs)} of {case.needs} seeds"
         for where, runs in found
         if len(runs) < case.needs
     ]
     return [
-        _variation(case.part(describe(where, case.scale), case.accept), runs, of, few if counted else [])
+        _variation(case.part(case.describe(where), case.accept), runs, of, few if counted else [])
         for where, runs in counted or found
     ]
 

@@ -7,7 +7,7 @@ from typing import Any
 from cuttlefish.evidence.records import Evidence
 from cuttlefish.evidence.selection import Where, by_seed, is_time, on_one_machine
 from cuttlefish.record.record import value_of
-from cuttlefish.report.claims.rules.case import Case, Measure, describe
+from cuttlefish.report.claims.rules.case import Case, Measure
 
 ALIKE = ("precision", "data_digest")
 Pair = tuple[Evidence, Evidence]
@@ -36,9 +36,7 @@ def _paired(
     if is_time(of):
         conditions = {**conditions, "alike": ("hardware",)}  # whatever the claim asks for
     arms = case.arm(left), case.arm(right)
-    absent = [
-        describe(where, case.scale) for where, runs in zip((left, right), arms, strict=True) if not runs
-    ]
+    absent = [case.describe(where) for where, runs in zip((left, right), arms, strict=True) if not runs]
     if absent:
         return case.missing("no run of " + "; none of ".join(absent))
     found, notes = pairs(case, *arms, **conditions)

@@ -14,7 +14,7 @@ from cuttlefish.evidence.records import Evidence
 from cuttlefish.evidence.selection import Where, by_seed
 from cuttlefish.record.folder import RANKS, read_ranks
 from cuttlefish.record.record import value_of
-from cuttlefish.report.claims.rules.case import Case, Measure, describe
+from cuttlefish.report.claims.rules.case import Case, Measure
 from cuttlefish.report.claims.rules.pairs import pairs
 
 Window = tuple[int, int]
@@ -67,7 +67,7 @@ def ranks_agree(
     ranks = [both for both in (_both(one, other) for one, other in found) if len(both) > 2]
     if not ranks:
         absent = [where for where, arm in zip((left, right), arms, strict=True) if not arm]
-        words = "; ".join(f"no run of {describe(where, case.scale)}" for where in absent)
+        words = "; ".join(f"no run of {case.describe(where)}" for where in absent)
         return [case.missing(words or "the two arms share no seed and layers")]
     first = case.part("Spearman correlation over layers", range_of(correlation))
     second = case.part("median over layers of the quotient", range_of(quotient))
@@ -80,7 +80,7 @@ def ranks_agree(
 def _of_each_run(case: Case, where: Where, number: Callable[[Evidence], float | None]) -> list[Measure]:
     found = [(run, value) for run in by_seed(case.arm(where)).values() if (value := number(run)) is not None]
     if not found:
-        return [case.missing(f"no run of {describe(where, case.scale)} has recorded its ranks")]
+        return [case.missing(f"no run of {case.describe(where)} has recorded its ranks")]
     return [case.measure([value for _, value in found], [run for run, _ in found])]
 
 
