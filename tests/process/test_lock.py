@@ -28,6 +28,7 @@ from cuttlefish.process.machine import machine_id
 from cuttlefish.process.signals import StopSignals
 from cuttlefish.worker import run_config, run_or_skip
 from tests.helpers.runs import little_config
+from tests.helpers.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 OWNER = """
@@ -53,12 +54,13 @@ def owner(tmp_path):
     process.wait()
 
 
-def test_the_second_is_told_who_has_it(owner, tmp_path):
-    with (
-        pytest.raises(Busy, match=f"is being run by process {owner.pid}: wait for it, or stop it first"),
-        RunLock(tmp_path, float),
-    ):
+def check_refused(folder, words):
+    with pytest.raises(Busy, match=words), RunLock(folder, float):
         pass
+
+
+def test_the_second_is_told_who_has_it(owner, tmp_path):
+    check_refused(tmp_path, f"is being run by process {owner.pid}: wait for it, or stop it first")
     with pytest.raises(Busy):
         run_config(little_config(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == [LOCK]
@@ -89,11 +91,7 @@ def foreign(folder, age):
 def test_another_machine_s_lock_counts_while_it_shows_life(tmp_path, monkeypatch):
     foreign(tmp_path, age=20)
     monkeypatch.setattr(lock_module.time, "sleep", lambda seconds: foreign(tmp_path, age=0))
-    with (
-        pytest.raises(Busy, match="on another machine, which has just shown a sign of life"),
-        RunLock(tmp_path, float),
-    ):
-        pass
+    check_refused(tmp_path, "on another machine, which has just shown a sign of life")
 
 
 def test_a_lost_machine_s_lock_is_outwaited(tmp_path, caplog):
@@ -162,12 +160,8 @@ def test_a_file_system_without_locks_has_the_heartbeat(tmp_path, monkeypatch):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(machine_module.fcntl, "flock", refuse)
-    with (
-        RunLock(tmp_path, float, beat_seconds=0.05),
-        pytest.raises(Busy, match="a sign of life"),
-        RunLock(tmp_path, float),
-    ):
-        pass
+    with RunLock(tmp_path, float, beat_seconds=0.05):
+        check_refused(tmp_path, "a sign of life")
     assert not list(tmp_path.iterdir())
 
 
@@ -192,9 +186,7 @@ def at_once(folder, count=4):
         try:
             with RunLock(folder, float, beat_seconds=0.05):
                 got.append(None)
-                end = time.monotonic() + 30
-                while len(refused) < count - 1 and time.monotonic() < end:
-                    time.sleep(0.01)
+                wait_for(lambda: len(refused) == count - 1, 30)
         except Busy:
             refused.append(None)
 
@@ -217,9 +209,7 @@ def test_of_many_machines_without_common_locks_one_takes_a_dead_owner_s(tmp_path
 
 
 def until_stopped(stop):
-    end = time.monotonic() + 30
-    while stop.requested is None and time.monotonic() < end:
-        time.sleep(0.01)
+    wait_for(lambda: stop.requested, 30)
     assert stop.requested == "SIGTERM"
 
 
@@ -267,19 +257,10 @@ def overslept(folder, patch, owner, name, call, beat_seconds):
 
     patch.setattr(owner, name, wrapped)
     patch.setattr(worker_module, "RunLock", functools.partial(RunLock, beat_seconds=beat_seconds))
-    with (
-        default_sigterm(),
-        pytest.raises(
-            TakenOver, match="taken over by another process while this one showed no sign of life"
-        ) as caught,
-    ):
-        run_config(
-            little_config(
-                folder,
-                "cuttlefish",
-                trainer__checkpoint_minutes=1e-9 if (owner, call) == (StepRunner, 2) else 0.0,
-            )
-        )
+    minutes = 1e-9 if (owner, call) == (StepRunner, 2) else 0.0
+    words = "taken over by another process while this one showed no sign of life"
+    with default_sigterm(), pytest.raises(TakenOver, match=words) as caught:
+        run_config(little_config(folder, "cuttlefish", trainer__checkpoint_minutes=minutes))
     assert exit_code(caught.value) == EXIT_BUSY and len(calls) == call
     return there, contents(folder)
 
@@ -322,13 +303,13 @@ def test_a_machine_without_proc_has_an_identity_too(monkeypatch):
 
 def test_the_heart_beats(tmp_path):
     wall = itertools.count()
+
+    def beat():
+        return json.loads((tmp_path / LOCK).read_text())
+
     with RunLock(tmp_path, lambda: float(next(wall)), beat_seconds=0.02):
-        end = time.monotonic() + 30
-        while (beat := json.loads((tmp_path / LOCK).read_text()))[
-            "wall_seconds"
-        ] < 2 and time.monotonic() < end:
-            time.sleep(0.01)
-    assert beat["wall_seconds"] >= 2 and beat["pid"] == os.getpid()
+        wait_for(lambda: beat()["wall_seconds"] >= 2, 30)
+        assert beat()["pid"] == os.getpid()
     assert not any(thread.name == "heartbeat" for thread in threading.enumerate())
 
 
@@ -345,8 +326,7 @@ def test_the_heart_beats(tmp_path):
 )
 def test_a_damaged_lock_file_is_no_obstacle(tmp_path, content, monkeypatch):
     monkeypatch.setattr(lock_module, "SETTLE_SECONDS", 0.01)
-    text = content.replace("{", f'{{"machine": "{machine_id()}", ')
-    (tmp_path / LOCK).write_text(text)
+    (tmp_path / LOCK).write_text(content.replace("{", f'{{"machine": "{machine_id()}", '))
     with RunLock(tmp_path, float) as lock:
         assert lock.lost_seconds == 0
 
@@ -364,16 +344,14 @@ def test_the_lock_is_free_after_a_failure(tmp_path):
 
 def test_who_waited_for_the_lock_does_not_train_again(tmp_path, monkeypatch):
     """Both saw an unfinished run; the other one finishes it while this one is still building its session."""
-    import cuttlefish.worker as worker
-
-    session = worker.Session
+    session = worker_module.Session
 
     def slow(*arguments):
-        monkeypatch.setattr(worker, "Session", session)
+        monkeypatch.setattr(worker_module, "Session", session)
         run_config(little_config(tmp_path))
         return session(*arguments)
 
-    monkeypatch.setattr(worker, "Session", slow)
+    monkeypatch.setattr(worker_module, "Session", slow)
     outcome, record = run_or_skip(little_config(tmp_path))
     assert outcome == "skipped" and record.status == "finished"
     assert run_or_skip(little_config(tmp_path))[0] == "skipped"

@@ -40,6 +40,13 @@ def drawn(draw, *arguments):
         return draw(*arguments)
 
 
+def axes_of(draw, found):
+    """The only axes of a figure's only drawing."""
+    (drawing,) = drawn(draw, found)
+    (axes,) = drawing.figure.axes
+    return axes
+
+
 def nine(tmp_path):
     full = DENSE | {"params_stored_bits": 32000}
     made = [
@@ -76,21 +83,12 @@ def test_methods_are_points_at_their_size_accuracy_and_time(tmp_path):
 def test_records_meet_the_plan_as_in_the_tables(tmp_path):
     """Of repeats the first counts, on any hardware; a record edited to another seed's counts nowhere."""
     first = put(tmp_path, "lc", 0, accuracy_final=70.0)
-    key = {"run_key": first.run_key}
     for number, changes in enumerate([{"device": GPU}, {"seed": 3}, {}], 1):
         folder = tmp_path / "records" / f"again{number}"
         folder.mkdir()
-        made = record(
-            "lc",
-            **({"seed": 0} | changes),
-            accuracy_final=60.0 + number,
-            started=f"2026-02-0{number}T00:00:00+00:00",
-            **key,
-        )
-        write_record(folder, made)
-    found = [
-        Evidence(path, read_record(path)) for path in sorted((tmp_path / "records").rglob("record.json"))
-    ]
+        of_repeat = {"accuracy_final": 60.0 + number, "started": f"2026-02-0{number}T00:00:00+00:00"}
+        write_record(folder, record("lc", **{"seed": 0} | changes, **of_repeat, run_key=first.run_key))
+    found = [Evidence(path, read_record(path)) for path in sorted(tmp_path.rglob("record.json"))]
     groups = groups_of(sources_of(Collection(found, []), [], "reduced", [planned(first)]), "table1")
     ((group,),) = groups.values()
     assert len(found) == 4 and [run.record.accuracy_final for run in group.runs] == [70.0]
@@ -124,21 +122,11 @@ def test_the_grid_has_a_point_a_setting_and_a_star(tmp_path):
     ]
     for number, (epoch, k, ratio) in enumerate([(3, 1, 0.5), (3, 5, 0.25), (12, 1, 0.125), (12, 5, 0.5)]):
         size = {"params_total": 200 + number, "params_trainable": 100, "accuracy_final": 70.0 + number}
-        made = put(
-            tmp_path,
-            "pufferfish",
-            0,
-            switch_epoch=epoch,
-            k=k,
-            ranks={"a": 1},
-            knobs={"k": k, "rank_ratio": ratio},
-            **size,
-        )
-        plans.append(
-            planned(made, "figure1", point=(("method.k", str(k)), ("method.rank_ratio", str(ratio))))
-        )
-    (drawing,) = drawn(figure1.draw, sources(tmp_path, plans))
-    (axes,) = drawing.figure.axes
+        switch = {"switch_epoch": epoch, "k": k, "ranks": {"a": 1}, "knobs": {"k": k, "rank_ratio": ratio}}
+        point = (("method.k", str(k)), ("method.rank_ratio", str(ratio)))
+        made = put(tmp_path, "pufferfish", 0, **switch, **size)
+        plans.append(planned(made, "figure1", point=point))
+    axes = axes_of(figure1.draw, sources(tmp_path, plans))
     shown = sorted(float(box.lines[0].get_xdata()[0]) for box in axes.containers)
     assert shown == [200, 201, 202, 203, 400, 1000]
     words = {text.get_text() for text in axes.get_legend().get_texts()}
@@ -146,13 +134,12 @@ def test_the_grid_has_a_point_a_setting_and_a_star(tmp_path):
     assert "4 points of the grid" in axes.get_title(loc="right")
     with pytest.raises(NoData, match="3 points of the grid"):
         figure1.draw(sources(tmp_path, plans[:4]))
-    for number, unknown in enumerate(
-        [{"k": None}, {"accuracy_final": None, "metrics": {"f1": 1.0}}]
-    ):  # neither has a place on the grid
+    no_place = [{"k": None}, {"accuracy_final": None, "metrics": {"f1": 1.0}}]
+    for number, unknown in enumerate(no_place):
         made = put(tmp_path, "pufferfish", 9, **unknown)
         plans.append(planned(made, "figure1", point=(("method.k", str(7 + number)),)))
-    (again,) = drawn(figure1.draw, sources(tmp_path, plans))
-    assert again.figure.axes[0].get_title(loc="right") == axes.get_title(loc="right")
+    again = axes_of(figure1.draw, sources(tmp_path, plans))
+    assert again.get_title(loc="right") == axes.get_title(loc="right")
 
 
 def tracked(root, seed, last, **changes):
@@ -160,12 +147,15 @@ def tracked(root, seed, last, **changes):
     return put(root, "full_rank", seed, rows=rows, **DENSE, **changes)
 
 
+def curves_of(axes):
+    return [line for line in axes.lines if line.get_gid() != "leader"]
+
+
 def test_rank_curves_are_means_over_seeds(tmp_path):
     tracked(tmp_path, 0, 0.4)
     tracked(tmp_path, 1, 0.6)
-    (drawing,) = drawn(figure2.draw, sources(tmp_path))
-    (axes,) = drawing.figure.axes
-    curves = [line for line in axes.lines if line.get_gid() != "leader"]
+    axes = axes_of(figure2.draw, sources(tmp_path))
+    curves = curves_of(axes)
     assert len(curves) == len(LAYERS)
     assert {round(float(curve.get_ydata()[-1]), 6) for curve in curves} == {0.5}
     assert "n = 2 seeds" in axes.get_title(loc="right")
@@ -187,8 +177,7 @@ def test_runs_whose_ranks_are_damaged_share_what_they_have(tmp_path, damage, cur
         with pytest.raises(NoData):
             figure2.draw(found)
         return
-    (drawing,) = drawn(figure2.draw, found)
-    assert len([line for line in drawing.figure.axes[0].lines if line.get_gid() != "leader"]) == curves
+    assert len(curves_of(axes_of(figure2.draw, found))) == curves
 
 
 def test_settled_ratios_stand_beside_the_ranks_found(tmp_path):
@@ -206,8 +195,7 @@ def test_chosen_ranks_are_drawn_over_the_full_ones(tmp_path):
     tracked(tmp_path, 0, 0.5)
     made = [put(tmp_path, "cuttlefish", 0), put(tmp_path, "lc", 0, ranks={"layer4.0.conv1": 8})]
     plans = [planned(one) for one in made] + [planned(one, "figure5") for one in made]
-    (drawing,) = drawn(figure5.draw, sources(tmp_path, plans))
-    (axes,) = drawing.figure.axes
+    axes = axes_of(figure5.draw, sources(tmp_path, plans))
     assert [bar.get_height() for bar in axes.patches] == list(LAYERS.values())
     ours, theirs = axes.lines
     assert [y for y in ours.get_ydata()[1:3]] == [16, 16]
@@ -220,24 +208,13 @@ def test_chosen_ranks_are_drawn_over_the_full_ones(tmp_path):
 
 
 def bench(profiled, rows, hardware=CPU, **facts):
-    given = {
-        "hardware": hardware,
-        "threads": 2,
-        "precision": "fp32",
-        "profiled": profiled,
-        "model": "resnet18",
-        "width": 64,
-        "zeta": 11,
-    }
-    given |= {"batch": {"stacks": 128, "layers": 8}[profiled]}
-    given |= {
-        "ratios": [0.5, 0.25],
-        "deciding_ratio": 0.25,
-        "threshold": 1.5,
-        "time": "2026",
-        "repeats": [{"k": 1}, {"k": 5}, {"k": 1}],
-    }
-    return Bench(f"profile-{profiled}-resnet18-x.json", given | facts, rows)
+    """A profile of ResNet-18 with ratios of which 1/4 decides, repeated three times."""
+    network = {"model": "resnet18", "width": 64, "batch": {"stacks": 128, "layers": 8}[profiled]}
+    machine = {"hardware": hardware, "threads": 2, "precision": "fp32", "time": "2026"}
+    ratios = {"ratios": [0.5, 0.25], "deciding_ratio": 0.25, "threshold": 1.5, "zeta": 11}
+    repeats = {"repeats": [{"k": 1}, {"k": 5}, {"k": 1}]}
+    given = {"profiled": profiled, **network, **machine, **ratios, **repeats, **facts}
+    return Bench(f"profile-{profiled}-resnet18-x.json", given, rows)
 
 
 STACK = {
@@ -246,11 +223,11 @@ STACK = {
     "full_s": [0.004, 0.006, 0.005],
     "low_s": [[0.004, 0.004, 0.004], [0.002, 0.001, 0.003]],
 }
+LAYER = {"layer": "l", "kind": "conv", "full_s": [0.004], "low_s": [[0.004], [0.002]]}
 
 
 def test_bars_are_medians_of_the_repetitions_in_milliseconds(tmp_path):
-    (drawing,) = drawn(figure4.draw, sources(tmp_path, benches=[bench("stacks", [STACK, STACK])]))
-    (axes,) = drawing.figure.axes
+    axes = axes_of(figure4.draw, sources(tmp_path, benches=[bench("stacks", [STACK, STACK])]))
     assert [round(bar.get_height(), 9) for bar in axes.patches] == [5.0, 5.0, 4.0, 4.0, 2.0, 2.0]
     assert {text.get_text() for text in axes.texts} == {"1/4: 2.50×"}
     assert {text.get_fontweight() for text in axes.texts} == {"bold"}
@@ -259,33 +236,27 @@ def test_bars_are_medians_of_the_repetitions_in_milliseconds(tmp_path):
 
 
 def test_layers_are_drawn_by_kind_with_their_mean_speed_up(tmp_path):
-    row = {"layer": "l", "kind": "conv", "full_s": [0.004], "low_s": [[0.004], [0.002]]}
-    rows = [row, row, row | {"low_s": [[0.002], [0.001]]}, row | {"kind": "fc", "layer": "head"}]
-    (drawing,) = drawn(figure6.draw, sources(tmp_path, benches=[bench("layers", rows)]))
-    (axes,) = drawing.figure.axes
+    head = LAYER | {"kind": "fc", "layer": "head"}
+    rows = [LAYER, LAYER, LAYER | {"low_s": [[0.002], [0.001]]}, head]
+    axes = axes_of(figure6.draw, sources(tmp_path, benches=[bench("layers", rows)]))
     shown = [text.get_text() for text in axes.get_legend().get_texts()]
     assert shown == ["full rank", "1/2 (1.33×)", "1/4 (2.67×)"]
-    assert "head of ResNet-18 at 1/4: 2.00×" in drawing.figure.get_supxlabel().replace("\n", " ")
+    assert "head of ResNet-18 at 1/4: 2.00×" in axes.figure.get_supxlabel().replace("\n", " ")
 
 
 def test_the_ratios_that_a_run_chose_are_marked_and_the_run_named(tmp_path):
-    row = {"layer": "l", "kind": "conv", "full_s": [0.004], "low_s": [[0.004], [0.002]]}
-    rows = [row, row | {"chosen": {"l": 0.3}, "chosen_s": [0.001]}, row]
+    rows = [LAYER, LAYER | {"chosen": {"l": 0.3}, "chosen_s": [0.001]}, LAYER]
     run = {"run_key": "0123456789ab", "model": "resnet18", "data": "cifar10"}
-    (drawing,) = drawn(figure6.draw, sources(tmp_path, benches=[bench("layers", rows, chosen_by=run)]))
-    (axes,) = drawing.figure.axes
+    axes = axes_of(figure6.draw, sources(tmp_path, benches=[bench("layers", rows, chosen_by=run)]))
     assert axes.get_legend().get_texts()[-1].get_text() == "as chosen (4.00×)"
     assert [line.get_xydata().tolist() for line in axes.lines][-1] == [[2, 1.0]]
-    told = drawing.figure.get_supxlabel().replace("\n", " ")
+    told = axes.figure.get_supxlabel().replace("\n", " ")
     assert "ResNet-18 as chosen: the ratios of run 0123456789ab, ResNet-18 on CIFAR-10" in told
 
 
 def test_every_profiled_network_is_called_by_its_name():
-    models = {
-        load.facts["model"]
-        for load in load_benches(command.ROOT / "results" / "bench")
-        if load.what == "profile"
-    }
+    benches = load_benches(command.ROOT / "results" / "bench")
+    models = {one.facts["model"] for one in benches if one.what == "profile"}
     names = read_spec(PAPER / "tables.yaml").names
     assert models <= names.keys()
     assert names["deit_small_patch16_224"] == "DeiT-small"
@@ -294,17 +265,12 @@ def test_every_profiled_network_is_called_by_its_name():
 
 def test_batches_and_precisions_are_not_mixed(tmp_path):
     wide = bench("stacks", [STACK], batch=1024)
-    others = [
-        wide,
-        bench("stacks", [STACK], precision="bf16"),
-        bench("stacks", [STACK], width=16),
-        bench("layers", [STACK], batch=128),
-    ]
+    others = [wide, bench("stacks", [STACK], precision="bf16"), bench("stacks", [STACK], width=16)]
+    others += [bench("layers", [STACK], batch=128)]
     narrow = bench("stacks", [STACK])
     assert sources(tmp_path, benches=[narrow, *others]).benches == [narrow]
-    assert sources_of(load_evidence(tmp_path), [narrow, *others[:3]], "paper").benches == [wide], (
-        "whose batch is the paper's"
-    )
+    at_paper_scale = sources_of(load_evidence(tmp_path), [narrow, *others[:3]], "paper")
+    assert at_paper_scale.benches == [wide], "whose batch is the paper's"
     assert sources_of(load_evidence(tmp_path), [narrow, *others], "smoke").benches == [narrow]
 
 
@@ -340,26 +306,33 @@ def test_files_of_a_figure_drawn_no_more_are_removed(tmp_path):
     assert shown == ["figure4-methods.svg", "figure4.svg", "figure44.svg"]
 
 
-@pytest.mark.parametrize("text", ["{", "[3]", "3"])
-def test_a_damaged_list_is_written_again(tmp_path, monkeypatch, text):
+@pytest.fixture
+def figures(tmp_path, monkeypatch):
+    """The command with no planned runs: draws figures of these numbers, returns the list that it writes."""
     monkeypatch.setattr(command, "planned_runs", lambda *_: [])
+
+    def run(*numbers):
+        assert command.main([*numbers, "--scale", "reduced", "--results", str(tmp_path)]) == 0
+        listed = json.loads((tmp_path / "figures/reduced/figures.json").read_text())
+        return {one["name"]: one for one in listed}
+
+    return run
+
+
+@pytest.mark.parametrize("text", ["{", "[3]", "3"])
+def test_a_damaged_list_is_written_again(tmp_path, figures, text):
     (tmp_path / "figures/reduced").mkdir(parents=True)
     (tmp_path / "figures/reduced/figures.json").write_text(text)
-    assert command.main(["6", "--scale", "reduced", "--results", str(tmp_path)]) == 0
-    assert [one["name"] for one in json.loads((tmp_path / "figures/reduced/figures.json").read_text())] == [
-        "figure6"
-    ]
+    assert list(figures("6")) == ["figure6"]
 
 
-def test_the_command_draws_what_it_can_and_says_what_is_missing(tmp_path, capsys, monkeypatch):
+def test_the_command_draws_what_it_can_and_says_what_is_missing(tmp_path, capsys, figures):
     tracked(tmp_path, 0, 0.5)
     (tmp_path / "bench").mkdir()
-    monkeypatch.setattr(command, "planned_runs", lambda *_: [])
-    assert command.main(["2", "6", "--scale", "reduced", "--results", str(tmp_path)]) == 0
-    assert command.main(["1", "--scale", "reduced", "--results", str(tmp_path)]) == 0
+    figures("2", "6")
+    listed = figures("1")
     out = capsys.readouterr().out
     assert "figure6" in out and "no layer profile" in out and "(1 run)" in out
-    listed = {one["name"]: one for one in json.loads((tmp_path / "figures/reduced/figures.json").read_text())}
     assert list(listed) == ["figure1", "figure1-methods", "figure2", "figure6"]
     assert listed["figure2"]["runs"]
     assert listed["figure6"]["missing"]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.evidence.records import Collection, Evidence, load_evidence
+from cuttlefish.evidence.records import Evidence, load_evidence
 from cuttlefish.record.fields import Record
 from cuttlefish.report.claims.text import to_markdown
 from cuttlefish.report.claims.verdict import Judgement, Part, Reading, Verdict
@@ -51,21 +51,13 @@ def evidence(folder: Path, record: Record) -> Evidence:
 
 def claim(ident="speed", runs=("000000000001",), **changes) -> Verdict:
     part = Part("speed-up", 1.5, (1.4, 1.6), 3, 3, (1.2, None), "inside")
-    numbers = {
-        "ours": 1.5,
-        "interval": (1.4, 1.6),
-        "n": 3,
-        "needs": 3,
-        "parts": [part, part],
-        "composed": True,
-    }
+    numbers = {"ours": 1.5, "interval": (1.4, 1.6), "n": 3, "needs": 3}
     sources = {"hardware": ["a CPU"], "runs": list(runs), "benches": ["steps.json"], "notes": ["a note"]}
-    reading = Reading(Judgement.HOLDS, **numbers, **sources, command="python run.py", cost="1 h")
-    both = Reading(Judgement.NOT_RUN), reading
-    made = Verdict(
-        ident, "it is faster", "Table 1", "here", 1.2, (1.1, 1.3), "above 1", "above 1.2", "as read", *both
-    )
-    return replace(made, **changes)
+    made = {"parts": [part, part], "composed": True, "command": "python run.py", "cost": "1 h"}
+    both = Reading(Judgement.NOT_RUN), Reading(Judgement.HOLDS, **numbers, **sources, **made)
+    words = "above 1", "above 1.2", "as read"
+    verdict = Verdict(ident, "it is faster", "Table 1", "here", 1.2, (1.1, 1.3), *words, *both)
+    return replace(verdict, **changes)
 
 
 def table(**changes) -> Table:
@@ -85,58 +77,57 @@ def strings_replaced(value, text):
     return value
 
 
+def index_of(root, *parts) -> str:
+    """The first page of a report on the records under `root`."""
+    return write_site(Report(root, load_evidence(root), *parts), root / "out").read_text()
+
+
 def test_the_site(tmp_path):
-    write_many(tmp_path / "records", 40)
+    records, out = tmp_path / "records", tmp_path / "out"
+    write_many(records, 40)
     picture = tmp_path / "figure2.svg"
     picture.write_text("<svg/>")
     figures = [
         Figure("figure2", picture, "Ranks by epoch", "reduced", "Figure 2", ("000000000001",)),
         Figure("figure4", None, missing="no profile"),
     ]
-    records = tmp_path / "records"
     told = {"fixed": "fixed by 1234", "footer": "from commit x"}
     report = Report(records, load_evidence(records), [table()], [claim()], figures, **told)
-    (record,) = (tmp_path / "records").rglob("*000000000001")
-    plots = tmp_path / "figures" / record.relative_to(tmp_path / "records")
+    (record,) = records.rglob("*000000000001")
+    plots = tmp_path / "figures" / record.relative_to(records)
     plots.mkdir(parents=True)
     (plots / "training.svg").write_text("<svg/>")
-    (tmp_path / "out" / "runs").mkdir(parents=True)
-    (tmp_path / "out" / "runs" / "gone.html").write_text("stale")
-    index = write_site(report, tmp_path / "out")
-    assert len(list((tmp_path / "out" / "runs").iterdir())) == 40
-    assert not (tmp_path / "out" / "runs" / "gone.html").exists()
-    assert (tmp_path / "out" / "figures" / "reduced" / "figure2.svg").read_text() == "<svg/>"
+    (out / "runs").mkdir(parents=True)
+    (out / "runs/gone.html").write_text("stale")
+    index = write_site(report, out)
+    assert len(list((out / "runs").iterdir())) == 40
+    assert not (out / "runs/gone.html").exists()
+    assert (out / "figures/reduced/figure2.svg").read_text() == "<svg/>"
     page = Outline(index.read_text())
     assert len(page.ids) == len(set(page.ids))
     assert {"claim-speed", "table1", "figure2-reduced", "runs"} <= set(page.ids)
-    assert {
-        "runs/000000000001.html",
-        "#runs?keys=000000000001,000000000025",
-        "figures/reduced/figure2.svg",
-    } <= set(page.links)
+    linked = "runs/000000000001.html #runs?keys=000000000001,000000000025 figures/reduced/figure2.svg"
+    assert set(linked.split()) <= set(page.links)
     assert "40 records: 40 finished runs" in page.text
     assert "fixed by 1234" in page.text
     assert "holds at reduced scale" in page.text
     assert "1.5 (composed) [1.4, 1.6], n = 3" in page.text
     assert "no profile" in page.text and 'src="figures/reduced/figure2.svg"' in index.read_text()
     for link in page.links:
-        assert link.startswith("#") or (tmp_path / "out" / link).exists(), link
+        assert link.startswith("#") or (out / link).exists(), link
     assert all(link[1:].split("?")[0] in page.ids for link in page.links if link.startswith("#"))
-    run = Outline((tmp_path / "out" / "runs" / "000000000001.html").read_text())
-    assert {"../index.html#claim-speed", "../index.html#table1", "../index.html#figure2-reduced"} <= set(
-        run.links
-    )
+    run = Outline((out / "runs/000000000001.html").read_text())
+    back = {f"../index.html#{anchor}" for anchor in ("claim-speed", "table1", "figure2-reduced")}
+    assert back <= set(run.links)
     assert "E = 13 of 30: every rank settled" in run.text and "replay=000000000001" in run.text
-    assert f"../../figures/{record.relative_to(tmp_path / 'records')}/training.svg" in run.links
+    assert f"../../figures/{record.relative_to(records)}/training.svg" in run.links
 
 
 def test_numbers_are_written_as_in_the_list_of_claims(tmp_path):
     many = replace(claim(value=2_700_000.0), reduced=Reading(Judgement.NO_READING), accepted_reduced="")
-    text = write_site(Report(tmp_path, load_evidence(tmp_path), [], [many]), tmp_path / "out").read_text()
+    text = index_of(tmp_path, [], [many])
     assert "the paper: 2,700,000<" in text and text.count("How it is judged") == 1
-    text = write_site(
-        Report(tmp_path, load_evidence(tmp_path), [], [claim(value=94.66)]), tmp_path / "out"
-    ).read_text()
+    text = index_of(tmp_path, [], [claim(value=94.66)])
     assert "the paper: 94.66<" in text and ": **94.66** (Table 1)" in to_markdown([claim(value=94.66)], "")
     assert "n = 3, one of 2 parts<" in text and text.count("How it is judged") == 2
 
@@ -145,13 +136,8 @@ def test_nothing_in_a_record_becomes_markup(tmp_path):
     plain, hostile = vars(made_up_record(1, "failed", error="an error")), {}
     for name, value in plain.items():
         hostile[name] = strings_replaced(value, HOSTILE) if name not in ("config", "ranks") else value
-    hostile |= {
-        "status": "failed",
-        "scale": plain["scale"],
-        "schema": 1,
-        "packages": {HOSTILE: HOSTILE},
-        "config": {HOSTILE: HOSTILE},
-    }
+    hostile |= {"status": "failed", "scale": plain["scale"], "schema": 1}
+    hostile |= {"packages": {HOSTILE: HOSTILE}, "config": {HOSTILE: HOSTILE}}
     plain = plain | {"config": {"one": "two"}, "packages": {"torch": "2"}}
     hostile["ranks"] = {f"{layer}{HOSTILE}": rank for layer, rank in plain["ranks"].items()}
     outlines = []
@@ -160,11 +146,8 @@ def test_nothing_in_a_record_becomes_markup(tmp_path):
         text = HOSTILE if name == "hostile" else "x"
         (folder / "log.txt").write_text(text)
         quoted = '"' + text.replace('"', '""').replace("\u2028", "") + '"'
-        (folder / "ranks.csv").write_text(
-            "".join(
-                f"{epoch},{quoted}{layer},{9 - epoch},8,64\n" for epoch in range(3) for layer in range(12)
-            )
-        )
+        rows = [f"{epoch},{quoted}{layer},{9 - epoch},8,64\n" for epoch in range(3) for layer in range(12)]
+        (folder / "ranks.csv").write_text("".join(rows))
         outlines.append(Outline(run_page(RunView(evidence(folder, Record(**record)), "a", text))))
     assert [tag for tag in outlines[1].tags if tag[0] == "script"] == []
     assert outlines[1].tags[:40] == outlines[0].tags[:40]
@@ -176,21 +159,14 @@ def test_nothing_in_the_index_becomes_markup_or_ends_its_data(tmp_path):
     pages = []
     for text in ("x", HOSTILE):
         root = tmp_path / str(len(pages))
-        write_run(
-            root / "a",
-            made_up_record(1, model=text, data=text, method=text, preset=text, run_key=text, device=text),
-        )
+        words = dict.fromkeys(("model", "data", "method", "preset", "run_key", "device"), text)
+        write_run(root / "a", made_up_record(1, **words))
         (root / "b").mkdir()
         (root / "b" / "record.json").write_text(json.dumps({"schema": 1, text: text}))
         verdict = claim(runs=(text,), what=text, source=text, accepted=text, note=text)
-        shown = table(
-            title=text,
-            notes=[text],
-            blocks=[Block(text, [[Cell(text, text), Cell(text, text, text, (text,))]])],
-        )
-        report = Report(root, load_evidence(root), [shown], [verdict], [], text, text)
-        index = write_site(report, root / "out")
-        pages.append(index.read_text())
+        block = Block(text, [[Cell(text, text), Cell(text, text, text, (text,))]])
+        shown = table(title=text, notes=[text], blocks=[block])
+        pages.append(index_of(root, [shown], [verdict], [], text, text))
         assert [path.parent.name for path in root.rglob("*.html")].count("runs") == 1
     assert Outline(pages[0]).tags == Outline(pages[1]).tags
     assert not any(mark in page for page in pages for mark in "\x1b\x07\u2028\u202e")
@@ -199,10 +175,10 @@ def test_nothing_in_the_index_becomes_markup_or_ends_its_data(tmp_path):
 
 
 def test_the_policy_allows_only_what_the_page_holds(tmp_path):
-    page = Outline(write_site(Report(tmp_path, Collection([], [])), tmp_path / "out").read_text())
+    text = index_of(tmp_path)
+    page = Outline(text)
     assert [tag for tag in page.tags if tag[0] in ("link", "iframe", "object", "embed")] == []
     assert not any(name.startswith("on") or name == "style" for tag in page.tags for name in tag[1:])
-    text = (tmp_path / "out" / "index.html").read_text()
     policy = re.search(r'Security-Policy" content="([^"]*)"', text)[1].replace("&#39;", "'")
     assert "default-src 'none'" in policy and "unsafe" not in policy and "http" not in policy
 
@@ -210,11 +186,8 @@ def test_the_policy_allows_only_what_the_page_holds(tmp_path):
 @pytest.mark.parametrize(
     "name, content, told",
     [
-        (
-            "epochs.jsonl",
-            '{"epoch": "one", "train_loss": []}\n{"epoch": 2}\nnull\n{"epoch": 3, "train_loss": 1e400}\n',
-            "",
-        ),
+        ("epochs.jsonl", '{"epoch": "one", "train_loss": []}\n{"epoch": 2}\nnull\n', ""),
+        ("epochs.jsonl", '{"epoch": 3, "train_loss": 1e400}\n', ""),
         ("epochs.jsonl", "\x00\xff{\n", ""),
         ("ranks.csv", "1,layer,x,y,z\n", "ranks: 1 of 1 lines are no ranks and are left out"),
         ("ranks.csv", "1,l,1.0,1.0,0\n2,l,nan,inf,0\n3,l,1.0,1.0,4\n", "ranks: 2 of 3 lines are no ranks"),
@@ -253,9 +226,8 @@ def test_whatever_a_sound_record_s_mappings_hold(config, extra, seconds, package
 
 
 def test_repeats_have_pages_of_their_own_and_links_find_them(tmp_path):
-    runs = [
-        evidence(tmp_path, made_up_record(run_key=key)) for key in ("abc", "ABC", "abc", "../x", "d" * 300)
-    ]
+    keys = ("abc", "ABC", "abc", "../x", "d" * 300)
+    runs = [evidence(tmp_path, made_up_record(run_key=key)) for key in keys]
     names = page_names(runs)
     assert names == ["abc", "abc-2", "abc-3", "___x", "d" * 40]
     links = Links(runs, names)
@@ -264,10 +236,9 @@ def test_repeats_have_pages_of_their_own_and_links_find_them(tmp_path):
 
 
 def test_left_out_records_are_listed_without_machine_folders(tmp_path):
-    write_run(tmp_path / "records" / "a", made_up_record(1))
-    write_run(tmp_path / "records" / "b", made_up_record(1))
-    report = Report(tmp_path / "records", load_evidence(tmp_path / "records"))
-    page = Outline(write_site(report, tmp_path / "out").read_text())
+    write_run(tmp_path / "a", made_up_record(1))
+    write_run(tmp_path / "b", made_up_record(1))
+    page = Outline(index_of(tmp_path))
     assert "1 left out" in page.text
     assert "a copy of a/record.json" in page.text
     assert str(tmp_path) not in page.text
@@ -281,12 +252,8 @@ def test_figures_are_those_of_the_lists(tmp_path):
     entries += [{"name": "figure4", "missing": "no profile", "command": "do"}]
     (folder / "figures.json").write_text(json.dumps(entries))
     two, three, four = listed_figures(tmp_path)
-    assert (two.source, two.scale, two.runs, two.anchor) == (
-        folder / "figure2.svg",
-        "reduced",
-        ("k",),
-        "figure2-reduced",
-    )
+    assert (two.source, two.scale) == (folder / "figure2.svg", "reduced")
+    assert (two.runs, two.anchor) == (("k",), "figure2-reduced")
     assert (three.name, three.source, three.missing) == ("figure3", None, "figure3.svg is not there")
     assert (four.source, four.missing, four.command) == (None, "no profile", "do")
     for content in ("{", "5", '[{"nme": 1}]', "[[]]"):
