@@ -50,11 +50,7 @@ def test_a_record_holds_every_designed_field_and_comes_back_as_it_was(tmp_path):
 
 @pytest.mark.parametrize(
     "field",
-    [
-        name
-        for name, field in FIELDS.items()
-        if field.metadata["needed"] != "where known" and name != "schema"
-    ],
+    [name for name, one in FIELDS.items() if one.metadata["needed"] != "where known" and name != "schema"],
 )
 def test_each_needed_field_is_missed(field):
     assert any(field in problem for problem in validate_record(replace(finished(), **{field: None})))
@@ -112,13 +108,8 @@ def test_glue_has_metrics_in_place_of_accuracy():
 
 @pytest.mark.parametrize("status", ["failed", "interrupted"])
 def test_a_run_that_ended_early_is_recorded_with_what_is_known(tmp_path, status):
-    record = new_record(
-        status,
-        **STARTED,
-        error="Traceback\nValueError: loss is NaN",
-        epochs_trained=3,
-        loss_final=float("nan"),
-    )
+    error = "Traceback\nValueError: loss is NaN"
+    record = new_record(status, **STARTED, error=error, epochs_trained=3, loss_final=float("nan"))
     assert validate_record(record) == []
     write_record(tmp_path, record)
     assert read_record(tmp_path).loss_final is None and read_record(tmp_path).epochs_trained == 3
@@ -170,14 +161,8 @@ def test_what_is_no_record_is_said_in_one_sentence(tmp_path, content, words):
 
 
 def test_values_become_jsons_own_types():
-    value = {
-        1: np.int64(3),
-        "t": torch.tensor([1.5, float("inf")]),
-        "p": Path("a/b"),
-        "r": range(2),
-        "s": {2, 1},
-        "b": True,
-    }
+    value = {1: np.int64(3), "t": torch.tensor([1.5, float("inf")]), "p": Path("a/b")}
+    value |= {"r": range(2), "s": {2, 1}, "b": True}
     assert plain(value) == {"1": 3, "t": [1.5, None], "p": "a/b", "r": [0, 1], "s": [1, 2], "b": True}
     assert plain(float("nan")) is None
     json.dumps(plain(value), allow_nan=False)

@@ -35,10 +35,9 @@ def test_each_repetition_is_written_with_the_k_it_would_choose(tmp_path, capsys)
         times = [row["full_s"], *row["low_s"]]
         assert len(row["low_s"]) == len(found["ratios"]) == 4
         assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in times)
-    assert all(
-        repeat["first_factorized"] == repeat["k"] + 1 and repeat["k"] in (1, 5, 9, 13, 18)
-        for repeat in found["repeats"]
-    )
+    for repeat in found["repeats"]:
+        assert repeat["first_factorized"] == repeat["k"] + 1
+        assert repeat["k"] in (1, 5, 9, 13, 18)
     facts = [found[name] for name in ("batch", "width", "precision", "device", "profiled")]
     assert facts == [2, 4, "fp32", "cpu", "stacks"]
 
@@ -70,15 +69,11 @@ def test_a_transformers_sub_blocks_are_timed_as_a_whole():
 
 def test_a_sub_block_is_factorized_in_copies_at_each_ratio():
     block = timm.create_model("vit_tiny_patch16_224", depth=1).blocks[0].attn
-    full, half, quarter = sub_block_at_ratios(
-        block, [dict.fromkeys(("qkv", "proj"), ratio) for ratio in (0.5, 0.25)]
-    )
+    ratios = [dict.fromkeys(("qkv", "proj"), ratio) for ratio in (0.5, 0.25)]
+    full, half, quarter = sub_block_at_ratios(block, ratios)
     assert full.qkv.weight.shape == block.qkv.weight.shape == (576, 192)
-    assert (
-        sum(p.numel() for p in quarter.parameters())
-        < sum(p.numel() for p in half.parameters())
-        < sum(p.numel() for p in full.parameters())
-    )
+    sizes = [sum(p.numel() for p in part.parameters()) for part in (quarter, half, full)]
+    assert sizes[0] < sizes[1] < sizes[2]
     given = torch.randn(2, 5, 192)
     assert quarter(given).shape == full(given).shape
     assert torch.equal(full(given), block(given))
@@ -133,25 +128,20 @@ def test_every_setting_has_a_file_of_its_own(words, name, tmp_path, capsys):
 
 def test_scales_below_the_papers_are_measured_on_the_cpu(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(
-        "scripts.profile_layers.choose_device",
-        lambda trainer: asked.append(trainer.device) or torch.device("cpu"),
-    )
-    for words in (
-        [],
-        ["--scale", "reduced"],
-        ["--scale", "paper"],
-        ["--scale", "reduced", "--device", "cuda"],
-    ):
-        assert main(["stacks", "--model", "vgg19", *words, "--dry-run", "--out", str(tmp_path)]) == 0
+
+    def choose(trainer):
+        asked.append(trainer.device)
+        return torch.device("cpu")
+
+    monkeypatch.setattr("scripts.profile_layers.choose_device", choose)
+    for words in ("", "--scale reduced", "--scale paper", "--scale reduced --device cuda"):
+        assert main(f"stacks --model vgg19 {words} --dry-run --out".split() + [str(tmp_path)]) == 0
     assert asked == ["auto", "cpu", "auto", "cuda"]
 
 
 def made(*words):
     makefile = Path(__file__).resolve().parents[2] / "Makefile"
-    return subprocess.run(
-        ["make", "-n", "-f", makefile, *words], capture_output=True, text=True, check=True
-    ).stdout
+    return subprocess.check_output(["make", "-n", "-f", makefile, *words], text=True)
 
 
 @pytest.mark.parametrize("figure", ["figure4", "figure6"])
@@ -172,21 +162,16 @@ def test_make_measures_nothing_where_it_is_to_collate_only():
 @pytest.mark.parametrize("trains", [True, False])
 def test_make_runs_what_is_lacking_unless_it_is_to_collate_only(target, trains):
     said = made(target, *["COLLATE=only"][trains:])
-    assert all(
-        (f"scripts.tables {figure}" in said) == trains
-        for figure in ("figure1", "figure2", "figure3", "figure5")
-    )
+    for figure in ("figure1", "figure2", "figure3", "figure5"):
+        assert (f"scripts.tables {figure}" in said) == trains
     assert said.count("scripts.profile_layers") == 4 * trains and f"scripts.{target}" in said
 
 
 def test_layers_are_timed_at_the_ratios_that_a_run_chose(tmp_path):
     """A real run of ResNet-18 whose last stack is low-rank; both parts of a transformer's block together."""
     run_config(little_config(tmp_path / "run", "cuttlefish", method__k=13, method__switch_epoch=2))
-    words = (
-        "layers --model resnet18 --width 8 --batch 2 --zeta 2 --repeats 2 --device cpu --ratios 0.5".split()
-    )
-    words += ["--out", str(tmp_path / "bench"), "--run", str(tmp_path / "run")]
-    assert main(words) == 0
+    words = "layers --model resnet18 --width 8 --batch 2 --zeta 2 --repeats 2 --device cpu --ratios 0.5"
+    assert main([*words.split(), "--out", str(tmp_path / "bench"), "--run", str(tmp_path / "run")]) == 0
     (bench,) = load_benches(tmp_path / "bench")
     chosen = chosen_by(str(tmp_path / "run"))
     assert bench.facts["chosen_by"] == chosen.facts() and chosen.model == "resnet18"
@@ -210,8 +195,6 @@ def test_a_run_of_other_layers_or_without_ranks_is_refused(tmp_path, capsys):
     assert "has no factorized layer" in capsys.readouterr().err
     run_config(little_config(tmp_path / "low", "cuttlefish", method__k=13, method__switch_epoch=2))
     assert main([*words, str(tmp_path / "low")]) == 2
-    assert (
-        "a run of resnet18, none of whose layers (layer4.0.conv1, …) is one of vgg19"
-        in capsys.readouterr().err
-    )
+    told = "a run of resnet18, none of whose layers (layer4.0.conv1, …) is one of vgg19"
+    assert told in capsys.readouterr().err
     assert main(["stacks", *words[1:], str(tmp_path / "low")]) == 2

@@ -48,19 +48,15 @@ def test_collation_shows_committed_records_and_what_was_left_out(root, capsys):
     (root / "results" / "records" / "b").mkdir()
     (root / "results" / "records" / "b" / "record.json").write_text("{")
     assert call(root, "--collate-only") == 0
-    shown = (root / "results" / "tables" / "reduced" / "table5.md").read_text()
+    written = root / "results" / "tables" / "reduced"
+    shown = (written / "table5.md").read_text()
     assert "| no extra BN, Frobenius decay | 1 | 76.12 (76.20) † | 230,282 (3.05×) † |" in shown
     assert "| extra BN | – |" in shown
-    assert (
-        "`results/records/b/record.json`: damaged"
-        in (root / "results" / "tables" / "reduced" / "left_out.md").read_text()
-    )
+    assert "`results/records/b/record.json`: damaged" in (written / "left_out.md").read_text()
     assert "results/records/b/record.json" in capsys.readouterr().err
-    before = {path.name: path.read_bytes() for path in (root / "results" / "tables" / "reduced").iterdir()}
+    before = {path.name: path.read_bytes() for path in written.iterdir()}
     assert call(root, "--collate-only") == 0
-    assert before == {
-        path.name: path.read_bytes() for path in (root / "results" / "tables" / "reduced").iterdir()
-    }
+    assert {path.name: path.read_bytes() for path in written.iterdir()} == before
     assert not (root / "runs").exists()
 
 
@@ -73,13 +69,10 @@ def test_a_dry_run_lists_states_and_writes_nothing(root, capsys, monkeypatch):
 
 
 def test_a_part_of_a_table_is_picked_by_row_model_and_data(root, capsys):
-    assert (
-        call(root, "table5", "row=with_bn", "model=resnet18", "data=cifar10", "--dry-run", "--seeds", "0,1")
-        == 0
-    )
-    assert [line.split("  ")[2].strip() for line in capsys.readouterr().out.splitlines()[:-1]] == [
-        "extra BN"
-    ] * 2
+    words = "table5 row=with_bn model=resnet18 data=cifar10 --dry-run --seeds 0,1"
+    assert call(root, *words.split()) == 0
+    rows = [line.split("  ")[2].strip() for line in capsys.readouterr().out.splitlines()[:-1]]
+    assert rows == ["extra BN"] * 2
 
 
 def test_runs_without_their_data_say_where_it_is_looked_for(root, capsys, monkeypatch):
