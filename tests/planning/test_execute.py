@@ -14,15 +14,8 @@ from cuttlefish.planning.time_limit import GRACE, TimeLimit
 from tests.helpers.planned_runs import ran
 
 FULL = wanted(row="full", run_key="f", folder="runs/x/f", baseline=True, epochs=30)
-LOW = wanted(
-    row="low",
-    run_key="l",
-    folder="runs/x/l",
-    waits_for="f",
-    waits_for_label="Full",
-    waits_in="runs/x/f",
-    epochs=60,
-)
+FOR_FULL = {"waits_for": "f", "waits_for_label": "Full", "waits_in": "runs/x/f"}
+LOW = wanted(row="low", run_key="l", folder="runs/x/l", epochs=60, **FOR_FULL)
 LOST = wanted(row="lost", run_key="x", folder="runs/x/x", data_there=False, data="elsewhere")
 
 
@@ -38,20 +31,14 @@ def test_a_finished_run_releases_those_that_take_its_size(tmp_path):
     assert started == ["f", "l"]
     found = [(run.run_key, state, code) for run, state, code in outcomes]
     assert found == [("f", "missing", 0), ("x", "data absent", 0), ("l", "missing", 0)]
-    assert [state for _, state, _ in execute(in_order_of_value([LOW, FULL]), Known({}, tmp_path), start)] == [
-        "finished",
-        "finished",
-    ], "again trains nothing"
+    again = execute(in_order_of_value([LOW, FULL]), Known({}, tmp_path), start)
+    assert [state for _, state, _ in again] == ["finished", "finished"], "again trains nothing"
 
 
 def test_a_failure_stops_only_what_waits_for_it(tmp_path):
-    outcomes = [
-        (run.run_key, state)
-        for run, state, _ in execute(
-            in_order_of_value([LOW, FULL]), Known({}, tmp_path), lambda run, seconds: 1
-        )
-    ]
-    assert outcomes == [("f", "missing"), ("l", State.WAITS)]
+    outcomes = execute(in_order_of_value([LOW, FULL]), Known({}, tmp_path), lambda run, seconds: 1)
+    found = [(run.run_key, state) for run, state, _ in outcomes]
+    assert found == [("f", "missing"), ("l", State.WAITS)]
 
 
 def test_a_stop_ends_the_whole_list(tmp_path):
@@ -86,12 +73,10 @@ def test_runs_that_do_not_fit_into_the_time_are_passed_over(tmp_path):
         for name, epochs in (("short", 10), ("long", 30), ("half", 30), ("unknown", None))
     )
     put(tmp_path, half.folder, run_key="half", status="interrupted")
-    (tmp_path / half.folder / "epochs.jsonl").write_text(
-        "".join(f'{{"epoch": {epoch}}}\n' for epoch in range(1, 16))
-    )
-    estimates = Estimates(
-        [full], [full], Collection([evidence("a", 0, wall_seconds=100.0, epochs_trained=10)], [])
-    )
+    rows = [f'{{"epoch": {epoch}}}\n' for epoch in range(1, 16)]
+    (tmp_path / half.folder / "epochs.jsonl").write_text("".join(rows))
+    finished = evidence("a", 0, wall_seconds=100.0, epochs_trained=10)
+    estimates = Estimates([full], [full], Collection([finished], []))
     now, started = [0.0], []
 
     def start(run, seconds):
@@ -137,10 +122,9 @@ def test_hours_are_the_cells_own_else_the_baselines_by_epochs():
 
 
 def test_a_bench_of_steps_estimates_otherwise_unknown_runs(tmp_path):
-    rows = [
-        {"model": "resnet18", "arm": "dense", "width": 64, "precision": "fp32", "batch": 100, "step_s": 0.72}
-    ]
-    estimates = Estimates([], [], Collection([], []), [Bench("steps-x.json", {"hardware": "some CPU"}, rows)])
+    dense = {"model": "resnet18", "arm": "dense", "width": 64, "precision": "fp32", "batch": 100}
+    bench = Bench("steps-x.json", {"hardware": "some CPU"}, [dense | {"step_s": 0.72}])
+    estimates = Estimates([], [], Collection([], []), [bench])
     run = wanted(scale="paper", epochs=10, model="resnet18", data="cifar10")
     assert estimates.by_bench(run) == (pytest.approx(10 * 500 * 0.72 / 3600), "some CPU")
     for other in ({"scale": "reduced"}, {"epochs": None}, {"model": "resnet50"}, {"data": "imagenet"}):

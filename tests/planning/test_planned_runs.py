@@ -23,43 +23,34 @@ def only(spec: Spec, table: str, rows: list[str], sweep=None) -> Spec:
     """One table with these rows at its scales; the others stay, for sizes to be matched."""
     own = spec.tables[table]
     kept = [row if row.name in rows else replace(row, scales=[]) for row in own.rows]
-    return replace(
-        spec,
-        tables={table: replace(own, rows=kept, sweep=sweep or {"model": ["resnet18"], "data": ["cifar10"]})},
-    )
+    sweep = sweep or {"model": ["resnet18"], "data": ["cifar10"]}
+    return replace(spec, tables={table: replace(own, rows=kept, sweep=sweep)})
 
 
 def test_every_committed_reduced_record_is_a_planned_run(spec, cache):
     """Keys are made anew from conf/: were one to change, its record would be lost."""
     planned = {run.run_key for run in planned_runs(spec, TABLES, "reduced", range(5), ROOT, cache)}
-    committed = [
-        run.record.run_key for run in load_evidence(ROOT / "results" / "records" / "reduced").finished
-    ]
-    assert len(committed) >= 24 and set(committed) <= planned
+    committed = committed_methods()
+    assert len(committed) >= 24 and committed.keys() <= planned
+
+
+def committed_methods():
+    """Run key -> method of the committed records at reduced scale."""
+    records = [run.record for run in load_evidence(ROOT / "results" / "records" / "reduced").finished]
+    return {record.run_key: record.method for record in records}
 
 
 def test_the_committed_reduced_records_are_found_by_key(spec, cache):
-    runs = planned_runs(
-        only(spec, "table1", ["full_rank", "cuttlefish"]), ["table1"], "reduced", [0], ROOT, cache
-    )
-    committed = {
-        run.record.run_key: run.record.method
-        for run in load_evidence(ROOT / "results" / "records" / "reduced").finished
-    }
-    assert (
-        [committed[run.run_key] for run in runs] == [run.row for run in runs] == ["full_rank", "cuttlefish"]
-    )
+    methods, committed = ["full_rank", "cuttlefish"], committed_methods()
+    runs = planned_runs(only(spec, "table1", methods), ["table1"], "reduced", [0], ROOT, cache)
+    assert [run.row for run in runs] == methods
+    assert [committed[run.run_key] for run in runs] == methods
 
 
 def test_a_row_at_reduced_scale_is_the_reduced_cell(spec, cache):
     """As typed by hand: experiment=reduced/cell, method and preset, and the key of the run to match."""
-    by_hand = [
-        "experiment=reduced/cell",
-        "model=resnet18",
-        "method=imp",
-        "preset=equal_budget",
-        "method.match=53718b811d16",
-    ]
+    by_hand = "experiment=reduced/cell model=resnet18 method=imp preset=equal_budget".split()
+    by_hand += ["method.match=53718b811d16"]
     run = planned_runs(only(spec, "table1", ["imp"]), ["table1"], "reduced", [0], ROOT, cache)[0]
     assert (run.waits_for, run.waits_for_label, run.epochs) == ("53718b811d16", "Cuttlefish", 30)
     digest = published_digest(compose_config(ROOT / "conf", by_hand).data)
@@ -77,9 +68,8 @@ def test_words_run_what_was_planned_and_seeds_differ(spec, cache):
 
 
 def test_matched_runs_have_a_partner_of_the_same_seed(spec, cache):
-    runs = planned_runs(
-        only(spec, "table1", ["cuttlefish", "si_fd"]), ["table1"], "reduced", [0, 1], ROOT, cache
-    )
+    matched = only(spec, "table1", ["cuttlefish", "si_fd"])
+    runs = planned_runs(matched, ["table1"], "reduced", [0, 1], ROOT, cache)
     found = [(run.row, run.seed) for run in runs]
     assert found == [("cuttlefish", 0), ("cuttlefish", 1), ("si_fd", 0), ("si_fd", 1)]
     assert [run.waits_for for run in runs[2:]] == [run.run_key for run in runs[:2]]
@@ -87,14 +77,8 @@ def test_matched_runs_have_a_partner_of_the_same_seed(spec, cache):
 
 
 def test_published_rows_take_the_methods_own_epochs(spec, cache):
-    runs = planned_runs(
-        only(spec, "table1", ["lc_reference", "imp_reference", "grasp_reference"]),
-        ["table1"],
-        "paper",
-        [0],
-        ROOT,
-        cache,
-    )
+    published = only(spec, "table1", ["lc_reference", "imp_reference", "grasp_reference"])
+    runs = planned_runs(published, ["table1"], "paper", [0], ROOT, cache)
     found = {run.row: run.epochs for run in runs}
     assert found == {"lc_reference": 1135, "imp_reference": None, "grasp_reference": 160}
     assert {run.kinds for run in runs} == {("published",)}
@@ -114,9 +98,8 @@ def test_the_digest_needs_no_data(kind, monkeypatch):
     monkeypatch.setenv("CUTTLEFISH_DATA", "/nonexistent")
     config = compose_config(ROOT / "conf", [f"data={kind}"]).data
     assert len(published_digest(config)) == 64
-    assert published_digest(config) != published_digest(
-        replace(config, kind=next(other for other in KINDS if other != kind))
-    )
+    other = next(other for other in KINDS if other != kind)
+    assert published_digest(config) != published_digest(replace(config, kind=other))
 
 
 def test_every_table_with_runs_of_its_own_is_an_experiment(spec):

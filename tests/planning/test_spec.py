@@ -65,33 +65,29 @@ def test_mistakes_are_told_in_one_sentence(tmp_path, changes, words):
 
 
 @pytest.mark.parametrize(
-    "block, words",
+    "table, model, row, words",
     [
-        ("{table: t, seeds: [0], data: [d], models: [m], rows: [bb]}", "t has no row bb"),
-        ("{table: t, seeds: [0], data: [d], models: [n], rows: [b]}", "names model=n, which t has not"),
-        (
-            "{table: t, seeds: [0], data: [d], models: [m], rows: [c]}",
-            "names t, row c, which is not run there",
-        ),
-        ("{table: u, seeds: [0], data: [d], models: [m], rows: [b]}", "no table or figure 'u'"),
+        ("t", "m", "bb", "t has no row bb"),
+        ("t", "n", "b", "names model=n, which t has not"),
+        ("t", "m", "c", "names t, row c, which is not run there"),
+        ("u", "m", "b", "no table or figure 'u'"),
     ],
 )
-def test_the_order_of_value_names_runs_of_the_tables_only(tmp_path, block, words):
+def test_the_order_of_value_names_runs_of_the_tables_only(tmp_path, table, model, row, words):
+    block = f"{{table: {table}, seeds: [0], data: [d], models: [{model}], rows: [{row}]}}"
     rows = f"{{b: {ROW}, c: {ROW.replace('words', 'scales: [smoke], words')}}}"
-    table = f"{{title: T, sweep: {{model: [m], data: [d]}}, rows: {rows}}}"
-    tables = f"scales: {{paper: {{order: [{block}]}}, smoke: {{}}}}\ntables: {{t: {table}}}\n"
+    of_t = f"{{title: T, sweep: {{model: [m], data: [d]}}, rows: {rows}}}"
+    tables = f"scales: {{paper: {{order: [{block}]}}, smoke: {{}}}}\ntables: {{t: {of_t}}}\n"
     with pytest.raises(CuttlefishError, match=words):
         read(tmp_path, tables)
 
 
 def test_unknown_names_are_refused(tmp_path):
     spec = read(tmp_path)
-    for ask, words in (
-        (lambda: spec.table("table9"), "no table or figure 'table9'"),
-        (lambda: spec.scale("tiny"), "no scale 'tiny'"),
-    ):
-        with pytest.raises(CuttlefishError, match=words):
-            ask()
+    with pytest.raises(CuttlefishError, match="no table or figure 'table9'"):
+        spec.table("table9")
+    with pytest.raises(CuttlefishError, match="no scale 'tiny'"):
+        spec.scale("tiny")
     with pytest.raises(CuttlefishError, match="t has no row z"):
         spec.table("t").row("z")
 

@@ -19,7 +19,7 @@ def known(tmp_path):
 
 
 def put(root, folder, **record):
-    (root / folder).mkdir(parents=True)
+    (root / folder).mkdir(parents=True, exist_ok=True)
     (root / folder / "record.json").write_text(json.dumps({"schema": 1, **record}))
 
 
@@ -67,9 +67,8 @@ def test_a_held_lock_is_a_running_run_and_a_left_one_is_not(known):
         f"import fcntl,sys; f=open({str(lock)!r},'r+'); fcntl.flock(f, fcntl.LOCK_EX); "
         "print('held', flush=True); sys.stdin.read()"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as holder:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as holder:
         assert holder.stdout.readline() == "held\n"
         assert state_of(wanted(), known) == "running"
         holder.stdin.close()
@@ -82,7 +81,5 @@ def test_a_matched_run_waits_for_a_finished_partner(known):
     assert state_of(run, Known({("p" * 12, "bf16"): None}, known.root)) == "missing"
     put(known.root, "runs/x/p", run_key="p" * 12, status="interrupted")
     assert state_of(run, known) is State.WAITS
-    (known.root / "runs/x/p/record.json").write_text(
-        json.dumps({"schema": 1, "run_key": "p" * 12, "status": "finished"})
-    )
+    put(known.root, "runs/x/p", run_key="p" * 12, status="finished")
     assert state_of(run, known) == "missing"

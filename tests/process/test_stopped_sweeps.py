@@ -61,9 +61,8 @@ def test_a_stopped_sweep_saves_its_runs_and_sums_up(started, tmp_path, number, s
     send(parent.pid, number)
     _, said = parent.communicate(timeout=60)
     assert parent.returncode == 75, said
-    assert (
-        said.splitlines()[-1] == "cuttlefish: 3 runs: 2 interrupted (the same command goes on), 1 not begun"
-    ), said
+    summary = "cuttlefish: 3 runs: 2 interrupted (the same command goes on), 1 not begun"
+    assert said.splitlines()[-1] == summary, said
     assert [record.status for record in records(tmp_path)] == ["interrupted", "interrupted"]
     assert said.count("state saved; the same command goes on") == 2 and "Traceback" not in said
     for pid in pids:
@@ -119,13 +118,8 @@ jobs.run_jobs([jobs.Job([], jobs.ROOT / "note.json")], 1)
 def test_a_job_goes_when_its_sweep_is_killed_early(tmp_path):
     """A stand-in for a job that is still importing: it holds the sweep's output open for as long as it lives."""
     (tmp_path / "run.py").write_text("import time\nprint('begun', flush=True)\ntime.sleep(60)")
-    parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, str(tmp_path)],
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    how = {"cwd": ROOT, "env": environment(), "stdout": subprocess.PIPE, "text": True}
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path)], **how)
     assert parent.stdout.readline() == "begun\n"
     parent.kill()
     parent.communicate(timeout=20)
@@ -136,9 +130,9 @@ def test_a_job_of_a_killed_sweep_does_not_begin(tmp_path):
     meanwhile.
     """
     with StopSignals():
+        sweep_is_gone = partial(end_with_parent, os.getpid() + 1)
         job = subprocess.Popen(
-            [sys.executable, "-c", "import time; time.sleep(60)"],
-            preexec_fn=partial(end_with_parent, os.getpid() + 1),
+            [sys.executable, "-c", "import time; time.sleep(60)"], preexec_fn=sweep_is_gone
         )
         try:
             assert job.wait(timeout=20) == -signal.SIGTERM
@@ -154,9 +148,8 @@ def test_a_job_stopped_before_it_can_hear_is_not_begun(stopped, state, tmp_path,
     (tmp_path / "run.py").write_text("")
     monkeypatch.setattr(jobs_module, "ROOT", tmp_path)
     job = Job(["seed=1"], tmp_path / "note.json")
-    job.process = subprocess.Popen(
-        [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGUSR1)"]
-    )
+    by_signal = "import os, signal; os.kill(os.getpid(), signal.SIGUSR1)"
+    job.process = subprocess.Popen([sys.executable, "-c", by_signal])
     job.process.wait()
     job.complete_note(stopped)
     assert json.loads(job.note.read_text())["state"] == state
