@@ -36,18 +36,16 @@ def command(monkeypatch, tmp_path, capsys):
 
         def run_or_skip(config: Config, stop: StopSignals) -> tuple[str, Record]:
             handed.append(config)
+            found = {"run_key": "0" * 12, "accuracy_final": float(config.seed), "params_total": 9}
             with stop:
                 state = worker(config) or "finished"
-                return state, new_record(
-                    state, run_key="0" * 12, accuracy_final=float(config.seed), params_total=9
-                )
+                return state, new_record(state, **found)
 
         stand_in = ModuleType("cuttlefish.worker")
         stand_in.run_or_skip = run_or_skip
         monkeypatch.setitem(sys.modules, "cuttlefish.worker", stand_in)
         monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
-        code = run.main()
-        captured = capsys.readouterr()
+        code, captured = run.main(), capsys.readouterr()
         assert "Traceback" not in captured.out
         return code, captured.err, handed
 
@@ -150,16 +148,17 @@ def test_a_sweep_s_values_can_be_hydra_s_own_setting(command):
 
 def test_a_sweeper_is_given_the_accuracy_of_each_run(command, monkeypatch):
     returned = []
-    monkeypatch.setattr(
-        Notes, "on_job_end", lambda self, config, job_return: returned.append(job_return.return_value)
-    )
+
+    def keep(self, config, job_return):
+        returned.append(job_return.return_value)
+
+    monkeypatch.setattr(Notes, "on_job_end", keep)
     command("-m", "seed=3,-1,4")
     assert returned == [3.0, None, 4.0]
-    assert [(one.state, one.score, one.params, one.folder) for one in made] == [
-        ("finished", 3.0, 9, f"runs/resnet18-cifar10-full_rank/{'0' * 12}"),
-        ("failed", None, None, ""),
-        ("finished", 4.0, 9, f"runs/resnet18-cifar10-full_rank/{'0' * 12}"),
-    ]
+    folder = f"runs/resnet18-cifar10-full_rank/{'0' * 12}"
+    found = [(one.state, one.score, one.params, one.folder) for one in made]
+    failed = ("failed", None, None, "")
+    assert found == [("finished", 3.0, 9, folder), failed, ("finished", 4.0, 9, folder)]
 
 
 def test_optuna_finds_the_best_of_its_trials(command, tmp_path):
@@ -238,10 +237,8 @@ def test_a_sweep_tells_finished_skipped_busy_and_failed(command):
 
     code, err, _ = command("-m", "seed=1,2,3", worker=mixed)
     assert code == 3
-    assert (
-        err.splitlines()[-1]
-        == "cuttlefish: 3 runs: 1 finished, 1 skipped (finished before), 1 being run by another process"
-    )
+    told = "3 runs: 1 finished, 1 skipped (finished before), 1 being run by another process"
+    assert err.splitlines()[-1] == f"cuttlefish: {told}"
     assert command("-m", "seed=3,4", worker=mixed)[0] == 2
     code, err, _ = command("-m", "seed=1,2", worker=mixed)
     assert (code, err) == (0, "cuttlefish: 2 runs: 1 finished, 1 skipped (finished before)\n")

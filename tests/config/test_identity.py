@@ -13,6 +13,7 @@ from tests.helpers.mappings import with_value
 
 DIGEST = "0" * 64
 RECIPE = {"recipe": {"schedule": {"peak_lr": 0.8, "warmup_epochs": 5}}}
+SMALL = {"model": {"width": 16}, "data": {"images_per_class": 1000, "flip": True}}
 CUTTLEFISH = {"method": {"name": "cuttlefish", "preset": "reference", "k": "paper", "paper_k": 5}}
 
 NO_RESULT = set(
@@ -37,8 +38,9 @@ def leaves(mapping: dict[str, Any], where: str = "") -> Iterator[str]:
             yield path
 
 
-def config_with(path: str, value: Any) -> dict[str, Any]:
-    return with_value(to_dict(Config()), path, value)
+def key_with(path: str, value: Any) -> str:
+    """The key of the defaults with another value at a dotted path."""
+    return run_key(with_value(to_dict(Config()), path, value), DIGEST, 1)
 
 
 @pytest.mark.parametrize(
@@ -47,15 +49,7 @@ def config_with(path: str, value: Any) -> dict[str, Any]:
         ({}, "773c4dd7d6c8"),
         ({"seed": 1}, "d3894b3e022f"),
         (RECIPE, "ec83fd64ec5b"),
-        (
-            {
-                **RECIPE,
-                **CUTTLEFISH,
-                "model": {"width": 16},
-                "data": {"images_per_class": 1000, "flip": True},
-            },
-            "a8fb0e42cee9",
-        ),
+        (RECIPE | CUTTLEFISH | SMALL, "a8fb0e42cee9"),
         ({"model": {"name": "resnet50", "source": "timm", "arguments": {"drop_rate": 0.1}}}, "7c0a61cfcaaa"),
     ],
 )
@@ -95,7 +89,7 @@ def test_a_new_knob_at_its_default_changes_no_key():
 
 @pytest.mark.parametrize("path", [path for path in leaves(to_dict(Config())) if path != "method"])
 def test_a_key_tells_exactly_what_changes_the_result(path):
-    changed = run_key(config_with(path, "something else"), DIGEST, 1) != run_key(to_dict(Config()), DIGEST, 1)
+    changed = key_with(path, "something else") != run_key(to_dict(Config()), DIGEST, 1)
     assert changed == (path not in NO_RESULT)
 
 
@@ -113,35 +107,25 @@ def test_method_data_and_version_count_but_not_the_preset_s_name():
 
 
 def test_the_spelling_of_a_value_does_not_count():
-    assert run_key(config_with("recipe.schedule.gamma", 1), DIGEST, 1) == run_key(
-        config_with("recipe.schedule.gamma", 1.0), DIGEST, 1
-    )
-    assert run_key(config_with("data.mean", (0.1, 0.2, 0.3)), DIGEST, 1) == run_key(
-        config_with("data.mean", [0.1, 0.2, 0.3]), DIGEST, 1
-    )
+    assert key_with("recipe.schedule.gamma", 1) == key_with("recipe.schedule.gamma", 1.0)
+    assert key_with("data.mean", (0.1, 0.2, 0.3)) == key_with("data.mean", [0.1, 0.2, 0.3])
 
 
 def test_the_order_of_keys_does_not_count():
     config = to_dict(Config())
     assert run_key(dict(reversed(config.items())), DIGEST, 1) == run_key(config, DIGEST, 1)
-    one, other = (
-        config_with("model.arguments", arguments) for arguments in ({"a": 1, "b": 2}, {"b": 2, "a": 1})
-    )
-    assert run_key(one, DIGEST, 1) == run_key(other, DIGEST, 1)
+    assert key_with("model.arguments", {"a": 1, "b": 2}) == key_with("model.arguments", {"b": 2, "a": 1})
 
 
 def test_true_is_not_one():
-    assert run_key(config_with("model.arguments", {"a": True}), DIGEST, 1) != run_key(
-        config_with("model.arguments", {"a": 1}), DIGEST, 1
-    )
+    assert key_with("model.arguments", {"a": True}) != key_with("model.arguments", {"a": 1})
 
 
 def test_the_folder_is_the_experiment_and_the_key():
     config = load_config({"method": {"name": "cuttlefish"}})
     assert run_folder(config, "abc") == Path("runs/resnet18-cifar10-cuttlefish/abc")
-    assert run_folder(replace(config, experiment_name="reduced/a", runs_root="/r"), "abc") == Path(
-        "/r/reduced/a/abc"
-    )
+    named = replace(config, experiment_name="reduced/a", runs_root="/r")
+    assert run_folder(named, "abc") == Path("/r/reduced/a/abc")
     assert run_folder(replace(config, run_dir="/x/y"), "abc") == Path("/x/y")
 
 

@@ -52,11 +52,8 @@ def test_values_land_in_their_dataclasses():
     width=st.none() | st.integers(1, 512),
 )
 def test_to_dict_is_the_inverse(seed, epochs, lr, milestones, arguments, width):
-    source = (
-        {"name": "resnet18", "source": "suite", "width": width}
-        if width
-        else {"source": "timm", "arguments": arguments}
-    )
+    ours = {"name": "resnet18", "source": "suite", "width": width}
+    source = ours if width else {"source": "timm", "arguments": arguments}
     recipe = {"epochs": epochs, "schedule": {"peak_lr": lr, "base_lr": lr, "milestones": milestones}}
     config = load_config({"model": source, "recipe": recipe, "seed": seed})
     assert load_config(to_dict(config)) == config
@@ -125,13 +122,8 @@ def test_containers_are_converted_item_by_item():
 @pytest.mark.parametrize(
     ("knobs", "words"),
     [
-        (
-            {"k": "profil"},
-            [
-                "method.k must be one of profile, paper or a whole number, not 'profil'",
-                "did you mean profile?",
-            ],
-        ),
+        ({"k": "profil"}, ["method.k must be one of profile, paper or a whole number, not 'profil'"]),
+        ({"k": "profil"}, ["did you mean profile?"]),
         ({"k": True}, ["method.k must be", "not true"]),
         ({"k": None}, ["method.k must be", "not null"]),
         ({"ranks": {"a": 1.5}}, ["method.ranks.a must be a whole number, not 1.5"]),

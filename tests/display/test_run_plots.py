@@ -35,9 +35,8 @@ def drawn(made_up, tmp_path_factory):
 
 
 def test_all_figures_come_as_png_and_svg_alone(drawn):
-    assert sorted(path.name for path in drawn.iterdir()) == sorted(
-        f"{name}.{suffix}" for name in NAMES for suffix in ("png", "svg")
-    )
+    wanted = {f"{name}.{suffix}" for name in NAMES for suffix in ("png", "svg")}
+    assert {path.name for path in drawn.iterdir()} == wanted
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -56,15 +55,17 @@ def test_svgs_parse_and_mark_the_switch(drawn, name, marked):
 
 
 def test_the_same_figure_gives_the_same_bytes(made_up, tmp_path):
-    for folder in ("once", "again"):
+    once, again = tmp_path / "once", tmp_path / "again"
+    for folder in (once, again):
         with style.styled():
-            style.save_figure(
-                run_plots.stack_profile(made_up.profile(), "a run"), tmp_path / folder, "profile"
-            )
-    for suffix in ("png", "svg"):
-        assert (tmp_path / "once" / f"profile.{suffix}").read_bytes() == (
-            tmp_path / "again" / f"profile.{suffix}"
-        ).read_bytes()
+            style.save_figure(run_plots.stack_profile(made_up.profile(), "a run"), folder, "profile")
+    for name in ("profile.png", "profile.svg"):
+        assert (once / name).read_bytes() == (again / name).read_bytes()
+
+
+def switches(axes):
+    """Where an axes marks the switch."""
+    return [line.get_xdata()[0] for line in axes.lines if line.get_gid() == "switch"]
 
 
 def test_rank_curves_show_the_ranks_and_the_switch_epoch(made_up):
@@ -72,15 +73,11 @@ def test_rank_curves_show_the_ranks_and_the_switch_epoch(made_up):
     with style.styled():
         (axes,) = run_plots.rank_curves(rows, made_up.E).axes
         assert axes.get_ylabel() == "stable rank / its initial value"
-        assert (
-            run_plots.rank_curves(rows, None, metric="entropy")
-            .axes[0]
-            .get_ylabel()
-            .startswith("effective rank")
-        )
+        (of_entropy,) = run_plots.rank_curves(rows, None, metric="entropy").axes
+        assert of_entropy.get_ylabel().startswith("effective rank")
     curves = {tuple(line.get_ydata()) for line in axes.lines if line.get_gid() is None}
     assert curves == {tuple(history.ratios) for history in rank_histories(rows)}
-    assert [line.get_xdata()[0] for line in axes.lines if line.get_gid() == "switch"] == [made_up.E]
+    assert switches(axes) == [made_up.E]
     assert {"switch, E = 5"} < {text.get_text() for text in axes.texts}
 
 
@@ -91,10 +88,7 @@ def test_training_curves_skip_epochs_without_evaluation(made_up):
     upper, lower = run_plots.training_curves(rows, made_up.record()).axes
     test_line = next(line for line in lower.lines if line.get_label() == "test")
     assert list(test_line.get_xdata()) == [2, 4, 6, 8]
-    assert all(
-        [line.get_xdata()[0] for line in axes.lines if line.get_gid() == "switch"] == [5.5]
-        for axes in (upper, lower)
-    )
+    assert switches(upper) == switches(lower) == [5.5]
 
 
 def test_a_full_rank_run_has_only_its_curves_and_no_mark(made_up, tmp_path):
@@ -113,12 +107,11 @@ def test_unusual_sizes_are_drawn_too(made_up, layers, epochs):
         for e in range(epochs)
         for name in names
     ]
+    profile = made_up.profile()
     figures = [
         run_plots.rank_curves(rows, None),
         run_plots.rank_ratios(Record(ranks={name: 3 for name in names[:1]}), rows, None),
-        run_plots.stack_profile(
-            made_up.profile() | {"stacks": made_up.profile()["stacks"][:1], "source": "cost model"}
-        ),
+        run_plots.stack_profile(profile | {"stacks": profile["stacks"][:1], "source": "cost model"}),
         run_plots.training_curves([made_up.epoch_row(1)], made_up.full_rank_record()),
     ]
     for figure in figures:
@@ -138,16 +131,15 @@ def test_ranks_of_a_fork_are_ratios_to_full_rank(made_up):
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=20), st.floats(0.01, 0.5))
 def test_spread_keeps_order_and_distance(values, gap):
     moved = style.spread(values, gap)
-    order = sorted(range(len(values)), key=lambda index: values[index])
+    order = sorted(range(len(values)), key=values.__getitem__)
     placed = [moved[index] for index in order]
     assert all(after - before >= gap - 1e-9 for before, after in zip(placed, placed[1:], strict=False))
     assert sum(moved) == pytest.approx(sum(values), abs=1e-6)  # least squares keeps the mean
     room = gap * (len(values) - 1)
     bounded = style.spread(values, gap, -0.1, 0.1 + room)
     assert all(-0.1 - 1e-9 <= value <= 0.1 + room + 1e-9 for value in bounded)
-    assert sorted(range(len(values)), key=lambda index: bounded[index]) == sorted(
-        range(len(values)), key=lambda index: moved[index]
-    )
+    in_order_of = [sorted(range(len(values)), key=found.__getitem__) for found in (bounded, moved)]
+    assert in_order_of[0] == in_order_of[1]
     spaced = [values[index] for index in order]
     if all(after - before >= gap for before, after in zip(spaced, spaced[1:], strict=False)):
         assert moved == pytest.approx(values)
@@ -163,9 +155,12 @@ def test_spread_keeps_order_and_distance(values, gap):
 )
 def test_a_picture_says_what_scale_and_width_it_is_of(tmp_path, monkeypatch, made_up, scale, config, ending):
     drawn = []
-    monkeypatch.setattr(
-        run_plots, "training_curves", lambda *_: drawn.append(_[-1]) or style.new_figure(1, 1)[0]
-    )
+
+    def training_curves(rows, record, title):
+        drawn.append(title)
+        return style.new_figure(1, 1)[0]
+
+    monkeypatch.setattr(run_plots, "training_curves", training_curves)
     (tmp_path / "epochs.jsonl").write_text('{"epoch": 1}\n')
     draw_run(tmp_path, made_up.full_rank_record(seed=0, scale=scale, config=config))
     assert drawn[0].endswith(ending)

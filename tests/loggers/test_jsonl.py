@@ -69,14 +69,8 @@ def test_the_log_keeps_earlier_messages_and_the_error(made_up, tmp_path):
     logger.profile(made_up.profile())
     logger.finish(made_up.record("failed", error="Traceback\nValueError: loss is NaN"))
     text = (tmp_path / "log.txt").read_text()
-    for words in (
-        made_up.KEY,
-        "switch at epoch 5",
-        "resumed after epoch 5",
-        "K = 5",
-        "ValueError: loss is NaN",
-    ):
-        assert words in text
+    assert made_up.KEY in text and "ValueError: loss is NaN" in text
+    assert "switch at epoch 5" in text and "resumed after epoch 5" in text and "K = 5" in text
 
 
 def test_a_full_disk_loses_neither_row_nor_order(made_up, tmp_path, monkeypatch, caplog):
@@ -84,9 +78,8 @@ def test_a_full_disk_loses_neither_row_nor_order(made_up, tmp_path, monkeypatch,
     logger = start(made_up, tmp_path / "full")
     train(made_up, logger, 0, 2)
     with monkeypatch.context() as patch:
-        patch.setattr(
-            files, "_flush", no_space
-        )  # after the bytes have gone out: what is there must be taken back
+        # after the bytes have gone out: what is there must be taken back
+        patch.setattr(files, "_flush", no_space)
         train(made_up, logger, 2, 4)
         shown = logger.settle()
         assert shown == f"cannot write to the log of the run in {tmp_path / 'full'}: No space left on device"

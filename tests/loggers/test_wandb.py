@@ -69,9 +69,8 @@ def test_no_name_of_the_machine_or_its_user_is_in_the_run_file(made_up, tmp_path
         loggers.finish(made_up.record())
     (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     assert finished_run(path)
-    assert not [
-        name for name in (b"anns-workstation", b"ann-username", b"ann@mail") if name in path.read_bytes()
-    ]
+    names = (b"anns-workstation", b"ann-username", b"ann@mail")
+    assert [name for name in names if name in path.read_bytes()] == []
 
 
 def test_metrics_curves_and_seconds_are_logged_by_epoch(two_runs, made_up):

@@ -58,9 +58,8 @@ def run(tmp_path, monkeypatch):
 def sync(server, folders) -> None:
     """W&B's own command."""
     command = [sys.executable, "-m", "wandb", "sync", "--include-online", *map(str, folders)]
-    subprocess.run(
-        command, env={**os.environ, **environment(server)}, check=True, capture_output=True, timeout=100
-    )
+    variables = {**os.environ, **environment(server)}
+    subprocess.run(command, env=variables, check=True, capture_output=True, timeout=100)
 
 
 def losses(lines) -> list[tuple[int, float]]:
@@ -125,11 +124,9 @@ def test_a_resumed_piece_holds_the_whole_history(pieces, made_up):
 
 def test_pieces_that_are_sent_leave_each_epoch_once(pieces, made_up):
     with WandbServer("healthy") as server:
-        for piece in pieces:
+        for piece, epochs in zip(pieces, ([1, 2, 3], [1, 2, 3, 4, 5]), strict=True):
             sync(server, [piece])
-            assert [epoch for epoch, _ in losses(server.lines)] == (
-                [1, 2, 3] if piece == pieces[0] else [1, 2, 3, 4, 5]
-            )
+            assert [epoch for epoch, _ in losses(server.lines)] == epochs
     assert losses(server.lines) == EXPECTED
     assert json.loads(server.lines["wandb-summary.json"][-1])["accuracy_final"] == 78.93
 
