@@ -5,6 +5,7 @@ import pytest
 from cuttlefish.config.compose import compose_config
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.methods.schedule import build_schedule
+from cuttlefish.record.folder import read_epochs
 from cuttlefish.worker import run_config
 from tests.helpers.runs import CONF, composed_settings, little_config
 
@@ -58,16 +59,28 @@ def test_deit_goes_on_at_two_thirds_after_an_epoch_at_almost_nothing():
     assert schedule.restarted(40).lr(40) == 1e-6 < schedule.restarted(40).lr(42) < schedule.lr(42)
 
 
-def test_a_run_takes_the_scale_behind_its_switch(tmp_path):
-    knobs = {"k": 1, "switch_epoch": 2, "rank_ratio": 0.25, "frobenius_decay": 0.0, "restart_scale": 0.5}
-    config = little_config(
-        tmp_path, "cuttlefish", recipe__schedule={"name": "cosine", "base_lr": 0.01, "peak_lr": 0.04},
-        **{f"method__{key}": value for key, value in knobs.items()},
-    )  # fmt: skip
+@pytest.mark.parametrize(
+    ("schedule", "knobs", "rates"),
+    [
+        (
+            {"name": "cosine", "base_lr": 0.01, "peak_lr": 0.04},
+            {"restart_scale": 0.5},
+            [0.04, 0.034142, 0.01, 0.0029289],
+        ),
+        (
+            {"base_lr": 0.04, "peak_lr": 0.04, "warmup_epochs": 0, "milestones": [0.25, 0.75]},
+            {"forget_milestones": True},
+            [0.04, 0.004, 0.04, 0.004],
+        ),
+    ],
+    ids=["scale", "milestones"],
+)
+def test_a_run_takes_it_behind_its_switch(tmp_path, schedule, knobs, rates):
+    fixed = {"k": 1, "switch_epoch": 2, "rank_ratio": 0.25, "frobenius_decay": 0.0}
+    changes = {f"method__{key}": value for key, value in {**fixed, **knobs}.items()}
+    config = little_config(tmp_path, "cuttlefish", recipe__schedule=schedule, **changes)
     assert run_config(config).switch_epoch == 2
-    text = (tmp_path / "epochs.jsonl").read_text().splitlines()
-    rates = [float(line.split('"lr": ')[1].split(",")[0]) for line in text]
-    assert rates == pytest.approx([0.04, 0.034142, 0.01, 0.0029289], abs=1e-5)
+    assert [row["lr"] for row in read_epochs(tmp_path)] == pytest.approx(rates, abs=1e-5)
 
 
 def test_a_linear_schedule_refuses_the_scale(tmp_path):
