@@ -93,7 +93,7 @@ class Decisions(Followers):
     def _end(self, ended: int) -> EpochReport:
         self._check_call(ended)
         if self._watch is not None:
-            self._watch.epoch_ended(self.interval)
+            self._watch.epoch_ended(self.interval, 1 if self.reason else ended - self._ended)
         self._ended = ended
         if self.switched or self.reason is not None:
             return EpochReport(False, self.epoch, self.reason)

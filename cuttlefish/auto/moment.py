@@ -79,7 +79,7 @@ class Moment:
             )
             return None
         if self.settings.switch_epoch is not None:
-            return "fixed" if self.epoch == self.settings.switch_epoch else None
+            return "fixed" if self.epoch >= self.settings.switch_epoch else None
         if was_settled or (self.settled and self.test.rule.lag == 0):
             return self.test.reason
         return "at the maximum E" if self._out_of_time() else None

@@ -47,8 +47,8 @@ class Watch:
         self._looked_for_leftovers = True
         _listen(self)
 
-    def epoch_ended(self, interval: int | None = None) -> None:
-        """Warn of an epoch without a step, where there were some before, and of a step for several calls."""
+    def epoch_ended(self, interval: int | None = None, passed: int = 1) -> None:
+        """Warn of an epoch without a step where there were some, of several at once, of micro-batches."""
         if self.tally.total and not self.tally.steps:
             self._warn("epoch_end() was called again without an optimizer step since; call it once an epoch")
         elif interval and 0 < 2 * self.tally.steps <= interval:
@@ -56,6 +56,8 @@ class Watch:
                 f"step_end() was called {interval} times for {self.tally.steps} optimizer steps: call it "
                 "once a step, after the last micro-batch"
             )
+        if passed > 1:
+            self._warn(f"epoch_end() was told of {passed} epochs at once: call it after each, counted from 0")
         self._look_for_leftovers()
         self.tally.steps, self.tally.epochs = 0, self.tally.epochs + 1
 

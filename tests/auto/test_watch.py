@@ -129,6 +129,12 @@ def test_an_optimizer_around_another_takes_one_step(caplog):
     assert told(caplog) == []
 
 
+def test_epochs_that_are_left_out_are_named(caplog):
+    model, cf, optimizer = begin(switch_epoch=1, epochs=4)
+    assert cf.epoch_end(1) and cf.switch_epoch == 2, "as a loop that counts from 1 calls it"
+    assert "epoch_end() was told of 2 epochs at once" in told(caplog)[0]
+
+
 def test_an_interval_of_micro_batches_is_named(caplog):
     model = network()
     cf = Cuttlefish(model, IMAGES, interval=4, **FIXED)
