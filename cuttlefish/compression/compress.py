@@ -52,7 +52,7 @@ def compress(
     ranks: Mapping[str, int] | None = None,
     calibration: Iterable[Any] | None = None,
     dense: Sequence[str] = (),
-    forward: Forward = call_model,
+    forward: Forward | None = None,
 ) -> Compression:
     """Make the layers of a trained model low-rank, in place. Layers that would not get smaller stay dense.
 
@@ -66,7 +66,8 @@ def compress(
         calibration: Batches of inputs. The factors then keep the outputs for such inputs, instead of the
             weight, and the first layer and those that feed an output stay dense.
         dense: Patterns of layers that stay dense, as in "*.head".
-        forward: How to call the model on a batch of the calibration.
+        forward: How to call the model on a batch of the calibration; model(x), model(*x) or model(**x) by
+            default.
 
     Returns:
         What was done, with the error of each layer.
@@ -112,7 +113,7 @@ def _layers(
     ranks: Mapping[str, int] | None,
     calibration: Iterable[Any] | None,
     dense: Sequence[str],
-    forward: Forward,
+    forward: Forward | None,
 ) -> tuple[dict[str, nn.Conv2d | nn.Linear], dict[str, Tensor]]:
     """Return the layers to compress, and the second moments of their inputs if there is a calibration."""
     found = find_layers(model).layers
@@ -129,7 +130,7 @@ def _layers(
     ends = {path[0].name, *(layer.name for layer in path if layer.head)} if path else set()
     if ranks is None:
         layers = {layer.name: layers[layer.name] for layer in path if layer.name in layers.keys() - ends}
-    return layers, input_moments(model, layers, chain([first], batches), forward)
+    return layers, input_moments(model, layers, chain([first], batches), forward or call_model)
 
 
 @torch.no_grad()

@@ -125,3 +125,8 @@ def test_bad_input_changes_nothing(options, sentence):
     with pytest.raises(CuttlefishError, match=sentence):
         compress(model, **options)
     assert not any(isinstance(module, LowRankConv2d) for module in model.modules())
+
+
+def test_a_calibration_with_labels_is_refused_in_a_sentence():
+    with pytest.raises(CuttlefishError, match="give its inputs, or say by forward= how to call it"):
+        compress(network(), ratio=0.5, calibration=[(IMAGES, torch.zeros(8))])
