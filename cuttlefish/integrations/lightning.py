@@ -16,7 +16,7 @@ from cuttlefish.lowrank.trace import Batch
 
 
 class CuttlefishCallback(Callback):
-    """Makes a part of a LightningModule low-rank while it is fitted, on one device.
+    """Makes a part of a LightningModule low-rank while it is fitted, on one device. Each part has its own.
 
     Checkpoints hold the state. Give `fit` and this callback the same path to go on from one.
 
@@ -52,8 +52,12 @@ class CuttlefishCallback(Callback):
         options: dict[str, Any] = {"epochs": epochs} | self.options
         self.core = Cuttlefish(self._network(pl_module), self.batch, state=state, **options)
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._step = trainer.global_step
+        mine = set(self._running().model.parameters())
+        for optimizer in trainer.optimizers:
+            if any(not mine.isdisjoint(group["params"]) for group in optimizer.param_groups):
+                self._running().optimizer(optimizer)
 
     def on_before_optimizer_step(self, *_: Any, **named: Any) -> None:
         self._running().before_step()
@@ -61,12 +65,15 @@ class CuttlefishCallback(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **named: Any) -> None:
         if self._running().interval is not None and trainer.global_step > self._step:
             self._step = trainer.global_step
-            if self._running().step_end():
-                self._follow(trainer)
+            self._running().step_end()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._running().interval is None and self._running().epoch_end():
-            self._follow(trainer)
+        if self._running().interval is None:
+            self._running().epoch_end()
+
+    @property
+    def state_key(self) -> str:
+        return f"{type(self).__qualname__}({self.module})"
 
     def state_dict(self) -> dict[str, Any]:
         return {} if self.core is None else self.core.state_dict()
@@ -75,10 +82,6 @@ class CuttlefishCallback(Callback):
         if self.core is None:
             raise CuttlefishError("CuttlefishCallback was called in a training that it did not see begin.")
         return self.core
-
-    def _follow(self, trainer: Trainer) -> None:
-        for optimizer in trainer.optimizers:
-            self._running().optimizer(optimizer)
 
     def _network(self, pl_module: LightningModule) -> nn.Module:
         network = getattr(pl_module, self.module, None)

@@ -33,7 +33,7 @@ def fit(folder, callback, module=None, path=None, **options):
     module = module or Classifier()
     trainer = lightning.Trainer(
         accelerator="cpu", devices=1, logger=False, enable_progress_bar=False, enable_model_summary=False,
-        default_root_dir=folder, callbacks=[callback], **options,
+        default_root_dir=folder, callbacks=callback, **options,
     )  # fmt: skip
     trainer.fit(module, loader, ckpt_path=path)
     return module, trainer
@@ -78,3 +78,32 @@ def test_several_processes_are_refused():
     with pytest.raises(CuttlefishError, match="was given 2 processes, whose DDP would go on"):
         callback.setup(SimpleNamespace(world_size=2), module, "fit")
     assert callback.core is None
+
+
+class TwoParts(lightning.LightningModule):
+    """Two networks, each with an optimizer of its own, as in a GAN."""
+
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+        self.one, self.other = network(), network(1)
+
+    def training_step(self, batch, index):
+        for part, optimizer in zip((self.one, self.other), self.optimizers(), strict=True):
+            optimizer.zero_grad()
+            self.manual_backward(cross_entropy(part(batch[0]), batch[1]))
+            optimizer.step()
+
+    def configure_optimizers(self):
+        return [torch.optim.Adam(part.parameters(), lr=1e-3) for part in (self.one, self.other)]
+
+
+def test_each_part_has_its_own_callback_and_optimizer(tmp_path):
+    callbacks = [
+        CuttlefishCallback(IMAGES, part, **KNOBS | {"switch_epoch": epoch})
+        for part, epoch in (("one", 1), ("other", 2))
+    ]
+    module, trainer = fit(tmp_path, [*callbacks], TwoParts(), max_epochs=3)
+    assert [callback.core.switch_epoch for callback in callbacks] == [1, 2]
+    for part, optimizer in zip((module.one, module.other), trainer.optimizers, strict=True):
+        assert isinstance(part[3], LowRankConv2d) and part[3].first.weight in optimizer.state
