@@ -16,11 +16,17 @@ from cuttlefish.lowrank.layers import LowRankLayer
 def decay_groups(
     model: nn.Module, weight_decay: float, without_decay: Set[nn.Parameter] = frozenset()
 ) -> list[dict[str, Any]]:
-    """Return two optimizer groups: decayed (two or more dimensions, not in `without_decay`) and the rest."""
+    """Return two optimizer groups: decayed (two or more dimensions, not exempt) and the rest.
+
+    Exempt are the parameters in `without_decay`, and those that a model of timm names in `no_weight_decay()`:
+    tokens and position embeddings.
+    """
+    named = getattr(model, "no_weight_decay", set)()
     decayed, free = [], []
-    for parameter in model.parameters():
+    for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            (decayed if parameter.ndim >= 2 and parameter not in without_decay else free).append(parameter)
+            exempt = parameter.ndim < 2 or parameter in without_decay or name in named
+            (free if exempt else decayed).append(parameter)
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
 

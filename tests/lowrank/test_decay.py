@@ -3,14 +3,16 @@
 import copy
 
 import pytest
+import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from timm.optim import param_groups_weight_decay
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.lowrank.decay import FrobeniusDecay
+from cuttlefish.lowrank.decay import FrobeniusDecay, decay_groups
 from cuttlefish.lowrank.layers import LowRankConv2d, LowRankLinear
 from cuttlefish.lowrank.surgery import factorize
 
@@ -260,3 +262,15 @@ def test_decay_goes_through_the_momentum_of_sgd(model):
         ended.append(weights(net))
     for ours, theirs in zip(*ended, strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ["deit_tiny_distilled_patch16_224", "swin_tiny_patch4_window7_224"])
+def test_what_timm_never_decays_is_exempt(name):
+    small = {"depth": 1} if name.startswith("deit") else {"depths": (1, 1, 1, 1), "embed_dim": 24}
+    model = timm.create_model(name, **small)
+    theirs = param_groups_weight_decay(model, 0.05, no_weight_decay_list=model.no_weight_decay())
+    ours, theirs = (
+        {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
+        for groups in (decay_groups(model, 0.05), theirs)
+    )
+    assert ours == theirs
