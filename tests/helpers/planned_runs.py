@@ -7,6 +7,7 @@ from typing import Any
 from cuttlefish.evidence.records import Collection, Evidence
 from cuttlefish.planning.planned_run import PlannedRun
 from cuttlefish.planning.spec import Row, Scale, Spec, Stated, TableSpec
+from cuttlefish.report.tables.table import Cell, Table
 from tests.helpers.synthetic_records import record
 
 
@@ -40,9 +41,8 @@ def ran(row: str, seed: int = 0, name: str = "", **changes: Any) -> Evidence:
     status = changes.pop("status", "finished")
     fields = {"run_key": key_of(row, seed, changes.get("model", "resnet18"))} | changes
     made = replace(record("pufferfish", seed, **fields), status=status)
-    return Evidence(
-        Path("/r") / (name or f"{fields['run_key']}-{changes.get('device', 'cpu')}") / "record.json", made
-    )
+    folder = name or f"{fields['run_key']}-{changes.get('device', 'cpu')}"
+    return Evidence(Path("/r") / folder / "record.json", made)
 
 
 def found(*runs: Evidence) -> Collection:
@@ -50,25 +50,20 @@ def found(*runs: Evidence) -> Collection:
 
 
 def spec_of() -> Spec:
-    stated = [
-        Stated("low", "resnet18", "cifar10", "size", "compression"),
-        Stated("low", "resnet18", "cifar10", "faster", "speedup"),
-    ]
-    rows = [
-        Row("Full", ["equal budget"], ["reduced"], "full", baseline=True),
-        Row("Low", ["equal budget"], ["reduced"], "low"),
-    ]
+    quantities = {"size": "compression", "faster": "speedup"}
+    stated = [Stated("low", "resnet18", "cifar10", claim, quantity) for claim, quantity in quantities.items()]
+    kept = ["equal budget"], ["reduced"]
+    rows = [Row("Full", *kept, "full", baseline=True), Row("Low", *kept, "low")]
     one = TableSpec("One", "table1", paper=stated, rows=rows)
-    tables = {
-        "table1": one,
-        "table2": TableSpec("Later", "table2"),
-        "figure1": TableSpec("Figure", "figure1"),
-    }
-    return Spec(
-        {"reduced": Scale(note="reduced scale: little")},
-        tables,
-        {"resnet18": "ResNet-18", "cifar10": "CIFAR-10"},
-    )
+    others = [TableSpec("Later", "table2"), TableSpec("Figure", "figure1")]
+    tables = {table.name: table for table in (one, *others)}
+    scales = {"reduced": Scale(note="reduced scale: little")}
+    return Spec(scales, tables, {"resnet18": "ResNet-18", "cifar10": "CIFAR-10"})
+
+
+def cells(table: Table, row: int, block: int = 0) -> dict[str, Cell]:
+    """The cells of a table's row by column."""
+    return dict(zip([column.key for column in table.columns], table.blocks[block].rows[row], strict=True))
 
 
 CLAIMS = {"size": {"value": 5.0}, "faster": {"value": 1.2}, "words": {"accept": "text"}}

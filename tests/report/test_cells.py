@@ -7,20 +7,16 @@ from tests.helpers.planned_runs import found, ran, wanted
 
 
 def test_runs_meet_their_cell_by_key_one_a_seed():
-    cells, left_out = cell_runs(
-        [wanted("full", 0), wanted("full", 1), wanted("low")],
-        found(ran("full", 1), ran("full", 0), ran("other")),
-    )
+    plan = [wanted("full", 0), wanted("full", 1), wanted("low")]
+    cells, left_out = cell_runs(plan, found(ran("full", 1), ran("full", 0), ran("other")))
     (hardware,) = cells[0].runs
     assert [run.record.seed for run in cells[0].runs[hardware]] == [0, 1] and left_out == []
     assert (cells[1].runs, cells[1].state) == ({}, "no run")
 
 
 def test_hardware_is_kept_apart():
-    (cell,), _ = cell_runs(
-        [wanted("full", 0), wanted("full", 1)],
-        found(ran("full", 0), ran("full", 1, device="a GPU", threads=None)),
-    )
+    on_gpu = ran("full", 1, device="a GPU", threads=None)
+    (cell,), _ = cell_runs([wanted("full", 0), wanted("full", 1)], found(ran("full", 0), on_gpu))
     shown = {hardware: [run.record.seed for run in runs] for hardware, runs in cell.runs.items()}
     assert shown == {"a CPU, 2 cores · fp32 · 2 threads": [0], "a GPU · fp32": [1]}
 
@@ -46,8 +42,7 @@ def test_of_repeats_the_first_started_counts():
 
 def test_a_cell_without_a_finished_run_says_why():
     failed = ran("full", status="failed", error="x")
-    cells, _ = cell_runs(
-        [wanted("full"), wanted("low", waits_for="k", waits_for_label="Cuttlefish")], found(failed)
-    )
+    waiting = wanted("low", waits_for="k", waits_for_label="Cuttlefish")
+    cells, _ = cell_runs([wanted("full"), waiting], found(failed))
     shown = [cell.state for cell in cells]
     assert shown == ["no finished run (failed)", "no run (it is to match Cuttlefish)"]

@@ -1,6 +1,5 @@
 """Columns that tables 2 and 3 have beside the others, and what their runs are called by."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from cuttlefish.planning.execute import in_order_of_value
@@ -22,13 +21,8 @@ def cells_of(*runs):
 
 
 def with_facts(seed, on_floor, top5):
-    run = ran("low", seed)
-    facts = {
-        "on_floor": on_floor,
-        "ranks": {"a": 4, "b": 4},
-        "metrics": {"accuracy": 1.0, "accuracy_top5": top5},
-    }
-    return replace(run, record=replace(run.record, **facts))
+    metrics = {"accuracy": 1.0, "accuracy_top5": top5}
+    return ran("low", seed, on_floor=on_floor, ranks={"a": 4, "b": 4}, metrics=metrics)
 
 
 def test_ranks_on_their_floor_and_the_top_five_are_shown():
@@ -44,7 +38,7 @@ def test_reduced_networks_are_planned_and_picked_by_their_choice(tmp_path):
     runs = planned_runs(spec, ["table2", "table3"], "reduced", [0], ROOT, cache=tmp_path)
     assert {run.model for run in pick(runs, {"model": "reduced/resnet50"})} == {"resnet50"}
     assert {run.label for run in pick(runs, {"model": "reduced/resmlp"})} >= {"Full rank", "Cuttlefish"}
-    order = [run for run in in_order_of_value(runs, spec.scale("reduced").order)]
+    order = in_order_of_value(runs, spec.scale("reduced").order)
     assert [run.choices("model")[0] for run in order[:4]] == ["reduced/resmlp"] * 4
     assert [run.row for run in order[:4]] == ["full_rank", "cuttlefish", "pufferfish", "cuttlefish_unscaled"]
     assert all(run.epochs == 30 and run.data == "cifar10" for run in runs)

@@ -9,7 +9,7 @@ from scipy.stats import t
 from cuttlefish.evidence.interval import seeds_for
 from cuttlefish.planning.spec import Scale
 from cuttlefish.report.tables.build import all_tables
-from tests.helpers.planned_runs import CLAIMS, found, ran, spec_of, wanted
+from tests.helpers.planned_runs import CLAIMS, cells, found, ran, spec_of, wanted
 
 PLAN = [wanted("full", 0), wanted("full", 1), wanted("low", 0), wanted("low", 1)]
 
@@ -29,18 +29,12 @@ def metric_table(*runs):
     return made
 
 
-def cells(table, row):
-    return {
-        column.key: cell.text for column, cell in zip(table.columns, table.blocks[0].rows[row], strict=True)
-    }
-
-
 def test_metrics_and_trainable_parameters_stand_in_the_table():
     table = metric_table(run("full", 0, 88.0), run("full", 1, 90.0), run("low", 0, 87.0))
-    assert cells(table, 0)["metrics"] == "f1 89.00 ± 1.41 (90.00), accuracy 84.00 ± 1.41"
+    assert cells(table, 0)["metrics"].text == "f1 89.00 ± 1.41 (90.00), accuracy 84.00 ± 1.41"
     low = cells(table, 1)
-    assert low["metrics"] == "f1 87.00 (88.00), accuracy 82.00"
-    assert low["params_total"].startswith("400") and low["params_trainable"] == "300"
+    assert low["metrics"].text == "f1 87.00 (88.00), accuracy 82.00"
+    assert low["params_total"].text.startswith("400") and low["params_trainable"].text == "300"
     assert "accuracy" not in low and table.blocks[0].rows[1][2].value == 87.0
 
 
@@ -56,9 +50,8 @@ def test_rows_without_runs_have_as_many_cells():
 def test_the_seeds_that_a_point_needs_are_told():
     told = metric_table(run("full", 0, 88.0), run("full", 1, 90.0)).notes
     assert any("CIFAR-10 1.41 (2 seeds, 18 seeds needed)" in note for note in told)
-    assert not any(
-        "standard deviation, in points" in note for note in metric_table(run("full", 0, 88.0)).notes
-    )
+    of_one_seed = metric_table(run("full", 0, 88.0)).notes
+    assert not any("standard deviation, in points" in note for note in of_one_seed)
 
 
 @pytest.mark.parametrize("deviation", [0.1, 0.5, 1.0, 1.4142135])

@@ -35,12 +35,8 @@ def texts(table: Table, block: int) -> dict[str, list[str]]:
 
 def runs(scale):
     parts = {"train": 50.0, "profiling": 2.0, "switch": 1.0, "data": 0.5}
-    return found(
-        *(
-            ran("low", seed, scale=scale, compute_seconds=100.0, seconds=parts | {"ranks": 1.0 + seed})
-            for seed in (0, 1)
-        )
-    )
+    both = [{"compute_seconds": 100.0, "seconds": parts | {"ranks": 1.0 + seed}} for seed in (0, 1)]
+    return found(*(ran("low", seed, scale=scale, **times) for seed, times in enumerate(both)))
 
 
 def test_of_runs_the_clock_is_shown_beside_the_paper():
@@ -48,9 +44,8 @@ def test_of_runs_the_clock_is_shown_beside_the_paper():
     assert shown["profiling"][:4] == ["2.00 s", "2 %", "compute_seconds", "3.98 s (P 4.3) · 0.16 % (P 4.3)"]
     assert shown["ranks"][:2] == ["1.50 s ± 0.71 s", "1.5 % ± 0.71 %"]
     assert "0.49 s an epoch (P 4.3) · 1.6 % (P 4.3)" in shown["ranks"]
-    assert shown["data"][:2] == ["0.50 s", "0.5 %"] and shown["checkpoint"][:2] == ["–", "–"], (
-        "what a run's clock lacks is unknown"
-    )
+    assert shown["data"][:2] == ["0.50 s", "0.5 %"]
+    assert shown["checkpoint"][:2] == ["–", "–"], "what a run's clock lacks is unknown"
     empty = table_of(found(), "paper")
     assert empty.blocks[0].rows[0][0].text == "no run"
     assert any(note.startswith("No bench on hardware of this scale") for note in empty.notes)
@@ -68,15 +63,12 @@ def test_benches_and_what_they_compose_stand_beside_the_paper():
     last = len(table.blocks) - 1
     title, *_, composed_title = [block.title for block in table.blocks]
     measured, composed = texts(table, 0), texts(table, last)
-    assert texts(table, 1)["ranks of 21 layers, weights random (ResNet-18)"][3] == "–", (
-        "a bench of other networks' ranks is not the paper's"
-    )
+    of_other_ranks = texts(table, 1)["ranks of 21 layers, weights random (ResNet-18)"]
+    assert of_other_ranks[3] == "–", "a bench of other networks' ranks is not the paper's"
     assert "2 cores · 2 threads" in title and "1 core" in composed_title and "2 cores" in composed_title
     assert measured["ranks of 18 layers, width 64 (ResNet-18)"][3] == "0.49 s an epoch (P 4.3)"
-    assert [words[3] for what, words in measured.items() if what.startswith("profile, ")] == [
-        "3.98 s (P 4.3)",
-        "–",
-    ], "the paper's is of ResNet-18"
+    of_profiles = [words[3] for what, words in measured.items() if what.startswith("profile, ")]
+    assert of_profiles == ["3.98 s (P 4.3)", "–"], "the paper's is of ResNet-18"
     got = measured["checkpoint; ResNet-18, width 64, epochs of 50,000 images"][1:3]
     assert got == ["0.023 %", "an epoch"]
     claimed = judge(collection, benches, [CLAIMS["rank-share"]])[0].reduced
@@ -103,13 +95,7 @@ def test_benches_and_what_they_compose_stand_beside_the_paper():
     ],
 )
 def test_a_bench_that_lacks_a_share_has_none(row):
-    bench = Bench(
-        "overhead-x.json",
-        {"hardware": "a CPU, 2 cores"},
-        [{"seconds": 1.0, "per": "epoch", "width": 16} | row],
-    )
-    assert [
-        cells[2].text
-        for block in table_of(found(), benches=[bench], times=TIMES).blocks
-        for cells in block.rows
-    ] == ["–"] * (row["part"] == "data")
+    rows = [{"seconds": 1.0, "per": "epoch", "width": 16} | row]
+    bench = Bench("overhead-x.json", {"hardware": "a CPU, 2 cores"}, rows)
+    shown = [cells[2].text for _, cells in table_of(found(), benches=[bench], times=TIMES).rows]
+    assert shown == (["–"] if row["part"] == "data" else [])

@@ -13,28 +13,16 @@ from cuttlefish.report.tables.markdown import to_csv, to_markdown
 from cuttlefish.report.tables.table import Block, Cell, Column, Table
 from cuttlefish.report.tables.write import left_out_text
 
-COLUMNS = [
-    Column("method", "method", numeric=False),
-    Column("accuracy", "accuracy", "%"),
-    Column("size", "size"),
-]
+METHOD = Column("method", "method", numeric=False)
+COLUMNS = [METHOD, Column("accuracy", "accuracy", "%"), Column("size", "size")]
+OF_RUNS = "reduced", ("abc", "def")
 ROWS = [
-    [
-        Cell("SI&FD_x|y", "SI&FD"),
-        Cell("78.93 ± 0.21", 78.931, "reduced", ("abc", "def")),
-        Cell("3.05×", 3.05, "reduced", ("abc", "def")),
-    ],
+    [Cell("SI&FD_x|y", "SI&FD"), Cell("78.93 ± 0.21", 78.931, *OF_RUNS), Cell("3.05×", 3.05, *OF_RUNS)],
     [Cell("none"), Cell(), Cell()],
 ]
+BLOCKS = [Block("a block · 1", ROWS), Block("another", ROWS[1:])]
 NOTES = ["Reduced: means little.", "Other."]
-TABLE = Table(
-    "table1",
-    "Table 1: 50 % & more",
-    COLUMNS,
-    [Block("a block · 1", ROWS), Block("another", ROWS[1:])],
-    NOTES,
-    "reduced",
-)
+TABLE = Table("table1", "Table 1: 50 % & more", COLUMNS, BLOCKS, NOTES, "reduced")
 
 
 def test_markdown_has_a_table_a_block_and_marks_numbers():

@@ -26,20 +26,15 @@ def results_of(folder: Path, cache: Path) -> Path:
     """A checkout's results with a record for every run that tables 1 and 5 have at reduced scale."""
     for name in ("conf", "cuttlefish", "baselines", "run.py"):
         (folder / name).symlink_to(ROOT / name)
-    shutil.copytree(
-        ROOT / "results",
-        folder / "results",
-        ignore=shutil.ignore_patterns("records", "report", "tables", "figures", "torture"),
-    )
-    plan = planned_runs(
-        read_spec(PAPER / "tables.yaml"), ["table1", "table5"], "reduced", range(SEEDS), ROOT, cache
-    )  # composes
+    made = shutil.ignore_patterns("records", "report", "tables", "figures", "torture")
+    shutil.copytree(ROOT / "results", folder / "results", ignore=made)
+    spec = read_spec(PAPER / "tables.yaml")
+    plan = planned_runs(spec, ["table1", "table5"], "reduced", range(SEEDS), ROOT, cache)  # composes
     for run in {run.run_key: run for run in plan}.values():
         target = folder / "results" / "records" / run.run_key
         target.mkdir(parents=True)
-        made = record(
-            "pufferfish", run.seed, run_key=run.run_key, model=run.model, accuracy_final=70 + run.seed / 100
-        )
+        of_run = {"run_key": run.run_key, "model": run.model, "accuracy_final": 70 + run.seed / 100}
+        made = record("pufferfish", run.seed, **of_run)
         (target / "record.json").write_text(json.dumps(vars(made)))
     return folder / "results"
 
