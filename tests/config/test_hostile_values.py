@@ -42,22 +42,11 @@ def sections(cls: type, where: str = "") -> list[tuple[str, type]]:
     return [(where, cls), *below]
 
 
-def settings_of(method: str) -> type:
-    return load_method(method).Settings
-
-
 def every_field() -> list[Any]:
-    classes = [
-        *sections(Config),
-        *((f"{name}:", settings_of(name)) for name in METHODS),
-        ("rule:", Rule),
-        ("changes:", Changes),
-    ]
-    return [
-        pytest.param(cls, field.name, id=f"{where}{field.name}")
-        for where, cls in classes
-        for field in fields(cls)
-    ]
+    of_methods = [(f"{name}:", load_method(name).Settings) for name in METHODS]
+    classes = [*sections(Config), *of_methods, ("rule:", Rule), ("changes:", Changes)]
+    named = [(where, cls, field.name) for where, cls in classes for field in fields(cls)]
+    return [pytest.param(cls, name, id=f"{where}{name}") for where, cls, name in named]
 
 
 @pytest.mark.parametrize(("cls", "name"), every_field())
@@ -69,9 +58,8 @@ def test_hostile_values_are_refused_in_a_sentence_that_names_the_key(cls, name):
             sentence = str(error)
             assert name in sentence and "\n" not in sentence and len(sentence) < 400, sentence
         else:
-            assert convert({name: to_dict(built)[name]}, cls, "section") == built, (
-                "what is accepted is kept as it is"
-            )
+            kept = convert({name: to_dict(built)[name]}, cls, "section")
+            assert kept == built, "what is accepted is kept as it is"
 
 
 def limits(kind: Any) -> list[Any]:
@@ -86,9 +74,8 @@ def limits(kind: Any) -> list[Any]:
 def test_every_field_has_a_range_or_words(cls, name, request):
     kind = get_type_hints(cls, include_extras=True)[name]
     plain = get_type_hints(cls)[name]
-    closed = all(
-        get_origin(arm) is Literal or arm in (bool, NoneType) for arm in (get_args(plain) or (plain,))
-    )
+    arms = get_args(plain) or (plain,)
+    closed = all(get_origin(arm) is Literal or arm in (bool, NoneType) for arm in arms)
     if is_dataclass(plain) or get_origin(plain) is Literal or closed:
         return
     key = request.node.callspec.id.split(":")[-1]

@@ -44,9 +44,8 @@ def test_what_the_data_or_the_model_lacks_is_refused(tmp_path, method, settings,
 
 def test_more_processes_than_the_machine_can_run(tmp_path, monkeypatch):
     monkeypatch.setattr(device, "available_cores", lambda: 2)
-    with pytest.raises(
-        CuttlefishError, match="trainer.devices=16 processes are too many .* choose 4 at most"
-    ):
+    words = "trainer.devices=16 processes are too many .* choose 4 at most"
+    with pytest.raises(CuttlefishError, match=words):
         run_config(little_config(tmp_path / "run", trainer__devices=16))
     assert not (tmp_path / "run").exists()
 
@@ -56,11 +55,9 @@ def test_more_processes_than_the_machine_can_run(tmp_path, monkeypatch):
 def test_a_folder_that_cannot_be_made(tmp_path, place, key):
     (tmp_path / "a file").touch()
     (tmp_path / "a loop").symlink_to(tmp_path / "a loop")
-    config = little_config(
-        tmp_path, **({"run_dir": None} if key == "runs_root" else {}), **{key: str(tmp_path / place)}
-    )
+    folders = {"run_dir": None, key: str(tmp_path / place)}
     with pytest.raises(CuttlefishError, match="is no folder; choose another one"):
-        run_config(config)
+        run_config(little_config(tmp_path, **folders))
 
 
 def test_a_fork_from_a_loop_of_links(tmp_path):

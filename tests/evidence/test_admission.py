@@ -54,11 +54,8 @@ def test_a_network_of_another_size_counts_for_no_claim():
 
 def test_the_batches_of_methods_with_their_own_are_those_of_the_rows():
     assert own_batches() == {"lc": [128], "imp": [128], "grasp": [128], "eb": [256]}
-    paper = dict(
-        scale="paper",
-        data="cifar10",
-        config={"recipe": {"epochs": 300, "batch_size": 128}, "model": {"width": 64}},
-    )
+    config = {"recipe": {"epochs": 300, "batch_size": 128}, "model": {"width": 64}}
+    paper = {"scale": "paper", "data": "cifar10", "config": config}
     assert why_not_evidence(Record(**paper, method="lc")) == ""
     assert "recipe.batch_size=128" in why_not_evidence(Record(**paper, method="xnor"))
 
@@ -74,18 +71,14 @@ def test_a_run_that_is_not_what_it_is_called_counts_for_no_claim(setting, told):
 
 
 def test_what_counts_for_no_claim_is_told_with_its_reason():
-    runs = [
-        ran("low"),
-        ran("low", 1, setting={"model": {"width": 32}}),
-        ran("low", 2, status="failed", setting={"model": {"width": 32}}),
-    ]
-    assert [(item.path, item.reason) for item in not_admitted(runs)] == [
-        (runs[1].path, "counts for no claim: not what the reduced scale is: model.width=32")
-    ]
+    odd = {"setting": {"model": {"width": 32}}}
+    runs = [ran("low"), ran("low", 1, **odd), ran("low", 2, status="failed", **odd)]
+    (told,) = not_admitted(runs)
+    assert told.path == runs[1].path
+    assert told.reason == "counts for no claim: not what the reduced scale is: model.width=32"
 
 
 def test_no_run_of_data_without_a_recipe_counts():
-    assert "recipe.epochs=90" in why_not_evidence(
-        Record(scale="paper", data="folder", method="full_rank", config={"recipe": {"epochs": 90}})
-    )
+    own = Record(scale="paper", data="folder", method="full_rank", config={"recipe": {"epochs": 90}})
+    assert "recipe.epochs=90" in why_not_evidence(own)
     assert why_not_evidence(Record(scale="free", data="digits", method="full_rank", config={})) == ""

@@ -42,9 +42,8 @@ CHANGES = [{name: value} for name in FIELDS for value in VALUES] + INSIDE
 
 def made(method: str, seed: int) -> dict:
     low = {"switch_epoch": 3, "k": seed % 4, "ranks": {"layer3.0.conv1": 4, "layer4.0.conv1": 8}}
-    return record(
-        method, seed, run_key=f"{method[0]}{seed:011x}", **(DENSE if method == "full_rank" else low)
-    )
+    own = DENSE if method == "full_rank" else low
+    return record(method, seed, run_key=f"{method[0]}{seed:011x}", **own)
 
 
 @pytest.fixture(scope="module")
@@ -110,11 +109,8 @@ def test_claims_tables_and_costs_survive(collection):
 
 @pytest.mark.parametrize("name", ["figure1", "figure1-methods", "figure2", "figure3", "figure5"])
 def test_figures_survive(collection, name):
-    plans = [
-        planned(run, table)
-        for run in collection.finished
-        for table in ("table1", "figure1", "figure3", "figure5")
-    ]
+    tables = ("table1", "figure1", "figure3", "figure5")
+    plans = [planned(run, table) for run in collection.finished for table in tables]
     drawable = [run for run in collection.finished if all(getattr(run.record, name) for name in needed(run))]
     with style.styled():
         _, draw = FIGURES[name]

@@ -8,9 +8,8 @@ from tests.helpers.synthetic_records import record as synthetic
 
 
 def record(**changes):
-    return synthetic(
-        **{"run_key": "0123456789ab", "preset": None, "device": "a CPU", "threads": 1, **changes}
-    )
+    usual = {"run_key": "0123456789ab", "preset": None, "device": "a CPU", "threads": 1}
+    return synthetic(**(usual | changes))
 
 
 def put(root, name, **changes):
@@ -91,9 +90,8 @@ def test_a_repeat_is_of_the_same_data_size_and_config(tmp_path, change, path):
     changed = {"setting": {"trainer": {"device": "cpu"}}} | change
     put(tmp_path, "b", started="2026-01-02T00:00:00+00:00", **changed)
     reasons = [left.reason for left in load_evidence(tmp_path).left_out]
-    assert reasons == (
-        [f"in conflict: run key 0123456789ab stands for unlike runs ({path})"] * 2 if path else []
-    )
+    told = f"in conflict: run key 0123456789ab stands for unlike runs ({path})"
+    assert reasons == ([told] * 2 if path else [])
 
 
 def test_a_run_that_failed_before_it_knew_its_size_contradicts_nothing(tmp_path):

@@ -28,9 +28,8 @@ def test_mean_and_sample_deviation(values):
 def test_one_seed_has_no_deviation_and_a_gap_no_mean():
     over = over_seeds([ran("full")], lambda record: record.accuracy_final)
     assert (over.std, over.text("{:.1f}".format)) == (None, "76.0")
-    assert (
-        over_seeds([ran("full"), ran("full", 1, switch_epoch=4)], lambda record: record.switch_epoch) is None
-    )
+    one_switched = [ran("full"), ran("full", 1, switch_epoch=4)]
+    assert over_seeds(one_switched, lambda record: record.switch_epoch) is None
     assert over_seeds([], lambda record: 1) is None
 
 
@@ -51,26 +50,21 @@ def test_pairs_are_of_the_same_seed():
 
 
 def test_speedup_is_over_seeds_of_the_same_hardware_and_without_the_baseline_s_logged_ranks():
-    full = [
-        ran("full", seed, compute_seconds=410.0, wall_seconds=500.0, seconds={"ranks": 10.0})
-        for seed in (0, 1)
-    ]
+    times = {"compute_seconds": 410.0, "wall_seconds": 500.0, "seconds": {"ranks": 10.0}}
+    full = [ran("full", seed, **times) for seed in (0, 1)]
     low = [ran("low", seed, compute_seconds=seconds) for seed, seconds in ((0, 80.0), (1, 120.0), (2, 1.0))]
     assert speedup(low, full) == pytest.approx(4.0)
     assert speedup(low, [ran("full", device="a GPU")]) is None
     assert speedup(low, [ran("full", precision="bf16")]) is None
     assert speedup(low, []) is None
-    low_rank = [
-        ran("full", seed, compute_seconds=400.0, wall_seconds=500.0, seconds={"ranks": 10.0}, ranks={"a": 1})
-        for seed in (0, 1)
-    ]
+    times |= {"compute_seconds": 400.0, "ranks": {"a": 1}}
+    low_rank = [ran("full", seed, **times) for seed in (0, 1)]
     assert speedup(low, low_rank) == pytest.approx(4.0), "a low-rank baseline needed its ranks"
 
 
 def test_each_definition_of_size_has_its_own_ratio():
-    record = ran(
-        "low", params_full=1000, params_total=500, params_nonzero=250, params_stored_bits=3200
-    ).record
+    sizes = {"params_full": 1000, "params_total": 500, "params_nonzero": 250, "params_stored_bits": 3200}
+    record = ran("low", **sizes).record
     assert (compression(record), compression_nonzero(record), compression_stored(record)) == (2.0, 4.0, 10.0)
 
 

@@ -64,15 +64,10 @@ def profile() -> dict:
     stacks = []
     for index, (name, layers) in enumerate(STACKS.items()):
         full, low = 0.020 / (index + 1), 0.018 / (index + 1) ** 1.7
-        times = {
-            "full_forward": full,
-            "low_forward": low,
-            "speedup": full / low,
-            "backward_speedup": 0.9 * full / low,
-        }
-        stacks.append(
-            {"name": name, "layers": layers, **times, "intensity": 576.0 * 2**index, "factorize": index > 0}
-        )
+        times = {"full_forward": full, "low_forward": low}
+        times |= {"speedup": full / low, "backward_speedup": 0.9 * full / low}
+        told = {"intensity": 576.0 * 2**index, "factorize": index > 0}
+        stacks.append({"name": name, "layers": layers, **times, **told})
     chosen = [layer for stack in stacks[1:] for layer in stack["layers"]]
     return {"ratio": 0.25, "threshold": 1.5, "source": "timed", "k": 5, "layers": chosen, "stacks": stacks}
 
@@ -93,9 +88,8 @@ def record(status: str = "finished", **changes) -> Record:
 def full_rank_record(**changes) -> Record:
     none = dict(ranks=None, switch_epoch=None, switch_reason=None, k=None, preset=None)
     size = {"params_total": 11173962, "params_nonzero": 11173962, "macs_final": 555422720}
-    return record(
-        method="full_rank", **size, accuracy_final=79.43, **({"compute_seconds": 1031.7} | none | changes)
-    )
+    own = {"method": "full_rank", "accuracy_final": 79.43, "compute_seconds": 1031.7}
+    return record(**(own | size | none | changes))
 
 
 def run_info(folder: Path, resumed_from: int = 0) -> RunInfo:

@@ -41,9 +41,8 @@ def write_run(folder: Path, record: Record | dict[str, Any]) -> Path:
     """The record, its epoch rows and its rank rows, written without the care of a real run."""
     folder.mkdir(parents=True)
     (folder / "record.json").write_text(json.dumps(vars(record) if isinstance(record, Record) else record))
-    (folder / "epochs.jsonl").write_text(
-        "".join(f"{json.dumps(_epoch(epoch))}\n" for epoch in range(1, EPOCHS + 1))
-    )
+    epochs = [f"{json.dumps(_epoch(epoch))}\n" for epoch in range(1, EPOCHS + 1)]
+    (folder / "epochs.jsonl").write_text("".join(epochs))
     ranks = [
         f"{epoch},layer{layer},{_rank(epoch, layer)},{layer + 9},64"
         for epoch in range(14)
@@ -61,20 +60,10 @@ def write_many(root: Path, count: int) -> None:
 
 def _epoch(epoch: int) -> dict[str, Any]:
     loss = 0.4 + 2 / epoch
-    scores = {
-        "train_loss": loss,
-        "train_accuracy": 90 - 60 / epoch,
-        "test_loss": loss + 0.2,
-        "test_accuracy": 80 - 50 / epoch,
-    }
-    return {
-        "epoch": epoch,
-        "phase": "train",
-        "lr": 0.1,
-        **scores,
-        "params_total": 701466,
-        "seconds": {"train": 28.5},
-    }
+    train = {"train_loss": loss, "train_accuracy": 90 - 60 / epoch}
+    test = {"test_loss": loss + 0.2, "test_accuracy": 80 - 50 / epoch}
+    size = {"params_total": 701466, "seconds": {"train": 28.5}}
+    return {"epoch": epoch, "phase": "train", "lr": 0.1, **train, **test, **size}
 
 
 def _rank(epoch: int, layer: int) -> float:

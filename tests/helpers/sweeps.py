@@ -58,16 +58,13 @@ def check_one_of_two_fails(folder: Path, launcher: str, *words: str) -> None:
     done = sweep(folder, launcher, ONE_FAILS, *words)
     failed, total = told(done)[-2:]
     assert done.returncode == 2, done.stderr
-    assert "ConfigStore" not in done.stderr, (
-        "Hydra's advice on our own files is nothing that a user can follow"
-    )
+    assert "ConfigStore" not in done.stderr, "Hydra's advice on our own files helps no user"
     assert failed.startswith("cuttlefish: ") and "peak_lr=1e+30: the loss became" in failed, done.stderr
     assert total.startswith("cuttlefish: 2 runs: 1 finished, 1 failed (") and "peak_lr=1e+30" in total
     assert sorted(record.status for record in records(folder)) == ["failed", "finished"]
     assert all("the loss became" in record.error for record in records(folder) if record.status == "failed")
     again = sweep(folder, launcher, ONE_FAILS, *words)
     assert again.returncode == 2
-    assert told(again)[-1].startswith("cuttlefish: 2 runs: 1 skipped (finished before), 1 failed ("), (
-        again.stderr
-    )
+    summary = "cuttlefish: 2 runs: 1 skipped (finished before), 1 failed ("
+    assert told(again)[-1].startswith(summary), again.stderr
     assert not list(folder.glob("runs/.hydra/outcomes/*")), "the notes were read and removed"

@@ -17,21 +17,14 @@ def record(method: str = "cuttlefish", seed: int = 0, **changes: Any) -> Record:
     """Return a finished run of its scale's setting; `setting` is laid over the config's sections."""
     paper = changes.get("scale") == "paper"
     epochs = changes.get("epochs", 300 if paper else 30)
+    extra_bn = changes.get("model") == "vgg19"
     of_method = {
-        "cuttlefish": {
-            "name": method,
-            "k": "paper",
-            "extra_bn": changes.get("model") == "vgg19",
-            "metric": "scaled",
-        },
+        "cuttlefish": {"name": method, "k": "paper", "extra_bn": extra_bn, "metric": "scaled"},
         "pufferfish": {"k": 3, "rank_ratio": 0.25},
     }
     knobs = of_method.get(method, {}) | changes.pop("knobs", {})
-    recipe = {
-        "epochs": epochs,
-        "batch_size": 1024 if paper else 128,
-        "schedule": {"milestones": [0.5, 0.7334]},
-    }
+    recipe = {"epochs": epochs, "batch_size": 1024 if paper else 128}
+    recipe |= {"schedule": {"milestones": [0.5, 0.7334]}}
     model, data = {"width": None if paper else 16}, {"images_per_class": None if paper else 1000}
     config = {"model": model, "data": data, "recipe": recipe, "method": knobs, "trainer": {}}
     for section, values in changes.pop("setting", {}).items():
@@ -67,13 +60,7 @@ def put(
 def rank_rows(ratio_at: Any, epochs: int = 30, layers: dict[str, int] = LAYERS) -> list[dict[str, Any]]:
     """ratio_at(layer, epoch): stable rank over its initial value, which is half of the full rank."""
     return [
-        {
-            "epoch": epoch,
-            "layer": layer,
-            "stable_rank": ratio_at(layer, epoch) * full / 2,
-            "scaled_rank": 1,
-            "full_rank": full,
-        }
+        dict(zip(RANK_COLUMNS, (epoch, layer, ratio_at(layer, epoch) * full / 2, 1, full), strict=False))
         for epoch in range(epochs)
         for layer, full in layers.items()
     ]

@@ -14,12 +14,8 @@ PROJECT = {"id": "p", "name": "tests", "entity": {"id": "e", "name": "me"}}
 def answer(query: str, variables: dict[str, Any]) -> dict[str, Any]:
     if query.startswith("mutation UpsertBucket"):
         name = variables["name"]
-        return {
-            "upsertBucket": {
-                "bucket": {"id": "b", "name": name, "displayName": name, "project": PROJECT},
-                "inserted": True,
-            }
-        }
+        bucket = {"id": "b", "name": name, "displayName": name, "project": PROJECT}
+        return {"upsertBucket": {"bucket": bucket, "inserted": True}}
     if query.startswith("mutation CreateRunFiles"):
         return {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": []}}
     return {"model": None} if query.startswith("query RunResumeStatus") else {}
@@ -60,9 +56,8 @@ class Answer(BaseHTTPRequestHandler):
             for name, part in asked["files"].items():
                 lines, start = self.server.lines.setdefault(name, []), part["offset"]
                 lines[start : start + len(part["content"])] = part["content"]
-        content = json.dumps(
-            {"data": answer(asked.get("query", "").strip(), asked.get("variables") or {})}
-        ).encode()
+        told = answer(asked.get("query", "").strip(), asked.get("variables") or {})
+        content = json.dumps({"data": told}).encode()
         self.send_response(200)
         self.send_header("content-length", str(len(content)))
         self.end_headers()

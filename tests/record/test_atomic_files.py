@@ -43,10 +43,12 @@ def test_a_failing_disk_leaves_the_old_file(tmp_path, monkeypatch, step):
 def test_the_content_reaches_the_disk_before_the_name_and_the_name_before_the_return(tmp_path, monkeypatch):
     events = []
     real_fsync, real_replace = os.fsync, os.replace
-    kind = lambda handle: "folder" if os.path.isdir(f"/proc/self/fd/{handle}") else "file"  # noqa: E731
-    monkeypatch.setattr(
-        files.os, "fsync", lambda handle: (events.append(f"flush {kind(handle)}"), real_fsync(handle))
-    )
+
+    def fsync(handle):
+        events.append("flush folder" if os.path.isdir(f"/proc/self/fd/{handle}") else "flush file")
+        real_fsync(handle)
+
+    monkeypatch.setattr(files.os, "fsync", fsync)
     monkeypatch.setattr(files.os, "replace", lambda *paths: (events.append("rename"), real_replace(*paths)))
     write_atomic(tmp_path / "x", "new")
     if not Path("/proc/self/fd").exists():
@@ -66,9 +68,8 @@ def test_a_process_killed_in_the_middle_leaves_the_old_file(tmp_path):
     for other in others:
         other.touch()
     remove_left_overs(tmp_path)
-    assert not left.exists() and set(tmp_path.iterdir()) == {path, *others}, (
-        "what the writer did not make stays"
-    )
+    assert not left.exists()
+    assert set(tmp_path.iterdir()) == {path, *others}, "what the writer did not make stays"
 
 
 def test_new_folders_reach_the_disk_too(tmp_path, monkeypatch):

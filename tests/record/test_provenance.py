@@ -72,9 +72,8 @@ def test_package_versions_are_the_installed_ones():
 
 def test_the_cpu_is_named_with_the_cores_computed_on(tmp_path, monkeypatch):
     assert device_name("cpu", 2).endswith(", 2 cores") and device_name("cpu", 1).endswith(", 1 core")
-    assert device_name("cpu").endswith(
-        f", {origin.available_cores()} core" + "s" * (origin.available_cores() > 1)
-    )
+    cores = origin.available_cores()
+    assert device_name("cpu").endswith(f", {cores} core" + "s" * (cores > 1))
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text("processor\t: 0\nmodel name\t: AMD  EPYC 7B13\n")
     assert origin._cpu_model(cpuinfo) == "AMD EPYC 7B13"
@@ -88,15 +87,8 @@ def test_a_gpu_is_named_by_torch(monkeypatch):
 
 
 def test_the_command_is_what_one_would_type():
-    arguments = [
-        "/home/ann/suite/run.py",
-        "model=vgg19",
-        "seed=0,1",
-        "data.root=/home/ann/data",
-        "logger.token=t0psecret",
-        "x=[a, b]",
-    ]
-    shown = command_line(arguments)
+    words = "/home/ann/suite/run.py model=vgg19 seed=0,1 data.root=/home/ann/data logger.token=t0psecret"
+    shown = command_line([*words.split(), "x=[a, b]"])
     assert shown == "python run.py model=vgg19 seed=0,1 data.root=.../data logger.token=REDACTED 'x=[a, b]'"
     shown = command_line(["/x/cuttlefish/worker.py", "resolved.yaml"], "cuttlefish.worker")
     assert shown == "python -m cuttlefish.worker resolved.yaml"

@@ -17,21 +17,11 @@ HARMLESS_NAMES = "tokenizer max_tokens model.name method.k seed keep_dense monke
 @pytest.mark.parametrize("name", SECRET_NAMES)
 def test_secrets_are_hidden_wherever_they_stand(name):
     assert redact_config({"a": {name: "hunter2"}}) == {"a": {name: HIDDEN}}
-    for typed in (
-        f"{name}=hunter2",
-        f"+{name}=hunter2",
-        f"--{name}=hunter2",
-        f"--{name} hunter2",
-        f"x={{{name}:hunter2}}",
-    ):
-        arguments = typed.split()
+    typed = f"{name}=hunter2", f"+{name}=hunter2", f"--{name}=hunter2", f"x={{{name}:hunter2}}"
+    for arguments in (*([word] for word in typed), [f"--{name}", "hunter2"]):
         assert "hunter2" not in " ".join(redact_arguments(arguments)), arguments
-    for text in (
-        f"{name}=hunter2",
-        f'{{"{name}": "hunter2"}}',
-        f"{name} : 'hunter2'",
-        f"ValueError: {name}=hunter2",
-    ):
+    said = f"{name}=hunter2", f'{{"{name}": "hunter2"}}', f"{name} : 'hunter2'", f"ValueError: {name}=hunter2"
+    for text in said:
         assert "hunter2" not in redact_text(f"before {text} after")
         assert "after" in redact_text(f"before {text} after")
 
@@ -121,16 +111,11 @@ def test_a_long_text_takes_time_in_proportion(piece):
 
 
 def test_secrets_of_the_environment_are_hidden_where_they_stand_bare(monkeypatch):
-    for name, value in {
-        "WANDB_API_KEY": "q0q0q0q0",
-        "MY_PASSWORD": "q0q0q0q0-longer",
-        "PIN_SECRET": "at",
-        "CITY": "Madison",
-    }.items():
+    secrets = {"WANDB_API_KEY": "q0q0q0q0", "MY_PASSWORD": "q0q0q0q0-longer", "PIN_SECRET": "at"}
+    for name, value in {**secrets, "CITY": "Madison"}.items():
         monkeypatch.setenv(name, value)
-    assert (
-        redact_text("no q0q0q0q0-longer or (q0q0q0q0) at Madison") == f"no {HIDDEN} or ({HIDDEN}) at Madison"
-    )
+    shown = redact_text("no q0q0q0q0-longer or (q0q0q0q0) at Madison")
+    assert shown == f"no {HIDDEN} or ({HIDDEN}) at Madison"
 
 
 def test_folders_are_shortened_and_relative_paths_stay():
@@ -160,7 +145,5 @@ def test_the_original_is_not_changed():
     st.text("abcdefXYZ0123456789._-", min_size=8, max_size=30).filter(lambda text: not text.isdigit()),
 )
 def test_no_secret_survives_any_form(name, secret):
-    shown = repr(redact_config({"deep": [{name: secret}]})) + " ".join(
-        redact_arguments([f"{name}={secret}", f"--{name}", secret])
-    )
-    assert secret not in shown
+    assert secret not in repr(redact_config({"deep": [{name: secret}]}))
+    assert secret not in " ".join(redact_arguments([f"{name}={secret}", f"--{name}", secret]))

@@ -1,4 +1,5 @@
 import json
+from itertools import product
 
 import pytest
 from hypothesis import given, settings
@@ -15,11 +16,8 @@ TAILS = ["", "{", '{"epoch": 1', "1,a,0.5", "\n", "not a row\n", "[]\n"]
 def write(folder, epochs, tail=""):
     rows = [json.dumps({"epoch": epoch, "x": epoch / 3}) + "\n" for epoch in range(1, epochs + 1)]
     (folder / "epochs.jsonl").write_text("".join(rows) + tail)
-    ranks = [
-        csv_line([epoch, layer, 1 / (epoch + 3), 2, 4])
-        for epoch in range(epochs + 1)
-        for layer in ("a", "b,c")
-    ]
+    pairs = product(range(epochs + 1), ("a", "b,c"))
+    ranks = [csv_line([epoch, layer, 1 / (epoch + 3), 2, 4]) for epoch, layer in pairs]
     (folder / "ranks.csv").write_text("\n".join([HEADER, *ranks]) + "\n" + tail)
 
 
@@ -70,9 +68,8 @@ def test_a_line_that_is_no_ranks_is_left_out_and_told(tmp_path, caplog, line):
 def test_a_layer_of_which_nothing_is_left_has_rank_0(tmp_path, caplog):
     """As LC chooses it."""
     (tmp_path / "ranks.csv").write_text(f"{HEADER}\n15,conv1,5.3,0,16\n")
-    assert read_ranks(tmp_path) == [
-        {"epoch": 15, "layer": "conv1", "stable_rank": 5.3, "scaled_rank": 0.0, "full_rank": 16}
-    ]
+    row = {"epoch": 15, "layer": "conv1", "stable_rank": 5.3, "scaled_rank": 0.0, "full_rank": 16}
+    assert read_ranks(tmp_path) == [row]
     assert not caplog.records
 
 
