@@ -7,6 +7,7 @@ before that step; what is likely wrong is logged once as a warning.
 import logging
 import weakref
 from dataclasses import dataclass
+from functools import cache
 
 from torch import nn
 from torch.optim import Optimizer
@@ -174,19 +175,26 @@ class Watch:
             logger.warning("%s", sentence)
 
 
+WATCHES: weakref.WeakSet[Watch] = weakref.WeakSet()
+
+
 def _listen(watch: Watch) -> None:
     """Hook the watch up for as long as it lives; say at its end if the loop never told of an epoch."""
-    known = weakref.ref(watch)
-
-    def before_step(optimizer: Optimizer, words: tuple[object, ...], named: dict[str, object]) -> None:
-        alive = known()
-        if alive is not None:
-            given = (*words[1:], *named.values())  # the first word is the optimizer again
-            alive.on_step(optimizer, closure=any(value is not None for value in given))
-
-    handle = register_optimizer_step_pre_hook(before_step)
-    weakref.finalize(watch, handle.remove).atexit = False
+    _hook_up()
+    WATCHES.add(watch)
     weakref.finalize(watch, _say_if_never, watch.tally)
+
+
+@cache
+def _hook_up() -> None:
+    """Register one hook for all watches and for good: torch cannot lose one while it runs them."""
+    register_optimizer_step_pre_hook(_before_step)
+
+
+def _before_step(optimizer: Optimizer, words: tuple[object, ...], named: dict[str, object]) -> None:
+    given = (*words[1:], *named.values())  # the first word is the optimizer again
+    for watch in list(WATCHES):
+        watch.on_step(optimizer, closure=any(value is not None for value in given))
 
 
 def _say_if_never(tally: Tally) -> None:

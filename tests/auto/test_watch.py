@@ -273,3 +273,17 @@ def test_gradients_made_in_a_closure_are_decayed_once(caplog):
         optimizer.step(closure)
         seen.extend([before, model[3].first.weight.grad.clone()])
     assert torch.equal(decayed[0], plain[0]) and not torch.equal(decayed[1], plain[1]) and told(caplog) == []
+
+
+def test_a_watch_that_goes_while_another_steps_breaks_no_step():
+    """The first look after a switch collects garbage, and with it what watched an earlier run."""
+    gc.disable()
+    try:
+        model, cf, optimizer = begin()
+        earlier = begin()[1]
+        earlier.itself = earlier
+        del earlier
+        assert cf.epoch_end()
+        step(model, cf.optimizer(optimizer), cf)
+    finally:
+        gc.enable()
