@@ -240,7 +240,7 @@ class Decisions(Followers):
                 f"epoch_end({ended - 1}) was called, but epoch {self._ended - 1} has ended already: call it "
                 "once an epoch, in order"
             )
-        if self.epochs is not None and ended > self.epochs:
+        if self.epochs is not None and ended > self.epochs and self.reason is None:
             raise CuttlefishError(
                 f"epoch_end() was called for epoch {ended - 1}, behind the last of the run's {self.epochs} "
                 "epochs: give the run's real length as epochs="

@@ -11,12 +11,15 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
 from cuttlefish.auto import Cuttlefish
+from cuttlefish.auto.follow.average import inner_model
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.trace import Batch
 
 
 class CuttlefishCallback(Callback):
     """Makes a part of a LightningModule low-rank while it is fitted, on one device. Each part has its own.
+
+    Optimizers follow, and the averages that Lightning's callbacks keep (EMAWeightAveraging).
 
     Checkpoints hold the state. Give `fit` and this callback the same path to go on from one.
 
@@ -58,6 +61,10 @@ class CuttlefishCallback(Callback):
         for optimizer in trainer.optimizers:
             if any(not mine.isdisjoint(group["params"]) for group in optimizer.param_groups):
                 self._running().optimizer(optimizer)
+        for callback in trainer.callbacks:
+            average = getattr(callback, "_average_model", None)  # of WeightAveraging and its like
+            if isinstance(average, nn.Module):
+                self._running().follow(self._network(inner_model(average)))
 
     def on_before_optimizer_step(self, *_: Any, **named: Any) -> None:
         self._running().before_step()
@@ -83,7 +90,7 @@ class CuttlefishCallback(Callback):
             raise CuttlefishError("CuttlefishCallback was called in a training that it did not see begin.")
         return self.core
 
-    def _network(self, pl_module: LightningModule) -> nn.Module:
+    def _network(self, pl_module: nn.Module) -> nn.Module:
         network = getattr(pl_module, self.module, None)
         if not isinstance(network, nn.Module):
             raise CuttlefishError(

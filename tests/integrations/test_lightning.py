@@ -80,6 +80,20 @@ def test_several_processes_are_refused():
     assert callback.core is None
 
 
+@pytest.mark.parametrize(
+    "average",
+    [
+        lambda: lightning.callbacks.EMAWeightAveraging(decay=0.5),
+        lambda: lightning.callbacks.StochasticWeightAveraging(swa_lrs=1e-2, swa_epoch_start=1),
+    ],
+)
+def test_averages_of_lightning_s_callbacks_follow(tmp_path, average):
+    callback = CuttlefishCallback(IMAGES, "net", **KNOBS)
+    module, _ = fit(tmp_path, [callback, average()], max_epochs=4)
+    assert callback.core.switched and isinstance(module.net[3], LowRankConv2d)
+    assert module.net(IMAGES).isfinite().all()
+
+
 class TwoParts(lightning.LightningModule):
     """Two networks, each with an optimizer of its own, as in a GAN."""
 
