@@ -85,10 +85,10 @@ def agreement(record: Record, score: float, loss: float) -> str:
     """Compare the recorded with the recomputed result."""
     if (record.score, record.loss_final) == (score, loss):
         return SAME
-    near = abs(record.score - score) <= POINTS and abs(record.loss_final - loss) <= LOSS_SHARE * abs(
-        record.loss_final
-    )
-    return AGREES if near else DIFFERS
+    is_near = abs(record.score - score) <= POINTS
+    if is_near and abs(record.loss_final - loss) <= LOSS_SHARE * abs(record.loss_final):
+        return AGREES
+    return DIFFERS
 
 
 def without_weights(evidence: Sequence[Evidence], kept: Sequence[Evidence]) -> Iterator[Evidence]:
@@ -103,9 +103,8 @@ def _table(outcomes: Sequence[Reevaluation]) -> Any:
     for item in outcomes:
         record = item.run.record
         name = f"{record.run_key} {record.model} {record.data} {record.method} seed {record.seed}"
-        table.add_row(
-            name, scored(record.headline, record.score), scored(record.headline, item.score), item.verdict
-        )
+        both = [scored(record.headline, score) for score in (record.score, item.score)]
+        table.add_row(name, *both, item.verdict)
     return table
 
 

@@ -32,11 +32,9 @@ def help_text(folders: Sequence[Path]) -> str:
 
     Hydra's own help takes seconds, because it composes everything and lists its own groups first.
     """
-    template = yaml.safe_load((folders[-1] / "config.yaml").read_text(encoding="utf-8"))["hydra"]["help"][
-        "template"
-    ]
+    main = yaml.safe_load((folders[-1] / "config.yaml").read_text(encoding="utf-8"))
     listed = "\n\n".join(_described(folders, group) for group in GROUPS)
-    return Template(template).safe_substitute(APP_CONFIG_GROUPS=listed)
+    return Template(main["hydra"]["help"]["template"]).safe_substitute(APP_CONFIG_GROUPS=listed)
 
 
 def _described(folders: Sequence[Path], group: str) -> str:

@@ -35,9 +35,7 @@ def _register() -> None:
     """
     base = OmegaConf.create({key: value for key, value in to_dict(Config()).items() if key != "method"})
     base.model.name = "???"  # given by the chosen file or an override
-    OmegaConf.set_struct(
-        base.model.arguments, False
-    )  # keys are checked by the constructors that receive them
+    OmegaConf.set_struct(base.model.arguments, False)  # the constructors that receive them check the keys
     ConfigStore.instance().store("base", base)
 
 

@@ -88,9 +88,8 @@ def _unknown_key(error: OmegaConfBaseException) -> str:
     above, _, leaf = str(error.full_key).rpartition(".")
     if not len(error.parent_node):
         return f"{above} has no keys yet; give it whole, as in {above}={{{leaf}: ...}}"
-    names = dict.fromkeys(
-        [*(() if above else GROUPS), *(str(name) for name in error.parent_node if name != "hydra")]
-    )
+    beside = [str(name) for name in error.parent_node if name != "hydra"]
+    names = dict.fromkeys(beside if above else [*GROUPS, *beside])
     elsewhere = [key for key in _keys(error.parent_node._get_root()) if key.endswith(f".{leaf}")]
     if elsewhere:
         return f"there is no key {error.full_key}; did you mean {elsewhere[0]}?"

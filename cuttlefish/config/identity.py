@@ -42,16 +42,11 @@ def run_key(
         method_defaults: The defaults of its `Settings` as a mapping.
     """
     method = dict(config["method"])
-    changed = dict(
-        _changed({key: value for key, value in config.items() if key != "method"}, to_dict(Config()), "")
-    )
+    others = {key: value for key, value in config.items() if key != "method"}
+    changed = dict(_changed(others, to_dict(Config()), ""))
     changed |= dict(_changed(method, dict(method_defaults or {}), "method", deep=False))
-    identity = {
-        "changed": changed,
-        "data": data_digest,
-        "method": method["name"],
-        "method_version": method_version,
-    }
+    identity = {"changed": changed, "data": data_digest}
+    identity |= {"method": method["name"], "method_version": method_version}
     text = json.dumps(_canonical(identity), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -60,10 +55,9 @@ def run_folder(config: Config, key: str) -> Path:
     """Return `run_dir` if given, else runs_root/<experiment>/<key> with suffixes for its variants."""
     if config.run_dir is not None:
         return Path(config.run_dir)
-    experiment = config.experiment_name or _plain(
-        f"{config.model.name}-{config.data.name}-{config.method['name']}"
-    )
-    return Path(config.runs_root) / experiment / "-".join([key, *_variants(config)])
+    cell = _plain(f"{config.model.name}-{config.data.name}-{config.method['name']}")
+    folder = Path(config.runs_root) / (config.experiment_name or cell)
+    return folder / "-".join([key, *_variants(config)])
 
 
 def _variants(config: Config) -> Iterator[str]:

@@ -42,11 +42,8 @@ def load_config(mapping: Mapping[str, Any]) -> Config:
 def build_settings(cls: type[T], mapping: Mapping[str, Any], where: str = "method") -> T:
     """Return a method's Settings from its resolved mapping, ignoring its `name` and `preset`."""
     own = {field.name for field in fields(cls)}
-    return convert(
-        {key: value for key, value in mapping.items() if key in own or key not in ("name", "preset")},
-        cls,
-        where,
-    )
+    settings = {key: value for key, value in mapping.items() if key in own or key not in ("name", "preset")}
+    return convert(settings, cls, where)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -82,9 +82,8 @@ def _epoch_seconds(rows: Iterable[Row]) -> float | None:
 def as_text(renderable: RenderableType, width: int = WIDTH) -> str:
     """Return a renderable as text without colours, control characters or trailing blanks."""
     stream = io.StringIO()
-    Console(file=stream, width=width, force_terminal=False, color_system=None, no_color=True).print(
-        renderable
-    )
+    console = Console(file=stream, width=width, force_terminal=False, color_system=None, no_color=True)
+    console.print(renderable)
     return "\n".join(line.rstrip() for line in stream.getvalue().rstrip().split("\n"))
 
 

@@ -155,10 +155,9 @@ def _identity(record: Record) -> dict[str, Any]:
     Preset and scale are labels outside the key: two names may stand for one run.
     """
     names = ("model", "data", "method", "seed", "epochs", "data_digest", "params_full")
-    own = {name: getattr(record, name) for name in names}  # a run that failed early lacks some of them
-    return {name: value for name, value in own.items() if value is not None} | dict(
-        _settings(record.config or {})
-    )
+    own = {name: getattr(record, name) for name in names}
+    known = {name: value for name, value in own.items() if value is not None}  # not all, if it failed early
+    return known | dict(_settings(record.config or {}))
 
 
 def _settings(values: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:

@@ -29,9 +29,8 @@ def bench_overhead(device: str, rounds: int, small: bool) -> Rows:
         {"part": name, "per": "epoch", "width": NARROW, "seconds": seconds, "share": seconds / whole}
         for name, seconds in parts.items()
     ]
-    return shares + [
-        row for model in (("resnet18",) if small else ("resnet18", "vgg19")) for row in _once(model, device)
-    ]
+    models = ("resnet18",) if small else ("resnet18", "vgg19")
+    return shares + [row for model in models for row in _once(model, device)]
 
 
 def bench_checkpoints(device: str, rounds: int, small: bool) -> Rows:
@@ -52,12 +51,9 @@ def bench_checkpoints(device: str, rounds: int, small: bool) -> Rows:
 
 def _once(name: str, device: str) -> Rows:
     """Time profile (ζ = 11, forward only) and switch of a full-width network, batch 128 (1024 on a GPU)."""
-    batch = torch.randn(1024 if device == "cuda" else 128, 3, 32, 32, device=device).contiguous(
-        memory_format=torch.channels_last
-    )
-    model = (
-        build_model(ModelConfig(name=name), 10, (3, 32, 32)).to(device).to(memory_format=torch.channels_last)
-    )
+    where = {"device": device, "memory_format": torch.channels_last}
+    batch = torch.randn(1024 if device == "cuda" else 128, 3, 32, 32).to(**where)
+    model = build_model(ModelConfig(name=name), 10, (3, 32, 32)).to(**where)
     profile = profile_stacks(model, batch, backward=False)
     ranks = {name: max(1, full_rank(model.get_submodule(name).weight) // 4) for name in profile.layers}
     switch = seconds_of(lambda: factorize(model, ranks), device)

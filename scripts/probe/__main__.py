@@ -69,14 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     chosen, page = options.names, options.page
     names = [name for _, name, _ in NETWORKS]
-    wanted = {
-        name
-        for name in names
-        for word in chosen or [""]
-        if word == name or word not in names and word in name
-    }
     for library, name, build in NETWORKS:
-        if name in wanted:
+        if any(word == name or word not in names and word in name for word in chosen or [""]):
             row = str(probe(library, name, build))
             print(row, flush=True)
             write_row(page, name, row)
@@ -86,9 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def write_row(page: Path, name: str, row: str) -> None:
     """Put a row into the page's table in place of the network's earlier one, in the order of NETWORKS."""
     lines = page.read_text(encoding="utf-8").splitlines() if page.is_file() else []
-    rows = {line.split(" | ")[0].removeprefix("| "): line for line in lines if line.startswith("| ")} | {
-        name: row
-    }
+    rows = {line.split(" | ")[0].removeprefix("| "): line for line in lines if line.startswith("| ")}
+    rows[name] = row
     kept = [rows[name] for _, name, _ in NETWORKS if name in rows]
     columns = [field.name.replace("_", "-") for field in fields(Row)]
     table = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
@@ -132,9 +125,8 @@ def _tried(check: Any) -> str:
 def _exact(model: nn.Module, names: list[str], batch: Batch) -> bool:
     with evaluating(model), torch.no_grad():
         before = list(_outputs(call_model(model, batch)))
-        factorize(
-            model, {name: full_rank(model.get_submodule(name).weight) for name in names}, keep_dense=False
-        )
+        ranks = {name: full_rank(model.get_submodule(name).weight) for name in names}
+        factorize(model, ranks, keep_dense=False)
         after = list(_outputs(call_model(model, batch)))
     pairs = zip(after, before, strict=True)
     return all((a - b).norm() <= 1e-4 * b.norm() + 1e-6 for a, b in pairs) and bool(low_rank_layers(model))

@@ -92,10 +92,8 @@ def _text(kind: str, config: str, sizes: dict[str, Any]) -> tuple[nn.Module, Bat
     import transformers
 
     built = getattr(transformers, kind)(getattr(transformers, config)(vocab_size=100, **sizes))
-    batch = {
-        "input_ids": torch.randint(3, 100, (2, 12)),
-        "attention_mask": torch.ones(2, 12, dtype=torch.int64),
-    }
+    words = torch.randint(3, 100, (2, 12))
+    batch = {"input_ids": words, "attention_mask": torch.ones_like(words)}
     if kind.startswith("T5"):
         batch["decoder_input_ids"] = torch.randint(3, 100, (2, 6))
     return built, batch | ({"use_cache": False} if "LM" in kind or kind.startswith("T5") else {})
@@ -113,37 +111,19 @@ def _clip() -> tuple[nn.Module, Batch]:
 def _whisper() -> tuple[nn.Module, Batch]:
     from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-    sizes = {
-        "d_model": 64,
-        "encoder_layers": 2,
-        "decoder_layers": 2,
-        "encoder_ffn_dim": 128,
-        "decoder_ffn_dim": 128,
-    }
-    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "max_source_positions": 50}
-    config = WhisperConfig(
-        vocab_size=100,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-        decoder_start_token_id=1,
-        **sizes,
-        **heads,
-    )
-    batch = {
-        "input_features": torch.randn(2, 80, 100),
-        "decoder_input_ids": torch.randint(3, 100, (2, 6)),
-        "use_cache": False,
-    }
-    return WhisperForConditionalGeneration(config), batch
+    sizes = {"layers": 2, "ffn_dim": 128, "attention_heads": 2}
+    halves = {f"{half}_{name}": size for half in ("encoder", "decoder") for name, size in sizes.items()}
+    tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
+    config = WhisperConfig(vocab_size=100, d_model=64, max_source_positions=50, **halves, **tokens)
+    batch = {"input_features": torch.randn(2, 80, 100), "decoder_input_ids": torch.randint(3, 100, (2, 6))}
+    return WhisperForConditionalGeneration(config), batch | {"use_cache": False}
 
 
 def _vit() -> tuple[nn.Module, Batch]:
     from transformers import ViTConfig, ViTForImageClassification
 
-    return ViTForImageClassification(ViTConfig(image_size=32, patch_size=8, **SIZES)), torch.randn(
-        2, 3, 32, 32
-    )
+    config = ViTConfig(image_size=32, patch_size=8, **SIZES)
+    return ViTForImageClassification(config), torch.randn(2, 3, 32, 32)
 
 
 class UNet(nn.Module):
@@ -185,12 +165,9 @@ class TwoHeads(nn.Module):
 
 def _sound() -> nn.Module:
     """1-d convolutions before linear layers."""
-    convs = nn.Sequential(
-        nn.Conv1d(1, 32, 9, 4), nn.ReLU(), nn.Conv1d(32, 64, 9, 4), nn.ReLU(), nn.AdaptiveAvgPool1d(1)
-    )
-    return nn.Sequential(
-        convs, nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64), nn.Linear(64, 10)
-    )
+    convs = nn.Conv1d(1, 32, 9, 4), nn.ReLU(), nn.Conv1d(32, 64, 9, 4), nn.ReLU(), nn.AdaptiveAvgPool1d(1)
+    linear = nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64), nn.Linear(64, 10)
+    return nn.Sequential(nn.Sequential(*convs), nn.Flatten(), *linear)
 
 
 NETWORKS: list[tuple[str, str, Build]] = [
