@@ -25,6 +25,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.core_model_loading import revert_weight_conversion
 
 from cuttlefish.auto import Cuttlefish, EpochReport
 from cuttlefish.compression.plan import apply, plan
@@ -95,13 +96,17 @@ class CuttlefishCallback(TrainerCallback):
     def on_pre_optimizer_step(self, *_: Any, **kwargs: Any) -> None:
         self._running().before_step()
 
-    def on_step_end(self, *_: Any, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         if self.interval is not None:
-            self._told(self._running().step_end())
+            self._told(self._running().step_end(), state)
 
-    def on_epoch_end(self, *_: Any, **kwargs: Any) -> None:
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         if self.interval is None:
-            self._told(self._running().epoch_end())
+            self._told(self._running().epoch_end(), state)
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -115,9 +120,11 @@ class CuttlefishCallback(TrainerCallback):
             raise CuttlefishError("CuttlefishCallback was called in a training that it did not see begin.")
         return self.core
 
-    def _told(self, report: EpochReport) -> None:
+    def _told(self, report: EpochReport, state: TrainerState) -> None:
         if report:
             _write_plan(self._running().model)
+            # The best model at the end must be a low-rank one, for no other could be loaded.
+            state.best_metric = state.best_model_checkpoint = None
 
 
 def from_pretrained(model_class: Any, path: str | os.PathLike[str], **options: Any) -> nn.Module:
@@ -137,7 +144,7 @@ def from_pretrained(model_class: Any, path: str | os.PathLike[str], **options: A
         raise CuttlefishError(f"the config in {os.fspath(path)!r} has no plan: use transformers' own loading")
     build = getattr(model_class, "from_config", None) or getattr(model_class, "_from_config", model_class)
     model = apply(build(config), found, initialise=False)
-    missing, unknown = model.load_state_dict(_weights(Path(path)), strict=False)
+    missing, unknown = model.load_state_dict(_renamed(model, _weights(Path(path))), strict=False)
     tied: Any = {}
     if isinstance(model, PreTrainedModel):
         model.tie_weights()
@@ -164,6 +171,14 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _write_plan(model: Any) -> None:
     model.config.update({IN_CONFIG: plan(model)})
+
+
+def _renamed(model: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights by the model's own names; transformers saves some (ViT's) under older ones."""
+    own = model.state_dict()
+    names = {id(tensor): name for name, tensor in own.items()}
+    saved = {key: names.get(id(tensor), key) for key, tensor in revert_weight_conversion(model, own).items()}
+    return {saved.get(key, key): tensor for key, tensor in weights.items()}
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -9,6 +9,7 @@ import torch
 pytest.importorskip("accelerate")
 transformers = pytest.importorskip("transformers")
 
+from safetensors.torch import load_file  # noqa: E402
 from transformers import (  # noqa: E402
     AutoModelForSequenceClassification,
     BertConfig,
@@ -17,8 +18,8 @@ from transformers import (  # noqa: E402
     TrainingArguments,
 )
 
-from cuttlefish import CuttlefishError, LowRankLinear  # noqa: E402
-from cuttlefish.integrations.transformers import CuttlefishCallback, from_pretrained  # noqa: E402
+from cuttlefish import Cuttlefish, CuttlefishError, LowRankLinear, plan  # noqa: E402
+from cuttlefish.integrations.transformers import IN_CONFIG, CuttlefishCallback, from_pretrained  # noqa: E402
 
 KNOBS = {"switch_epoch": 2, "rank_ratio": 0.25}
 
@@ -41,7 +42,8 @@ def trainer(folder, network, callback, **options):
     args = TrainingArguments(
         folder, per_device_train_batch_size=4, use_cpu=True, report_to=[], disable_tqdm=True, seed=0, **chosen
     )
-    return Trainer(network, args, train_dataset=list(samples()), callbacks=[callback])
+    data = list(samples())
+    return Trainer(network, args, train_dataset=data, eval_dataset=data[:4], callbacks=[callback])
 
 
 def low_rank(network):
@@ -126,3 +128,34 @@ def test_a_damaged_state_is_refused(tmp_path, content):
         (tmp_path / "cuttlefish.json").write_text(content)
     with pytest.raises(CuttlefishError, match="cuttlefish.json"):
         CuttlefishCallback(resume=tmp_path)
+
+
+def test_a_model_that_is_saved_under_other_names_is_loaded(tmp_path):
+    """transformers saves a ViT under the names of its earlier versions."""
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    network = transformers.ViTForImageClassification(
+        transformers.ViTConfig(image_size=16, patch_size=8, **sizes)
+    ).eval()
+    images = torch.randn(2, 3, 16, 16)
+    core = Cuttlefish(network, {"pixel_values": images}, switch_epoch=1, rank_ratio=0.25)
+    assert core.epoch_end()
+    network.config.update({IN_CONFIG: plan(network)})
+    network.save_pretrained(tmp_path)
+    again = from_pretrained(transformers.ViTForImageClassification, tmp_path)
+    with torch.no_grad():
+        expected = network(images).logits
+        torch.testing.assert_close(again(images).logits, expected, rtol=0, atol=0)
+
+
+def test_the_best_model_at_the_end_is_a_low_rank_one(tmp_path):
+    scores = iter([9.0, 3.0, 4.0, 2.0, 1.0, 1.0])
+    network, callback = model(), CuttlefishCallback(interval=1, **KNOBS)
+    training = trainer(
+        tmp_path, network, callback, eval_strategy="steps", eval_steps=1, save_steps=1, max_steps=5,
+        load_best_model_at_end=True, metric_for_best_model="score",
+    )  # fmt: skip
+    training.compute_metrics = lambda _: {"score": next(scores)}
+    training.train()
+    assert training.state.best_model_checkpoint == str(tmp_path / "checkpoint-3")
+    best = load_file(tmp_path / "checkpoint-3" / "model.safetensors")
+    assert all(torch.equal(value, best[name]) for name, value in network.state_dict().items())
