@@ -25,7 +25,6 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.core_model_loading import revert_weight_conversion
 
 from cuttlefish.auto import Cuttlefish, EpochReport
 from cuttlefish.compression.plan import apply, plan
@@ -144,7 +143,7 @@ def from_pretrained(model_class: Any, path: str | os.PathLike[str], **options: A
         raise CuttlefishError(f"the config in {os.fspath(path)!r} has no plan: use transformers' own loading")
     build = getattr(model_class, "from_config", None) or getattr(model_class, "_from_config", model_class)
     model = apply(build(config), found, initialise=False)
-    missing, unknown = model.load_state_dict(_renamed(model, _weights(Path(path))), strict=False)
+    missing, unknown = model.load_state_dict(_weights(Path(path)), strict=False)
     tied: Any = {}
     if isinstance(model, PreTrainedModel):
         model.tie_weights()
@@ -155,6 +154,7 @@ def from_pretrained(model_class: Any, path: str | os.PathLike[str], **options: A
             f"the weights in {os.fspath(path)!r} do not fit its plan: {(missing or unknown)[0]!r} is "
             f"{'missing' if missing else 'not in the model'}"
         )
+    _write_plan(model)
     return model.eval()
 
 
@@ -170,15 +170,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _write_plan(model: Any) -> None:
+    """Put the plan into the config, and have weights saved under the model's own names, as they are loaded.
+
+    transformers would save those of some models (ViT, mixtures of experts) as earlier versions had them.
+    """
     model.config.update({IN_CONFIG: plan(model)})
-
-
-def _renamed(model: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return weights by the model's own names; transformers saves some (ViT's) under older ones."""
-    own = model.state_dict()
-    names = {id(tensor): name for name, tensor in own.items()}
-    saved = {key: names.get(id(tensor), key) for key, tensor in revert_weight_conversion(model, own).items()}
-    return {saved.get(key, key): tensor for key, tensor in weights.items()}
+    model._weight_conversions = []
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
