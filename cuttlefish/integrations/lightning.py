@@ -61,7 +61,8 @@ class CuttlefishCallback(Callback):
         for optimizer in trainer.optimizers:
             if any(not mine.isdisjoint(group["params"]) for group in optimizer.param_groups):
                 self._running().optimizer(optimizer)
-        for callback in trainer.callbacks:
+        callbacks: list[Callback] = getattr(trainer, "callbacks", [])
+        for callback in callbacks:
             average = getattr(callback, "_average_model", None)  # of WeightAveraging and its like
             if isinstance(average, nn.Module):
                 self._running().follow(self._network(inner_model(average)))

@@ -21,7 +21,8 @@ def decay_groups(
     Exempt are the parameters in `without_decay`, and those that a model of timm names in `no_weight_decay()`:
     tokens and position embeddings.
     """
-    named = getattr(model, "no_weight_decay", set)()
+    tell: Any = getattr(model, "no_weight_decay", None)
+    named = tell() if callable(tell) else ()
     decayed, free = [], []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
