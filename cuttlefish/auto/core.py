@@ -141,7 +141,8 @@ class Cuttlefish(Decisions):
 
         Raises:
             CuttlefishError: A weight holds NaN or infinite values; the ranks have not settled in time under
-                on_never=error; the call comes in inference mode, twice for one epoch, or far behind the last.
+                on_never=error; the call comes in inference mode, twice for one epoch, or behind the last
+                one while the switch is undecided.
         """
         if self.interval is not None:
             raise CuttlefishError("interval= was given: call step_end() after each step, not epoch_end().")
