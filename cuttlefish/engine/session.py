@@ -18,7 +18,7 @@ from cuttlefish.engine.processes.world import World
 from cuttlefish.engine.run import Run
 from cuttlefish.engine.saving.checkpoint import explain_misfit, newest_checkpoint
 from cuttlefish.engine.saving.fork import fork_state
-from cuttlefish.engine.saving.progress import Progress
+from cuttlefish.engine.saving.progress import Progress, times_measured
 from cuttlefish.engine.saving.weights import save_weights
 from cuttlefish.engine.timer import Timer
 from cuttlefish.engine.trainer import Trainer
@@ -146,15 +146,11 @@ class Session:
             with explain_misfit(self._checkpoints):
                 epochs = operator.index(checkpoint["progress"]["trained"])
                 steps = operator.index(checkpoint["progress"].get("step") or 0)
-                ranks = checkpoint["method"].get("history")
-                # A fork's folder has no ranks of its origin's epochs; EB's history is none of ranks.
-                if isinstance(ranks, dict) and self.config.fork_from is None:
-                    measured = max(map(len, ranks.values()), default=0)
+                measured = 0 if self.config.fork_from else times_measured(checkpoint["method"])
         if self.world.is_first:
             self.loggers.extend(build_loggers(self.config.logger))
-        within = steps / self.batches.steps
-        config = to_dict(self.config)
-        self.loggers.start(RunInfo(self.run.folder, config, self.run.key, epochs, within, measured))
+        past = (epochs, steps / self.batches.steps, measured)
+        self.loggers.start(RunInfo(self.run.folder, to_dict(self.config), self.run.key, *past))
         if checkpoint:
             self.loggers.message(f"going on after {epochs} epochs and {steps} steps")
 

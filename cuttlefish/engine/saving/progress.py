@@ -67,6 +67,12 @@ class Progress:
         self.step = None
 
 
+def times_measured(method: Mapping[str, Any]) -> int:
+    """Return how many times the ranks in a method's state were measured; EB's history is none of ranks."""
+    history = method.get("history")
+    return max(map(len, history.values()), default=0) if isinstance(history, Mapping) else 0
+
+
 def random_state(device: torch.device) -> dict[str, Tensor]:
     """Return this process's random state as tensors for the checkpoint."""
     state = {"cpu": torch.get_rng_state()}
