@@ -1,6 +1,5 @@
 """Split a dense layer into a low-rank one by truncated SVD (spectral initialisation), and merge it back."""
 
-from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar, cast
 
 import torch
@@ -9,85 +8,12 @@ from torch import Tensor, nn
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.layers import LowRankConv2d, LowRankLayer, LowRankLinear
 from cuttlefish.lowrank.layout import keep_plain
-from cuttlefish.lowrank.matrix import fold, gram, unroll
-from cuttlefish.lowrank.threads import side_by_side
+from cuttlefish.lowrank.matrix import fold, truncated_svd, unroll
 
-__all__ = ["fold", "merge_layer", "split_layer", "truncated_svd", "truncated_svds", "unroll"]
+__all__ = ["fold", "merge_layer", "split_layer", "truncated_svd", "unroll"]
 
 
 Layer = TypeVar("Layer", bound=nn.Module)
-
-ACCURATE = 1e-8
-"""Smallest λᵣ / λ₁ of a Gram matrix from which σᵣ and its vectors are still taken."""
-SMALLEST = 1e-280
-"""Smallest λᵣ: below it squares begin to lose digits to the end of float64's range."""
-
-
-@torch.no_grad()
-def truncated_svd(matrix: Tensor, rank: int, *, exact: bool = False) -> tuple[Tensor, Tensor]:
-    """Return (U·√S, √S·Vᵀ): the best approximation of this rank, equally shared (Algorithm 1).
-
-    Computed in float64 on the CPU, where it is deterministic, from the top eigenvectors of the smaller Gram
-    matrix: the product is the best one to about 1e-13. A Gram matrix squares the condition number, so where
-    σᵣ is below 1e-4·σ₁ the full SVD is taken.
-
-    Args:
-        matrix: m × n, of any floating dtype, on any device.
-        rank: r, from 1 to min(m, n).
-        exact: Take the full SVD in any case.
-
-    Returns:
-        The factors, m × r and r × n, in the matrix's dtype and on its device.
-
-    Raises:
-        CuttlefishError: The rank is impossible, or the matrix holds NaN or infinite values.
-    """
-    full = min(matrix.shape)
-    if not 1 <= rank <= full:
-        raise CuttlefishError(
-            f"Rank {rank} was asked of a {matrix.shape[0]}×{matrix.shape[1]} matrix; "
-            f"it must be from 1 to {full}."
-        )
-    U, Vt = _decomposed(matrix.detach().cpu().double(), rank, exact)
-    return U.to(matrix), Vt.to(matrix)
-
-
-def truncated_svds(matrices: Iterable[tuple[Tensor, int]]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (U·√S, √S·Vᵀ) of each matrix at its rank in float64 on the CPU, computing several at a time."""
-    return side_by_side(_decomposed, ((matrix.detach().cpu().double(), rank) for matrix, rank in matrices))
-
-
-def _decomposed(double: Tensor, rank: int, exact: bool = False) -> tuple[Tensor, Tensor]:
-    tall = double if double.shape[0] >= double.shape[1] else double.T
-    factors = None if exact else _by_eigenvectors(tall, rank)
-    left, right = factors or _by_singular_vectors(tall, rank)
-    U, V = (left, right) if tall is double else (right, left)
-    return U, V.T.contiguous()
-
-
-def _by_eigenvectors(tall: Tensor, rank: int) -> tuple[Tensor, Tensor] | None:
-    """Return (U·√S, V·√S) of WᵀW = V·S²·Vᵀ and U·S = W·V, or None where that would be inaccurate."""
-    products = gram(tall.T)
-    # The diagonal bounds the rest. If it is not finite, the matrix or its squares are not.
-    if not products.diagonal().sum().isfinite():
-        return None
-    energies, vectors = torch.linalg.eigh(products)
-    if not energies[-rank] > max(ACCURATE * energies[-1].item(), SMALLEST):
-        return None
-    V = vectors[:, -rank:].flip(1)
-    US = tall @ V
-    root = torch.linalg.vector_norm(US, dim=0).sqrt()  # σ is more accurate here than from its square
-    return US / root, V * root
-
-
-def _by_singular_vectors(tall: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    if not tall.isfinite().all():
-        raise CuttlefishError(
-            "The matrix to decompose holds NaN or infinite values; factorize before training diverges."
-        )
-    U, S, Vt = torch.linalg.svd(tall, full_matrices=False)  # LAPACK is several times slower on wide ones
-    root = S[:rank].sqrt()
-    return U[:, :rank] * root, Vt[:rank].T * root
 
 
 @torch.no_grad()

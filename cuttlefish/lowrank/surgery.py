@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.find import Found, find_layers, layer_of, low_rank_layers, nearest
 from cuttlefish.lowrank.layers import LowRankLayer, check_extra_bn
-from cuttlefish.lowrank.matrix import matrix_shape, unroll
-from cuttlefish.lowrank.split import merge_layer, split_layer, truncated_svds
+from cuttlefish.lowrank.matrix import matrix_shape, truncated_svds, unroll
+from cuttlefish.lowrank.split import merge_layer, split_layer
 
 __all__ = [
     "Found",

@@ -55,10 +55,10 @@ def test_naive_reshape_is_not_the_spatial_matricisation():
 
 
 @pytest.mark.parametrize("shape", [(1, 4), (5, 5), (70, 30), (130, 200), (300, 129)], ids=str)
-def test_the_lower_triangle_of_the_smaller_gram_matrix(shape):
+def test_the_smaller_gram_matrix(shape):
     matrix = torch.randn(shape, dtype=torch.float64)
     whole = matrix @ matrix.T if shape[0] <= shape[1] else matrix.T @ matrix
-    torch.testing.assert_close(gram(matrix).tril(), whole.tril())
+    torch.testing.assert_close(gram(matrix), whole)
 
 
 def test_an_unknown_scheme_is_refused():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from cuttlefish.errors import CuttlefishError
-from cuttlefish.lowrank import split
+from cuttlefish.lowrank import matrix as matrices
 from cuttlefish.lowrank.layers import LowRankConv2d, LowRankLinear
 from cuttlefish.lowrank.split import merge_layer, split_layer, truncated_svd, unroll
 
@@ -85,6 +85,8 @@ def spectrum(name, count):
         "steep": torch.logspace(0, -12, count, dtype=F64),
         "deficient": (5 - index).clamp_min(0),
         "flat": torch.ones(count, dtype=F64),
+        "pairs": torch.exp(-3 * (index // 2) / count),
+        "spike": 1 + 49.0 * (index == 0) + 1e-3 * index / count,
     }[name]
 
 
@@ -128,12 +130,33 @@ def test_only_ill_conditioned_matrices_take_the_full_svd(monkeypatch):
     assert len(calls) == 3
 
 
-def test_what_lies_above_a_gram_matrix_s_diagonal_does_not_matter(monkeypatch):
-    matrix = matrix_of(50, 60, spectrum("trained", 50))
-    expected = truncated_svd(matrix, 25)
-    whole = split.gram
-    monkeypatch.setattr(split, "gram", lambda wide: whole(wide) + torch.full((50, 50), float("nan")).triu(1))
-    assert all(torch.equal(a, b) for a, b in zip(truncated_svd(matrix, 25), expected, strict=True))
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e18])
+@pytest.mark.parametrize(
+    "name", ["random", "trained", "slow", "steep", "deficient", "flat", "pairs", "spike"]
+)
+@pytest.mark.parametrize("shape", [(150, 400), (400, 150), (200, 200)], ids=str)
+def test_float32_weights_are_approximated_as_well_as_possible(shape, name, scale):
+    """Whether float32's eigenvectors can be refined or not, and they are where their values are apart."""
+    matrix = (matrix_of(*shape, spectrum(name, min(shape))) * scale).float()
+    exact, full = matrix.double() / scale, min(shape)
+    sigma = torch.linalg.svdvals(exact)
+    for rank in (1, full // 4, full - 5, full):
+        U, Vt = (factor / scale**0.5 for factor in matrices._decomposed(matrix, rank))
+        least = sigma[rank:].square().sum()
+        assert (exact - U @ Vt).square().sum() <= least * (1 + 1e-11) + 1e-22 * exact.square().sum()
+        for overlaps in (U.T @ U, Vt @ Vt.T):
+            torch.testing.assert_close(overlaps, sigma[:rank].diag(), rtol=0, atol=1e-6 * sigma[0].item())
+    refined = matrices._refined(matrices.gram(matrix.double()), full // 4)
+    assert (refined is None) == (name in ("steep", "deficient", "flat", "pairs", "spike"))
+
+
+def test_refined_eigenvectors_are_those_of_float64():
+    products = matrices.gram(matrix_of(300, 200, spectrum("trained", 200)))
+    energies, V = matrices._refined(products, 30)
+    expected, vectors = matrices._top_eigenvectors(products, 30)
+    torch.testing.assert_close(energies, expected, rtol=1e-11, atol=0)
+    torch.testing.assert_close(V.T @ V, torch.eye(30, dtype=F64), rtol=0, atol=1e-11)
+    torch.testing.assert_close(V @ V.T, vectors @ vectors.T, rtol=0, atol=1e-8)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
