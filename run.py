@@ -4,6 +4,7 @@ Exit codes: 0 fine, 1 a bug or a crash, 2 bad input, 3 another process is at it,
 saved (the same command goes on), 130 stopped at once.
 """
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -67,4 +68,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    gc.disable()  # until training begins: looking for garbage, of which imports leave none, takes time
+    code = main()
+    gc.freeze()  # nor need the interpreter go through all of torch as it ends
+    sys.exit(code)

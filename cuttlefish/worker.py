@@ -5,6 +5,7 @@
 Under torchrun or our own launcher it is one of several processes. Exit codes: see `cuttlefish/errors.py`.
 """
 
+import gc
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -84,6 +85,7 @@ def _run_or_skip(run: Run, stop: StopSignals) -> Ending:
 
 def _train(run: Run, world: World, stop: StopSignals) -> Ending:
     session = _build(run, world)
+    gc.enable()  # which run.py has switched off for the imports
     lock = RunLock(run.folder, lambda: session.timer.wall_seconds) if world.is_first else nullcontext()
     with lock:
         # Another process may have finished this run before we got the lock. Only the first process checks:

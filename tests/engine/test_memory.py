@@ -34,5 +34,7 @@ def test_dense_optimizer_and_weights_are_gone_after_the_switch(tmp_path, monkeyp
 
     monkeypatch.setattr(step_module, "build_optimizer", watching_build)
     monkeypatch.setattr(step_module.StepRunner, "step", watching_step)
+    gc.disable()  # as run.py does
     run_config(little_config(tmp_path, "cuttlefish"))
+    assert gc.isenabled()
     assert len(alive) == 2
