@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -64,6 +65,7 @@ def run_command(run: Callable[[], object], argv: list[str], conf: Path) -> int:
         return 0
     try:
         _check(argv[1:], given.multirun and (given.cfg or given.info))
+        _refuse_empty(given.overrides)
         if given.cfg:  # Hydra prints it without checking that it is valid
             compose_config(folders, given.overrides, given.config_name)
         run()
@@ -79,7 +81,7 @@ def run_command(run: Callable[[], object], argv: list[str], conf: Path) -> int:
         return _failed(error, folders)
     code = sum_up()
     if given.multirun and not made:
-        say("the sweep has no runs: one of its lists of values is empty")
+        say("the sweep has no runs: no name fits one of its patterns")
         return EXIT_BAD_INPUT
     return code
 
@@ -109,6 +111,12 @@ def _check(words: Sequence[str], shows_several: bool) -> None:
             )
     if shows_several:
         raise CuttlefishError("--cfg and --info show one run; leave out -m and give one value for each word")
+
+
+def _refuse_empty(words: Sequence[str]) -> None:
+    for override in OverridesParser.create().parse_overrides(words):
+        if override.is_range_sweep() and not any(True for _ in override.sweep_iterator()):
+            raise CuttlefishError(f"{override.input_line}: there is nothing in this range to sweep over")
 
 
 def _failed(error: Exception, folders: Sequence[Path]) -> int:
