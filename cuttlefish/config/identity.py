@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,17 @@ def run_key(
     """
     method = dict(config["method"])
     others = {key: value for key, value in config.items() if key != "method"}
-    changed = dict(_changed(others, to_dict(Config()), ""))
+    changed = dict(_changed(others, _defaults(Config), ""))
     changed |= dict(_changed(method, dict(method_defaults or {}), "method", deep=False))
     identity = {"changed": changed, "data": data_digest}
     identity |= {"method": method["name"], "method_version": method_version}
     text = json.dumps(_canonical(identity), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@cache
+def _defaults(schema: type) -> Mapping[str, Any]:
+    return to_dict(schema())
 
 
 def run_folder(config: Config, key: str) -> Path:
@@ -88,7 +94,7 @@ def _changed(
             continue
         if deep and isinstance(default, Mapping) and default:
             yield from _changed(value, default, path)
-        elif _canonical(value) != _canonical(default):
+        elif value != default and _canonical(value) != _canonical(default):
             yield path, value
 
 
