@@ -176,8 +176,9 @@ def _refined(products: Tensor, rank: int) -> tuple[Tensor, Tensor] | None:
     if not (gap > RESOLVED * values[-1] and left <= EXCESS * gap * (1 - energies.sum())):
         return None
     V += (X @ correction).double()
-    orthonormal = 1.5 * torch.eye(rank, dtype=V.dtype) - 0.5 * V.T @ V  # again to second order
-    return energies.flip(0) * trace, V @ orthonormal.flip(1)
+    V = V.flip(1)
+    V = 1.5 * V - 0.5 * V @ (V.T @ V)  # orthonormal, again to second order
+    return energies.flip(0) * trace, V
 
 
 def _by_singular_vectors(tall: Tensor, rank: int) -> tuple[Tensor, Tensor]:

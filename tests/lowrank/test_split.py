@@ -150,6 +150,17 @@ def test_float32_weights_are_approximated_as_well_as_possible(shape, name, scale
     assert (refined is None) == (name in ("steep", "deficient", "flat", "pairs", "spike"))
 
 
+def test_a_default_device_changes_nothing():
+    layer = nn.Linear(200, 150)
+    expected = split_layer(layer, 20)
+    torch.set_default_device("meta")
+    try:
+        split = split_layer(layer, 20)
+    finally:
+        torch.set_default_device(None)
+    assert all(torch.equal(a, b) for a, b in zip(split.parameters(), expected.parameters(), strict=True))
+
+
 def test_refined_eigenvectors_are_those_of_float64():
     products = matrices.gram(matrix_of(300, 200, spectrum("trained", 200)))
     energies, V = matrices._refined(products, 30)
