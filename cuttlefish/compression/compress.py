@@ -16,8 +16,8 @@ from cuttlefish.compression.whitening import input_moments, root
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.count import count_parameters
 from cuttlefish.lowrank.find import find_layers
-from cuttlefish.lowrank.matrix import matrix_shape, unroll
-from cuttlefish.lowrank.split import split_layer, truncated_svd
+from cuttlefish.lowrank.matrix import matrix_shape, truncated_svd, unroll
+from cuttlefish.lowrank.split import split_layer
 from cuttlefish.lowrank.surgery import break_even, check_ranks, replace_module, require_bare
 from cuttlefish.lowrank.trace import Forward, call_model, trace
 

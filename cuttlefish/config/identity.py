@@ -94,7 +94,7 @@ def _changed(
             continue
         if deep and isinstance(default, Mapping) and default:
             yield from _changed(value, default, path)
-        elif value != default and _canonical(value) != _canonical(default):
+        elif value != default and _canonical(value) != _canonical(default):  # the quick look first
             yield path, value
 
 

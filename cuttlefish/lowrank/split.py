@@ -10,7 +10,7 @@ from cuttlefish.lowrank.layers import LowRankConv2d, LowRankLayer, LowRankLinear
 from cuttlefish.lowrank.layout import keep_plain
 from cuttlefish.lowrank.matrix import fold, truncated_svd, unroll
 
-__all__ = ["fold", "merge_layer", "split_layer", "truncated_svd", "unroll"]
+__all__ = ["merge_layer", "split_layer"]
 
 
 Layer = TypeVar("Layer", bound=nn.Module)

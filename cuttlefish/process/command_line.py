@@ -65,7 +65,8 @@ def run_command(run: Callable[[], object], argv: list[str], conf: Path) -> int:
         return 0
     try:
         _check(argv[1:], given.multirun and (given.cfg or given.info))
-        _refuse_empty(given.overrides)
+        if given.multirun:
+            _refuse_empty(given.overrides)
         if given.cfg:  # Hydra prints it without checking that it is valid
             compose_config(folders, given.overrides, given.config_name)
         run()

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import StepLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cuttlefish import Cuttlefish, CuttlefishError, LowRankConv2d
-from cuttlefish.lowrank.split import truncated_svd
+from cuttlefish.lowrank.matrix import truncated_svd
 from tests.helpers.little_networks import IMAGES, LAYERS, network, step
 
 FIXED = {"k": 1, "switch_epoch": 1, "rank_ratio": 0.25}

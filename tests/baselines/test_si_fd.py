@@ -17,7 +17,8 @@ from baselines.si_fd.method import (
 )
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank.decay import FrobeniusDecay
-from cuttlefish.lowrank.split import split_layer, truncated_svd, unroll
+from cuttlefish.lowrank.matrix import truncated_svd, unroll
+from cuttlefish.lowrank.split import split_layer
 from cuttlefish.lowrank.surgery import factorize, low_rank_layers
 from cuttlefish.methods.target import find_fraction
 from cuttlefish.models.resnet_cifar import ResNet

@@ -11,7 +11,8 @@ from torch import nn
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank import matrix as matrices
 from cuttlefish.lowrank.layers import LowRankConv2d, LowRankLinear
-from cuttlefish.lowrank.split import merge_layer, split_layer, truncated_svd, unroll
+from cuttlefish.lowrank.matrix import truncated_svd, unroll
+from cuttlefish.lowrank.split import merge_layer, split_layer
 
 F64 = torch.float64
 SCHEMES = ["channel", "spatial"]

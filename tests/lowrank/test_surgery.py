@@ -12,7 +12,7 @@ from torch import distributed, nn
 from cuttlefish.errors import CuttlefishError
 from cuttlefish.lowrank import surgery
 from cuttlefish.lowrank.layers import LowRankConv2d, LowRankLayer, LowRankLinear
-from cuttlefish.lowrank.split import unroll
+from cuttlefish.lowrank.matrix import unroll
 from cuttlefish.lowrank.surgery import (
     break_even,
     densify,

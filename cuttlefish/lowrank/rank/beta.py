@@ -12,6 +12,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from cuttlefish.lowrank.matrix import gram, power_of_two
 from cuttlefish.lowrank.rank.stable import stable_rank, stable_ranks
 
 ENERGY = 0.9
@@ -54,9 +55,7 @@ def first_ranks(
 def rank_of_energy(matrix: Tensor, share: float = ENERGY) -> int:
     """Return the smallest r whose best approximation of the m × n matrix keeps `share` of ‖W‖_F²."""
     exact = matrix.detach().double()
-    wide = exact if exact.shape[0] <= exact.shape[1] else exact.t()
-    wide = wide / wide.abs().max()
-    energies = torch.linalg.eigvalsh(wide @ wide.t()).flip(0).clamp_min(0)
+    energies = torch.linalg.eigvalsh(gram(exact * power_of_two(exact))).flip(0).clamp_min(0)
     return min(1 + int((energies.cumsum(0) < share * energies.sum()).sum()), len(energies))
 
 
