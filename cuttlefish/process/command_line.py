@@ -3,6 +3,7 @@
 import os
 import re
 import warnings
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -64,9 +65,7 @@ def run_command(run: Callable[[], object], argv: list[str], conf: Path) -> int:
         print(printable(help_text(folders)))
         return 0
     try:
-        _check(argv[1:], given.multirun and (given.cfg or given.info))
-        if given.multirun:
-            _refuse_empty(given.overrides)
+        _check(argv[1:], given)
         if given.cfg:  # Hydra prints it without checking that it is valid
             compose_config(folders, given.overrides, given.config_name)
         run()
@@ -97,7 +96,7 @@ def _quiet_hydra() -> None:
     os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.process")
 
 
-def _check(words: Sequence[str], shows_several: bool) -> None:
+def _check(words: Sequence[str], given: Namespace) -> None:
     refuse_old_words(words)
     refuse_two_sizes(words)
     for word in words:
@@ -110,12 +109,14 @@ def _check(words: Sequence[str], shows_several: bool) -> None:
             raise CuttlefishError(
                 f"{word}: {group} must be one choice by name, as in {group}=...; --help lists them"
             )
-    if shows_several:
+    if given.multirun:
+        _check_sweep(given)
+
+
+def _check_sweep(given: Namespace) -> None:
+    if given.cfg or given.info:
         raise CuttlefishError("--cfg and --info show one run; leave out -m and give one value for each word")
-
-
-def _refuse_empty(words: Sequence[str]) -> None:
-    for override in OverridesParser.create().parse_overrides(words):
+    for override in OverridesParser.create().parse_overrides(given.overrides):
         if override.is_range_sweep() and not any(True for _ in override.sweep_iterator()):
             raise CuttlefishError(f"{override.input_line}: there is nothing in this range to sweep over")
 
