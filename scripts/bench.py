@@ -26,13 +26,13 @@ from scripts.benches.glue import bench_glue
 from scripts.benches.library import bench_library
 from scripts.benches.methods import bench_methods
 from scripts.benches.models import bench_models
-from scripts.benches.origin import RESULTS, file_of, origin
 from scripts.benches.parts import bench_checkpoints, bench_overhead
 from scripts.benches.processes import bench_processes
 from scripts.benches.ranks import bench_ranks
 from scripts.benches.steps import bench_compile, bench_steps
 from scripts.benches.turns import Rows
 from scripts.command import new_parser, reporting_errors
+from scripts.origin import RESULTS, file_of, origin
 
 BENCHES = {
     "ranks": bench_ranks,

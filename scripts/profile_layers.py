@@ -28,8 +28,8 @@ from cuttlefish.models import build_model
 from cuttlefish.models.build import SUITE
 from cuttlefish.record.atomic import write_atomic
 from cuttlefish.record.provenance import device_name, utc_now
-from scripts.benches.origin import RESULTS, file_of, origin
 from scripts.command import new_parser, reporting_errors
+from scripts.origin import RESULTS, file_of, origin
 from scripts.profiles.chosen import check_names, chosen_by
 from scripts.profiles.layers import profile_layers
 from scripts.profiles.stacks import DECIDING_RATIO, THRESHOLD, profile_of_stacks

@@ -23,6 +23,7 @@ def lengths(arms: Sequence[Where], scale: str, scales: Mapping[str, Scale]) -> l
         scales: From tables.yaml: how runs are started at each scale.
     """
     words = scales[scale].words if scale in scales else []
+    arms = [at_scale(arm, scale) for arm in arms]
     commands = [list(_commands(arm, scale, words)) for arm in arms]
     planned = kept(ROOT, [command for found in commands for command in found], _planned)
     usual = [next(iter(scale_of(scale, str(arm.get("data")), "").get(EPOCHS, [])), 0) for arm in arms]
@@ -32,11 +33,10 @@ def lengths(arms: Sequence[Where], scale: str, scales: Mapping[str, Scale]) -> l
     ]
 
 
-def _commands(arm: Where, scale: str, words: Sequence[str]) -> Iterator[Words]:
+def _commands(own: Where, scale: str, words: Sequence[str]) -> Iterator[Words]:
     """Return run.py's arguments for each preset that counts; none for data without a recipe in the paper."""
-    if not scale_of(scale, str(arm.get("data")), "").get(EPOCHS):
+    if not scale_of(scale, str(own.get("data")), "").get(EPOCHS):
         return
-    own = at_scale(arm, scale)
     chosen = [f"{name}={own[name]}" for name in ("model", "data", "method") if name in own]
     preset = own.get("preset")
     for one in preset if isinstance(preset, list) else [preset]:

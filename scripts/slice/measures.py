@@ -22,11 +22,11 @@ from cuttlefish.record.provenance import utc_now
 from cuttlefish.tasks.resident import ResidentImages
 from scripts.bench import write
 from scripts.benches.models import PRECISIONS, model_rows
-from scripts.benches.origin import origin
 from scripts.benches.step_arm import measure_here
 from scripts.benches.steps import gathered, rows_of, step_arms
 from scripts.benches.turns import SPEC, Rows, seconds_of
 from scripts.command import new_parser
+from scripts.origin import origin
 
 ROUNDS = 3
 COMPILED = [

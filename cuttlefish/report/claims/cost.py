@@ -8,8 +8,8 @@ from cuttlefish.display.format import counted, memory, rough
 from cuttlefish.evidence.admission import PAPER_EPOCHS, why_not_evidence
 from cuttlefish.evidence.benches import Bench, newest
 from cuttlefish.evidence.records import Evidence
-from cuttlefish.evidence.selection import Where, points_of, select
-from cuttlefish.evidence.step_times import dense_epoch
+from cuttlefish.evidence.selection import Where, at_scale, points_of, select
+from cuttlefish.evidence.step_times import IMAGES, dense_epoch
 from cuttlefish.planning.lengths import lengths
 from cuttlefish.planning.spec import Scale
 from cuttlefish.report.claims.bench_cost import bench_costs
@@ -47,7 +47,8 @@ class Costs:
             command: Decides the claim, and names the benches.
         """
         there = self._scales.get(scale, Scale())
-        arms = list({repr(arm): arm for arm in arms_of(rule) if not there.left_out(arm)}.values())
+        asked = {repr(arm): at_scale(arm, scale) for arm in arms_of(rule) if not there.left_out(arm)}
+        arms = list(asked.values())
         of_runs = self._of_runs(arms, scale, needs) if arms else []
         return "; ".join([*of_runs, *bench_costs(command, self._benches)])
 
@@ -74,7 +75,7 @@ class Costs:
         if scale != "paper":
             return words
         known = []
-        if self._stated:
+        if self._stated and all(arm.get("data") in IMAGES for arm, _ in untimed):
             of_one = f"{self._stated:.1f} s an epoch of ResNet-18, by its README"
             known += [f"about {rough(epochs * self._stated)} on the paper's GPU ({of_one})"]
         dense = [dense_epoch(self._benches, arm.get("model"), arm.get("data")) for arm, _ in untimed]
@@ -86,10 +87,11 @@ class Costs:
         return f"{words}: {' or '.join(known)}" if known else words
 
     def _like(self, arm: Where, scale: str) -> list[Evidence]:
-        """Return the scale's runs on the latest hardware: of model and method, else model, else all."""
+        """Return the scale's runs of model and data on the latest hardware; of the method, if any are."""
+        place = [(name, arm.get(name)) for name in ("model", "data")]
         own = [run for run in self._timed if run.record.scale == scale]
-        of_model = [run for run in own if run.record.model == arm.get("model")]
-        like = [run for run in of_model if run.record.method == arm.get("method")] or of_model or own
+        of_model = [run for run in own if all(getattr(run.record, name) == value for name, value in place)]
+        like = [run for run in of_model if run.record.method == arm.get("method")] or of_model
         last = max(like, key=lambda run: run.record.started, default=None)
         return [run for run in like if run.hardware == last.hardware] if last else []
 

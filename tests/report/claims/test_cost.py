@@ -55,6 +55,17 @@ def test_runs_cost_what_their_like_took_to_the_epoch(tmp_path):
     )
 
 
+def test_a_network_that_never_ran_is_not_estimated_from_another(tmp_path):
+    put(tmp_path)
+    model = {"paper": "deit_base_patch16_224", "reduced": "deit_tiny_patch16_224"}
+    data = {"paper": "imagenet", "reduced": "cifar10"}
+    rule = {**RULE, "where": {"model": model, "data": data, "method": "full_rank"}}
+    stated = [{"id": "readme-compute", "value": 3000.0}]  # ResNet-18 on CIFAR-10: no ImageNet epoch
+    untimed = "epochs like which none has been timed here"
+    assert cost(tmp_path, rule) == f"5 runs, 150 {untimed}"
+    assert cost(tmp_path, rule, "paper", claims=stated) == f"5 runs, 1,500 {untimed}"
+
+
 def test_a_grid_costs_its_points(tmp_path):
     grid = {
         "name": "frontier",

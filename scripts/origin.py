@@ -8,7 +8,7 @@ import torch
 
 from cuttlefish.record.provenance import device_name, git_commit, git_dirty, package_versions
 
-RESULTS = Path(__file__).resolve().parents[2] / "results" / "bench"
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "bench"
 
 
 def origin(device: torch.device) -> dict[str, Any]:
