@@ -71,7 +71,7 @@ class Costs:
     def _as_stated(self, untimed: list[tuple[Where, int]], scale: str) -> str:
         """Estimate untimed runs from the paper's epoch time and from this suite's measured steps."""
         epochs = sum(length for _, length in untimed)
-        words = f"{epochs:,} epochs like which none has been timed here"
+        words = f"{epochs:,} epochs not yet timed here"
         if scale != "paper":
             return words
         known = []

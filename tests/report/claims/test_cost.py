@@ -61,7 +61,7 @@ def test_a_network_that_never_ran_is_not_estimated_from_another(tmp_path):
     data = {"paper": "imagenet", "reduced": "cifar10"}
     rule = {**RULE, "where": {"model": model, "data": data, "method": "full_rank"}}
     stated = [{"id": "readme-compute", "value": 3000.0}]  # ResNet-18 on CIFAR-10: no ImageNet epoch
-    untimed = "epochs like which none has been timed here"
+    untimed = "epochs not yet timed here"
     assert cost(tmp_path, rule) == f"5 runs, 150 {untimed}"
     assert cost(tmp_path, rule, "paper", claims=stated) == f"5 runs, 1,500 {untimed}"
 
@@ -72,14 +72,14 @@ def test_a_grid_costs_its_points(tmp_path):
         "ours": RULE["where"],
         "grid": [{**RULE["where"], "method": "pufferfish", "config.method.rank_ratio": [0.125, 0.25]}],
     }
-    assert cost(tmp_path, grid) == "15 runs, 450 epochs like which none has been timed here"
+    assert cost(tmp_path, grid) == "15 runs, 450 epochs not yet timed here"
 
 
 def test_at_paper_scale_stated_and_measured_times_stand_in(tmp_path):
     put(tmp_path)  # of another scale
     stated = [{"id": "readme-compute", "value": 3000.0}]
     assert cost(tmp_path, scale="paper", benches=[STEPS], claims=stated) == (
-        "5 runs, 1,500 epochs like which none has been timed here: about 4 h on the paper's GPU "
+        "5 runs, 1,500 epochs not yet timed here: about 4 h on the paper's GPU "
         "(10.0 s an epoch of ResNet-18, by its README) "
         "or 75 h on a CPU, 2 cores (every step as a dense one of steps-x.json)"
     )
