@@ -9,8 +9,10 @@ from cuttlefish.evidence.benches import Bench
 from cuttlefish.evidence.interval import Range, t_interval
 from cuttlefish.evidence.records import load_evidence
 from cuttlefish.evidence.selection import Runs
+from cuttlefish.report.claims.reading import reading_of
 from cuttlefish.report.claims.rules import book
 from cuttlefish.report.claims.rules.case import Case
+from cuttlefish.report.claims.verdict import Judgement
 from tests.helpers.synthetic_records import CPU, put, rank_rows
 
 OURS, FULL = {"method": "cuttlefish"}, {"method": "full_rank"}
@@ -125,6 +127,18 @@ def test_only_smaller_grid_points_are_held_against_ours(tmp_path):
         put_point(tmp_path, seed, ratio=0.25, size=900, accuracy=79.0)
     (found,) = measures(tmp_path, GRID)
     assert found.samples == [-1.0, 0.0] and "rank_ratio 0.125" in found.name
+
+
+def test_the_point_nearest_to_refuting_is_shown_and_a_part_that_refutes_before_all(tmp_path):
+    for seed in (0, 1):
+        put(tmp_path, seed=seed, accuracy_final=76.0)
+        put_point(tmp_path, seed, accuracy=70.0 + seed)
+        put_point(tmp_path, seed, ratio=0.25, accuracy=74.0 + seed)
+    first, second = measures(tmp_path, GRID)
+    assert (first.samples, second.samples) == ([-2.0, -1.0], [-6.0, -5.0])
+    assert reading_of([first, second], Judgement.HOLDS, "").ours == -1.5
+    refuting = replace(second, accept=Range(low=1.0))
+    assert reading_of([first, refuting], Judgement.FAILS, "").ours == -5.5
 
 
 def test_a_grid_is_its_points_not_their_number(tmp_path):

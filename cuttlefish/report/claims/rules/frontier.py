@@ -1,5 +1,6 @@
 """Check whether any point of a grid is no larger and yet more accurate (paper, figure 1)."""
 
+from math import inf
 from statistics import mean
 
 from cuttlefish.evidence.interval import LEVEL
@@ -14,7 +15,7 @@ def frontier(
     case: Case, ours: Where, grid: list[Where], of: str = "accuracy_final", size: str = "params_total"
 ) -> list[Measure]:
     """Accuracy of each grid point no larger than ours, minus ours (points), paired by seed; one part per
-    point.
+    point, the most accurate first.
 
     A point without runs, or without one of our seeds, is missing and leaves the claim open. There is no
     correction for multiple comparisons, and a note explains the consequences.
@@ -33,6 +34,7 @@ def frontier(
     measures = [
         _gain(case, mine, runs, of, case.describe(where), _chance(len(smaller))) for where, runs in smaller
     ]
+    measures.sort(key=lambda measure: mean(measure.samples or [-inf]), reverse=True)
     if len(found) < len(points):
         measures.append(
             case.missing(f"{len(points) - len(found)} of the grid's {len(points)} points have no run")
