@@ -33,12 +33,12 @@ def lengths(arms: Sequence[Where], scale: str, scales: Mapping[str, Scale]) -> l
     ]
 
 
-def _commands(own: Where, scale: str, words: Sequence[str]) -> Iterator[Words]:
+def _commands(arm: Where, scale: str, words: Sequence[str]) -> Iterator[Words]:
     """Return run.py's arguments for each preset that counts; none for data without a recipe in the paper."""
-    if not scale_of(scale, str(own.get("data")), "").get(EPOCHS):
+    if not scale_of(scale, str(arm.get("data")), "").get(EPOCHS):
         return
-    chosen = [f"{name}={own[name]}" for name in ("model", "data", "method") if name in own]
-    preset = own.get("preset")
+    chosen = [f"{name}={arm[name]}" for name in ("model", "data", "method") if name in arm]
+    preset = arm.get("preset")
     for one in preset if isinstance(preset, list) else [preset]:
         yield (*chosen, *([f"preset={one}"] if one else []), *words, "epochs")
 

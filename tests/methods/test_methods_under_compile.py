@@ -56,11 +56,12 @@ def generated(tmp_path_factory):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("method", METHODS)
 def test_with_generated_code(tmp_path, generated, method, precision):
-    fast = run(tmp_path / "compiled", method, trainer__compile=True, trainer__precision=precision)
-    eager = run(tmp_path / "eager", method, trainer__precision=precision)
-    # XNOR's activations are few integers: where a channel's mean is one of them, rounding decides the sign
-    tolerance = 0.1 if precision == "bf16" else 0.03 if method == "xnor" else 1e-3
-    assert fast.loss_final == pytest.approx(eager.loss_final, rel=tolerance)
+    # XNOR's activations are few integers: where a channel's mean is one of them, rounding decides the sign, and
+    # that comes up in the wider network
+    more = {"trainer__precision": precision} | ({"model__width": 4} if method == "xnor" else {})
+    fast = run(tmp_path / "compiled", method, trainer__compile=True, **more)
+    eager = run(tmp_path / "eager", method, **more)
+    assert fast.loss_final == pytest.approx(eager.loss_final, rel=1e-3 if precision == "fp32" else 0.1)
     assert torch.isfinite(torch.tensor(fast.loss_final))
     # other roundings may draw other channels or ranks, and those weigh differently
     assert fast.params_total == pytest.approx(eager.params_total, rel=0 if precision == "fp32" else 0.05)
@@ -68,7 +69,7 @@ def test_with_generated_code(tmp_path, generated, method, precision):
 
 @pytest.mark.slow
 def test_generated_code_of_binary_convolutions_is_exact(generated):
-    """Of inputs without ties: `test_with_generated_code` cannot be strict with XNOR."""
+    """Forward and backward, of inputs whose signs no rounding decides."""
     torch.manual_seed(0)
     units = [BinaryConv2d(nn.Conv2d(8, 8, 3, padding=1, bias=False)) for _ in range(2)]
     eager = nn.Sequential(*units).double()

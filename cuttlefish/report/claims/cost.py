@@ -13,6 +13,7 @@ from cuttlefish.evidence.step_times import IMAGES, dense_epoch
 from cuttlefish.planning.lengths import lengths
 from cuttlefish.planning.spec import Scale
 from cuttlefish.report.claims.bench_cost import bench_costs
+from cuttlefish.report.claims.rules.case import NETWORK
 
 COPIES = 7
 """Copies of the float32 parameters on disk: weights and momentum in the last two checkpoints and in the one
@@ -88,9 +89,7 @@ class Costs:
 
     def _like(self, arm: Where, scale: str) -> list[Evidence]:
         """Return the scale's runs of model and data on the latest hardware; of the method, if any are."""
-        place = [(name, arm.get(name)) for name in ("model", "data")]
-        own = [run for run in self._timed if run.record.scale == scale]
-        of_model = [run for run in own if all(getattr(run.record, name) == value for name, value in place)]
+        of_model = select(self._timed, {name: arm.get(name) for name in NETWORK}, scale)
         like = [run for run in of_model if run.record.method == arm.get("method")] or of_model
         last = max(like, key=lambda run: run.record.started, default=None)
         return [run for run in like if run.hardware == last.hardware] if last else []

@@ -9,11 +9,10 @@ from cuttlefish.report.claims.verdict import Judgement, Part, Reading
 
 
 def reading_of(measures: list[Measure], verdict: Judgement, command: str) -> Reading:
-    """Return the reading of these measures; its value is that of the first part that refutes the claim, or
-    else of the first with samples."""
-    parts = [_part(measure) for measure in measures]
-    first = next((part for part in parts if part.state == OUTSIDE), None)
-    first = first or next((part for part in parts if part.n), parts[0])
+    """Return the reading of these measures. Its first part, whose value it has, is one that refutes the
+    claim, or else one with samples."""
+    parts = sorted(map(_part, measures), key=lambda part: (part.state != OUTSIDE, not part.n))
+    first = parts[0]
     runs = list({id(run): run for measure in measures for run in measure.runs}.values())
     benches = list({bench.name: bench for measure in measures for bench in measure.benches}.values())
     numbers = first.value, first.interval, first.n, first.needs

@@ -45,9 +45,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Reading:
-    """A verdict at one scale. ours, interval, n: those of the part that decides (the others are in `parts`).
-    runs: run keys; benches: file names; composed: whether the value combines measured step times and ranks
-    instead of coming from one run."""
+    """A verdict at one scale. ours, interval, n: those of the first part, which decides. runs: run keys;
+    benches: file names; composed: whether the value combines measured step times and ranks instead of coming
+    from one run."""
 
     verdict: Judgement
     ours: float | None = None

@@ -138,7 +138,8 @@ def test_the_point_nearest_to_refuting_is_shown_and_a_part_that_refutes_before_a
     assert (first.samples, second.samples) == ([-2.0, -1.0], [-6.0, -5.0])
     assert reading_of([first, second], Judgement.HOLDS, "").ours == -1.5
     refuting = replace(second, accept=Range(low=1.0))
-    assert reading_of([first, refuting], Judgement.FAILS, "").ours == -5.5
+    shown = reading_of([first, refuting], Judgement.FAILS, "")
+    assert shown.ours == shown.parts[0].value == -5.5 and shown.parts[0].accept == (1.0, None)
 
 
 def test_a_grid_is_its_points_not_their_number(tmp_path):
